@@ -1,0 +1,24 @@
+//! Quorate's load generator: drives puts in a closed loop, measures what clients see, and checks that every
+//! acknowledged write is there.
+//!
+//! `quorate bench` and `quorate demo` are thin shells around this. It uses the client library as any user would and
+//! knows nothing of a node's insides; it starts no nodes. Histograms, key plans, timelines and checks are plain values
+//! without clock or socket.
+
+pub mod acks;
+pub mod check;
+pub mod cluster;
+mod control;
+pub mod failures;
+pub mod keys;
+pub mod latency;
+pub mod live;
+pub mod load;
+pub mod report;
+pub mod rng;
+pub mod target;
+pub mod timeline;
+pub mod verify;
+mod worker;
+
+pub use control::Progress;

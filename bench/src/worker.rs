@@ -1,0 +1,160 @@
+//! One worker of a closed loop: writes, waits for the answer, writes the next.
+//!
+//! Workers are started once and live as long as the load; a write costs no task, no allocation and one look at the
+//! clock beyond what the target itself does. Failed writes are never sent again: after a pause the worker goes on with a
+//! new one, so what was acknowledged stays countable.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::types::ShardId;
+
+use crate::acks::WorkerWrites;
+use crate::control::Control;
+use crate::failures::{FailureCounts, FailureKind};
+use crate::keys::WriteSource;
+use crate::latency::LatencyHistogram;
+use crate::rng::Rng;
+use crate::target::PutTarget;
+use crate::timeline::Timeline;
+
+/// Pause after a first failure. Unit: milliseconds.
+const BACKOFF_MIN_MS: u64 = 5;
+
+/// Longest pause after failures in a row. Unit: milliseconds.
+const BACKOFF_MAX_MS: u64 = 200;
+
+const _: () =
+    assert!(BACKOFF_MIN_MS > 0 && BACKOFF_MIN_MS <= BACKOFF_MAX_MS, "pauses grow from the first to the longest");
+
+/// Results of one thread and phase.
+#[derive(Clone, Debug)]
+pub(crate) struct PhaseTally {
+    pub(crate) failures: FailureCounts,
+    /// Latencies of acknowledged writes; their number is the number of acknowledged writes.
+    pub(crate) latency: LatencyHistogram,
+}
+
+/// Results of one thread.
+#[derive(Debug)]
+pub(crate) struct ThreadTally {
+    /// By phase.
+    pub(crate) phases: Vec<PhaseTally>,
+    /// Acknowledgements over time, by shard.
+    pub(crate) timelines: Vec<Timeline>,
+}
+
+/// What the workers of one thread share.
+pub(crate) struct ThreadState {
+    pub(crate) control: Arc<Control>,
+    pub(crate) thread: usize,
+    /// The load's beginning; timelines count from here.
+    pub(crate) origin: Instant,
+    pub(crate) tally: RefCell<ThreadTally>,
+    /// Whether workers record outcomes for verification.
+    pub(crate) is_tracked: bool,
+}
+
+impl ThreadState {
+    fn acknowledged(&self, shard: ShardId, begun: Instant, ended: Instant) {
+        let mut tally = self.tally.borrow_mut();
+        if let Some(phase) = tally.phases.get_mut(self.control.phase()) {
+            phase.latency.record(ended - begun);
+        }
+        if let Some(timeline) = tally.timelines.get_mut(shard.get() as usize) {
+            timeline.record(u64::try_from((ended - self.origin).as_micros()).unwrap_or(u64::MAX));
+        }
+        self.control.count_acknowledged(self.thread);
+    }
+
+    fn failed(&self, kind: FailureKind, message: &dyn std::fmt::Display) {
+        if let Some(phase) = self.tally.borrow_mut().phases.get_mut(self.control.phase()) {
+            phase.failures.record(kind, message);
+        }
+        self.control.count_failure(self.thread);
+    }
+}
+
+/// Writes to `target` from `source` until the load is stopped, and returns what became of the writes.
+pub(crate) async fn run<T: PutTarget>(
+    state: Rc<ThreadState>,
+    target: Rc<T>,
+    mut source: WriteSource,
+    jitter: Rng,
+) -> WorkerWrites {
+    let mut writes = WorkerWrites::default();
+    let mut backoff = Backoff::new(jitter);
+    let shard = source.shard();
+    let mut begun = Instant::now();
+    while !state.control.is_stopped() {
+        let sequence = source.sequence();
+        let (key, value) = source.next_write();
+        let outcome = target.put(key, value).await;
+        match outcome {
+            Ok(()) => {
+                // The next write begins where this one ended: one look at the clock serves both.
+                let ended = Instant::now();
+                state.acknowledged(shard, begun, ended);
+                begun = ended;
+                backoff.reset();
+                if state.is_tracked {
+                    writes.acknowledged.push(sequence);
+                }
+            }
+            Err(error) => {
+                let kind = T::kind(&error);
+                state.failed(kind, &error);
+                if state.is_tracked && kind == FailureKind::Unknown {
+                    writes.unknown.push(sequence);
+                }
+                tokio::time::sleep(backoff.next_pause()).await;
+                begun = Instant::now();
+            }
+        }
+    }
+    writes.sent_count = source.sequence();
+    writes
+}
+
+/// Pauses between failures: doubling, bounded, and spread so that workers that failed together do not return together.
+struct Backoff {
+    jitter: Rng,
+    pause_ms: u64,
+}
+
+impl Backoff {
+    fn new(jitter: Rng) -> Self {
+        Self { jitter, pause_ms: BACKOFF_MIN_MS }
+    }
+
+    fn reset(&mut self) {
+        self.pause_ms = BACKOFF_MIN_MS;
+    }
+
+    /// Between half and all of the present pause; the next is twice as long.
+    fn next_pause(&mut self) -> Duration {
+        let half_us = self.pause_ms * 500;
+        self.pause_ms = (self.pause_ms * 2).min(BACKOFF_MAX_MS);
+        Duration::from_micros(half_us + self.jitter.below(half_us + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_bound_and_start_over_after_a_success() {
+        let mut backoff = Backoff::new(Rng::new(1, 1));
+        let mut bound_ms = BACKOFF_MIN_MS;
+        for _ in 0..12 {
+            let pause = backoff.next_pause();
+            assert!(pause >= Duration::from_micros(bound_ms * 500) && pause <= Duration::from_millis(bound_ms));
+            bound_ms = (bound_ms * 2).min(BACKOFF_MAX_MS);
+        }
+        backoff.reset();
+        assert!(backoff.next_pause() <= Duration::from_millis(BACKOFF_MIN_MS));
+    }
+}

@@ -1,0 +1,186 @@
+//! Quorate's key-value client: etcd's operations over the native protocol, on tokio.
+//!
+//! Connections, leader discovery, retries and deadlines are `net::client`'s; this package turns operations into payloads and
+//! answers into values, and spreads what concerns several shards. A write is never sent twice unless it certainly took no
+//! effect; where nobody knows, the error is `ClientError::Unknown`.
+
+mod error;
+mod range;
+mod types;
+
+use std::time::Duration;
+
+use engine::state_machine::command::{self, KeyRange};
+use engine::state_machine::response::{OpResponse, Response};
+use engine::types::shard_of_key;
+use net::api::RequestKind;
+use net::client::{Endpoint, Options, Target};
+
+pub use engine::state_machine::command::CompareResult;
+pub use engine::state_machine::response::KeyValue;
+pub use engine::status::ShardStatus;
+pub use error::ClientError;
+pub use types::{
+    ClientOptions, Compare, CompareTarget, DeleteResponse, Op, OpResult, PutOptions, PutResponse, RangeRequest,
+    RangeResponse, Txn, TxnResponse,
+};
+
+/// A client of a cluster. Clones share connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    net: net::client::Client,
+    request_timeout: Duration,
+}
+
+impl Client {
+    /// Connects to the first endpoint that answers.
+    ///
+    /// # Errors
+    /// No endpoint was given, one is not written as one, or none answers.
+    pub async fn connect(options: ClientOptions) -> Result<Self, ClientError> {
+        let net = net::client::Client::connect(Options {
+            endpoints: options.endpoints,
+            connect_timeout: options.connect_timeout,
+            connections_per_endpoint: options.connections_per_endpoint,
+        });
+        Ok(Self { net: net.await?, request_timeout: options.request_timeout })
+    }
+
+    /// Shards of the cluster.
+    #[must_use]
+    pub fn shard_count(&self) -> u32 {
+        self.net.info().shard_count
+    }
+
+    /// Writes a key.
+    ///
+    /// # Errors
+    /// Why not, and whether it can still take effect.
+    pub async fn put(&self, key: &[u8], value: &[u8]) -> Result<PutResponse, ClientError> {
+        self.put_with(key, value, PutOptions::default()).await
+    }
+
+    /// Writes a key, with options.
+    ///
+    /// # Errors
+    /// Why not, and whether it can still take effect.
+    pub async fn put_with(&self, key: &[u8], value: &[u8], options: PutOptions) -> Result<PutResponse, ClientError> {
+        let op = command::Op::Put { key, value, lease: options.lease, prev_kv: options.prev_kv };
+        let response = self.write_op(self.shard_of(key), &op).await?;
+        match response.ops.into_iter().next() {
+            Some(OpResponse::Put { prev_kv }) => Ok(PutResponse { revision: response.revision, prev_kv }),
+            _ => Err(ClientError::unexpected("a put")),
+        }
+    }
+
+    /// Reads a key; linearizable.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, ClientError> {
+        let request = RangeRequest { key: key.to_vec(), ..RangeRequest::default() };
+        Ok(self.range(request).await?.kvs.into_iter().next())
+    }
+
+    /// Reads keys. A range asks every shard and merges the answers by key; each shard has revisions of its own.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn range(&self, request: RangeRequest) -> Result<RangeResponse, ClientError> {
+        self.range_at(None, request).await
+    }
+
+    /// Reads keys from this endpoint and no other.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn range_on(&self, endpoint: &str, request: RangeRequest) -> Result<RangeResponse, ClientError> {
+        let endpoint: Endpoint = endpoint.parse().map_err(net::client::ClientError::from)?;
+        self.range_at(Some(&endpoint), request).await
+    }
+
+    /// Deletes a key, or the keys from `key` to `range_end`.
+    ///
+    /// Over several shards the parts are deleted one after the other.
+    ///
+    /// # Errors
+    /// Why not, and whether it can still take effect.
+    pub async fn delete(&self, key: &[u8], range_end: Option<&[u8]>) -> Result<DeleteResponse, ClientError> {
+        self.delete_with(key, range_end, false).await
+    }
+
+    /// Deletes, and answers with what was there if `prev_kv` is set.
+    ///
+    /// # Errors
+    /// Why not, and whether it can still take effect.
+    pub async fn delete_with(
+        &self,
+        key: &[u8],
+        range_end: Option<&[u8]>,
+        prev_kv: bool,
+    ) -> Result<DeleteResponse, ClientError> {
+        let range = KeyRange { key, range_end: range_end.unwrap_or_default() };
+        let mut answer = DeleteResponse { revision: 0, deleted: 0, prev_kvs: Vec::new() };
+        for shard in self.shards_of(&range) {
+            let response = self.write_op(shard, &command::Op::Delete { range, prev_kv }).await?;
+            match response.ops.into_iter().next() {
+                Some(OpResponse::Delete { deleted, prev_kvs }) => {
+                    answer.revision = answer.revision.max(response.revision);
+                    answer.deleted += deleted;
+                    answer.prev_kvs.extend(prev_kvs);
+                }
+                _ => return Err(ClientError::unexpected("a delete")),
+            }
+        }
+        answer.prev_kvs.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(answer)
+    }
+
+    /// Does several operations at once, under conditions. All keys must be on one shard.
+    ///
+    /// # Errors
+    /// Why not, and whether it can still take effect.
+    pub async fn txn(&self, txn: &Txn) -> Result<TxnResponse, ClientError> {
+        let borrowed = txn.borrow();
+        let shard = txn.first_key().map_or(0, |key| self.shard_of(key));
+        let mut payload = Vec::new();
+        command::encode_txn_command(&borrowed, &mut payload)?;
+        let response = self.write(shard, &payload).await?;
+        let results = response.ops.into_iter().map(OpResult::from).collect();
+        Ok(TxnResponse { revision: response.revision, succeeded: response.succeeded, results })
+    }
+
+    /// What the node at this endpoint shows of each of its shards.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn status(&self, endpoint: &str) -> Result<Vec<ShardStatus>, ClientError> {
+        let endpoint: Endpoint = endpoint.parse().map_err(net::client::ClientError::from)?;
+        let target = Target::Endpoint(&endpoint);
+        let body = self.net.request(target, RequestKind::Status, 0, &[], self.request_timeout).await?;
+        serde_json::from_slice(&body).map_err(|error| ClientError::Malformed { reason: error.to_string() })
+    }
+
+    fn shard_of(&self, key: &[u8]) -> u32 {
+        shard_of_key(key, self.shard_count()).get()
+    }
+
+    fn shards_of(&self, range: &KeyRange<'_>) -> std::ops::Range<u32> {
+        if range.is_single() {
+            let shard = self.shard_of(range.key);
+            return shard..shard + 1;
+        }
+        0..self.shard_count()
+    }
+
+    async fn write_op(&self, shard: u32, op: &command::Op<'_>) -> Result<Response, ClientError> {
+        let mut payload = Vec::new();
+        command::encode_op_command(op, &mut payload)?;
+        self.write(shard, &payload).await
+    }
+
+    async fn write(&self, shard: u32, payload: &[u8]) -> Result<Response, ClientError> {
+        let body = self.net.request(Target::Leader, RequestKind::Write, shard, payload, self.request_timeout);
+        Ok(Response::decode(&body.await?)?)
+    }
+}

@@ -1,0 +1,16 @@
+//! Quorate's engine: the Raft core, the key-value state machine, the replica that joins them with the log, and the server.
+//!
+//! The core is deterministic: no clock, no sockets, no files, no threads, no randomness but a seed. The shell (`shell`, on
+//! glommio) drives it with real devices. Bytes on disk are `wal`'s, frames and connections `net`'s.
+
+pub mod config;
+pub mod log_store;
+pub mod raft;
+pub mod replica;
+pub mod state_machine;
+pub mod status;
+pub mod types;
+pub mod wire;
+
+#[cfg(feature = "shell")]
+pub mod shell;

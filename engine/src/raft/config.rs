@@ -1,0 +1,52 @@
+//! Settings of one Raft replica. Checked once, when `Raft` is made.
+
+use crate::types::NodeId;
+
+/// Reads that may wait for a round at once; `read_index` refuses more. Callers usually set a lower limit of their own.
+pub const PENDING_READS_MAX: usize = 65_536;
+
+/// Settings of one Raft replica; the same on all nodes but for `id` and `seed`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node. Must be one of `voters`.
+    pub id: NodeId,
+    /// All voters, this node included; in any order, without repetition.
+    pub voters: Vec<NodeId>,
+    /// Silence after which a follower may campaign and a leader without a quorum steps down. Actual timeouts are drawn from
+    /// `election_ticks..2 * election_ticks`. Unit: ticks; must exceed `heartbeat_ticks`.
+    pub election_ticks: u32,
+    /// Ticks between a leader's heartbeats; at least 1.
+    pub heartbeat_ticks: u32,
+    /// `AppendEntries` sent to a follower and not acknowledged as durable; at least 1.
+    pub inflight_messages_limit: usize,
+    /// Bytes of entries in them; a single larger entry travels alone. Unit: bytes.
+    pub inflight_bytes_limit: u64,
+    /// Bytes of entries in one `AppendEntries`; a single larger entry travels alone. Unit: bytes.
+    pub append_bytes_limit: u64,
+    /// Seed of everything random; mixed with `id`, so that nodes may share it.
+    pub seed: u64,
+    /// The node that should lead when it can: its first election timeout is short, and others hand over to it.
+    pub preferred_leader: Option<NodeId>,
+}
+
+impl Config {
+    /// Panics on settings that cannot work. They come from code that has checked the user's settings already.
+    pub(super) fn assert_valid(&self) {
+        assert!(self.voters.contains(&self.id), "node {} is not among the voters", self.id);
+        assert!(self.heartbeat_ticks >= 1, "heartbeat_ticks must be at least 1");
+        assert!(self.election_ticks > self.heartbeat_ticks, "election_ticks must exceed heartbeat_ticks");
+        assert!(self.inflight_messages_limit >= 1, "inflight_messages_limit must be at least 1");
+        assert!(self.inflight_bytes_limit >= 1, "inflight_bytes_limit must be at least 1");
+        assert!(self.append_bytes_limit >= 1, "append_bytes_limit must be at least 1");
+    }
+
+    /// Upper end of a hurried election timeout (1 to this), after the leader's connection broke. Unit: ticks.
+    pub(super) fn hurry_ticks(&self) -> u32 {
+        (self.election_ticks / 4).max(3)
+    }
+
+    /// Silence about sent entries after which they count as lost. Unit: ticks.
+    pub(super) fn stall_ticks(&self) -> u64 {
+        u64::from(self.heartbeat_ticks) * 3
+    }
+}

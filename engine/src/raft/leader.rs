@@ -1,0 +1,225 @@
+//! A leader: replicates, counts what is durable where, commits, and steps down when it no longer hears a quorum.
+//!
+//! Thesis 3.5, 3.6.2 (commit), 6.2 (stepping down without a quorum), 10.2.1 (own disk in parallel with the followers').
+
+use std::collections::BTreeMap;
+
+use super::log_view::LogView;
+use super::read_index::Reads;
+use super::tracker::Progress;
+use super::transfer::Transfer;
+use super::{AppendEntries, AppendOutcome, Config, Message, Raft, ReadId, State};
+use crate::types::{Index, NodeId, Term};
+
+/// What a node remembers while it leads; made anew for each term.
+#[derive(Debug)]
+pub(super) struct Leading {
+    /// Every other voter.
+    pub(super) progress: BTreeMap<NodeId, Progress>,
+    pub(super) reads: Reads,
+    pub(super) transfer: Option<Transfer>,
+    /// Ticks since the last heartbeat to everyone.
+    heartbeat_elapsed_ticks: u32,
+    /// Since when the preferred leader could take over. Unit: ticks of this core.
+    pub(super) preferred_since_tick: Option<u64>,
+}
+
+impl Leading {
+    pub(super) fn new(config: &Config, peers: Vec<NodeId>, last_index: Index, now_tick: u64) -> Self {
+        let progress = peers.into_iter().map(|peer| (peer, Progress::new(config, last_index, now_tick))).collect();
+        Self {
+            progress,
+            reads: Reads::default(),
+            transfer: None,
+            heartbeat_elapsed_ticks: 0,
+            preferred_since_tick: None,
+        }
+    }
+
+    pub(super) fn followers(&self) -> impl Iterator<Item = (NodeId, &Progress)> {
+        self.progress.iter().map(|(&node, progress)| (node, progress))
+    }
+
+    pub(super) fn is_transferring(&self) -> bool {
+        self.transfer.is_some()
+    }
+
+    pub(super) fn on_peer_disconnected(&mut self, node: NodeId) {
+        if let Some(progress) = self.progress.get_mut(&node) {
+            progress.on_disconnected();
+        }
+    }
+
+    pub(super) fn fail_reads(&mut self, failed: &mut Vec<ReadId>) {
+        self.reads.drain_all(failed);
+    }
+
+    /// The follower was heard from within the last `ticks`.
+    pub(super) fn heard_within(&self, node: NodeId, ticks: u32, now_tick: u64) -> bool {
+        self.progress.get(&node).is_some_and(|progress| progress.heard_tick() + u64::from(ticks) > now_tick)
+    }
+}
+
+impl Raft {
+    pub(super) fn tick_leader(&mut self, log: &impl LogView) {
+        if !self.hears_quorum() {
+            self.become_follower(self.hard_state.term, None);
+            return;
+        }
+        self.tick_transfer(log);
+        let State::Leader(leading) = &mut self.state else { return };
+        leading.heartbeat_elapsed_ticks += 1;
+        if leading.heartbeat_elapsed_ticks >= self.config.heartbeat_ticks {
+            self.broadcast_heartbeat();
+            self.drive_transfer(log);
+        }
+    }
+
+    /// A quorum, this node included, was heard from within an election timeout.
+    fn hears_quorum(&self) -> bool {
+        let State::Leader(leading) = &self.state else { return false };
+        let (own, election_ticks) = (self.config.id, self.config.election_ticks);
+        self.membership.quorum_has(|node| node == own || leading.heard_within(node, election_ticks, self.now_tick))
+    }
+
+    /// Sends a heartbeat with the newest round to every follower.
+    pub(super) fn broadcast_heartbeat(&mut self) {
+        let State::Leader(leading) = &mut self.state else { return };
+        leading.heartbeat_elapsed_ticks = 0;
+        let round = leading.reads.round();
+        for (&to, progress) in &leading.progress {
+            let commit_index = self.commit_index.min(progress.match_index());
+            self.out.messages.push((to, Message::Heartbeat { term: self.hard_state.term, commit_index, round }));
+        }
+    }
+
+    /// A follower's connections came up: its answer to a heartbeat tells where it is.
+    pub(super) fn greet_follower(&mut self, node: NodeId) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let round = leading.reads.round();
+        let Some(progress) = leading.progress.get_mut(&node) else { return };
+        progress.on_connected();
+        let commit_index = self.commit_index.min(progress.match_index());
+        self.out.messages.push((node, Message::Heartbeat { term: self.hard_state.term, commit_index, round }));
+    }
+
+    /// Sends every follower what its window allows, and commits what a single voter already has.
+    pub(super) fn broadcast_appends(&mut self, log: &impl LogView) {
+        assert!(log.last_id().term <= self.hard_state.term, "an entry of a later term in the leader's log");
+        let State::Leader(leading) = &mut self.state else { return };
+        let mut sender = AppendSender {
+            term: self.hard_state.term,
+            commit_index: self.commit_index,
+            config: &self.config,
+            now_tick: self.now_tick,
+            messages: &mut self.out.messages,
+        };
+        for (&to, progress) in &mut leading.progress {
+            sender.send(to, progress, log);
+        }
+        self.advance_commit(log);
+    }
+
+    fn send_appends(&mut self, to: NodeId, log: &impl LogView) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.progress.get_mut(&to) else { return };
+        let mut sender = AppendSender {
+            term: self.hard_state.term,
+            commit_index: self.commit_index,
+            config: &self.config,
+            now_tick: self.now_tick,
+            messages: &mut self.out.messages,
+        };
+        sender.send(to, progress, log);
+    }
+
+    pub(super) fn on_append_response(&mut self, from: NodeId, outcome: AppendOutcome, log: &impl LogView) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.progress.get_mut(&from) else { return };
+        progress.on_heard(self.now_tick);
+        match outcome {
+            AppendOutcome::Accepted { matched_index, persisted_index } => {
+                self.take_report(from, matched_index, persisted_index, log);
+            }
+            AppendOutcome::Rejected { prev_index, hint } => {
+                progress.on_rejected(prev_index, hint, log);
+            }
+        }
+        self.send_appends(from, log);
+    }
+
+    pub(super) fn on_heartbeat_response(
+        &mut self,
+        from: NodeId,
+        round: u64,
+        matched_index: Index,
+        persisted_index: Index,
+        log: &impl LogView,
+    ) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.progress.get_mut(&from) else { return };
+        progress.on_heard(self.now_tick);
+        progress.on_round(round);
+        self.take_report(from, matched_index, persisted_index, log);
+        if let State::Leader(leading) = &mut self.state
+            && let Some(progress) = leading.progress.get_mut(&from)
+        {
+            progress.on_heartbeat_answered(&self.config, matched_index, self.now_tick);
+        }
+        self.send_appends(from, log);
+        self.advance_reads(log);
+    }
+
+    fn take_report(&mut self, from: NodeId, matched_index: Index, persisted_index: Index, log: &impl LogView) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(progress) = leading.progress.get_mut(&from) else { return };
+        let last_index = log.last_id().index;
+        if progress.on_report(matched_index, persisted_index, last_index, self.now_tick) {
+            self.advance_commit(log);
+            self.drive_transfer(log);
+        }
+    }
+
+    /// Commits the highest entry of the own term that is durable on a quorum, and with it all before it.
+    ///
+    /// An entry of an earlier term on a quorum may still be superseded by a later leader (thesis 3.6.2), so it is never
+    /// committed by counting.
+    pub(super) fn advance_commit(&mut self, log: &impl LogView) {
+        let State::Leader(leading) = &self.state else { return };
+        let own_persisted_index = log.persisted_index();
+        let durable_on_quorum = self.membership.quorum_index(|node| match leading.progress.get(&node) {
+            Some(progress) => progress.match_index(),
+            None => own_persisted_index,
+        });
+        if durable_on_quorum > self.commit_index && log.term(durable_on_quorum) == Some(self.hard_state.term) {
+            assert!(durable_on_quorum <= log.last_id().index, "a quorum has more than the leader");
+            self.commit_index = durable_on_quorum;
+            self.advance_reads(log);
+        }
+    }
+}
+
+/// Builds the `AppendEntries` of one call.
+struct AppendSender<'a> {
+    term: Term,
+    commit_index: Index,
+    config: &'a Config,
+    now_tick: u64,
+    messages: &'a mut Vec<(NodeId, Message)>,
+}
+
+impl AppendSender<'_> {
+    /// Sends as many messages as the follower's state and window allow.
+    fn send(&mut self, to: NodeId, progress: &mut Progress, log: &impl LogView) {
+        while let Some(next) = progress.next_message(self.config, log, self.now_tick) {
+            let append = AppendEntries {
+                term: self.term,
+                prev: next.prev,
+                first: next.prev.index.next(),
+                last: next.last,
+                commit_index: self.commit_index,
+            };
+            self.messages.push((to, Message::AppendEntries(append)));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What Raft peers say to each other.
+//!
+//! Messages are positions and terms only: the bytes of entries are attached by the replica when an `AppendEntries` leaves
+//! and taken off before it is stepped. Nothing here is trusted further than its shape; terms decide what a message is
+//! worth. Peers talk over two connections, so any message may overtake any other, get lost or arrive twice.
+
+use crate::types::{EntryId, Index, Term};
+
+/// A message from one voter to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Would you vote for me in `term`? Changes nothing at the receiver. Source: thesis 9.6.
+    RequestPreVote {
+        /// The term the sender would campaign in: its own plus one.
+        term: Term,
+        /// Last entry of the sender's log.
+        last: EntryId,
+    },
+    /// Answer to `RequestPreVote`.
+    PreVoteResponse {
+        /// The answering node's own term.
+        term: Term,
+        /// The term that was asked about.
+        campaign_term: Term,
+        /// The sender would vote for the receiver.
+        granted: bool,
+    },
+    /// Vote for me. Leaves only after the candidate's own vote is durable. Source: thesis 3.4.
+    RequestVote {
+        /// The candidate's term.
+        term: Term,
+        /// Last entry of the candidate's log.
+        last: EntryId,
+        /// The leader asked for this campaign (`TimeoutNow`), so hearing from it is no reason to refuse. Thesis 4.2.3.
+        transfer: bool,
+    },
+    /// Answer to `RequestVote`. A grant leaves only after the vote is durable.
+    RequestVoteResponse {
+        /// The voter's term.
+        term: Term,
+        /// The vote was given.
+        granted: bool,
+    },
+    /// Entries, or with none a question whether the logs agree at `prev`.
+    AppendEntries(AppendEntries),
+    /// Answer to `AppendEntries`, or news of what became durable since.
+    AppendEntriesResponse {
+        /// The follower's term.
+        term: Term,
+        /// Whether the logs agreed.
+        outcome: AppendOutcome,
+    },
+    /// The leader is alive. Small, never behind bulk data.
+    Heartbeat {
+        /// The leader's term.
+        term: Term,
+        /// min(match_index of the receiver, commit_index of the leader).
+        commit_index: Index,
+        /// The newest round of leadership confirmation (`read_index`); never decreases within a term.
+        round: u64,
+    },
+    /// Answer to `Heartbeat`; repeats what the follower holds, so that a lost acknowledgement costs one heartbeat.
+    HeartbeatResponse {
+        /// The follower's term.
+        term: Term,
+        /// The round that is answered.
+        round: u64,
+        /// What of the leader's log arrived; see `AppendOutcome::Accepted`.
+        matched_index: Index,
+        /// What of it is durable; see `AppendOutcome::Accepted`.
+        persisted_index: Index,
+    },
+    /// Campaign now, without asking beforehand: the leader hands over. Source: thesis 3.10.
+    TimeoutNow {
+        /// The leader's term.
+        term: Term,
+    },
+}
+
+/// Entries `first..=last` of the leader's log, right behind `prev`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendEntries {
+    /// The leader's term.
+    pub term: Term,
+    /// The entry before `first` in the leader's log; zero before the first entry.
+    pub prev: EntryId,
+    /// Index of the first entry carried. Invariant: first == prev.index + 1.
+    pub first: Index,
+    /// Index of the last entry carried; `last < first` when none is.
+    pub last: Index,
+    /// The leader's `commit_index`. The follower takes no more of it than it knows to match.
+    pub commit_index: Index,
+}
+
+impl AppendEntries {
+    /// Number of entries carried.
+    #[must_use]
+    pub const fn entries_count(&self) -> u64 {
+        (self.last.get() + 1).saturating_sub(self.first.get())
+    }
+}
+
+/// Whether a follower's log agreed with an `AppendEntries`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// The logs agreed, and the entries were taken.
+    Accepted {
+        /// Highest index through which the follower's log is known to equal the leader's, in this term. Not durable: it tells
+        /// the leader what arrived, so that a slow disk is not mistaken for a lost message.
+        matched_index: Index,
+        /// min(persisted_index, matched_index): counts toward the commit quorum.
+        ///
+        /// Invariant: persisted_index <= matched_index.
+        persisted_index: Index,
+    },
+    /// The follower has no entry at `prev_index`, or another one.
+    Rejected {
+        /// `prev.index` of the rejected message: tells the leader which of several in flight is meant.
+        prev_index: Index,
+        /// Where the logs may agree: last entry of the follower at or before `prev_index` whose term is at most that of the
+        /// rejected `prev`.
+        hint: EntryId,
+    },
+}
+
+impl Message {
+    /// The term the message was sent in; for `RequestPreVote` the term it asks about.
+    #[must_use]
+    pub const fn term(&self) -> Term {
+        match self {
+            Self::RequestPreVote { term, .. }
+            | Self::PreVoteResponse { term, .. }
+            | Self::RequestVote { term, .. }
+            | Self::RequestVoteResponse { term, .. }
+            | Self::AppendEntries(AppendEntries { term, .. })
+            | Self::AppendEntriesResponse { term, .. }
+            | Self::Heartbeat { term, .. }
+            | Self::HeartbeatResponse { term, .. }
+            | Self::TimeoutNow { term } => *term,
+        }
+    }
+}

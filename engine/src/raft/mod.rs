@@ -1,0 +1,366 @@
+//! Raft without I/O: who leads a shard, which entries its log holds, and which of them are committed.
+//!
+//! Does not: hold entries or read their bytes (it sees positions through `LogView`), write anything, know clocks (time is
+//! `tick`), sockets, or what entries mean. Membership changes and snapshots are not part of it yet.
+//!
+//! # Calling order
+//!
+//! One call in, then `ready()`, whose outputs are carried out in the order of its fields before the next call. Entries are
+//! appended only by the leader's own batches (`next_entry_id`, then `on_appended`), for `Ready::append_noop`, or for
+//! `AppendDecision::Append`. When a sync completes: `on_hard_state_persisted` for each hard state it covered, then
+//! `on_persisted`, then the held messages leave.
+//!
+//! # What is promised, and on what it rests
+//!
+//! * A vote, granted or a candidate's own, counts or leaves only when it is durable (thesis 3.4, 3.8).
+//! * A follower acknowledges min(persisted_index, matched_index), where `matched_index` is the highest index through which
+//!   its log is known to equal that of the leader *of this term*. It starts at `commit_index` in every term.
+//! * An acknowledgement also promises the term it is given in. Everything that carries a term leaves through
+//!   `messages_after_persist` until that term is durable. Hard state is appended to the same log before the entries of its
+//!   leader, so that in practice a durable entry implies a durable term and acknowledgements are never held up.
+//! * The leader counts its own log through its persisted_index, as it counts any follower's: a quorum of followers may
+//!   commit before the leader's disk has it (thesis 10.2.1), and a single node commits after its own sync only.
+//! * Only entries of the leader's own term are committed by counting (thesis 3.6.2).
+//! * A read is confirmed by a round of heartbeats that started after the read arrived (thesis 6.4).
+//! * Nothing rests on the order, the single delivery or the arrival of messages.
+
+mod config;
+mod election;
+mod follower;
+mod leader;
+mod log_view;
+mod membership;
+mod message;
+mod prng;
+mod read_index;
+mod ready;
+mod tracker;
+mod transfer;
+
+pub use config::{Config, PENDING_READS_MAX};
+pub use log_view::LogView;
+pub use membership::Membership;
+pub use message::{AppendEntries, AppendOutcome, Message};
+pub use ready::{
+    AppendDecision, HardState, Leadership, NotLeader, ReadId, ReadIndexError, Ready, Role, TransferError,
+};
+pub use tracker::{Inflights, Progress, ProgressState};
+
+use crate::types::{EntryId, Index, NodeId, Term};
+use election::{ElectionTimer, Votes};
+use follower::Following;
+use leader::Leading;
+use prng::SplitMix64;
+use transfer::PreferredPacing;
+
+/// One replica of one Raft group. See the module's documentation for the calling order.
+#[derive(Debug)]
+pub struct Raft {
+    config: Config,
+    membership: Membership,
+    rng: SplitMix64,
+    /// Ticks since this value was made.
+    now_tick: u64,
+    /// Term and vote as they are now.
+    hard_state: HardState,
+    /// Term and vote as last returned by `ready`.
+    handed_out_hard_state: HardState,
+    /// Term and vote known durable.
+    ///
+    /// Invariant: durable <= handed out <= current, by term; messages that promise the current one wait while they differ.
+    durable_hard_state: HardState,
+    state: State,
+    /// The leader of the current term, as far as known; this node while it leads.
+    leader: Option<NodeId>,
+    /// Highest index known durable on a quorum. Never decreases. Starts at 0: it is not persisted but learned again.
+    ///
+    /// Invariant: commit_index <= last_index. May exceed this node's own persisted_index.
+    commit_index: Index,
+    /// What this node, as a follower, knows of its leader's log. Meaningless while it leads.
+    following: Following,
+    timer: ElectionTimer,
+    preferred: PreferredPacing,
+    out: Ready,
+    announced: Leadership,
+}
+
+/// What a role needs to remember.
+#[derive(Debug)]
+enum State {
+    Follower,
+    PreCandidate(Votes),
+    Candidate(Votes),
+    Leader(Box<Leading>),
+}
+
+impl Raft {
+    /// Starts a replica as a follower of nobody, with the hard state its log recovered.
+    ///
+    /// Panics on settings that cannot work (see `Config`) and when the log holds entries of a later term than the hard state.
+    #[must_use]
+    pub fn new(config: Config, hard_state: HardState, log: &impl LogView) -> Self {
+        config.assert_valid();
+        assert!(
+            log.last_id().term <= hard_state.term,
+            "the log ends at {} but the recovered term is {}",
+            log.last_id(),
+            hard_state.term
+        );
+        let membership = Membership::new(config.voters.clone());
+        let rng = SplitMix64::new(config.seed, config.id.get());
+        let announced = Leadership { role: Role::Follower, term: hard_state.term, leader: None };
+        let mut raft = Self {
+            membership,
+            rng,
+            now_tick: 0,
+            hard_state,
+            handed_out_hard_state: hard_state,
+            durable_hard_state: hard_state,
+            state: State::Follower,
+            leader: None,
+            commit_index: Index::ZERO,
+            following: Following::default(),
+            timer: ElectionTimer::default(),
+            preferred: PreferredPacing::new(&config),
+            out: Ready::default(),
+            announced,
+            config,
+        };
+        raft.arm_first_timer();
+        raft
+    }
+
+    /// One tick of time passed.
+    pub fn tick(&mut self, log: &impl LogView) {
+        self.now_tick += 1;
+        match self.state {
+            State::Leader(_) => self.tick_leader(log),
+            State::Follower | State::PreCandidate(_) | State::Candidate(_) => self.tick_election(log),
+        }
+    }
+
+    /// A peer's message arrived; `AppendEntries` with entries go to `step_append`.
+    ///
+    /// Messages of nodes that are not peers are ignored.
+    pub fn step(&mut self, from: NodeId, message: Message, log: &impl LogView) {
+        if !self.is_peer(from) {
+            return;
+        }
+        match message {
+            Message::RequestPreVote { term, last } => self.on_pre_vote_request(from, term, last, log),
+            Message::PreVoteResponse { term, campaign_term, granted } => {
+                self.on_pre_vote_response(from, term, campaign_term, granted, log);
+            }
+            Message::RequestVote { term, last, transfer } => self.on_vote_request(from, term, last, transfer, log),
+            Message::RequestVoteResponse { term, granted } => {
+                if self.is_current(term) {
+                    self.on_vote_response(from, granted, log);
+                }
+            }
+            Message::AppendEntries(append) => {
+                let decision = self.step_append(from, &append, &[], log);
+                assert!(decision == AppendDecision::Drop, "an append without entries changed the log");
+            }
+            Message::AppendEntriesResponse { term, outcome } => {
+                if self.is_current(term) {
+                    self.on_append_response(from, outcome, log);
+                }
+            }
+            Message::Heartbeat { term, commit_index, round } => self.on_heartbeat(from, term, commit_index, round, log),
+            Message::HeartbeatResponse { term, round, matched_index, persisted_index } => {
+                if self.is_current(term) {
+                    self.on_heartbeat_response(from, round, matched_index, persisted_index, log);
+                }
+            }
+            Message::TimeoutNow { term } => self.on_timeout_now(from, term, log),
+        }
+    }
+
+    /// The log grew: by the entries of an `AppendDecision::Append`, or by this leader's own batch or no-op.
+    ///
+    /// A leader sends what is new to every follower whose window allows it, before its own disk has it.
+    pub fn on_appended(&mut self, log: &impl LogView) {
+        match &self.state {
+            State::Leader(_) => self.broadcast_appends(log),
+            State::Follower | State::PreCandidate(_) | State::Candidate(_) => self.take_appended(log),
+        }
+    }
+
+    /// More of the log became durable: `LogView::persisted_index` advanced.
+    pub fn on_persisted(&mut self, log: &impl LogView) {
+        match &self.state {
+            State::Leader(_) => self.advance_commit(log),
+            State::Follower | State::PreCandidate(_) | State::Candidate(_) => self.acknowledge_news(log),
+        }
+    }
+
+    /// A hard state that `ready` returned is durable. In the order in which they were returned; some may be left out.
+    pub fn on_hard_state_persisted(&mut self, hard_state: HardState, log: &impl LogView) {
+        assert!(
+            hard_state.term <= self.handed_out_hard_state.term,
+            "term {} was never handed out to be persisted, {} was",
+            hard_state.term,
+            self.handed_out_hard_state.term
+        );
+        assert!(hard_state.term >= self.durable_hard_state.term, "hard states became durable out of order");
+        self.durable_hard_state = hard_state;
+        if self.hard_state_is_durable() {
+            self.count_own_vote(log);
+        }
+    }
+
+    /// A connection to or from a peer broke.
+    ///
+    /// A follower that loses its leader this way campaigns soon, asking for pre-votes first: nodes that still hear the
+    /// leader refuse them. A leader assumes that everything in flight to the peer is lost.
+    pub fn on_peer_disconnected(&mut self, node: NodeId) {
+        match &mut self.state {
+            State::Leader(leading) => leading.on_peer_disconnected(node),
+            State::Follower => {
+                if self.leader == Some(node) {
+                    self.hurry_election();
+                }
+            }
+            State::PreCandidate(_) | State::Candidate(_) => {}
+        }
+    }
+
+    /// Both connections to a peer are up (again).
+    pub fn on_peer_connected(&mut self, node: NodeId) {
+        if !self.is_peer(node) {
+            return;
+        }
+        match self.state {
+            State::Leader(_) => self.greet_follower(node),
+            State::Follower => self.hurry_preferred(),
+            State::PreCandidate(_) | State::Candidate(_) => self.ask_again(node),
+        }
+    }
+
+    /// Drains what is to be done. Cheap when nothing is.
+    pub fn ready(&mut self) -> Ready {
+        let mut ready = std::mem::take(&mut self.out);
+        if self.hard_state != self.handed_out_hard_state {
+            self.handed_out_hard_state = self.hard_state;
+            ready.hard_state = Some(self.hard_state);
+        }
+        let now = Leadership { role: self.role(), term: self.hard_state.term, leader: self.leader };
+        if now != self.announced {
+            self.announced = now;
+            ready.became = Some(now);
+        }
+        ready
+    }
+
+    /// Whether the leader takes proposals now: it does not while it hands leadership over.
+    pub fn may_propose(&self) -> Result<(), NotLeader> {
+        match &self.state {
+            State::Leader(leading) if !leading.is_transferring() => Ok(()),
+            _ => Err(NotLeader { leader: self.leader }),
+        }
+    }
+
+    /// What a leader's next entry is called. Only meaningful while `may_propose`.
+    #[must_use]
+    pub fn next_entry_id(&self, log: &impl LogView) -> EntryId {
+        EntryId::new(self.hard_state.term, log.last_id().index.next())
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    /// This node's role in its term.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self.state {
+            State::Follower => Role::Follower,
+            State::PreCandidate(_) => Role::PreCandidate,
+            State::Candidate(_) => Role::Candidate,
+            State::Leader(_) => Role::Leader,
+        }
+    }
+
+    /// The current term; need not be durable yet.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    /// Term and vote; need not be durable yet.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// The leader of the current term, as far as known.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+
+    /// Highest index known durable on a quorum.
+    #[must_use]
+    pub fn commit_index(&self) -> Index {
+        self.commit_index
+    }
+
+    /// Who votes.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// A leader's followers, in ascending order; empty on every other node.
+    pub fn progress(&self) -> impl Iterator<Item = (NodeId, &Progress)> {
+        let leading = match &self.state {
+            State::Leader(leading) => Some(leading),
+            _ => None,
+        };
+        leading.into_iter().flat_map(|leading| leading.followers())
+    }
+
+    fn is_peer(&self, node: NodeId) -> bool {
+        node != self.config.id && self.membership.is_voter(node)
+    }
+
+    fn hard_state_is_durable(&self) -> bool {
+        self.durable_hard_state == self.hard_state
+    }
+
+    /// Judges a response by its term: a later one ends this node's term, an earlier one is stale.
+    fn is_current(&mut self, term: Term) -> bool {
+        if term > self.hard_state.term {
+            self.become_follower(term, None);
+        }
+        term == self.hard_state.term && self.hard_state.term > Term::ZERO
+    }
+
+    /// Sends something that promises the current term or vote: held back until both are durable.
+    fn respond(&mut self, to: NodeId, message: Message) {
+        if self.hard_state_is_durable() {
+            self.out.messages.push((to, message));
+        } else {
+            self.out.messages_after_persist.push((to, message));
+        }
+    }
+
+    /// Ends whatever this node was; from here on it follows `leader`, if there is one, in `term`.
+    fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
+        assert!(term >= self.hard_state.term, "the term went back from {} to {term}", self.hard_state.term);
+        assert!(leader != Some(self.config.id), "a node does not follow itself");
+        if term > self.hard_state.term {
+            self.hard_state = HardState { term, vote: None };
+            self.following = Following::starting_at(self.commit_index);
+        }
+        if let State::Leader(leading) = &mut self.state {
+            self.out.append_noop = None;
+            leading.fail_reads(&mut self.out.reads_failed);
+        }
+        self.state = State::Follower;
+        self.leader = leader;
+        self.restart_election_timer();
+    }
+}

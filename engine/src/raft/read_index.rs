@@ -1,0 +1,100 @@
+//! Linearizable reads without a log entry: the leader proves that it still leads (ReadIndex, thesis 6.4).
+//!
+//! All reads that wait share one round of heartbeats. A round confirms only reads that arrived before it started: its
+//! answers prove leadership at a time after their arrival. At most one round is in flight; regular heartbeats repeat it.
+
+use super::log_view::LogView;
+use super::{PENDING_READS_MAX, Raft, ReadId, ReadIndexError, State};
+use crate::types::Index;
+
+/// Reads of one leader's term.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// Newest round started; strictly increases. 0 = none yet.
+    round: u64,
+    /// Reads that the newest round confirms; empty when it has done so, or there was none.
+    in_round: Vec<ReadId>,
+    /// commit_index when the newest round started, hence not before any of its reads arrived.
+    round_commit_index: Index,
+    /// Reads that arrived since it started.
+    waiting: Vec<ReadId>,
+}
+
+impl Reads {
+    /// Newest round started.
+    pub(super) fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// Moves all reads, confirmed or not, to `out`.
+    pub(super) fn drain_all(&mut self, out: &mut Vec<ReadId>) {
+        out.append(&mut self.in_round);
+        out.append(&mut self.waiting);
+    }
+
+    fn pending_count(&self) -> usize {
+        self.in_round.len() + self.waiting.len()
+    }
+
+    fn start_round(&mut self, commit_index: Index) {
+        assert!(self.in_round.is_empty(), "one round at a time");
+        self.round += 1;
+        self.round_commit_index = commit_index;
+        std::mem::swap(&mut self.in_round, &mut self.waiting);
+    }
+}
+
+impl Raft {
+    /// Queues a read: `Ready::reads_ready` will say which index must be applied before it may be answered, or
+    /// `Ready::reads_failed` that this node cannot tell.
+    ///
+    /// A leader that has not committed an entry of its own term yet does not know what is committed; reads wait until it has.
+    pub fn read_index(&mut self, read: ReadId, log: &impl LogView) -> Result<(), ReadIndexError> {
+        let State::Leader(leading) = &mut self.state else {
+            return Err(ReadIndexError::NotLeader { leader: self.leader });
+        };
+        let pending_count = leading.reads.pending_count();
+        if pending_count >= PENDING_READS_MAX {
+            return Err(ReadIndexError::TooManyReads { pending_count, limit: PENDING_READS_MAX });
+        }
+        leading.reads.waiting.push(read);
+        self.advance_reads(log);
+        Ok(())
+    }
+
+    /// Completes the round in flight if a quorum answered it, and starts the next if reads wait for one.
+    pub(super) fn advance_reads(&mut self, log: &impl LogView) {
+        while self.complete_round() && self.start_round(log) {}
+    }
+
+    /// True when no round is in flight any more.
+    fn complete_round(&mut self) -> bool {
+        let own = self.config.id;
+        let State::Leader(leading) = &mut self.state else { return false };
+        let reads = &mut leading.reads;
+        if reads.in_round.is_empty() {
+            return true;
+        }
+        let progress = &leading.progress;
+        let is_confirmed = self.membership.quorum_has(|node| {
+            node == own || progress.get(&node).is_some_and(|progress| progress.confirmed_round() >= reads.round)
+        });
+        if is_confirmed {
+            let index = reads.round_commit_index;
+            self.out.reads_ready.extend(reads.in_round.drain(..).map(|read| (read, index)));
+        }
+        is_confirmed
+    }
+
+    fn start_round(&mut self, log: &impl LogView) -> bool {
+        let knows_commit_index =
+            self.commit_index > Index::ZERO && log.term(self.commit_index) == Some(self.hard_state.term);
+        let State::Leader(leading) = &mut self.state else { return false };
+        if leading.reads.waiting.is_empty() || !knows_commit_index {
+            return false;
+        }
+        leading.reads.start_round(self.commit_index);
+        self.broadcast_heartbeat();
+        true
+    }
+}

@@ -1,0 +1,123 @@
+//! What Raft wants done: the drained outputs of a call.
+//!
+//! Plain data; the replica does it. What must be durable before what leaves is said on each field.
+
+use super::Message;
+use crate::types::{EntryId, Index, NodeId, Term};
+
+/// What a node must never forget: its term, and whom it voted for in it. Source: thesis 3.4 (persistent state).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// Latest term the node has seen.
+    pub term: Term,
+    /// The candidate that got this node's vote in `term`.
+    pub vote: Option<NodeId>,
+}
+
+/// What a replica is in its term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Takes entries from a leader, or waits for one.
+    Follower,
+    /// Asks whether a campaign could succeed; its term is unchanged.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Proposes entries and replicates them.
+    Leader,
+}
+
+/// Who leads, as this node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    /// This node's role.
+    pub role: Role,
+    /// This node's term; need not be durable yet.
+    pub term: Term,
+    /// The leader of the term, as far as known.
+    pub leader: Option<NodeId>,
+}
+
+/// Names a read that waits for `read_index`; opaque to Raft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+/// Outputs since they were last drained, to be carried out in the order of the fields.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// Append this to the log before anything else, entries included, and report `on_hard_state_persisted` when it is
+    /// durable. Entries that come after it in the same log are then never durable without it.
+    pub hard_state: Option<HardState>,
+    /// Send now. Entries of an `AppendEntries` must be read from the log before it changes.
+    pub messages: Vec<(NodeId, Message)>,
+    /// Send only once the hard state above, and every one returned before it, is durable. May leave later than, and so
+    /// overtake nothing in, `messages` of later calls: no order is assumed.
+    pub messages_after_persist: Vec<(NodeId, Message)>,
+    /// Reads that may be answered once this index is applied.
+    pub reads_ready: Vec<(ReadId, Index)>,
+    /// Reads that will not be confirmed because this node is no longer the leader it was; ask the new one.
+    pub reads_failed: Vec<ReadId>,
+    /// This node just became leader: append a no-op entry with this id, then call `on_appended`. It opens the term, so
+    /// nothing may be proposed before it; without room for it now, append it as soon as there is some, unless the role or
+    /// the term has changed by then.
+    pub append_noop: Option<EntryId>,
+    /// Role, term or leader changed.
+    pub became: Option<Leadership>,
+}
+
+/// The call is for the leader only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this node does not take proposals; the leader is {leader:?}")]
+pub struct NotLeader {
+    /// The leader, as far as known; this node itself while it hands leadership over.
+    pub leader: Option<NodeId>,
+}
+
+/// Why a read was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadIndexError {
+    /// Only a leader can confirm reads.
+    #[error("this node does not lead; the leader is {leader:?}")]
+    NotLeader {
+        /// The leader, as far as known.
+        leader: Option<NodeId>,
+    },
+    /// Too many reads wait already.
+    #[error("{pending_count} reads wait for confirmation already, {limit} may; try again later")]
+    TooManyReads {
+        /// Reads waiting now.
+        pending_count: usize,
+        /// `PENDING_READS_MAX`.
+        limit: usize,
+    },
+}
+
+/// Why leadership was not handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// Only a leader has leadership to give.
+    #[error("this node does not lead; the leader is {leader:?}")]
+    NotLeader {
+        /// The leader, as far as known.
+        leader: Option<NodeId>,
+    },
+    /// The receiver cannot lead.
+    #[error("node {to} is not a voter of this shard")]
+    NotVoter {
+        /// The intended receiver.
+        to: NodeId,
+    },
+}
+
+/// What `step_append` wants done with the entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendDecision {
+    /// Nothing is to be appended: the message is stale, malformed or rejected, or the log has it all.
+    Drop,
+    /// Append all but the first `skip` entries, in order, superseding what the log holds from there on; then call
+    /// `on_appended`. Carry out `ready().hard_state` before.
+    Append {
+        /// Leading entries that the log holds already.
+        skip: usize,
+    },
+}

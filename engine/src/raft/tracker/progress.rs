@@ -1,0 +1,267 @@
+//! How far one follower is, as its leader knows it, and what to send it next.
+//!
+//! Tells lost messages from slow disks: a follower reports both what arrived (`matched_index`) and what is durable
+//! (`persisted_index`). Sent entries that do not *arrive* for some heartbeats are sent again; entries that arrived and wait
+//! for the follower's disk never are.
+
+use super::Inflights;
+use crate::raft::Config;
+use crate::raft::log_view::{LogView, last_not_after_term, term_at};
+use crate::types::{EntryId, Index};
+
+/// How entries are sent to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressState {
+    /// Where the logs agree is not known: one message at a time, until one is accepted.
+    Probe,
+    /// The logs agree: as many messages as the window takes, without waiting.
+    Replicate,
+}
+
+/// The question a probe asks, and whether it is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    /// To be sent with entries, in the hope that they fit.
+    Due,
+    /// To be sent without entries: the last one got lost, or its entries were not taken.
+    DueEmpty,
+    /// Sent; nothing more until an answer arrives or the stall timeout ends.
+    Sent,
+}
+
+/// A message to be sent: entries `first..=last` behind `prev`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::raft) struct Outgoing {
+    pub(in crate::raft) prev: EntryId,
+    pub(in crate::raft) last: Index,
+}
+
+/// A follower, as its leader knows it. Starts anew with each term of the leader.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// Highest index known durable on the follower and equal to the leader's log. Never decreases within a term.
+    match_index: Index,
+    /// First index of the next message. Invariant: match_index < next_index <= last_index + 1.
+    next_index: Index,
+    /// Highest `matched_index` reported. Invariant: match_index <= received_index. A hint only: a restart loses it.
+    received_index: Index,
+    state: ProgressState,
+    probe: Probe,
+    inflights: Inflights,
+    /// When something was last sent with nothing outstanding, or arrived. Unit: ticks of this core.
+    progressed_tick: u64,
+    /// When the follower was last heard from in this term. Unit: ticks of this core.
+    heard_tick: u64,
+    /// Newest round of leadership confirmation the follower answered.
+    confirmed_round: u64,
+}
+
+impl Progress {
+    /// A follower of which a new leader knows nothing; its log probably ends where the leader's does.
+    pub(in crate::raft) fn new(config: &Config, last_index: Index, now_tick: u64) -> Self {
+        Self {
+            match_index: Index::ZERO,
+            next_index: last_index.next(),
+            received_index: Index::ZERO,
+            state: ProgressState::Probe,
+            probe: Probe::Due,
+            inflights: Inflights::new(config.inflight_messages_limit, config.inflight_bytes_limit),
+            progressed_tick: now_tick,
+            heard_tick: now_tick,
+            confirmed_round: 0,
+        }
+    }
+
+    /// Highest index known durable on the follower; counts toward the commit quorum.
+    #[must_use]
+    pub fn match_index(&self) -> Index {
+        self.match_index
+    }
+
+    /// First index of the next message.
+    #[must_use]
+    pub fn next_index(&self) -> Index {
+        self.next_index
+    }
+
+    /// How entries are sent to it.
+    #[must_use]
+    pub fn state(&self) -> ProgressState {
+        self.state
+    }
+
+    /// What is in flight to it.
+    #[must_use]
+    pub fn inflights(&self) -> &Inflights {
+        &self.inflights
+    }
+
+    /// When it was last heard from. Unit: ticks of this core.
+    pub(in crate::raft) fn heard_tick(&self) -> u64 {
+        self.heard_tick
+    }
+
+    /// Newest round of leadership confirmation it answered.
+    pub(in crate::raft) fn confirmed_round(&self) -> u64 {
+        self.confirmed_round
+    }
+
+    /// It answered something in this term.
+    pub(in crate::raft) fn on_heard(&mut self, now_tick: u64) {
+        self.heard_tick = now_tick;
+    }
+
+    /// It answered a heartbeat of this round.
+    pub(in crate::raft) fn on_round(&mut self, round: u64) {
+        self.confirmed_round = self.confirmed_round.max(round);
+    }
+
+    /// Takes what the follower reports to hold. True when `match_index` advanced.
+    ///
+    /// Reports that contradict themselves, or the leader's log, are ignored.
+    pub(in crate::raft) fn on_report(
+        &mut self,
+        matched_index: Index,
+        persisted_index: Index,
+        last_index: Index,
+        now_tick: u64,
+    ) -> bool {
+        if persisted_index > matched_index || matched_index > last_index {
+            return false;
+        }
+        if matched_index > self.received_index {
+            self.received_index = matched_index;
+            self.progressed_tick = now_tick;
+        }
+        let advanced = persisted_index > self.match_index;
+        if advanced {
+            self.match_index = persisted_index;
+            self.inflights.free_to(persisted_index);
+        }
+        if matched_index.next() >= self.next_index {
+            self.next_index = matched_index.next();
+            self.progressed_tick = now_tick;
+            self.state = ProgressState::Replicate;
+        }
+        self.next_index = self.next_index.max(self.match_index.next());
+        self.assert_invariants(last_index);
+        advanced
+    }
+
+    /// Looks for lost messages when a heartbeat was answered, after `on_report`.
+    ///
+    /// Acknowledgements need no such care: every answer to a heartbeat repeats them.
+    pub(in crate::raft) fn on_heartbeat_answered(&mut self, config: &Config, matched_index: Index, now_tick: u64) {
+        if matched_index.next() >= self.next_index || now_tick < self.progressed_tick + config.stall_ticks() {
+            return;
+        }
+        match self.state {
+            ProgressState::Probe => self.probe = Probe::DueEmpty,
+            ProgressState::Replicate => self.become_probe(matched_index.max(self.match_index).next()),
+        }
+    }
+
+    /// Takes a rejection. False when it is stale: it speaks of a message that is no longer of interest.
+    pub(in crate::raft) fn on_rejected(&mut self, prev_index: Index, hint: EntryId, log: &impl LogView) -> bool {
+        let stale = match self.state {
+            // What was accepted since cannot be rejected any more; what was not sent in this state is not meant.
+            ProgressState::Replicate => prev_index <= self.received_index || prev_index >= self.next_index,
+            // Only the probe's own answer counts. One that contradicts what is durable never does.
+            ProgressState::Probe => prev_index.next() != self.next_index || prev_index <= self.match_index,
+        };
+        if stale {
+            return false;
+        }
+        let upto = hint.index.min(prev_index.prev());
+        let common = last_not_after_term(log, self.match_index, upto, hint.term).index;
+        self.become_probe(common.next());
+        true
+    }
+
+    /// The connection broke: what was in flight is lost. Nothing is sent until the follower is heard from.
+    pub(in crate::raft) fn on_disconnected(&mut self) {
+        self.become_probe(self.match_index.next());
+        self.received_index = self.match_index;
+        self.probe = Probe::Sent;
+    }
+
+    /// The connection is back: the next answer to a heartbeat brings a probe.
+    pub(in crate::raft) fn on_connected(&mut self) {
+        if self.state == ProgressState::Probe {
+            self.probe = Probe::Due;
+        }
+    }
+
+    /// The next message to send, noted as sent; `None` when nothing may or need be sent.
+    pub(in crate::raft) fn next_message(
+        &mut self,
+        config: &Config,
+        log: &impl LogView,
+        now_tick: u64,
+    ) -> Option<Outgoing> {
+        let last_index = log.last_id().index;
+        self.assert_invariants(last_index);
+        let prev_index = self.next_index.prev();
+        // Without the entry before it a message cannot be checked; the log no longer reaches back that far.
+        let prev = EntryId::new(term_at(log, prev_index)?, prev_index);
+        match self.state {
+            ProgressState::Probe => {
+                let last = match self.probe {
+                    Probe::Sent => return None,
+                    Probe::DueEmpty => prev_index,
+                    Probe::Due => take_entries(log, prev_index, config.append_bytes_limit).0,
+                };
+                self.probe = Probe::Sent;
+                self.progressed_tick = now_tick;
+                Some(Outgoing { prev, last })
+            }
+            ProgressState::Replicate => {
+                if prev_index >= last_index {
+                    return None;
+                }
+                let room = self.inflights.room_bytes()?;
+                let (last, bytes) = take_entries(log, prev_index, config.append_bytes_limit.min(room));
+                if bytes > room {
+                    return None;
+                }
+                if self.received_index >= prev_index {
+                    self.progressed_tick = now_tick;
+                }
+                self.inflights.add(last, bytes);
+                self.next_index = last.next();
+                Some(Outgoing { prev, last })
+            }
+        }
+    }
+
+    fn become_probe(&mut self, next_index: Index) {
+        assert!(next_index > self.match_index, "probing at {next_index}, durable through {}", self.match_index);
+        self.state = ProgressState::Probe;
+        self.probe = Probe::Due;
+        self.next_index = next_index;
+        self.received_index = next_index.prev();
+        self.inflights.clear();
+    }
+
+    fn assert_invariants(&self, last_index: Index) {
+        assert!(self.match_index < self.next_index, "next {} <= match {}", self.next_index, self.match_index);
+        assert!(self.next_index <= last_index.next(), "next {} past the log's end {last_index}", self.next_index);
+        assert!(self.match_index <= self.received_index, "durable before it arrived");
+    }
+}
+
+/// Entries behind `prev_index` that fit `bytes_limit`, but at least one if there is any: last index and total size.
+fn take_entries(log: &impl LogView, prev_index: Index, bytes_limit: u64) -> (Index, u64) {
+    let last_index = log.last_id().index;
+    let mut last = prev_index;
+    let mut bytes = 0;
+    while last < last_index {
+        let entry_bytes = log.entry_bytes(last.next());
+        if last > prev_index && bytes + entry_bytes > bytes_limit {
+            break;
+        }
+        last = last.next();
+        bytes += entry_bytes;
+    }
+    (last, bytes)
+}

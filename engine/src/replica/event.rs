@@ -1,0 +1,201 @@
+//! What goes into a replica (`Event`) and what comes out of it (`Action`).
+//!
+//! Plain data. Nothing here knows of sockets, files, clocks or threads; time is `Event::Tick`.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use net::api::{Executed, Status};
+use wal::{SegmentSeq, SyncFailure, SyncId, SyncRequest};
+
+use crate::raft::{AppendEntries, Message};
+use crate::types::NodeId;
+
+/// Names one request at the gateway that waits for its reply; opaque to the replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Who waits for a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client connected to this node.
+    Local(Ticket),
+    /// A node that relayed its client's request under a number of its own.
+    Peer {
+        /// The relaying node.
+        node: NodeId,
+        /// Its number for the request.
+        request: u64,
+    },
+}
+
+/// What a request wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// Replicate the payload, a validated command, and apply it.
+    Write,
+    /// Answer the payload, an encoded range request, from state that is current (linearizable).
+    Read,
+    /// Answer the payload, an encoded range request, from whatever this node has applied (serializable).
+    ReadSerializable,
+}
+
+/// One request of a client, checked by the gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Who waits for the reply.
+    pub origin: Origin,
+    /// What it wants.
+    pub kind: RequestKind,
+    /// Ticks after which the reply is `Timeout` if nothing else is known.
+    pub timeout_ticks: u64,
+    /// The command, or the range request.
+    pub payload: &'a [u8],
+}
+
+/// Something that happened to a replica.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// One tick of time passed.
+    Tick,
+    /// Everything that had arrived was delivered: close the batch, apply, ask for a sync.
+    Turn,
+    /// A request arrived from a client or a relaying node.
+    Request(Request<'a>),
+    /// A peer's message, without entries.
+    Message {
+        /// The sender, as its connection's handshake established it.
+        from: NodeId,
+        /// The message.
+        message: Message,
+    },
+    /// A peer's `AppendEntries` with entries as they stand in its log.
+    Append {
+        /// The sender.
+        from: NodeId,
+        /// Term, position and commit index.
+        append: AppendEntries,
+        /// Entries, header and payload each, back to back. Not yet verified.
+        entries: &'a [u8],
+    },
+    /// The leader's answer to a request that this node relayed.
+    RelayReply {
+        /// Who answered.
+        from: NodeId,
+        /// This node's number for the request.
+        request: u64,
+        /// The answer; the body is in `body`.
+        result: Result<(), Refusal>,
+        /// Encoded response, empty with a refusal.
+        body: &'a [u8],
+    },
+    /// A relayed request or reply could not be queued towards the peer and did not leave this node.
+    RelayDropped {
+        /// This node's number for the request.
+        request: u64,
+    },
+    /// Both lanes to a peer are up.
+    PeerConnected(NodeId),
+    /// A connection to or from a peer broke.
+    PeerDisconnected(NodeId),
+    /// A sync that an `Action::Sync` asked for has ended.
+    Synced {
+        /// Which.
+        id: SyncId,
+        /// How.
+        result: Result<(), SyncFailure>,
+    },
+    /// The segment that an `Action::PrepareSegment` asked for is installed in the log's storage.
+    SegmentPrepared,
+    /// The segment could not be prepared; the shell will try again. The text says why, for refusals.
+    SegmentUnavailable(String),
+}
+
+/// Something a replica wants done.
+#[derive(Debug)]
+pub enum Action {
+    /// Send a message to a peer; `Replica::encode` gives its bytes, and they must be taken before the next event.
+    Send {
+        /// The receiver.
+        to: NodeId,
+        /// What to send.
+        message: Outgoing,
+    },
+    /// Answer a local request.
+    Reply {
+        /// Which request.
+        ticket: Ticket,
+        /// The answer; `Replica::body` gives its bytes until the next event.
+        reply: Reply,
+    },
+    /// Sync this part of the log and report `Event::Synced`.
+    Sync(SyncRequest),
+    /// Prepare this segment, install it, and report `Event::SegmentPrepared`.
+    PrepareSegment(SegmentSeq),
+}
+
+/// A message to a peer.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// Raft's own; entries are read from the log when it is encoded.
+    Raft(Message),
+    /// A client's request on its way to the leader.
+    RelayRequest {
+        /// This node's number for it.
+        request: u64,
+        /// What it wants; never `ReadSerializable`, which is answered where it arrives.
+        kind: RequestKind,
+        /// What is left of its time, in ticks.
+        timeout_ticks: u64,
+        /// The command, or the range request.
+        payload: Vec<u8>,
+    },
+    /// The answer to a request that the peer relayed.
+    RelayReply {
+        /// The peer's number for it.
+        request: u64,
+        /// The answer; its body lies in the replica's reply buffer.
+        reply: Reply,
+    },
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub struct Reply {
+    /// Where the encoded response lies in the replica's reply buffer, or why there is none.
+    pub result: Result<Range<usize>, Refusal>,
+    /// The leader answered and this node passed it on: the client would have been quicker there.
+    pub relayed: bool,
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{status}: {message}", status = status.as_str())]
+pub struct Refusal {
+    /// The kind of refusal.
+    pub status: Status,
+    /// Whether the request can still take effect.
+    pub executed: Executed,
+    /// What was wrong, and what to do.
+    pub message: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// The request certainly took no effect, and may do so when it is sent again.
+    #[must_use]
+    pub fn is_safe_to_retry(&self) -> bool {
+        self.executed == Executed::No && matches!(self.status, Status::Unavailable | Status::Overloaded)
+    }
+
+    /// A refusal of a request that certainly took no effect.
+    #[must_use]
+    pub fn not_executed(status: Status, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, executed: Executed::No, message: message.into() }
+    }
+
+    /// A refusal of a request whose outcome is unknown.
+    #[must_use]
+    pub fn unknown(status: Status, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, executed: Executed::Unknown, message: message.into() }
+    }
+}

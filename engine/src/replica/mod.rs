@@ -1,0 +1,574 @@
+//! One replica of one shard: Raft, the log and the state machine as one plain value.
+//!
+//! `handle(Event)` takes what happened, `poll_action()` yields what is to be done. After a run of events that arrived
+//! together the driver delivers `Event::Turn`: then the batch is closed, committed entries are applied and the next sync is
+//! asked for (group commit without timers). Actions must be drained before the next event, since replies and entries are
+//! handed out as places in buffers that events change.
+//!
+//! It does no I/O, knows no clock and no randomness but its seed: the server drives it with real devices, a simulator with
+//! simulated ones. What it promises: a write is answered after its entry was made durable by a quorum and applied here; a
+//! read that is not serializable is answered from state at least as new as every write answered before the read arrived.
+
+mod apply;
+mod event;
+mod pending;
+mod requests;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+
+pub use event::{Action, Event, Origin, Outgoing, Refusal, Reply, Request, RequestKind, Ticket};
+use pending::{Reads, Relays, Waiter, Writes};
+
+use net::api::Status;
+use wal::{AppendError, EntryHeader, Log, Storage, SyncFailure, SyncId};
+
+use crate::log_store::KIND_NOOP;
+use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role};
+use crate::state_machine::{self, StateMachine};
+use crate::types::{EntryId, Index, Lsn, NodeId, Revision, Term};
+use crate::wire::{self, EncodeError};
+
+/// Limits and identity of a replica.
+#[derive(Clone, Debug)]
+pub struct ReplicaOptions {
+    /// Raft's own settings.
+    pub raft: raft::Config,
+    /// Settings of the state machine.
+    pub machine: state_machine::Options,
+    /// Batches in the log that are not committed yet, from which on a new batch waits for company. At least 1.
+    pub pipeline_batches_limit: usize,
+    /// Size from which on a batch is closed whatever the pipeline holds. Unit: bytes.
+    pub batch_bytes_target: usize,
+    /// Writes without an answer, beyond which new ones are refused as `overloaded`.
+    pub pending_writes_limit: usize,
+    /// Linearizable reads without an answer, beyond which new ones are refused as `overloaded`.
+    pub pending_reads_limit: usize,
+    /// Requests relayed to the leader without an answer, beyond which new ones are refused as `overloaded`.
+    pub relayed_limit: usize,
+    /// Size of the state, as the state machine estimates it, from which on writes are refused as `no space`. Unit: bytes.
+    pub quota_bytes: u64,
+    /// Bytes of entries applied in one turn before other work gets its chance.
+    pub apply_bytes_per_turn: u64,
+    /// Ticks without anything to sync after which the durable watermark is written to the log by itself.
+    pub idle_mark_ticks: u64,
+    /// Numbers for relayed requests start behind this; distinct for each life of the node.
+    pub relay_id_floor: u64,
+}
+
+/// What stopped a replica. It takes no more part; a restart reads the device again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A write or a sync of the log failed; what the device holds is uncertain until it is read again.
+    #[error("the log stopped after a failed write or sync: {0}")]
+    Log(String),
+    /// A committed entry could not be read back.
+    #[error("committed entry {index} cannot be read from the log: {reason}")]
+    Read {
+        /// Which entry.
+        index: Index,
+        /// What the log said.
+        reason: String,
+    },
+    /// A committed entry could not be applied.
+    #[error("committed entry {index} cannot be applied: {reason}")]
+    Apply {
+        /// Which entry.
+        index: Index,
+        /// What the state machine said.
+        reason: String,
+    },
+}
+
+/// Counters of one replica since it was opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplicaStats {
+    /// Writes taken into a batch.
+    pub writes_proposed: u64,
+    /// Batches closed.
+    pub batches_closed: u64,
+    /// Entries applied.
+    pub entries_applied: u64,
+    /// Commands applied.
+    pub commands_applied: u64,
+    /// `AppendEntries` not taken because no prepared segment had room.
+    pub appends_without_room: u64,
+    /// `AppendEntries` not taken because an entry failed its checksum.
+    pub appends_corrupt: u64,
+    /// Requests refused as `overloaded`.
+    pub refused_overloaded: u64,
+}
+
+/// What a replica shows of itself, for `status` and metrics.
+#[derive(Clone, Debug)]
+pub struct ReplicaView {
+    /// This node leads the shard.
+    pub is_leader: bool,
+    /// Raft's role.
+    pub role: Role,
+    /// The leader this node knows of.
+    pub leader: Option<NodeId>,
+    /// Current term.
+    pub term: Term,
+    /// Last entry in the log.
+    pub last_index: Index,
+    /// Last entry durable on this node's own disk.
+    pub persisted_index: Index,
+    /// Last entry known durable on a quorum.
+    pub commit_index: Index,
+    /// Last entry applied.
+    pub applied_index: Index,
+    /// Current MVCC revision.
+    pub revision: Revision,
+    /// Estimated size of the state. Unit: bytes.
+    pub state_bytes: u64,
+    /// Writes that wait for a quorum.
+    pub pending_writes_count: usize,
+    /// Linearizable reads that wait for a quorum.
+    pub pending_reads_count: usize,
+    /// Requests that wait for the leader's answer.
+    pub relayed_count: usize,
+}
+
+/// A message that waits for the log to be durable up to a position.
+#[derive(Debug)]
+struct Held {
+    durable_from: Lsn,
+    to: NodeId,
+    message: Message,
+}
+
+/// One replica of one shard. See the module's documentation for the calling order.
+#[derive(Debug)]
+pub struct Replica<S: Storage> {
+    options: ReplicaOptions,
+    raft: Raft,
+    log: Log<S>,
+    machine: StateMachine,
+    now_tick: u64,
+    actions: VecDeque<Action>,
+    /// Bodies of the replies among `actions`.
+    reply_bytes: Vec<u8>,
+    /// Writes in the batch that is being formed in the log.
+    forming: Vec<Waiter>,
+    /// The batch being formed has been begun in the log. Invariant: `!forming.is_empty()` implies it.
+    batch_open: bool,
+    writes: Writes,
+    reads: Reads,
+    relays: Relays,
+    /// Peers to which both lanes are up; requests are relayed to no other.
+    connected: BTreeSet<NodeId>,
+    /// Messages that promise something not durable yet, in log order.
+    held: VecDeque<Held>,
+    /// Hard states in the log that are not durable yet, in log order.
+    hard_states: VecDeque<(Lsn, raft::HardState)>,
+    /// The no-op of this leader's term, until there is room for it in the log.
+    noop: Option<EntryId>,
+    /// Why no segment could be prepared, while that is so.
+    no_segment: Option<String>,
+    segment_requested: bool,
+    idle_ticks: u64,
+    fault: Option<Fault>,
+    /// The last `AppendEntries` that failed a check, for the shell to log.
+    last_corrupt_append: Option<(NodeId, wire::EntriesError)>,
+    stats: ReplicaStats,
+}
+
+impl<S: Storage> Replica<S> {
+    /// Puts a replica together from its recovered log. It starts as a follower that has applied nothing.
+    #[must_use]
+    pub fn new(options: ReplicaOptions, log: Log<S>) -> Self {
+        let recovered = log.hard_state();
+        let hard_state = raft::HardState {
+            term: recovered.term,
+            vote: (recovered.vote != 0).then(|| NodeId::new(recovered.vote)),
+        };
+        let raft = Raft::new(options.raft.clone(), hard_state, &log);
+        let machine = StateMachine::new(options.machine.clone());
+        let relays = Relays::starting_at(options.relay_id_floor);
+        Self {
+            options,
+            raft,
+            log,
+            machine,
+            now_tick: 0,
+            actions: VecDeque::new(),
+            reply_bytes: Vec::new(),
+            forming: Vec::new(),
+            batch_open: false,
+            writes: Writes::default(),
+            reads: Reads::default(),
+            relays,
+            connected: BTreeSet::new(),
+            held: VecDeque::new(),
+            hard_states: VecDeque::new(),
+            noop: None,
+            no_segment: None,
+            segment_requested: false,
+            idle_ticks: 0,
+            fault: None,
+            last_corrupt_append: None,
+            stats: ReplicaStats::default(),
+        }
+    }
+
+    /// Takes one event. After a fault only requests are answered, with a refusal.
+    pub fn handle(&mut self, event: Event<'_>) {
+        if self.actions.is_empty() {
+            self.reply_bytes.clear();
+        }
+        if self.fault.is_some() {
+            self.refuse_after_fault(&event);
+            return;
+        }
+        match event {
+            Event::Tick => self.on_tick(),
+            Event::Turn => self.on_turn(),
+            Event::Request(request) => self.on_request(request),
+            Event::Message { from, message } => {
+                self.raft.step(from, message, &self.log);
+                self.after_raft();
+            }
+            Event::Append { from, append, entries } => self.on_append(from, &append, entries),
+            Event::RelayReply { from, request, result, body } => self.on_relay_reply(from, request, result, body),
+            Event::RelayDropped { request } => self.on_relay_dropped(request),
+            Event::PeerConnected(node) => {
+                self.connected.insert(node);
+                self.raft.on_peer_connected(node);
+                self.after_raft();
+            }
+            Event::PeerDisconnected(node) => self.on_peer_disconnected(node),
+            Event::Synced { id, result } => self.on_synced(id, result),
+            Event::SegmentPrepared => {
+                self.segment_requested = false;
+                self.no_segment = None;
+            }
+            Event::SegmentUnavailable(reason) => {
+                self.segment_requested = false;
+                self.no_segment = Some(reason);
+            }
+        }
+    }
+
+    /// The next thing to do, in order; `None` when nothing is left.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Bytes of a reply that an action named; valid until the next event.
+    #[must_use]
+    pub fn body(&self, range: &Range<usize>) -> &[u8] {
+        &self.reply_bytes[range.clone()]
+    }
+
+    /// Appends the frame of a message that an action named to `out`; entries are read from the log.
+    pub fn encode(&self, message: &Outgoing, shard: crate::types::ShardId, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match message {
+            Outgoing::Raft(Message::AppendEntries(append)) => wire::encode_append(append, &self.log, shard, out),
+            Outgoing::Raft(message) => {
+                wire::encode_message(message, shard, out);
+                Ok(())
+            }
+            Outgoing::RelayRequest { request, kind, timeout_ticks, payload } => {
+                wire::encode_relay_request(*request, *kind, *timeout_ticks, payload, shard, out);
+                Ok(())
+            }
+            Outgoing::RelayReply { request, reply } => {
+                let result = reply.result.as_ref().map(|range| self.body(range));
+                wire::encode_relay_reply(*request, result, shard, out);
+                Ok(())
+            }
+        }
+    }
+
+    /// More work is waiting than one turn takes: deliver another `Event::Turn` soon.
+    #[must_use]
+    pub fn wants_turn(&self) -> bool {
+        self.fault.is_none() && self.machine.applied_index() < self.raft.commit_index()
+    }
+
+    /// What stopped this replica, if anything did.
+    #[must_use]
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    /// Gives leadership to the best follower, for a stop that should not cost the others an election timeout.
+    pub fn hand_over(&mut self) {
+        if self.raft.role() == Role::Leader {
+            // Without a follower to take over the others elect one themselves.
+            if let Ok(Some(_)) = self.raft.transfer_to_best(&self.log) {
+                self.after_raft();
+            }
+        }
+    }
+
+    /// Refuses everything that waits; the node is stopping.
+    pub fn refuse_all(&mut self) {
+        self.abandon_batch();
+        let message = "this node is shutting down";
+        for origin in self.writes.drain() {
+            self.refuse(origin, Refusal::unknown(Status::ShuttingDown, message));
+        }
+        for origin in self.reads.drain() {
+            self.refuse(origin, Refusal::not_executed(Status::ShuttingDown, message));
+        }
+        for ticket in self.relays.drain() {
+            self.refuse(Origin::Local(ticket), Refusal::unknown(Status::ShuttingDown, message));
+        }
+    }
+
+    /// What this replica shows of itself.
+    #[must_use]
+    pub fn view(&self) -> ReplicaView {
+        ReplicaView {
+            is_leader: self.raft.role() == Role::Leader,
+            role: self.raft.role(),
+            leader: self.raft.leader(),
+            term: self.raft.term(),
+            last_index: self.log.last_id().index,
+            persisted_index: self.log.persisted_index(),
+            commit_index: self.raft.commit_index(),
+            applied_index: self.machine.applied_index(),
+            revision: self.machine.revision(),
+            state_bytes: self.machine.state_bytes(),
+            pending_writes_count: self.writes.len() + self.forming.len(),
+            pending_reads_count: self.reads.len(),
+            relayed_count: self.relays.len(),
+        }
+    }
+
+    /// The last `AppendEntries` that failed a check since this was last asked, and who sent it.
+    pub fn take_corrupt_append(&mut self) -> Option<(NodeId, wire::EntriesError)> {
+        self.last_corrupt_append.take()
+    }
+
+    /// Counters since this replica was opened.
+    #[must_use]
+    pub fn stats(&self) -> &ReplicaStats {
+        &self.stats
+    }
+
+    /// The log, for reading.
+    #[must_use]
+    pub fn log(&self) -> &Log<S> {
+        &self.log
+    }
+
+    /// Gives the storage back; the replica is gone, as after a crash.
+    #[must_use]
+    pub fn into_storage(self) -> S {
+        self.log.into_storage()
+    }
+
+    /// The log's storage, to install a prepared segment.
+    pub fn storage_mut(&mut self) -> &mut S {
+        self.log.storage_mut()
+    }
+
+    /// The state machine, for reading.
+    #[must_use]
+    pub fn machine(&self) -> &StateMachine {
+        &self.machine
+    }
+
+    fn on_tick(&mut self) {
+        const EXPIRE_EVERY_TICKS: u64 = 5;
+        self.now_tick += 1;
+        self.raft.tick(&self.log);
+        self.after_raft();
+        if self.now_tick.is_multiple_of(EXPIRE_EVERY_TICKS) {
+            self.expire_requests();
+        }
+        self.mark_when_idle();
+    }
+
+    /// Writes the durable watermark to the log once nothing else does, so that recovery can tell damage to the last
+    /// entries from a torn tail.
+    fn mark_when_idle(&mut self) {
+        if self.batch_open || self.log.durable_lsn() < self.log.end_lsn() || !self.log.wants_mark() {
+            self.idle_ticks = 0;
+            return;
+        }
+        self.idle_ticks += 1;
+        if self.idle_ticks >= self.options.idle_mark_ticks {
+            self.idle_ticks = 0;
+            // Without room for a mark the next frame carries the watermark.
+            match self.log.append_mark() {
+                Ok(_) | Err(AppendError::SegmentNotReady) => {}
+                Err(error) => self.latch(&error),
+            }
+        }
+    }
+
+    /// Ends a turn: closes the batch, applies, releases what became durable, asks for a segment and for a sync.
+    fn on_turn(&mut self) {
+        self.append_noop();
+        if self.batch_open && (self.pipeline_has_room() || self.log.batch_bytes() >= self.options.batch_bytes_target) {
+            self.close_batch();
+        }
+        self.apply_committed();
+        self.serve_reads();
+        if !self.segment_requested
+            && let Some(seq) = self.log.needs_segment()
+        {
+            self.segment_requested = true;
+            self.actions.push_back(Action::PrepareSegment(seq));
+        }
+        if let Some(request) = self.log.next_sync() {
+            self.actions.push_back(Action::Sync(request));
+        }
+    }
+
+    fn pipeline_has_room(&self) -> bool {
+        let uncommitted = self.log.last_id().index.get() - self.raft.commit_index().get();
+        uncommitted < self.options.pipeline_batches_limit as u64
+    }
+
+    fn on_append(&mut self, from: NodeId, append: &AppendEntries, entries: &[u8]) {
+        let parsed = match wire::parse_entries(append, entries) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                self.stats.appends_corrupt += 1;
+                self.last_corrupt_append = Some((from, error));
+                return;
+            }
+        };
+        if !self.log.has_room_for(parsed.iter().map(|entry| entry.payload.len())) {
+            self.stats.appends_without_room += 1;
+            return;
+        }
+        let ids: Vec<EntryId> = parsed.iter().map(wire::WireEntry::id).collect();
+        match self.raft.step_append(from, append, &ids, &self.log) {
+            AppendDecision::Drop => {}
+            AppendDecision::Append { skip } => {
+                // A new term's hard state goes into the log before the entries of its leader.
+                self.after_raft();
+                if self.fault.is_some() {
+                    return;
+                }
+                for entry in &parsed[skip..] {
+                    if let Err(error) = self.log.append_entry(&entry.header, entry.payload) {
+                        self.latch(&error);
+                        break;
+                    }
+                }
+                self.raft.on_appended(&self.log);
+            }
+        }
+        self.after_raft();
+    }
+
+    fn on_synced(&mut self, id: SyncId, result: Result<(), SyncFailure>) {
+        self.log.on_synced(id, result);
+        if let Some(latch) = self.log.latched() {
+            self.stop_with(Fault::Log(latch.to_string()));
+            return;
+        }
+        let durable = self.log.durable_lsn();
+        while let Some(&(lsn, hard_state)) = self.hard_states.front()
+            && lsn <= durable
+        {
+            self.hard_states.pop_front();
+            self.raft.on_hard_state_persisted(hard_state, &self.log);
+        }
+        self.raft.on_persisted(&self.log);
+        while let Some(held) = self.held.pop_front_if(|held| held.durable_from <= durable) {
+            self.send(held.to, held.message);
+        }
+        self.after_raft();
+    }
+
+    fn on_peer_disconnected(&mut self, node: NodeId) {
+        self.connected.remove(&node);
+        self.raft.on_peer_disconnected(node);
+        for relayed in self.relays.take_all_to(node) {
+            let message = "the connection to the leader broke before it answered";
+            let refusal = match relayed.kind {
+                RequestKind::Write => Refusal::unknown(Status::Unavailable, message),
+                RequestKind::Read | RequestKind::ReadSerializable => {
+                    Refusal::not_executed(Status::Unavailable, message)
+                }
+            };
+            self.refuse(Origin::Local(relayed.ticket), refusal);
+        }
+        self.after_raft();
+    }
+
+    /// Does what Raft asks for after it was given something, until it asks for nothing more.
+    fn after_raft(&mut self) {
+        if self.fault.is_some() {
+            return;
+        }
+        if self.batch_open && self.raft.role() != Role::Leader {
+            self.abandon_batch();
+        }
+        let ready = self.raft.ready();
+        if let Some(hard_state) = ready.hard_state {
+            // A new term or vote ends any leadership that the forming batch belongs to.
+            self.abandon_batch();
+            self.append_hard_state(hard_state);
+            if self.fault.is_some() {
+                return;
+            }
+        }
+        for (to, message) in ready.messages {
+            self.send(to, message);
+        }
+        // Frames up to here must be durable first; with nothing outstanding the messages leave at once.
+        let durable_from = self.log.end_lsn();
+        for (to, message) in ready.messages_after_persist {
+            if durable_from <= self.log.durable_lsn() {
+                self.send(to, message);
+            } else {
+                self.held.push_back(Held { durable_from, to, message });
+            }
+        }
+        for (id, index) in ready.reads_ready {
+            self.reads.confirm(id.0, index);
+        }
+        for id in ready.reads_failed {
+            if let Some(read) = self.reads.fail(id.0) {
+                let message = "the leader changed before it could confirm the read; try again";
+                self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
+            }
+        }
+        if let Some(id) = ready.append_noop {
+            self.noop = Some(id);
+            self.append_noop();
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: Message) {
+        self.actions.push_back(Action::Send { to, message: Outgoing::Raft(message) });
+    }
+
+    /// Puts term and vote into the log; what rests on them leaves once they are durable.
+    fn append_hard_state(&mut self, hard_state: raft::HardState) {
+        let record = wal::HardState { term: hard_state.term, vote: hard_state.vote.map_or(0, NodeId::get) };
+        match self.log.append_hard_state(record) {
+            Ok(_) => self.hard_states.push_back((self.log.end_lsn(), hard_state)),
+            Err(error) => self.latch(&error),
+        }
+    }
+
+    /// Appends the no-op that opens this leader's term as soon as the log has room for it.
+    fn append_noop(&mut self) {
+        let Some(id) = self.noop else { return };
+        if self.raft.role() != Role::Leader || self.raft.term() != id.term {
+            self.noop = None;
+            return;
+        }
+        let header = EntryHeader::new(id, KIND_NOOP, &[]);
+        match self.log.append_entry(&header, &[]) {
+            Ok(_) => {
+                self.noop = None;
+                self.raft.on_appended(&self.log);
+                self.after_raft();
+            }
+            // The next turn tries again; until then nothing can be proposed either.
+            Err(AppendError::SegmentNotReady) => {}
+            Err(error) => self.latch(&error),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Requests that wait: writes for their entry to be applied, reads for their read index, relayed ones for the leader.
+//!
+//! Plain bookkeeping with deadlines in ticks. Bounded by the limits of `ReplicaOptions`, which the replica checks before it
+//! adds anything. Iteration order is deterministic.
+
+use std::collections::BTreeMap;
+
+use crate::types::{EntryId, Index, NodeId};
+
+use super::event::{Origin, RequestKind, Ticket};
+
+/// A write whose entry is in the log, or still in the forming batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiter {
+    pub origin: Origin,
+    pub deadline_tick: u64,
+    answered: bool,
+}
+
+impl Waiter {
+    pub fn new(origin: Origin, deadline_tick: u64) -> Self {
+        Self { origin, deadline_tick, answered: false }
+    }
+}
+
+/// What became of the writes of one batch when an entry was applied at its index.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The applied entry is the batch.
+    Applied,
+    /// Another entry was committed at its index: the batch never takes effect.
+    Superseded,
+}
+
+/// Writes by the entry that carries them.
+///
+/// A node that lost its leadership keeps its waiters: their entries may still commit under the next leader. Only an entry
+/// applied at the same index decides, so an index can hold batches of several terms.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    batches: BTreeMap<(Index, EntryId), Vec<Waiter>>,
+    waiter_count: usize,
+    pool: Vec<Vec<Waiter>>,
+}
+
+impl Writes {
+    /// Number of writes without an answer that hold a place.
+    pub fn len(&self) -> usize {
+        self.waiter_count
+    }
+
+    /// Remembers who waits for the entry `id`, in batch order; leaves an empty vector for the next batch.
+    pub fn insert(&mut self, id: EntryId, waiters: &mut Vec<Waiter>) {
+        self.waiter_count += waiters.len();
+        let next = self.pool.pop().unwrap_or_default();
+        let batch = std::mem::replace(waiters, next);
+        let previous = self.batches.insert((id.index, id), batch);
+        assert!(previous.is_none(), "an entry id names one batch");
+    }
+
+    /// Takes one batch that the application of `applied` decides; call until it returns `None`.
+    pub fn take_decided(&mut self, applied: EntryId) -> Option<(Fate, Vec<Waiter>)> {
+        let first = self.batches.first_entry()?;
+        let (index, id) = *first.key();
+        if index > applied.index {
+            return None;
+        }
+        let waiters = first.remove();
+        self.waiter_count -= waiters.len();
+        Some((if id == applied { Fate::Applied } else { Fate::Superseded }, waiters))
+    }
+
+    /// Gives a taken vector back for reuse.
+    pub fn recycle(&mut self, mut waiters: Vec<Waiter>) {
+        const POOL_COUNT_MAX: usize = 64;
+        if self.pool.len() < POOL_COUNT_MAX {
+            waiters.clear();
+            self.pool.push(waiters);
+        }
+    }
+
+    /// Marks every write whose time is up as answered and reports it. Its place is kept until its entry is decided.
+    pub fn expire(&mut self, now_tick: u64, mut timed_out: impl FnMut(Origin)) {
+        for waiter in self.batches.values_mut().flatten() {
+            if !waiter.answered && waiter.deadline_tick <= now_tick {
+                waiter.answered = true;
+                timed_out(waiter.origin);
+            }
+        }
+    }
+
+    /// Takes everything, for a replica that stops.
+    pub fn drain(&mut self) -> Vec<Origin> {
+        self.waiter_count = 0;
+        let batches = std::mem::take(&mut self.batches);
+        batches.into_values().flatten().filter(|waiter| !waiter.answered).map(|waiter| waiter.origin).collect()
+    }
+}
+
+impl Waiter {
+    /// Where the answer goes, unless a timeout was already sent.
+    pub fn unanswered(&self) -> Option<Origin> {
+        (!self.answered).then_some(self.origin)
+    }
+}
+
+/// A linearizable read.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub origin: Origin,
+    pub deadline_tick: u64,
+    pub payload: Vec<u8>,
+}
+
+/// Linearizable reads: first waiting for a heartbeat round, then for their index to be applied.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    unconfirmed: BTreeMap<u64, Read>,
+    confirmed: BTreeMap<(Index, u64), Read>,
+    last_id: u64,
+}
+
+impl Reads {
+    pub fn len(&self) -> usize {
+        self.unconfirmed.len() + self.confirmed.len()
+    }
+
+    /// Adds a read and returns the number under which Raft knows it.
+    pub fn insert(&mut self, read: Read) -> u64 {
+        self.last_id += 1;
+        self.unconfirmed.insert(self.last_id, read);
+        self.last_id
+    }
+
+    /// A quorum confirmed the leader after the read arrived: it may be answered once `index` is applied.
+    pub fn confirm(&mut self, id: u64, index: Index) {
+        if let Some(read) = self.unconfirmed.remove(&id) {
+            self.confirmed.insert((index, id), read);
+        }
+    }
+
+    /// Removes a read that Raft gave up.
+    pub fn fail(&mut self, id: u64) -> Option<Read> {
+        self.unconfirmed.remove(&id)
+    }
+
+    /// Takes one read that may be answered with `applied` applied; call until it returns `None`.
+    pub fn take_ready(&mut self, applied: Index) -> Option<Read> {
+        let first = self.confirmed.first_entry()?;
+        (first.key().0 <= applied).then(|| first.remove())
+    }
+
+    /// Removes every read whose time is up.
+    pub fn expire(&mut self, now_tick: u64, mut timed_out: impl FnMut(Origin)) {
+        let mut keep = |read: &Read| {
+            let expired = read.deadline_tick <= now_tick;
+            if expired {
+                timed_out(read.origin);
+            }
+            !expired
+        };
+        self.unconfirmed.retain(|_, read| keep(read));
+        self.confirmed.retain(|_, read| keep(read));
+    }
+
+    /// Takes everything, for a replica that stops.
+    pub fn drain(&mut self) -> Vec<Origin> {
+        let unconfirmed = std::mem::take(&mut self.unconfirmed).into_values();
+        unconfirmed.chain(std::mem::take(&mut self.confirmed).into_values()).map(|read| read.origin).collect()
+    }
+}
+
+/// A request that this node relayed to the leader.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Relayed {
+    pub ticket: Ticket,
+    pub to: NodeId,
+    pub kind: RequestKind,
+    pub deadline_tick: u64,
+}
+
+/// Requests relayed to the leader, by this node's number for them.
+#[derive(Debug, Default)]
+pub(super) struct Relays {
+    waiting: BTreeMap<u64, Relayed>,
+    last_id: u64,
+}
+
+impl Relays {
+    /// Starts numbering behind `floor`, so that an answer to a request of an earlier life of this node matches none of ours.
+    pub fn starting_at(floor: u64) -> Self {
+        Self { waiting: BTreeMap::new(), last_id: floor }
+    }
+
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub fn insert(&mut self, relayed: Relayed) -> u64 {
+        self.last_id += 1;
+        self.waiting.insert(self.last_id, relayed);
+        self.last_id
+    }
+
+    /// Takes the request `id` if it was relayed to `from`, or to anyone if `from` is `None`.
+    pub fn take(&mut self, id: u64, from: Option<NodeId>) -> Option<Relayed> {
+        let relayed = self.waiting.get(&id)?;
+        if from.is_some_and(|from| from != relayed.to) {
+            return None;
+        }
+        self.waiting.remove(&id)
+    }
+
+    /// Takes everything that was relayed to `node`.
+    pub fn take_all_to(&mut self, node: NodeId) -> Vec<Relayed> {
+        self.waiting.extract_if(.., |_, relayed| relayed.to == node).map(|(_, relayed)| relayed).collect()
+    }
+
+    /// Takes everything whose time is up.
+    pub fn take_expired(&mut self, now_tick: u64) -> Vec<Relayed> {
+        self.waiting.extract_if(.., |_, relayed| relayed.deadline_tick <= now_tick).map(|(_, relayed)| relayed).collect()
+    }
+
+    /// Takes everything, for a replica that stops.
+    pub fn drain(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.waiting).into_values().map(|relayed| relayed.ticket).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Term;
+
+    fn id(term: u64, index: u64) -> EntryId {
+        EntryId::new(Term::new(term), Index::new(index))
+    }
+
+    fn waiter(ticket: u64, deadline_tick: u64) -> Waiter {
+        Waiter::new(Origin::Local(Ticket(ticket)), deadline_tick)
+    }
+
+    #[test]
+    fn an_applied_entry_decides_every_batch_at_its_index() {
+        let mut writes = Writes::default();
+        writes.insert(id(1, 5), &mut vec![waiter(1, 100)]);
+        writes.insert(id(3, 5), &mut vec![waiter(2, 100), waiter(3, 100)]);
+        writes.insert(id(3, 6), &mut vec![waiter(4, 100)]);
+        assert_eq!(writes.len(), 4);
+
+        let (fate, waiters) = writes.take_decided(id(3, 5)).expect("the batch of term 1 is decided");
+        assert_eq!((fate, waiters.len()), (Fate::Superseded, 1));
+        let (fate, waiters) = writes.take_decided(id(3, 5)).expect("the batch of term 3 is decided");
+        assert_eq!((fate, waiters.len()), (Fate::Applied, 2));
+        assert!(writes.take_decided(id(3, 5)).is_none());
+        assert_eq!(writes.len(), 1);
+    }
+
+    #[test]
+    fn a_timed_out_write_is_answered_once_and_keeps_its_place() {
+        let mut writes = Writes::default();
+        writes.insert(id(1, 1), &mut vec![waiter(1, 10), waiter(2, 20)]);
+        let mut expired = Vec::new();
+        writes.expire(10, |origin| expired.push(origin));
+        writes.expire(11, |origin| expired.push(origin));
+        assert_eq!(expired, vec![Origin::Local(Ticket(1))]);
+        let (_, waiters) = writes.take_decided(id(1, 1)).expect("decided");
+        let unanswered: Vec<_> = waiters.iter().filter_map(Waiter::unanswered).collect();
+        assert_eq!(unanswered, vec![Origin::Local(Ticket(2))]);
+    }
+
+    #[test]
+    fn a_read_waits_for_its_round_and_then_for_its_index() {
+        let mut reads = Reads::default();
+        let read = Read { origin: Origin::Local(Ticket(1)), deadline_tick: 9, payload: vec![] };
+        let id = reads.insert(read);
+        assert!(reads.take_ready(Index::new(100)).is_none());
+        reads.confirm(id, Index::new(7));
+        assert!(reads.take_ready(Index::new(6)).is_none());
+        assert!(reads.take_ready(Index::new(7)).is_some());
+        assert_eq!(reads.len(), 0);
+    }
+
+    #[test]
+    fn a_relay_reply_counts_only_from_the_node_it_was_relayed_to() {
+        let mut relays = Relays::starting_at(1000);
+        let to = NodeId::new(2);
+        let id = relays.insert(Relayed { ticket: Ticket(1), to, kind: RequestKind::Write, deadline_tick: 5 });
+        assert!(id > 1000);
+        assert!(relays.take(id, Some(NodeId::new(3))).is_none());
+        assert!(relays.take(id, Some(to)).is_some());
+        assert_eq!(relays.len(), 0);
+    }
+}

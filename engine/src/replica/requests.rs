@@ -1,0 +1,287 @@
+//! Requests of clients: into the forming batch on the leader, to the leader from everywhere else, and out when time is up.
+
+use net::api::Status;
+use wal::{AppendError, Storage};
+
+use super::event::{Action, Event, Origin, Outgoing, Refusal, Reply, Request, RequestKind};
+use super::pending::{Read, Relayed, Waiter};
+use super::{Fault, Replica};
+use crate::log_store::KIND_COMMANDS;
+use crate::raft::{NotLeader, ReadId};
+use crate::state_machine::batch;
+use crate::types::NodeId;
+
+impl<S: Storage> Replica<S> {
+    pub(super) fn on_request(&mut self, request: Request<'_>) {
+        if request.kind == RequestKind::ReadSerializable {
+            self.serve_read(request.origin, request.payload);
+            return;
+        }
+        match self.raft.may_propose() {
+            Ok(()) if request.kind == RequestKind::Write => self.propose(request),
+            Ok(()) => self.queue_read(request),
+            Err(NotLeader { leader }) => self.relay(request, leader),
+        }
+    }
+
+    /// Adds a command to the batch that is being formed in the log.
+    fn propose(&mut self, request: Request<'_>) {
+        if let Some(refusal) = self.refuse_write() {
+            self.refuse(request.origin, refusal);
+            return;
+        }
+        if let Err(error) = self.push_command(request.payload) {
+            let refusal = self.refusal_for(error);
+            self.refuse(request.origin, refusal);
+            return;
+        }
+        self.stats.writes_proposed += 1;
+        self.forming.push(Waiter::new(request.origin, self.now_tick + request.timeout_ticks));
+    }
+
+    /// A reason not to take any write now.
+    fn refuse_write(&mut self) -> Option<Refusal> {
+        let waiting = self.writes.len() + self.forming.len();
+        if waiting >= self.options.pending_writes_limit {
+            self.stats.refused_overloaded += 1;
+            let message = format!("{waiting} writes wait for a quorum already; slow down and try again");
+            return Some(Refusal::not_executed(Status::Overloaded, message));
+        }
+        let state_bytes = self.machine.state_bytes();
+        if state_bytes >= self.options.quota_bytes {
+            let message = format!(
+                "the state holds {state_bytes} bytes and the quota is {}; raise --quota-backend-bytes",
+                self.options.quota_bytes
+            );
+            return Some(Refusal::not_executed(Status::NoSpace, message));
+        }
+        None
+    }
+
+    /// Copies a command into the forming batch, closing the one before it if that is full.
+    fn push_command(&mut self, command: &[u8]) -> Result<(), AppendError> {
+        let prefix = batch::length_prefix(command);
+        if self.batch_open {
+            match self.log.batch_push(&[&prefix, command]) {
+                Err(AppendError::BatchFull) if self.forming.is_empty() => self.abandon_batch(),
+                Err(AppendError::BatchFull) => self.close_batch(),
+                pushed => return pushed,
+            }
+        }
+        self.append_noop();
+        if self.noop.is_some() {
+            return Err(AppendError::SegmentNotReady);
+        }
+        self.log.begin_batch(self.raft.next_entry_id(&self.log), KIND_COMMANDS, prefix.len() + command.len())?;
+        self.batch_open = true;
+        self.log.batch_push(&[&prefix, command])
+    }
+
+    fn refusal_for(&mut self, error: AppendError) -> Refusal {
+        match error {
+            AppendError::SegmentNotReady => match &self.no_segment {
+                Some(reason) => {
+                    Refusal::not_executed(Status::NoSpace, format!("the leader cannot prepare a log segment: {reason}"))
+                }
+                None => {
+                    self.stats.refused_overloaded += 1;
+                    Refusal::not_executed(
+                        Status::Overloaded,
+                        "the log waits for its next segment; slow down and try again",
+                    )
+                }
+            },
+            AppendError::TooLarge { .. } => Refusal::not_executed(Status::TooLarge, error.to_string()),
+            error => {
+                let message = error.to_string();
+                self.latch(&error);
+                Refusal::not_executed(Status::Internal, message)
+            }
+        }
+    }
+
+    /// Hands the forming batch to Raft: the entry is complete in the log and leaves for the followers now.
+    pub(super) fn close_batch(&mut self) {
+        if !self.batch_open {
+            return;
+        }
+        if self.forming.is_empty() {
+            self.abandon_batch();
+            return;
+        }
+        self.batch_open = false;
+        match self.log.finish_batch() {
+            Ok(id) => {
+                self.stats.batches_closed += 1;
+                self.writes.insert(id, &mut self.forming);
+                self.raft.on_appended(&self.log);
+                self.after_raft();
+            }
+            Err(error) => self.latch(&error),
+        }
+    }
+
+    /// Drops the forming batch; its writes certainly took no effect.
+    pub(super) fn abandon_batch(&mut self) {
+        if self.batch_open {
+            self.batch_open = false;
+            self.log.abandon_batch();
+        }
+        let mut forming = std::mem::take(&mut self.forming);
+        for waiter in forming.drain(..) {
+            let message = "this node lost its leadership before it proposed the write; try again";
+            self.refuse(waiter.origin, Refusal::not_executed(Status::Unavailable, message));
+        }
+        self.forming = forming;
+    }
+
+    fn queue_read(&mut self, request: Request<'_>) {
+        if self.reads.len() >= self.options.pending_reads_limit {
+            self.stats.refused_overloaded += 1;
+            let message = format!("{} reads wait for a quorum already; slow down and try again", self.reads.len());
+            self.refuse(request.origin, Refusal::not_executed(Status::Overloaded, message));
+            return;
+        }
+        let deadline_tick = self.now_tick + request.timeout_ticks;
+        let read = Read { origin: request.origin, deadline_tick, payload: request.payload.to_vec() };
+        let id = self.reads.insert(read);
+        if self.raft.read_index(ReadId(id), &self.log).is_err() {
+            if let Some(read) = self.reads.fail(id) {
+                let message = "the leader cannot confirm reads now; try again";
+                self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
+            }
+        }
+        self.after_raft();
+    }
+
+    /// Passes a request on to the leader, unless a node already did so.
+    fn relay(&mut self, request: Request<'_>, leader: Option<NodeId>) {
+        let refusal = match (request.origin, leader) {
+            (Origin::Peer { .. }, _) => "the request was passed on to a node that does not lead this shard; try again",
+            (_, None) => "this shard has no leader: a majority of its nodes is not reachable, or an election is under way",
+            (_, Some(leader)) if leader == self.options.raft.id => "leadership is being handed over; try again",
+            (_, Some(leader)) if !self.connected.contains(&leader) => "this node has no connection to the leader",
+            (_, Some(_)) if self.relays.len() >= self.options.relayed_limit => {
+                self.stats.refused_overloaded += 1;
+                let message = format!("{} requests wait for the leader already; slow down", self.relays.len());
+                self.refuse(request.origin, Refusal::not_executed(Status::Overloaded, message));
+                return;
+            }
+            (Origin::Local(ticket), Some(to)) => {
+                let deadline_tick = self.now_tick + request.timeout_ticks;
+                let number = self.relays.insert(Relayed { ticket, to, kind: request.kind, deadline_tick });
+                let message = Outgoing::RelayRequest {
+                    request: number,
+                    kind: request.kind,
+                    timeout_ticks: request.timeout_ticks,
+                    payload: request.payload.to_vec(),
+                };
+                self.actions.push_back(Action::Send { to, message });
+                return;
+            }
+        };
+        self.refuse(request.origin, Refusal::not_executed(Status::Unavailable, refusal));
+    }
+
+    pub(super) fn on_relay_reply(
+        &mut self,
+        from: NodeId,
+        request: u64,
+        result: Result<(), Refusal>,
+        body: &[u8],
+    ) {
+        // A request that timed out here, or of an earlier life of this node: nobody waits for it.
+        let Some(relayed) = self.relays.take(request, Some(from)) else { return };
+        let result = result.map(|()| self.keep_body(body));
+        let reply = Reply { result, relayed: true };
+        self.actions.push_back(Action::Reply { ticket: relayed.ticket, reply });
+    }
+
+    pub(super) fn on_relay_dropped(&mut self, request: u64) {
+        if let Some(relayed) = self.relays.take(request, None) {
+            self.stats.refused_overloaded += 1;
+            let message = "the connection to the leader is full; slow down and try again";
+            self.refuse(Origin::Local(relayed.ticket), Refusal::not_executed(Status::Overloaded, message));
+        }
+    }
+
+    /// Answers every request whose time is up. A write's outcome is then unknown.
+    pub(super) fn expire_requests(&mut self) {
+        let mut expired = Vec::new();
+        self.writes.expire(self.now_tick, |origin| expired.push(origin));
+        for origin in expired.drain(..) {
+            let message = "no quorum made the write durable in time; it may still take effect";
+            self.refuse(origin, Refusal::unknown(Status::Timeout, message));
+        }
+        self.reads.expire(self.now_tick, |origin| expired.push(origin));
+        for origin in expired.drain(..) {
+            let message = "no quorum confirmed the leader in time for the read";
+            self.refuse(origin, Refusal::not_executed(Status::Timeout, message));
+        }
+        for relayed in self.relays.take_expired(self.now_tick) {
+            let message = "the leader did not answer in time";
+            let refusal = match relayed.kind {
+                RequestKind::Write => Refusal::unknown(Status::Timeout, message),
+                RequestKind::Read | RequestKind::ReadSerializable => Refusal::not_executed(Status::Timeout, message),
+            };
+            self.refuse(Origin::Local(relayed.ticket), refusal);
+        }
+    }
+
+    /// Answers whoever waits at `origin` that the request was not done.
+    pub(super) fn refuse(&mut self, origin: Origin, refusal: Refusal) {
+        self.reply(origin, Reply { result: Err(refusal), relayed: false });
+    }
+
+    /// Queues an answer.
+    pub(super) fn reply(&mut self, origin: Origin, reply: Reply) {
+        self.actions.push_back(reply_action(origin, reply));
+    }
+
+    /// Copies an encoded response to the reply buffer.
+    pub(super) fn keep_body(&mut self, body: &[u8]) -> std::ops::Range<usize> {
+        let start = self.reply_bytes.len();
+        self.reply_bytes.extend_from_slice(body);
+        start..self.reply_bytes.len()
+    }
+
+    /// The log failed: this replica stops taking part.
+    pub(super) fn latch(&mut self, error: &AppendError) {
+        self.stop_with(Fault::Log(error.to_string()));
+    }
+
+    /// Stops this replica for good. Nothing is acknowledged from here on.
+    pub(super) fn stop_with(&mut self, fault: Fault) {
+        if self.fault.is_some() {
+            return;
+        }
+        // Sends and acknowledgements that are queued already rest on what was durable before.
+        self.held.clear();
+        let message = format!("this node stopped: {fault}");
+        self.fault = Some(fault);
+        self.batch_open = false;
+        let forming = std::mem::take(&mut self.forming);
+        let writes = self.writes.drain();
+        for origin in forming.iter().filter_map(Waiter::unanswered).chain(writes) {
+            self.refuse(origin, Refusal::unknown(Status::Internal, message.clone()));
+        }
+        for origin in self.reads.drain() {
+            self.refuse(origin, Refusal::not_executed(Status::Internal, message.clone()));
+        }
+    }
+
+    pub(super) fn refuse_after_fault(&mut self, event: &Event<'_>) {
+        if let (Event::Request(request), Some(fault)) = (event, &self.fault) {
+            let message = format!("this node stopped: {fault}");
+            self.refuse(request.origin, Refusal::not_executed(Status::Internal, message));
+        }
+    }
+}
+
+/// The action that carries an answer to whoever waits for it.
+pub(super) fn reply_action(origin: Origin, reply: Reply) -> Action {
+    match origin {
+        Origin::Local(ticket) => Action::Reply { ticket, reply },
+        Origin::Peer { node, request } => Action::Send { to: node, message: Outgoing::RelayReply { request, reply } },
+    }
+}

@@ -1,0 +1,109 @@
+//! One client's connection: requests in, answers out, in any order.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use futures_lite::AsyncReadExt;
+use glommio::net::TcpStream;
+use net::api::{Executed, Refused, Request, RequestKind, Response, Status};
+use net::deframer::Deframer;
+use net::shell::ConnWriter;
+
+use super::gateway::Gateway;
+use super::status::StatusBoard;
+
+/// Bytes of answers that may wait for a client that does not read them; beyond, the connection is closed. Unit: bytes.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Room in a frame besides the payload. Unit: bytes.
+const FRAME_SLACK_BYTES: usize = 64;
+
+/// What all tasks of a connection share.
+#[derive(Debug)]
+pub struct ClientConn {
+    writer: ConnWriter,
+    waiting_count: Cell<u32>,
+}
+
+impl ClientConn {
+    /// Requests of this connection that wait for an answer.
+    pub fn waiting_count(&self) -> u32 {
+        self.waiting_count.get()
+    }
+
+    /// A request was taken and will be answered by `answer`.
+    pub fn request_began(&self) {
+        self.waiting_count.set(self.waiting_count.get() + 1);
+    }
+
+    /// Answers a request that `request_began` counted.
+    pub fn answer(&self, response: &Response<'_>) {
+        self.waiting_count.set(self.waiting_count.get() - 1);
+        self.push(response);
+    }
+
+    /// Answers a request that was not taken: it certainly took no effect.
+    pub fn refuse(&self, id: u64, status: Status, message: &str) {
+        let result = Err(Refused { status, executed: Executed::No, message });
+        self.push(&Response { id, leader_hint: None, result });
+    }
+
+    fn push(&self, response: &Response<'_>) {
+        // A client that is gone needs no answer; one that does not read its answers loses its connection.
+        if self.writer.push(|out| response.encode(out)).is_err() {
+            self.writer.close();
+        }
+    }
+}
+
+/// Serves a connection past its handshake, until either side ends it.
+pub async fn serve(stream: TcpStream, gateway: Rc<Gateway>, board: StatusBoard) {
+    let conn = Rc::new(ClientConn { writer: ConnWriter::new(ANSWER_BYTES_MAX), waiting_count: Cell::new(0) });
+    let (mut reading, mut writing) = futures_lite::io::split(stream);
+    let writer = conn.writer.clone();
+    let read = async {
+        let payload_limit = gateway.limits().command.request_bytes_limit();
+        let mut deframer = Deframer::new(payload_limit + FRAME_SLACK_BYTES);
+        loop {
+            loop {
+                match deframer.next_frame() {
+                    Ok(Some(frame)) => match Request::decode(&frame) {
+                        Ok(request) if request.kind == RequestKind::Status => {
+                            let body = board.to_json();
+                            conn.push(&Response { id: request.id, leader_hint: None, result: Ok(&body) });
+                        }
+                        Ok(request) => gateway.on_request(&conn, &request),
+                        Err(error) => conn.refuse(frame.id, Status::Invalid, &error.to_string()),
+                    },
+                    Ok(None) => break,
+                    Err(error) => {
+                        // The position in the stream is lost: say why under no number, and close.
+                        conn.refuse(0, Status::Invalid, &error.to_string());
+                        tracing::warn!(%error, "closing a client connection");
+                        return;
+                    }
+                }
+            }
+            match reading.read(deframer.space()).await {
+                Ok(0) => return,
+                Ok(read) => deframer.advance(read),
+                Err(error) => {
+                    tracing::debug!(%error, "a client connection broke");
+                    return;
+                }
+            }
+        }
+    };
+    let write = async {
+        if let Err(error) = writer.run(&mut writing).await {
+            tracing::debug!(%error, "a client connection broke");
+        }
+    };
+    let read_then_close = async {
+        read.await;
+        conn.writer.close();
+        // The writer ends once what is queued has left; it decides when the connection is over.
+        std::future::pending::<()>().await;
+    };
+    futures_lite::future::or(read_then_close, write).await;
+}

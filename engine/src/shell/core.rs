@@ -1,0 +1,436 @@
+//! One executor of a node: its listeners, its connections, its shards.
+//!
+//! Every core accepts clients and peers on the same ports. A client's requests find their shard through the gateway; a peer's
+//! connection is handed to the core that owns its shard.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_lite::AsyncWriteExt;
+use glommio::channels::channel_mesh::{MeshBuilder, Full};
+use glommio::net::{TcpListener, TcpStream};
+use net::handshake::{Hello, PROTOCOL_VERSION, Role as HelloRole, Verdict, Welcome};
+use net::shell::{Greeting, LinkEvent, PeerLink, PeerLinkOptions, attach, detach, greet, listen};
+
+use super::client_conn;
+use super::gateway::{Gateway, GatewayLimits, Routed, Waiting};
+use super::handle::HandleRequest;
+use super::http::{self, Probes};
+use super::links::PeerLinks;
+use super::mesh::{Mesh, MeshMessage};
+use super::metrics::NodeMetrics;
+use super::peer_conn;
+use super::shard::{Shard, ShardParts};
+use super::status::StatusBoard;
+use crate::config::{Member, ValidConfig};
+use crate::replica::{Event, Origin, Request};
+use crate::types::{NodeId, ShardId};
+
+/// Bytes of urgent messages that may wait for a peer. Unit: bytes.
+const CONTROL_QUEUE_BYTES: usize = 1 << 20;
+
+/// Bytes of entries and relayed requests that may wait for a peer; more than Raft's window. Unit: bytes.
+const BULK_QUEUE_BYTES: usize = 64 << 20;
+
+/// How long a stopping node waits for another to take its leaderships. Unit: ms.
+const HAND_OVER_MS_MAX: u64 = 1_000;
+
+/// What all cores of a node share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The node's settings.
+    pub config: Arc<ValidConfig>,
+    /// What its shards show.
+    pub board: StatusBoard,
+    /// Its figures.
+    pub metrics: Arc<NodeMetrics>,
+    /// Limits of its gateways.
+    pub limits: GatewayLimits,
+    /// Client connections it may have.
+    pub connections_limit: usize,
+    /// Client connections it has.
+    pub connections: Arc<AtomicUsize>,
+    /// Requests that wait for an answer.
+    pub waiting: Arc<AtomicU64>,
+}
+
+/// What one core is started with.
+pub struct CoreParts {
+    /// Its number, from 0.
+    pub core: usize,
+    /// What all cores share.
+    pub shared: Shared,
+    /// The shards it owns.
+    pub shards: Vec<ShardParts>,
+    /// The node's mesh, if it has more than one core.
+    pub mesh: Option<MeshBuilder<MeshMessage, Full>>,
+    /// Requests of handles; one core takes them.
+    pub handles: Option<async_channel::Receiver<HandleRequest>>,
+    /// Closes when the node is to stop.
+    pub stop: async_channel::Receiver<()>,
+    /// Takes one message once this core listens, or the reason why it cannot.
+    pub started: std::sync::mpsc::Sender<Result<(), String>>,
+}
+
+struct Core {
+    shared: Shared,
+    gateway: Rc<Gateway>,
+    mesh: Rc<Mesh>,
+    shards: Vec<Rc<Shard>>,
+    stopping: Cell<bool>,
+}
+
+/// Runs one core until the node stops.
+pub async fn run(parts: CoreParts) {
+    let listeners = listen_all(&parts.shared.config);
+    let mut receivers = None;
+    let cores = parts.shared.config.cores() as usize;
+    let mut senders = None;
+    if let Some(builder) = parts.mesh {
+        match builder.join().await {
+            Ok((outgoing, incoming)) => {
+                senders = Some(outgoing);
+                receivers = Some(incoming);
+            }
+            Err(error) => return tell(&parts.started, Err(format!("the cores cannot be connected: {error}"))),
+        }
+    }
+    let listeners = match listeners {
+        Ok(listeners) => listeners,
+        Err(reason) => return tell(&parts.started, Err(reason)),
+    };
+    let mesh = Mesh::new(cores, senders);
+    let shards: Vec<Rc<Shard>> = parts.shards.into_iter().map(|shard| Shard::new(shard, &parts.shared.board)).collect();
+    let mut by_number = vec![None; parts.shared.limits.shard_count as usize];
+    for shard in &shards {
+        by_number[shard.id().get() as usize] = Some(Rc::clone(shard));
+    }
+    let board = parts.shared.board.clone();
+    let hints = Rc::new(move |shard| board.leader_hint(shard));
+    let waiting = Arc::clone(&parts.shared.waiting);
+    let gateway = Gateway::new(parts.core, parts.shared.limits, by_number, Rc::clone(&mesh), waiting, hints);
+    let core = Rc::new(Core { shared: parts.shared, gateway, mesh, shards, stopping: Cell::new(false) });
+    core.start(listeners, parts.handles);
+    if let Some(mut receivers) = receivers {
+        for (_, receiver) in receivers.streams() {
+            let core = Rc::clone(&core);
+            glommio::spawn_local(async move {
+                while let Some(message) = receiver.recv().await {
+                    core.on_message(message);
+                }
+            })
+            .detach();
+        }
+    }
+    tell(&parts.started, Ok(()));
+    // The channel carries nothing: it ends when the node is to stop.
+    let _closed = parts.stop.recv().await;
+    core.stop().await;
+}
+
+fn tell(started: &std::sync::mpsc::Sender<Result<(), String>>, result: Result<(), String>) {
+    // The starter waits for every core; if it is gone, so is the node.
+    drop(started.send(result));
+}
+
+struct Listeners {
+    clients: Vec<TcpListener>,
+    peers: Vec<TcpListener>,
+}
+
+fn listen_all(config: &ValidConfig) -> Result<Listeners, String> {
+    let open = |addresses: &[std::net::SocketAddr]| {
+        let opened = addresses.iter().map(|address| {
+            listen(*address).map_err(|error| format!("cannot listen on {address}: {error}"))
+        });
+        opened.collect::<Result<Vec<_>, _>>()
+    };
+    Ok(Listeners { clients: open(config.listen_client())?, peers: open(config.listen_peer())? })
+}
+
+impl Core {
+    fn start(self: &Rc<Self>, listeners: Listeners, handles: Option<async_channel::Receiver<HandleRequest>>) {
+        glommio::spawn_local(Rc::clone(&self.mesh).run()).detach();
+        for shard in &self.shards {
+            let links = self.link_peers(shard);
+            shard.start(&self.gateway, links);
+        }
+        for listener in listeners.clients {
+            let core = Rc::clone(self);
+            glommio::spawn_local(async move { core.accept(listener, false).await }).detach();
+        }
+        for listener in listeners.peers {
+            let core = Rc::clone(self);
+            glommio::spawn_local(async move { core.accept(listener, true).await }).detach();
+        }
+        if let Some(handles) = handles {
+            let core = Rc::clone(self);
+            glommio::spawn_local(async move {
+                while let Ok(request) = handles.recv().await {
+                    core.on_handle(request);
+                }
+            })
+            .detach();
+        }
+    }
+
+    /// Starts both lanes to every other member.
+    fn link_peers(&self, shard: &Rc<Shard>) -> BTreeMap<NodeId, PeerLinks> {
+        let config = &self.shared.config;
+        let others = config.members().iter().filter(|member| member.id != config.node_id());
+        others
+            .map(|member| {
+                let control = self.link(shard, member, HelloRole::PeerControl, CONTROL_QUEUE_BYTES);
+                let bulk = self.link(shard, member, HelloRole::PeerBulk, BULK_QUEUE_BYTES);
+                (member.id, PeerLinks { control, bulk })
+            })
+            .collect()
+    }
+
+    fn link(&self, shard: &Rc<Shard>, member: &Member, role: HelloRole, queue_bytes_limit: usize) -> PeerLink {
+        let config = &self.shared.config;
+        let hello = Hello {
+            version: PROTOCOL_VERSION,
+            role,
+            shard_count: config.shards(),
+            shard: shard.id().get(),
+            cluster_id: config.cluster_id().get(),
+            from: config.node_id().get(),
+            to: member.id.get(),
+            name: config.name().to_owned(),
+            client_url: config.advertise_client().first().map(ToString::to_string).unwrap_or_default(),
+        };
+        let authority = member.peer_urls.first().map(crate::config::Url::authority).unwrap_or_default();
+        let options = PeerLinkOptions { authority, hello, queue_bytes_limit };
+        let (id, name) = (member.id, member.name.clone());
+        let shard = Rc::downgrade(shard);
+        PeerLink::spawn(options, move |event| {
+            let Some(shard) = shard.upgrade() else { return };
+            match event {
+                LinkEvent::Up => {
+                    tracing::info!(shard = %shard.id(), peer = %name, ?role, "connected");
+                    shard.link_changed(id, true);
+                }
+                LinkEvent::Down { reason } => {
+                    tracing::info!(shard = %shard.id(), peer = %name, ?role, %reason, "disconnected");
+                    shard.link_changed(id, false);
+                }
+                LinkEvent::Failed { reason } => {
+                    tracing::info!(shard = %shard.id(), peer = %name, ?role, %reason, "cannot connect; trying again");
+                }
+                LinkEvent::Refused { verdict, message } => {
+                    tracing::error!(shard = %shard.id(), peer = %name, ?verdict, %message, "the peer refuses this node");
+                }
+            }
+        })
+    }
+
+    /// Accepts connections until the node stops.
+    async fn accept(self: Rc<Self>, listener: TcpListener, from_peers: bool) {
+        /// Pause after a failed accept, so that a lack of descriptors does not turn into a busy loop. Unit: ms.
+        const PAUSE_MS: u64 = 50;
+        while !self.stopping.get() {
+            match listener.accept().await {
+                Ok(stream) => {
+                    let core = Rc::clone(&self);
+                    glommio::spawn_local(async move {
+                        if from_peers { core.greet_peer(stream).await } else { core.greet_client(stream).await }
+                    })
+                    .detach();
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    glommio::timer::sleep(Duration::from_millis(PAUSE_MS)).await;
+                }
+            }
+        }
+    }
+
+    async fn greet_client(&self, stream: TcpStream) {
+        let count = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        self.shared.metrics.client_connections.set(count as u64);
+        self.serve_client(stream, count).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "a client connection ended before it was served");
+        });
+        let left = self.shared.connections.fetch_sub(1, Ordering::Relaxed) - 1;
+        self.shared.metrics.client_connections.set(left as u64);
+    }
+
+    async fn serve_client(&self, mut stream: TcpStream, count: usize) -> Result<(), net::shell::GreetError> {
+        stream.set_nodelay(true).map_err(std::io::Error::from)?;
+        match greet(&mut stream).await? {
+            Greeting::Http(already_read) => {
+                let probes = Probes { board: self.shared.board.clone(), metrics: Arc::clone(&self.shared.metrics) };
+                http::serve(stream, already_read, probes).await?;
+            }
+            Greeting::Native(hello) => {
+                let refusal = self.judge_client(&hello, count);
+                self.welcome(&mut stream, refusal.as_ref()).await?;
+                match refusal {
+                    None => {
+                        client_conn::serve(stream, Rc::clone(&self.gateway), self.shared.board.clone()).await;
+                    }
+                    Some((verdict, message)) => {
+                        if verdict == Verdict::Busy {
+                            self.shared.metrics.connections_refused.inc();
+                        }
+                        tracing::warn!(?verdict, %message, "refused a client connection");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_client(&self, hello: &Hello, count: usize) -> Option<(Verdict, String)> {
+        let cluster = self.shared.config.cluster_id().get();
+        if hello.version != PROTOCOL_VERSION {
+            let message = format!("this node speaks protocol {PROTOCOL_VERSION}, the client {}", hello.version);
+            Some((Verdict::Version, message))
+        } else if hello.role != HelloRole::Client {
+            Some((Verdict::Node, "this is the client port; peers connect to the peer port".to_owned()))
+        } else if hello.cluster_id != 0 && hello.cluster_id != cluster {
+            let message = format!("this node belongs to cluster {cluster:016x}, not {:016x}", hello.cluster_id);
+            Some((Verdict::Cluster, message))
+        } else if count > self.shared.connections_limit {
+            let message = format!("the node has {} client connections, its limit", self.shared.connections_limit);
+            Some((Verdict::Busy, message))
+        } else if self.stopping.get() {
+            Some((Verdict::Stopping, "this node is shutting down".to_owned()))
+        } else {
+            None
+        }
+    }
+
+    async fn greet_peer(&self, mut stream: TcpStream) {
+        if let Err(error) = self.admit_peer(&mut stream).await {
+            tracing::warn!(%error, "a peer connection was not taken");
+            return;
+        }
+    }
+
+    /// Greets a peer and brings its connection to the core of its shard.
+    async fn admit_peer(&self, stream: &mut TcpStream) -> Result<(), net::shell::GreetError> {
+        stream.set_nodelay(true).map_err(std::io::Error::from)?;
+        let hello = match greet(stream).await? {
+            Greeting::Native(hello) => hello,
+            Greeting::Http(_) => {
+                let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                stream.write_all(answer).await?;
+                return Ok(());
+            }
+        };
+        let refusal = self.judge_peer(&hello);
+        self.welcome(stream, refusal.as_ref()).await?;
+        if let Some((verdict, message)) = refusal {
+            tracing::error!(peer = %hello.name, ?verdict, %message, "refused a peer");
+            return Ok(());
+        }
+        let (from, shard) = (NodeId::new(hello.from), ShardId::new(hello.shard));
+        self.shared.board.note_client_url(from, &hello.client_url);
+        let connection = detach(stream)?;
+        match self.gateway.shard(shard) {
+            Some(shard) => self.serve_peer(shard, from, attach(connection)),
+            None => self.mesh.send(self.mesh.owner(shard), MeshMessage::Peer { shard, from, connection }),
+        }
+        Ok(())
+    }
+
+    fn serve_peer(&self, shard: &Rc<Shard>, from: NodeId, stream: TcpStream) {
+        let segment_bytes = self.shared.config.segment_bytes();
+        glommio::spawn_local(peer_conn::serve(stream, Rc::clone(shard), from, segment_bytes)).detach();
+    }
+
+    fn judge_peer(&self, hello: &Hello) -> Option<(Verdict, String)> {
+        let config = &self.shared.config;
+        let (cluster, node, shards) = (config.cluster_id().get(), config.node_id().get(), config.shards());
+        let known = config.members().iter().any(|member| member.id.get() == hello.from && member.id.get() != node);
+        if hello.version != PROTOCOL_VERSION {
+            Some((Verdict::Version, format!("protocol is {}, expected {PROTOCOL_VERSION}", hello.version)))
+        } else if hello.role == HelloRole::Client {
+            Some((Verdict::Node, "this is the peer port; clients connect to the client port".to_owned()))
+        } else if hello.cluster_id != cluster {
+            Some((Verdict::Cluster, format!("cluster is {:016x}, expected {cluster:016x}", hello.cluster_id)))
+        } else if hello.to != node {
+            Some((Verdict::Node, format!("this is node {node:016x}, not {:016x}", hello.to)))
+        } else if hello.shard_count != shards || hello.shard >= shards {
+            let message = format!("shard {} of {}, expected one of {shards}", hello.shard, hello.shard_count);
+            Some((Verdict::Shards, message))
+        } else if !known {
+            Some((Verdict::Member, format!("node {:016x} is not a member of this cluster", hello.from)))
+        } else if self.stopping.get() {
+            Some((Verdict::Stopping, "this node is shutting down".to_owned()))
+        } else {
+            None
+        }
+    }
+
+    async fn welcome(&self, stream: &mut TcpStream, refusal: Option<&(Verdict, String)>) -> std::io::Result<()> {
+        let config = &self.shared.config;
+        let (verdict, message) = refusal.map_or((Verdict::Accepted, ""), |(verdict, message)| (*verdict, message));
+        let welcome = Welcome {
+            version: PROTOCOL_VERSION,
+            verdict,
+            shard_count: config.shards(),
+            cluster_id: config.cluster_id().get(),
+            node_id: config.node_id().get(),
+            name: config.name().to_owned(),
+            message: message.to_owned(),
+        };
+        let mut bytes = Vec::new();
+        welcome.encode(&mut bytes);
+        stream.write_all(&bytes).await
+    }
+
+    fn on_message(&self, message: MeshMessage) {
+        match message {
+            MeshMessage::Request { shard, ticket, kind, timeout_ms, payload } => {
+                let shard = self.gateway.shard(shard).expect("the mesh brings requests to the shard's owner");
+                let timeout_ticks = shard.ticks(timeout_ms.into());
+                let origin = Origin::Local(ticket);
+                shard.deliver(Event::Request(Request { origin, kind, timeout_ticks, payload: &payload }));
+            }
+            MeshMessage::Reply { shard, ticket, result, relayed } => {
+                self.gateway.reply_here(shard, ticket, result.as_deref(), relayed);
+            }
+            MeshMessage::Peer { shard, from, connection } => {
+                let shard = self.gateway.shard(shard).expect("the mesh brings peers to the shard's owner");
+                self.serve_peer(shard, from, attach(connection));
+            }
+        }
+    }
+
+    fn on_handle(&self, request: HandleRequest) {
+        let HandleRequest { shard, kind, timeout_ms, payload, reply } = request;
+        match self.gateway.check_payload(kind, shard, &payload) {
+            Ok(()) => {
+                let routed = Routed { shard, kind, timeout_ms, payload: &payload };
+                self.gateway.route(&routed, Waiting::Handle(reply));
+            }
+            Err((status, message)) => reply.answer(Err(crate::replica::Refusal::not_executed(status, message))),
+        }
+    }
+
+    /// Gives leaderships away, refuses what waits, and lets answers leave.
+    async fn stop(&self) {
+        const STEP_MS: u64 = 10;
+        self.stopping.set(true);
+        for shard in &self.shards {
+            shard.hand_over();
+        }
+        let mut waited_ms = 0;
+        while waited_ms < HAND_OVER_MS_MAX && self.shards.iter().any(|shard| shard.view().is_leader) {
+            glommio::timer::sleep(Duration::from_millis(STEP_MS)).await;
+            waited_ms += STEP_MS;
+        }
+        for shard in &self.shards {
+            shard.stop();
+        }
+        // Answers that were queued leave while this core still runs; clients close their connections on their own.
+        glommio::timer::sleep(Duration::from_millis(5 * STEP_MS)).await;
+    }
+}

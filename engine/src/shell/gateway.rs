@@ -1,0 +1,276 @@
+//! The client side of one core: takes requests, brings them to the shard they are about, and brings the answers back.
+//!
+//! A request is checked here once (format, limits, shard) and copied nowhere until it reaches its shard. Shards of this core
+//! are called directly, others through the mesh. Everything that waits is bounded; beyond the bound the answer is
+//! `overloaded`. The gateway knows nothing of replication.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use net::api::{Executed, Refused, Request as ApiRequest, RequestKind as ApiKind, Response, Status};
+
+use super::client_conn::ClientConn;
+use super::handle::HandleReply;
+use super::mesh::{Mesh, MeshMessage};
+use super::shard::Shard;
+use crate::replica::{Event, Origin, Refusal, Request, RequestKind, Ticket};
+use crate::state_machine::command::{self, Limits};
+use crate::types::ShardId;
+
+/// Requests of one core that wait for an answer, at most.
+const WAITING_MAX: usize = 1 << 17;
+
+/// Bits of a ticket that number the slot; the core's number stands above.
+const TICKET_SLOT_BITS: u32 = 32;
+
+/// Longest time a request may wait. Unit: ms.
+const TIMEOUT_MS_MAX: u32 = 10 * 60 * 1000;
+
+/// Who waits for an answer.
+pub enum Waiting {
+    /// A client's connection, under its number for the request.
+    Conn(Rc<ClientConn>, u64),
+    /// A program that embeds the node.
+    Handle(HandleReply),
+}
+
+/// Limits of a gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewayLimits {
+    /// Limits of commands.
+    pub command: Limits,
+    /// Shards of the cluster.
+    pub shard_count: u32,
+    /// Requests of one connection that wait for an answer, at most.
+    pub requests_per_connection: u32,
+    /// Bytes of requests of this core that wait for an answer, at most. Unit: bytes.
+    pub queued_bytes: u64,
+}
+
+/// The client side of one core.
+pub struct Gateway {
+    core: usize,
+    limits: GatewayLimits,
+    /// This core's shards, by number.
+    shards: Vec<Option<Rc<Shard>>>,
+    mesh: Rc<Mesh>,
+    slots: RefCell<Slots>,
+    queued_bytes: Cell<u64>,
+    waiting_total: Arc<AtomicU64>,
+    /// Where clients reach the leader of each shard, for hints.
+    leader_hints: Rc<dyn Fn(ShardId) -> Option<String>>,
+}
+
+#[derive(Default)]
+struct Slots {
+    used: Vec<Option<(Waiting, u32)>>,
+    free: Vec<u32>,
+}
+
+/// A request on its way to its shard.
+pub struct Routed<'a> {
+    /// The shard.
+    pub shard: ShardId,
+    /// What it wants.
+    pub kind: RequestKind,
+    /// How long it may wait. Unit: ms.
+    pub timeout_ms: u32,
+    /// The command, or the range request; checked.
+    pub payload: &'a [u8],
+}
+
+impl Gateway {
+    /// The gateway of `core`, in front of its shards and the mesh.
+    pub fn new(
+        core: usize,
+        limits: GatewayLimits,
+        shards: Vec<Option<Rc<Shard>>>,
+        mesh: Rc<Mesh>,
+        waiting_total: Arc<AtomicU64>,
+        leader_hints: Rc<dyn Fn(ShardId) -> Option<String>>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            core,
+            limits,
+            shards,
+            mesh,
+            slots: RefCell::default(),
+            queued_bytes: Cell::new(0),
+            waiting_total,
+            leader_hints,
+        })
+    }
+
+    /// Limits of this gateway.
+    pub fn limits(&self) -> &GatewayLimits {
+        &self.limits
+    }
+
+    /// This core's shard of that number, if it owns it.
+    pub fn shard(&self, shard: ShardId) -> Option<&Rc<Shard>> {
+        self.shards.get(shard.get() as usize)?.as_ref()
+    }
+
+    /// Takes a request of a client's connection; a status request is the caller's.
+    pub fn on_request(&self, conn: &Rc<ClientConn>, request: &ApiRequest<'_>) {
+        match self.check(request) {
+            Ok(routed) => {
+                if conn.waiting_count() >= self.limits.requests_per_connection {
+                    let message = format!(
+                        "{} requests of this connection wait for an answer already; the limit is --max-requests-per-connection",
+                        conn.waiting_count()
+                    );
+                    return conn.refuse(request.id, Status::Overloaded, &message);
+                }
+                conn.request_began();
+                self.route(&routed, Waiting::Conn(Rc::clone(conn), request.id));
+            }
+            Err((status, message)) => conn.refuse(request.id, status, &message),
+        }
+    }
+
+    /// Checks a request once and for all.
+    fn check<'a>(&self, request: &ApiRequest<'a>) -> Result<Routed<'a>, (Status, String)> {
+        let kind = match request.kind {
+            ApiKind::Write => RequestKind::Write,
+            ApiKind::Read => RequestKind::Read,
+            ApiKind::ReadSerializable => RequestKind::ReadSerializable,
+            ApiKind::Status => return Err((Status::Invalid, "a status request has no shard".to_owned())),
+        };
+        let named = ShardId::new(request.shard);
+        if request.shard >= self.limits.shard_count {
+            let message = format!("shard {named} does not exist, the cluster has {}", self.limits.shard_count);
+            return Err((Status::WrongShard, message));
+        }
+        self.check_payload(kind, named, request.payload)?;
+        let timeout_ms = request.timeout_ms.clamp(1, TIMEOUT_MS_MAX);
+        Ok(Routed { shard: named, kind, timeout_ms, payload: request.payload })
+    }
+
+    /// Checks that a payload follows the format, keeps the limits and belongs to the shard.
+    pub fn check_payload(&self, kind: RequestKind, named: ShardId, payload: &[u8]) -> Result<(), (Status, String)> {
+        if kind == RequestKind::Write {
+            let info = command::validate(payload, &self.limits.command)
+                .map_err(|error| (status_of(&error), error.to_string()))?;
+            if let Some(shard) = info.shard.filter(|shard| *shard != named) {
+                let message = format!("the key belongs to shard {shard}, the request names shard {named}");
+                return Err((Status::WrongShard, message));
+            }
+            return Ok(());
+        }
+        command::validate_range(payload, &self.limits.command).map_err(|error| (status_of(&error), error.to_string()))
+    }
+
+    /// Brings a checked request to its shard.
+    pub fn route(&self, routed: &Routed<'_>, waiting: Waiting) {
+        let bytes = u32::try_from(routed.payload.len()).unwrap_or(u32::MAX);
+        let queued = self.queued_bytes.get() + u64::from(bytes);
+        if queued > self.limits.queued_bytes {
+            let message = format!("{} bytes of requests wait on this core; slow down and try again", self.queued_bytes.get());
+            return answer_refused(waiting, Status::Overloaded, Executed::No, &message);
+        }
+        let Some(ticket) = self.take_slot(waiting, bytes) else { return };
+        self.queued_bytes.set(queued);
+        match self.shard(routed.shard) {
+            Some(shard) => {
+                let request = Request {
+                    origin: Origin::Local(ticket),
+                    kind: routed.kind,
+                    timeout_ticks: shard.ticks(routed.timeout_ms.into()),
+                    payload: routed.payload,
+                };
+                shard.deliver(Event::Request(request));
+            }
+            None => {
+                let message = MeshMessage::Request {
+                    shard: routed.shard,
+                    ticket,
+                    kind: routed.kind,
+                    timeout_ms: routed.timeout_ms,
+                    payload: routed.payload.to_vec(),
+                };
+                if self.mesh.try_send(self.mesh.owner(routed.shard), message).is_err() {
+                    let message = "the queue to the shard's core is full; slow down and try again";
+                    let refusal = Refusal::not_executed(Status::Overloaded, message);
+                    self.reply_here(routed.shard, ticket, Err(&refusal), false);
+                }
+            }
+        }
+    }
+
+    /// Keeps `waiting` until its answer comes; `None` if there is no room, and then it was answered.
+    fn take_slot(&self, waiting: Waiting, bytes: u32) -> Option<Ticket> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = match slots.free.pop() {
+            Some(slot) => slot,
+            None if slots.used.len() < WAITING_MAX => {
+                slots.used.push(None);
+                u32::try_from(slots.used.len() - 1).unwrap_or(u32::MAX)
+            }
+            None => {
+                drop(slots);
+                let message = "too many requests wait on this core; slow down and try again";
+                answer_refused(waiting, Status::Overloaded, Executed::No, message);
+                return None;
+            }
+        };
+        slots.used[slot as usize] = Some((waiting, bytes));
+        self.waiting_total.fetch_add(1, Ordering::Relaxed);
+        Some(Ticket((self.core as u64) << TICKET_SLOT_BITS | u64::from(slot)))
+    }
+
+    /// Brings an answer back to whoever waits for it, on whatever core that is.
+    pub fn reply(&self, shard: ShardId, ticket: Ticket, body: Result<&[u8], &Refusal>, relayed: bool) {
+        let core = usize::try_from(ticket.0 >> TICKET_SLOT_BITS).unwrap_or(usize::MAX);
+        if core == self.core {
+            return self.reply_here(shard, ticket, body, relayed);
+        }
+        let result = body.map(<[u8]>::to_vec).map_err(Refusal::clone);
+        self.mesh.send(core, MeshMessage::Reply { shard, ticket, result, relayed });
+    }
+
+    /// Answers a request that waits on this core.
+    pub fn reply_here(&self, shard: ShardId, ticket: Ticket, body: Result<&[u8], &Refusal>, relayed: bool) {
+        let slot = usize::try_from(ticket.0 & ((1 << TICKET_SLOT_BITS) - 1)).unwrap_or(usize::MAX);
+        let taken = {
+            let mut slots = self.slots.borrow_mut();
+            let taken = slots.used.get_mut(slot).and_then(Option::take);
+            if taken.is_some() {
+                slots.free.push(u32::try_from(slot).unwrap_or(u32::MAX));
+            }
+            taken
+        };
+        let (waiting, bytes) = taken.expect("a request is answered exactly once");
+        self.queued_bytes.set(self.queued_bytes.get() - u64::from(bytes));
+        self.waiting_total.fetch_sub(1, Ordering::Relaxed);
+        match waiting {
+            Waiting::Conn(conn, id) => {
+                let hint = if relayed { (self.leader_hints)(shard) } else { None };
+                let result = body.map_err(|refusal| Refused {
+                    status: refusal.status,
+                    executed: refusal.executed,
+                    message: &refusal.message,
+                });
+                conn.answer(&Response { id, leader_hint: hint.as_deref(), result });
+            }
+            Waiting::Handle(reply) => reply.answer(body.map(<[u8]>::to_vec).map_err(Refusal::clone)),
+        }
+    }
+}
+
+fn answer_refused(waiting: Waiting, status: Status, executed: Executed, message: &str) {
+    match waiting {
+        Waiting::Conn(conn, id) => {
+            conn.answer(&Response { id, leader_hint: None, result: Err(Refused { status, executed, message }) });
+        }
+        Waiting::Handle(reply) => {
+            reply.answer(Err(Refusal { status, executed, message: message.to_owned().into() }));
+        }
+    }
+}
+
+fn status_of(error: &command::CommandError) -> Status {
+    if error.is_too_large() { Status::TooLarge } else { Status::Invalid }
+}

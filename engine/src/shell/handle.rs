@@ -1,0 +1,32 @@
+//! Requests of a program that embeds the node, from any thread.
+
+use crate::replica::{Refusal, RequestKind};
+use crate::types::ShardId;
+
+/// Requests of handles that may wait to be taken.
+pub const HANDLE_QUEUE_LEN: usize = 4096;
+
+/// The way back to a waiting caller.
+pub struct HandleReply(pub(super) async_channel::Sender<Result<Vec<u8>, Refusal>>);
+
+impl HandleReply {
+    /// Answers the caller, who may have gone.
+    pub fn answer(self, result: Result<Vec<u8>, Refusal>) {
+        // The channel has room for the one answer; an error means that the caller dropped its future.
+        drop(self.0.try_send(result));
+    }
+}
+
+/// A request on its way from a handle to the node.
+pub struct HandleRequest {
+    /// The shard it is about.
+    pub shard: ShardId,
+    /// What it wants.
+    pub kind: RequestKind,
+    /// How long it may wait. Unit: ms.
+    pub timeout_ms: u32,
+    /// The command, or the range request.
+    pub payload: Vec<u8>,
+    /// Who waits.
+    pub reply: HandleReply,
+}

@@ -1,0 +1,148 @@
+//! HTTP on the client port: `/metrics`, `/health`, `/livez`, `/readyz`.
+//!
+//! hyper parses and writes; this module adapts a glommio stream to it and answers four paths. It takes no requests that
+//! change anything, and one connection ends after `CONNECTION_SECONDS_MAX`.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::{AsyncRead, AsyncWrite};
+use glommio::net::TcpStream;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::rt::ReadBufCursor;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::metrics::NodeMetrics;
+use super::status::StatusBoard;
+
+/// A connection may not outlive this, however slowly it is used. Unit: seconds.
+const CONNECTION_SECONDS_MAX: u64 = 60;
+
+/// What the paths answer from.
+#[derive(Clone, Debug)]
+pub struct Probes {
+    /// What the shards show.
+    pub board: StatusBoard,
+    /// The node's figures.
+    pub metrics: Arc<NodeMetrics>,
+}
+
+/// Serves one HTTP connection whose first bytes were already read.
+///
+/// # Errors
+/// The connection broke, or was open for too long.
+pub async fn serve(stream: TcpStream, already_read: Vec<u8>, probes: Probes) -> io::Result<()> {
+    let io = HttpStream { stream, already_read, position: 0 };
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = answer(&request, &probes);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new().keep_alive(true).serve_connection(io, service);
+    let limit = Duration::from_secs(CONNECTION_SECONDS_MAX);
+    let served = glommio::timer::timeout(limit, async move { Ok(connection.await) }).await;
+    match served {
+        Ok(result) => result.map_err(io::Error::other),
+        Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".to_owned());
+    }
+    match request.uri().path() {
+        "/metrics" => match probes.metrics.render() {
+            Ok(figures) => text(StatusCode::OK, figures),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        },
+        "/livez" => verdict(probes.board.live()),
+        "/readyz" => verdict(probes.board.ready()),
+        "/health" => health(probes.board.ready()),
+        path => text(
+            StatusCode::NOT_FOUND,
+            format!("{path} is not served here; there are /metrics, /health, /livez and /readyz\n"),
+        ),
+    }
+}
+
+fn verdict(result: Result<(), String>) -> Response<Full<Bytes>> {
+    match result {
+        Ok(()) => text(StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+/// The shape of etcd's answer, which its users' probes parse.
+fn health(result: Result<(), String>) -> Response<Full<Bytes>> {
+    let (status, body) = match result {
+        Ok(()) => (StatusCode::OK, serde_json::json!({"health": "true", "reason": ""})),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, serde_json::json!({"health": "false", "reason": reason})),
+    };
+    respond(status, "application/json", format!("{body}\n"))
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    respond(status, "text/plain; version=0.0.4; charset=utf-8", body)
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response
+}
+
+/// A glommio stream as hyper wants it, with the bytes that were read to tell the protocol put back in front.
+struct HttpStream {
+    stream: TcpStream,
+    already_read: Vec<u8>,
+    position: usize,
+}
+
+impl hyper::rt::Read for HttpStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        const CHUNK_BYTES: usize = 4096;
+        let this = self.get_mut();
+        let wanted = buf.remaining().min(CHUNK_BYTES);
+        let left = &this.already_read[this.position..];
+        if !left.is_empty() {
+            let taken = left.len().min(wanted);
+            buf.put_slice(&left[..taken]);
+            this.position += taken;
+            return Poll::Ready(Ok(()));
+        }
+        let mut chunk = [0; CHUNK_BYTES];
+        match Pin::new(&mut this.stream).poll_read(cx, &mut chunk[..wanted]) {
+            Poll::Ready(Ok(read)) => {
+                buf.put_slice(&chunk[..read]);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl hyper::rt::Write for HttpStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_close(cx)
+    }
+}

@@ -1,0 +1,222 @@
+//! Figures of a node for Prometheus: latency histograms that resolve 1 us, queue depths, Raft's state per shard.
+//!
+//! Shards fill in the figures from their own cores through atomics; any core renders them. The engine's decisions never
+//! read them back. Names are documented in `docs/metrics.md`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::replica::{ReplicaStats, ReplicaView};
+use crate::types::ShardId;
+
+type UGauge = Gauge<u64, AtomicU64>;
+
+/// Bucket bounds from 1 us to some 20 s, each at most half as large again as the one before. Unit: seconds.
+fn latency_buckets() -> impl Iterator<Item = f64> {
+    [1.0, 1.5].into_iter().flat_map(|step| (0..25).map(move |power| step * f64::from(1u32 << power) / 1e6)).sorted()
+}
+
+/// Sorting for the bucket bounds, which come in two interleaved series.
+trait SortedF64: Iterator<Item = f64> + Sized {
+    fn sorted(self) -> std::vec::IntoIter<f64> {
+        let mut values: Vec<f64> = self.collect();
+        values.sort_by(f64::total_cmp);
+        values.into_iter()
+    }
+}
+
+impl<I: Iterator<Item = f64>> SortedF64 for I {}
+
+/// Figures of one shard on this node.
+#[derive(Clone, Debug)]
+pub struct ShardMetrics {
+    commit_latency: Histogram,
+    sync_latency: Histogram,
+    apply_latency: Histogram,
+    is_leader: UGauge,
+    term: UGauge,
+    last_index: UGauge,
+    persisted_index: UGauge,
+    commit_index: UGauge,
+    applied_index: UGauge,
+    revision: UGauge,
+    state_bytes: UGauge,
+    pending_writes: UGauge,
+    pending_reads: UGauge,
+    relayed_requests: UGauge,
+    writes_proposed: Counter,
+    batches_closed: Counter,
+    entries_applied: Counter,
+    commands_applied: Counter,
+    appends_without_room: Counter,
+    appends_corrupt: Counter,
+    refused_overloaded: Counter,
+}
+
+impl ShardMetrics {
+    fn register(registry: &mut Registry, shard: ShardId) -> Self {
+        let labels = [("shard".into(), shard.to_string().into())];
+        let registry = registry.sub_registry_with_labels(labels.into_iter());
+        let mut histogram = |name: &str, help: &str| {
+            let histogram = Histogram::new(latency_buckets());
+            registry.register(name, help, histogram.clone());
+            histogram
+        };
+        let commit_latency =
+            histogram("commit_latency_seconds", "Time from handing a batch to Raft until a quorum made it durable");
+        let sync_latency = histogram("sync_latency_seconds", "Time of one sync of the log");
+        let apply_latency = histogram("apply_latency_seconds", "Time of a turn that applied entries");
+        let registry = std::cell::RefCell::new(registry);
+        let gauge = |name: &str, help: &str| {
+            let gauge = UGauge::default();
+            registry.borrow_mut().register(name, help, gauge.clone());
+            gauge
+        };
+        let counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.borrow_mut().register(name, help, counter.clone());
+            counter
+        };
+        Self {
+            commit_latency,
+            sync_latency,
+            apply_latency,
+            is_leader: gauge("raft_is_leader", "1 while this node leads the shard"),
+            term: gauge("raft_term", "Current term"),
+            last_index: gauge("raft_last_index", "Last entry in the log"),
+            persisted_index: gauge("raft_persisted_index", "Last entry durable on this node's own disk"),
+            commit_index: gauge("raft_commit_index", "Last entry known durable on a quorum"),
+            applied_index: gauge("raft_applied_index", "Last entry applied to the state machine"),
+            revision: gauge("revision", "Current MVCC revision"),
+            state_bytes: gauge("state_bytes", "Estimated size of the state, compared with the quota"),
+            pending_writes: gauge("pending_writes", "Writes that wait for a quorum"),
+            pending_reads: gauge("pending_reads", "Linearizable reads that wait for a quorum"),
+            relayed_requests: gauge("relayed_requests", "Requests that wait for the leader's answer"),
+            writes_proposed: counter("writes_proposed", "Writes taken into a batch since the start"),
+            batches_closed: counter("batches_closed", "Batches handed to Raft since the start"),
+            entries_applied: counter("entries_applied", "Entries applied since the start"),
+            commands_applied: counter("commands_applied", "Commands applied since the start"),
+            appends_without_room: counter(
+                "appends_without_room",
+                "AppendEntries not taken for want of a prepared segment, since the start",
+            ),
+            appends_corrupt: counter("appends_corrupt", "AppendEntries that failed a checksum, since the start"),
+            refused_overloaded: counter("refused_overloaded", "Requests refused as overloaded since the start"),
+        }
+    }
+
+    /// A batch took this long from being handed to Raft until a quorum had it durable.
+    pub fn committed(&self, latency: Duration) {
+        self.commit_latency.observe(latency.as_secs_f64());
+    }
+
+    /// A sync took this long.
+    pub fn synced(&self, latency: Duration) {
+        self.sync_latency.observe(latency.as_secs_f64());
+    }
+
+    /// A turn that applied entries took this long.
+    pub fn applied(&self, latency: Duration) {
+        self.apply_latency.observe(latency.as_secs_f64());
+    }
+
+    /// Takes over the state of the replica.
+    pub fn update(&self, view: &ReplicaView, stats: &ReplicaStats) {
+        self.is_leader.set(u64::from(view.is_leader));
+        self.term.set(view.term.get());
+        self.last_index.set(view.last_index.get());
+        self.persisted_index.set(view.persisted_index.get());
+        self.commit_index.set(view.commit_index.get());
+        self.applied_index.set(view.applied_index.get());
+        self.revision.set(view.revision.get());
+        self.state_bytes.set(view.state_bytes);
+        self.pending_writes.set(view.pending_writes_count as u64);
+        self.pending_reads.set(view.pending_reads_count as u64);
+        self.relayed_requests.set(view.relayed_count as u64);
+        self.writes_proposed.inner().store(stats.writes_proposed, Ordering::Relaxed);
+        self.batches_closed.inner().store(stats.batches_closed, Ordering::Relaxed);
+        self.entries_applied.inner().store(stats.entries_applied, Ordering::Relaxed);
+        self.commands_applied.inner().store(stats.commands_applied, Ordering::Relaxed);
+        self.appends_without_room.inner().store(stats.appends_without_room, Ordering::Relaxed);
+        self.appends_corrupt.inner().store(stats.appends_corrupt, Ordering::Relaxed);
+        self.refused_overloaded.inner().store(stats.refused_overloaded, Ordering::Relaxed);
+    }
+}
+
+/// All figures of a node.
+#[derive(Debug)]
+pub struct NodeMetrics {
+    registry: Registry,
+    shards: Vec<ShardMetrics>,
+    /// Open client connections.
+    pub client_connections: UGauge,
+    /// Client connections refused because the limit was reached.
+    pub connections_refused: Counter,
+    /// Requests that wait for an answer, of all connections.
+    pub requests_waiting: UGauge,
+}
+
+impl NodeMetrics {
+    /// Registers the figures of a node with `shard_count` shards.
+    #[must_use]
+    pub fn new(shard_count: u32) -> Arc<Self> {
+        let mut registry = Registry::with_prefix("quorate");
+        let shards = (0..shard_count).map(|shard| ShardMetrics::register(&mut registry, ShardId::new(shard))).collect();
+        let client_connections = UGauge::default();
+        registry.register("client_connections", "Open client connections", client_connections.clone());
+        let connections_refused = Counter::default();
+        registry.register(
+            "client_connections_refused",
+            "Client connections refused because the limit was reached",
+            connections_refused.clone(),
+        );
+        let requests_waiting = UGauge::default();
+        registry.register("requests_waiting", "Client requests that wait for an answer", requests_waiting.clone());
+        Arc::new(Self { registry, shards, client_connections, connections_refused, requests_waiting })
+    }
+
+    /// The figures of one shard.
+    #[must_use]
+    pub fn shard(&self, shard: ShardId) -> ShardMetrics {
+        self.shards[shard.get() as usize].clone()
+    }
+
+    /// All figures in Prometheus' text format.
+    ///
+    /// # Errors
+    /// Formatting failed, which a `String` does not do.
+    pub fn render(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_buckets_ascend_and_resolve_one_microsecond() {
+        let buckets: Vec<f64> = latency_buckets().collect();
+        assert!(buckets.is_sorted() && buckets[0] == 1e-6 && buckets[1] == 1.5e-6, "{buckets:?}");
+        assert!(buckets[buckets.len() - 1] > 10.0);
+    }
+
+    #[test]
+    fn a_shard_renders_under_its_label() {
+        let metrics = NodeMetrics::new(2);
+        metrics.shard(ShardId::new(1)).synced(Duration::from_micros(120));
+        let text = metrics.render().expect("rendered");
+        assert!(text.contains("quorate_sync_latency_seconds_count{shard=\"1\"} 1"), "{text}");
+        assert!(text.contains("quorate_raft_term{shard=\"0\"} 0"), "{text}");
+    }
+}

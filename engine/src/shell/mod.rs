@@ -1,0 +1,19 @@
+//! The server: real disks, connections, time and threads around the deterministic core.
+//!
+//! `node::Node` is the way in, for the binary and for programs that embed a node. It decides nothing that the core decides.
+
+mod client_conn;
+mod core;
+pub mod data_dir;
+mod gateway;
+mod handle;
+mod http;
+mod links;
+mod mesh;
+pub mod metrics;
+pub mod node;
+mod notify;
+mod peer_conn;
+pub mod preflight;
+mod shard;
+mod status;

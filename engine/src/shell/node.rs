@@ -1,0 +1,378 @@
+//! A node: checks the host, opens the data, starts the cores, stops them.
+//!
+//! `Node::start` blocks until the node listens; everything that can be wrong is found before anything is touched, as far as
+//! that is possible. The `Handle` proposes and reads from any thread, without a socket.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use glommio::channels::channel_mesh::MeshBuilder;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
+use wal::mmap::{MmapError, MmapStorage, PrepareError, prepare_segment};
+use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq, Storage};
+
+use super::core::{self, CoreParts, Shared};
+use super::data_dir::{DataDir, DataDirError, Identity};
+use super::gateway::GatewayLimits;
+use super::handle::{HANDLE_QUEUE_LEN, HandleReply, HandleRequest};
+use super::mesh::MESH_CHANNEL_LEN;
+use super::metrics::NodeMetrics;
+use super::preflight::{self, EXECUTOR_IO_MEMORY_BYTES, PreflightError};
+use super::shard::ShardParts;
+use super::status::StatusBoard;
+use crate::config::ValidConfig;
+use crate::raft;
+use crate::replica::{Refusal, Replica, ReplicaOptions, RequestKind};
+use crate::state_machine::{self, command};
+use crate::status::ShardStatus;
+use crate::types::{NodeId, ShardId};
+
+/// Length of a tick, if the heartbeat interval has room for several. Unit: ms.
+const TICK_MS: u64 = 10;
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The host cannot run it.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The log's files cannot be used.
+    #[error("shard {shard}: {source}")]
+    Files {
+        /// The shard.
+        shard: ShardId,
+        /// What is wrong.
+        source: MmapError,
+    },
+    /// The log's first segment cannot be made.
+    #[error("shard {shard}: {source}")]
+    Prepare {
+        /// The shard.
+        shard: ShardId,
+        /// What is wrong.
+        source: PrepareError,
+    },
+    /// The log is damaged, or not this node's.
+    #[error("shard {shard}: {source}")]
+    Log {
+        /// The shard.
+        shard: ShardId,
+        /// What is wrong, and where.
+        source: OpenError,
+    },
+    /// The log is gone.
+    #[error(
+        "shard {shard}: the log is gone: {dir} holds no segment, but the data directory was in use before; starting empty would forget votes and acknowledged writes; restore it, or remove the whole data directory and let a new node take this one's place", dir = dir.display()
+    )]
+    LogGone {
+        /// The shard.
+        shard: ShardId,
+        /// Where it should be.
+        dir: PathBuf,
+    },
+    /// A core did not start.
+    #[error("{0}")]
+    Core(String),
+}
+
+/// A running node. Dropping it stops it.
+#[derive(Debug)]
+pub struct Node {
+    handle: Handle,
+    stop: Option<async_channel::Sender<()>>,
+    executors: Vec<ExecutorJoinHandle<()>>,
+    /// Keeps other processes out for as long as the node lives.
+    _data_dir: DataDir,
+}
+
+/// Proposes to a node of this process and reads from it. Clones share it; any thread may use it.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: async_channel::Sender<HandleRequest>,
+    board: StatusBoard,
+    config: Arc<ValidConfig>,
+}
+
+impl Node {
+    /// Starts a node and returns once it serves its ports. Blocks; do not call it on an async executor.
+    ///
+    /// # Errors
+    /// What is wrong, where, and what to do.
+    pub fn start(config: ValidConfig) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let connections_limit = preflight::check_host(config.limits().connections as usize)?;
+        for address in config.listen_client() {
+            preflight::check_address(*address, "clients")?;
+        }
+        for address in config.listen_peer() {
+            preflight::check_address(*address, "peers")?;
+        }
+        let metrics = NodeMetrics::new(config.shards());
+        let (shards, data_dir) = open_shards(&config, &metrics)?;
+        let board = StatusBoard::new(config.name(), config.node_id(), config.shards());
+        if let Some(url) = config.advertise_client().first() {
+            board.note_client_url(config.node_id(), &url.to_string());
+        }
+        let shared = Shared {
+            limits: gateway_limits(&config),
+            connections_limit,
+            connections: Arc::new(AtomicUsize::new(0)),
+            waiting: Arc::new(AtomicU64::new(0)),
+            metrics,
+            board: board.clone(),
+            config: Arc::clone(&config),
+        };
+        let (requests, taken) = async_channel::bounded(HANDLE_QUEUE_LEN);
+        let handle = Handle { requests, board, config };
+        let (stop, executors) = start_cores(&shared, shards, taken)?;
+        Ok(Self { handle, stop: Some(stop), executors, _data_dir: data_dir })
+    }
+
+    /// Proposes and reads without a socket.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Stops the node: leaderships are handed over, what waits is refused, and every thread has ended on return.
+    ///
+    /// # Errors
+    /// A core panicked; the text says which.
+    pub fn stop(mut self) -> Result<(), String> {
+        self.stop_and_join()
+    }
+
+    fn stop_and_join(&mut self) -> Result<(), String> {
+        drop(self.stop.take());
+        let mut result = Ok(());
+        for (core, executor) in self.executors.drain(..).enumerate() {
+            if let Err(error) = executor.join() {
+                result = Err(format!("core {core} did not end well: {error}"));
+            }
+        }
+        result
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop_and_join() {
+            tracing::error!(%error, "while stopping");
+        }
+    }
+}
+
+impl Handle {
+    /// Proposes an encoded command to the shard that owns its keys and waits until it is applied.
+    ///
+    /// # Errors
+    /// Why not, and whether it can still take effect.
+    pub async fn propose(&self, shard: ShardId, command: Vec<u8>, timeout: Duration) -> Result<Vec<u8>, Refusal> {
+        self.request(shard, RequestKind::Write, command, timeout).await
+    }
+
+    /// Reads with an encoded range request; linearizable.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn read(&self, shard: ShardId, range: Vec<u8>, timeout: Duration) -> Result<Vec<u8>, Refusal> {
+        self.request(shard, RequestKind::Read, range, timeout).await
+    }
+
+    /// Reads with an encoded range request from what this node has applied, however old.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn read_serializable(
+        &self,
+        shard: ShardId,
+        range: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, Refusal> {
+        self.request(shard, RequestKind::ReadSerializable, range, timeout).await
+    }
+
+    /// What the node's shards show of themselves.
+    #[must_use]
+    pub fn status(&self) -> Vec<ShardStatus> {
+        self.board.statuses()
+    }
+
+    /// Every shard has a leader and none has stopped.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn ready(&self) -> Result<(), String> {
+        self.board.ready()
+    }
+
+    /// The node's settings.
+    #[must_use]
+    pub fn config(&self) -> &ValidConfig {
+        &self.config
+    }
+
+    async fn request(
+        &self,
+        shard: ShardId,
+        kind: RequestKind,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, Refusal> {
+        let (reply, answer) = async_channel::bounded(1);
+        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        let stopped = || Refusal::unknown(net::api::Status::ShuttingDown, "the node has stopped");
+        let request = HandleRequest { shard, kind, timeout_ms, payload, reply: HandleReply(reply) };
+        self.requests.send(request).await.map_err(|_closed| stopped())?;
+        answer.recv().await.unwrap_or_else(|_closed| Err(stopped()))
+    }
+}
+
+fn gateway_limits(config: &ValidConfig) -> GatewayLimits {
+    let limits = config.limits();
+    GatewayLimits {
+        command: command::Limits {
+            request_bytes: limits.request_bytes,
+            txn_ops: limits.txn_ops,
+            shard_count: config.shards(),
+        },
+        shard_count: config.shards(),
+        requests_per_connection: limits.requests_per_connection,
+        queued_bytes: limits.queued_bytes,
+    }
+}
+
+/// Opens every shard's log, and makes the first segment of new ones.
+fn open_shards(config: &ValidConfig, metrics: &NodeMetrics) -> Result<(Vec<ShardParts>, DataDir), StartError> {
+    let (cluster, node) = (config.cluster_id(), config.node_id());
+    let wanted = Identity::new(cluster, node, config.name(), config.shards(), config.segment_bytes());
+    let mut data_dir = DataDir::open(config.data_dir(), &wanted)?;
+    let mut shards = Vec::new();
+    for shard in (0..config.shards()).map(ShardId::new) {
+        shards.push(open_shard(config, &data_dir, shard, metrics)?);
+    }
+    data_dir.mark_ready()?;
+    Ok((shards, data_dir))
+}
+
+fn open_shard(
+    config: &ValidConfig,
+    data_dir: &DataDir,
+    shard: ShardId,
+    metrics: &NodeMetrics,
+) -> Result<ShardParts, StartError> {
+    let started = Instant::now();
+    let wal_dir = data_dir.wal_dir(shard);
+    let identity = SegmentIdentity {
+        cluster_id: config.cluster_id().get(),
+        node_id: config.node_id().get(),
+        shard: shard.get(),
+        shard_count: config.shards(),
+    };
+    let segment_bytes = config.segment_bytes();
+    let mut storage = MmapStorage::open(&wal_dir).map_err(|source| StartError::Files { shard, source })?;
+    if storage.segments().is_empty() {
+        if data_dir.is_ready() {
+            return Err(StartError::LogGone { shard, dir: wal_dir });
+        }
+        let prepared = prepare_segment(&wal_dir, SegmentSeq::FIRST, identity, segment_bytes);
+        storage.install(prepared.map_err(|source| StartError::Prepare { shard, source })?);
+    }
+    let options = LogOptions { identity, segment_bytes };
+    let (log, report) = Log::open(storage, options).map_err(|source| StartError::Log { shard, source })?;
+    tracing::info!(%shard, ?report, elapsed_ms = started.elapsed().as_millis() as u64, "log opened");
+    let replica = Replica::new(replica_options(config, shard), log);
+    let metrics = metrics.shard(shard);
+    Ok(ShardParts { id: shard, replica, wal_dir, identity, segment_bytes, metrics, tick_ms: tick_ms(config) })
+}
+
+fn tick_ms(config: &ValidConfig) -> u64 {
+    TICK_MS.min(config.heartbeat_interval_ms())
+}
+
+fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
+    let tick_ms = tick_ms(config);
+    let ticks = |ms: u64| u32::try_from(ms.div_ceil(tick_ms)).unwrap_or(u32::MAX);
+    let voters: Vec<NodeId> = config.members().iter().map(|member| member.id).collect();
+    // Leaders of several shards spread over the nodes; with one shard whoever is elected may stay.
+    let spread = config.shards() > 1 && voters.len() > 1;
+    let preferred_leader = spread.then(|| voters[shard.get() as usize % voters.len()]);
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let moment = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
+    ReplicaOptions {
+        raft: raft::Config {
+            id: config.node_id(),
+            voters,
+            election_ticks: ticks(config.election_timeout_ms()),
+            heartbeat_ticks: ticks(config.heartbeat_interval_ms()),
+            inflight_messages_limit: 256,
+            inflight_bytes_limit: 16 << 20,
+            append_bytes_limit: 1 << 20,
+            seed: moment ^ config.node_id().get() ^ u64::from(shard.get()) << 32,
+            preferred_leader,
+        },
+        machine: state_machine::Options::default(),
+        pipeline_batches_limit: 4,
+        batch_bytes_target: 256 << 10,
+        pending_writes_limit: 1 << 16,
+        pending_reads_limit: 1 << 14,
+        relayed_limit: 1 << 16,
+        quota_bytes: config.limits().quota_bytes,
+        apply_bytes_per_turn: 1 << 20,
+        idle_mark_ticks: u64::from(ticks(100)),
+        relay_id_floor: moment,
+    }
+}
+
+type StartedCores = (async_channel::Sender<()>, Vec<ExecutorJoinHandle<()>>);
+
+/// Starts one executor per core and waits until all of them listen.
+fn start_cores(
+    shared: &Shared,
+    shards: Vec<ShardParts>,
+    handles: async_channel::Receiver<HandleRequest>,
+) -> Result<StartedCores, StartError> {
+    let cores = shared.config.cores() as usize;
+    let mesh = (cores > 1).then(|| MeshBuilder::full(cores, MESH_CHANNEL_LEN));
+    let (stop, stopped) = async_channel::bounded(1);
+    let (started, starting) = mpsc::channel();
+    let mut owned: Vec<Vec<ShardParts>> = (0..cores).map(|_| Vec::new()).collect();
+    for shard in shards {
+        owned[shard.id.get() as usize % cores].push(shard);
+    }
+    let mut handles = Some(handles);
+    let mut executors = Vec::new();
+    for (number, shards) in owned.into_iter().enumerate() {
+        let parts = CoreParts {
+            core: number,
+            shared: shared.clone(),
+            shards,
+            mesh: mesh.clone(),
+            handles: handles.take(),
+            stop: stopped.clone(),
+            started: started.clone(),
+        };
+        let placement = if shared.config.pin_cores() { Placement::Fixed(number) } else { Placement::Unbound };
+        let mut builder = LocalExecutorBuilder::new(placement)
+            .name(&format!("quorate-{number}"))
+            .io_memory(EXECUTOR_IO_MEMORY_BYTES)
+            .blocking_thread_pool_placement(PoolPlacement::Unbound(2));
+        if shared.config.spin_us() > 0 {
+            builder = builder.spin_before_park(Duration::from_micros(shared.config.spin_us()));
+        }
+        let spawned = builder.spawn(move || core::run(parts));
+        executors.push(spawned.map_err(|error| StartError::Core(format!("core {number} cannot start: {error}")))?);
+    }
+    drop(started);
+    for _ in 0..cores {
+        let result = starting.recv().unwrap_or_else(|_gone| Err("a core ended while it started".to_owned()));
+        result.map_err(StartError::Core)?;
+    }
+    Ok((stop, executors))
+}

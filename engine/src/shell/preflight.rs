@@ -1,0 +1,102 @@
+//! Can this host run a node at all? Asked before anything is touched, answered in one line.
+
+use std::net::SocketAddr;
+
+use glommio::{GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Locked memory that an executor needs at least. Unit: bytes. Source: glommio's own check.
+const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+
+/// Files and sockets that a node needs besides its client connections: segments, listeners, rings, peer links.
+const OPEN_FILES_RESERVE: u64 = 128;
+
+/// Memory that glommio registers with each of an executor's rings. Unit: bytes. The smallest it takes: file data does not
+/// pass through it here, and an unprivileged user's limit on locked memory counts it.
+pub const EXECUTOR_IO_MEMORY_BYTES: usize = 64 * 1024;
+
+/// Why this host cannot run a node.
+#[derive(Debug, thiserror::Error)]
+pub enum PreflightError {
+    /// The limit on locked memory is too low.
+    #[error("the limit on locked memory is {got} bytes, an executor needs {MEMLOCK_BYTES_MIN}: raise it (`ulimit -l 8192`, LimitMEMLOCK=8M in a systemd unit, or /etc/security/limits.conf)")]
+    Memlock {
+        /// The limit.
+        got: u64,
+    },
+    /// The limit on open files is too low.
+    #[error("the limit on open files is {got}, a node needs at least {needed}: raise it (`ulimit -n`, LimitNOFILE= in a systemd unit)")]
+    OpenFiles {
+        /// The limit.
+        got: u64,
+        /// What is needed.
+        needed: u64,
+    },
+    /// No executor can be made.
+    #[error("cannot set up io_uring: {reason}: Quorate needs Linux 5.8 or newer with io_uring enabled (see /proc/sys/kernel/io_uring_disabled; containers often forbid it in their seccomp profile)")]
+    IoUring {
+        /// What the system said.
+        reason: String,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} for {purpose}: {source}{hint}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What it is for.
+        purpose: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+}
+
+/// Checks limits and io_uring, and returns how many client connections the limit on open files leaves room for.
+///
+/// The soft limit on open files is raised to the hard one, as servers do.
+///
+/// # Errors
+/// Says what is missing and how to get it.
+pub fn check_host(connections_limit: usize) -> Result<usize, PreflightError> {
+    const CONNECTIONS_MIN: u64 = 16;
+    if let Some(got) = getrlimit(Resource::Memlock).current
+        && got < MEMLOCK_BYTES_MIN
+    {
+        return Err(PreflightError::Memlock { got });
+    }
+    let files = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
+    let open_files = if raised.is_ok() { files.maximum } else { files.current };
+    let room = open_files.map_or(u64::MAX, |limit| limit.saturating_sub(OPEN_FILES_RESERVE));
+    if room < CONNECTIONS_MIN {
+        let got = open_files.unwrap_or(u64::MAX);
+        return Err(PreflightError::OpenFiles { got, needed: OPEN_FILES_RESERVE + CONNECTIONS_MIN });
+    }
+    let made = LocalExecutorBuilder::new(Placement::Unbound).io_memory(EXECUTOR_IO_MEMORY_BYTES).make();
+    match made {
+        Ok(_executor) => Ok(connections_limit.min(usize::try_from(room).unwrap_or(usize::MAX))),
+        Err(GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(got, _))) => Err(PreflightError::Memlock { got }),
+        Err(error) => Err(PreflightError::IoUring { reason: error.to_string() }),
+    }
+}
+
+/// Checks that nobody else listens on an address. Listeners share their ports between the node's own cores, which would hide
+/// another process' that does the same.
+///
+/// # Errors
+/// Names the address and what to do.
+pub fn check_address(address: SocketAddr, purpose: &'static str) -> Result<(), PreflightError> {
+    match std::net::TcpListener::bind(address) {
+        Ok(_listener) => Ok(()),
+        Err(source) => {
+            let hint = match source.kind() {
+                std::io::ErrorKind::AddrInUse => "; another process uses this port: stop it or choose another URL",
+                std::io::ErrorKind::AddrNotAvailable => "; this host has no such address",
+                std::io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges",
+                _ => "",
+            };
+            Err(PreflightError::Listen { address, purpose, source, hint })
+        }
+    }
+}

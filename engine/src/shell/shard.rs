@@ -1,0 +1,344 @@
+//! One shard on its owner core: drives the replica with real disks, connections and time.
+//!
+//! Every event goes through `deliver`, which hands it to the replica and does at once what the replica asks for. A turn task
+//! runs after everything that was ready has been delivered, so that writes which arrived together share a batch and a sync.
+//! Nothing here blocks: syncs are asynchronous, segments are prepared on helper threads. It decides nothing; the replica does.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+use glommio::io::BufferedFile;
+use wal::mmap::MmapStorage;
+use wal::{SegmentIdentity, SegmentSeq, SyncFailure, SyncRequest};
+
+use super::gateway::Gateway;
+use super::links::PeerLinks;
+use super::metrics::ShardMetrics;
+use super::notify::Notify;
+use super::status::StatusBoard;
+use crate::raft::Message;
+use crate::replica::{Action, Event, Outgoing, Replica, ReplicaView};
+use crate::types::{Index, NodeId, ShardId};
+use crate::wire::Lane;
+
+/// Pause before a segment that could not be prepared is tried again. Unit: ms.
+const PREPARE_RETRY_MS: u64 = 500;
+
+/// Batches whose time to commit is measured at once; more are not measured.
+const TIMED_BATCHES_MAX: usize = 1024;
+
+/// What a shard is opened with.
+#[derive(Debug)]
+pub struct ShardParts {
+    /// Which shard.
+    pub id: ShardId,
+    /// Its replica, recovered.
+    pub replica: Replica<MmapStorage>,
+    /// Where its log lies.
+    pub wal_dir: PathBuf,
+    /// Whose log it is.
+    pub identity: SegmentIdentity,
+    /// Size of a segment. Unit: bytes.
+    pub segment_bytes: u64,
+    /// Its figures.
+    pub metrics: ShardMetrics,
+    /// Length of a tick. Unit: ms.
+    pub tick_ms: u64,
+}
+
+/// A shard on its owner core.
+pub struct Shard {
+    id: ShardId,
+    replica: RefCell<Replica<MmapStorage>>,
+    wal_dir: PathBuf,
+    identity: SegmentIdentity,
+    segment_bytes: u64,
+    metrics: ShardMetrics,
+    tick_ms: u64,
+    wake: Notify,
+    links: RefCell<BTreeMap<NodeId, PeerLinks>>,
+    gateway: RefCell<Weak<Gateway>>,
+    /// Open files to sync, by segment.
+    sync_files: RefCell<BTreeMap<SegmentSeq, Rc<BufferedFile>>>,
+    /// When batches were handed to Raft, to measure how long they take to commit.
+    timed_batches: RefCell<VecDeque<(Index, Instant)>>,
+    /// Incoming connections of peers.
+    incoming_count: Cell<usize>,
+    board: StatusBoard,
+    stopping: Cell<bool>,
+    fault_reported: Cell<bool>,
+}
+
+impl Shard {
+    /// Puts the shard together; `start` begins its work.
+    #[must_use]
+    pub fn new(parts: ShardParts, board: &StatusBoard) -> Rc<Self> {
+        Rc::new(Self {
+            id: parts.id,
+            replica: RefCell::new(parts.replica),
+            wal_dir: parts.wal_dir,
+            identity: parts.identity,
+            segment_bytes: parts.segment_bytes,
+            metrics: parts.metrics,
+            tick_ms: parts.tick_ms,
+            wake: Notify::default(),
+            links: RefCell::new(BTreeMap::new()),
+            gateway: RefCell::new(Weak::new()),
+            sync_files: RefCell::new(BTreeMap::new()),
+            timed_batches: RefCell::new(VecDeque::new()),
+            incoming_count: Cell::new(0),
+            board: board.clone(),
+            stopping: Cell::new(false),
+            fault_reported: Cell::new(false),
+        })
+    }
+
+    /// Which shard this is.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Ticks that a time takes, at least one.
+    pub fn ticks(&self, timeout_ms: u64) -> u64 {
+        timeout_ms.div_ceil(self.tick_ms).max(1)
+    }
+
+    /// Connects the shard to its core's gateway and its peers, and starts its tasks.
+    pub fn start(self: &Rc<Self>, gateway: &Rc<Gateway>, links: BTreeMap<NodeId, PeerLinks>) {
+        *self.gateway.borrow_mut() = Rc::downgrade(gateway);
+        *self.links.borrow_mut() = links;
+        let shard = Rc::clone(self);
+        glommio::spawn_local(async move { shard.run_turns().await }).detach();
+        let shard = Rc::clone(self);
+        glommio::spawn_local(async move { shard.run_ticks().await }).detach();
+        self.wake.notify();
+    }
+
+    /// What the replica shows of itself.
+    pub fn view(&self) -> ReplicaView {
+        self.replica.borrow().view()
+    }
+
+    /// Why this shard stopped, if it did.
+    pub fn fault(&self) -> Option<String> {
+        self.replica.borrow().fault().map(ToString::to_string)
+    }
+
+    /// Hands an event to the replica, does what it asks for, and makes sure that a turn follows.
+    pub fn deliver(self: &Rc<Self>, event: Event<'_>) {
+        self.replica.borrow_mut().handle(event);
+        self.act();
+        self.wake.notify();
+    }
+
+    /// An incoming connection of a peer opened.
+    pub fn incoming_opened(&self) {
+        self.incoming_count.set(self.incoming_count.get() + 1);
+    }
+
+    /// An incoming connection of a peer ended: its process may be gone.
+    pub fn incoming_closed(self: &Rc<Self>, node: NodeId) {
+        self.incoming_count.set(self.incoming_count.get() - 1);
+        self.link_changed(node, false);
+    }
+
+    /// A lane to a peer came up, or any connection with it broke.
+    pub fn link_changed(self: &Rc<Self>, node: NodeId, up: bool) {
+        if !up {
+            self.deliver(Event::PeerDisconnected(node));
+        }
+        let all_up = self.links.borrow().get(&node).is_some_and(PeerLinks::are_up);
+        if all_up {
+            self.deliver(Event::PeerConnected(node));
+        }
+    }
+
+    /// Gives leadership away, if this node has it.
+    pub fn hand_over(self: &Rc<Self>) {
+        self.replica.borrow_mut().hand_over();
+        self.act();
+        self.wake.notify();
+    }
+
+    /// Refuses everything that waits and starts nothing more.
+    pub fn stop(self: &Rc<Self>) {
+        self.stopping.set(true);
+        self.replica.borrow_mut().refuse_all();
+        self.act();
+        for links in self.links.borrow().values() {
+            links.close();
+        }
+        self.wake.notify();
+    }
+
+    async fn run_turns(self: Rc<Self>) {
+        while !self.stopping.get() {
+            self.wake.wait().await;
+            self.turn();
+            while self.replica.borrow().wants_turn() && !self.stopping.get() {
+                glommio::executor().yield_now().await;
+                self.turn();
+            }
+        }
+    }
+
+    /// Ends a turn, and measures what it did.
+    fn turn(self: &Rc<Self>) {
+        let started = Instant::now();
+        let (batches, applied) = {
+            let mut replica = self.replica.borrow_mut();
+            let before = (replica.stats().batches_closed, replica.stats().entries_applied);
+            replica.handle(Event::Turn);
+            let after = (replica.stats().batches_closed, replica.stats().entries_applied);
+            (after.0 > before.0, after.1 > before.1)
+        };
+        self.act();
+        if applied {
+            self.metrics.applied(started.elapsed());
+        }
+        self.time_batches(started, batches);
+    }
+
+    /// Notes a batch that was closed, and observes those that were committed.
+    fn time_batches(&self, now: Instant, closed: bool) {
+        let view = self.view();
+        let mut timed = self.timed_batches.borrow_mut();
+        if closed && timed.len() < TIMED_BATCHES_MAX {
+            timed.push_back((view.last_index, now));
+        }
+        if !view.is_leader {
+            timed.clear();
+        }
+        while let Some((_, started)) = timed.pop_front_if(|(index, _)| *index <= view.commit_index) {
+            self.metrics.committed(now.duration_since(started));
+        }
+    }
+
+    async fn run_ticks(self: Rc<Self>) {
+        const METRICS_EVERY_TICKS: u64 = 10;
+        let mut tick: u64 = 0;
+        while !self.stopping.get() {
+            // One tick at a time, however late: a node that was stopped must not count the time as its peers' silence.
+            glommio::timer::sleep(Duration::from_millis(self.tick_ms)).await;
+            self.deliver(Event::Tick);
+            self.board.post(self.id, self.view(), self.fault());
+            tick += 1;
+            if tick.is_multiple_of(METRICS_EVERY_TICKS) {
+                let replica = self.replica.borrow();
+                self.metrics.update(&replica.view(), replica.stats());
+            }
+        }
+    }
+
+    /// Does everything the replica asks for.
+    fn act(self: &Rc<Self>) {
+        let mut dropped = Vec::new();
+        {
+            let mut replica = self.replica.borrow_mut();
+            while let Some(action) = replica.poll_action() {
+                match action {
+                    Action::Send { to, message } => {
+                        if !self.send(&replica, to, &message)
+                            && let Outgoing::RelayRequest { request, .. } = message
+                        {
+                            dropped.push(request);
+                        }
+                    }
+                    Action::Reply { ticket, reply } => {
+                        if let Some(gateway) = self.gateway.borrow().upgrade() {
+                            let body = reply.result.as_ref().map(|range| replica.body(range));
+                            gateway.reply(self.id, ticket, body, reply.relayed);
+                        }
+                    }
+                    Action::Sync(request) => self.start_sync(request, replica.log().storage().sync_path(request.seq)),
+                    Action::PrepareSegment(seq) => self.start_preparing(seq),
+                }
+            }
+            if let Some((from, error)) = replica.take_corrupt_append() {
+                tracing::warn!(shard = %self.id, %from, %error, "an AppendEntries was not taken");
+            }
+            if let Some(fault) = replica.fault()
+                && !self.fault_reported.replace(true)
+            {
+                tracing::error!(shard = %self.id, %fault, "this shard stopped");
+            }
+        }
+        for request in dropped {
+            self.replica.borrow_mut().handle(Event::RelayDropped { request });
+            self.act();
+        }
+    }
+
+    /// Queues a message towards a peer; `false` if there is no room or no connection.
+    fn send(&self, replica: &Replica<MmapStorage>, to: NodeId, message: &Outgoing) -> bool {
+        let links = self.links.borrow();
+        let Some(links) = links.get(&to) else { return false };
+        let lane = match message {
+            Outgoing::Raft(Message::AppendEntries(_)) | Outgoing::RelayRequest { .. } | Outgoing::RelayReply { .. } => {
+                Lane::Bulk
+            }
+            Outgoing::Raft(_) => Lane::Control,
+        };
+        links.send(lane, |out| {
+            if let Err(error) = replica.encode(message, self.id, out) {
+                tracing::error!(shard = %self.id, %to, %error, "a message could not be encoded");
+            }
+        })
+    }
+
+    fn start_sync(self: &Rc<Self>, request: SyncRequest, path: PathBuf) {
+        let shard = Rc::clone(self);
+        glommio::spawn_local(async move {
+            let started = Instant::now();
+            let result = shard.sync(request.seq, path).await;
+            shard.metrics.synced(started.elapsed());
+            shard.deliver(Event::Synced { id: request.id, result });
+        })
+        .detach();
+    }
+
+    async fn sync(&self, seq: SegmentSeq, path: PathBuf) -> Result<(), SyncFailure> {
+        let failure = |error: glommio::GlommioError<()>| SyncFailure { reason: error.to_string() };
+        let known = self.sync_files.borrow().get(&seq).cloned();
+        let file = match known {
+            Some(file) => file,
+            None => {
+                let file = Rc::new(BufferedFile::open(&path).await.map_err(failure)?);
+                let mut files = self.sync_files.borrow_mut();
+                // Older segments were synced to their end before this one came up.
+                files.retain(|other, _| other.next() >= seq);
+                files.insert(seq, Rc::clone(&file));
+                file
+            }
+        };
+        file.fdatasync().await.map_err(failure)
+    }
+
+    fn start_preparing(self: &Rc<Self>, seq: SegmentSeq) {
+        let shard = Rc::clone(self);
+        glommio::spawn_local(async move { shard.prepare(seq).await }).detach();
+    }
+
+    /// Prepares a segment on a helper thread, until it succeeds or the shard stops.
+    async fn prepare(self: Rc<Self>, seq: SegmentSeq) {
+        while !self.stopping.get() {
+            let (dir, identity, segment_bytes) = (self.wal_dir.clone(), self.identity, self.segment_bytes);
+            let prepare = move || wal::mmap::prepare_segment(&dir, seq, identity, segment_bytes);
+            match glommio::executor().spawn_blocking(prepare).await {
+                Ok(prepared) => {
+                    self.replica.borrow_mut().storage_mut().install(prepared);
+                    self.deliver(Event::SegmentPrepared);
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(shard = %self.id, %error, "the next log segment cannot be prepared; trying again");
+                    self.replica.borrow_mut().handle(Event::SegmentUnavailable(error.to_string()));
+                    glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
+                }
+            }
+        }
+    }
+}

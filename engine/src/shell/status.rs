@@ -1,0 +1,139 @@
+//! What the shards of a node show of themselves, for all its cores: `status`, probes, leader hints.
+//!
+//! Each shard posts its view on every tick, so it may be one tick old. Nothing is decided from it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::raft::Role;
+use crate::replica::ReplicaView;
+use crate::status::ShardStatus;
+use crate::types::{NodeId, ShardId};
+
+/// The board; clones share it.
+#[derive(Clone, Debug)]
+pub struct StatusBoard {
+    shared: Arc<Mutex<Board>>,
+}
+
+#[derive(Debug)]
+struct Board {
+    name: String,
+    node: NodeId,
+    shards: Vec<Option<Posted>>,
+    client_urls: BTreeMap<NodeId, String>,
+}
+
+#[derive(Debug)]
+struct Posted {
+    view: ReplicaView,
+    fault: Option<String>,
+}
+
+impl StatusBoard {
+    /// An empty board for a node.
+    #[must_use]
+    pub fn new(name: &str, node: NodeId, shard_count: u32) -> Self {
+        let shards = (0..shard_count).map(|_| None).collect();
+        let board = Board { name: name.to_owned(), node, shards, client_urls: BTreeMap::new() };
+        Self { shared: Arc::new(Mutex::new(board)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Board> {
+        // Every change is one assignment, so a panic elsewhere leaves nothing half done.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Posts what a shard shows.
+    pub fn post(&self, shard: ShardId, view: ReplicaView, fault: Option<String>) {
+        if let Some(place) = self.lock().shards.get_mut(shard.get() as usize) {
+            *place = Some(Posted { view, fault });
+        }
+    }
+
+    /// Notes where clients reach a node.
+    pub fn note_client_url(&self, node: NodeId, url: &str) {
+        if !url.is_empty() {
+            self.lock().client_urls.insert(node, url.to_owned());
+        }
+    }
+
+    /// Where clients reach the leader of a shard, if that is another node and known.
+    #[must_use]
+    pub fn leader_hint(&self, shard: ShardId) -> Option<String> {
+        let board = self.lock();
+        let leader = board.shards.get(shard.get() as usize)?.as_ref()?.view.leader?;
+        board.client_urls.get(&leader).cloned()
+    }
+
+    /// The status of every shard.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<ShardStatus> {
+        let board = self.lock();
+        let posted = board.shards.iter().enumerate().filter_map(|(shard, posted)| Some((shard, posted.as_ref()?)));
+        posted
+            .map(|(shard, Posted { view, .. })| ShardStatus {
+                name: board.name.clone(),
+                node_id: board.node.get(),
+                shard: u32::try_from(shard).unwrap_or(u32::MAX),
+                role: role_name(view.role).to_owned(),
+                leader: view.leader.map_or(0, NodeId::get),
+                term: view.term.get(),
+                last_index: view.last_index.get(),
+                persisted_index: view.persisted_index.get(),
+                commit_index: view.commit_index.get(),
+                applied_index: view.applied_index.get(),
+                revision: view.revision.get(),
+            })
+            .collect()
+    }
+
+    /// `statuses` as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.statuses()).expect("plain data has a JSON form")
+    }
+
+    /// Why this node cannot serve every shard now, if it cannot.
+    ///
+    /// # Errors
+    /// The first reason found.
+    pub fn ready(&self) -> Result<(), String> {
+        self.live()?;
+        let board = self.lock();
+        for (shard, posted) in board.shards.iter().enumerate() {
+            match posted {
+                None => return Err(format!("shard {shard} has not started yet")),
+                Some(posted) if posted.view.leader.is_none() => {
+                    return Err(format!("shard {shard} has no leader: no majority of its nodes is connected"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Why this node needs a restart, if it does.
+    ///
+    /// # Errors
+    /// The first shard that stopped, and why.
+    pub fn live(&self) -> Result<(), String> {
+        let board = self.lock();
+        let faults = board.shards.iter().enumerate().filter_map(|(shard, posted)| Some((shard, posted.as_ref()?)));
+        for (shard, posted) in faults {
+            if let Some(fault) = &posted.fault {
+                return Err(format!("shard {shard} stopped: {fault}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Follower => "follower",
+        Role::PreCandidate => "pre-candidate",
+        Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    }
+}

@@ -1,0 +1,174 @@
+//! Answers to commands and reads, as they are encoded for clients. Layout: `docs/format/command.md`.
+
+use net::codec::{DecodeError, Reader};
+
+/// A key and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyValue {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its value; empty if only keys were asked for.
+    pub value: Vec<u8>,
+    /// Revision that created it.
+    pub create_revision: u64,
+    /// Revision that last changed it.
+    pub mod_revision: u64,
+    /// Times it was written since it was created.
+    pub version: u64,
+    /// The lease it belongs to; 0 = none.
+    pub lease: u64,
+}
+
+/// The answer to one operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpResponse {
+    /// To a put.
+    Put {
+        /// What was there before, if asked for and there was something.
+        prev_kv: Option<KeyValue>,
+    },
+    /// To a delete.
+    Delete {
+        /// Keys that were deleted.
+        deleted: u64,
+        /// What was there before, if asked for.
+        prev_kvs: Vec<KeyValue>,
+    },
+    /// To a range.
+    Range {
+        /// Keys found, in order.
+        kvs: Vec<KeyValue>,
+        /// More are there than the limit, or the size of an answer, allowed.
+        more: bool,
+        /// How many there are in all.
+        count: u64,
+    },
+}
+
+/// The answer to a command or a read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Revision of the state that it was answered from, or that it made.
+    pub revision: u64,
+    /// A transaction's compares held; always true otherwise.
+    pub succeeded: bool,
+    /// Answers to its operations.
+    pub ops: Vec<OpResponse>,
+}
+
+pub(super) const OP_PUT: u8 = 1;
+pub(super) const OP_DELETE: u8 = 2;
+pub(super) const OP_RANGE: u8 = 3;
+
+const FLAG_MORE: u8 = 1;
+
+/// What is known of a key, borrowed from the state.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KvView<'a> {
+    pub key: &'a [u8],
+    pub value: &'a [u8],
+    pub create_revision: u64,
+    pub mod_revision: u64,
+    pub version: u64,
+    pub lease: u64,
+}
+
+/// Appends answers to a buffer.
+#[derive(Debug)]
+pub(super) struct ResponseWriter<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+    ops_count: u32,
+}
+
+impl<'a> ResponseWriter<'a> {
+    /// Begins an answer; `finish` fills in what is known last.
+    pub fn begin(out: &'a mut Vec<u8>) -> Self {
+        let start = out.len();
+        out.extend_from_slice(&[0; 16]);
+        Self { out, start, ops_count: 0 }
+    }
+
+    pub fn finish(self, revision: u64, succeeded: bool) {
+        let header = &mut self.out[self.start..self.start + 16];
+        header[..8].copy_from_slice(&revision.to_le_bytes());
+        header[8] = u8::from(succeeded);
+        header[12..].copy_from_slice(&self.ops_count.to_le_bytes());
+    }
+
+    /// Begins the answer to one operation and returns its place for `end_op`.
+    pub fn begin_op(&mut self) -> usize {
+        self.ops_count += 1;
+        self.out.extend_from_slice(&[0; 16]);
+        self.out.len() - 16
+    }
+
+    pub fn kv(&mut self, kv: &KvView<'_>) {
+        for number in [kv.create_revision, kv.mod_revision, kv.version, kv.lease] {
+            self.out.extend_from_slice(&number.to_le_bytes());
+        }
+        for len in [kv.key.len(), kv.value.len()] {
+            let len = u32::try_from(len).expect("keys and values are below 4 GiB");
+            self.out.extend_from_slice(&len.to_le_bytes());
+        }
+        self.out.extend_from_slice(kv.key);
+        self.out.extend_from_slice(kv.value);
+    }
+
+    /// Bytes of the answer so far.
+    pub fn len(&self) -> usize {
+        self.out.len() - self.start
+    }
+
+    pub fn end_op(&mut self, place: usize, kind: u8, more: bool, kvs_count: u32, number: u64) {
+        let header = &mut self.out[place..place + 16];
+        header[0] = kind;
+        header[1] = u8::from(more) * FLAG_MORE;
+        header[4..8].copy_from_slice(&kvs_count.to_le_bytes());
+        header[8..].copy_from_slice(&number.to_le_bytes());
+    }
+}
+
+impl Response {
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// The bytes do not follow the format.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let revision = reader.u64("the revision of an answer")?;
+        let succeeded = reader.u8("the outcome of an answer")? != 0;
+        reader.bytes("the reserved bytes of an answer", 3)?;
+        let count = reader.u32("the number of operations in an answer")?;
+        let ops = (0..count).map(|_| decode_op(&mut reader)).collect::<Result<_, _>>()?;
+        reader.finish("an answer")?;
+        Ok(Self { revision, succeeded, ops })
+    }
+}
+
+fn decode_op(reader: &mut Reader<'_>) -> Result<OpResponse, DecodeError> {
+    let kind = reader.u8("the kind of an operation's answer")?;
+    let more = reader.u8("the flags of an operation's answer")? & FLAG_MORE != 0;
+    reader.u16("the reserved bytes of an operation's answer")?;
+    let kvs_count = reader.u32("the number of keys in an answer")?;
+    let number = reader.u64("the count in an answer")?;
+    let mut kvs = (0..kvs_count).map(|_| decode_kv(reader)).collect::<Result<Vec<_>, _>>()?;
+    match kind {
+        OP_PUT => Ok(OpResponse::Put { prev_kv: kvs.pop() }),
+        OP_DELETE => Ok(OpResponse::Delete { deleted: number, prev_kvs: kvs }),
+        OP_RANGE => Ok(OpResponse::Range { kvs, more, count: number }),
+        got => Err(DecodeError::Unknown { what: "the kind of an operation's answer", got: got.into() }),
+    }
+}
+
+fn decode_kv(reader: &mut Reader<'_>) -> Result<KeyValue, DecodeError> {
+    let create_revision = reader.u64("a create revision")?;
+    let mod_revision = reader.u64("a mod revision")?;
+    let version = reader.u64("a version")?;
+    let lease = reader.u64("a lease")?;
+    let key_len = reader.u32("the length of a key")? as usize;
+    let value_len = reader.u32("the length of a value")? as usize;
+    let key = reader.bytes("a key", key_len)?.to_vec();
+    let value = reader.bytes("a value", value_len)?.to_vec();
+    Ok(KeyValue { key, value, create_revision, mod_revision, version, lease })
+}

@@ -1,0 +1,30 @@
+//! What a node shows of each of its shards; `quorate status` prints it.
+
+use serde::{Deserialize, Serialize};
+
+/// One shard on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// The node's name.
+    pub name: String,
+    /// The node.
+    pub node_id: u64,
+    /// The shard.
+    pub shard: u32,
+    /// `follower`, `pre-candidate`, `candidate` or `leader`.
+    pub role: String,
+    /// The leader that the node knows of; 0 = none.
+    pub leader: u64,
+    /// Its term.
+    pub term: u64,
+    /// Last entry in its log.
+    pub last_index: u64,
+    /// Last entry durable on its own disk.
+    pub persisted_index: u64,
+    /// Last entry that it knows a quorum has durable.
+    pub commit_index: u64,
+    /// Last entry applied to its state.
+    pub applied_index: u64,
+    /// MVCC revision of its state.
+    pub revision: u64,
+}

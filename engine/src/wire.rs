@@ -1,0 +1,414 @@
+//! Peer messages as bytes: what two replicas of a shard say to each other, inside `net`'s frames.
+//!
+//! Layouts are in `docs/format/wire.md`. This module knows the bytes of messages and nothing of their meaning, which is
+//! `raft`'s and `replica`'s. Entries travel as they stand in the log, header and payload, under their own checksum.
+
+use net::api::{Executed, Status};
+use net::codec::{DecodeError, Reader, put_text};
+use net::frame::{Frame, FrameBuilder, FrameKind, encode_frame};
+use wal::error::EntryError;
+use wal::format::ENTRY_HEADER_BYTES;
+use wal::{EntryHeader, Log, ReadError, Storage};
+
+use crate::raft::{AppendEntries, AppendOutcome, Message};
+use crate::replica::{Event, Origin, Refusal, Request, RequestKind};
+use crate::types::{EntryId, Index, NodeId, ShardId, Term};
+
+/// Longest text of a refusal. Unit: bytes.
+const REFUSAL_TEXT_BYTES_MAX: u16 = 1024;
+
+/// Which of the two connections to a peer a message takes. Heartbeats never queue behind bulk data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Votes, heartbeats, acknowledgements, rejections: small and urgent.
+    Control,
+    /// Entries, and requests and replies that one node relays for another.
+    Bulk,
+}
+
+/// Kinds of peer frames. A number never changes its meaning within a protocol version.
+pub mod kind {
+    use net::frame::FrameKind;
+
+    /// `RequestPreVote`.
+    pub const REQUEST_PRE_VOTE: FrameKind = FrameKind::new(64);
+    /// `PreVoteResponse`.
+    pub const PRE_VOTE_RESPONSE: FrameKind = FrameKind::new(65);
+    /// `RequestVote`.
+    pub const REQUEST_VOTE: FrameKind = FrameKind::new(66);
+    /// `RequestVoteResponse`.
+    pub const REQUEST_VOTE_RESPONSE: FrameKind = FrameKind::new(67);
+    /// `AppendEntries`, with entries behind the metadata.
+    pub const APPEND_ENTRIES: FrameKind = FrameKind::new(68);
+    /// `AppendEntriesResponse`, accepted.
+    pub const APPEND_ACCEPTED: FrameKind = FrameKind::new(69);
+    /// `AppendEntriesResponse`, rejected.
+    pub const APPEND_REJECTED: FrameKind = FrameKind::new(70);
+    /// `Heartbeat`.
+    pub const HEARTBEAT: FrameKind = FrameKind::new(71);
+    /// `HeartbeatResponse`.
+    pub const HEARTBEAT_RESPONSE: FrameKind = FrameKind::new(72);
+    /// `TimeoutNow`.
+    pub const TIMEOUT_NOW: FrameKind = FrameKind::new(73);
+    /// A request that a node relays to the leader.
+    pub const RELAY_REQUEST: FrameKind = FrameKind::new(80);
+    /// The leader's answer to a relayed request.
+    pub const RELAY_REPLY: FrameKind = FrameKind::new(81);
+    /// The leader's refusal of a relayed request.
+    pub const RELAY_REFUSAL: FrameKind = FrameKind::new(82);
+}
+
+/// A message cannot be put into bytes: the log does not give up an entry that it should have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// The log cannot read it.
+    #[error("an entry to send cannot be read: {0}")]
+    Read(#[from] ReadError),
+    /// The log does not have it any more: it was superseded since.
+    #[error("entry {0} to send is not in the log any more")]
+    Gone(Index),
+}
+
+/// The entries of an `AppendEntries` are not what it announces.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntriesError {
+    /// One is damaged.
+    #[error("entry at index {index} of an AppendEntries is damaged: {error}")]
+    Entry {
+        /// Where the entry should stand.
+        index: Index,
+        /// What is wrong with it.
+        error: EntryError,
+    },
+    /// One stands in another's place.
+    #[error("entry {got} stands in an AppendEntries where index {expected} is due")]
+    Sequence {
+        /// As found.
+        got: EntryId,
+        /// The index that is due.
+        expected: Index,
+    },
+    /// Bytes are left over, or missing.
+    #[error("an AppendEntries holds other entries than it announces: {0}")]
+    Decode(#[from] DecodeError),
+}
+
+/// An entry of an `AppendEntries`, verified.
+#[derive(Clone, Copy, Debug)]
+pub struct WireEntry<'a> {
+    /// Its header.
+    pub header: EntryHeader,
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+impl WireEntry<'_> {
+    /// Which entry it is.
+    #[must_use]
+    pub fn id(&self) -> EntryId {
+        self.header.id()
+    }
+}
+
+fn put(out: &mut Vec<u8>, numbers: &[u64]) {
+    for number in numbers {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+}
+
+/// Appends the frame of a message without entries.
+///
+/// # Panics
+/// If it is an `AppendEntries`, which `encode_append` encodes.
+pub fn encode_message(message: &Message, shard: ShardId, out: &mut Vec<u8>) {
+    let mut meta = Vec::with_capacity(32);
+    put(&mut meta, &[message.term().get()]);
+    let kind = match message {
+        Message::RequestPreVote { last, .. } => {
+            put(&mut meta, &[last.term.get(), last.index.get()]);
+            kind::REQUEST_PRE_VOTE
+        }
+        Message::RequestVote { last, transfer, .. } => {
+            put(&mut meta, &[last.term.get(), last.index.get(), u64::from(*transfer)]);
+            kind::REQUEST_VOTE
+        }
+        Message::PreVoteResponse { campaign_term, granted, .. } => {
+            put(&mut meta, &[campaign_term.get(), u64::from(*granted)]);
+            kind::PRE_VOTE_RESPONSE
+        }
+        Message::RequestVoteResponse { granted, .. } => {
+            put(&mut meta, &[u64::from(*granted)]);
+            kind::REQUEST_VOTE_RESPONSE
+        }
+        Message::AppendEntries(_) => panic!("AppendEntries are encoded with their entries"),
+        Message::AppendEntriesResponse { outcome: AppendOutcome::Accepted { persisted_index, matched_index }, .. } => {
+            put(&mut meta, &[persisted_index.get(), matched_index.get()]);
+            kind::APPEND_ACCEPTED
+        }
+        Message::AppendEntriesResponse { outcome: AppendOutcome::Rejected { prev_index, hint }, .. } => {
+            put(&mut meta, &[prev_index.get(), hint.term.get(), hint.index.get()]);
+            kind::APPEND_REJECTED
+        }
+        Message::Heartbeat { commit_index, round, .. } => {
+            put(&mut meta, &[commit_index.get(), *round]);
+            kind::HEARTBEAT
+        }
+        Message::HeartbeatResponse { round, persisted_index, matched_index, .. } => {
+            put(&mut meta, &[*round, persisted_index.get(), matched_index.get()]);
+            kind::HEARTBEAT_RESPONSE
+        }
+        Message::TimeoutNow { .. } => kind::TIMEOUT_NOW,
+    };
+    encode_frame(out, kind, 0, shard.get(), 0, &meta);
+}
+
+/// Appends the frame of an `AppendEntries`, with its entries as they stand in the log.
+///
+/// # Errors
+/// The log does not give up an entry; nothing was appended.
+pub fn encode_append<S: Storage>(
+    append: &AppendEntries,
+    log: &Log<S>,
+    shard: ShardId,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let mut builder = FrameBuilder::begin(out, kind::APPEND_ENTRIES, 0, shard.get(), 0);
+    let prev = append.prev;
+    let last = append.last.max(prev.index);
+    put(out, &[append.term.get(), prev.term.get(), prev.index.get(), last.get(), append.commit_index.get()]);
+    builder.end_meta(out);
+    let mut index = prev.index;
+    while index < last {
+        index = index.next();
+        match log.entry(index) {
+            Ok(Some(entry)) => out.extend_from_slice(entry.bytes()),
+            Ok(None) => {
+                builder.abandon(out);
+                return Err(EncodeError::Gone(index));
+            }
+            Err(error) => {
+                builder.abandon(out);
+                return Err(error.into());
+            }
+        }
+    }
+    builder.finish(out);
+    Ok(())
+}
+
+/// Takes the entries of an `AppendEntries` apart and verifies each against its checksum.
+///
+/// # Errors
+/// They are not those announced, or damaged; none may be used.
+pub fn parse_entries<'a>(append: &AppendEntries, bytes: &'a [u8]) -> Result<Vec<WireEntry<'a>>, EntriesError> {
+    const COUNT_HINT_MAX: usize = 1024;
+    let count = usize::try_from(append.entries_count()).unwrap_or(usize::MAX);
+    let mut entries = Vec::with_capacity(count.min(COUNT_HINT_MAX));
+    let mut reader = Reader::new(bytes);
+    let mut index = append.prev.index;
+    while index < append.last {
+        index = index.next();
+        let damaged = |error| EntriesError::Entry { index, error };
+        let header = EntryHeader::parse(reader.bytes("an entry's header", ENTRY_HEADER_BYTES)?).map_err(damaged)?;
+        let payload = reader.bytes("an entry's payload", header.payload_len())?;
+        header.verify(payload).map_err(damaged)?;
+        if header.id().index != index || header.id().term > append.term || !header.kind().is_entry() {
+            return Err(EntriesError::Sequence { got: header.id(), expected: index });
+        }
+        entries.push(WireEntry { header, payload });
+    }
+    reader.finish("the entries of an AppendEntries")?;
+    Ok(entries)
+}
+
+/// Appends the frame of a request that this node relays.
+pub fn encode_relay_request(
+    request: u64,
+    kind: RequestKind,
+    timeout_ticks: u64,
+    payload: &[u8],
+    shard: ShardId,
+    out: &mut Vec<u8>,
+) {
+    let flag = match kind {
+        RequestKind::Write => 0,
+        RequestKind::Read => 1,
+        RequestKind::ReadSerializable => 2,
+    };
+    let builder = FrameBuilder::begin(out, kind::RELAY_REQUEST, flag, shard.get(), request);
+    put(out, &[timeout_ticks]);
+    out.extend_from_slice(payload);
+    builder.finish(out);
+}
+
+/// Appends the frame of the answer to a request that a peer relayed.
+pub fn encode_relay_reply(request: u64, result: Result<&[u8], &Refusal>, shard: ShardId, out: &mut Vec<u8>) {
+    match result {
+        Ok(body) => encode_frame(out, kind::RELAY_REPLY, 0, shard.get(), request, body),
+        Err(refusal) => {
+            let builder = FrameBuilder::begin(out, kind::RELAY_REFUSAL, 0, shard.get(), request);
+            out.extend_from_slice(&[refusal.status.to_wire(), refusal.executed.to_wire()]);
+            put_text(out, &refusal.message, REFUSAL_TEXT_BYTES_MAX);
+            builder.finish(out);
+        }
+    }
+}
+
+/// A peer's frame, taken apart.
+#[derive(Debug)]
+pub enum Incoming<'a> {
+    /// A message without entries.
+    Message(Message),
+    /// `AppendEntries`, its entries not verified yet.
+    Append(AppendEntries, &'a [u8]),
+    /// A request that the peer relays.
+    RelayRequest {
+        /// The peer's number for it.
+        request: u64,
+        /// What it wants.
+        kind: RequestKind,
+        /// How long it may wait. Unit: ticks.
+        timeout_ticks: u64,
+        /// The command, or the range request.
+        payload: &'a [u8],
+    },
+    /// The answer to a request that this node relayed.
+    RelayReply {
+        /// This node's number for it.
+        request: u64,
+        /// The answer.
+        result: Result<(), Refusal>,
+        /// Its body.
+        body: &'a [u8],
+    },
+}
+
+impl<'a> Incoming<'a> {
+    /// The event that this is, coming from a peer.
+    #[must_use]
+    pub fn into_event(self, from: NodeId) -> Event<'a> {
+        match self {
+            Self::Message(message) => Event::Message { from, message },
+            Self::Append(append, entries) => Event::Append { from, append, entries },
+            Self::RelayRequest { request, kind, timeout_ticks, payload } => {
+                let origin = Origin::Peer { node: from, request };
+                Event::Request(Request { origin, kind, timeout_ticks, payload })
+            }
+            Self::RelayReply { request, result, body } => Event::RelayReply { from, request, result, body },
+        }
+    }
+}
+
+struct Fields<'a> {
+    reader: Reader<'a>,
+}
+
+impl Fields<'_> {
+    fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.reader.u64("a field of a peer's message")
+    }
+
+    fn index(&mut self) -> Result<Index, DecodeError> {
+        self.u64().map(Index::new)
+    }
+
+    fn entry_id(&mut self) -> Result<EntryId, DecodeError> {
+        let term = Term::new(self.u64()?);
+        Ok(EntryId::new(term, self.index()?))
+    }
+
+    fn flag(&mut self) -> Result<bool, DecodeError> {
+        match self.u64()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            got => Err(DecodeError::Unknown { what: "a flag of a peer's message", got }),
+        }
+    }
+}
+
+/// Takes a peer's frame apart.
+///
+/// # Errors
+/// It does not follow the format; the connection should be closed.
+pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
+    if frame.kind != kind::APPEND_ENTRIES && !frame.rest.is_empty() {
+        return Err(DecodeError::Trailing { what: "a peer's message", got: frame.rest.len() });
+    }
+    match frame.kind {
+        kind::RELAY_REQUEST => return decode_relay_request(frame),
+        kind::RELAY_REPLY => {
+            return Ok(Incoming::RelayReply { request: frame.id, result: Ok(()), body: frame.meta });
+        }
+        kind::RELAY_REFUSAL => return decode_relay_refusal(frame),
+        _ => {}
+    }
+    let mut fields = Fields { reader: Reader::new(frame.meta) };
+    let term = Term::new(fields.u64()?);
+    let message = match frame.kind {
+        kind::REQUEST_PRE_VOTE => Message::RequestPreVote { term, last: fields.entry_id()? },
+        kind::PRE_VOTE_RESPONSE => {
+            let campaign_term = Term::new(fields.u64()?);
+            Message::PreVoteResponse { term, campaign_term, granted: fields.flag()? }
+        },
+        kind::REQUEST_VOTE => {
+            Message::RequestVote { term, last: fields.entry_id()?, transfer: fields.flag()? }
+        }
+        kind::REQUEST_VOTE_RESPONSE => Message::RequestVoteResponse { term, granted: fields.flag()? },
+        kind::APPEND_ENTRIES => {
+            let prev = fields.entry_id()?;
+            let (last, commit_index) = (fields.index()?, fields.index()?);
+            fields.reader.finish("AppendEntries")?;
+            // Index arithmetic behind here cannot overflow: no log comes near the end of the numbers.
+            if last < prev.index || last.get() == u64::MAX {
+                return Err(DecodeError::Unknown { what: "the last index of an AppendEntries", got: last.get() });
+            }
+            let append = AppendEntries { term, prev, first: prev.index.next(), last, commit_index };
+            return Ok(Incoming::Append(append, frame.rest));
+        }
+        kind::APPEND_ACCEPTED => {
+            let (persisted_index, matched_index) = (fields.index()?, fields.index()?);
+            let outcome = AppendOutcome::Accepted { persisted_index, matched_index };
+            Message::AppendEntriesResponse { term, outcome }
+        }
+        kind::APPEND_REJECTED => {
+            let outcome = AppendOutcome::Rejected { prev_index: fields.index()?, hint: fields.entry_id()? };
+            Message::AppendEntriesResponse { term, outcome }
+        }
+        kind::HEARTBEAT => Message::Heartbeat { term, commit_index: fields.index()?, round: fields.u64()? },
+        kind::HEARTBEAT_RESPONSE => Message::HeartbeatResponse {
+            term,
+            round: fields.u64()?,
+            persisted_index: fields.index()?,
+            matched_index: fields.index()?,
+        },
+        kind::TIMEOUT_NOW => Message::TimeoutNow { term },
+        kind => return Err(unknown_kind(kind)),
+    };
+    fields.reader.finish("a peer's message")?;
+    Ok(Incoming::Message(message))
+}
+
+fn unknown_kind(kind: FrameKind) -> DecodeError {
+    DecodeError::Unknown { what: "the kind of a peer's message", got: kind.get().into() }
+}
+
+fn decode_relay_request<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
+    let kind = match frame.flags {
+        0 => RequestKind::Write,
+        1 => RequestKind::Read,
+        got => return Err(DecodeError::Unknown { what: "the kind of a relayed request", got: got.into() }),
+    };
+    let mut reader = Reader::new(frame.meta);
+    let timeout_ticks = reader.u64("the timeout of a relayed request")?;
+    Ok(Incoming::RelayRequest { request: frame.id, kind, timeout_ticks, payload: reader.rest() })
+}
+
+fn decode_relay_refusal<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
+    let mut reader = Reader::new(frame.meta);
+    let status = Status::from_wire(reader.u8("the status of a refusal")?)?;
+    let executed = Executed::from_wire(reader.u8("the outcome in a refusal")?)?;
+    let message = reader.text("the message of a refusal", REFUSAL_TEXT_BYTES_MAX.into())?.to_owned().into();
+    reader.finish("a refusal")?;
+    let refusal = Refusal { status, executed, message };
+    Ok(Incoming::RelayReply { request: frame.id, result: Err(refusal), body: &[] })
+}

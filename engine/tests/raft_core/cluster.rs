@@ -1,0 +1,453 @@
+//! Raft cores joined by a simulated network, each with a simulated log; driven step by step.
+//!
+//! Does with `Ready` what the replica does. Nothing happens by itself: time, delivery, syncs and faults are calls.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use engine::raft::{AppendDecision, AppendOutcome, Config, HardState, LogView, Message, Raft, ReadId, Ready, Role};
+use engine::types::{EntryId, Index, NodeId};
+
+use crate::checks::Checks;
+use crate::sim_log::SimLog;
+use crate::trace::Trace;
+
+pub struct Node {
+    pub id: NodeId,
+    /// `None` while the node is down.
+    pub raft: Option<Raft>,
+    pub log: SimLog,
+    /// Messages that wait until the log is durable up to a position.
+    held: VecDeque<(usize, NodeId, Message)>,
+    hard_states: VecDeque<(usize, HardState)>,
+    /// Where the log ended when the sync in flight started.
+    sync: Option<usize>,
+    /// Its disk takes writes but completes no sync.
+    pub disk_hangs: bool,
+    /// Its log has no room for entries of others: it ignores them, as the replica does.
+    pub log_is_full: bool,
+    commit_seen: Index,
+    role_seen: Role,
+}
+
+#[derive(Clone, Debug)]
+pub struct Packet {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub message: Message,
+    pub entries: Vec<EntryId>,
+}
+
+/// What a run has been through, to see that random runs reach what they should.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    pub leaders: usize,
+    pub commits: usize,
+    pub superseded: usize,
+    pub lost_in_crash: usize,
+    pub rejected: usize,
+    pub empty_probes: usize,
+    pub transfer_campaigns: usize,
+    pub stepped_down: usize,
+    pub committed_ahead_of_own_disk: usize,
+}
+
+impl Seen {
+    pub fn add(&mut self, other: &Self) {
+        self.leaders += other.leaders;
+        self.commits += other.commits;
+        self.superseded += other.superseded;
+        self.lost_in_crash += other.lost_in_crash;
+        self.rejected += other.rejected;
+        self.empty_probes += other.empty_probes;
+        self.transfer_campaigns += other.transfer_campaigns;
+        self.stepped_down += other.stepped_down;
+        self.committed_ahead_of_own_disk += other.committed_ahead_of_own_disk;
+    }
+}
+
+pub struct Cluster {
+    pub seen: Seen,
+    pub nodes: Vec<Node>,
+    /// Messages on their way, oldest first.
+    pub network: VecDeque<Packet>,
+    pub checks: Checks,
+    pub trace: Trace,
+    /// Directions in which everything gets lost.
+    blocked: BTreeSet<(NodeId, NodeId)>,
+    config: Config,
+    next_read: u64,
+    pub reads_ready: Vec<(ReadId, Index)>,
+    pub reads_failed: Vec<ReadId>,
+}
+
+/// Packets on their way beyond which the oldest get lost, as they would from a full queue.
+const NETWORK_MAX: usize = 400;
+
+pub fn node_id(number: u64) -> NodeId {
+    NodeId::new(number)
+}
+
+/// Settings of a cluster of nodes 1 to `voters`; `id` is filled in for each.
+pub fn config(voters: u64) -> Config {
+    Config {
+        id: node_id(1),
+        voters: (1..=voters).map(node_id).collect(),
+        election_ticks: 10,
+        heartbeat_ticks: 2,
+        inflight_messages_limit: 4,
+        inflight_bytes_limit: 1000,
+        append_bytes_limit: 100,
+        seed: 1,
+        preferred_leader: None,
+    }
+}
+
+impl Cluster {
+    pub fn new(config: Config) -> Self {
+        let logs = config.voters.iter().map(|_| SimLog::default()).collect();
+        Self::with_logs(config, logs)
+    }
+
+    /// A cluster of nodes that restart with these logs.
+    pub fn with_logs(config: Config, logs: Vec<SimLog>) -> Self {
+        let mut cluster = Self {
+            seen: Seen::default(),
+            nodes: Vec::new(),
+            network: VecDeque::new(),
+            checks: Checks::default(),
+            trace: Trace::default(),
+            blocked: BTreeSet::new(),
+            config,
+            next_read: 0,
+            reads_ready: Vec::new(),
+            reads_failed: Vec::new(),
+        };
+        for (at, log) in logs.into_iter().enumerate() {
+            let mut before = EntryId::ZERO;
+            for id in log.ids(Index::new(1), log.last_id().index) {
+                cluster.checks.on_entry(before, id);
+                before = id;
+            }
+            cluster.nodes.push(Node {
+                id: cluster.config.voters[at],
+                raft: None,
+                log,
+                held: VecDeque::new(),
+                hard_states: VecDeque::new(),
+                sync: None,
+                disk_hangs: false,
+                log_is_full: false,
+                commit_seen: Index::ZERO,
+                role_seen: Role::Follower,
+            });
+            cluster.restart(at);
+        }
+        cluster
+    }
+
+    pub fn raft(&self, at: usize) -> &Raft {
+        self.nodes[at].raft.as_ref().expect("the node is up")
+    }
+
+    pub fn at(&self, node: NodeId) -> usize {
+        self.nodes.iter().position(|other| other.id == node).expect("a node of the cluster")
+    }
+
+    /// The node that leads the highest term, if any does.
+    pub fn leader(&self) -> Option<usize> {
+        let leaders = (0..self.nodes.len()).filter(|&at| self.is_leader(at));
+        leaders.max_by_key(|&at| self.raft(at).term())
+    }
+
+    pub fn is_leader(&self, at: usize) -> bool {
+        self.nodes[at].raft.as_ref().is_some_and(|raft| raft.role() == Role::Leader)
+    }
+
+    pub fn tick(&mut self, at: usize) {
+        self.with_raft(at, |raft, log| raft.tick(log));
+    }
+
+    /// Starts a sync, or completes the one in flight.
+    pub fn sync_step(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if node.disk_hangs {
+            return;
+        }
+        match node.sync.take() {
+            None if node.log.durable_end() < node.log.end() && node.raft.is_some() => node.sync = Some(node.log.end()),
+            None => {}
+            Some(end) => self.complete_sync(at, end),
+        }
+    }
+
+    /// Makes everything durable. True if there was anything to sync.
+    pub fn sync(&mut self, at: usize) -> bool {
+        let node = &mut self.nodes[at];
+        let is_needed = node.raft.is_some() && !node.disk_hangs && node.log.durable_end() < node.log.end();
+        if is_needed {
+            node.sync = None;
+            self.complete_sync(at, self.nodes[at].log.end());
+        }
+        is_needed
+    }
+
+    fn complete_sync(&mut self, at: usize, end: usize) {
+        self.nodes[at].log.sync_to(end);
+        while let Some((_, hard_state)) = self.nodes[at].hard_states.pop_front_if(|&mut (needed, _)| needed <= end) {
+            self.with_raft(at, |raft, log| raft.on_hard_state_persisted(hard_state, log));
+        }
+        self.with_raft(at, |raft, log| raft.on_persisted(log));
+        while let Some((_, to, message)) = self.nodes[at].held.pop_front_if(|(needed, _, _)| *needed <= end) {
+            self.send(at, to, message);
+        }
+    }
+
+    /// The node loses its process, and of its log everything behind `keep_frames` of what was not durable.
+    pub fn crash(&mut self, at: usize, keep_frames: usize) {
+        let node = &mut self.nodes[at];
+        if node.raft.take().is_none() {
+            return;
+        }
+        let unsynced = node.log.end() - node.log.durable_end();
+        let end = node.log.durable_end() + keep_frames % (unsynced + 1);
+        self.seen.lost_in_crash += usize::from(end < node.log.end());
+        node.log.crash_keeping(end);
+        node.held.clear();
+        node.hard_states.clear();
+        node.sync = None;
+        node.commit_seen = Index::ZERO;
+        node.role_seen = Role::Follower;
+        self.trace.line(format!("{} crashes; its log ends at {}", node.id.get(), node.log.last_id()));
+    }
+
+    pub fn restart(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if node.raft.is_none() {
+            let config = Config { id: node.id, ..self.config.clone() };
+            node.raft = Some(Raft::new(config, node.log.durable_hard_state(), &node.log));
+        }
+    }
+
+    /// Appends and announces `count` entries if the node takes proposals. False if it does not.
+    pub fn propose(&mut self, at: usize, count: usize) -> bool {
+        let Some(raft) = &self.nodes[at].raft else { return false };
+        if raft.may_propose().is_err() {
+            return false;
+        }
+        for _ in 0..count {
+            let id = self.raft(at).next_entry_id(&self.nodes[at].log);
+            self.append(at, id);
+            self.with_raft(at, |raft, log| raft.on_appended(log));
+        }
+        true
+    }
+
+    /// Asks for a linearizable read.
+    pub fn read(&mut self, at: usize) -> Option<ReadId> {
+        if !self.is_leader(at) {
+            return None;
+        }
+        self.next_read += 1;
+        let read = ReadId(self.next_read);
+        self.checks.on_read(read);
+        self.with_raft(at, |raft, log| raft.read_index(read, log).expect("a leader takes reads"));
+        Some(read)
+    }
+
+    pub fn transfer(&mut self, at: usize, to: NodeId) {
+        if self.is_leader(at) {
+            self.with_raft(at, |raft, log| raft.transfer_leader(to, log).expect("to a voter"));
+        }
+    }
+
+    /// The connection between two nodes breaks: what is on its way is lost, and those of the two that run notice.
+    pub fn disconnect(&mut self, one: usize, other: usize) {
+        let (one_id, other_id) = (self.nodes[one].id, self.nodes[other].id);
+        self.network.retain(|packet| {
+            (packet.from, packet.to) != (one_id, other_id) && (packet.from, packet.to) != (other_id, one_id)
+        });
+        self.with_raft(one, |raft, _| raft.on_peer_disconnected(other_id));
+        self.with_raft(other, |raft, _| raft.on_peer_disconnected(one_id));
+    }
+
+    pub fn connect(&mut self, one: usize, other: usize) {
+        let (one_id, other_id) = (self.nodes[one].id, self.nodes[other].id);
+        self.with_raft(one, |raft, _| raft.on_peer_connected(other_id));
+        self.with_raft(other, |raft, _| raft.on_peer_connected(one_id));
+    }
+
+    /// From now on everything from one node to the other gets lost.
+    pub fn block(&mut self, from: NodeId, to: NodeId) {
+        self.blocked.insert((from, to));
+    }
+
+    pub fn isolate(&mut self, node: NodeId) {
+        for other in self.nodes.iter().map(|node| node.id) {
+            self.blocked.insert((node, other));
+            self.blocked.insert((other, node));
+        }
+    }
+
+    /// Links and disks work again.
+    pub fn heal(&mut self) {
+        self.blocked.clear();
+        for node in &mut self.nodes {
+            node.disk_hangs = false;
+            node.log_is_full = false;
+        }
+    }
+
+    /// Delivers the packet at this place of the queue.
+    pub fn deliver(&mut self, at: usize) {
+        if let Some(packet) = self.network.remove(at) {
+            self.receive(packet);
+        }
+    }
+
+    /// Delivers everything, answers included, oldest first. True if there was anything.
+    pub fn deliver_all(&mut self) -> bool {
+        let had_any = !self.network.is_empty();
+        while !self.network.is_empty() {
+            self.deliver(0);
+        }
+        had_any
+    }
+
+    /// Delivers and syncs until nothing happens any more without time passing.
+    pub fn settle(&mut self) {
+        loop {
+            let delivered = self.deliver_all();
+            let synced = (0..self.nodes.len()).fold(false, |any, at| self.sync(at) || any);
+            if !delivered && !synced {
+                return;
+            }
+        }
+    }
+
+    /// Makes the node campaign, and lets everything settle.
+    pub fn elect(&mut self, at: usize) {
+        while self.raft(at).role() == Role::Follower {
+            self.tick(at);
+        }
+        self.settle();
+    }
+
+    pub fn receive(&mut self, packet: Packet) {
+        let at = self.at(packet.to);
+        if self.nodes[at].raft.is_none() || self.blocked.contains(&(packet.from, packet.to)) {
+            return;
+        }
+        self.trace.packet("recv", &packet);
+        let Packet { from, message, entries, .. } = packet;
+        match message {
+            Message::AppendEntries(_) if self.nodes[at].log_is_full && !entries.is_empty() => {}
+            Message::AppendEntries(append) => {
+                let mut decision = AppendDecision::Drop;
+                self.with_raft(at, |raft, log| decision = raft.step_append(from, &append, &entries, log));
+                if let AppendDecision::Append { skip } = decision {
+                    for &id in &entries[skip..] {
+                        self.append(at, id);
+                    }
+                    self.with_raft(at, |raft, log| raft.on_appended(log));
+                }
+            }
+            message => self.with_raft(at, |raft, log| raft.step(from, message, log)),
+        }
+    }
+
+    fn append(&mut self, at: usize, id: EntryId) {
+        let log = &mut self.nodes[at].log;
+        self.seen.superseded += usize::from(id.index <= log.last_id().index);
+        let before = log.id_at(id.index.prev()).unwrap_or(EntryId::ZERO);
+        log.append_entry(id);
+        self.checks.on_entry(before, id);
+    }
+
+    /// Calls into a node's Raft and carries out what it wants done. Nothing happens while the node is down.
+    pub fn with_raft(&mut self, at: usize, call: impl FnOnce(&mut Raft, &SimLog)) {
+        let node = &mut self.nodes[at];
+        let Some(raft) = &mut node.raft else { return };
+        call(raft, &node.log);
+        let ready = raft.ready();
+        self.check(at);
+        self.carry_out(at, ready);
+    }
+
+    fn carry_out(&mut self, at: usize, ready: Ready) {
+        let node = &mut self.nodes[at];
+        if let Some(became) = ready.became {
+            self.trace.became(node.id, became);
+        }
+        if let Some(hard_state) = ready.hard_state {
+            node.log.append_hard_state(hard_state);
+            node.hard_states.push_back((node.log.end(), hard_state));
+        }
+        for (to, message) in ready.messages {
+            self.send(at, to, message);
+        }
+        let needed = self.nodes[at].log.end();
+        for (to, message) in ready.messages_after_persist {
+            assert!(self.nodes[at].log.durable_end() < needed, "nothing to wait for");
+            self.nodes[at].held.push_back((needed, to, message));
+        }
+        for (read, index) in ready.reads_ready {
+            self.checks.on_read_ready(read, index);
+            self.trace.line(format!("{} may answer read {} at {index}", self.nodes[at].id.get(), read.0));
+            self.reads_ready.push((read, index));
+        }
+        for read in ready.reads_failed {
+            self.checks.on_read_failed(read);
+            self.trace.line(format!("{} fails read {}", self.nodes[at].id.get(), read.0));
+            self.reads_failed.push(read);
+        }
+        if let Some(id) = ready.append_noop {
+            self.append(at, id);
+            self.with_raft(at, |raft, log| raft.on_appended(log));
+        }
+    }
+
+    fn send(&mut self, at: usize, to: NodeId, message: Message) {
+        let node = &self.nodes[at];
+        self.checks.on_send(node, to, &message);
+        let entries = match &message {
+            Message::AppendEntries(append) => node.log.ids(append.first, append.last),
+            _ => Vec::new(),
+        };
+        match &message {
+            Message::AppendEntriesResponse { outcome: AppendOutcome::Rejected { .. }, .. } => self.seen.rejected += 1,
+            Message::RequestVote { transfer: true, .. } => self.seen.transfer_campaigns += 1,
+            Message::AppendEntries(append) if append.entries_count() == 0 => self.seen.empty_probes += 1,
+            _ => {}
+        }
+        let packet = Packet { from: node.id, to, message, entries };
+        self.trace.packet("send", &packet);
+        if self.network.len() == NETWORK_MAX {
+            self.network.pop_front();
+        }
+        self.network.push_back(packet);
+    }
+
+    fn check(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        let Some(raft) = &node.raft else { return };
+        let (role, commit_index, term) = (raft.role(), raft.commit_index(), raft.term());
+        let commit_before = std::mem::replace(&mut node.commit_seen, commit_index);
+        let role_before = std::mem::replace(&mut node.role_seen, role);
+        assert!(commit_index >= commit_before, "{} took back what it had committed", node.id);
+        if role == Role::Leader && role_before != Role::Leader {
+            self.seen.leaders += 1;
+            self.checks.on_leader(&self.nodes[at], term);
+        }
+        self.seen.stepped_down += usize::from(role_before == Role::Leader && role != Role::Leader);
+        if commit_index > commit_before {
+            let own_disk = self.nodes[at].log.persisted_index();
+            self.seen.commits += 1;
+            self.seen.committed_ahead_of_own_disk += usize::from(role == Role::Leader && commit_index > own_disk);
+            self.trace.line(format!("{} commits {commit_index}", self.nodes[at].id.get()));
+            self.checks.on_commit(&self.nodes, at, commit_before, commit_index);
+        }
+        if role == Role::Leader {
+            self.checks.on_leader_state(&self.nodes, at);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests of the Raft core against simulated logs and a simulated network.
+//!
+//! `paper` shows single rules where Ongaro's thesis states them; `transcripts` replays written scenes; `properties` runs
+//! random clusters and checks Raft's guarantees after every step. All share one `cluster`, whose `checks` know nothing of
+//! what a test wants.
+
+mod checks;
+mod cluster;
+mod properties;
+mod sim_log;
+mod trace;
+mod transcripts;

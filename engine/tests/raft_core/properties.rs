@@ -1,0 +1,249 @@
+//! Random clusters under random faults: Raft's guarantees hold after every step, and once faults stop the cluster works.
+
+use engine::raft::{Config, LogView};
+use engine::types::{Index, NodeId};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use crate::cluster::{Cluster, Seen, config, node_id};
+
+/// Cases run when `PROPTEST_CASES` does not say otherwise.
+const CASES: u32 = 10_000;
+
+/// Steps of a case, at most.
+const STEPS_MAX: usize = 400;
+
+/// One step of a random run, decoded from a number so that cases are cheap to make and to shrink.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Tick,
+    TickLong,
+    DeliverOldest,
+    DeliverMany,
+    DeliverAny,
+    Duplicate,
+    Lose,
+    Sync,
+    SyncAll,
+    Propose,
+    Read,
+    Transfer,
+    Crash,
+    CrashNoticed,
+    Restart,
+    Disconnect,
+    Connect,
+    Isolate,
+    BlockOneWay,
+    HangDisk,
+    FillLog,
+    Heal,
+    Calm,
+}
+
+/// Relative frequency of each step.
+const WEIGHTS: [(Step, u32); 23] = [
+    (Step::Tick, 30),
+    (Step::DeliverOldest, 30),
+    (Step::DeliverMany, 20),
+    (Step::Sync, 30),
+    (Step::SyncAll, 10),
+    (Step::Propose, 20),
+    (Step::DeliverAny, 14),
+    (Step::TickLong, 10),
+    (Step::Read, 8),
+    (Step::Duplicate, 6),
+    (Step::Lose, 8),
+    (Step::Crash, 6),
+    (Step::CrashNoticed, 4),
+    (Step::Restart, 14),
+    (Step::Transfer, 3),
+    (Step::Disconnect, 5),
+    (Step::Connect, 6),
+    (Step::Isolate, 3),
+    (Step::BlockOneWay, 3),
+    (Step::HangDisk, 6),
+    (Step::FillLog, 2),
+    (Step::Heal, 8),
+    (Step::Calm, 10),
+];
+
+fn step_of(number: u32) -> Step {
+    let total: u32 = WEIGHTS.iter().map(|(_, weight)| weight).sum();
+    let mut left = (number & 0xffff) % total;
+    for (step, weight) in WEIGHTS {
+        if left < weight {
+            return step;
+        }
+        left -= weight;
+    }
+    Step::Tick
+}
+
+fn run_step(cluster: &mut Cluster, number: u32) {
+    let count = cluster.nodes.len();
+    let at = (number >> 16) as usize % count;
+    let detail = (number >> 20) as usize;
+    let queued = cluster.network.len();
+    match step_of(number) {
+        Step::Tick => cluster.tick(at),
+        Step::TickLong => (0..1 + detail % 16).for_each(|_| cluster.tick(at)),
+        Step::DeliverOldest => cluster.deliver(0),
+        Step::DeliverMany => (0..1 + detail % 12).for_each(|_| cluster.deliver(0)),
+        Step::DeliverAny => cluster.deliver(detail % queued.max(1)),
+        Step::Duplicate => {
+            if let Some(packet) = cluster.network.get(detail % queued.max(1)).cloned() {
+                cluster.receive(packet);
+            }
+        }
+        Step::Lose => {
+            cluster.network.remove(detail % queued.max(1));
+        }
+        Step::Sync => cluster.sync_step(at),
+        Step::SyncAll => (0..count).for_each(|at| {
+            cluster.sync(at);
+        }),
+        Step::Propose => {
+            // Usually at a leader, also at one that was deposed and does not know.
+            let leaders: Vec<usize> = (0..count).filter(|&at| cluster.is_leader(at)).collect();
+            if let Some(&at) = leaders.get(detail % leaders.len().max(1)) {
+                cluster.propose(at, 1 + detail % 5);
+            }
+        }
+        Step::Read => (0..count).for_each(|at| {
+            cluster.read(at);
+        }),
+        Step::Transfer => (0..count).for_each(|from| cluster.transfer(from, node_id(at as u64 + 1))),
+        Step::Crash => cluster.crash(at, detail),
+        Step::CrashNoticed => {
+            cluster.crash(at, detail);
+            (0..count).filter(|&other| other != at).for_each(|other| cluster.disconnect(other, at));
+        }
+        Step::Restart => (0..count).for_each(|at| cluster.restart(at)),
+        Step::Disconnect if count > 1 => cluster.disconnect(at, (at + 1 + detail % (count - 1)) % count),
+        Step::Connect if count > 1 => cluster.connect(at, (at + 1 + detail % (count - 1)) % count),
+        Step::Disconnect | Step::Connect => {}
+        Step::Isolate => cluster.isolate(node_id(at as u64 + 1)),
+        Step::BlockOneWay => cluster.block(node_id(at as u64 + 1), node_id((detail % count) as u64 + 1)),
+        Step::HangDisk => cluster.nodes[at].disk_hangs = true,
+        Step::FillLog => cluster.nodes[at].log_is_full = true,
+        Step::Heal => cluster.heal(),
+        Step::Calm => (0..1 + detail % 6).for_each(|_| {
+            (0..count).for_each(|at| cluster.tick(at));
+            cluster.settle();
+        }),
+    }
+}
+
+/// Faults stop. Within bounded time a leader is there, a proposal and a read succeed, and all logs are equal.
+fn must_recover(cluster: &mut Cluster, election_ticks: u32) {
+    let count = cluster.nodes.len();
+    cluster.heal();
+    (0..count).for_each(|at| cluster.restart(at));
+    for one in 0..count {
+        (one + 1..count).for_each(|other| cluster.connect(one, other));
+    }
+    let mut proposed: Option<Index> = None;
+    let mut read = None;
+    for _ in 0..60 * election_ticks {
+        (0..count).for_each(|at| cluster.tick(at));
+        cluster.settle();
+        let Some(leader) = cluster.leader() else { continue };
+        if proposed.is_none() && cluster.propose(leader, 1) {
+            proposed = Some(cluster.nodes[leader].log.last_id().index);
+            read = cluster.read(leader);
+            cluster.settle();
+        }
+        let last = cluster.nodes[leader].log.last_id();
+        let is_current = |at: usize| {
+            let node = &cluster.nodes[at];
+            node.log.is_durable(last) && node.log.last_id() == last && cluster.raft(at).commit_index() == last.index
+        };
+        if proposed.is_some_and(|index| index <= last.index) && (0..count).all(is_current) {
+            let is_answered = cluster.reads_ready.iter().any(|&(id, _)| Some(id) == read);
+            let is_failed = cluster.reads_failed.iter().any(|&id| Some(id) == read);
+            assert!(is_answered || is_failed, "the read is neither answered nor refused");
+            cluster.checks.at_end(&cluster.nodes);
+            return;
+        }
+    }
+    let states: Vec<String> = (0..count).map(|at| format!("{:?}", cluster.raft(at))).collect();
+    panic!("not recovered; proposed {proposed:?}\n{}", states.join("\n"));
+}
+
+prop_compose! {
+    fn configs()(
+        voters in prop_oneof![1 => Just(1u64), 1 => Just(2), 6 => Just(3), 2 => Just(4), 3 => Just(5)],
+        heartbeat_ticks in 1u32..=2,
+        election_extra_ticks in 2u32..=6,
+        inflight_messages_limit in 1usize..=4,
+        inflight_bytes_limit in 1u64..=100,
+        append_bytes_limit in 1u64..=60,
+        seed in any::<u64>(),
+        preferred in prop_oneof![3 => Just(0u64), 1 => 1u64..=5],
+    ) -> Config {
+        let preferred_leader = Some(preferred).filter(|&number| 0 < number && number <= voters).map(NodeId::new);
+        Config {
+            election_ticks: heartbeat_ticks + election_extra_ticks,
+            heartbeat_ticks,
+            inflight_messages_limit,
+            inflight_bytes_limit,
+            append_bytes_limit,
+            seed,
+            preferred_leader,
+            ..config(voters)
+        }
+    }
+}
+
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES)
+}
+
+fn steps() -> impl Strategy<Value = Vec<u32>> {
+    prop::collection::vec(any::<u32>(), 0..STEPS_MAX)
+}
+
+fn run(config: Config, steps: Vec<u32>) -> Cluster {
+    let election_ticks = config.election_ticks;
+    let mut cluster = Cluster::new(config);
+    for number in steps {
+        run_step(&mut cluster, number);
+    }
+    must_recover(&mut cluster, election_ticks);
+    cluster
+}
+
+fn proptest_config() -> ProptestConfig {
+    ProptestConfig { cases: cases(), failure_persistence: None, max_shrink_iters: 20_000, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(proptest_config())]
+
+    #[test]
+    fn a_cluster_is_safe_under_faults_and_live_without(config in configs(), steps in steps()) {
+        run(config, steps);
+    }
+}
+
+/// Random runs are worth something only if they get into trouble: counts over fixed cases what they ran into.
+#[test]
+fn random_runs_reach_every_situation_that_matters() {
+    const RUNS: usize = 300;
+    let mut runner = TestRunner::deterministic();
+    let mut total = Seen::default();
+    let mut reads_count = (0, 0);
+    for _ in 0..RUNS {
+        let (config, steps) = (configs(), steps()).new_tree(&mut runner).expect("a case").current();
+        let cluster = run(config, steps);
+        total.add(&cluster.seen);
+        reads_count.0 += cluster.reads_ready.len();
+        reads_count.1 += cluster.reads_failed.len();
+    }
+    let at_least = |what: &str, count: usize, per_run: f64| {
+        assert!(count as f64 >= per_run * RUNS as f64, "{what}: {count} in {RUNS} runs; all: {total:?} {reads_count:?}");
+    };
+    at_least("leaders", total.leaders, 1000.0);
+}

@@ -1,0 +1,125 @@
+//! A log as Raft sees it, with explicit durability: frames are appended, a sync makes a prefix of them durable, and a crash
+//! keeps any prefix that includes it. Like the real log it is append-only: a conflicting suffix is superseded.
+
+use engine::raft::{HardState, LogView};
+use engine::types::{EntryId, Index, Term};
+
+#[derive(Clone, Copy, Debug)]
+enum Frame {
+    HardState(HardState),
+    Entry(EntryId),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct SimLog {
+    frames: Vec<Frame>,
+    durable_frames: usize,
+    durable_hard_state: HardState,
+    /// The entries as they stand, each with the frame that holds it.
+    entries: Vec<(EntryId, usize)>,
+    persisted_count: usize,
+}
+
+impl SimLog {
+    /// A durable log that holds one entry per term given.
+    pub fn with_terms(terms: &[u64], hard_state: HardState) -> Self {
+        let mut log = Self::default();
+        log.append_hard_state(hard_state);
+        for (at, &term) in terms.iter().enumerate() {
+            log.append_entry(EntryId::new(Term::new(term), Index::new(at as u64 + 1)));
+        }
+        log.sync_to(log.end());
+        log
+    }
+
+    pub fn append_entry(&mut self, id: EntryId) {
+        let at = usize::try_from(id.index.get() - 1).expect("small");
+        assert!(at <= self.entries.len(), "{id} leaves a gap");
+        self.entries.truncate(at);
+        self.persisted_count = self.persisted_count.min(at);
+        self.entries.push((id, self.frames.len()));
+        self.frames.push(Frame::Entry(id));
+    }
+
+    pub fn append_hard_state(&mut self, hard_state: HardState) {
+        self.frames.push(Frame::HardState(hard_state));
+    }
+
+    /// Position behind the last frame.
+    pub fn end(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Position up to which everything is durable.
+    pub fn durable_end(&self) -> usize {
+        self.durable_frames
+    }
+
+    /// A sync that was started when the log ended at `end` has completed.
+    pub fn sync_to(&mut self, end: usize) {
+        for frame in &self.frames[self.durable_frames..end] {
+            if let Frame::HardState(hard_state) = frame {
+                self.durable_hard_state = *hard_state;
+            }
+        }
+        self.durable_frames = end;
+        while self.entries.get(self.persisted_count).is_some_and(|&(_, frame)| frame < end) {
+            self.persisted_count += 1;
+        }
+    }
+
+    /// Loses what is behind `end`, which must not be before the durable end; what is left is durable.
+    pub fn crash_keeping(&mut self, end: usize) {
+        assert!(end >= self.durable_frames, "durable frames do not get lost");
+        let frames = std::mem::take(&mut self.frames);
+        *self = Self::default();
+        for frame in &frames[..end] {
+            match *frame {
+                Frame::HardState(hard_state) => self.append_hard_state(hard_state),
+                Frame::Entry(id) => self.append_entry(id),
+            }
+        }
+        self.sync_to(end);
+    }
+
+    pub fn durable_hard_state(&self) -> HardState {
+        self.durable_hard_state
+    }
+
+    pub fn id_at(&self, index: Index) -> Option<EntryId> {
+        let at = usize::try_from(index.get().checked_sub(1)?).ok()?;
+        self.entries.get(at).map(|&(id, _)| id)
+    }
+
+    /// The entry at `index` is in the log as it stands, and durable.
+    pub fn is_durable(&self, id: EntryId) -> bool {
+        self.id_at(id.index) == Some(id) && id.index <= self.persisted_index()
+    }
+
+    pub fn ids(&self, first: Index, last: Index) -> Vec<EntryId> {
+        (first.get()..=last.get()).map(|index| self.id_at(Index::new(index)).expect("the log holds it")).collect()
+    }
+}
+
+impl LogView for SimLog {
+    fn first_index(&self) -> Index {
+        Index::new(1)
+    }
+
+    fn last_id(&self) -> EntryId {
+        self.entries.last().map_or(EntryId::ZERO, |&(id, _)| id)
+    }
+
+    fn term(&self, index: Index) -> Option<Term> {
+        self.id_at(index).map(|id| id.term)
+    }
+
+    fn persisted_index(&self) -> Index {
+        Index::new(self.persisted_count as u64)
+    }
+
+    fn entry_bytes(&self, index: Index) -> u64 {
+        // Sizes that differ, and with them the number of entries in a message.
+        1 + (index.get() * 7) % 20
+    }
+}

@@ -1,0 +1,87 @@
+//! Writes down what happens in a cluster, one line each, for transcripts.
+
+use engine::raft::{AppendOutcome, Leadership, Message, Role};
+use engine::types::NodeId;
+
+use crate::cluster::Packet;
+
+/// Lines written since they were last taken; none while it is off.
+#[derive(Debug, Default)]
+pub struct Trace {
+    pub is_on: bool,
+    lines: String,
+}
+
+impl Trace {
+    pub fn line(&mut self, line: impl AsRef<str>) {
+        if self.is_on {
+            self.lines.push_str(line.as_ref());
+            self.lines.push('\n');
+        }
+    }
+
+    pub fn packet(&mut self, verb: &str, packet: &Packet) {
+        if self.is_on {
+            let text = describe(&packet.message);
+            self.line(format!("{verb} {}->{} {text}", packet.from.get(), packet.to.get()));
+        }
+    }
+
+    pub fn became(&mut self, node: NodeId, now: Leadership) {
+        if self.is_on {
+            let leader = now.leader.map_or("nobody".to_owned(), |leader| leader.get().to_string());
+            self.line(format!("{} is {} in term {}, led by {leader}", node.get(), role_name(now.role), now.term));
+        }
+    }
+
+    pub fn take(&mut self) -> String {
+        std::mem::take(&mut self.lines)
+    }
+}
+
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Follower => "follower",
+        Role::PreCandidate => "pre-candidate",
+        Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    }
+}
+
+fn describe(message: &Message) -> String {
+    match message {
+        Message::RequestPreVote { term, last } => format!("RequestPreVote for term {term}, log ends {last}"),
+        Message::PreVoteResponse { term, campaign_term, granted } => {
+            format!("PreVoteResponse {} for term {campaign_term}, in term {term}", yes(*granted))
+        }
+        Message::RequestVote { term, last, transfer } => {
+            let reason = if *transfer { ", as asked by the leader" } else { "" };
+            format!("RequestVote term {term}, log ends {last}{reason}")
+        }
+        Message::RequestVoteResponse { term, granted } => format!("RequestVoteResponse {} term {term}", yes(*granted)),
+        Message::AppendEntries(append) => format!(
+            "AppendEntries term {}, behind {}: {}, commit {}",
+            append.term,
+            append.prev,
+            if append.last < append.first { "none".to_owned() } else { format!("{}..{}", append.first, append.last) },
+            append.commit_index
+        ),
+        Message::AppendEntriesResponse { term, outcome: AppendOutcome::Accepted { matched_index, persisted_index } } => {
+            format!("AppendEntriesResponse term {term}, matched {matched_index}, persisted {persisted_index}")
+        }
+        Message::AppendEntriesResponse { term, outcome: AppendOutcome::Rejected { prev_index, hint } } => {
+            format!("AppendEntriesResponse term {term}, rejected behind {prev_index}, try {hint}")
+        }
+        Message::Heartbeat { term, commit_index, round } => {
+            format!("Heartbeat term {term}, commit {commit_index}, round {round}")
+        }
+        Message::HeartbeatResponse { term, round, matched_index, persisted_index } => {
+            format!("HeartbeatResponse term {term}, round {round}, matched {matched_index}, persisted {persisted_index}")
+        }
+        Message::TimeoutNow { term } => format!("TimeoutNow term {term}"),
+    }
+}
+
+fn yes(granted: bool) -> &'static str {
+    if granted { "yes" } else { "no" }
+}

@@ -1,0 +1,281 @@
+//! The client protocol: requests and their answers, with payloads that stay opaque here.
+//!
+//! A client sends many requests without waiting; answers come in any order and are matched by number. What a payload means
+//! (a command, a range request, a status) is the engine's business. Layout: `docs/format/wire.md`.
+
+use crate::codec::{DecodeError, Reader, put_text};
+use crate::frame::{Frame, FrameBuilder, FrameKind};
+
+/// Longest message in an answer. Unit: bytes.
+pub const MESSAGE_BYTES_MAX: u16 = 1024;
+
+/// Frame kind of a write.
+pub const KIND_WRITE: FrameKind = FrameKind::new(8);
+/// Frame kind of a read.
+pub const KIND_READ: FrameKind = FrameKind::new(9);
+/// Frame kind of a request for the node's status.
+pub const KIND_STATUS: FrameKind = FrameKind::new(10);
+/// Frame kind of an answer.
+pub const KIND_RESPONSE: FrameKind = FrameKind::new(16);
+
+/// Flag of a read: answer from what the node has, however old.
+pub const FLAG_SERIALIZABLE: u16 = 1;
+/// Flag of an answer: it is a refusal; status and message take the place of the body.
+pub const FLAG_REFUSED: u16 = 2;
+/// Flag of an answer: the node had to ask the leader, whose URL stands in front of the body.
+pub const FLAG_LEADER_HINT: u16 = 4;
+
+/// What a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// Replicate the payload.
+    Write,
+    /// Answer the payload from current state.
+    Read,
+    /// Answer the payload from the node's own state, however old.
+    ReadSerializable,
+    /// Describe the node.
+    Status,
+}
+
+/// A request as it stands in its frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The client's number for it.
+    pub id: u64,
+    /// What it is.
+    pub kind: RequestKind,
+    /// The shard it is about.
+    pub shard: u32,
+    /// How long the client waits. Unit: ms.
+    pub timeout_ms: u32,
+    /// What to do, opaque.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// Appends the frame.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let (kind, flags) = match self.kind {
+            RequestKind::Write => (KIND_WRITE, 0),
+            RequestKind::Read => (KIND_READ, 0),
+            RequestKind::ReadSerializable => (KIND_READ, FLAG_SERIALIZABLE),
+            RequestKind::Status => (KIND_STATUS, 0),
+        };
+        let builder = FrameBuilder::begin(out, kind, flags, self.shard, self.id);
+        out.extend_from_slice(&self.timeout_ms.to_le_bytes());
+        out.extend_from_slice(self.payload);
+        builder.finish(out);
+    }
+
+    /// Reads a request out of its frame.
+    ///
+    /// # Errors
+    /// The frame is no request, or does not follow the format.
+    pub fn decode(frame: &Frame<'a>) -> Result<Self, DecodeError> {
+        let kind = match (frame.kind, frame.flags) {
+            (KIND_WRITE, 0) => RequestKind::Write,
+            (KIND_READ, 0) => RequestKind::Read,
+            (KIND_READ, FLAG_SERIALIZABLE) => RequestKind::ReadSerializable,
+            (KIND_STATUS, 0) => RequestKind::Status,
+            (KIND_WRITE | KIND_READ | KIND_STATUS, flags) => {
+                return Err(DecodeError::Unknown { what: "the flags of a request", got: flags.into() });
+            }
+            (kind, _) => return Err(DecodeError::Unknown { what: "the kind of a request", got: kind.get().into() }),
+        };
+        if !frame.rest.is_empty() {
+            return Err(DecodeError::Trailing { what: "a request", got: frame.rest.len() });
+        }
+        let mut reader = Reader::new(frame.meta);
+        let timeout_ms = reader.u32("the timeout of a request")?;
+        Ok(Self { id: frame.id, kind, shard: frame.shard, timeout_ms, payload: reader.rest() })
+    }
+}
+
+/// Why a request was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// No leader, no quorum, or leadership just changed.
+    Unavailable,
+    /// Nothing final is known within the request's time.
+    Timeout,
+    /// A queue is full.
+    Overloaded,
+    /// The request does not follow the format or breaks a rule.
+    Invalid,
+    /// The request or its answer is over a limit.
+    TooLarge,
+    /// The state's quota or the disk is full.
+    NoSpace,
+    /// The revision asked for was compacted away.
+    Compacted,
+    /// The revision asked for does not exist yet.
+    FutureRevision,
+    /// The keys do not belong to the shard that the request names.
+    WrongShard,
+    /// The node is shutting down.
+    ShuttingDown,
+    /// The node stopped after a failure.
+    Internal,
+}
+
+impl Status {
+    const ALL: [Self; 11] = [
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Overloaded,
+        Self::Invalid,
+        Self::TooLarge,
+        Self::NoSpace,
+        Self::Compacted,
+        Self::FutureRevision,
+        Self::WrongShard,
+        Self::ShuttingDown,
+        Self::Internal,
+    ];
+
+    /// The number on the wire.
+    #[must_use]
+    pub const fn to_wire(self) -> u8 {
+        match self {
+            Self::Unavailable => 1,
+            Self::Timeout => 2,
+            Self::Overloaded => 3,
+            Self::Invalid => 4,
+            Self::TooLarge => 5,
+            Self::NoSpace => 6,
+            Self::Compacted => 7,
+            Self::FutureRevision => 8,
+            Self::WrongShard => 9,
+            Self::ShuttingDown => 10,
+            Self::Internal => 11,
+        }
+    }
+
+    /// The status of a number on the wire.
+    ///
+    /// # Errors
+    /// The number is unknown.
+    pub fn from_wire(raw: u8) -> Result<Self, DecodeError> {
+        let known = Self::ALL.into_iter().find(|status| status.to_wire() == raw);
+        known.ok_or(DecodeError::Unknown { what: "the status of an answer", got: raw.into() })
+    }
+
+    /// A word for logs and messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
+            Self::Invalid => "invalid",
+            Self::TooLarge => "too large",
+            Self::NoSpace => "no space",
+            Self::Compacted => "compacted",
+            Self::FutureRevision => "future revision",
+            Self::WrongShard => "wrong shard",
+            Self::ShuttingDown => "shutting down",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Whether a refused request can still take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executed {
+    /// It did not and will not: sending it again is safe.
+    No,
+    /// Nobody here knows.
+    Unknown,
+}
+
+impl Executed {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn to_wire(self) -> u8 {
+        match self {
+            Self::No => 0,
+            Self::Unknown => 1,
+        }
+    }
+
+    /// The meaning of a number on the wire.
+    ///
+    /// # Errors
+    /// The number is unknown.
+    pub fn from_wire(raw: u8) -> Result<Self, DecodeError> {
+        match raw {
+            0 => Ok(Self::No),
+            1 => Ok(Self::Unknown),
+            got => Err(DecodeError::Unknown { what: "the outcome in an answer", got: got.into() }),
+        }
+    }
+}
+
+/// An answer as it stands in its frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response<'a> {
+    /// The client's number for the request.
+    pub id: u64,
+    /// Where the client reaches the leader itself, if this node had to ask it.
+    pub leader_hint: Option<&'a str>,
+    /// The answer, or why there is none.
+    pub result: Result<&'a [u8], Refused<'a>>,
+}
+
+/// Why a request was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused<'a> {
+    /// The kind of refusal.
+    pub status: Status,
+    /// Whether the request can still take effect.
+    pub executed: Executed,
+    /// What was wrong, and what to do.
+    pub message: &'a str,
+}
+
+impl<'a> Response<'a> {
+    /// Appends the frame.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let hinted = if self.leader_hint.is_some() { FLAG_LEADER_HINT } else { 0 };
+        let refused = if self.result.is_err() { FLAG_REFUSED } else { 0 };
+        let builder = FrameBuilder::begin(out, KIND_RESPONSE, hinted | refused, 0, self.id);
+        if let Some(hint) = self.leader_hint {
+            put_text(out, hint, MESSAGE_BYTES_MAX);
+        }
+        match &self.result {
+            Ok(body) => out.extend_from_slice(body),
+            Err(refused) => {
+                out.extend_from_slice(&[refused.status.to_wire(), refused.executed.to_wire()]);
+                put_text(out, refused.message, MESSAGE_BYTES_MAX);
+            }
+        }
+        builder.finish(out);
+    }
+
+    /// Reads an answer out of its frame.
+    ///
+    /// # Errors
+    /// The frame is no answer, or does not follow the format.
+    pub fn decode(frame: &Frame<'a>) -> Result<Self, DecodeError> {
+        if frame.kind != KIND_RESPONSE {
+            return Err(DecodeError::Unknown { what: "the kind of an answer", got: frame.kind.get().into() });
+        }
+        if frame.flags & !(FLAG_LEADER_HINT | FLAG_REFUSED) != 0 {
+            return Err(DecodeError::Unknown { what: "the flags of an answer", got: frame.flags.into() });
+        }
+        let mut reader = Reader::new(frame.meta);
+        let hinted = frame.flags & FLAG_LEADER_HINT != 0;
+        let leader_hint = hinted.then(|| reader.text("the leader hint", MESSAGE_BYTES_MAX.into())).transpose()?;
+        let result = if frame.flags & FLAG_REFUSED != 0 {
+            let status = Status::from_wire(reader.u8("the status of an answer")?)?;
+            let executed = Executed::from_wire(reader.u8("the outcome in an answer")?)?;
+            let message = reader.text("the message of an answer", MESSAGE_BYTES_MAX.into())?;
+            reader.finish("an answer")?;
+            Err(Refused { status, executed, message })
+        } else {
+            Ok(reader.rest())
+        };
+        Ok(Self { id: frame.id, leader_hint, result })
+    }
+}

@@ -1,0 +1,104 @@
+//! Frames out of a stream of bytes, whatever the pieces it arrives in.
+//!
+//! Bytes are read into the deframer's own buffer and frames are handed out as slices of it, without copying. It does no I/O.
+
+use crate::frame::{self, FRAME_HEADER_BYTES, Frame, FrameError};
+
+/// Space offered to one read when no large frame is under way. Unit: bytes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Buffers larger than this are given back once they are empty. Unit: bytes.
+const KEPT_BYTES_MAX: usize = 4 * READ_BYTES;
+
+/// Takes frames off a stream. Invariant: `start <= end <= buffer.len()`.
+#[derive(Debug)]
+pub struct Deframer {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    body_bytes_limit: usize,
+}
+
+impl Deframer {
+    /// Takes frames whose body has at most `body_bytes_limit` bytes.
+    #[must_use]
+    pub const fn new(body_bytes_limit: usize) -> Self {
+        Self { buffer: Vec::new(), start: 0, end: 0, body_bytes_limit }
+    }
+
+    /// Space to read into; never empty. Call after `next_frame` returned `None`.
+    pub fn space(&mut self) -> &mut [u8] {
+        let wanted = self.wanted_bytes().max(READ_BYTES / 4);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            if self.buffer.len() > KEPT_BYTES_MAX && wanted < READ_BYTES {
+                self.buffer = Vec::new();
+            }
+        }
+        if self.buffer.len() - self.end < wanted {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+            let needed = (self.end + wanted).max(READ_BYTES);
+            if self.buffer.len() < needed {
+                self.buffer.resize(needed, 0);
+            }
+        }
+        self.buffer.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// `read` bytes were read into the front of `space()`.
+    ///
+    /// # Panics
+    /// If more bytes are reported than there was space for.
+    pub fn advance(&mut self, read: usize) {
+        assert!(read <= self.buffer.len() - self.end, "more bytes read than there was space for");
+        self.end += read;
+    }
+
+    /// Adds bytes that were read elsewhere.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let space = self.space();
+            let taken = space.len().min(left.len());
+            let (now, later) = left.split_at(taken);
+            space.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
+            self.advance(taken);
+            left = later;
+        }
+    }
+
+    /// Bytes missing from the frame at the front, as far as is known.
+    fn wanted_bytes(&self) -> usize {
+        let available = self.end - self.start;
+        match self.header() {
+            None => FRAME_HEADER_BYTES - available,
+            Some(header) => match frame::check_header(header, self.body_bytes_limit) {
+                Ok(lengths) => (FRAME_HEADER_BYTES + lengths.body).saturating_sub(available),
+                Err(_) => 0,
+            },
+        }
+    }
+
+    fn header(&self) -> Option<&[u8; FRAME_HEADER_BYTES]> {
+        self.buffer.get(self.start..self.end)?.first_chunk()
+    }
+
+    /// The next complete frame, `None` if more bytes are needed.
+    ///
+    /// # Errors
+    /// The stream is not a sequence of sound frames; the connection must be closed.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
+        let Some(header) = self.header().copied() else { return Ok(None) };
+        let lengths = frame::check_header(&header, self.body_bytes_limit)?;
+        let body_start = self.start + FRAME_HEADER_BYTES;
+        if self.end < body_start + lengths.body {
+            return Ok(None);
+        }
+        self.start = body_start + lengths.body;
+        let body = self.buffer.get(body_start..self.start).unwrap_or_default();
+        let (meta, rest) = body.split_at_checked(lengths.meta).unwrap_or_default();
+        frame::parse(&header, meta, rest).map(Some)
+    }
+}

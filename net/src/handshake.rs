@@ -1,0 +1,269 @@
+//! The first words on a connection: who calls, whom, and whether they belong together.
+//!
+//! The caller sends eight magic bytes and a `Hello` frame, the other side answers with a `Welcome` frame. The magic bytes
+//! differ from every HTTP method, so one port can serve both. Layout: `docs/format/wire.md`. No I/O here.
+
+use crate::codec::{DecodeError, Reader, put_text};
+use crate::frame::{Frame, FrameKind, encode_frame};
+
+/// First bytes of every native connection.
+pub const MAGIC: [u8; 8] = *b"QUORATE\n";
+
+/// Version of the protocol spoken here: frames, handshake, messages.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// Longest body of a `Hello` or `Welcome`. Unit: bytes.
+pub const HANDSHAKE_BODY_BYTES_MAX: usize = 2048;
+
+/// Longest name or URL in a handshake. Unit: bytes.
+pub const HANDSHAKE_TEXT_BYTES_MAX: u16 = 512;
+
+/// Frame kind of a `Hello`.
+pub const KIND_HELLO: FrameKind = FrameKind::new(1);
+
+/// Frame kind of a `Welcome`.
+pub const KIND_WELCOME: FrameKind = FrameKind::new(2);
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A client's requests and their answers.
+    Client,
+    /// A peer's urgent messages of one shard; nothing is answered on it.
+    PeerControl,
+    /// A peer's bulk messages of one shard; nothing is answered on it.
+    PeerBulk,
+}
+
+impl Role {
+    const fn to_wire(self) -> u8 {
+        match self {
+            Self::Client => 1,
+            Self::PeerControl => 2,
+            Self::PeerBulk => 3,
+        }
+    }
+
+    fn from_wire(raw: u8) -> Result<Self, DecodeError> {
+        match raw {
+            1 => Ok(Self::Client),
+            2 => Ok(Self::PeerControl),
+            3 => Ok(Self::PeerBulk),
+            got => Err(DecodeError::Unknown { what: "the role in the handshake", got: got.into() }),
+        }
+    }
+}
+
+/// What the caller says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Version that the caller speaks.
+    pub version: u16,
+    /// What the connection is for.
+    pub role: Role,
+    /// Shards of the caller's cluster; 0 from a client.
+    pub shard_count: u32,
+    /// Shard that a peer's connection belongs to; 0 from a client.
+    pub shard: u32,
+    /// The caller's cluster; 0 = any, from a client.
+    pub cluster_id: u64,
+    /// The caller; 0 from a client.
+    pub from: u64,
+    /// Whom the caller wants to reach; 0 = whoever answers, from a client.
+    pub to: u64,
+    /// The caller's name, for logs.
+    pub name: String,
+    /// Where clients reach the caller, for leader hints; empty from a client.
+    pub client_url: String,
+}
+
+/// How a handshake ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The connection is open.
+    Accepted,
+    /// The other side speaks another version of the protocol.
+    Version,
+    /// The caller belongs to another cluster.
+    Cluster,
+    /// The caller wanted another node.
+    Node,
+    /// The clusters differ in their shard count, or the shard does not exist.
+    Shards,
+    /// The caller is not a member of the cluster.
+    Member,
+    /// The connection limit is reached.
+    Busy,
+    /// The node is shutting down.
+    Stopping,
+}
+
+impl Verdict {
+    const fn to_wire(self) -> u8 {
+        match self {
+            Self::Accepted => 0,
+            Self::Version => 1,
+            Self::Cluster => 2,
+            Self::Node => 3,
+            Self::Shards => 4,
+            Self::Member => 5,
+            Self::Busy => 6,
+            Self::Stopping => 7,
+        }
+    }
+
+    fn from_wire(raw: u8) -> Result<Self, DecodeError> {
+        Ok(match raw {
+            0 => Self::Accepted,
+            1 => Self::Version,
+            2 => Self::Cluster,
+            3 => Self::Node,
+            4 => Self::Shards,
+            5 => Self::Member,
+            6 => Self::Busy,
+            7 => Self::Stopping,
+            got => return Err(DecodeError::Unknown { what: "the verdict of the handshake", got: got.into() }),
+        })
+    }
+}
+
+/// What the called side says of itself, and whether it takes the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// Version that it speaks.
+    pub version: u16,
+    /// Whether the connection is open.
+    pub verdict: Verdict,
+    /// Shards of its cluster.
+    pub shard_count: u32,
+    /// Its cluster.
+    pub cluster_id: u64,
+    /// It.
+    pub node_id: u64,
+    /// Its name.
+    pub name: String,
+    /// With a refusal: what was wrong, what was expected.
+    pub message: String,
+}
+
+impl Hello {
+    /// Appends the magic bytes and the frame.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&MAGIC);
+        let mut meta = Vec::with_capacity(64);
+        meta.extend_from_slice(&self.version.to_le_bytes());
+        meta.extend_from_slice(&[self.role.to_wire(), 0]);
+        meta.extend_from_slice(&self.shard_count.to_le_bytes());
+        meta.extend_from_slice(&self.cluster_id.to_le_bytes());
+        meta.extend_from_slice(&self.from.to_le_bytes());
+        meta.extend_from_slice(&self.to.to_le_bytes());
+        put_text(&mut meta, &self.name, HANDSHAKE_TEXT_BYTES_MAX);
+        put_text(&mut meta, &self.client_url, HANDSHAKE_TEXT_BYTES_MAX);
+        encode_frame(out, KIND_HELLO, 0, self.shard, 0, &meta);
+    }
+
+    /// Reads a `Hello` out of its frame. Of another version only the version is looked at.
+    ///
+    /// # Errors
+    /// The frame is no `Hello`, or does not follow the format.
+    pub fn decode(frame: &Frame<'_>) -> Result<Self, DecodeError> {
+        expect_kind(frame, KIND_HELLO)?;
+        let mut reader = Reader::new(frame.meta);
+        let version = reader.u16("the version in the handshake")?;
+        let role = Role::from_wire(reader.u8("the role in the handshake")?)?;
+        expect_zero(reader.u8("a reserved byte of the handshake")?.into())?;
+        let hello = Self {
+            version,
+            role,
+            shard_count: reader.u32("the shard count in the handshake")?,
+            shard: frame.shard,
+            cluster_id: reader.u64("the cluster id in the handshake")?,
+            from: reader.u64("the caller in the handshake")?,
+            to: reader.u64("the node called in the handshake")?,
+            name: reader.text("the name in the handshake", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
+            client_url: reader.text("the client URL in the handshake", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
+        };
+        if version == PROTOCOL_VERSION {
+            reader.finish("the handshake")?;
+        }
+        Ok(hello)
+    }
+}
+
+impl Welcome {
+    /// Appends the frame.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut meta = Vec::with_capacity(64);
+        meta.extend_from_slice(&self.version.to_le_bytes());
+        meta.extend_from_slice(&[self.verdict.to_wire(), 0]);
+        meta.extend_from_slice(&self.shard_count.to_le_bytes());
+        meta.extend_from_slice(&self.cluster_id.to_le_bytes());
+        meta.extend_from_slice(&self.node_id.to_le_bytes());
+        put_text(&mut meta, &self.name, HANDSHAKE_TEXT_BYTES_MAX);
+        put_text(&mut meta, &self.message, HANDSHAKE_TEXT_BYTES_MAX);
+        encode_frame(out, KIND_WELCOME, 0, 0, 0, &meta);
+    }
+
+    /// Reads a `Welcome` out of its frame.
+    ///
+    /// # Errors
+    /// The frame is no `Welcome`, or does not follow the format.
+    pub fn decode(frame: &Frame<'_>) -> Result<Self, DecodeError> {
+        expect_kind(frame, KIND_WELCOME)?;
+        let mut reader = Reader::new(frame.meta);
+        let version = reader.u16("the version in the welcome")?;
+        let verdict = Verdict::from_wire(reader.u8("the verdict of the handshake")?)?;
+        expect_zero(reader.u8("a reserved byte of the welcome")?.into())?;
+        let welcome = Self {
+            version,
+            verdict,
+            shard_count: reader.u32("the shard count in the welcome")?,
+            cluster_id: reader.u64("the cluster id in the welcome")?,
+            node_id: reader.u64("the node id in the welcome")?,
+            name: reader.text("the name in the welcome", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
+            message: reader.text("the message in the welcome", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
+        };
+        if version == PROTOCOL_VERSION {
+            reader.finish("the welcome")?;
+        }
+        Ok(welcome)
+    }
+}
+
+fn expect_kind(frame: &Frame<'_>, kind: FrameKind) -> Result<(), DecodeError> {
+    if frame.kind == kind {
+        return Ok(());
+    }
+    Err(DecodeError::Unknown { what: "the kind of a handshake frame", got: frame.kind.get().into() })
+}
+
+fn expect_zero(got: u64) -> Result<(), DecodeError> {
+    if got == 0 { Ok(()) } else { Err(DecodeError::Unknown { what: "a reserved byte of the handshake", got }) }
+}
+
+/// What the first bytes of a connection to the client port announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Quorate's own.
+    Native,
+    /// HTTP/1.
+    Http,
+    /// Neither.
+    Unknown,
+    /// Too few bytes to tell.
+    NeedMore,
+}
+
+/// Tells the protocol from the first bytes of a connection.
+#[must_use]
+pub fn sniff(first: &[u8]) -> Protocol {
+    const METHODS: [&[u8]; 7] = [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH "];
+    let candidates = METHODS.into_iter().map(|method| (method, Protocol::Http));
+    for (start, protocol) in candidates.chain([(MAGIC.as_slice(), Protocol::Native)]) {
+        let seen = first.len().min(start.len());
+        if first.get(..seen) == start.get(..seen) {
+            return if seen == start.len() { protocol } else { Protocol::NeedMore };
+        }
+    }
+    Protocol::Unknown
+}

@@ -1,0 +1,16 @@
+//! Sockets on glommio: listeners, connections, links to peers.
+//!
+//! Everything here runs on one executor and never blocks it. Payloads stay opaque; what to do with a frame is the server's
+//! business.
+
+mod greet;
+mod handover;
+mod listener;
+mod peer;
+mod writer;
+
+pub use greet::{GreetError, Greeting, greet, read_frame};
+pub use handover::{attach, detach};
+pub use listener::listen;
+pub use peer::{LinkEvent, PeerLink, PeerLinkOptions};
+pub use writer::{ConnWriter, Full};

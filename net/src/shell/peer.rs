@@ -1,0 +1,228 @@
+//! An outgoing link to a peer: connects, greets, writes what is queued, and starts over when it breaks.
+//!
+//! One link is one lane; a peer and shard have two, so that heartbeats never queue behind bulk data. Frames are only taken
+//! while the link is up, and what is queued when it breaks is dropped: Raft sends again what it must. The link also reads,
+//! so a peer that died is noticed even while there is nothing to write.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use glommio::net::TcpStream;
+
+use super::greet::{GreetError, read_frame};
+use super::writer::{ConnWriter, Full};
+use crate::handshake::{Hello, PROTOCOL_VERSION, Verdict, Welcome};
+
+/// A connection attempt may take this long. Unit: ms.
+const CONNECT_MS_MAX: u64 = 2_000;
+/// First pause after a failure. Unit: ms.
+const BACKOFF_MS_MIN: u64 = 20;
+/// Longest pause after failures. Unit: ms.
+const BACKOFF_MS_MAX: u64 = 1_000;
+
+/// What a link is made with.
+#[derive(Clone, Debug)]
+pub struct PeerLinkOptions {
+    /// Host and port of the peer; the host may be a name.
+    pub authority: String,
+    /// What to say first.
+    pub hello: Hello,
+    /// Bytes that may wait to be written. Unit: bytes.
+    pub queue_bytes_limit: usize,
+}
+
+/// What happens to a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// The peer took the connection.
+    Up,
+    /// The connection broke after it was up.
+    Down {
+        /// Why.
+        reason: String,
+    },
+    /// An attempt failed. Reported when the reason differs from the last one.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// The peer refuses this node. The link keeps trying, slowly: the peer may be started again with other settings.
+    Refused {
+        /// Why.
+        verdict: Verdict,
+        /// What the peer said.
+        message: String,
+    },
+}
+
+/// A link to a peer. Clones share it.
+#[derive(Clone, Debug)]
+pub struct PeerLink {
+    shared: Rc<RefCell<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    writer: Option<ConnWriter>,
+    closed: bool,
+}
+
+impl PeerLink {
+    /// Starts a link on this executor; `report` is called for what happens to it.
+    pub fn spawn(options: PeerLinkOptions, report: impl Fn(LinkEvent) + 'static) -> Self {
+        let link = Self { shared: Rc::default() };
+        let task = Task { link: link.clone(), options, report, last_failure: None };
+        glommio::spawn_local(task.run()).detach();
+        link
+    }
+
+    /// Lets `append` add frames to the queue.
+    ///
+    /// # Errors
+    /// The link is down, or its queue is full; then nothing was added.
+    pub fn push(&self, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+        let writer = self.shared.borrow().writer.clone();
+        writer.ok_or(Full)?.push(append)
+    }
+
+    /// The peer takes frames.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.shared.borrow().writer.as_ref().is_some_and(|writer| !writer.is_closed())
+    }
+
+    /// Ends the link for good, after what is queued was written.
+    pub fn close(&self) {
+        let mut state = self.shared.borrow_mut();
+        state.closed = true;
+        if let Some(writer) = state.writer.take() {
+            writer.close();
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.shared.borrow().closed
+    }
+}
+
+struct Task<F> {
+    link: PeerLink,
+    options: PeerLinkOptions,
+    report: F,
+    last_failure: Option<String>,
+}
+
+impl<F: Fn(LinkEvent)> Task<F> {
+    async fn run(mut self) {
+        let mut backoff_ms = BACKOFF_MS_MIN;
+        while !self.link.is_closed() {
+            match self.connect().await {
+                Ok(stream) => {
+                    backoff_ms = BACKOFF_MS_MIN;
+                    self.last_failure = None;
+                    self.serve(stream).await;
+                }
+                Err(event) => {
+                    backoff_ms = (backoff_ms * 2).min(BACKOFF_MS_MAX);
+                    self.report_failure(event);
+                }
+            }
+            if !self.link.is_closed() {
+                glommio::timer::sleep(Duration::from_millis(backoff_ms)).await;
+            }
+        }
+    }
+
+    fn report_failure(&mut self, event: LinkEvent) {
+        let text = format!("{event:?}");
+        if self.last_failure.as_ref() != Some(&text) {
+            self.last_failure = Some(text);
+            (self.report)(event);
+        }
+    }
+
+    /// Connects and greets.
+    async fn connect(&self) -> Result<TcpStream, LinkEvent> {
+        let limit = Duration::from_millis(CONNECT_MS_MAX);
+        let connecting = async { Ok(self.connect_without_limit().await) };
+        match glommio::timer::timeout(limit, connecting).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(failed(&format!("no answer from {} in {CONNECT_MS_MAX} ms", self.options.authority))),
+        }
+    }
+
+    async fn connect_without_limit(&self) -> Result<TcpStream, LinkEvent> {
+        let address = resolve(&self.options.authority).await.map_err(|error| failed(&error))?;
+        let mut stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+        stream.set_nodelay(true).map_err(|error| failed(&error))?;
+        let mut hello = Vec::new();
+        self.options.hello.encode(&mut hello);
+        stream.write_all(&hello).await.map_err(|error| failed(&error))?;
+        let mut body = Vec::new();
+        let welcome = read_frame(&mut stream, &mut body, |frame| Welcome::decode(&frame)).await;
+        let welcome = welcome.and_then(|welcome| welcome.map_err(GreetError::from)).map_err(|error| failed(&error))?;
+        self.check(welcome)?;
+        Ok(stream)
+    }
+
+    fn check(&self, welcome: Welcome) -> Result<(), LinkEvent> {
+        if welcome.verdict != Verdict::Accepted {
+            return Err(LinkEvent::Refused { verdict: welcome.verdict, message: welcome.message });
+        }
+        let hello = &self.options.hello;
+        if (welcome.version, welcome.cluster_id, welcome.node_id) != (PROTOCOL_VERSION, hello.cluster_id, hello.to) {
+            let message = format!(
+                "{} answers as node {:016x} of cluster {:016x}, protocol {}; expected node {:016x} of cluster {:016x}, protocol {PROTOCOL_VERSION}",
+                self.options.authority, welcome.node_id, welcome.cluster_id, welcome.version, hello.to, hello.cluster_id
+            );
+            return Err(LinkEvent::Refused { verdict: Verdict::Node, message });
+        }
+        Ok(())
+    }
+
+    /// Writes what is queued until the connection breaks or the link is closed.
+    async fn serve(&self, stream: TcpStream) {
+        let writer = ConnWriter::new(self.options.queue_bytes_limit);
+        self.link.shared.borrow_mut().writer = Some(writer.clone());
+        (self.report)(LinkEvent::Up);
+        let (mut reading, mut writing) = futures_lite::io::split(stream);
+        let watch = async {
+            let mut byte = [0];
+            match reading.read(&mut byte).await {
+                Ok(0) => "the peer closed the connection".to_owned(),
+                Ok(_) => "the peer sent bytes on a connection that it only reads from".to_owned(),
+                Err(error) => error.to_string(),
+            }
+        };
+        let write = async {
+            match writer.run(&mut writing).await {
+                Ok(()) => "the link was closed".to_owned(),
+                Err(error) => error.to_string(),
+            }
+        };
+        let reason = watch.or(write).await;
+        writer.close();
+        self.link.shared.borrow_mut().writer = None;
+        (self.report)(LinkEvent::Down { reason });
+    }
+}
+
+fn failed(error: &impl ToString) -> LinkEvent {
+    LinkEvent::Failed { reason: error.to_string() }
+}
+
+/// Finds the address of a host and port, off this thread if the host is a name.
+async fn resolve(authority: &str) -> io::Result<SocketAddr> {
+    if let Ok(address) = authority.parse() {
+        return Ok(address);
+    }
+    let name = authority.to_owned();
+    let addresses = glommio::executor().spawn_blocking(move || {
+        std::net::ToSocketAddrs::to_socket_addrs(&name).map(|mut addresses| addresses.next())
+    });
+    addresses.await?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{authority} has no address")))
+}

@@ -1,0 +1,153 @@
+//! The command line: etcdctl's habits, and agreement of flags, variables and file keys.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use engine::config::Config;
+
+use super::kv::KeySpan;
+use super::*;
+
+fn parse(words: &[&str]) -> Cli {
+    try_parse(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+}
+
+fn try_parse(words: &[&str]) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("quorate").chain(words.iter().copied()))
+}
+
+fn kind(words: &[&str]) -> ErrorKind {
+    try_parse(words).expect_err("must be refused").kind()
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn endpoints_stand_before_or_after_the_command() {
+    let endpoints =
+        |words: &[&str]| -> Vec<String> { parse(words).global.endpoints.iter().map(ToString::to_string).collect() };
+    let given = "127.0.0.1:1,http://example.org:2,[::1]:3";
+    let expected = ["http://127.0.0.1:1", "http://example.org:2", "http://[::1]:3"];
+    assert_eq!(endpoints(&["--endpoints", given, "get", "k"]), expected);
+    assert_eq!(endpoints(&["get", "k", "--endpoints", given]), expected);
+    assert_eq!(endpoints(&["get", &format!("--endpoints={given}"), "k"]), expected);
+    assert_eq!(endpoints(&["wal", "verify", "d", "--endpoints", given]), expected);
+    assert_eq!(endpoints(&["status"]), ["http://127.0.0.1:2379"]);
+    assert_eq!(kind(&["status", "--endpoints", "nonsense"]), ErrorKind::ValueValidation);
+    assert_eq!(kind(&["status", "--endpoints", "https://a:1"]), ErrorKind::ValueValidation);
+}
+
+#[test]
+fn output_and_timeout_stand_anywhere_too() {
+    let cli = parse(&["-w", "json", "status", "--command-timeout", "250ms"]);
+    assert_eq!((cli.global.write_out, cli.global.command_timeout), (WriteOut::Json, Duration::from_millis(250)));
+    let cli = parse(&["status", "--write-out=table"]);
+    assert_eq!((cli.global.write_out, cli.global.command_timeout), (WriteOut::Table, Duration::from_secs(5)));
+    assert_eq!(parse(&["status"]).global.write_out, WriteOut::Simple);
+}
+
+#[test]
+fn durations_have_units() {
+    let rows = [("5s", 5_000_000), ("3", 3_000_000), ("1.5m", 90_000_000), ("250us", 250), ("1h", 3_600_000_000)];
+    for (text, expected_us) in rows {
+        assert_eq!(parse_duration(text).map(|duration| duration.as_micros()), Ok(expected_us), "{text}");
+    }
+    for bad in ["", "s", "-1s", "5 s", "1e3s", "5d", "1.2.3s", "0s", "99999999999999999999999h"] {
+        assert!(parse_duration(bad).is_err(), "{bad}");
+    }
+}
+
+fn span(words: &[&str]) -> (Vec<u8>, Vec<u8>) {
+    match parse(words).command {
+        Command::Client(ClientCommand::Get(get)) => get.span.bounds(),
+        Command::Client(ClientCommand::Del(del)) => del.span.bounds(),
+        other => panic!("expected a range, got {other:?}"),
+    }
+}
+
+#[test]
+fn spans_of_keys_are_encoded_as_in_etcd() {
+    let pair = |key: &[u8], end: &[u8]| (key.to_vec(), end.to_vec());
+    assert_eq!(span(&["get", "k"]), pair(b"k", b""));
+    assert_eq!(span(&["get", "a", "z"]), pair(b"a", b"z"));
+    assert_eq!(span(&["get", "k", "--prefix"]), pair(b"k", b"l"));
+    assert_eq!(span(&["del", "--prefix", "k"]), pair(b"k", b"l"));
+    assert_eq!(span(&["get", "", "--prefix"]), pair(&[0], &[0]));
+    assert_eq!(span(&["get", "k", "--from-key"]), pair(b"k", &[0]));
+    assert_eq!(span(&["del", "", "--from-key"]), pair(&[0], &[0]));
+    for words in
+        [&["get", "a", "b", "--prefix"][..], &["get", "a", "--prefix", "--from-key"], &["del", "a", "b", "--from-key"]]
+    {
+        assert_eq!(kind(words), ErrorKind::ArgumentConflict, "{words:?}");
+    }
+    assert_eq!(kind(&["get"]), ErrorKind::MissingRequiredArgument);
+}
+
+#[test]
+fn a_prefix_of_highest_bytes_has_no_end() {
+    let span =
+        |key: &[u8]| KeySpan { key: OsString::from_vec(key.to_vec()), range_end: None, prefix: true, from_key: false };
+    assert_eq!(span(&[0xff, 0xff]).bounds(), (vec![0xff, 0xff], vec![0]));
+    assert_eq!(span(&[1, 0xff]).bounds(), (vec![1, 0xff], vec![2]));
+}
+
+#[test]
+fn values_may_come_from_standard_input() {
+    let value = |words: &[&str]| match parse(words).command {
+        Command::Client(ClientCommand::Put(put)) => put.value,
+        other => panic!("expected a put, got {other:?}"),
+    };
+    assert_eq!(value(&["put", "k"]), None);
+    assert_eq!(value(&["put", "k", "-"]), Some(OsString::from("-")));
+    assert_eq!(value(&["put", "k", ""]), Some(OsString::new()));
+    assert_eq!(value(&["put", "k", "--", "-v"]), Some(OsString::from("-v")));
+    match parse(&["put", "k", "v", "--lease", "1f"]).command {
+        Command::Client(ClientCommand::Put(put)) => assert_eq!(put.lease, 0x1f),
+        other => panic!("expected a put, got {other:?}"),
+    }
+    assert_eq!(kind(&["put", "k", "v", "--lease", "xyz"]), ErrorKind::ValueValidation);
+}
+
+#[test]
+fn options_of_get_exclude_each_other_where_they_contradict() {
+    assert_eq!(kind(&["get", "k", "--keys-only", "--count-only"]), ErrorKind::ArgumentConflict);
+    assert_eq!(kind(&["get", "k", "--keys-only", "--print-value-only"]), ErrorKind::ArgumentConflict);
+    assert_eq!(kind(&["get", "k", "--consistency", "x"]), ErrorKind::InvalidValue);
+    match parse(&["get", "k", "--consistency=s", "--limit", "3", "--rev=7"]).command {
+        Command::Client(ClientCommand::Get(get)) => {
+            assert_eq!((get.consistency, get.limit, get.rev), (Consistency::Serializable, 3, 7));
+        }
+        other => panic!("expected a get, got {other:?}"),
+    }
+}
+
+/// The keys a settings file may have, taken from what the parser says when one is unknown.
+fn file_keys() -> Vec<String> {
+    let error = toml::from_str::<Config>("no-such-key = 1").expect_err("unknown").to_string();
+    let (_, list) = error.split_once("expected one of ").expect("a list of keys");
+    let mut keys: Vec<String> = list.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    keys.sort();
+    keys
+}
+
+#[test]
+fn every_setting_is_a_flag_a_variable_and_a_key_of_the_file() {
+    let command = Cli::command();
+    let start = command.find_subcommand("start").expect("start");
+    let mut flags = Vec::new();
+    for arg in start.get_arguments().filter(|arg| !arg.is_global_set()) {
+        let Some(flag) = arg.get_long().filter(|&flag| !matches!(flag, "help" | "version")) else { continue };
+        let variable = format!("QUORATE_{}", flag.to_uppercase().replace('-', "_"));
+        assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(variable.as_str()), "--{flag}");
+        if flag != "config" {
+            flags.push(flag.to_owned());
+        }
+    }
+    flags.sort();
+    assert_eq!(flags, file_keys());
+}

@@ -1,0 +1,299 @@
+//! `quorate demo`: a cluster on this machine that loses its leader under load and loses no write.
+//!
+//! Starts nodes as separate processes in a fresh directory, drives writes, kills the leader half way, restarts it, waits
+//! until it has caught up, reads every acknowledged write back from every node, and stops everything it started. What it
+//! reports, and how each figure is measured, is in `docs/bench.md`.
+
+mod host;
+mod nodes;
+mod observer;
+mod report;
+mod story;
+mod view;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bench::keys::TRACKED_VALUE_BYTES_MIN;
+use bench::live::LiveView;
+use bench::load::{LoadError, LoadOutcome, OUTSTANDING_MAX};
+use bench::verify::VerifyError;
+use thiserror::Error;
+
+use self::nodes::{Nodes, Shape};
+use self::observer::Observer;
+use self::report::{DemoReport, Observed, Setup};
+use self::story::Story;
+
+/// Pause between two looks at whether a signal came.
+const SIGNAL_POLL: Duration = Duration::from_millis(50);
+
+/// Flags of `quorate demo`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Seconds to write for; the leader is killed after half of them and restarted after seven tenths
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=86_400))]
+    seconds: u64,
+    /// Nodes to start
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=9))]
+    nodes: u8,
+    /// Writes in flight at any time
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=OUTSTANDING_MAX as i64))]
+    outstanding: u32,
+    /// Client connections the writes are spread over
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+    /// Threads of the load generator
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: u16,
+    /// Length of each value, in bytes
+    #[arg(long, default_value_t = 256,
+          value_parser = clap::value_parser!(u32).range(TRACKED_VALUE_BYTES_MIN as i64..=1_048_576))]
+    value_bytes: u32,
+    /// Shards (Raft groups) of the cluster
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    shards: u32,
+    /// Executors (threads) of each node
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    cores: u32,
+    /// Write the result as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Directory to create the demo's own directory in [default: the system's for temporary files]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Keep the nodes' data and logs
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Why the demo failed.
+#[derive(Debug, Error)]
+pub enum DemoError {
+    /// A file, directory or program could not be used.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The disk is too small for what may be written.
+    #[error(
+        "{} has {free_mib} MiB free and the demo may need {needed_mib} MiB; use --dir for a directory on a larger disk, \
+         or fewer --seconds", dir.display()
+    )]
+    DiskSpace {
+        /// Where the demo would run.
+        dir: PathBuf,
+        /// Free space.
+        free_mib: u64,
+        /// Space the nodes may fill.
+        needed_mib: u64,
+    },
+    /// No free ports.
+    #[error("cannot find free ports on 127.0.0.1: {source}")]
+    Ports {
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A node could not be killed.
+    #[error("cannot kill {name}: {source}")]
+    Kill {
+        /// The node.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A node ended by itself.
+    #[error("{name} died ({status}); its log ends with:\n{log_tail}")]
+    NodeDied {
+        /// The node.
+        name: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The last lines of its log.
+        log_tail: String,
+    },
+    /// The nodes did not become a cluster.
+    #[error("the nodes did not agree on a leader within {within_s} s; their logs end with:\n{logs}")]
+    NotReady {
+        /// Time given.
+        within_s: u64,
+        /// The last lines of all logs.
+        logs: String,
+    },
+    /// Nobody leads at the moment when the leader is to be killed.
+    #[error("no node leads shard 0 at half time, so there is no leader to kill")]
+    NoLeader,
+    /// A node did not catch up.
+    #[error("the nodes did not apply the same within {within_s} s ({applied}); their logs end with:\n{logs}")]
+    NotLevel {
+        /// Time given.
+        within_s: u64,
+        /// Applied indexes by shard and node.
+        applied: String,
+        /// The last lines of all logs.
+        logs: String,
+    },
+    /// The load failed.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The writes could not be read back.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// A client could not connect.
+    #[error("cannot connect to the nodes: {0}")]
+    Connect(#[from] client::ClientError),
+    /// A node did not stop as it should.
+    #[error("not everything stopped as it should: {complaints}")]
+    Stop {
+        /// What each did instead.
+        complaints: String,
+    },
+    /// Acknowledged writes cannot be read back.
+    #[error("{lost} acknowledged writes cannot be read back from every node")]
+    Lost {
+        /// How many.
+        lost: u64,
+    },
+    /// A node holds rows it must not hold.
+    #[error("{unexpected} rows are there that were refused, or that nobody wrote")]
+    Unexpected {
+        /// How many.
+        unexpected: u64,
+    },
+    /// A signal ended the demo.
+    #[error("interrupted; the nodes are stopped")]
+    Interrupted,
+}
+
+impl DemoError {
+    fn io(what: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { what, path: path.to_owned(), source }
+    }
+}
+
+/// Runs the demo and prints its story and result; the last line on standard output is `lost: N`.
+///
+/// # Errors
+/// Anything that went wrong, a lost write above all. Whatever it is, all nodes are stopped.
+pub fn run(args: &Args) -> Result<(), DemoError> {
+    let interrupted = register_signals()?;
+    let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+    if let Some(file) = &args.json {
+        check_writable(file)?;
+    }
+    for note in host::check(&parent, &args.plan())? {
+        eprintln!("{note}");
+    }
+    let setup = args.setup();
+    let shape = Shape { nodes: setup.nodes, shards: setup.shards, cores: setup.cores };
+    let mut nodes = Nodes::create(shape, &parent, args.keep)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .map_err(|source| DemoError::io("start a runtime in", Path::new("this process"), source))?;
+    let (observed, outcome) = runtime.block_on(async {
+        let story = new_story(&setup, &mut nodes, usize::from(args.threads));
+        tokio::select! {
+            told = story.run() => told,
+            () = until_set(&interrupted) => Err(DemoError::Interrupted),
+        }
+    })?;
+    let complaints = nodes.stop();
+    conclude(args, &setup, &observed, &outcome, nodes.dir(), &complaints)
+}
+
+fn new_story<'a>(setup: &'a Setup, nodes: &'a mut Nodes, threads: usize) -> Story<'a> {
+    let observer = Observer::new(nodes.endpoints());
+    let live = LiveView::new(Duration::from_secs(setup.seconds));
+    Story { setup, nodes, observer, threads, live, observed: Observed::default() }
+}
+
+/// Prints and writes the result, and turns what is not as it should be into an error.
+fn conclude(
+    args: &Args,
+    setup: &Setup,
+    observed: &Observed,
+    outcome: &LoadOutcome,
+    dir: &Path,
+    complaints: &[String],
+) -> Result<(), DemoError> {
+    let report = DemoReport::new(setup, observed, outcome);
+    if let Some(file) = &args.json {
+        write_json(file, &report)?;
+    }
+    if args.keep {
+        println!("data and logs are kept in {}", dir.display());
+    }
+    println!("{}", report.text(observed, outcome));
+    if observed.lost > 0 {
+        return Err(DemoError::Lost { lost: observed.lost });
+    }
+    if observed.unexpected > 0 {
+        return Err(DemoError::Unexpected { unexpected: observed.unexpected });
+    }
+    if !complaints.is_empty() {
+        return Err(DemoError::Stop { complaints: complaints.join("; ") });
+    }
+    Ok(())
+}
+
+impl Args {
+    fn setup(&self) -> Setup {
+        Setup {
+            nodes: usize::from(self.nodes),
+            shards: self.shards,
+            cores: self.cores,
+            seconds: self.seconds,
+            outstanding: self.outstanding as usize,
+            connections: (self.connections.min(self.outstanding)) as usize,
+            value_bytes: self.value_bytes as usize,
+        }
+    }
+
+    fn plan(&self) -> host::Plan {
+        host::Plan {
+            nodes: u64::from(self.nodes),
+            shards: u64::from(self.shards),
+            seconds: self.seconds,
+            value_bytes: u64::from(self.value_bytes),
+        }
+    }
+}
+
+/// A flag that SIGINT, SIGTERM and SIGHUP set.
+fn register_signals() -> Result<Arc<AtomicBool>, DemoError> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&flag))
+            .map_err(|source| DemoError::io("handle signals of", Path::new("this process"), source))?;
+    }
+    Ok(flag)
+}
+
+async fn until_set(flag: &AtomicBool) {
+    while !flag.load(Ordering::Relaxed) {
+        tokio::time::sleep(SIGNAL_POLL).await;
+    }
+}
+
+/// Fails now rather than after the run if the result could not be written.
+fn check_writable(file: &Path) -> Result<(), DemoError> {
+    let opened = fs::OpenOptions::new().create(true).append(true).open(file);
+    opened.map(drop).map_err(|source| DemoError::io("write", file, source))
+}
+
+fn write_json(file: &Path, report: &DemoReport) -> Result<(), DemoError> {
+    let json = serde_json::to_string_pretty(report).map_err(std::io::Error::from);
+    let written = json.and_then(|json| fs::write(file, json + "\n"));
+    written.map_err(|source| DemoError::io("write", file, source))
+}

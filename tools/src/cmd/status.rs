@@ -1,0 +1,165 @@
+//! `quorate status`: every endpoint and shard on one row. Endpoints are asked at the same time.
+
+use std::io::Write;
+
+use client::{ClientError, ShardStatus};
+use serde::Serialize;
+
+use super::{CommandError, cluster};
+use crate::args::{GlobalArgs, WriteOut};
+use crate::output::Printer;
+
+/// One row. Ids are 16 hexadecimal digits, as in logs and metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Row {
+    endpoint: String,
+    name: String,
+    node_id: String,
+    shard: u32,
+    role: String,
+    leader: String,
+    term: u64,
+    last_index: u64,
+    persisted_index: u64,
+    commit_index: u64,
+    applied_index: u64,
+    revision: u64,
+}
+
+const HEADER: [&str; 12] = [
+    "endpoint",
+    "name",
+    "node_id",
+    "shard",
+    "role",
+    "leader",
+    "term",
+    "last_index",
+    "persisted_index",
+    "commit_index",
+    "applied_index",
+    "revision",
+];
+
+/// Prints the state of every endpoint that answers. Returns whether all did.
+///
+/// # Errors
+/// The output cannot be written to.
+pub async fn run<W: Write>(global: &GlobalArgs, printer: &mut Printer<W>) -> Result<bool, CommandError> {
+    let ask = |endpoint: String| {
+        let global = global.clone();
+        tokio::spawn(async move { (status_of(&endpoint, &global).await, endpoint) })
+    };
+    let asked: Vec<_> = global.endpoint_texts().into_iter().map(ask).collect();
+    let mut all_answered = true;
+    let mut rows = Vec::new();
+    for task in asked {
+        match task.await {
+            Ok((Ok(shards), endpoint)) => rows.extend(shards.into_iter().map(|shard| Row::new(&endpoint, shard))),
+            Ok((Err(error), endpoint)) => {
+                all_answered = false;
+                eprintln!("error: {endpoint}: {error}");
+            }
+            Err(error) => {
+                all_answered = false;
+                eprintln!("error: a request ended badly: {error}");
+            }
+        }
+    }
+    print(&rows, printer)?;
+    Ok(all_answered)
+}
+
+async fn status_of(endpoint: &str, global: &GlobalArgs) -> Result<Vec<ShardStatus>, ClientError> {
+    let client = cluster::connect_to_one(endpoint.to_owned(), global).await?;
+    client.status(endpoint).await
+}
+
+fn print<W: Write>(rows: &[Row], printer: &mut Printer<W>) -> std::io::Result<()> {
+    match printer.form() {
+        WriteOut::Json => printer.json(&rows),
+        WriteOut::Table => printer.table(&HEADER, rows.iter().map(|row| row.cells().to_vec()).collect()),
+        WriteOut::Simple => rows.iter().try_for_each(|row| printer.line(row.cells().join(", ").as_bytes())),
+    }
+}
+
+impl Row {
+    fn new(endpoint: &str, status: ShardStatus) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            name: status.name,
+            node_id: format!("{:016x}", status.node_id),
+            shard: status.shard,
+            role: status.role,
+            leader: format!("{:016x}", status.leader),
+            term: status.term,
+            last_index: status.last_index,
+            persisted_index: status.persisted_index,
+            commit_index: status.commit_index,
+            applied_index: status.applied_index,
+            revision: status.revision,
+        }
+    }
+
+    fn cells(&self) -> [String; HEADER.len()] {
+        [
+            self.endpoint.clone(),
+            self.name.clone(),
+            self.node_id.clone(),
+            self.shard.to_string(),
+            self.role.clone(),
+            self.leader.clone(),
+            self.term.to_string(),
+            self.last_index.to_string(),
+            self.persisted_index.to_string(),
+            self.commit_index.to_string(),
+            self.applied_index.to_string(),
+            self.revision.to_string(),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> Row {
+        let status = ShardStatus {
+            name: "a".to_owned(),
+            node_id: 0xab,
+            shard: 1,
+            role: "leader".to_owned(),
+            leader: 0xab,
+            term: 2,
+            last_index: 9,
+            persisted_index: 8,
+            commit_index: 7,
+            applied_index: 6,
+            revision: 5,
+        };
+        Row::new("127.0.0.1:2379", status)
+    }
+
+    fn printed(form: WriteOut) -> String {
+        let mut out = Vec::new();
+        print(&[row()], &mut Printer::new(form, &mut out)).expect("memory takes everything");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn json_has_every_field_in_the_order_of_the_documentation() {
+        assert_eq!(
+            printed(WriteOut::Json),
+            "[{\"endpoint\":\"127.0.0.1:2379\",\"name\":\"a\",\"node_id\":\"00000000000000ab\",\"shard\":1,\
+             \"role\":\"leader\",\"leader\":\"00000000000000ab\",\"term\":2,\"last_index\":9,\"persisted_index\":8,\
+             \"commit_index\":7,\"applied_index\":6,\"revision\":5}]\n"
+        );
+    }
+
+    #[test]
+    fn rows_have_a_cell_for_each_column() {
+        let line = "127.0.0.1:2379, a, 00000000000000ab, 1, leader, 00000000000000ab, 2, 9, 8, 7, 6, 5\n";
+        assert_eq!(printed(WriteOut::Simple), line);
+        assert!(printed(WriteOut::Table).contains("persisted_index"));
+    }
+}

@@ -1,0 +1,42 @@
+//! `quorate version`: of the binary, and of the formats that decide what it can read and whom it can talk to.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::args::WriteOut;
+use crate::output::Printer;
+
+#[derive(Serialize)]
+struct VersionJson {
+    version: &'static str,
+    log_format: u32,
+    protocol: u16,
+}
+
+/// Prints the versions.
+///
+/// # Errors
+/// The output cannot be written to.
+pub fn run<W: Write>(printer: &mut Printer<W>) -> io::Result<()> {
+    let versions = VersionJson {
+        version: env!("CARGO_PKG_VERSION"),
+        log_format: wal::segment::FORMAT_VERSION as u32,
+        protocol: net::handshake::PROTOCOL_VERSION,
+    };
+    let rows = [
+        ("quorate", versions.version.to_owned()),
+        ("log format", versions.log_format.to_string()),
+        ("protocol", versions.protocol.to_string()),
+    ];
+    match printer.form() {
+        WriteOut::Json => printer.json(&versions),
+        WriteOut::Simple => {
+            rows.iter().try_for_each(|(what, version)| printer.line(format!("{what} version: {version}").as_bytes()))
+        }
+        WriteOut::Table => {
+            let rows = rows.map(|(what, version)| vec![what.to_owned(), version]);
+            printer.table(&["what", "version"], rows.to_vec())
+        }
+    }
+}

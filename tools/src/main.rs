@@ -1,0 +1,21 @@
+//! `quorate`: the server, its client commands and its tools in one binary.
+//!
+//! It parses, calls the libraries and prints. Nothing is decided here that an embedding program would have to repeat.
+
+mod args;
+mod cmd;
+mod output;
+mod results;
+mod settings;
+mod txn_text;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cmd::run(args::Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => error.report(),
+    }
+}

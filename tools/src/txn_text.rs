@@ -1,0 +1,209 @@
+//! The text form of transactions, as etcdctl reads it: compares, a blank line, operations if all of them hold, a blank
+//! line, operations if not.
+//!
+//! ```text
+//! mod("key1") > "0"
+//!
+//! put key1 "overwrote key1"
+//!
+//! put key1 "created key1"
+//! get key2 --prefix
+//! ```
+//!
+//! Parsing only; nothing is sent from here.
+
+mod line;
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+use crate::args::{DelArgs, GetArgs, PutArgs};
+use line::{Cursor, LineError};
+
+/// What a compare looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The key's version: how often it was written since it was created; 0 = it does not exist.
+    Version(u64),
+    /// The revision that created the key; 0 = it does not exist.
+    CreateRevision(u64),
+    /// The revision that last wrote the key; 0 = it does not exist.
+    ModRevision(u64),
+    /// The value.
+    Value(Vec<u8>),
+    /// Id of the lease; 0 = none.
+    Lease(u64),
+}
+
+/// How it is compared with what the line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `>`
+    Greater,
+    /// `<`
+    Less,
+}
+
+/// One compare: it holds if the key's property has this relation to the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compare {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Relation of what is stored to what the line says.
+    pub relation: Relation,
+    /// The property and what the line says of it.
+    pub target: Target,
+}
+
+/// One operation, with the arguments of the command of the same name.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Operation {
+    /// Write a key
+    Put(PutArgs),
+    /// Read a key or a range of keys
+    Get(GetArgs),
+    /// Delete a key or a range of keys
+    Del(DelArgs),
+}
+
+/// A transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Transaction {
+    /// All of them have to hold.
+    pub compares: Vec<Compare>,
+    /// What is done if they do.
+    pub success: Vec<Operation>,
+    /// What is done if not.
+    pub failure: Vec<Operation>,
+}
+
+/// Why a text is no transaction.
+#[derive(Debug, thiserror::Error)]
+pub enum TxnTextError {
+    /// A line cannot be read.
+    #[error("line {line}: {reason}")]
+    Line {
+        /// From 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: LineError,
+    },
+    /// An operation is none, or its arguments are refused.
+    #[error("line {line}: {source}")]
+    Operation {
+        /// From 1.
+        line: usize,
+        /// What the argument parser said.
+        source: Box<clap::Error>,
+    },
+    /// A put that would read its value from standard input, which the transaction itself comes from.
+    #[error("line {line}: put needs its value on the line")]
+    PutWithoutValue {
+        /// From 1.
+        line: usize,
+    },
+    /// Something follows the third part.
+    #[error("line {line}: a transaction has three parts, and this would be a fourth; remove the blank line before it")]
+    FourthPart {
+        /// From 1.
+        line: usize,
+    },
+    /// Not even text.
+    #[error("it is not UTF-8; write other bytes as escapes such as \\xff")]
+    NotText,
+    /// Neither compare nor operation.
+    #[error("the transaction is empty; see `quorate txn --help`")]
+    Empty,
+}
+
+#[derive(Parser)]
+#[command(no_binary_name = true, name = "txn", disable_help_flag = true, disable_help_subcommand = true)]
+struct OperationLine {
+    #[command(subcommand)]
+    operation: Operation,
+}
+
+/// Reads a transaction. Each blank line ends a part; blank lines after the last part are ignored.
+///
+/// # Errors
+/// The first line that cannot be read, by its number.
+pub fn parse(text: &str) -> Result<Transaction, TxnTextError> {
+    let mut transaction = Transaction::default();
+    let mut part = 0;
+    for (number, text) in (1..).zip(text.lines()) {
+        let text = text.trim();
+        if text.is_empty() {
+            part += 1;
+            continue;
+        }
+        match part {
+            0 => transaction
+                .compares
+                .push(parse_compare(text).map_err(|reason| TxnTextError::Line { line: number, reason })?),
+            1 => transaction.success.push(parse_operation(number, text)?),
+            2 => transaction.failure.push(parse_operation(number, text)?),
+            _ => return Err(TxnTextError::FourthPart { line: number }),
+        }
+    }
+    if transaction.compares.is_empty() && transaction.success.is_empty() && transaction.failure.is_empty() {
+        return Err(TxnTextError::Empty);
+    }
+    Ok(transaction)
+}
+
+/// `mod("key") > "0"`. Numbers may stand without quotes.
+fn parse_compare(text: &str) -> Result<Compare, LineError> {
+    let mut cursor = Cursor::new(text);
+    let property = cursor.word_until('(')?;
+    let key = cursor.quoted()?;
+    cursor.expect(')')?;
+    let relation = match cursor.relation() {
+        "=" | "==" => Relation::Equal,
+        "!=" => Relation::NotEqual,
+        ">" => Relation::Greater,
+        "<" => Relation::Less,
+        other => return Err(LineError::UnknownRelation { got: other.to_owned() }),
+    };
+    let operand = cursor.quoted_or_word()?;
+    cursor.expect_end()?;
+    let target = match property {
+        "ver" | "version" => Target::Version(number(&operand)?),
+        "c" | "create" => Target::CreateRevision(number(&operand)?),
+        "m" | "mod" => Target::ModRevision(number(&operand)?),
+        "val" | "value" => Target::Value(operand),
+        "lease" => Target::Lease(lease(&operand)?),
+        other => return Err(LineError::UnknownProperty { got: other.to_owned() }),
+    };
+    Ok(Compare { key, relation, target })
+}
+
+fn number(operand: &[u8]) -> Result<u64, LineError> {
+    let parsed = std::str::from_utf8(operand).ok().and_then(|text| text.parse().ok());
+    parsed.ok_or_else(|| LineError::NotANumber { got: String::from_utf8_lossy(operand).into_owned() })
+}
+
+/// Lease ids are hexadecimal wherever people see them.
+fn lease(operand: &[u8]) -> Result<u64, LineError> {
+    let parsed = std::str::from_utf8(operand).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
+    parsed.ok_or_else(|| LineError::NotALease { got: String::from_utf8_lossy(operand).into_owned() })
+}
+
+/// `put key "a value" --flag`: words as in a shell with double quotes only.
+fn parse_operation(line: usize, text: &str) -> Result<Operation, TxnTextError> {
+    let words: Vec<OsString> = line::words(text).map_err(|reason| TxnTextError::Line { line, reason })?;
+    let operation = OperationLine::try_parse_from(words)
+        .map_err(|source| TxnTextError::Operation { line, source: Box::new(source) })?
+        .operation;
+    match &operation {
+        Operation::Put(put) if put.value.is_none() => Err(TxnTextError::PutWithoutValue { line }),
+        _ => Ok(operation),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! The frame format against its documentation and its golden bytes.
+
+use super::*;
+use crate::constants;
+use crate::doc_table::{golden, layout, table};
+use crate::segment::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader, SegmentHeaderError, SegmentIdentity};
+
+macro_rules! field {
+    ($struct:ty, $field:ident, $bytes:expr) => {
+        (stringify!($field).to_owned(), offset_of!($struct, $field), $bytes)
+    };
+}
+
+#[test]
+fn documented_layouts_are_the_ones_in_the_code() {
+    let entry = [
+        field!(EntryHeader, payload_crc, 4),
+        field!(EntryHeader, payload_len, 4),
+        field!(EntryHeader, term, 8),
+        field!(EntryHeader, index, 8),
+        field!(EntryHeader, kind, 1),
+        field!(EntryHeader, reserved, 7),
+    ];
+    assert_eq!(layout("Entry header"), entry);
+    let frame = [
+        field!(FrameHeader, header_crc, 4),
+        field!(FrameHeader, prev_header_crc, 4),
+        field!(FrameHeader, durable, 8),
+        field!(FrameHeader, entry, ENTRY_HEADER_BYTES),
+    ];
+    assert_eq!(layout("Frame"), frame);
+    assert_eq!(layout("Segment header"), crate::segment::layout());
+}
+
+#[test]
+fn documented_layouts_have_no_holes() {
+    for (heading, total) in
+        [("Segment header", SEGMENT_HEADER_BYTES), ("Frame", FRAME_HEADER_BYTES), ("Entry header", ENTRY_HEADER_BYTES)]
+    {
+        let end = layout(heading).into_iter().fold(0, |end, (field, offset, bytes)| {
+            assert_eq!(offset, end, "{heading}: {field}");
+            offset + bytes
+        });
+        assert_eq!(end, total, "{heading}");
+    }
+}
+
+#[test]
+fn documented_sizes_and_kinds_are_the_ones_in_the_code() {
+    let sizes = [
+        ("SEGMENT_HEADER_BYTES", SEGMENT_HEADER_BYTES as u64),
+        ("FIRST_FRAME_OFFSET", constants::FIRST_FRAME_OFFSET as u64),
+        ("FRAME_HEADER_BYTES", FRAME_HEADER_BYTES as u64),
+        ("ENTRY_HEADER_BYTES", ENTRY_HEADER_BYTES as u64),
+        ("FRAME_ALIGN_BYTES", FRAME_ALIGN_BYTES as u64),
+        ("RESERVE_BYTES", constants::RESERVE_BYTES as u64),
+        ("SEGMENT_BYTES_DEFAULT", constants::SEGMENT_BYTES_DEFAULT),
+        ("SEGMENT_BYTES_MIN", constants::SEGMENT_BYTES_MIN),
+        ("SEGMENT_BYTES_MAX", constants::SEGMENT_BYTES_MAX),
+        ("SEGMENT_BYTES_UNIT", constants::SEGMENT_BYTES_UNIT),
+    ];
+    let documented: Vec<_> =
+        table("Sizes").into_iter().map(|row| (row[0].clone(), row[1].parse::<u64>().expect("a size"))).collect();
+    assert_eq!(documented, sizes.map(|(name, bytes)| (name.to_owned(), bytes)));
+    let kinds: Vec<_> = table("Kinds").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let expected = [
+        ("0".to_owned(), "-"),
+        (format!("1..{}", EntryKind::LOCAL_FIRST - 1), "entries"),
+        (EntryKind::HARD_STATE.get().to_string(), "HARD_STATE"),
+        (EntryKind::MARK.get().to_string(), "MARK"),
+    ];
+    assert_eq!(kinds, expected.map(|(kind, name)| (kind, name.to_owned())));
+}
+
+fn golden_segment() -> SegmentHeader {
+    SegmentHeader {
+        identity: SegmentIdentity { cluster_id: 1, node_id: 2, shard: 3, shard_count: 4 },
+        seq: crate::lsn::SegmentSeq::new(5).expect("in range"),
+        segment_bytes: 65536,
+        nonce: 0x0102_0304_0506_0708,
+    }
+}
+
+/// Where the golden frames lie: the first place in the golden segment.
+const GOLDEN_LSN: Lsn = Lsn::new(5 * 65536 + 4096);
+
+fn frame_at_golden_place(prev: u32, durable: u64, entry: EntryHeader, payload: &[u8]) -> Vec<u8> {
+    let seed = HeaderSeed::new(golden_segment().nonce);
+    let header = FrameHeader::new(seed, GOLDEN_LSN, prev, Lsn::new(durable), entry);
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(payload);
+    bytes.resize(frame_bytes(payload.len()), 0);
+    bytes
+}
+
+#[test]
+fn golden_segment_header() {
+    let bytes = golden_segment().encode();
+    assert_eq!(bytes.to_vec(), golden("A segment header:"), "got {bytes:02x?}");
+    assert_eq!(SegmentHeader::parse(&bytes), Ok(golden_segment()));
+}
+
+#[test]
+fn golden_entry_frame() {
+    let id = EntryId::new(Term::new(7), Index::new(42));
+    let entry = EntryHeader::new(id, EntryKind::new(2), b"quorate wal");
+    let bytes = frame_at_golden_place(0x1122_3344, 5 * 65536, entry, b"quorate wal");
+    assert_eq!(bytes, golden("An entry:"), "got {bytes:02x?}");
+}
+
+#[test]
+fn golden_hard_state_and_mark_frames() {
+    let vote = 9_u64.to_le_bytes();
+    let hard_state = EntryHeader::local(EntryKind::HARD_STATE, Term::new(8), &vote);
+    let bytes = frame_at_golden_place(1, GOLDEN_LSN.get(), hard_state, &vote);
+    assert_eq!(bytes, golden("A hard state:"), "got {bytes:02x?}");
+    let mark = EntryHeader::local(EntryKind::MARK, Term::ZERO, &[]);
+    let bytes = frame_at_golden_place(2, GOLDEN_LSN.get(), mark, &[]);
+    assert_eq!(bytes, golden("A mark:"), "got {bytes:02x?}");
+}
+
+#[test]
+fn every_bit_of_an_entry_is_covered() {
+    let id = EntryId::new(Term::new(7), Index::new(42));
+    let payload = b"some payload";
+    let mut bytes = EntryHeader::new(id, EntryKind::new(1), payload).as_bytes().to_vec();
+    bytes.extend_from_slice(payload);
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let accepted = EntryHeader::parse(&flipped).and_then(|header| header.verify(&flipped[ENTRY_HEADER_BYTES..]));
+        assert!(accepted.is_err(), "bit {bit}");
+    }
+    assert_eq!(EntryHeader::parse(&bytes).and_then(|header| header.verify(payload)), Ok(()));
+}
+
+#[test]
+fn every_bit_of_a_frame_header_is_covered() {
+    let entry = EntryHeader::new(EntryId::new(Term::new(7), Index::new(42)), EntryKind::new(1), b"x");
+    let seed = HeaderSeed::new(11);
+    let bytes = FrameHeader::new(seed, GOLDEN_LSN, 3, GOLDEN_LSN, entry).as_bytes().to_vec();
+    assert!(FrameHeader::at(&bytes, seed, GOLDEN_LSN).is_some());
+    assert!(FrameHeader::at(&bytes, seed, GOLDEN_LSN.plus(8)).is_none(), "bound to its place");
+    assert!(FrameHeader::at(&bytes, HeaderSeed::new(12), GOLDEN_LSN).is_none(), "bound to its segment");
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(FrameHeader::at(&flipped, seed, GOLDEN_LSN).is_none(), "bit {bit}");
+    }
+}
+
+#[test]
+fn every_bit_of_a_segment_header_is_covered() {
+    let bytes = golden_segment().encode();
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes;
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let error = SegmentHeader::parse(&flipped).expect_err("a flipped bit");
+        let expected = matches!(error, SegmentHeaderError::Magic { .. } | SegmentHeaderError::Checksum { .. });
+        assert!(expected, "bit {bit}: {error}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_entry_are_refused_with_the_reason() {
+    let header = EntryHeader::new(EntryId::new(Term::new(1), Index::new(1)), EntryKind::new(1), b"abc");
+    let bytes = header.as_bytes();
+    assert_eq!(EntryHeader::parse(&bytes[..31]), Err(EntryError::TooShort { got: 31, expected: 32 }));
+    let with = |at: usize, byte: u8| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] = byte;
+        EntryHeader::parse(&bytes).map(|_| ())
+    };
+    assert_eq!(with(25, 1), Err(EntryError::ReservedNotZero));
+    assert_eq!(with(24, 0), Err(EntryError::Kind { got: 0 }));
+    assert_eq!(with(24, EntryKind::MARK.get()), Err(EntryError::Kind { got: 241 }));
+    assert_eq!(with(16, 0), Err(EntryError::NoIndex));
+    assert_eq!(header.verify(b"abcd"), Err(EntryError::Length { got: 4, expected: 3 }));
+    assert!(matches!(header.verify(b"abd"), Err(EntryError::Checksum { .. })));
+}
+
+#[test]
+fn a_newer_version_is_told_from_damage() {
+    let mut bytes = golden_segment().encode();
+    bytes[12] = 2;
+    let crc = crc32(&[&bytes[12..]]);
+    bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(SegmentHeader::parse(&bytes), Err(SegmentHeaderError::Version { got: 2 }));
+    assert_eq!(SegmentHeader::parse(&[0; 64]), Err(SegmentHeaderError::Zeroed));
+    assert_eq!(SegmentHeader::parse(&bytes[..63]), Err(SegmentHeaderError::TooShort { got: 63 }));
+    assert_eq!(bytes[..8], SEGMENT_MAGIC);
+}

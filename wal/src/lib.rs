@@ -1,0 +1,70 @@
+//! Quorate's write-ahead log: segments, frames, checksums, group commit, recovery.
+//!
+//! [`Log`] is a plain value over a [`Storage`]: entries and hard states go in, a [`SyncRequest`] comes out, and whoever
+//! drives the log performs it and reports back with [`Log::on_synced`]. Nothing here is durable because it was appended;
+//! it is durable because a sync that covers it has completed.
+//!
+//! The log knows no Raft (it numbers entries and lets later ones supersede a suffix, but does not decide which), no
+//! sockets and no clock. The core does no I/O: with feature `shell` come the memory-mapped files (`mmap`, `prepare`) and
+//! the offline checker (`verify`), with feature `testing` the simulated disk (`testing`).
+//!
+//! Calling order for one turn of the owner:
+//! 1. append: [`Log::append_entry`], [`Log::append_hard_state`], or a batch
+//!    ([`Log::begin_batch`], [`Log::batch_push`] and so on, [`Log::finish_batch`]);
+//! 2. prepare what [`Log::needs_segment`] names, elsewhere, and install it in [`Log::storage_mut`];
+//! 3. start what [`Log::next_sync`] asks for; when it ends, call [`Log::on_synced`] and ask again.
+//!
+//! The bytes on disk are documented in `docs/format/wal.md`.
+
+pub mod checksum;
+pub mod constants;
+pub mod error;
+pub mod format;
+mod group_commit;
+mod index;
+pub mod log;
+pub mod lsn;
+pub mod reader;
+pub mod recovery;
+mod scan;
+pub mod segment;
+pub mod stats;
+pub mod storage;
+pub mod types;
+mod walk;
+mod writer;
+
+#[cfg(feature = "shell")]
+pub mod mmap;
+#[cfg(feature = "shell")]
+pub mod prepare;
+#[cfg(feature = "shell")]
+pub mod verify;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+#[cfg(test)]
+mod doc_table;
+#[cfg(test)]
+mod log_tests;
+#[cfg(all(test, feature = "shell"))]
+mod mmap_tests;
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
+mod test_support;
+
+pub use error::{AppendError, Latch, OpenError, ReadError};
+pub use format::{EntryHeader, EntryKind};
+pub use group_commit::{SyncFailure, SyncId, SyncRequest};
+pub use log::{Log, LogOptions};
+pub use lsn::SegmentSeq;
+pub use reader::EntryRef;
+pub use recovery::{Corruption, HardState, RecoveryReport, Tail};
+pub use segment::SegmentIdentity;
+pub use stats::LogStats;
+pub use storage::{Storage, StorageError};
+pub use walk::{Damage, DamageKind};

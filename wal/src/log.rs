@@ -1,0 +1,474 @@
+//! The log of one shard on one node: entries, hard states, the batch being formed, what is durable.
+//!
+//! A plain value over a [`Storage`]. It never waits: what needs time is asked for ([`Log::next_sync`],
+//! [`Log::needs_segment`]) and reported back. It does not decide which entries are right; that is Raft's business.
+
+use crate::constants::{FIRST_FRAME_OFFSET, SEGMENTS_AHEAD};
+use crate::error::{AppendError, Inconsistency, Latch, OpenError, ReadError};
+use crate::format::{CHAIN_START, EntryHeader, EntryKind, HARD_STATE_PAYLOAD_BYTES, frame_bytes};
+use crate::group_commit::{GroupCommit, SyncFailure, SyncId, SyncRequest};
+use crate::index::{EntryIndex, Slot};
+use crate::lsn::{Geometry, SegmentSeq};
+use crate::reader::EntryRef;
+use crate::recovery::{self, HardState, Rebuild, RecoveryReport, Tail, check_sequence};
+use crate::segment::SegmentIdentity;
+use crate::stats::LogStats;
+use crate::storage::Storage;
+use crate::types::{EntryId, Index, Lsn, Term};
+use crate::walk::LogEnd;
+use crate::writer::{Placed, Space, Writer};
+
+/// What a log is opened as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Whose log it is.
+    pub identity: SegmentIdentity,
+    /// Size of a segment; fixed when the log is created. Unit: bytes.
+    pub segment_bytes: u64,
+}
+
+/// The log. See the crate's documentation for the calling order.
+///
+/// Invariants: `durable_lsn() <= end_lsn()`; `persisted_index() <= last_id().index`; both durable positions only grow,
+/// except that superseding entries lowers `persisted_index`.
+#[derive(Debug)]
+pub struct Log<S> {
+    storage: S,
+    geometry: Geometry,
+    index: EntryIndex,
+    writer: Writer,
+    commit: GroupCommit,
+    hard_state: HardState,
+    /// Highest watermark that any frame carries.
+    watermark: Lsn,
+    /// End of the last frame that is not a mark.
+    content_end: Lsn,
+    latch: Option<Latch>,
+    stats: LogStats,
+}
+
+impl<S: Storage> Log<S> {
+    /// Opens the log that `storage` holds, or a new one if that is empty.
+    ///
+    /// The decision table is in `recovery`'s documentation. A log that is damaged where it was durable does not open and
+    /// is not changed. Otherwise everything behind its end is turned to zero before this returns, and what it holds
+    /// counts as durable: the storage shows what the device holds.
+    pub fn open(mut storage: S, options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
+        let geometry =
+            Geometry::new(options.segment_bytes).ok_or(OpenError::SegmentBytes { got: options.segment_bytes })?;
+        let (rebuild, tail, end) = match recovery::read(&storage, geometry, options.identity)? {
+            Some(recovered) => {
+                recovery::clean_tail(&mut storage, &recovered.end)?;
+                (recovered.rebuild, recovered.tail, recovered.end)
+            }
+            None => {
+                let (seq, offset) = (SegmentSeq::FIRST, FIRST_FRAME_OFFSET);
+                let end = LogEnd { seq, offset, chain: CHAIN_START, lsn: geometry.lsn(seq, offset) };
+                (Rebuild::new(geometry), Tail::Clean, end)
+            }
+        };
+        let writer = Writer::new(geometry, options.identity, &end);
+        let Rebuild { mut index, hard_state, frames_count, watermark, content_end, .. } = rebuild;
+        index.advance_persisted(writer.end());
+        let report = RecoveryReport {
+            segments_count: storage.segments().len(),
+            frames_count,
+            entries_count: index.len(),
+            last: index.last_id(),
+            hard_state,
+            end: writer.end(),
+            tail,
+        };
+        let commit = GroupCommit::new(geometry, writer.end());
+        let log = Self {
+            storage,
+            geometry,
+            index,
+            writer,
+            commit,
+            hard_state,
+            watermark,
+            content_end,
+            latch: None,
+            stats: LogStats::default(),
+        };
+        Ok((log, report))
+    }
+
+    /// Index of the first entry that the log holds or will hold. 1 while nothing is compacted.
+    #[must_use]
+    pub fn first_index(&self) -> Index {
+        self.index.first_index()
+    }
+
+    /// The last entry; `EntryId::ZERO` in an empty log. It need not be durable.
+    #[must_use]
+    pub fn last_id(&self) -> EntryId {
+        self.index.last_id()
+    }
+
+    /// Term of the entry at `index`; also of the position before the first entry. `None` if the log does not reach there.
+    #[must_use]
+    pub fn term(&self, index: Index) -> Option<Term> {
+        self.index.term(index)
+    }
+
+    /// The entry at `index`, where it lies; `None` if the log does not hold it.
+    ///
+    /// The batch being formed is no entry yet. Checksums are not computed again; see [`EntryRef::verify`].
+    pub fn entry(&self, index: Index) -> Result<Option<EntryRef<'_>>, ReadError> {
+        let Some(slot) = self.index.get(index) else { return Ok(None) };
+        let (seq, offset) = self.split(slot.lsn);
+        EntryRef::at(self.storage.bytes(seq), seq, offset, index, slot).map(Some)
+    }
+
+    /// Size of the entry at `index` on the wire, header and payload; 0 if the log does not hold it. Unit: bytes.
+    #[must_use]
+    pub fn entry_bytes(&self, index: Index) -> u64 {
+        self.index.get(index).map_or(0, Slot::entry_bytes)
+    }
+
+    /// Segment and offset of the frame that holds the entry at `index`; `None` if the log does not hold it.
+    #[must_use]
+    pub fn place_of(&self, index: Index) -> Option<(SegmentSeq, usize)> {
+        self.index.get(index).map(|slot| self.split(slot.lsn))
+    }
+
+    /// Highest index whose entry, and all before it, are durable on this node's own disk.
+    ///
+    /// Superseding an entry lowers it below that entry until the new one is durable. Invariant: at most `last_id().index`.
+    #[must_use]
+    pub fn persisted_index(&self) -> Index {
+        self.index.persisted_index()
+    }
+
+    /// Everything below this position is durable. A contiguous prefix: no sync raises it past something older.
+    #[must_use]
+    pub fn durable_lsn(&self) -> Lsn {
+        self.commit.durable()
+    }
+
+    /// End of the last frame. What is appended now is durable once `durable_lsn()` reaches what this returns afterwards.
+    #[must_use]
+    pub fn end_lsn(&self) -> Lsn {
+        self.writer.end()
+    }
+
+    /// The hard state appended last. It need not be durable.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// Longest payload of an entry in this log. Unit: bytes.
+    #[must_use]
+    pub fn payload_limit_bytes(&self) -> usize {
+        self.writer.payload_limit_bytes()
+    }
+
+    /// Appends an entry as its leader made it; neither header nor payload is checked or checksummed again.
+    ///
+    /// An index at or below the last one supersedes the entries from there on; they stay in the files and stop counting.
+    /// Returns the end of its frame: the entry is durable once `durable_lsn()` reaches that. On an error nothing changed.
+    pub fn append_entry(&mut self, header: &EntryHeader, payload: &[u8]) -> Result<Lsn, AppendError> {
+        self.may_append()?;
+        self.check_entry(header.id(), header.kind())?;
+        self.make_room(payload.len(), Space::Common)?;
+        let placed = self.writer.write(&mut self.storage, header, payload, self.commit.durable());
+        self.index_entry(header, placed);
+        Ok(placed.end)
+    }
+
+    /// Appends term and vote. Returns the end of the frame: nothing that rests on them may leave before that is durable.
+    ///
+    /// Uses the reserve at a segment's end, so it waits for a segment only after dozens of elections without one. Panics
+    /// if the term falls or a vote changes within its term: no caller may forget a vote.
+    pub fn append_hard_state(&mut self, hard_state: HardState) -> Result<Lsn, AppendError> {
+        self.may_append()?;
+        assert!(
+            hard_state.may_follow(&self.hard_state),
+            "hard state {hard_state:?} takes back {before:?}",
+            before = self.hard_state
+        );
+        let payload = hard_state.vote.to_le_bytes();
+        let header = EntryHeader::local(EntryKind::HARD_STATE, hard_state.term, &payload);
+        self.make_room(payload.len(), Space::WithReserve)?;
+        let placed = self.writer.write(&mut self.storage, &header, &payload, self.commit.durable());
+        self.hard_state = hard_state;
+        self.stats.hard_states_count += 1;
+        self.on_frame(placed);
+        self.content_end = placed.end;
+        Ok(placed.end)
+    }
+
+    /// Appends a frame that carries nothing but the durable watermark: once it is durable, damage to anything before it
+    /// is told from a torn tail. For when nothing else is written, and before a stop. Returns the end of the frame.
+    ///
+    /// The mark lies in a page of its own, behind another that fills up the page of what it covers, so that losing one
+    /// page never takes both. That costs up to two pages.
+    pub fn append_mark(&mut self) -> Result<Lsn, AppendError> {
+        self.may_append()?;
+        let together = self.writer.mark_filler_bytes().map_or(0, |filler| filler + frame_bytes(0));
+        self.make_room(together, Space::Common)?;
+        // Asked again: there is nothing to fill up if this moved on to the next segment.
+        if let Some(filler) = self.writer.mark_filler_bytes() {
+            self.write_mark(&vec![0; filler]);
+        }
+        Ok(self.write_mark(&[]))
+    }
+
+    /// Whether some frame that is no mark is covered by no watermark yet.
+    #[must_use]
+    pub fn wants_mark(&self) -> bool {
+        self.watermark < self.content_end
+    }
+
+    /// Whether entries with these payloads could be appended now, a hard state before them, without waiting for a segment.
+    ///
+    /// True also if one of them is too large for any segment: waiting would not help, and appending says so.
+    #[must_use]
+    pub fn has_room_for(&self, payload_lens: impl IntoIterator<Item = usize>) -> bool {
+        let limit = self.writer.limit(Space::Common);
+        let mut seq = self.writer.seq();
+        let mut offset = self.writer.offset() + frame_bytes(HARD_STATE_PAYLOAD_BYTES);
+        for payload_len in payload_lens {
+            if payload_len > self.payload_limit_bytes() {
+                return true;
+            }
+            if offset + frame_bytes(payload_len) > limit {
+                seq = seq.next();
+                offset = FIRST_FRAME_OFFSET;
+            }
+            if !self.storage.contains(seq) {
+                return false;
+            }
+            offset += frame_bytes(payload_len);
+        }
+        true
+    }
+
+    /// Begins a batch: one entry that is put together in place, in the mapped segment.
+    ///
+    /// Moves to the next segment if this one has no room for `payload_min_bytes`; a batch that has begun never moves. While
+    /// it is being formed nothing else can be appended, and no sync covers it. `id` follows the last entry.
+    pub fn begin_batch(&mut self, id: EntryId, kind: EntryKind, payload_min_bytes: usize) -> Result<(), AppendError> {
+        self.may_append()?;
+        self.check_entry(id, kind)?;
+        if id.index != self.last_id().index.next() {
+            return Err(AppendError::OutOfSequence { got: id, last: self.last_id() });
+        }
+        self.make_room(payload_min_bytes, Space::Common)?;
+        self.writer.begin_batch(id, kind);
+        Ok(())
+    }
+
+    /// Adds parts to the batch, one behind the other; all of them or, on an error, none.
+    pub fn batch_push(&mut self, parts: &[&[u8]]) -> Result<(), AppendError> {
+        self.not_latched()?;
+        self.writer.push(&mut self.storage, parts)
+    }
+
+    /// Length of the payload of the batch being formed; 0 without one. Unit: bytes.
+    #[must_use]
+    pub fn batch_bytes(&self) -> usize {
+        self.writer.batch().map_or(0, |batch| batch.payload_bytes())
+    }
+
+    /// What the batch being formed still has room for; 0 without one. Unit: bytes.
+    #[must_use]
+    pub fn batch_capacity_left(&self) -> usize {
+        self.writer.batch().map_or(0, |batch| batch.left_bytes())
+    }
+
+    /// Whether a batch is being formed, and which entry it will be.
+    #[must_use]
+    pub fn batch_id(&self) -> Option<EntryId> {
+        self.writer.batch().map(|batch| batch.id)
+    }
+
+    /// Completes the batch: from here on it is the log's last entry.
+    pub fn finish_batch(&mut self) -> Result<EntryId, AppendError> {
+        self.not_latched()?;
+        let (header, placed) = self.writer.finish_batch(&mut self.storage, self.commit.durable())?;
+        self.index_entry(&header, placed);
+        self.stats.batches_finished_count += 1;
+        Ok(header.id())
+    }
+
+    /// Drops the batch being formed, if any, as if it had never begun.
+    pub fn abandon_batch(&mut self) {
+        if self.writer.abandon_batch(&mut self.storage) {
+            self.stats.batches_abandoned_count += 1;
+        }
+    }
+
+    /// The sync to start now: `None` if nothing is waiting for one, one is in flight, or the log is latched.
+    ///
+    /// It covers what was appended before this call and nothing that is appended later.
+    pub fn next_sync(&mut self) -> Option<SyncRequest> {
+        if self.latch.is_some() {
+            return None;
+        }
+        let request = self.commit.next(self.writer.seq(), self.writer.offset())?;
+        self.stats.syncs_started_count += 1;
+        Some(request)
+    }
+
+    /// The sync in flight, if any.
+    #[must_use]
+    pub fn sync_in_flight(&self) -> Option<SyncRequest> {
+        self.commit.in_flight()
+    }
+
+    /// The sync that [`Log::next_sync`] asked for has ended. A failure latches the log; it is never tried again.
+    ///
+    /// Panics if `id` is not the sync in flight.
+    pub fn on_synced(&mut self, id: SyncId, result: Result<(), SyncFailure>) {
+        let succeeded = result.is_ok() && self.latch.is_none();
+        let request = self.commit.end(id, succeeded);
+        match result {
+            Ok(()) if succeeded => {
+                self.stats.syncs_completed_count += 1;
+                self.stats.synced_bytes += request.end_offset - request.start_offset;
+                self.index.advance_persisted(self.commit.durable());
+            }
+            Ok(()) => {}
+            Err(failure) => {
+                self.stats.syncs_failed_count += 1;
+                let SyncRequest { seq, start_offset, end_offset, .. } = request;
+                self.latch.get_or_insert(Latch::SyncFailed { segment: seq, start_offset, end_offset, failure });
+            }
+        }
+    }
+
+    /// The failure that stopped this log, if one did. It takes nothing more and durability no longer grows.
+    #[must_use]
+    pub fn latched(&self) -> Option<&Latch> {
+        self.latch.as_ref()
+    }
+
+    /// The segment to prepare next, while fewer than `SEGMENTS_AHEAD` are ready beyond the one being written.
+    ///
+    /// Segments are prepared one at a time and in this order; a new log asks for its first one.
+    #[must_use]
+    pub fn needs_segment(&self) -> Option<SegmentSeq> {
+        let mut seq = self.writer.seq();
+        for _ in 0..=SEGMENTS_AHEAD {
+            if !self.storage.contains(seq) {
+                return Some(seq);
+            }
+            seq = seq.next();
+        }
+        None
+    }
+
+    /// Segments that are ready beyond the one being written.
+    #[must_use]
+    pub fn segments_prepared(&self) -> usize {
+        let mut seq = self.writer.seq().next();
+        let mut count = 0;
+        while self.storage.contains(seq) {
+            count += 1;
+            seq = seq.next();
+        }
+        count
+    }
+
+    /// The storage.
+    #[must_use]
+    pub fn storage(&self) -> &S {
+        &self.storage
+    }
+
+    /// The storage, for installing a segment that was prepared.
+    pub fn storage_mut(&mut self) -> &mut S {
+        &mut self.storage
+    }
+
+    /// Gives the storage back, for a simulated restart.
+    #[must_use]
+    pub fn into_storage(self) -> S {
+        self.storage
+    }
+
+    /// What the log has done so far.
+    #[must_use]
+    pub fn stats(&self) -> LogStats {
+        self.stats
+    }
+
+    fn split(&self, lsn: Lsn) -> (SegmentSeq, usize) {
+        self.geometry.split(lsn).expect("positions of frames lie in segments")
+    }
+
+    fn not_latched(&self) -> Result<(), AppendError> {
+        self.latch.clone().map_or(Ok(()), |latch| Err(latch.into()))
+    }
+
+    fn may_append(&self) -> Result<(), AppendError> {
+        self.not_latched()?;
+        if self.writer.batch().is_some() { Err(AppendError::BatchOpen) } else { Ok(()) }
+    }
+
+    fn check_entry(&self, id: EntryId, kind: EntryKind) -> Result<(), AppendError> {
+        if !kind.is_entry() {
+            return Err(AppendError::ReservedKind { kind });
+        }
+        let out_of_sequence = |_: Inconsistency| AppendError::OutOfSequence { got: id, last: self.last_id() };
+        check_sequence(&self.index, id).map_err(out_of_sequence)
+    }
+
+    fn make_room(&mut self, payload_len: usize, space: Space) -> Result<(), AppendError> {
+        match self.writer.make_room(&self.storage, payload_len, space) {
+            Ok(None) => Ok(()),
+            Ok(Some((seq, end_offset))) => {
+                self.commit.seal(seq, end_offset);
+                self.stats.segments_activated_count += 1;
+                Ok(())
+            }
+            Err(error) => {
+                match &error {
+                    AppendError::Latched(latch) => self.latch = Some(latch.clone()),
+                    AppendError::SegmentNotReady => self.stats.segment_not_ready_count += 1,
+                    _ => {}
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn write_mark(&mut self, payload: &[u8]) -> Lsn {
+        let header = EntryHeader::local(EntryKind::MARK, Term::ZERO, payload);
+        let placed = self.writer.write(&mut self.storage, &header, payload, self.commit.durable());
+        self.stats.marks_count += 1;
+        self.on_frame(placed);
+        placed.end
+    }
+
+    fn index_entry(&mut self, header: &EntryHeader, placed: Placed) {
+        let payload_len = u32::try_from(header.payload_len()).expect("checked when the header was made");
+        let slot = Slot { term: header.term(), lsn: placed.start, payload_len };
+        self.stats.entries_superseded_count += self.index.put(header.index(), slot) as u64;
+        self.stats.entries_count += 1;
+        self.on_frame(placed);
+        self.content_end = placed.end;
+    }
+
+    fn on_frame(&mut self, placed: Placed) {
+        self.stats.frames_bytes += placed.end.get() - placed.start.get();
+        self.watermark = self.commit.durable();
+    }
+}
+
+#[cfg(test)]
+impl<S> Log<S> {
+    /// Segment and offset where the next frame goes.
+    pub(crate) fn writing_end(&self) -> (SegmentSeq, usize) {
+        (self.writer.seq(), self.writer.offset())
+    }
+
+    /// Checksum that the next frame repeats.
+    pub(crate) fn chain(&self) -> u32 {
+        self.writer.chain()
+    }
+}

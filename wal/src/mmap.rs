@@ -1,0 +1,245 @@
+//! The log's storage in files: one memory-mapped file per segment, in one directory.
+//!
+//! Shell: it opens, maps and resets files, all of which may block. While a log runs it only hands out mapped memory and
+//! the descriptors to sync; syncing is the owner's, preparing new segments is `prepare`'s, on a helper thread. The
+//! directory is locked by whoever owns the data directory, not here: two processes must not open the same log.
+//!
+//! What a store into a mapping can run into: the extents were written when the segment was prepared, so no store needs
+//! space (on a copy-on-write file system copying must be off for the directory); an I/O error of the device raises SIGBUS
+//! and ends the process, which is a crash like any other; nothing here ever truncates a file that is mapped.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use memmap2::{Mmap, MmapMut};
+use rustix::fs::{Access, Advice, access, fadvise};
+
+use crate::group_commit::{SyncFailure, SyncRequest};
+use crate::lsn::SegmentSeq;
+use crate::storage::{Storage, StorageError};
+
+pub use crate::prepare::{FILL_BYTES, PrepareError, PreparedSegment, prepare_segment};
+
+/// Why a log's directory could not be opened. Nothing in it was changed, but for leftovers of an unfinished preparation.
+#[derive(Debug, thiserror::Error)]
+#[error("log directory: cannot {action} {path}: {source}; {advice}", path = path.display())]
+pub struct MmapError {
+    /// What was being done.
+    pub action: &'static str,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+impl MmapError {
+    pub(crate) fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
+        let advice = match source.kind() {
+            io::ErrorKind::PermissionDenied => "run as the user that owns the data directory",
+            io::ErrorKind::ReadOnlyFilesystem => "the file system is mounted read-only; mount it for writing",
+            io::ErrorKind::NotADirectory => "name a directory",
+            io::ErrorKind::NotFound => "create the data directory first",
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space on its file system",
+            _ => "check the disk and the kernel's log",
+        };
+        Self { action, path: path.to_owned(), source, advice }
+    }
+}
+
+/// A segment's file, mapped.
+#[derive(Debug)]
+pub(crate) struct MappedSegment {
+    pub(crate) seq: SegmentSeq,
+    pub(crate) file: File,
+    /// None if the file is empty.
+    pub(crate) map: Option<MmapMut>,
+}
+
+impl MappedSegment {
+    pub(crate) fn map(seq: SegmentSeq, file: File) -> io::Result<Self> {
+        let map = if file.metadata()?.len() == 0 { None } else { Some(map_mut(&file)?) };
+        Ok(Self { seq, file, map })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.map.as_deref().unwrap_or_default()
+    }
+
+    /// Zeros to the file's end, durable, and resident in small pieces (see `FILL_BYTES`).
+    fn reset_tail(&mut self, offset: usize) -> Result<(), (&'static str, io::Error)> {
+        let end = self.bytes().len();
+        // Pages that are mapped stay in the cache, in whatever large pieces reading brought them in.
+        self.map = None;
+        drop_cache_from(&self.file, offset / FILL_BYTES * FILL_BYTES).map_err(|error| ("drop the cache of", error))?;
+        fill_with_zeros(&self.file, offset, end).map_err(|error| ("write zeros to", error))?;
+        self.file.sync_data().map_err(|error| ("sync", error))?;
+        self.map = Some(map_mut(&self.file).map_err(|error| ("map", error))?);
+        Ok(())
+    }
+}
+
+/// Segments in files of one directory.
+#[derive(Debug)]
+pub struct MmapStorage {
+    dir: PathBuf,
+    /// Ascending; without gaps once a log was opened over it.
+    segments: Vec<MappedSegment>,
+}
+
+impl MmapStorage {
+    /// Opens the segments in `dir`, which exists, and makes sure that what they show is what the device holds.
+    ///
+    /// Each file is synced, which must succeed, and dropped from the page cache before it is mapped: after a failed sync
+    /// the cache may hold what the device does not. Leftovers of an unfinished preparation are removed. Whether the
+    /// segments are a log is `Log::open`'s business.
+    pub fn open(dir: &Path) -> Result<Self, MmapError> {
+        access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|error| MmapError::new("use", dir, error.into()))?;
+        let mut names = Vec::new();
+        let mut leftovers = Vec::new();
+        for entry in fs::read_dir(dir).map_err(|error| MmapError::new("list", dir, error))? {
+            let entry = entry.map_err(|error| MmapError::new("list", dir, error))?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if let Some(seq) = SegmentSeq::from_file_name(name) {
+                names.push(seq);
+            } else if crate::prepare::is_leftover(name) {
+                leftovers.push(entry.path());
+            }
+        }
+        for path in leftovers {
+            fs::remove_file(&path).map_err(|error| MmapError::new("remove", &path, error))?;
+        }
+        names.sort_unstable();
+        let segments = names.into_iter().map(|seq| open_segment(dir, seq)).collect::<Result<_, _>>()?;
+        Ok(Self { dir: dir.to_owned(), segments })
+    }
+
+    /// Adds a segment that was prepared. It must be the one that the log asked for.
+    ///
+    /// Panics if it does not follow the last segment.
+    pub fn install(&mut self, prepared: PreparedSegment) {
+        let segment = prepared.into_segment();
+        let expected = self.segments.last().map_or(SegmentSeq::FIRST, |last| last.seq.next());
+        assert_eq!(segment.seq, expected, "segments are installed in order");
+        self.segments.push(segment);
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The descriptor to `fdatasync` for a [`SyncRequest`]; `None` if the segment is absent.
+    #[must_use]
+    pub fn sync_fd(&self, seq: SegmentSeq) -> Option<BorrowedFd<'_>> {
+        self.get(seq).map(|segment| segment.file.as_fd())
+    }
+
+    /// The path of a segment's file, for callers that sync by a descriptor of their own.
+    #[must_use]
+    pub fn sync_path(&self, seq: SegmentSeq) -> PathBuf {
+        self.dir.join(seq.file_name())
+    }
+
+    /// Performs a sync and waits for it. For owners without an executor; blocks.
+    pub fn sync_blocking(&self, request: &SyncRequest) -> Result<(), SyncFailure> {
+        let segment = self.get(request.seq).ok_or_else(|| SyncFailure::new("the segment is not open"))?;
+        segment.file.sync_data().map_err(|error| SyncFailure::new(error.to_string()))
+    }
+
+    fn position(&self, seq: SegmentSeq) -> Option<usize> {
+        let first = self.segments.first()?.seq.get();
+        let guess = usize::try_from(seq.get().checked_sub(first)?).ok()?;
+        match self.segments.get(guess) {
+            Some(segment) if segment.seq == seq => Some(guess),
+            // Only while a log with missing segments is looked at.
+            _ => self.segments.binary_search_by_key(&seq, |segment| segment.seq).ok(),
+        }
+    }
+
+    fn get(&self, seq: SegmentSeq) -> Option<&MappedSegment> {
+        self.segments.get(self.position(seq)?)
+    }
+
+    fn get_mut(&mut self, seq: SegmentSeq) -> Option<&mut MappedSegment> {
+        let position = self.position(seq)?;
+        self.segments.get_mut(position)
+    }
+}
+
+impl Storage for MmapStorage {
+    fn segments(&self) -> Vec<SegmentSeq> {
+        self.segments.iter().map(|segment| segment.seq).collect()
+    }
+
+    fn contains(&self, seq: SegmentSeq) -> bool {
+        self.position(seq).is_some()
+    }
+
+    fn bytes(&self, seq: SegmentSeq) -> &[u8] {
+        self.get(seq).map_or(&[], MappedSegment::bytes)
+    }
+
+    fn bytes_mut(&mut self, seq: SegmentSeq, range: Range<usize>) -> &mut [u8] {
+        let segment = self.get_mut(seq).expect("stores go to segments that are present");
+        let map = segment.map.as_mut().expect("a prepared segment is not empty");
+        &mut map[range]
+    }
+
+    fn reset_tail(&mut self, seq: SegmentSeq, offset: usize) -> Result<(), StorageError> {
+        let failed = |action, error: io::Error| StorageError { segment: seq, action, reason: error.to_string() };
+        let segment = self.get_mut(seq).ok_or_else(|| failed("find", io::Error::from(io::ErrorKind::NotFound)))?;
+        segment.reset_tail(offset).map_err(|(action, error)| failed(action, error))
+    }
+}
+
+/// Writes zeros over `offset..end`, in pieces that end at multiples of `FILL_BYTES`.
+pub(crate) fn fill_with_zeros(file: &File, offset: usize, end: usize) -> io::Result<()> {
+    static ZEROS: [u8; FILL_BYTES] = [0; FILL_BYTES];
+    let mut at = offset;
+    while at < end {
+        let next = ((at / FILL_BYTES + 1) * FILL_BYTES).min(end);
+        file.write_all_at(&ZEROS[..next - at], at as u64)?;
+        at = next;
+    }
+    Ok(())
+}
+
+/// Opens a segment's file and makes the device the source of what it shows.
+fn open_segment(dir: &Path, seq: SegmentSeq) -> Result<MappedSegment, MmapError> {
+    let path = dir.join(seq.file_name());
+    let failed = |action| {
+        let path = path.clone();
+        move |error| MmapError::new(action, &path, error)
+    };
+    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed("open"))?;
+    file.sync_data().map_err(failed("sync"))?;
+    drop_cache_from(&file, 0).map_err(failed("drop the cache of"))?;
+    MappedSegment::map(seq, file).map_err(failed("map"))
+}
+
+fn drop_cache_from(file: &File, offset: usize) -> io::Result<()> {
+    Ok(fadvise(file, offset as u64, None, Advice::DontNeed)?)
+}
+
+fn map_mut(file: &File) -> io::Result<MmapMut> {
+    // SAFETY: the file belongs to this process: the data directory is locked by its owner, and neither this package nor
+    // any other part of the process truncates a segment or writes to one that is mapped, so the mapped bytes change
+    // through this mapping alone.
+    unsafe { MmapMut::map_mut(file) }
+}
+
+/// Maps a file for reading only, as the offline checker does.
+pub(crate) fn map_for_reading(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the checker is for logs that no process has open; its caller is told so. Files that change nevertheless
+    // make its report wrong and touch nothing else, since every read is bounds-checked and no value is trusted twice.
+    unsafe { Mmap::map(file) }
+}

@@ -1,0 +1,305 @@
+//! The log on real files: prepared, mapped, synced, reopened, and looked at by the offline checker.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::format::EntryHeader;
+use crate::mmap::{MmapStorage, PrepareError, prepare_segment};
+use crate::recovery::HardState;
+use crate::test_support::{IDENTITY, KIND, id, payload, seq};
+use crate::types::{Index, Term};
+use crate::verify::{Found, VerifyError, verify};
+use crate::{DamageKind, Log, LogOptions, OpenError, SegmentIdentity, Storage, Tail};
+
+const SEGMENT_BYTES: u64 = 64 << 10;
+const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES };
+
+fn open(dir: &Path) -> Result<(Log<MmapStorage>, crate::RecoveryReport), OpenError> {
+    Log::open(MmapStorage::open(dir).expect("a directory"), OPTIONS)
+}
+
+fn prepare_all(log: &mut Log<MmapStorage>) {
+    while let Some(seq) = log.needs_segment() {
+        let dir = log.storage().dir().to_owned();
+        let prepared = prepare_segment(&dir, seq, IDENTITY, SEGMENT_BYTES).expect("space");
+        log.storage_mut().install(prepared);
+    }
+}
+
+fn sync_all(log: &mut Log<MmapStorage>) {
+    while let Some(request) = log.next_sync() {
+        let result = log.storage().sync_blocking(&request);
+        log.on_synced(request.id, result);
+    }
+    assert_eq!((log.latched(), log.durable_lsn()), (None, log.end_lsn()));
+}
+
+fn append_many(log: &mut Log<MmapStorage>, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
+    for index in indexes {
+        prepare_all(log);
+        let payload = payload(1, index, bytes);
+        log.append_entry(&EntryHeader::new(id(1, index), KIND, &payload), &payload).expect("room");
+    }
+}
+
+/// A directory with a log of 40 durable entries in three segments, a hard state, and a mark.
+fn a_log() -> TempDir {
+    let dir = TempDir::new().expect("a directory");
+    let (mut log, report) = open(dir.path()).expect("an empty log");
+    assert_eq!(report.segments_count, 0);
+    prepare_all(&mut log);
+    log.append_hard_state(HardState { term: Term::new(1), vote: 22 }).expect("room");
+    append_many(&mut log, 1..=40, 4000);
+    sync_all(&mut log);
+    prepare_all(&mut log);
+    log.append_mark().expect("room");
+    sync_all(&mut log);
+    dir
+}
+
+fn path_of(dir: &TempDir, segment: u64) -> std::path::PathBuf {
+    dir.path().join(seq(segment).file_name())
+}
+
+fn change(dir: &TempDir, segment: u64, offset: u64, change: impl Fn(&mut u8), count: usize) {
+    let file = OpenOptions::new().read(true).write(true).open(path_of(dir, segment)).expect("the segment");
+    let mut bytes = vec![0; count];
+    file.read_exact_at(&mut bytes, offset).expect("in the file");
+    bytes.iter_mut().for_each(change);
+    file.write_all_at(&bytes, offset).expect("writable");
+}
+
+#[test]
+fn a_log_in_files_reopens_and_goes_on() {
+    let dir = a_log();
+    for round in 0..3 {
+        let (mut log, report) = open(dir.path()).expect("sound");
+        let last = 40 + round * 10;
+        assert_eq!((report.last, report.tail), (id(1, last), Tail::Clean));
+        assert_eq!(log.hard_state(), HardState { term: Term::new(1), vote: 22 });
+        assert_eq!(log.persisted_index(), Index::new(last));
+        for index in 1..=last {
+            let entry = log.entry(Index::new(index)).expect("readable").expect("present");
+            assert_eq!((entry.payload(), entry.verify()), (&payload(1, index, 4000)[..], Ok(())));
+        }
+        append_many(&mut log, last + 1..=last + 10, 4000);
+        sync_all(&mut log);
+    }
+    let report = verify(dir.path()).expect("a log");
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!((report.last, report.identity, report.tail), (id(1, 70), Some(IDENTITY), Some(Tail::Clean)));
+}
+
+#[test]
+fn what_was_stored_without_a_sync_is_there_if_only_the_process_ended() {
+    let dir = a_log();
+    let (mut log, _) = open(dir.path()).expect("sound");
+    append_many(&mut log, 41..=45, 100);
+    log.begin_batch(id(1, 46), KIND, 0).expect("room");
+    log.batch_push(&[b"half a batch"]).expect("room");
+    drop(log);
+    let report = verify(dir.path()).expect("a log");
+    assert!(report.is_sound(), "{report:?}");
+    let Some(Tail::Torn(torn)) = report.tail else { panic!("{report:?}") };
+    let (log, recovered) = open(dir.path()).expect("sound");
+    assert_eq!((recovered.last, recovered.tail), (id(1, 45), Tail::Torn(torn)));
+    assert_eq!(log.persisted_index(), Index::new(45));
+    drop(log);
+    assert_eq!(verify(dir.path()).expect("a log").tail, Some(Tail::Clean), "the remains are gone");
+}
+
+#[test]
+fn a_batch_is_formed_in_the_mapping() {
+    let dir = TempDir::new().expect("a directory");
+    let (mut log, _) = open(dir.path()).expect("an empty log");
+    prepare_all(&mut log);
+    log.begin_batch(id(1, 1), KIND, 100).expect("room");
+    for part in 0..50 {
+        log.batch_push(&[&[part; 4], &[part; 256]]).expect("room");
+    }
+    log.finish_batch().expect("a batch");
+    sync_all(&mut log);
+    drop(log);
+    let (log, _) = open(dir.path()).expect("sound");
+    let entry = log.entry(Index::new(1)).expect("readable").expect("present");
+    assert_eq!((entry.payload().len(), entry.verify()), (50 * 260, Ok(())));
+}
+
+#[test]
+fn another_nodes_directory_is_refused_unchanged() {
+    let dir = a_log();
+    let before = fs::read(path_of(&dir, 3)).expect("the segment");
+    let options = LogOptions { identity: SegmentIdentity { node_id: 1, ..IDENTITY }, ..OPTIONS };
+    let error = Log::open(MmapStorage::open(dir.path()).expect("a directory"), options).map(|_| ());
+    let error = error.expect_err("another node's log");
+    assert!(matches!(error, OpenError::Identity { .. }), "{error}");
+    assert!(error.to_string().contains("node id"), "{error}");
+    assert_eq!(fs::read(path_of(&dir, 3)).expect("the segment"), before);
+}
+
+#[test]
+fn verify_and_open_name_the_same_damage() {
+    type Case = (&'static str, fn(&TempDir), u64, fn(DamageKind) -> bool);
+    let cases: [Case; 6] = [
+        (
+            "a bit in a payload",
+            |dir| change(dir, 2, 10_000, |byte| *byte ^= 4, 1),
+            2,
+            |kind| matches!(kind, DamageKind::Payload(_)),
+        ),
+        (
+            "a bit in a frame header",
+            |dir| change(dir, 1, 4096 + 56 + 9, |byte| *byte ^= 1, 1),
+            1,
+            |kind| kind == DamageKind::FrameHeader,
+        ),
+        (
+            "a page of zeros",
+            |dir| change(dir, 1, 20480, |byte| *byte = 0, 4096),
+            1,
+            |kind| kind == DamageKind::ZeroedPage { page_offset: 20480 },
+        ),
+        (
+            "a file cut off",
+            |dir| truncate(dir, 2, 30_000),
+            2,
+            |kind| kind == DamageKind::Truncated { got_bytes: 30_000, expected_bytes: SEGMENT_BYTES as usize },
+        ),
+        ("an empty file", |dir| truncate(dir, 1, 0), 1, |kind| matches!(kind, DamageKind::Truncated { .. })),
+        (
+            "a bad segment header",
+            |dir| change(dir, 2, 40, |byte| *byte ^= 1, 1),
+            2,
+            |kind| matches!(kind, DamageKind::SegmentHeader(_)),
+        ),
+    ];
+    for (name, damage, segment, is_kind) in cases {
+        let dir = a_log();
+        damage(&dir);
+        let report = verify(dir.path()).expect("a log");
+        assert!(!report.is_sound(), "{name}");
+        let first = report.damages[0];
+        assert!(first.segment == seq(segment) && is_kind(first.kind), "{name}: {first}");
+        let error = open(dir.path()).map(|_| ()).expect_err(name);
+        let corruption = error.corruption().unwrap_or_else(|| panic!("{name}: {error}"));
+        assert_eq!(corruption.damages, report.damages, "{name}");
+        assert!(error.to_string().contains(&seq(segment).file_name()), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let dir = a_log();
+    fs::remove_file(path_of(&dir, 2)).expect("the segment");
+    let report = verify(dir.path()).expect("a log");
+    assert_eq!((report.damages[0].segment, report.damages_count), (seq(2), 1));
+    assert!(report.damages[0].to_string().contains("segment missing"), "{}", report.damages[0]);
+    assert!(open(dir.path()).is_err());
+}
+
+#[test]
+fn a_torn_tail_is_no_damage_and_is_described() {
+    let dir = a_log();
+    let (mut log, _) = open(dir.path()).expect("sound");
+    append_many(&mut log, 41..=41, 5000);
+    let (segment, offset) = log.place_of(Index::new(41)).expect("the entry");
+    drop(log);
+    change(&dir, segment.get(), offset as u64 + 2048, |byte| *byte = 0, 1024);
+    let report = verify(dir.path()).expect("a log");
+    assert!(report.is_sound(), "{report:?}");
+    let Some(Tail::Torn(torn)) = report.tail else { panic!("{report:?}") };
+    assert_eq!((torn.segment, torn.offset, torn.last_entry), (segment, offset, Some(id(1, 41))));
+    let (log, _) = open(dir.path()).expect("cut");
+    assert_eq!(log.last_id(), id(1, 40));
+}
+
+#[test]
+fn leftovers_of_a_preparation_are_removed_and_strangers_kept() {
+    let dir = a_log();
+    let leftover = dir.path().join("0000000000000099.wal.preparing");
+    fs::write(&leftover, b"half").expect("writable");
+    let stranger = dir.path().join("notes.txt");
+    fs::write(&stranger, b"mine").expect("writable");
+    open(dir.path()).expect("sound");
+    assert!(!leftover.exists() && stranger.exists());
+}
+
+#[test]
+fn a_segment_is_prepared_once_and_in_full() {
+    let dir = TempDir::new().expect("a directory");
+    let prepared = prepare_segment(dir.path(), seq(1), IDENTITY, SEGMENT_BYTES).expect("space");
+    assert_eq!(prepared.seq(), seq(1));
+    let bytes = fs::read(path_of(&dir, 1)).expect("the segment");
+    assert_eq!(bytes.len() as u64, SEGMENT_BYTES);
+    assert!(bytes[64..].iter().all(|byte| *byte == 0));
+    let again = prepare_segment(dir.path(), seq(1), IDENTITY, SEGMENT_BYTES).expect_err("it is there");
+    assert!(matches!(again, PrepareError::Exists { .. }), "{again}");
+    assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 1, "nothing is left behind");
+    let nonce = |segment| crate::segment::SegmentHeader::parse(&fs::read(path_of(&dir, segment)).expect("a file"));
+    prepare_segment(dir.path(), seq(2), IDENTITY, SEGMENT_BYTES).expect("space");
+    assert_ne!(nonce(1).expect("a header").nonce, nonce(2).expect("a header").nonce);
+}
+
+#[test]
+fn a_segment_without_space_is_an_error_with_numbers() {
+    let dir = TempDir::new().expect("a directory");
+    let bytes = 1 << 30;
+    let free = rustix::fs::statvfs(dir.path()).expect("a file system");
+    if free.f_bavail * free.f_frsize > bytes {
+        let error = PrepareError::NoSpace { path: dir.path().into(), needed_bytes: 2, available_bytes: 1 };
+        assert!(error.to_string().contains("2 bytes needed, 1 available"), "{error}");
+        return;
+    }
+    let error = prepare_segment(dir.path(), seq(1), IDENTITY, bytes).expect_err("no space");
+    assert!(matches!(error, PrepareError::NoSpace { .. }), "{error}");
+}
+
+#[test]
+fn directories_that_cannot_be_used_say_why() {
+    let dir = TempDir::new().expect("a directory");
+    let missing = MmapStorage::open(&dir.path().join("none")).map(|_| ()).expect_err("no directory");
+    assert!(missing.to_string().contains("create the data directory"), "{missing}");
+    let file = dir.path().join("file");
+    File::create(&file).expect("writable");
+    let not_a_directory = MmapStorage::open(&file).map(|_| ()).expect_err("a file");
+    assert!(not_a_directory.to_string().contains("file"), "{not_a_directory}");
+    assert!(matches!(verify(dir.path()), Err(VerifyError::NoSegments { .. })));
+    assert!(matches!(verify(&file), Err(VerifyError::Io(_))));
+}
+
+#[test]
+fn the_walk_shows_every_frame() {
+    let dir = a_log();
+    let files = crate::verify::LogFiles::open(dir.path()).expect("a log");
+    let (mut entries, mut local, mut tails) = (Vec::new(), 0, 0);
+    for found in files.walk() {
+        match found {
+            Found::Frame(frame) => match frame.entry_id() {
+                Some(id) => entries.push(id.index.get()),
+                None => local += 1,
+            },
+            Found::Damage(damage) => panic!("{damage}"),
+            Found::Tail(_) => tails += 1,
+        }
+    }
+    assert_eq!((entries, tails), ((1..=40).collect(), 1));
+    assert!(local >= 2, "a hard state and a mark");
+    assert!(files.segments().all(|(_, bytes)| bytes as u64 == SEGMENT_BYTES));
+}
+
+#[test]
+fn sync_descriptors_and_paths_belong_to_the_segment() {
+    let dir = a_log();
+    let storage = MmapStorage::open(dir.path()).expect("a directory");
+    assert!(storage.sync_fd(seq(1)).is_some() && storage.sync_fd(seq(99)).is_none());
+    assert!(storage.sync_path(seq(2)).exists());
+    assert!(storage.contains(seq(2)) && storage.bytes(seq(99)).is_empty());
+}
+
+fn truncate(dir: &TempDir, segment: u64, bytes: u64) {
+    let file = OpenOptions::new().write(true).open(path_of(dir, segment)).expect("the segment");
+    file.set_len(bytes).expect("writable");
+}

@@ -1,0 +1,354 @@
+//! Recovery: what a log holds when it opens, and what may be cut off its end.
+//!
+//! With a shared mapping the kernel may write any page at any time, so after a crash each page beyond the durable point
+//! is old or new on its own and the log's end may have holes. What was durable has none. Every frame carries the position
+//! below which everything was durable when it was written (its watermark), and that decides:
+//!
+//! | at the first place that does not go on | a whole header beyond it whose watermark lies beyond it | rest | decision |
+//! |---|---|---|---|
+//! | a whole frame that follows | - | - | accept, go on |
+//! | anything, but the next segment's first frame follows | - | - | go on there: this segment was full |
+//! | zeros | no | zeros | the log ends here |
+//! | zeros | no | not zeros | torn tail: the log ends here, zero the rest |
+//! | a header that fails its checksum | no | any | torn tail |
+//! | a whole header, a payload that fails its checksum | no | any | torn tail |
+//! | a whole frame that does not follow | no | any | torn tail (remains of before an earlier cut) |
+//! | any of these | yes | any | damage to what was durable: refuse |
+//! | the end of a file that is too short | any | any | refuse: files are written whole before they are used |
+//! | a segment missing, with a bad header, of another log or version | any | any | refuse |
+//! | a whole frame whose entry or hard state can't come next | any | any | refuse |
+//!
+//! Why a torn tail may be cut: an acknowledgement needs a completed sync. Had the cut frames been covered by one, the
+//! watermark of a later frame would say so, if there is a later one. What remains open is damage to the frames written
+//! since the last watermark: one sync's worth of frames under load, none after a mark. The device alone can't tell that
+//! from a torn write (see `docs/format/wal.md`), so [`TornTail`] says what was there for a protocol that can ask peers.
+
+use std::fmt;
+
+use crate::constants::DAMAGES_LISTED_MAX;
+use crate::error::{Inconsistency, OpenError};
+use crate::format::EntryKind;
+use crate::index::{EntryIndex, Slot};
+use crate::lsn::Geometry;
+use crate::segment::{FORMAT_VERSION, SegmentIdentity};
+use crate::storage::Storage;
+use crate::types::{EntryId, Index, Lsn, Term};
+use crate::walk::{DamageKind, FrameView, LogEnd, SegmentImage, Step, Walk};
+
+pub use crate::walk::{Damage, Tail, TornTail};
+
+/// What a node must remember about elections before it takes part in one. Source: thesis 3.8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// Current term.
+    pub term: Term,
+    /// Node that got this node's vote in `term`; 0 = none.
+    pub vote: u64,
+}
+
+impl HardState {
+    /// Whether this hard state may come after `before`: terms never fall, a vote never changes within its term.
+    #[must_use]
+    pub fn may_follow(&self, before: &Self) -> bool {
+        self.term > before.term || self.term == before.term && (before.vote == 0 || before.vote == self.vote)
+    }
+}
+
+/// What stands at the place where the log is being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// A whole frame that follows the one before.
+    Frame,
+    /// Nothing.
+    Zeros,
+    /// No frame header.
+    BadHeader,
+    /// A whole frame header with another payload.
+    BadPayload,
+    /// A whole frame that does not follow.
+    BrokenChain,
+    /// The end of the file.
+    CutOff,
+}
+
+/// What stands beyond that place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    /// A whole frame header says that the place was durable.
+    pub(crate) durable_beyond: bool,
+    /// Everything else is zero.
+    pub(crate) rest_is_zero: bool,
+}
+
+/// What to do about a place where the log does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// The log ends here and nothing is left behind it.
+    EndClean,
+    /// The log ends here; what is behind it was never acknowledged.
+    EndTorn,
+    /// Something durable is damaged.
+    Refuse,
+}
+
+struct Row {
+    finding: Finding,
+    durable_beyond: Option<bool>,
+    rest_is_zero: Option<bool>,
+    decision: Decision,
+}
+
+const fn row(finding: Finding, durable_beyond: Option<bool>, rest_is_zero: Option<bool>, decision: Decision) -> Row {
+    Row { finding, durable_beyond, rest_is_zero, decision }
+}
+
+/// The table above as data; the first row that fits decides. `None` fits both.
+const DECISIONS: [Row; 11] = [
+    row(Finding::CutOff, None, None, Decision::Refuse),
+    row(Finding::Zeros, Some(true), None, Decision::Refuse),
+    row(Finding::BadHeader, Some(true), None, Decision::Refuse),
+    row(Finding::BadPayload, Some(true), None, Decision::Refuse),
+    row(Finding::BrokenChain, Some(true), None, Decision::Refuse),
+    row(Finding::Zeros, Some(false), Some(true), Decision::EndClean),
+    row(Finding::Zeros, Some(false), Some(false), Decision::EndTorn),
+    row(Finding::BadHeader, Some(false), None, Decision::EndTorn),
+    row(Finding::BadPayload, Some(false), None, Decision::EndTorn),
+    row(Finding::BrokenChain, Some(false), None, Decision::EndTorn),
+    // Frames that follow are accepted before anything is decided.
+    row(Finding::Frame, None, None, Decision::Refuse),
+];
+
+pub(crate) fn decide(finding: Finding, around: Surroundings) -> Decision {
+    DECISIONS
+        .iter()
+        .find(|row| {
+            row.finding == finding
+                && row.durable_beyond.is_none_or(|wanted| wanted == around.durable_beyond)
+                && row.rest_is_zero.is_none_or(|wanted| wanted == around.rest_is_zero)
+        })
+        .map_or(Decision::Refuse, |row| row.decision)
+}
+
+/// Damage that keeps a log from opening.
+///
+/// Everything a repair needs: where each damage is, which entry it hit or between which entries it lies, and how far the
+/// log is whole. Nothing on the device was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corruption {
+    /// What is wrong, in log order; at most `DAMAGES_LISTED_MAX`. Not empty.
+    pub damages: Vec<Damage>,
+    /// Damages in all.
+    pub damages_count: u64,
+    /// Last entry before the first damage: up to here the log is whole.
+    pub intact_last: EntryId,
+    /// Hard state before the first damage. Later ones may have been damaged: this node may have voted since.
+    pub intact_hard_state: HardState,
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(first) = self.damages.first() {
+            write!(f, "{first}")?;
+        }
+        if self.damages_count > 1 {
+            write!(f, " (and {} more)", self.damages_count - 1)?;
+        }
+        f.write_str(
+            "; durable parts of the log are damaged, so nothing was cut and nothing was changed; \
+             run `quorate wal verify` on the directory for the whole list, check the disk, and restore the files from a \
+             copy of this node's disk; don't delete them, or this node forgets what it acknowledged",
+        )
+    }
+}
+
+impl std::error::Error for Corruption {}
+
+/// What an opened log held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Segments present, prepared ones included.
+    pub segments_count: usize,
+    /// Frames that are whole.
+    pub frames_count: u64,
+    /// Current entries, superseded ones not counted.
+    pub entries_count: usize,
+    /// Last entry.
+    pub last: EntryId,
+    /// Hard state.
+    pub hard_state: HardState,
+    /// Where the log ends.
+    pub end: Lsn,
+    /// How it ended before that was cleaned.
+    pub tail: Tail,
+}
+
+/// What frames add up to, read in log order.
+#[derive(Debug)]
+pub(crate) struct Rebuild {
+    pub(crate) index: EntryIndex,
+    pub(crate) hard_state: HardState,
+    pub(crate) frames_count: u64,
+    /// Highest watermark of any frame.
+    pub(crate) watermark: Lsn,
+    /// End of the last frame that is not a mark.
+    pub(crate) content_end: Lsn,
+    pub(crate) damages: Vec<Damage>,
+    pub(crate) damages_count: u64,
+    geometry: Geometry,
+}
+
+impl Rebuild {
+    pub(crate) fn new(geometry: Geometry) -> Self {
+        Self {
+            index: EntryIndex::new(EntryId::ZERO),
+            hard_state: HardState::default(),
+            frames_count: 0,
+            watermark: Lsn::ZERO,
+            content_end: Lsn::ZERO,
+            damages: Vec::new(),
+            damages_count: 0,
+            geometry,
+        }
+    }
+
+    /// Takes a whole frame in. Behind damage nothing is checked or kept but what tells where the damage ends.
+    pub(crate) fn frame(&mut self, frame: &FrameView<'_>) {
+        self.frames_count += 1;
+        if self.damages_count > 0 {
+            if let Some(id) = frame.entry_id() {
+                self.damages
+                    .iter_mut()
+                    .rev()
+                    .take_while(|damage| damage.entry_after.is_none())
+                    .for_each(|damage| damage.entry_after = Some(id));
+            }
+            return;
+        }
+        self.watermark = self.watermark.max(frame.header.durable());
+        if frame.header.entry().kind() != EntryKind::MARK {
+            self.content_end = self.geometry.lsn(frame.segment, frame.end_offset());
+        }
+        if let Err(inconsistency) = self.apply(frame) {
+            self.damage(Damage {
+                segment: frame.segment,
+                offset: frame.offset,
+                resume_offset: frame.end_offset(),
+                kind: DamageKind::Inconsistent(inconsistency),
+                entry: frame.entry_id(),
+                entry_before: Some(self.index.last_id()),
+                entry_after: None,
+                durable: None,
+            });
+        }
+    }
+
+    pub(crate) fn damage(&mut self, damage: Damage) {
+        self.damages_count += 1;
+        if self.damages.len() < DAMAGES_LISTED_MAX {
+            self.damages.push(damage);
+        }
+    }
+
+    fn apply(&mut self, frame: &FrameView<'_>) -> Result<(), Inconsistency> {
+        let header = frame.header.entry();
+        match header.kind() {
+            EntryKind::MARK => {}
+            EntryKind::HARD_STATE => {
+                let vote = frame.payload.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+                let hard_state = HardState { term: header.term(), vote };
+                if !hard_state.may_follow(&self.hard_state) {
+                    return Err(Inconsistency::HardStateFalls);
+                }
+                self.hard_state = hard_state;
+            }
+            _ => {
+                check_sequence(&self.index, header.id())?;
+                let payload_len = u32::try_from(frame.payload.len()).unwrap_or(u32::MAX);
+                self.index.put(header.index(), Slot { term: header.term(), lsn: frame.lsn, payload_len });
+            }
+        }
+        Ok(())
+    }
+
+    fn corruption(self) -> Corruption {
+        Corruption {
+            damages: self.damages,
+            damages_count: self.damages_count,
+            intact_last: self.index.last_id(),
+            intact_hard_state: self.hard_state,
+        }
+    }
+}
+
+/// Whether `id` may be the next entry in the log: right behind the last, or superseding a suffix.
+pub(crate) fn check_sequence(index: &EntryIndex, id: EntryId) -> Result<(), Inconsistency> {
+    let last = index.last_id();
+    let first = index.first_index();
+    if id.index < first {
+        return Err(Inconsistency::BeforeFirst { got: id, first });
+    }
+    match index.term(Index::new(id.index.get() - 1)) {
+        None => Err(Inconsistency::IndexGap { got: id, last }),
+        Some(before) if id.term < before => Err(Inconsistency::TermFalls { got: id, before }),
+        Some(_) => Ok(()),
+    }
+}
+
+/// What recovery found in a log that is whole.
+pub(crate) struct Recovered {
+    pub(crate) rebuild: Rebuild,
+    pub(crate) tail: Tail,
+    pub(crate) end: LogEnd,
+}
+
+/// Reads the log; `None` if no segment was ever prepared. Changes nothing.
+pub(crate) fn read<S: Storage>(
+    storage: &S,
+    geometry: Geometry,
+    identity: SegmentIdentity,
+) -> Result<Option<Recovered>, OpenError> {
+    let images: Vec<_> =
+        storage.segments().into_iter().map(|seq| SegmentImage { seq, bytes: storage.bytes(seq) }).collect();
+    if images.is_empty() {
+        return Ok(None);
+    }
+    let mut rebuild = Rebuild::new(geometry);
+    let mut end = None;
+    for step in Walk::new(&images, geometry, Some(identity)) {
+        match step {
+            Step::Frame(frame) => rebuild.frame(&frame),
+            Step::Damage(damage) => {
+                refuse_strangers(&damage)?;
+                rebuild.damage(damage);
+            }
+            Step::End(tail, log_end) => end = Some((tail, log_end)),
+        }
+    }
+    match end {
+        Some((tail, end)) if rebuild.damages_count == 0 => Ok(Some(Recovered { rebuild, tail, end })),
+        _ => Err(OpenError::Corrupt(Box::new(rebuild.corruption()))),
+    }
+}
+
+/// A log that is whole and not this node's is no corruption.
+fn refuse_strangers(damage: &Damage) -> Result<(), OpenError> {
+    let segment = damage.segment;
+    match damage.kind {
+        DamageKind::Identity(mismatch) => Err(OpenError::Identity { segment, mismatch }),
+        DamageKind::Version { got } => Err(OpenError::Version { segment, got, known: FORMAT_VERSION as u32 }),
+        _ => Ok(()),
+    }
+}
+
+/// Turns everything behind the log's end to zero, in every segment. Durable on return.
+///
+/// The last segment goes first and the end itself last: interrupted anywhere, the log reads the same next time.
+pub(crate) fn clean_tail<S: Storage>(storage: &mut S, end: &LogEnd) -> Result<(), OpenError> {
+    let mut segments = storage.segments();
+    segments.retain(|seq| *seq > end.seq);
+    for seq in segments.into_iter().rev() {
+        storage.reset_tail(seq, crate::constants::FIRST_FRAME_OFFSET)?;
+    }
+    storage.reset_tail(end.seq, end.offset)?;
+    Ok(())
+}

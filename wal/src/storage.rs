@@ -1,0 +1,74 @@
+//! The seam between the log and what holds its bytes: mapped files in production, a simulated disk in tests.
+//!
+//! A storage stores and shows bytes. It does not sync on its own account: what must become durable is asked for by
+//! `SyncRequest`, performed by whoever drives the log, and reported back. The exception is [`Storage::reset_tail`], used
+//! only while a log opens, when nobody waits.
+
+use std::ops::Range;
+
+use crate::lsn::SegmentSeq;
+
+/// What holds a log's segments.
+///
+/// Contract for every implementation:
+/// * When a log is opened over it, what [`Storage::bytes`] shows is what is durable, and nothing else.
+/// * A segment appears whole: its header durable, every other byte zero, its space allocated. Stores into it cannot
+///   fail for want of space.
+/// * A store may become durable at any time before the next sync, in any order, in pieces as small as a sector. It is
+///   certainly durable once a sync that began after it has completed without failure.
+/// * An I/O error under a store ends the process, which is a crash like any other, or fails the next sync.
+pub trait Storage {
+    /// Segments present, ascending. A log asks once, when it opens.
+    fn segments(&self) -> Vec<SegmentSeq>;
+
+    /// Whether the segment is present.
+    fn contains(&self, seq: SegmentSeq) -> bool;
+
+    /// A segment's bytes; empty if it is absent. Shorter than a segment only if the device lost its end.
+    fn bytes(&self, seq: SegmentSeq) -> &[u8];
+
+    /// Part of a segment, to be overwritten at once: every byte of `range` counts as stored to.
+    ///
+    /// Panics if the segment is absent or the range is not within it.
+    fn bytes_mut(&mut self, seq: SegmentSeq, range: Range<usize>) -> &mut [u8];
+
+    /// Overwrites a segment with zeros from `offset` to its end; durable on return.
+    ///
+    /// Interrupted anywhere it may be repeated: it only ever turns bytes to zero.
+    fn reset_tail(&mut self, seq: SegmentSeq, offset: usize) -> Result<(), StorageError>;
+}
+
+/// A storage that failed while its log was opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("log segment {segment}: cannot {action}: {reason}")]
+pub struct StorageError {
+    /// The segment.
+    pub segment: SegmentSeq,
+    /// What was being done.
+    pub action: &'static str,
+    /// What the system said.
+    pub reason: String,
+}
+
+/// A storage that is only lent, so that it outlives a log that did not open.
+impl<S: Storage> Storage for &mut S {
+    fn segments(&self) -> Vec<SegmentSeq> {
+        (**self).segments()
+    }
+
+    fn contains(&self, seq: SegmentSeq) -> bool {
+        (**self).contains(seq)
+    }
+
+    fn bytes(&self, seq: SegmentSeq) -> &[u8] {
+        (**self).bytes(seq)
+    }
+
+    fn bytes_mut(&mut self, seq: SegmentSeq, range: Range<usize>) -> &mut [u8] {
+        (**self).bytes_mut(seq, range)
+    }
+
+    fn reset_tail(&mut self, seq: SegmentSeq, offset: usize) -> Result<(), StorageError> {
+        (**self).reset_tail(seq, offset)
+    }
+}

@@ -1,0 +1,69 @@
+//! What this package's tests share: small logs on simulated disks, and short words for what they do with them.
+
+use crate::format::{EntryHeader, EntryKind};
+use crate::lsn::SegmentSeq;
+use crate::segment::SegmentIdentity;
+use crate::testing::SimStorage;
+use crate::types::{EntryId, Index, Lsn, Term};
+use crate::{AppendError, Log, LogOptions, OpenError, RecoveryReport};
+
+pub(crate) const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 11, node_id: 22, shard: 0, shard_count: 1 };
+pub(crate) const SEGMENT_BYTES: u64 = 16 << 10;
+pub(crate) const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES };
+pub(crate) const KIND: EntryKind = EntryKind::new(2);
+
+pub(crate) fn id(term: u64, index: u64) -> EntryId {
+    EntryId::new(Term::new(term), Index::new(index))
+}
+
+pub(crate) fn seq(raw: u64) -> SegmentSeq {
+    SegmentSeq::new(raw).expect("a segment number")
+}
+
+/// An empty log with its first segments prepared.
+pub(crate) fn new_log(seed: u64) -> Log<SimStorage> {
+    let (mut log, _) = Log::open(SimStorage::new(IDENTITY, SEGMENT_BYTES, seed), OPTIONS).expect("an empty log");
+    prepare_all(&mut log);
+    log
+}
+
+pub(crate) fn prepare_all(log: &mut Log<SimStorage>) {
+    while let Some(seq) = log.needs_segment() {
+        log.storage_mut().prepare(seq);
+    }
+}
+
+pub(crate) fn append(log: &mut Log<SimStorage>, term: u64, index: u64, payload: &[u8]) -> Result<Lsn, AppendError> {
+    log.append_entry(&EntryHeader::new(id(term, index), KIND, payload), payload)
+}
+
+/// Appends entries `1..=count` of one term.
+pub(crate) fn append_many(log: &mut Log<SimStorage>, term: u64, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
+    for index in indexes {
+        prepare_all(log);
+        append(log, term, index, &payload(term, index, bytes)).expect("room was prepared");
+    }
+}
+
+/// A payload without zero bytes that is different for every entry.
+pub(crate) fn payload(term: u64, index: u64, bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|i| ((term * 31 + index * 7 + i as u64) % 255) as u8 + 1).collect()
+}
+
+/// Syncs until nothing is left to sync.
+pub(crate) fn sync_all(log: &mut Log<SimStorage>) {
+    while let Some(request) = log.next_sync() {
+        log.storage_mut().sync(&request);
+        log.on_synced(request.id, Ok(()));
+    }
+    assert_eq!(log.durable_lsn(), log.end_lsn());
+}
+
+pub(crate) fn reopen(storage: SimStorage) -> Result<(Log<SimStorage>, RecoveryReport), OpenError> {
+    Log::open(storage, OPTIONS)
+}
+
+/// Segment and offset of the frame of an entry.
+pub(crate) fn place(log: &Log<SimStorage>, index: u64) -> (SegmentSeq, usize) {
+    log.place_of(Index::new(index)).expect("the log holds the entry")
+}

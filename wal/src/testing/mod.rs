@@ -1,0 +1,10 @@
+//! Simulated storage, for tests of this package and of those above it.
+//!
+//! Deterministic: everything it does follows from a seed and the calls made. It is source like any other, because the
+//! fault model it implements is part of what the log promises.
+
+mod rng;
+mod sim_storage;
+
+pub use rng::SimRng;
+pub use sim_storage::SimStorage;

@@ -1,0 +1,286 @@
+//! A simulated disk under a log: what the process sees, what the device holds, and everything a crash may make of it.
+//!
+//! Fault model, at page and sector granularity:
+//! * Each segment has a live image, which stores change, and a durable image, which survives a crash.
+//! * A dirty page may become durable at any time, in any order, each 512-byte sector on its own
+//!   ([`SimStorage::write_back`]).
+//! * A sync takes the pages that are dirty when it begins; once it completes, they are durable as they were then or
+//!   newer. A sync that fails leaves them clean and lost: what of them was written is chance, and no later sync brings
+//!   the rest, as on ext4.
+//! * A crash keeps any mixture of durable, syncing and live sectors of pages that were not durable.
+//! * Durable bytes can rot: bits, pages, sectors, the end of a file, whole segments.
+//!
+//! It has no time: the caller decides when a sync completes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Range;
+
+use super::rng::SimRng;
+use crate::constants::{PAGE_BYTES, SECTOR_BYTES};
+use crate::group_commit::{SyncFailure, SyncId, SyncRequest};
+use crate::lsn::SegmentSeq;
+use crate::segment::{SegmentHeader, SegmentIdentity};
+use crate::storage::{Storage, StorageError};
+
+#[derive(Clone)]
+struct SimSegment {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    /// Pages whose live bytes may differ from the durable ones and that the next sync will take.
+    dirty: BTreeSet<usize>,
+}
+
+#[derive(Clone)]
+struct SimSync {
+    seq: SegmentSeq,
+    pages: BTreeMap<usize, Vec<u8>>,
+}
+
+/// A log's storage on a simulated disk.
+#[derive(Clone)]
+pub struct SimStorage {
+    identity: SegmentIdentity,
+    segment_bytes: u64,
+    segments: BTreeMap<SegmentSeq, SimSegment>,
+    syncing: BTreeMap<SyncId, SimSync>,
+    rng: SimRng,
+    /// Resets that succeed before one stops half way; `None` lets all succeed.
+    resets_until_crash: Option<u64>,
+}
+
+impl fmt::Debug for SimStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimStorage")
+            .field("segments", &self.segments.keys().collect::<Vec<_>>())
+            .field("syncing", &self.syncing.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl SimStorage {
+    /// An empty disk for the log with this identity and segment size.
+    #[must_use]
+    pub fn new(identity: SegmentIdentity, segment_bytes: u64, seed: u64) -> Self {
+        Self {
+            identity,
+            segment_bytes,
+            segments: BTreeMap::new(),
+            syncing: BTreeMap::new(),
+            rng: SimRng::new(seed),
+            resets_until_crash: None,
+        }
+    }
+
+    /// Prepares and installs a segment: durable at once, as the shell does it before it installs one.
+    pub fn prepare(&mut self, seq: SegmentSeq) {
+        let nonce = self.rng.next_u64();
+        let header = SegmentHeader { identity: self.identity, seq, segment_bytes: self.segment_bytes, nonce }.encode();
+        let mut live = vec![0; usize::try_from(self.segment_bytes).expect("segments fit memory")];
+        live[..header.len()].copy_from_slice(&header);
+        let segment = SimSegment { durable: live.clone(), live, dirty: BTreeSet::new() };
+        assert!(self.segments.insert(seq, segment).is_none(), "segment {seq} is prepared once");
+    }
+
+    /// Starts a sync: takes the segment's dirty pages as they are now.
+    pub fn begin_sync(&mut self, request: &SyncRequest) {
+        let segment = self.segment_mut(request.seq);
+        let dirty = std::mem::take(&mut segment.dirty);
+        let pages = dirty.into_iter().map(|page| (page, segment.live[page_range(page)].to_vec())).collect();
+        self.syncing.insert(request.id, SimSync { seq: request.seq, pages });
+    }
+
+    /// Completes a sync: what it took is durable.
+    pub fn complete_sync(&mut self, id: SyncId) {
+        let sync = self.syncing.remove(&id).expect("a sync completes once, after it began");
+        for (page, bytes) in sync.pages {
+            let newer = self.rng.chance(1, 2);
+            let segment = self.segment_mut(sync.seq);
+            let bytes = if newer { segment.live[page_range(page)].to_vec() } else { bytes };
+            segment.durable[page_range(page)].copy_from_slice(&bytes);
+        }
+    }
+
+    /// Fails a sync: some sectors of what it took are durable, the rest is lost, and no page is dirty for it any more.
+    pub fn fail_sync(&mut self, id: SyncId) -> SyncFailure {
+        let sync = self.syncing.remove(&id).expect("a sync fails once, after it began");
+        for (page, bytes) in sync.pages {
+            self.keep_some_sectors(sync.seq, page, &bytes);
+        }
+        SyncFailure::new("simulated I/O error")
+    }
+
+    /// Starts and completes a sync.
+    pub fn sync(&mut self, request: &SyncRequest) {
+        self.begin_sync(request);
+        self.complete_sync(request.id);
+    }
+
+    /// Lets the kernel write back some sectors of some dirty pages, which stay dirty.
+    pub fn write_back(&mut self) {
+        let pages: Vec<_> =
+            self.segments.iter().flat_map(|(seq, segment)| segment.dirty.iter().map(|page| (*seq, *page))).collect();
+        for (seq, page) in pages {
+            if self.rng.chance(1, 2) {
+                let bytes = self.segment_mut(seq).live[page_range(page)].to_vec();
+                self.keep_some_sectors(seq, page, &bytes);
+            }
+        }
+    }
+
+    /// Crashes the host: of everything that was not durable any mixture of sectors is kept, and syncs in flight are gone.
+    pub fn crash(&mut self) {
+        for sync in std::mem::take(&mut self.syncing).into_values() {
+            for (page, bytes) in sync.pages {
+                self.keep_some_sectors(sync.seq, page, &bytes);
+            }
+        }
+        self.write_back();
+        self.write_back();
+        for segment in self.segments.values_mut() {
+            segment.live.clone_from(&segment.durable);
+            segment.dirty.clear();
+        }
+        self.resets_until_crash = None;
+    }
+
+    /// Crashes the host at a moment when the device holds nothing but what completed syncs put there.
+    pub fn crash_losing_everything(&mut self) {
+        self.syncing.clear();
+        for segment in self.segments.values_mut() {
+            segment.live.clone_from(&segment.durable);
+            segment.dirty.clear();
+        }
+        self.resets_until_crash = None;
+    }
+
+    /// Lets everything that is on its way reach the device, as it does when a process ends and its host goes on; then
+    /// drops the cache, as opening does. Whether that was everything: a sync that failed has left some of it behind.
+    pub fn settle(&mut self) -> bool {
+        let syncing: Vec<_> = self.syncing.keys().copied().collect();
+        for id in syncing {
+            self.complete_sync(id);
+        }
+        let mut whole = true;
+        for segment in self.segments.values_mut() {
+            for page in std::mem::take(&mut segment.dirty) {
+                segment.durable[page_range(page)].copy_from_slice(&segment.live[page_range(page)]);
+            }
+            whole &= segment.live == segment.durable;
+            segment.live.clone_from(&segment.durable);
+        }
+        whole
+    }
+
+    /// Lets `count` resets succeed and the next one stop half way with an error, as a crash during recovery would.
+    pub fn crash_after_resets(&mut self, count: u64) {
+        self.resets_until_crash = Some(count);
+    }
+
+    /// What the device holds of a segment. For checks.
+    #[must_use]
+    pub fn durable_bytes(&self, seq: SegmentSeq) -> &[u8] {
+        self.segments.get(&seq).map_or(&[], |segment| &segment.durable)
+    }
+
+    /// Whether the process sees nothing but zeros from `offset` on. For checks.
+    #[must_use]
+    pub fn live_is_zero_from(&self, seq: SegmentSeq, offset: usize) -> bool {
+        self.bytes(seq)[offset..].iter().all(|byte| *byte == 0)
+    }
+
+    /// Flips one bit of a segment.
+    pub fn flip_bit(&mut self, seq: SegmentSeq, offset: usize, bit: u8) {
+        self.rot(seq, offset..offset + 1, |bytes| bytes[0] ^= 1 << (bit % 8));
+    }
+
+    /// Turns the page that holds `offset` to zeros.
+    pub fn zero_page(&mut self, seq: SegmentSeq, offset: usize) {
+        self.rot(seq, page_range(offset / PAGE_BYTES), |bytes| bytes.fill(0));
+    }
+
+    /// Replaces bytes of a segment.
+    pub fn overwrite(&mut self, seq: SegmentSeq, offset: usize, with: &[u8]) {
+        self.rot(seq, offset..offset + with.len(), |bytes| bytes.copy_from_slice(with));
+    }
+
+    /// Cuts a segment's file.
+    pub fn truncate(&mut self, seq: SegmentSeq, bytes: usize) {
+        let segment = self.segment_mut(seq);
+        segment.live.truncate(bytes);
+        segment.durable.truncate(bytes);
+    }
+
+    /// Loses a segment's file.
+    pub fn remove(&mut self, seq: SegmentSeq) {
+        self.segments.remove(&seq);
+    }
+
+    fn rot(&mut self, seq: SegmentSeq, range: Range<usize>, change: impl Fn(&mut [u8])) {
+        let segment = self.segment_mut(seq);
+        change(&mut segment.live[range.clone()]);
+        change(&mut segment.durable[range]);
+    }
+
+    fn keep_some_sectors(&mut self, seq: SegmentSeq, page: usize, bytes: &[u8]) {
+        let start = page * PAGE_BYTES;
+        // All of a page, none of it, and torn pages are about equally likely.
+        let whole = self.rng.below(3);
+        for (sector, bytes) in bytes.chunks(SECTOR_BYTES).enumerate() {
+            let keep = if whole == 2 { self.rng.chance(1, 2) } else { whole == 1 };
+            if keep {
+                let at = start + sector * SECTOR_BYTES;
+                self.segment_mut(seq).durable[at..at + bytes.len()].copy_from_slice(bytes);
+            }
+        }
+    }
+
+    fn segment_mut(&mut self, seq: SegmentSeq) -> &mut SimSegment {
+        self.segments.get_mut(&seq).expect("the segment is present")
+    }
+}
+
+impl Storage for SimStorage {
+    fn segments(&self) -> Vec<SegmentSeq> {
+        self.segments.keys().copied().collect()
+    }
+
+    fn contains(&self, seq: SegmentSeq) -> bool {
+        self.segments.contains_key(&seq)
+    }
+
+    fn bytes(&self, seq: SegmentSeq) -> &[u8] {
+        self.segments.get(&seq).map_or(&[], |segment| &segment.live)
+    }
+
+    fn bytes_mut(&mut self, seq: SegmentSeq, range: Range<usize>) -> &mut [u8] {
+        let segment = self.segment_mut(seq);
+        if !range.is_empty() {
+            segment.dirty.extend(range.start / PAGE_BYTES..=(range.end - 1) / PAGE_BYTES);
+        }
+        &mut segment.live[range]
+    }
+
+    fn reset_tail(&mut self, seq: SegmentSeq, offset: usize) -> Result<(), StorageError> {
+        let crashes = self.resets_until_crash == Some(0);
+        self.resets_until_crash = self.resets_until_crash.map(|count| count.saturating_sub(1));
+        let segment = self.segments.get_mut(&seq).expect("the segment is present");
+        let end = segment.live.len();
+        for sector in offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
+            let bytes = (sector * SECTOR_BYTES).max(offset)..((sector + 1) * SECTOR_BYTES).min(end);
+            if !crashes || self.rng.chance(1, 2) {
+                segment.live[bytes.clone()].fill(0);
+                segment.durable[bytes].fill(0);
+            }
+        }
+        if crashes {
+            let reason = "simulated crash".to_owned();
+            return Err(StorageError { segment: seq, action: "zero its tail", reason });
+        }
+        Ok(())
+    }
+}
+
+fn page_range(page: usize) -> Range<usize> {
+    page * PAGE_BYTES..(page + 1) * PAGE_BYTES
+}

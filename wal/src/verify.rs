@@ -1,0 +1,182 @@
+//! Checking a log offline: what frames its files hold and what is wrong with them. Reads only.
+//!
+//! For logs that no process has open. It reads through the page cache, so of a node that was killed it sees what the
+//! kernel has, which the device may not have yet.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use crate::constants::SEGMENT_BYTES_DEFAULT;
+use crate::lsn::{Geometry, SegmentSeq};
+use crate::mmap::{MmapError, map_for_reading};
+use crate::recovery::{HardState, Rebuild};
+use crate::segment::{SegmentHeader, SegmentIdentity};
+use crate::types::EntryId;
+use crate::walk::{SegmentImage, Step, Walk};
+
+pub use crate::walk::{Damage, DamageKind, FrameView, Tail, TornTail};
+
+/// Why a log could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The directory or a file can't be read.
+    #[error(transparent)]
+    Io(#[from] MmapError),
+    /// There is no log here.
+    #[error("{dir} holds no log segments; name a directory with files such as 0000000000000001.wal", dir = dir.display())]
+    NoSegments {
+        /// The directory.
+        dir: PathBuf,
+    },
+}
+
+/// A log's files, mapped for reading.
+#[derive(Debug)]
+pub struct LogFiles {
+    segments: Vec<(SegmentSeq, Option<Mmap>)>,
+    /// What the first readable segment header says.
+    header: Option<SegmentHeader>,
+    geometry: Geometry,
+}
+
+/// What a log holds and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Whose log it is; `None` if no segment header can be read.
+    pub identity: Option<SegmentIdentity>,
+    /// Size of a segment. Unit: bytes.
+    pub segment_bytes: u64,
+    /// Files found.
+    pub segments_count: usize,
+    /// Frames that are whole.
+    pub frames_count: u64,
+    /// Current entries up to the first damage.
+    pub entries_count: usize,
+    /// Last entry before the first damage.
+    pub last: EntryId,
+    /// Hard state before the first damage.
+    pub hard_state: HardState,
+    /// What is wrong with durable parts, in log order; at most `DAMAGES_LISTED_MAX`.
+    pub damages: Vec<Damage>,
+    /// Damages in all.
+    pub damages_count: u64,
+    /// How the log ends; `None` if damage hides that.
+    pub tail: Option<Tail>,
+}
+
+impl VerifyReport {
+    /// Whether a node would open this log. A torn tail is no damage: a crash leaves one, and opening cuts it.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.damages_count == 0
+    }
+}
+
+/// One thing found while reading a log from its start to its end.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'a> {
+    /// A whole frame.
+    Frame(FrameView<'a>),
+    /// Damage to something durable.
+    Damage(Damage),
+    /// The end of the log.
+    Tail(Tail),
+}
+
+impl LogFiles {
+    /// Maps the segments in `dir`. Changes nothing.
+    pub fn open(dir: &Path) -> Result<Self, VerifyError> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir).map_err(|error| MmapError::new("list", dir, error))? {
+            let entry = entry.map_err(|error| MmapError::new("list", dir, error))?;
+            names.extend(entry.file_name().to_str().and_then(SegmentSeq::from_file_name));
+        }
+        if names.is_empty() {
+            return Err(VerifyError::NoSegments { dir: dir.to_owned() });
+        }
+        names.sort_unstable();
+        let mut segments = Vec::with_capacity(names.len());
+        for seq in names {
+            let path = dir.join(seq.file_name());
+            let map = open_for_reading(&path).map_err(|error| MmapError::new("read", &path, error))?;
+            segments.push((seq, map));
+        }
+        let header = segments.iter().find_map(|(_, map)| SegmentHeader::parse(map.as_deref()?).ok());
+        let geometry = geometry(&segments, header);
+        Ok(Self { segments, header, geometry })
+    }
+
+    /// Whose log it is; `None` if no segment header can be read.
+    #[must_use]
+    pub fn identity(&self) -> Option<SegmentIdentity> {
+        self.header.map(|header| header.identity)
+    }
+
+    /// Segments found, and the size of each file. Unit: bytes.
+    pub fn segments(&self) -> impl Iterator<Item = (SegmentSeq, usize)> {
+        self.segments.iter().map(|(seq, map)| (*seq, map.as_deref().map_or(0, <[u8]>::len)))
+    }
+
+    /// Everything in the log, in order, superseded entries included.
+    pub fn walk(&self) -> impl Iterator<Item = Found<'_>> {
+        let images: Vec<_> = self
+            .segments
+            .iter()
+            .map(|(seq, map)| SegmentImage { seq: *seq, bytes: map.as_deref().unwrap_or_default() })
+            .collect();
+        Walk::new(&images, self.geometry, None).map(|step| match step {
+            Step::Frame(frame) => Found::Frame(frame),
+            Step::Damage(damage) => Found::Damage(damage),
+            Step::End(tail, _) => Found::Tail(tail),
+        })
+    }
+
+    /// Reads the whole log and sums up.
+    #[must_use]
+    pub fn verify(&self) -> VerifyReport {
+        let mut rebuild = Rebuild::new(self.geometry);
+        let mut tail = None;
+        for found in self.walk() {
+            match found {
+                Found::Frame(frame) => rebuild.frame(&frame),
+                Found::Damage(damage) => rebuild.damage(damage),
+                Found::Tail(end) => tail = Some(end),
+            }
+        }
+        VerifyReport {
+            identity: self.identity(),
+            segment_bytes: self.geometry.segment_bytes() as u64,
+            segments_count: self.segments.len(),
+            frames_count: rebuild.frames_count,
+            entries_count: rebuild.index.len(),
+            last: rebuild.index.last_id(),
+            hard_state: rebuild.hard_state,
+            damages: rebuild.damages,
+            damages_count: rebuild.damages_count,
+            tail,
+        }
+    }
+}
+
+/// Looks at the log in `dir` and says what is wrong with it. Changes nothing.
+pub fn verify(dir: &Path) -> Result<VerifyReport, VerifyError> {
+    Ok(LogFiles::open(dir)?.verify())
+}
+
+fn open_for_reading(path: &Path) -> io::Result<Option<Mmap>> {
+    let file = File::open(path)?;
+    if file.metadata()?.len() == 0 { Ok(None) } else { map_for_reading(&file).map(Some) }
+}
+
+/// The size of segments: what a header says, or else the largest file that could be one.
+fn geometry(segments: &[(SegmentSeq, Option<Mmap>)], header: Option<SegmentHeader>) -> Geometry {
+    let stated = header.and_then(|header| Geometry::new(header.segment_bytes));
+    let largest = || {
+        let sizes = segments.iter().filter_map(|(_, map)| Geometry::new(map.as_deref()?.len() as u64));
+        sizes.max_by_key(|geometry| geometry.segment_bytes())
+    };
+    stated.or_else(largest).or_else(|| Geometry::new(SEGMENT_BYTES_DEFAULT)).expect("the default is a possible size")
+}

@@ -1,0 +1,523 @@
+//! Walking a log from its first frame to its end, over whatever damage there is.
+//!
+//! One walker serves recovery, which refuses a damaged log, and the offline checker, which lists what is wrong. It reads
+//! and reports; it keeps no index and changes nothing. The decisions it takes are `recovery::decide`'s.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use crate::constants::FIRST_FRAME_OFFSET;
+use crate::error::{EntryError, Inconsistency};
+use crate::format::{CHAIN_START, FrameHeader, frame_bytes};
+use crate::lsn::{Geometry, SegmentSeq};
+use crate::recovery::{Decision, Finding, Surroundings, decide};
+use crate::scan::{Look, SegmentView};
+use crate::segment::{IdentityMismatch, SegmentHeader, SegmentHeaderError, SegmentIdentity};
+use crate::types::{EntryId, Lsn};
+use crate::writer::segment_mismatch;
+
+/// What is wrong at a place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DamageKind {
+    /// Bits of a frame's header changed, or its bytes were replaced.
+    #[error("frame header damaged: its checksum does not fit")]
+    FrameHeader,
+    /// Bits of a frame's payload changed.
+    #[error("payload damaged: {0}")]
+    Payload(EntryError),
+    /// A page of the frame, or the page where it should be, reads as zeros.
+    #[error("page zeroed: the 4096 bytes at offset {page_offset} read as zeros")]
+    ZeroedPage {
+        /// Where the page begins. Unit: bytes.
+        page_offset: usize,
+    },
+    /// The frame is whole and does not follow the one before it: frames are missing, or it is left over.
+    #[error("chain broken: the frame does not follow the one before it")]
+    ChainBroken,
+    /// The frame is whole and follows, and yet its entry cannot come next.
+    #[error("inconsistent: {0}")]
+    Inconsistent(Inconsistency),
+    /// The file ends too early.
+    #[error("file truncated: {got_bytes} bytes, expected {expected_bytes}")]
+    Truncated {
+        /// Size of the file. Unit: bytes.
+        got_bytes: usize,
+        /// Size of a segment. Unit: bytes.
+        expected_bytes: usize,
+    },
+    /// The segment's own header is damaged, and without it none of its frames can be checked.
+    #[error("bad segment header: {0}")]
+    SegmentHeader(SegmentHeaderError),
+    /// Files are missing, this one the first of them.
+    #[error("segment missing: files up to {last} are not there although later ones are")]
+    Missing {
+        /// The last that is missing.
+        last: SegmentSeq,
+    },
+    /// The segment is whole and belongs to another log.
+    #[error("identity mismatch: {0}")]
+    Identity(IdentityMismatch),
+    /// The segment is whole and in another version of the format.
+    #[error("unknown format version {got}")]
+    Version {
+        /// The version it states.
+        got: u32,
+    },
+}
+
+/// One damage: where, of what kind, and what is known about what it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The segment.
+    pub segment: SegmentSeq,
+    /// Offset in its file. Unit: bytes.
+    pub offset: usize,
+    /// Where something readable begins again in the same file, or where that ends. Unit: bytes.
+    pub resume_offset: usize,
+    /// What is wrong.
+    pub kind: DamageKind,
+    /// The entry that was damaged, if its header survived.
+    pub entry: Option<EntryId>,
+    /// The last entry that is whole before the damage; what is missing comes after it in the log.
+    pub entry_before: Option<EntryId>,
+    /// The first entry that is whole beyond the damage.
+    pub entry_after: Option<EntryId>,
+    /// A later frame says that everything below this position was durable. `None` where nothing can say so any more, or
+    /// the kind needs no such proof.
+    pub durable: Option<Lsn>,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "log segment {}, offset {}: {}", self.segment, self.offset, self.kind)?;
+        if let Some(entry) = self.entry {
+            write!(f, "; entry {entry}")?;
+        }
+        match (self.entry_before, self.entry_after) {
+            (Some(before), Some(after)) => write!(f, "; between entries {before} and {after}"),
+            (Some(before), None) => write!(f, "; after entry {before}"),
+            (None, Some(after)) => write!(f, "; before entry {after}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// How the log ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// Behind the last frame everything is zero.
+    Clean,
+    /// Behind the last frame lies what a crash left of writes that were never known to be durable.
+    Torn(TornTail),
+}
+
+/// What a crash left behind the last whole frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment in which the log ends.
+    pub segment: SegmentSeq,
+    /// Where it ends, and the remains begin. Unit: bytes.
+    pub offset: usize,
+    /// What stands there; `None` if zeros do, and something else further on.
+    pub found: Option<DamageKind>,
+    /// Frame headers among the remains that are whole.
+    pub frames_count: u64,
+    /// The highest entry among those headers. It was being written; nothing shows that it was ever durable.
+    pub last_entry: Option<EntryId>,
+}
+
+/// A whole frame.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameView<'a> {
+    /// The segment.
+    pub segment: SegmentSeq,
+    /// Offset in its file. Unit: bytes.
+    pub offset: usize,
+    /// Position in the log.
+    pub lsn: Lsn,
+    /// Its header.
+    pub header: &'a FrameHeader,
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+impl FrameView<'_> {
+    /// The entry it carries, if it is not one of the log's own.
+    #[must_use]
+    pub fn entry_id(&self) -> Option<EntryId> {
+        self.header.entry().kind().is_entry().then(|| self.header.entry().id())
+    }
+
+    /// Offset of its end. Unit: bytes.
+    #[must_use]
+    pub fn end_offset(&self) -> usize {
+        self.offset + frame_bytes(self.payload.len())
+    }
+}
+
+/// Where the log goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogEnd {
+    pub(crate) seq: SegmentSeq,
+    pub(crate) offset: usize,
+    pub(crate) chain: u32,
+    /// End of the last frame, in this segment or the one before. Watermarks are ends of frames and never the start of a
+    /// segment: the two would compare as if something lay between them.
+    pub(crate) lsn: Lsn,
+}
+
+/// One step of a walk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step<'a> {
+    Frame(FrameView<'a>),
+    Damage(Damage),
+    /// The last step, unless damage hides the end.
+    End(Tail, LogEnd),
+}
+
+/// A segment's bytes as they were found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SegmentImage<'a> {
+    pub(crate) seq: SegmentSeq,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// What valid frame headers say that stand beyond the first place where the walk could not go on.
+#[derive(Clone, Copy, Debug)]
+struct Beyond {
+    /// Segment and offset where looking began.
+    from: (usize, usize),
+    durable: Lsn,
+    frames_count: u64,
+    last_entry: Option<EntryId>,
+    all_zero: bool,
+}
+
+/// A segment that can be walked.
+#[derive(Clone, Copy, Debug)]
+struct Walkable<'a> {
+    view: SegmentView<'a>,
+    /// What comes next in the log is known to be unreadable: damage that was reported when the walk began.
+    broken_after: bool,
+}
+
+/// What is wrong with a whole segment or file, found before any frame is read.
+#[derive(Clone, Copy, Debug)]
+struct WholeSegment {
+    /// It is reported once the walk has this many walkable segments behind it.
+    behind_count: usize,
+    damage: Damage,
+}
+
+/// The walk. Yields frames and damages in log order; after damage to a whole segment never an end, which it may hide.
+pub(crate) struct Walk<'a> {
+    segments: Vec<Walkable<'a>>,
+    /// Not reported yet, in log order.
+    whole_segments: VecDeque<WholeSegment>,
+    at: usize,
+    offset: usize,
+    /// Checksum that the next frame must repeat; unknown behind damage.
+    chain: Option<u32>,
+    /// End of the last frame, or where the first one belongs.
+    frames_end: Lsn,
+    last_entry: Option<EntryId>,
+    beyond: Option<Beyond>,
+    ended: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// Walks segments given in ascending order. Without an expected identity they must agree among themselves.
+    pub(crate) fn new(images: &[SegmentImage<'a>], geometry: Geometry, expected: Option<SegmentIdentity>) -> Self {
+        let mut identity = expected;
+        let mut segments: Vec<Walkable<'a>> = Vec::with_capacity(images.len());
+        let mut damages = VecDeque::new();
+        let mut expected_raw = SegmentSeq::FIRST.get();
+        for image in images {
+            let missing = SegmentSeq::new(expected_raw).zip(SegmentSeq::new(image.seq.get() - 1));
+            if let Some((first, last)) = missing.filter(|(first, last)| first <= last) {
+                let damage = whole_segment(first, 0, 0, DamageKind::Missing { last });
+                damages.push_back(WholeSegment { behind_count: segments.len(), damage });
+                mark_broken(&mut segments);
+            }
+            expected_raw = image.seq.get() + 1;
+            let bytes = image.bytes.len();
+            match check_segment(image, geometry, &mut identity) {
+                Ok(header) => {
+                    let view = SegmentView::new(image.seq, image.bytes, header.nonce, geometry);
+                    segments.push(Walkable { view, broken_after: view.is_truncated() });
+                    if let Some(kind) = wrong_size(image, geometry) {
+                        let damage = whole_segment(image.seq, bytes, bytes, kind);
+                        damages.push_back(WholeSegment { behind_count: segments.len(), damage });
+                    }
+                }
+                Err(kind) => {
+                    let damage = whole_segment(image.seq, 0, bytes, kind);
+                    damages.push_back(WholeSegment { behind_count: segments.len(), damage });
+                    mark_broken(&mut segments);
+                }
+            }
+        }
+        let starts_whole = segments.first().is_some_and(|first| first.view.seq == SegmentSeq::FIRST);
+        Self {
+            segments,
+            whole_segments: damages,
+            at: 0,
+            offset: FIRST_FRAME_OFFSET,
+            chain: starts_whole.then_some(CHAIN_START),
+            frames_end: geometry.lsn(SegmentSeq::FIRST, FIRST_FRAME_OFFSET),
+            last_entry: None,
+            beyond: None,
+            ended: false,
+        }
+    }
+
+    /// The step at the current place, or `None` if the place moved on to the next segment.
+    fn step(&mut self, here: Walkable<'a>) -> Option<Step<'a>> {
+        let look = here.view.look(self.offset);
+        let finding = self.finding(look);
+        if finding == Finding::Frame
+            && let Look::Frame { header, payload } = look
+        {
+            return Some(self.accept(here.view, header, payload));
+        }
+        if self.next_continues() {
+            self.go_to_next(self.chain);
+            return None;
+        }
+        let more_here = here.view.next_header(self.offset.saturating_add(1)).is_some();
+        let nothing_here = matches!(finding, Finding::Zeros | Finding::CutOff) && !more_here;
+        if here.broken_after && nothing_here {
+            self.go_to_next(None);
+            return None;
+        }
+        let mut beyond = self.beyond.unwrap_or_else(|| self.look_beyond());
+        let durable_beyond = beyond.durable > here.view.lsn(self.offset);
+        if !durable_beyond && beyond.from != (self.at, self.offset) {
+            // The log may end here, behind damage: what is left is less than what was left there.
+            beyond = self.look_beyond();
+        }
+        self.beyond = Some(beyond);
+        // With a whole segment or file damaged further on, what it held can't speak, and nothing is cut.
+        let hidden = !self.whole_segments.is_empty();
+        if hidden && nothing_here && !durable_beyond {
+            self.go_to_next(None);
+            return None;
+        }
+        let around = Surroundings { durable_beyond: durable_beyond || hidden, rest_is_zero: beyond.all_zero };
+        match decide(finding, around) {
+            Decision::Refuse => {
+                if nothing_here && self.damage_is_in_next(here.view, beyond) {
+                    self.go_to_next(self.chain);
+                    return None;
+                }
+                Some(self.damage(here.view, look, beyond))
+            }
+            Decision::EndClean => Some(self.end(here.view, Tail::Clean)),
+            Decision::EndTorn => {
+                let found = (finding != Finding::Zeros).then(|| kind_of(here.view, self.offset, look));
+                let (segment, offset) = (here.view.seq, self.offset);
+                let Beyond { frames_count, last_entry, .. } = beyond;
+                Some(self.end(here.view, Tail::Torn(TornTail { segment, offset, found, frames_count, last_entry })))
+            }
+        }
+    }
+
+    fn finding(&self, look: Look<'a>) -> Finding {
+        match look {
+            Look::Frame { header, .. } if self.chain.is_none_or(|chain| chain == header.prev_header_crc()) => {
+                Finding::Frame
+            }
+            Look::Frame { .. } => Finding::BrokenChain,
+            Look::BadPayload { .. } => Finding::BadPayload,
+            Look::NoHeader => Finding::BadHeader,
+            Look::Zeros => Finding::Zeros,
+            Look::CutOff => Finding::CutOff,
+        }
+    }
+
+    fn accept(&mut self, view: SegmentView<'a>, header: &'a FrameHeader, payload: &'a [u8]) -> Step<'a> {
+        let (segment, offset, lsn) = (view.seq, self.offset, view.lsn(self.offset));
+        let frame = FrameView { segment, offset, lsn, header, payload };
+        self.offset = frame.end_offset();
+        self.frames_end = view.lsn(self.offset);
+        self.chain = Some(header.header_crc());
+        self.last_entry = frame.entry_id().or(self.last_entry);
+        Step::Frame(frame)
+    }
+
+    /// Reports damage here and moves behind it, to the next frame header that is whole.
+    fn damage(&mut self, view: SegmentView<'a>, look: Look<'a>, beyond: Beyond) -> Step<'a> {
+        let offset = self.offset;
+        let kind = kind_of(view, offset, look);
+        let mut entry = None;
+        let resume_offset = match look {
+            Look::BadPayload { header, .. } => {
+                entry = header.entry().kind().is_entry().then(|| header.entry().id());
+                self.offset += frame_bytes(header.entry().payload_len());
+                self.chain = Some(header.header_crc());
+                self.offset
+            }
+            Look::Frame { .. } => {
+                self.chain = None;
+                offset
+            }
+            Look::NoHeader | Look::Zeros | Look::CutOff => match view.next_header(offset.saturating_add(1)) {
+                Some((next, _)) => {
+                    self.offset = next;
+                    self.chain = None;
+                    next
+                }
+                None => {
+                    self.go_to_next(None);
+                    view.bytes.len()
+                }
+            },
+        };
+        let entry_before = self.last_entry;
+        let durable = (beyond.durable > view.lsn(offset)).then_some(beyond.durable);
+        let segment = view.seq;
+        Step::Damage(Damage { segment, offset, resume_offset, kind, entry, entry_before, entry_after: None, durable })
+    }
+
+    fn end(&mut self, view: SegmentView<'a>, tail: Tail) -> Step<'a> {
+        self.ended = true;
+        let chain = self.chain.unwrap_or(CHAIN_START);
+        Step::End(tail, LogEnd { seq: view.seq, offset: self.offset, chain, lsn: self.frames_end })
+    }
+
+    /// Damage to a whole segment that lies before the current place, not yet reported.
+    fn take_whole_segment(&mut self) -> Option<Damage> {
+        let next = self.whole_segments.front()?;
+        if next.behind_count > self.at {
+            return None;
+        }
+        let damage = Damage { entry_before: self.last_entry, ..next.damage };
+        self.whole_segments.pop_front();
+        Some(damage)
+    }
+
+    fn go_to_next(&mut self, chain: Option<u32>) {
+        self.at += 1;
+        self.offset = FIRST_FRAME_OFFSET;
+        self.chain = chain;
+    }
+
+    /// The segment that follows directly, if it can be read.
+    fn next_segment(&self) -> Option<SegmentView<'a>> {
+        let here = self.segments.get(self.at)?;
+        if here.broken_after {
+            return None;
+        }
+        self.segments.get(self.at + 1).map(|next| next.view)
+    }
+
+    /// Whether the next segment's first frame follows directly on the last one seen: then nothing is missing between.
+    fn next_continues(&self) -> bool {
+        let first = self.next_segment().and_then(|next| next.header_at(FIRST_FRAME_OFFSET));
+        first.is_some_and(|header| Some(header.prev_header_crc()) == self.chain)
+    }
+
+    /// Whether what is missing here was at the start of the next segment: this page was begun and holds nothing more, so
+    /// the segment ended here, and the next one's first frame is not what it was.
+    fn damage_is_in_next(&self, view: SegmentView<'a>, beyond: Beyond) -> bool {
+        let Some(next) = self.next_segment() else { return false };
+        let ended_here = view.page_begun(self.offset) && view.rest_is_zero(self.offset);
+        ended_here && next.header_at(FIRST_FRAME_OFFSET).is_none() && beyond.durable > next.lsn(FIRST_FRAME_OFFSET)
+    }
+
+    /// What stands beyond the current place.
+    ///
+    /// The watermark is looked for once, at the first place that could not be read: a frame whose watermark lies beyond any
+    /// later place stands beyond that place itself, because no frame promises more than what is before it.
+    fn look_beyond(&self) -> Beyond {
+        let from = (self.at, self.offset);
+        let mut beyond = Beyond { from, durable: Lsn::ZERO, frames_count: 0, last_entry: None, all_zero: true };
+        let mut offset = self.offset;
+        for segment in self.segments.get(self.at..).unwrap_or_default() {
+            let view = segment.view;
+            beyond.all_zero &= view.rest_is_zero(offset);
+            while let Some((found, header)) = view.next_header(offset) {
+                beyond.durable = beyond.durable.max(header.durable());
+                beyond.frames_count += 1;
+                if header.entry().kind().is_entry() {
+                    beyond.last_entry = beyond.last_entry.max(Some(header.entry().id()));
+                }
+                offset = found + frame_bytes(header.entry().payload_len());
+            }
+            offset = FIRST_FRAME_OFFSET;
+        }
+        beyond
+    }
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = Step<'a>;
+
+    fn next(&mut self) -> Option<Step<'a>> {
+        while !self.ended {
+            if let Some(damage) = self.take_whole_segment() {
+                return Some(Step::Damage(damage));
+            }
+            let Some(here) = self.segments.get(self.at).copied() else {
+                self.ended = true;
+                break;
+            };
+            let step = self.step(here);
+            if step.is_some() {
+                return step;
+            }
+        }
+        None
+    }
+}
+
+/// Names what is wrong with what was found at `offset`.
+fn kind_of(view: SegmentView<'_>, offset: usize, look: Look<'_>) -> DamageKind {
+    let header_end = offset + frame_bytes(0);
+    let (end, otherwise) = match look {
+        Look::BadPayload { header, error } => {
+            (offset + frame_bytes(header.entry().payload_len()), DamageKind::Payload(error))
+        }
+        Look::Frame { .. } => return DamageKind::ChainBroken,
+        Look::NoHeader | Look::Zeros | Look::CutOff => (header_end, DamageKind::FrameHeader),
+    };
+    match view.zeroed_page(offset..end) {
+        Some(page_offset) => DamageKind::ZeroedPage { page_offset },
+        None => otherwise,
+    }
+}
+
+fn check_segment(
+    image: &SegmentImage<'_>,
+    geometry: Geometry,
+    identity: &mut Option<SegmentIdentity>,
+) -> Result<SegmentHeader, DamageKind> {
+    let header = SegmentHeader::parse(image.bytes).map_err(|error| match error {
+        SegmentHeaderError::Version { got } => DamageKind::Version { got },
+        SegmentHeaderError::TooShort { got } => {
+            DamageKind::Truncated { got_bytes: got, expected_bytes: geometry.segment_bytes() }
+        }
+        error => DamageKind::SegmentHeader(error),
+    })?;
+    let expected = identity.get_or_insert(header.identity);
+    match segment_mismatch(&header, expected, image.seq, geometry) {
+        Some(mismatch) => Err(DamageKind::Identity(mismatch)),
+        None => Ok(header),
+    }
+}
+
+fn wrong_size(image: &SegmentImage<'_>, geometry: Geometry) -> Option<DamageKind> {
+    let (got_bytes, expected_bytes) = (image.bytes.len(), geometry.segment_bytes());
+    (got_bytes < expected_bytes).then_some(DamageKind::Truncated { got_bytes, expected_bytes })
+}
+
+/// What was readable before ends here: the last walkable segment is followed by one that is not.
+fn mark_broken(segments: &mut [Walkable<'_>]) {
+    if let Some(last) = segments.last_mut() {
+        last.broken_after = true;
+    }
+}
+
+fn whole_segment(segment: SegmentSeq, offset: usize, resume_offset: usize, kind: DamageKind) -> Damage {
+    Damage { segment, offset, resume_offset, kind, entry: None, entry_before: None, entry_after: None, durable: None }
+}
