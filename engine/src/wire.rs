@@ -141,7 +141,9 @@ pub fn encode_message(message: &Message, shard: ShardId, out: &mut Vec<u8>) {
             kind::REQUEST_VOTE_RESPONSE
         }
         Message::AppendEntries(_) => panic!("AppendEntries are encoded with their entries"),
-        Message::AppendEntriesResponse { outcome: AppendOutcome::Accepted { persisted_index, matched_index }, .. } => {
+        Message::AppendEntriesResponse {
+            outcome: AppendOutcome::Accepted { persisted_index, matched_index }, ..
+        } => {
             put(&mut meta, &[persisted_index.get(), matched_index.get()]);
             kind::APPEND_ACCEPTED
         }
@@ -349,10 +351,8 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
         kind::PRE_VOTE_RESPONSE => {
             let campaign_term = Term::new(fields.u64()?);
             Message::PreVoteResponse { term, campaign_term, granted: fields.flag()? }
-        },
-        kind::REQUEST_VOTE => {
-            Message::RequestVote { term, last: fields.entry_id()?, transfer: fields.flag()? }
         }
+        kind::REQUEST_VOTE => Message::RequestVote { term, last: fields.entry_id()?, transfer: fields.flag()? },
         kind::REQUEST_VOTE_RESPONSE => Message::RequestVoteResponse { term, granted: fields.flag()? },
         kind::APPEND_ENTRIES => {
             let prev = fields.entry_id()?;

@@ -124,7 +124,11 @@ pub(crate) fn check_header(header: &[u8; FRAME_HEADER_BYTES], limit: usize) -> R
 }
 
 /// Takes the frame apart whose header `check_header` accepted.
-pub(crate) fn parse<'a>(header: &[u8; FRAME_HEADER_BYTES], meta: &'a [u8], rest: &'a [u8]) -> Result<Frame<'a>, FrameError> {
+pub(crate) fn parse<'a>(
+    header: &[u8; FRAME_HEADER_BYTES],
+    meta: &'a [u8],
+    rest: &'a [u8],
+) -> Result<Frame<'a>, FrameError> {
     let raw: RawHeader = zerocopy::transmute!(*header);
     let expected = crc32fast::hash(meta);
     if raw.meta_crc.get() != expected {

@@ -73,7 +73,11 @@ impl Raft {
         };
         match entries.last() {
             Some(&last) if skip < entries.len() => {
-                assert!(matched_before >= self.commit_index, "the leader of {} rewrites what is committed", append.term);
+                assert!(
+                    matched_before >= self.commit_index,
+                    "the leader of {} rewrites what is committed",
+                    append.term
+                );
                 let commit_index = append.commit_index;
                 self.following.appending = Some(Appending { last, matched_before, commit_index });
                 AppendDecision::Append { skip }

@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn the_quorum_index_is_what_a_majority_reached() {
         let reached = [0, 7, 3, 9, 3, 5];
-        let index = |count| membership(count).quorum_index(|id| Index::new(reached[usize::try_from(id.get()).unwrap()]));
+        let index =
+            |count| membership(count).quorum_index(|id| Index::new(reached[usize::try_from(id.get()).unwrap()]));
         assert_eq!(index(1), Index::new(7));
         assert_eq!(index(2), Index::new(3));
         assert_eq!(index(3), Index::new(7));

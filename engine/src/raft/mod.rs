@@ -41,9 +41,7 @@ pub use config::{Config, PENDING_READS_MAX};
 pub use log_view::LogView;
 pub use membership::Membership;
 pub use message::{AppendEntries, AppendOutcome, Message};
-pub use ready::{
-    AppendDecision, HardState, Leadership, NotLeader, ReadId, ReadIndexError, Ready, Role, TransferError,
-};
+pub use ready::{AppendDecision, HardState, Leadership, NotLeader, ReadId, ReadIndexError, Ready, Role, TransferError};
 pub use tracker::{Inflights, Progress, ProgressState};
 
 use crate::types::{EntryId, Index, NodeId, Term};

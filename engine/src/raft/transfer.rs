@@ -125,8 +125,7 @@ impl super::leader::Leading {
         let lag_limit = config.inflight_messages_limit as u64;
         self.heard_within(node, 2 * config.heartbeat_ticks + 1, now_tick)
             && self.progress.get(&node).is_some_and(|progress| {
-                progress.state() == ProgressState::Replicate
-                    && progress.match_index().plus(lag_limit) >= commit_index
+                progress.state() == ProgressState::Replicate && progress.match_index().plus(lag_limit) >= commit_index
             })
     }
 }

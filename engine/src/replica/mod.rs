@@ -179,10 +179,8 @@ impl<S: Storage> Replica<S> {
     #[must_use]
     pub fn new(options: ReplicaOptions, log: Log<S>) -> Self {
         let recovered = log.hard_state();
-        let hard_state = raft::HardState {
-            term: recovered.term,
-            vote: (recovered.vote != 0).then(|| NodeId::new(recovered.vote)),
-        };
+        let hard_state =
+            raft::HardState { term: recovered.term, vote: (recovered.vote != 0).then(|| NodeId::new(recovered.vote)) };
         let raft = Raft::new(options.raft.clone(), hard_state, &log);
         let machine = StateMachine::new(options.machine.clone());
         let relays = Relays::starting_at(options.relay_id_floor);
@@ -262,7 +260,12 @@ impl<S: Storage> Replica<S> {
     }
 
     /// Appends the frame of a message that an action named to `out`; entries are read from the log.
-    pub fn encode(&self, message: &Outgoing, shard: crate::types::ShardId, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    pub fn encode(
+        &self,
+        message: &Outgoing,
+        shard: crate::types::ShardId,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
         match message {
             Outgoing::Raft(Message::AppendEntries(append)) => wire::encode_append(append, &self.log, shard, out),
             Outgoing::Raft(message) => {

@@ -218,7 +218,10 @@ impl Relays {
 
     /// Takes everything whose time is up.
     pub fn take_expired(&mut self, now_tick: u64) -> Vec<Relayed> {
-        self.waiting.extract_if(.., |_, relayed| relayed.deadline_tick <= now_tick).map(|(_, relayed)| relayed).collect()
+        self.waiting
+            .extract_if(.., |_, relayed| relayed.deadline_tick <= now_tick)
+            .map(|(_, relayed)| relayed)
+            .collect()
     }
 
     /// Takes everything, for a replica that stops.

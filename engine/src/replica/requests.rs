@@ -158,7 +158,9 @@ impl<S: Storage> Replica<S> {
     fn relay(&mut self, request: Request<'_>, leader: Option<NodeId>) {
         let refusal = match (request.origin, leader) {
             (Origin::Peer { .. }, _) => "the request was passed on to a node that does not lead this shard; try again",
-            (_, None) => "this shard has no leader: a majority of its nodes is not reachable, or an election is under way",
+            (_, None) => {
+                "this shard has no leader: a majority of its nodes is not reachable, or an election is under way"
+            }
             (_, Some(leader)) if leader == self.options.raft.id => "leadership is being handed over; try again",
             (_, Some(leader)) if !self.connected.contains(&leader) => "this node has no connection to the leader",
             (_, Some(_)) if self.relays.len() >= self.options.relayed_limit => {
@@ -183,13 +185,7 @@ impl<S: Storage> Replica<S> {
         self.refuse(request.origin, Refusal::not_executed(Status::Unavailable, refusal));
     }
 
-    pub(super) fn on_relay_reply(
-        &mut self,
-        from: NodeId,
-        request: u64,
-        result: Result<(), Refusal>,
-        body: &[u8],
-    ) {
+    pub(super) fn on_relay_reply(&mut self, from: NodeId, request: u64, result: Result<(), Refusal>, body: &[u8]) {
         // A request that timed out here, or of an earlier life of this node: nobody waits for it.
         let Some(relayed) = self.relays.take(request, Some(from)) else { return };
         let result = result.map(|()| self.keep_body(body));

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_lite::AsyncWriteExt;
-use glommio::channels::channel_mesh::{MeshBuilder, Full};
+use glommio::channels::channel_mesh::{Full, MeshBuilder};
 use glommio::net::{TcpListener, TcpStream};
 use net::handshake::{Hello, PROTOCOL_VERSION, Role as HelloRole, Verdict, Welcome};
 use net::shell::{Greeting, LinkEvent, PeerLink, PeerLinkOptions, attach, detach, greet, listen};
@@ -144,9 +144,9 @@ struct Listeners {
 
 fn listen_all(config: &ValidConfig) -> Result<Listeners, String> {
     let open = |addresses: &[std::net::SocketAddr]| {
-        let opened = addresses.iter().map(|address| {
-            listen(*address).map_err(|error| format!("cannot listen on {address}: {error}"))
-        });
+        let opened = addresses
+            .iter()
+            .map(|address| listen(*address).map_err(|error| format!("cannot listen on {address}: {error}")));
         opened.collect::<Result<Vec<_>, _>>()
     };
     Ok(Listeners { clients: open(config.listen_client())?, peers: open(config.listen_peer())? })

@@ -168,7 +168,8 @@ impl Gateway {
         let bytes = u32::try_from(routed.payload.len()).unwrap_or(u32::MAX);
         let queued = self.queued_bytes.get() + u64::from(bytes);
         if queued > self.limits.queued_bytes {
-            let message = format!("{} bytes of requests wait on this core; slow down and try again", self.queued_bytes.get());
+            let message =
+                format!("{} bytes of requests wait on this core; slow down and try again", self.queued_bytes.get());
             return answer_refused(waiting, Status::Overloaded, Executed::No, &message);
         }
         let Some(ticket) = self.take_slot(waiting, bytes) else { return };

@@ -19,13 +19,17 @@ pub const EXECUTOR_IO_MEMORY_BYTES: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum PreflightError {
     /// The limit on locked memory is too low.
-    #[error("the limit on locked memory is {got} bytes, an executor needs {MEMLOCK_BYTES_MIN}: raise it (`ulimit -l 8192`, LimitMEMLOCK=8M in a systemd unit, or /etc/security/limits.conf)")]
+    #[error(
+        "the limit on locked memory is {got} bytes, an executor needs {MEMLOCK_BYTES_MIN}: raise it (`ulimit -l 8192`, LimitMEMLOCK=8M in a systemd unit, or /etc/security/limits.conf)"
+    )]
     Memlock {
         /// The limit.
         got: u64,
     },
     /// The limit on open files is too low.
-    #[error("the limit on open files is {got}, a node needs at least {needed}: raise it (`ulimit -n`, LimitNOFILE= in a systemd unit)")]
+    #[error(
+        "the limit on open files is {got}, a node needs at least {needed}: raise it (`ulimit -n`, LimitNOFILE= in a systemd unit)"
+    )]
     OpenFiles {
         /// The limit.
         got: u64,
@@ -33,7 +37,9 @@ pub enum PreflightError {
         needed: u64,
     },
     /// No executor can be made.
-    #[error("cannot set up io_uring: {reason}: Quorate needs Linux 5.8 or newer with io_uring enabled (see /proc/sys/kernel/io_uring_disabled; containers often forbid it in their seccomp profile)")]
+    #[error(
+        "cannot set up io_uring: {reason}: Quorate needs Linux 5.8 or newer with io_uring enabled (see /proc/sys/kernel/io_uring_disabled; containers often forbid it in their seccomp profile)"
+    )]
     IoUring {
         /// What the system said.
         reason: String,

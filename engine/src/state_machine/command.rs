@@ -269,8 +269,8 @@ pub fn encode_op_command(op: &Op<'_>, out: &mut Vec<u8>) -> Result<(), CommandEr
 pub fn encode_txn_command(txn: &Txn<'_>, out: &mut Vec<u8>) -> Result<(), CommandError> {
     out.extend_from_slice(&[COMMAND_VERSION, KIND_TXN, 0, 0, 0, 0, 0, 0]);
     for len in [txn.compares.len(), txn.success.len(), txn.failure.len(), 0] {
-        let count = u16::try_from(len)
-            .map_err(|_| CommandError::TooManyOps { got: len, limit: LIST_LEN_MAX as u32 })?;
+        let count =
+            u16::try_from(len).map_err(|_| CommandError::TooManyOps { got: len, limit: LIST_LEN_MAX as u32 })?;
         out.extend_from_slice(&count.to_le_bytes());
     }
     for compare in &txn.compares {

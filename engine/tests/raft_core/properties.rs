@@ -243,7 +243,10 @@ fn random_runs_reach_every_situation_that_matters() {
         reads_count.1 += cluster.reads_failed.len();
     }
     let at_least = |what: &str, count: usize, per_run: f64| {
-        assert!(count as f64 >= per_run * RUNS as f64, "{what}: {count} in {RUNS} runs; all: {total:?} {reads_count:?}");
+        assert!(
+            count as f64 >= per_run * RUNS as f64,
+            "{what}: {count} in {RUNS} runs; all: {total:?} {reads_count:?}"
+        );
     };
     at_least("leaders", total.leaders, 1000.0);
 }

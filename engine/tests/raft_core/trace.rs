@@ -66,7 +66,10 @@ fn describe(message: &Message) -> String {
             if append.last < append.first { "none".to_owned() } else { format!("{}..{}", append.first, append.last) },
             append.commit_index
         ),
-        Message::AppendEntriesResponse { term, outcome: AppendOutcome::Accepted { matched_index, persisted_index } } => {
+        Message::AppendEntriesResponse {
+            term,
+            outcome: AppendOutcome::Accepted { matched_index, persisted_index },
+        } => {
             format!("AppendEntriesResponse term {term}, matched {matched_index}, persisted {persisted_index}")
         }
         Message::AppendEntriesResponse { term, outcome: AppendOutcome::Rejected { prev_index, hint } } => {
@@ -76,7 +79,9 @@ fn describe(message: &Message) -> String {
             format!("Heartbeat term {term}, commit {commit_index}, round {round}")
         }
         Message::HeartbeatResponse { term, round, matched_index, persisted_index } => {
-            format!("HeartbeatResponse term {term}, round {round}, matched {matched_index}, persisted {persisted_index}")
+            format!(
+                "HeartbeatResponse term {term}, round {round}, matched {matched_index}, persisted {persisted_index}"
+            )
         }
         Message::TimeoutNow { term } => format!("TimeoutNow term {term}"),
     }

@@ -92,7 +92,8 @@ fn replay(transcript: &str) -> String {
             }
         }
         if commands.iter().any(|command| !command.starts_with('#')) {
-            write!(out, "----\n{}", if effects.is_empty() { "nothing\n" } else { &effects }).expect("a string takes it");
+            write!(out, "----\n{}", if effects.is_empty() { "nothing\n" } else { &effects })
+                .expect("a string takes it");
         }
     }
     out
@@ -155,7 +156,8 @@ fn make_cluster(arguments: &[&str]) -> Cluster {
 
 fn run_in(cluster: &mut Cluster, name: &str, arguments: &[&str]) {
     let at = |position: usize| usize::try_from(number(arguments[position])).expect("small") - 1;
-    let count = |position: usize| arguments.get(position).map_or(1, |word| usize::try_from(number(word)).expect("small"));
+    let count =
+        |position: usize| arguments.get(position).map_or(1, |word| usize::try_from(number(word)).expect("small"));
     match name {
         "tick" => (0..count(1)).for_each(|_| cluster.tick(at(0))),
         "tick-all" => {

@@ -176,9 +176,7 @@ impl Conn {
             // A caller that gave up is not there any more.
             let Some(reply) = lock(&self.waiting).remove(&response.id) else { continue };
             let result = match response.result {
-                Ok(body) => {
-                    Ok(Answer { body: body.to_vec(), leader_hint: response.leader_hint.map(str::to_owned) })
-                }
+                Ok(body) => Ok(Answer { body: body.to_vec(), leader_hint: response.leader_hint.map(str::to_owned) }),
                 Err(refused) => Err(CallError::Refused {
                     status: refused.status,
                     executed: refused.executed,

@@ -220,7 +220,11 @@ impl Client {
         let write = kind == RequestKind::Write;
         let call = conn.call(kind, shard, timeout_ms, payload);
         let unknown_or = |reason: String, safe: fn(String) -> Attempt| {
-            if write { Attempt::Final(ClientError::Unknown { reason: format!("{endpoint}: {reason}") }) } else { safe(reason) }
+            if write {
+                Attempt::Final(ClientError::Unknown { reason: format!("{endpoint}: {reason}") })
+            } else {
+                safe(reason)
+            }
         };
         match tokio::time::timeout_at(deadline, call).await {
             Ok(Ok(answer)) => Ok(answer),

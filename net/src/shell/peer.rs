@@ -177,7 +177,12 @@ impl<F: Fn(LinkEvent)> Task<F> {
         if (welcome.version, welcome.cluster_id, welcome.node_id) != (PROTOCOL_VERSION, hello.cluster_id, hello.to) {
             let message = format!(
                 "{} answers as node {:016x} of cluster {:016x}, protocol {}; expected node {:016x} of cluster {:016x}, protocol {PROTOCOL_VERSION}",
-                self.options.authority, welcome.node_id, welcome.cluster_id, welcome.version, hello.to, hello.cluster_id
+                self.options.authority,
+                welcome.node_id,
+                welcome.cluster_id,
+                welcome.version,
+                hello.to,
+                hello.cluster_id
             );
             return Err(LinkEvent::Refused { verdict: Verdict::Node, message });
         }
@@ -221,8 +226,7 @@ async fn resolve(authority: &str) -> io::Result<SocketAddr> {
         return Ok(address);
     }
     let name = authority.to_owned();
-    let addresses = glommio::executor().spawn_blocking(move || {
-        std::net::ToSocketAddrs::to_socket_addrs(&name).map(|mut addresses| addresses.next())
-    });
+    let addresses = glommio::executor()
+        .spawn_blocking(move || std::net::ToSocketAddrs::to_socket_addrs(&name).map(|mut addresses| addresses.next()));
     addresses.await?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{authority} has no address")))
 }

@@ -9,8 +9,11 @@ use client::{Client, ShardStatus};
 
 use super::view::{ShardState, View};
 
-/// Time a status request may take.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time a node gets to answer a status request, connecting included.
+///
+/// The client library tries a broken endpoint again until this runs out, so a dead node costs each look this much unless
+/// it is forgotten; it bounds what a node that hangs can cost.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Role of a leader, as a node names it.
 const LEADER: &str = "leader";
@@ -38,6 +41,13 @@ impl Observer {
             view.nodes.push(node.look().await);
         }
         view
+    }
+
+    /// Drops the connection to `node`, which is known to be dead; the next look connects anew, or is refused at once.
+    pub(super) fn forget(&mut self, node: usize) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.client = None;
+        }
     }
 }
 

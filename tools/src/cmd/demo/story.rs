@@ -18,6 +18,7 @@ use super::DemoError;
 use super::nodes::Nodes;
 use super::observer::Observer;
 use super::report::{Observed, Phase, Setup};
+use super::view::View;
 
 /// Time the cluster gets until every node answers and leaders are known.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -136,6 +137,7 @@ impl Story<'_> {
         load.next_phase();
         self.observed.killed_at = load.origin().elapsed();
         self.nodes.kill(victim)?;
+        self.observer.forget(victim);
         let count = grouped(load.progress().acknowledged_count);
         self.live.story(&format!("{} leads; it is killed (SIGKILL) after {count} writes", self.nodes.name(victim)));
         Ok(victim)
@@ -147,7 +149,8 @@ impl Story<'_> {
         while Instant::now() < deadline {
             self.nodes.check()?;
             self.live.show(load.origin().elapsed(), load.progress(), "no leader");
-            if let Some(leader) = self.observer.look().await.leader(0).filter(|&leader| leader != victim) {
+            let view = self.look_until(deadline).await;
+            if let Some(leader) = view.and_then(|view| view.leader(0)).filter(|&leader| leader != victim) {
                 let took = killed.elapsed();
                 self.observed.election = Some(took);
                 let name = self.nodes.name(leader);
@@ -171,7 +174,8 @@ impl Story<'_> {
         while Instant::now() < deadline {
             self.nodes.check()?;
             self.live.show(load.origin().elapsed(), load.progress(), "catching up");
-            if self.has_reached(&mut goal, victim).await {
+            let Some(view) = self.look_until(deadline).await else { return Ok(false) };
+            if self.has_reached(&view, &mut goal, victim) {
                 load.next_phase();
                 self.note_catch_up(victim, restarted.elapsed(), true);
                 return Ok(true);
@@ -185,7 +189,11 @@ impl Story<'_> {
     async fn wait_for_catch_up(&mut self, victim: usize, restarted: Instant) -> Result<(), DemoError> {
         let begun = Instant::now();
         let mut goal = None;
-        while !self.has_reached(&mut goal, victim).await {
+        loop {
+            let view = self.observer.look().await;
+            if self.has_reached(&view, &mut goal, victim) {
+                break;
+            }
             self.check_level_time(begun).await?;
             tokio::time::sleep(STATUS_EVERY).await;
         }
@@ -193,9 +201,13 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// One round: whether `victim` has applied what the others had committed one round ago, kept in `goal`.
-    async fn has_reached(&mut self, goal: &mut Option<Vec<u64>>, victim: usize) -> bool {
-        let view = self.observer.look().await;
+    /// A look at the nodes that is given up at `deadline`: the load's schedule waits for no node's answer.
+    async fn look_until(&mut self, deadline: Instant) -> Option<View> {
+        tokio::time::timeout_at(deadline.into(), self.observer.look()).await.ok()
+    }
+
+    /// Whether `victim` has applied in `view` what the others had committed one look ago, kept in `goal`.
+    fn has_reached(&self, view: &View, goal: &mut Option<Vec<u64>>, victim: usize) -> bool {
         let committed = view.commit_indexes(self.shard_count(), Some(victim));
         let has_reached = goal.as_ref().is_some_and(|goal| view.has_applied(victim, goal));
         *goal = committed.iter().all(|&index| index > 0).then_some(committed);

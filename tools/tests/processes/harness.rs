@@ -1,0 +1,206 @@
+//! A cluster of real `quorate start` processes on loopback, killed and removed when it is dropped.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use client::{Client, ClientOptions, ShardStatus};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longest wait for anything; a test that reaches it fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Cluster {
+    pub dir: tempfile::TempDir,
+    pub nodes: Vec<Node>,
+    shards: u32,
+    cores: u32,
+}
+
+pub struct Node {
+    pub name: String,
+    pub client_url: String,
+    peer_url: String,
+    data_dir: PathBuf,
+    process: Option<Child>,
+}
+
+/// Ports that were free a moment ago, all different.
+fn free_ports(count: usize) -> Vec<u16> {
+    let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let listeners: Vec<TcpListener> = (0..count).map(|_| bind()).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("an address").port()).collect()
+}
+
+pub fn quorate(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_quorate")).args(args).output().expect("the binary runs")
+}
+
+impl Cluster {
+    /// Starts `count` nodes and waits until every shard has a leader that all of them know.
+    pub async fn start(count: usize) -> Self {
+        Self::start_with(count, 1, 1).await
+    }
+
+    pub async fn start_with(count: usize, shards: u32, cores: u32) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let ports = free_ports(2 * count);
+        let node = |number: usize| Node {
+            name: format!("n{number}"),
+            client_url: format!("http://127.0.0.1:{}", ports[2 * number]),
+            peer_url: format!("http://127.0.0.1:{}", ports[2 * number + 1]),
+            data_dir: dir.path().join(format!("n{number}")),
+            process: None,
+        };
+        let nodes = (0..count).map(node).collect();
+        let mut cluster = Self { dir, nodes, shards, cores };
+        for number in 0..count {
+            cluster.start_node(number);
+        }
+        cluster.wait_for_leaders().await;
+        cluster
+    }
+
+    pub fn start_node(&mut self, number: usize) {
+        let members: Vec<String> = self.nodes.iter().map(|node| format!("{}={}", node.name, node.peer_url)).collect();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join(format!("n{number}.log")))
+            .expect("a log file");
+        let node = &mut self.nodes[number];
+        let child = Command::new(env!("CARGO_BIN_EXE_quorate"))
+            .args(["start", "--name", &node.name, "--initial-cluster", &members.join(",")])
+            .args(["--listen-client-urls", &node.client_url, "--advertise-client-urls", &node.client_url])
+            .args(["--listen-peer-urls", &node.peer_url, "--initial-advertise-peer-urls", &node.peer_url])
+            .args(["--shards", &self.shards.to_string(), "--cores", &self.cores.to_string()])
+            .args(["--segment-bytes", "8388608"])
+            .arg("--data-dir")
+            .arg(&node.data_dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        node.process = Some(child);
+    }
+
+    pub fn data_dir(&self, number: usize) -> &Path {
+        &self.nodes[number].data_dir
+    }
+
+    pub fn log_of(&self, number: usize) -> String {
+        std::fs::read_to_string(self.dir.path().join(format!("n{number}.log"))).unwrap_or_default()
+    }
+
+    /// Kills a node the hard way and waits until it is gone.
+    pub fn kill(&mut self, number: usize) {
+        let mut child = self.nodes[number].process.take().expect("the node runs");
+        child.kill().expect("SIGKILL is sent");
+        child.wait().expect("the node ends");
+    }
+
+    pub fn signal(&self, number: usize, signal: Signal) {
+        let child = self.nodes[number].process.as_ref().expect("the node runs");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("a process id");
+        kill_process(pid, signal).expect("the signal is sent");
+    }
+
+    /// Waits for a node to end by itself; says whether it ended well.
+    pub fn wait_for_end(&mut self, number: usize) -> bool {
+        self.nodes[number].process.take().expect("the node runs").wait().expect("the node ends").success()
+    }
+
+    /// A client that knows these nodes only.
+    pub async fn client_of(&self, numbers: &[usize], timeout: Duration) -> Client {
+        let endpoints = numbers.iter().map(|number| self.nodes[*number].client_url.clone()).collect();
+        let options = ClientOptions { endpoints, request_timeout: timeout, ..ClientOptions::default() };
+        Client::connect(options).await.expect("a node answers")
+    }
+
+    /// Statuses of the nodes that answer.
+    pub async fn statuses(&self) -> Vec<ShardStatus> {
+        let mut statuses = Vec::new();
+        for node in self.nodes.iter().filter(|node| node.process.is_some()) {
+            let options = ClientOptions {
+                endpoints: vec![node.client_url.clone()],
+                request_timeout: Duration::from_secs(2),
+                ..ClientOptions::default()
+            };
+            if let Ok(client) = Client::connect(options).await
+                && let Ok(shards) = client.status(&node.client_url).await
+            {
+                statuses.extend(shards);
+            }
+        }
+        statuses
+    }
+
+    /// Waits until `holds` for the statuses; fails with the nodes' logs if it never does.
+    pub async fn wait_until(&self, what: &str, mut holds: impl FnMut(&[ShardStatus]) -> bool) -> Vec<ShardStatus> {
+        let started = Instant::now();
+        loop {
+            let statuses = self.statuses().await;
+            if holds(&statuses) {
+                return statuses;
+            }
+            let logs: Vec<String> = (0..self.nodes.len()).map(|number| self.log_of(number)).collect();
+            assert!(started.elapsed() < PATIENCE, "{what}: {statuses:#?}\n{}", logs.join("\n"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until every running node knows one running leader for each shard.
+    pub async fn wait_for_leaders(&self) -> Vec<ShardStatus> {
+        let running = self.nodes.iter().filter(|node| node.process.is_some()).count();
+        let expected = running * self.shards as usize;
+        self.wait_until("no leader is known to all", |statuses| {
+            let led = |status: &ShardStatus| {
+                statuses.iter().any(|other| {
+                    other.shard == status.shard && other.role == "leader" && other.node_id == status.leader
+                })
+            };
+            statuses.len() == expected && statuses.iter().all(led)
+        })
+        .await
+    }
+
+    /// Number of the node that leads a shard.
+    pub async fn leader(&self, shard: u32) -> usize {
+        let statuses = self.wait_for_leaders().await;
+        let leads = |status: &&ShardStatus| status.shard == shard && status.role == "leader";
+        let name = &statuses.iter().find(leads).expect("the shard has a leader").name;
+        self.nodes.iter().position(|node| node.name == *name).expect("the leader is a node")
+    }
+
+    /// Waits until all running nodes have applied the same, and everything.
+    pub async fn wait_for_equal(&self) {
+        let running = self.nodes.iter().filter(|node| node.process.is_some()).count();
+        let expected = running * self.shards as usize;
+        self.wait_until("the nodes do not become equal", |statuses| {
+            let all_answer = statuses.len() == expected;
+            all_answer
+                && statuses.iter().all(|status| {
+                    statuses.iter().all(|other| {
+                        other.shard != status.shard
+                            || (other.applied_index == status.applied_index && other.last_index == status.applied_index)
+                    })
+                })
+        })
+        .await;
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(mut child) = node.process.take() {
+                // It may have ended by itself; either way it is gone afterwards.
+                drop(child.kill());
+                drop(child.wait());
+            }
+        }
+    }
+}
