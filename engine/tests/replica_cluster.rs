@@ -95,7 +95,9 @@ impl Cluster {
             last_ticket: 0,
         };
         for node in 0..count {
-            let disk = SimStorage::new(identity(node), SEGMENT_BYTES, seed ^ node as u64);
+            let mut disk = SimStorage::new(identity(node), SEGMENT_BYTES, seed ^ node as u64);
+            // As the server does before a node first runs.
+            disk.prepare(SegmentSeq::FIRST);
             cluster.nodes.push(Node { replica: None, disk: Some(disk), syncs: vec![], prepares: vec![], life: 0 });
             cluster.start(node, seed);
         }

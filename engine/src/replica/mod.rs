@@ -182,7 +182,7 @@ impl<S: Storage> Replica<S> {
         let hard_state =
             raft::HardState { term: recovered.term, vote: (recovered.vote != 0).then(|| NodeId::new(recovered.vote)) };
         let raft = Raft::new(options.raft.clone(), hard_state, &log);
-        let machine = StateMachine::new(options.machine.clone());
+        let machine = StateMachine::new(options.machine);
         let relays = Relays::starting_at(options.relay_id_floor);
         Self {
             options,
@@ -451,9 +451,17 @@ impl<S: Storage> Replica<S> {
                     return;
                 }
                 for entry in &parsed[skip..] {
-                    if let Err(error) = self.log.append_entry(&entry.header, entry.payload) {
-                        self.latch(&error);
-                        break;
+                    match self.log.append_entry(&entry.header, entry.payload) {
+                        Ok(_) => {}
+                        // The hard state took the room that was there: what is in counts, the rest comes again.
+                        Err(AppendError::SegmentNotReady) => {
+                            self.stats.appends_without_room += 1;
+                            break;
+                        }
+                        Err(error) => {
+                            self.latch(&error);
+                            break;
+                        }
                     }
                 }
                 self.raft.on_appended(&self.log);

@@ -145,11 +145,11 @@ impl<S: Storage> Replica<S> {
         let deadline_tick = self.now_tick + request.timeout_ticks;
         let read = Read { origin: request.origin, deadline_tick, payload: request.payload.to_vec() };
         let id = self.reads.insert(read);
-        if self.raft.read_index(ReadId(id), &self.log).is_err() {
-            if let Some(read) = self.reads.fail(id) {
-                let message = "the leader cannot confirm reads now; try again";
-                self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
-            }
+        if self.raft.read_index(ReadId(id), &self.log).is_err()
+            && let Some(read) = self.reads.fail(id)
+        {
+            let message = "the leader cannot confirm reads now; try again";
+            self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
         }
         self.after_raft();
     }

@@ -309,7 +309,6 @@ impl Core {
     async fn greet_peer(&self, mut stream: TcpStream) {
         if let Err(error) = self.admit_peer(&mut stream).await {
             tracing::warn!(%error, "a peer connection was not taken");
-            return;
         }
     }
 

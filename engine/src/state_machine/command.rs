@@ -308,7 +308,7 @@ fn encode_op(op: &Op<'_>, out: &mut Vec<u8>) -> Result<(), CommandError> {
         Op::Put { key, value, lease, prev_kv } => (OP_PUT, u8::from(*prev_kv) * FLAG_PREV_KV, *key, *value, *lease),
         Op::Delete { range, prev_kv } => (OP_DELETE, u8::from(*prev_kv) * FLAG_PREV_KV, range.key, range.range_end, 0),
         Op::Range(range) => {
-            let flags = u8::from(range.keys_only) * FLAG_KEYS_ONLY | u8::from(range.count_only) * FLAG_COUNT_ONLY;
+            let flags = (u8::from(range.keys_only) * FLAG_KEYS_ONLY) | (u8::from(range.count_only) * FLAG_COUNT_ONLY);
             (OP_RANGE, flags, range.range.key, range.range.range_end, range.limit)
         }
     };

@@ -317,7 +317,8 @@ impl Cluster {
     pub fn settle(&mut self) {
         loop {
             let delivered = self.deliver_all();
-            let synced = (0..self.nodes.len()).fold(false, |any, at| self.sync(at) || any);
+            // Each of them syncs, not only the first that can.
+            let synced = (0..self.nodes.len()).filter(|at| self.sync(*at)).count() > 0;
             if !delivered && !synced {
                 return;
             }

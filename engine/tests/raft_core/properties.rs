@@ -248,5 +248,16 @@ fn random_runs_reach_every_situation_that_matters() {
             "{what}: {count} in {RUNS} runs; all: {total:?} {reads_count:?}"
         );
     };
-    at_least("leaders", total.leaders, 1000.0);
+    // About a third of what these fixed cases were seen to reach when this was written.
+    at_least("leaders", total.leaders, 1.0);
+    at_least("commits", total.commits, 8.0);
+    at_least("superseded", total.superseded, 0.1);
+    at_least("lost in a crash", total.lost_in_crash, 0.25);
+    at_least("rejected", total.rejected, 0.7);
+    at_least("empty probes", total.empty_probes, 0.1);
+    at_least("transfer campaigns", total.transfer_campaigns, 0.3);
+    at_least("stepped down", total.stepped_down, 0.3);
+    at_least("committed ahead of the own disk", total.committed_ahead_of_own_disk, 0.015);
+    at_least("reads confirmed", reads_count.0, 0.7);
+    at_least("reads failed", reads_count.1, 0.1);
 }

@@ -86,13 +86,13 @@ impl Scanner {
             State::Code => self.step_code(rest),
             State::LineComment => self.comment(rest, 1),
             State::BlockComment(depth) => {
-                if rest.starts_with("*/") {
+                if let Some(after) = rest.strip_prefix("*/") {
                     self.state = if depth == 1 { State::Code } else { State::BlockComment(depth - 1) };
-                    return &rest[2..];
+                    return after;
                 }
-                if rest.starts_with("/*") {
+                if let Some(after) = rest.strip_prefix("/*") {
                     self.state = State::BlockComment(depth + 1);
-                    return &rest[2..];
+                    return after;
                 }
                 self.comment(rest, 1)
             }
@@ -120,9 +120,9 @@ impl Scanner {
             self.state = State::LineComment;
             return self.comment(rest, 2);
         }
-        if rest.starts_with("/*") {
+        if let Some(after) = rest.strip_prefix("/*") {
             self.state = State::BlockComment(1);
-            return &rest[2..];
+            return after;
         }
         if rest.starts_with('"') {
             self.state = State::String;

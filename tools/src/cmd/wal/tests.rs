@@ -73,7 +73,8 @@ fn a_sound_log_is_accepted_by_all_its_names() {
 
 #[test]
 fn damage_is_named_by_segment_offset_and_kind() {
-    let damages: [(&str, &str, fn(&fs::File)); 4] = [
+    type Damage = fn(&fs::File);
+    let damages: [(&str, &str, Damage); 4] = [
         ("a flipped bit in the middle", "payload", |file| flip(file, 4096 + 5 * 1048 + 500)),
         ("a flipped bit of a frame's header", "frame-header", |file| flip(file, 4096 + 5 * 1048 + 20)),
         ("a zeroed page", "zeroed-page", |file| file.write_all_at(&[0; 4096], 8192).expect("written")),
