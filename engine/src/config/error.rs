@@ -21,7 +21,7 @@ pub enum UrlError {
     /// A host name where a socket has to be bound.
     #[error("listening needs an IP address or localhost, not a host name")]
     ListenName,
-    /// 0.0.0.0 or [::] where others have to connect to.
+    /// `0.0.0.0` or `[::]` where others have to connect to.
     #[error("others cannot connect to an unspecified address; give one that they can reach")]
     Unspecified,
 }

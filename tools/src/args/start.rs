@@ -16,7 +16,7 @@ pub struct StartArgs {
     /// Name of this node [default: default]
     #[arg(long, env = "QUORATE_NAME")]
     name: Option<String>,
-    /// Where the node keeps its data [default: <name>.quorate]
+    /// Where the node keeps its data [default: NAME.quorate]
     #[arg(long, env = "QUORATE_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Where clients are served [default: http://localhost:2379]

@@ -137,12 +137,11 @@ mod tests {
     const PLAN: Plan = Plan { nodes: 3, shards: 1, seconds: 10, value_bytes: 256 };
 
     #[test]
-    fn ports_are_different_and_free() {
+    fn ports_are_different() {
+        // That they were free is `free_ports`' own check; whether they still are is up to whoever else runs here.
         let ports = free_ports(6).expect("ports");
         assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), 6);
-        for port in ports {
-            assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok(), "{port}");
-        }
+        assert!(!ports.contains(&0));
     }
 
     #[test]
