@@ -54,8 +54,7 @@ impl Raft {
             return AppendDecision::Drop;
         }
         if append.term < self.hard_state.term {
-            // The sender learns from the term that it was deposed; the rest is of no interest to it.
-            self.reject(from, append.prev.index, EntryId::ZERO);
+            self.tell_term(from);
             return AppendDecision::Drop;
         }
         self.follow(from, append.term);
@@ -155,17 +154,28 @@ impl Raft {
         round: u64,
         log: &impl LogView,
     ) {
-        let (mut matched_index, mut persisted_index) = (Index::ZERO, Index::ZERO);
-        if term >= self.hard_state.term {
-            self.follow(from, term);
-            self.match_through(Index::ZERO, commit_index, log);
-            matched_index = self.following.matched_index;
-            persisted_index = self.persisted_match(log);
-            self.following.acked_index = self.following.acked_index.max(persisted_index);
+        if term < self.hard_state.term {
+            self.tell_term(from);
+            return;
         }
-        // To a deposed leader only the term matters.
-        let term = self.hard_state.term;
+        self.follow(from, term);
+        self.match_through(Index::ZERO, commit_index, log);
+        let matched_index = self.following.matched_index;
+        let persisted_index = self.persisted_match(log);
+        self.following.acked_index = self.following.acked_index.max(persisted_index);
         self.respond(from, Message::HeartbeatResponse { term, round, matched_index, persisted_index });
+    }
+
+    /// Answers a message of an earlier term, so that its sender learns that it was deposed.
+    ///
+    /// The answer is of this node's term, which the sender may be leading by now. So it must repeat nothing that was asked in
+    /// the earlier one: a round of that term would pass for one of this term and confirm reads that it knows nothing of.
+    fn tell_term(&mut self, from: NodeId) {
+        let (term, nothing) = (self.hard_state.term, Index::ZERO);
+        self.respond(
+            from,
+            Message::HeartbeatResponse { term, round: 0, matched_index: nothing, persisted_index: nothing },
+        );
     }
 
     /// `from` leads `term`, which is not older than this node's.

@@ -18,6 +18,8 @@ pub(super) struct Leading {
     pub(super) progress: BTreeMap<NodeId, Progress>,
     pub(super) reads: Reads,
     pub(super) transfer: Option<Transfer>,
+    /// Index of this term's first entry, the no-op; not in the log at first.
+    pub(super) opening_index: Index,
     /// Ticks since the last heartbeat to everyone.
     heartbeat_elapsed_ticks: u32,
     /// Since when the preferred leader could take over. Unit: ticks of this core.
@@ -31,6 +33,7 @@ impl Leading {
             progress,
             reads: Reads::default(),
             transfer: None,
+            opening_index: last_index.next(),
             heartbeat_elapsed_ticks: 0,
             preferred_since_tick: None,
         }
@@ -167,7 +170,7 @@ impl Raft {
             progress.on_heartbeat_answered(&self.config, matched_index, self.now_tick);
         }
         self.send_appends(from, log);
-        self.advance_reads(log);
+        self.advance_reads();
     }
 
     fn take_report(&mut self, from: NodeId, matched_index: Index, persisted_index: Index, log: &impl LogView) {
@@ -194,7 +197,7 @@ impl Raft {
         if durable_on_quorum > self.commit_index && log.term(durable_on_quorum) == Some(self.hard_state.term) {
             assert!(durable_on_quorum <= log.last_id().index, "a quorum has more than the leader");
             self.commit_index = durable_on_quorum;
-            self.advance_reads(log);
+            self.advance_reads();
         }
     }
 }

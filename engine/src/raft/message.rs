@@ -63,7 +63,7 @@ pub enum Message {
     HeartbeatResponse {
         /// The follower's term.
         term: Term,
-        /// The round that is answered.
+        /// The round that is answered; 0, which confirms nothing, to a message of an earlier term.
         round: u64,
         /// What of the leader's log arrived; see `AppendOutcome::Accepted`.
         matched_index: Index,

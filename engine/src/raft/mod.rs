@@ -5,8 +5,9 @@
 //!
 //! # Calling order
 //!
-//! One call in, then `ready()`, whose outputs are carried out in the order of its fields before the next call. Entries are
-//! appended only by the leader's own batches (`next_entry_id`, then `on_appended`), for `Ready::append_noop`, or for
+//! Calls in, then `ready()`, whose outputs are carried out in the order of its fields. Outputs of several calls add up; they
+//! must be drained and carried out before the log changes (`AppendDecision::Append` is carried out after `ready()`), and
+//! before anything else leaves. Entries are appended only by the leader's own batches (`next_entry_id`, then `on_appended`), for `Ready::append_noop`, or for
 //! `AppendDecision::Append`. When a sync completes: `on_hard_state_persisted` for each hard state it covered, then
 //! `on_persisted`, then the held messages leave.
 //!

@@ -50,6 +50,7 @@ impl Raft {
     ///
     /// A leader that has not committed an entry of its own term yet does not know what is committed; reads wait until it has.
     pub fn read_index(&mut self, read: ReadId, log: &impl LogView) -> Result<(), ReadIndexError> {
+        assert!(self.commit_index <= log.last_id().index, "committed {} but the log ends before it", self.commit_index);
         let State::Leader(leading) = &mut self.state else {
             return Err(ReadIndexError::NotLeader { leader: self.leader });
         };
@@ -58,13 +59,13 @@ impl Raft {
             return Err(ReadIndexError::TooManyReads { pending_count, limit: PENDING_READS_MAX });
         }
         leading.reads.waiting.push(read);
-        self.advance_reads(log);
+        self.advance_reads();
         Ok(())
     }
 
     /// Completes the round in flight if a quorum answered it, and starts the next if reads wait for one.
-    pub(super) fn advance_reads(&mut self, log: &impl LogView) {
-        while self.complete_round() && self.start_round(log) {}
+    pub(super) fn advance_reads(&mut self) {
+        while self.complete_round() && self.start_round() {}
     }
 
     /// True when no round is in flight any more.
@@ -86,10 +87,9 @@ impl Raft {
         is_confirmed
     }
 
-    fn start_round(&mut self, log: &impl LogView) -> bool {
-        let knows_commit_index =
-            self.commit_index > Index::ZERO && log.term(self.commit_index) == Some(self.hard_state.term);
+    fn start_round(&mut self) -> bool {
         let State::Leader(leading) = &mut self.state else { return false };
+        let knows_commit_index = self.commit_index >= leading.opening_index;
         if leading.reads.waiting.is_empty() || !knows_commit_index {
             return false;
         }

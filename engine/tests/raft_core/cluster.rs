@@ -23,8 +23,8 @@ pub struct Node {
     sync: Option<usize>,
     /// Its disk takes writes but completes no sync.
     pub disk_hangs: bool,
-    /// Its log has no room for entries of others: it ignores them, as the replica does.
-    pub log_is_full: bool,
+    /// Entries of others that its log has room for; what comes after them is not appended.
+    pub log_room: usize,
     commit_seen: Index,
     role_seen: Role,
 }
@@ -70,6 +70,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// Messages on their way, oldest first.
     pub network: VecDeque<Packet>,
+    /// Messages that will arrive when nobody expects them any more, if ever.
+    late: Vec<Packet>,
     pub checks: Checks,
     pub trace: Trace,
     /// Directions in which everything gets lost.
@@ -114,6 +116,7 @@ impl Cluster {
             seen: Seen::default(),
             nodes: Vec::new(),
             network: VecDeque::new(),
+            late: Vec::new(),
             checks: Checks::default(),
             trace: Trace::default(),
             blocked: BTreeSet::new(),
@@ -136,7 +139,7 @@ impl Cluster {
                 hard_states: VecDeque::new(),
                 sync: None,
                 disk_hangs: false,
-                log_is_full: false,
+                log_room: usize::MAX,
                 commit_seen: Index::ZERO,
                 role_seen: Role::Follower,
             });
@@ -212,6 +215,7 @@ impl Cluster {
         let end = node.log.durable_end() + keep_frames % (unsynced + 1);
         self.seen.lost_in_crash += usize::from(end < node.log.end());
         node.log.crash_keeping(end);
+        self.checks.on_crash(node.id);
         node.held.clear();
         node.hard_states.clear();
         node.sync = None;
@@ -249,7 +253,7 @@ impl Cluster {
         }
         self.next_read += 1;
         let read = ReadId(self.next_read);
-        self.checks.on_read(read);
+        self.checks.on_read(self.nodes[at].id, read);
         self.with_raft(at, |raft, log| raft.read_index(read, log).expect("a leader takes reads"));
         Some(read)
     }
@@ -293,13 +297,27 @@ impl Cluster {
         self.blocked.clear();
         for node in &mut self.nodes {
             node.disk_hangs = false;
-            node.log_is_full = false;
+            node.log_room = usize::MAX;
         }
     }
 
     /// Delivers the packet at this place of the queue.
     pub fn deliver(&mut self, at: usize) {
         if let Some(packet) = self.network.remove(at) {
+            self.receive(packet);
+        }
+    }
+
+    /// Keeps a copy of a message, which `deliver_late` may deliver at any time, again and again.
+    pub fn copy_to_late(&mut self, at: usize) {
+        if let Some(packet) = self.network.get(at).cloned() {
+            self.late.push(packet);
+        }
+    }
+
+    /// Delivers a message that was sent long ago.
+    pub fn deliver_late(&mut self, at: usize) {
+        if let Some(packet) = self.late.get(at % self.late.len().max(1)).cloned() {
             self.receive(packet);
         }
     }
@@ -333,27 +351,30 @@ impl Cluster {
         self.settle();
     }
 
-    pub fn receive(&mut self, packet: Packet) {
+    /// The packet arrives. Returns what was decided about entries, and done.
+    pub fn receive(&mut self, packet: Packet) -> AppendDecision {
         let at = self.at(packet.to);
         if self.nodes[at].raft.is_none() || self.blocked.contains(&(packet.from, packet.to)) {
-            return;
+            return AppendDecision::Drop;
         }
         self.trace.packet("recv", &packet);
         let Packet { from, message, entries, .. } = packet;
+        let mut decision = AppendDecision::Drop;
         match message {
-            Message::AppendEntries(_) if self.nodes[at].log_is_full && !entries.is_empty() => {}
             Message::AppendEntries(append) => {
-                let mut decision = AppendDecision::Drop;
                 self.with_raft(at, |raft, log| decision = raft.step_append(from, &append, &entries, log));
-                if let AppendDecision::Append { skip } = decision {
-                    for &id in &entries[skip..] {
-                        self.append(at, id);
-                    }
-                    self.with_raft(at, |raft, log| raft.on_appended(log));
-                }
             }
             message => self.with_raft(at, |raft, log| raft.step(from, message, log)),
         }
+        if let AppendDecision::Append { skip } = decision {
+            let room = self.nodes[at].log_room.min(entries.len() - skip);
+            for &id in &entries[skip..skip + room] {
+                self.append(at, id);
+            }
+            self.nodes[at].log_room -= room;
+            self.with_raft(at, |raft, log| raft.on_appended(log));
+        }
+        decision
     }
 
     fn append(&mut self, at: usize, id: EntryId) {

@@ -6,6 +6,9 @@
 
 mod checks;
 mod cluster;
+mod history;
+mod paper;
+mod paper_replication;
 mod properties;
 mod sim_log;
 mod trace;

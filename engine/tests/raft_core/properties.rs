@@ -7,6 +7,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use crate::cluster::{Cluster, Seen, config, node_id};
+use crate::history::logs_after;
 
 /// Cases run when `PROPTEST_CASES` does not say otherwise.
 const CASES: u32 = 10_000;
@@ -23,6 +24,8 @@ enum Step {
     DeliverMany,
     DeliverAny,
     Duplicate,
+    CopyToLate,
+    DeliverLate,
     Lose,
     Sync,
     SyncAll,
@@ -35,6 +38,7 @@ enum Step {
     Disconnect,
     Connect,
     Isolate,
+    IsolateLeader,
     BlockOneWay,
     HangDisk,
     FillLog,
@@ -43,7 +47,7 @@ enum Step {
 }
 
 /// Relative frequency of each step.
-const WEIGHTS: [(Step, u32); 23] = [
+const WEIGHTS: [(Step, u32); 26] = [
     (Step::Tick, 30),
     (Step::DeliverOldest, 30),
     (Step::DeliverMany, 20),
@@ -54,6 +58,8 @@ const WEIGHTS: [(Step, u32); 23] = [
     (Step::TickLong, 10),
     (Step::Read, 8),
     (Step::Duplicate, 6),
+    (Step::CopyToLate, 14),
+    (Step::DeliverLate, 12),
     (Step::Lose, 8),
     (Step::Crash, 6),
     (Step::CrashNoticed, 4),
@@ -62,6 +68,7 @@ const WEIGHTS: [(Step, u32); 23] = [
     (Step::Disconnect, 5),
     (Step::Connect, 6),
     (Step::Isolate, 3),
+    (Step::IsolateLeader, 4),
     (Step::BlockOneWay, 3),
     (Step::HangDisk, 6),
     (Step::FillLog, 2),
@@ -97,6 +104,8 @@ fn run_step(cluster: &mut Cluster, number: u32) {
                 cluster.receive(packet);
             }
         }
+        Step::CopyToLate => cluster.copy_to_late(detail % queued.max(1)),
+        Step::DeliverLate => cluster.deliver_late(detail),
         Step::Lose => {
             cluster.network.remove(detail % queued.max(1));
         }
@@ -125,9 +134,14 @@ fn run_step(cluster: &mut Cluster, number: u32) {
         Step::Connect if count > 1 => cluster.connect(at, (at + 1 + detail % (count - 1)) % count),
         Step::Disconnect | Step::Connect => {}
         Step::Isolate => cluster.isolate(node_id(at as u64 + 1)),
+        Step::IsolateLeader => {
+            if let Some(leader) = cluster.leader() {
+                cluster.isolate(cluster.nodes[leader].id);
+            }
+        }
         Step::BlockOneWay => cluster.block(node_id(at as u64 + 1), node_id((detail % count) as u64 + 1)),
         Step::HangDisk => cluster.nodes[at].disk_hangs = true,
-        Step::FillLog => cluster.nodes[at].log_is_full = true,
+        Step::FillLog => cluster.nodes[at].log_room = detail % 4,
         Step::Heal => cluster.heal(),
         Step::Calm => (0..1 + detail % 6).for_each(|_| {
             (0..count).for_each(|at| cluster.tick(at));
@@ -201,13 +215,19 @@ fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES)
 }
 
+/// Terms that the cluster has behind it.
+fn histories() -> impl Strategy<Value = Vec<u32>> {
+    prop_oneof![1 => Just(vec![]), 2 => prop::collection::vec(any::<u32>(), 1..6)]
+}
+
 fn steps() -> impl Strategy<Value = Vec<u32>> {
     prop::collection::vec(any::<u32>(), 0..STEPS_MAX)
 }
 
-fn run(config: Config, steps: Vec<u32>) -> Cluster {
+fn run(config: Config, history: &[u32], steps: Vec<u32>) -> Cluster {
     let election_ticks = config.election_ticks;
-    let mut cluster = Cluster::new(config);
+    let logs = logs_after(config.voters.len(), history);
+    let mut cluster = Cluster::with_logs(config, logs);
     for number in steps {
         run_step(&mut cluster, number);
     }
@@ -223,8 +243,12 @@ proptest! {
     #![proptest_config(proptest_config())]
 
     #[test]
-    fn a_cluster_is_safe_under_faults_and_live_without(config in configs(), steps in steps()) {
-        run(config, steps);
+    fn a_cluster_is_safe_under_faults_and_live_without(
+        config in configs(),
+        history in histories(),
+        steps in steps(),
+    ) {
+        run(config, &history, steps);
     }
 }
 
@@ -236,8 +260,9 @@ fn random_runs_reach_every_situation_that_matters() {
     let mut total = Seen::default();
     let mut reads_count = (0, 0);
     for _ in 0..RUNS {
-        let (config, steps) = (configs(), steps()).new_tree(&mut runner).expect("a case").current();
-        let cluster = run(config, steps);
+        let (config, history, steps) =
+            (configs(), histories(), steps()).new_tree(&mut runner).expect("a case").current();
+        let cluster = run(config, &history, steps);
         total.add(&cluster.seen);
         reads_count.0 += cluster.reads_ready.len();
         reads_count.1 += cluster.reads_failed.len();

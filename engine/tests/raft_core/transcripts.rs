@@ -187,7 +187,9 @@ fn run_in(cluster: &mut Cluster, name: &str, arguments: &[&str]) {
             let queued = std::mem::take(&mut cluster.network).into_iter();
             let (now, later): (Vec<_>, Vec<_>) = queued.partition(|packet| packet.from == from && packet.to == to);
             cluster.network = later.into();
-            now.into_iter().for_each(|packet| cluster.receive(packet));
+            for packet in now {
+                cluster.receive(packet);
+            }
         }
         "lose" => {
             let (from, to) = (node_id(number(arguments[0])), node_id(number(arguments[1])));

@@ -25,8 +25,8 @@ enum Probe {
     Due,
     /// To be sent without entries: the last one got lost, or its entries were not taken.
     DueEmpty,
-    /// Sent; nothing more until an answer arrives or the stall timeout ends.
-    Sent,
+    /// Sent, with entries through `last` of this size in all. Nothing more until an answer arrives or the stall timeout ends.
+    Sent { last: Index, bytes: u64 },
 }
 
 /// A message to be sent: entries `first..=last` behind `prev`.
@@ -139,9 +139,13 @@ impl Progress {
             self.inflights.free_to(persisted_index);
         }
         if matched_index.next() >= self.next_index {
-            self.next_index = matched_index.next();
-            self.progressed_tick = now_tick;
-            self.state = ProgressState::Replicate;
+            match self.state {
+                ProgressState::Probe => self.become_replicate(matched_index, now_tick),
+                ProgressState::Replicate => {
+                    self.next_index = matched_index.next();
+                    self.progressed_tick = now_tick;
+                }
+            }
         }
         self.next_index = self.next_index.max(self.match_index.next());
         self.assert_invariants(last_index);
@@ -182,7 +186,7 @@ impl Progress {
     pub(in crate::raft) fn on_disconnected(&mut self) {
         self.become_probe(self.match_index.next());
         self.received_index = self.match_index;
-        self.probe = Probe::Sent;
+        self.probe = Probe::Sent { last: self.match_index, bytes: 0 };
     }
 
     /// The connection is back: the next answer to a heartbeat brings a probe.
@@ -206,12 +210,12 @@ impl Progress {
         let prev = EntryId::new(term_at(log, prev_index)?, prev_index);
         match self.state {
             ProgressState::Probe => {
-                let last = match self.probe {
-                    Probe::Sent => return None,
-                    Probe::DueEmpty => prev_index,
-                    Probe::Due => take_entries(log, prev_index, config.append_bytes_limit).0,
+                let (last, bytes) = match self.probe {
+                    Probe::Sent { .. } => return None,
+                    Probe::DueEmpty => (prev_index, 0),
+                    Probe::Due => take_entries(log, prev_index, config.append_bytes_limit),
                 };
-                self.probe = Probe::Sent;
+                self.probe = Probe::Sent { last, bytes };
                 self.progressed_tick = now_tick;
                 Some(Outgoing { prev, last })
             }
@@ -231,6 +235,21 @@ impl Progress {
                 self.next_index = last.next();
                 Some(Outgoing { prev, last })
             }
+        }
+    }
+
+    /// The logs agree through `matched_index`. Entries that the probe carried beyond it are on their way: they count as in
+    /// flight and are not sent again.
+    fn become_replicate(&mut self, matched_index: Index, now_tick: u64) {
+        self.state = ProgressState::Replicate;
+        self.inflights.clear();
+        self.next_index = matched_index.next();
+        match self.probe {
+            Probe::Sent { last, bytes } if last > matched_index => {
+                self.inflights.add(last, bytes);
+                self.next_index = last.next();
+            }
+            _ => self.progressed_tick = now_tick,
         }
     }
 

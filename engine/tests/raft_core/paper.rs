@@ -1,0 +1,416 @@
+//! Elections, leases, transfers and reads, rule by rule, each where the thesis states it.
+
+use engine::raft::{HardState, LogView, Message, PENDING_READS_MAX, Raft, ReadId, ReadIndexError, Role, TransferError};
+use engine::types::{EntryId, Index, NodeId, Term};
+
+use crate::cluster::{Cluster, config, node_id};
+use crate::sim_log::SimLog;
+
+/// Three nodes of which node 1 leads in term 1, everything settled.
+pub fn led_by_first() -> Cluster {
+    let mut cluster = Cluster::new(config(3));
+    cluster.elect(0);
+    tick_all(&mut cluster, 2);
+    assert!(cluster.is_leader(0));
+    cluster
+}
+
+/// Time passes everywhere, with everything delivered and synced in between.
+pub fn tick_all(cluster: &mut Cluster, ticks: usize) {
+    for _ in 0..ticks {
+        (0..cluster.nodes.len()).for_each(|at| cluster.tick(at));
+        cluster.settle();
+    }
+}
+
+/// Steps a message into a node as if `from` had sent it.
+pub fn step(cluster: &mut Cluster, at: usize, from: u64, message: Message) {
+    cluster.with_raft(at, |raft, log| raft.step(node_id(from), message, log));
+}
+
+/// What node `from` sent and nobody received yet; it is taken off the network.
+pub fn sent_by(cluster: &mut Cluster, from: u64) -> Vec<(NodeId, Message)> {
+    let (sent, rest): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut cluster.network).into_iter().partition(|packet| packet.from == node_id(from));
+    cluster.network = rest.into();
+    sent.into_iter().map(|packet| (packet.to, packet.message)).collect()
+}
+
+pub fn id(term: u64, index: u64) -> EntryId {
+    EntryId::new(Term::new(term), Index::new(index))
+}
+
+fn request_vote(term: u64, last: EntryId) -> Message {
+    Message::RequestVote { term: Term::new(term), last, transfer: false }
+}
+
+fn vote(term: u64, granted: bool) -> Message {
+    Message::RequestVoteResponse { term: Term::new(term), granted }
+}
+
+fn heartbeat(term: u64) -> Message {
+    Message::Heartbeat { term: Term::new(term), commit_index: Index::ZERO, round: 0 }
+}
+
+#[test]
+fn section_3_3_a_node_starts_as_follower_with_its_recovered_hard_state() {
+    let hard_state = HardState { term: Term::new(7), vote: Some(node_id(3)) };
+    let raft = Raft::new(config(3), hard_state, &SimLog::with_terms(&[2, 5], hard_state));
+    assert_eq!((raft.role(), raft.hard_state(), raft.leader()), (Role::Follower, hard_state, None));
+    assert_eq!(raft.commit_index(), Index::ZERO);
+}
+
+#[test]
+fn section_3_4_election_timeouts_are_spread_over_one_to_two_election_ticks() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..60 {
+        let mut cluster = Cluster::new(engine::raft::Config { seed, ..config(3) });
+        let mut ticks = 0;
+        while cluster.raft(0).role() == Role::Follower {
+            cluster.tick(0);
+            ticks += 1;
+        }
+        assert!((10..20).contains(&ticks), "{ticks} ticks");
+        seen.insert(ticks);
+    }
+    assert!(seen.len() >= 8, "only {seen:?} of 10..20");
+}
+
+#[test]
+fn section_3_4_a_vote_is_given_once_per_term_and_only_when_durable() {
+    let mut cluster = Cluster::new(config(3));
+    step(&mut cluster, 0, 2, request_vote(1, EntryId::ZERO));
+    step(&mut cluster, 0, 3, request_vote(1, EntryId::ZERO));
+    assert_eq!(sent_by(&mut cluster, 1), [], "nothing leaves before the vote is durable");
+    cluster.sync(0);
+    assert_eq!(sent_by(&mut cluster, 1), [(node_id(2), vote(1, true)), (node_id(3), vote(1, false))]);
+    cluster.crash(0, 0);
+    cluster.restart(0);
+    step(&mut cluster, 0, 3, request_vote(1, EntryId::ZERO));
+    step(&mut cluster, 0, 2, request_vote(1, EntryId::ZERO));
+    assert_eq!(sent_by(&mut cluster, 1), [(node_id(3), vote(1, false)), (node_id(2), vote(1, true))]);
+}
+
+#[test]
+fn section_3_6_1_a_vote_is_refused_to_a_log_that_is_less_up_to_date() {
+    let cases = [(id(2, 3), true), (id(2, 4), true), (id(3, 1), true), (id(2, 2), false), (id(1, 9), false)];
+    for (last, granted) in cases {
+        let log = SimLog::with_terms(&[1, 1, 2], HardState { term: Term::new(3), vote: None });
+        let mut cluster = Cluster::with_logs(config(3), vec![log, SimLog::default(), SimLog::default()]);
+        step(&mut cluster, 0, 2, request_vote(4, last));
+        cluster.sync(0);
+        assert_eq!(sent_by(&mut cluster, 1), [(node_id(2), vote(4, granted))], "for a log that ends at {last}");
+    }
+}
+
+#[test]
+fn section_3_4_a_candidates_own_vote_counts_only_when_durable() {
+    let mut cluster = Cluster::new(config(3));
+    while cluster.raft(0).role() == Role::Follower {
+        cluster.tick(0);
+    }
+    let granted = Message::PreVoteResponse { term: Term::ZERO, campaign_term: Term::new(1), granted: true };
+    step(&mut cluster, 0, 2, granted);
+    assert_eq!(cluster.raft(0).role(), Role::Candidate);
+    let asked: Vec<_> = sent_by(&mut cluster, 1);
+    assert!(asked.iter().all(|(_, message)| matches!(message, Message::RequestPreVote { .. })), "{asked:?}");
+    // Votes that cannot be there yet, to see what holds it back.
+    step(&mut cluster, 0, 2, vote(1, true));
+    step(&mut cluster, 0, 3, vote(1, true));
+    assert_eq!(cluster.raft(0).role(), Role::Candidate);
+    cluster.sync(0);
+    assert_eq!(cluster.raft(0).role(), Role::Leader);
+}
+
+#[test]
+fn section_3_4_a_single_voter_leads_and_commits_after_its_own_syncs_only() {
+    let mut cluster = Cluster::new(config(1));
+    (0..20).for_each(|_| cluster.tick(0));
+    assert_eq!(cluster.raft(0).role(), Role::Candidate);
+    cluster.sync(0);
+    assert_eq!((cluster.raft(0).role(), cluster.raft(0).commit_index()), (Role::Leader, Index::ZERO));
+    cluster.sync(0);
+    assert_eq!(cluster.raft(0).commit_index(), Index::new(1));
+}
+
+#[test]
+fn section_3_4_a_candidate_yields_to_a_leader_of_its_term_and_to_any_later_term() {
+    for (term, leader) in [(1, 3), (5, 2)] {
+        let mut cluster = Cluster::new(config(3));
+        while cluster.raft(0).role() == Role::Follower {
+            cluster.tick(0);
+        }
+        let granted = Message::PreVoteResponse { term: Term::ZERO, campaign_term: Term::new(1), granted: true };
+        step(&mut cluster, 0, 2, granted);
+        cluster.sync(0);
+        step(&mut cluster, 0, leader, heartbeat(term));
+        let raft = cluster.raft(0);
+        assert_eq!((raft.role(), raft.term(), raft.leader()), (Role::Follower, Term::new(term), Some(node_id(leader))));
+    }
+}
+
+#[test]
+fn section_9_6_a_pre_vote_changes_nothing_at_the_voter() {
+    let mut cluster = Cluster::new(config(3));
+    let before = cluster.raft(0).hard_state();
+    let asked = Message::RequestPreVote { term: Term::new(9), last: EntryId::ZERO };
+    step(&mut cluster, 0, 2, asked.clone());
+    step(&mut cluster, 0, 3, asked);
+    let answers = sent_by(&mut cluster, 1);
+    let granted = |message: &Message| matches!(message, Message::PreVoteResponse { granted: true, .. });
+    assert!(answers.len() == 2 && answers.iter().all(|(_, message)| granted(message)), "{answers:?}");
+    assert_eq!(cluster.raft(0).hard_state(), before);
+}
+
+#[test]
+fn section_4_2_3_a_node_that_hears_its_leader_ignores_candidates_unless_the_leader_sent_them() {
+    let mut cluster = led_by_first();
+    let last = cluster.nodes[1].log.last_id();
+    step(&mut cluster, 1, 3, request_vote(9, last));
+    assert_eq!(sent_by(&mut cluster, 2), []);
+    assert_eq!(cluster.raft(1).term(), Term::new(1));
+    step(&mut cluster, 1, 3, Message::RequestVote { term: Term::new(9), last, transfer: true });
+    cluster.sync(1);
+    assert_eq!(sent_by(&mut cluster, 2), [(node_id(3), vote(9, true))]);
+}
+
+#[test]
+fn section_4_2_3_a_follower_votes_again_once_its_leader_was_silent_for_an_election_timeout() {
+    let mut cluster = led_by_first();
+    let asked = Message::RequestPreVote { term: Term::new(2), last: cluster.nodes[1].log.last_id() };
+    let mut granted_at = None;
+    for ticks in 1..=10 {
+        cluster.tick(1);
+        step(&mut cluster, 1, 3, asked.clone());
+        let answers = sent_by(&mut cluster, 2);
+        if answers.iter().any(|(_, message)| matches!(message, Message::PreVoteResponse { granted: true, .. })) {
+            granted_at = Some(ticks);
+            break;
+        }
+    }
+    assert_eq!(granted_at, Some(10));
+}
+
+#[test]
+fn section_6_2_a_leader_without_a_quorum_steps_down_and_fails_its_reads() {
+    let mut cluster = led_by_first();
+    cluster.isolate(node_id(1));
+    let read = cluster.read(0).expect("it leads");
+    (0..9).for_each(|_| cluster.tick(0));
+    assert_eq!(cluster.raft(0).role(), Role::Leader);
+    (0..1).for_each(|_| cluster.tick(0));
+    assert_eq!((cluster.raft(0).role(), cluster.raft(0).leader()), (Role::Follower, None));
+    assert_eq!(cluster.reads_failed, [read]);
+    assert!(cluster.raft(0).may_propose().is_err());
+}
+
+#[test]
+fn section_6_2_one_follower_of_two_is_quorum_enough() {
+    let mut cluster = led_by_first();
+    cluster.isolate(node_id(3));
+    tick_all(&mut cluster, 50);
+    assert!(cluster.is_leader(0));
+    assert_eq!(cluster.raft(0).term(), Term::new(1));
+}
+
+#[test]
+fn a_broken_connection_to_a_live_leader_disturbs_no_term() {
+    let mut cluster = led_by_first();
+    for _ in 0..20 {
+        cluster.disconnect(0, 1);
+        tick_all(&mut cluster, 3);
+        cluster.connect(0, 1);
+        tick_all(&mut cluster, 1);
+    }
+    assert!(cluster.is_leader(0));
+    assert_eq!(cluster.raft(0).term(), Term::new(1));
+}
+
+#[test]
+fn a_dead_leader_is_replaced_well_within_the_election_timeout() {
+    for seed in 0..100 {
+        let mut cluster = Cluster::new(engine::raft::Config { seed, election_ticks: 40, ..config(3) });
+        cluster.elect(0);
+        tick_all(&mut cluster, 4);
+        cluster.crash(0, 0);
+        cluster.disconnect(1, 0);
+        cluster.disconnect(2, 0);
+        let mut ticks = 0;
+        while cluster.leader().is_none() {
+            tick_all(&mut cluster, 1);
+            ticks += 1;
+        }
+        assert!(ticks < 30, "seed {seed}: {ticks} ticks");
+    }
+}
+
+#[test]
+fn a_candidate_whose_disk_hangs_does_not_pile_up_terms() {
+    let mut cluster = Cluster::new(config(1));
+    (0..500).for_each(|_| cluster.tick(0));
+    assert_eq!(cluster.raft(0).term(), Term::new(1));
+}
+
+#[test]
+fn section_3_10_leadership_goes_to_a_follower_that_has_everything() {
+    let mut cluster = led_by_first();
+    cluster.nodes[1].disk_hangs = true;
+    cluster.propose(0, 1);
+    cluster.settle();
+    cluster.transfer(0, node_id(2));
+    assert!(sent_by(&mut cluster, 1).is_empty(), "node 2 lacks a durable entry yet");
+    assert_eq!(cluster.raft(0).may_propose().expect_err("it hands over").leader, Some(node_id(1)));
+    cluster.heal();
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(1));
+    assert_eq!(cluster.raft(0).leader(), Some(node_id(2)));
+}
+
+#[test]
+fn section_3_10_a_transfer_that_takes_too_long_is_given_up() {
+    let mut cluster = led_by_first();
+    cluster.isolate(node_id(2));
+    cluster.propose(0, 1);
+    cluster.transfer(0, node_id(2));
+    tick_all(&mut cluster, 9);
+    assert!(cluster.raft(0).may_propose().is_err());
+    tick_all(&mut cluster, 1);
+    assert!(cluster.raft(0).may_propose().is_ok());
+}
+
+#[test]
+fn section_3_10_transfers_to_strangers_or_by_followers_are_refused() {
+    let mut cluster = led_by_first();
+    let mut results = Vec::new();
+    cluster.with_raft(0, |raft, log| results.push(raft.transfer_leader(node_id(9), log)));
+    cluster.with_raft(1, |raft, log| results.push(raft.transfer_leader(node_id(3), log)));
+    cluster.with_raft(0, |raft, log| results.push(raft.transfer_leader(node_id(1), log)));
+    let not_voter = TransferError::NotVoter { to: node_id(9) };
+    assert_eq!(results, [Err(not_voter), Err(TransferError::NotLeader { leader: Some(node_id(1)) }), Ok(())]);
+    assert!(cluster.raft(0).may_propose().is_ok());
+}
+
+#[test]
+fn a_leader_that_stops_hands_over_to_the_follower_that_is_furthest() {
+    let mut cluster = led_by_first();
+    cluster.nodes[1].disk_hangs = true;
+    cluster.propose(0, 3);
+    cluster.settle();
+    let mut chosen = None;
+    cluster.with_raft(0, |raft, log| chosen = raft.transfer_to_best(log).expect("it leads"));
+    assert_eq!(chosen, Some(node_id(3)));
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(2));
+}
+
+#[test]
+fn the_preferred_node_leads_first_and_gets_leadership_back_but_not_at_once() {
+    let preferred_leader = Some(node_id(2));
+    let mut cluster = Cluster::new(engine::raft::Config { preferred_leader, ..config(3) });
+    tick_all(&mut cluster, 4);
+    assert_eq!(cluster.leader(), Some(1), "its first timeout is short");
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        cluster.transfer(1, node_id(1));
+        cluster.settle();
+        assert_eq!(cluster.leader(), Some(0));
+        let mut ticks = 0;
+        while cluster.leader() != Some(1) {
+            tick_all(&mut cluster, 1);
+            ticks += 1;
+        }
+        waits.push(ticks);
+    }
+    assert!(waits[0] >= 20 && waits[1] >= 2 * 20 && waits[2] >= 4 * 20, "longer each time: {waits:?}");
+}
+
+#[test]
+fn a_preferred_node_that_is_away_is_not_waited_for() {
+    let preferred_leader = Some(node_id(2));
+    let mut cluster = Cluster::new(engine::raft::Config { preferred_leader, ..config(3) });
+    cluster.crash(1, 0);
+    cluster.elect(0);
+    tick_all(&mut cluster, 200);
+    assert!(cluster.is_leader(0) && cluster.raft(0).may_propose().is_ok());
+}
+
+#[test]
+fn section_6_4_an_answer_to_a_heartbeat_of_an_earlier_term_confirms_no_read() {
+    let mut cluster = led_by_first();
+    cluster.read(0);
+    let of_term_1 = cluster.network.iter().find(|packet| packet.to == node_id(2)).cloned().expect("round 1");
+    cluster.settle();
+    // Node 1 leads again, in a later term, when its old heartbeat reaches node 2 once more.
+    cluster.transfer(0, node_id(2));
+    cluster.settle();
+    cluster.transfer(1, node_id(1));
+    cluster.settle();
+    tick_all(&mut cluster, 2);
+    assert_eq!((cluster.leader(), cluster.raft(0).term()), (Some(0), Term::new(3)));
+    cluster.receive(of_term_1);
+    cluster.settle();
+    cluster.reads_ready.clear();
+    cluster.isolate(node_id(1));
+    cluster.read(0);
+    assert_eq!(cluster.reads_ready, [], "nobody answered the first round of term 3");
+}
+
+#[test]
+fn section_3_4_a_late_refusal_does_not_take_a_vote_back() {
+    let mut cluster = Cluster::new(config(5));
+    while cluster.raft(0).role() == Role::Follower {
+        cluster.tick(0);
+    }
+    let granted = Message::PreVoteResponse { term: Term::ZERO, campaign_term: Term::new(1), granted: true };
+    step(&mut cluster, 0, 2, granted.clone());
+    step(&mut cluster, 0, 3, granted);
+    cluster.sync(0);
+    step(&mut cluster, 0, 2, vote(1, true));
+    step(&mut cluster, 0, 2, vote(1, false));
+    step(&mut cluster, 0, 3, vote(1, true));
+    assert_eq!(cluster.raft(0).role(), Role::Leader);
+}
+
+#[test]
+fn section_6_4_pending_reads_are_bounded() {
+    let mut cluster = led_by_first();
+    cluster.isolate(node_id(1));
+    let mut refused = None;
+    // Asked past the harness, which would take each of them for a read to be checked.
+    let log = cluster.nodes[0].log.clone();
+    let raft = cluster.nodes[0].raft.as_mut().expect("it is up");
+    for number in 0..=PENDING_READS_MAX as u64 {
+        refused = raft.read_index(ReadId(1_000_000 + number), &log).err();
+    }
+    let limit = PENDING_READS_MAX;
+    assert_eq!(refused, Some(ReadIndexError::TooManyReads { pending_count: limit, limit }));
+    let raft = cluster.nodes[1].raft.as_mut().expect("it is up");
+    let refused = raft.read_index(ReadId(1), &log).expect_err("a follower confirms nothing");
+    assert_eq!(refused, ReadIndexError::NotLeader { leader: Some(node_id(1)) });
+}
+
+#[test]
+fn messages_of_strangers_and_of_oneself_are_ignored() {
+    let mut cluster = led_by_first();
+    for from in [1, 9] {
+        step(&mut cluster, 0, from, heartbeat(50));
+        step(&mut cluster, 0, from, request_vote(50, id(50, 50)));
+        step(&mut cluster, 0, from, vote(50, false));
+    }
+    assert!(cluster.is_leader(0) && cluster.network.is_empty());
+}
+
+#[test]
+fn a_deposed_leader_learns_from_the_answer_to_its_heartbeat() {
+    let mut cluster = led_by_first();
+    cluster.isolate(node_id(1));
+    while cluster.leader() != Some(1) && cluster.leader() != Some(2) {
+        (1..3).for_each(|at| cluster.tick(at));
+        cluster.settle();
+    }
+    cluster.heal();
+    assert_eq!(cluster.raft(0).role(), Role::Leader);
+    (0..2).for_each(|_| cluster.tick(0));
+    cluster.settle();
+    assert_eq!((cluster.raft(0).role(), cluster.raft(0).term()), (Role::Follower, cluster.raft(1).term()));
+}
