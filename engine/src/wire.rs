@@ -50,6 +50,10 @@ pub mod kind {
     pub const HEARTBEAT_RESPONSE: FrameKind = FrameKind::new(72);
     /// `TimeoutNow`.
     pub const TIMEOUT_NOW: FrameKind = FrameKind::new(73);
+    /// `RepairRequest`.
+    pub const REPAIR_REQUEST: FrameKind = FrameKind::new(74);
+    /// `RepairResponse`.
+    pub const REPAIR_RESPONSE: FrameKind = FrameKind::new(75);
     /// A request that a node relays to the leader.
     pub const RELAY_REQUEST: FrameKind = FrameKind::new(80);
     /// The leader's answer to a relayed request.
@@ -160,6 +164,14 @@ pub fn encode_message(message: &Message, shard: ShardId, out: &mut Vec<u8>) {
             kind::HEARTBEAT_RESPONSE
         }
         Message::TimeoutNow { .. } => kind::TIMEOUT_NOW,
+        Message::RepairRequest { nonce, last, .. } => {
+            put(&mut meta, &[*nonce, last.term.get(), last.index.get()]);
+            kind::REPAIR_REQUEST
+        }
+        Message::RepairResponse { nonce, last_index, .. } => {
+            put(&mut meta, &[*nonce, last_index.get()]);
+            kind::REPAIR_RESPONSE
+        }
     };
     encode_frame(out, kind, 0, shard.get(), 0, &meta);
 }
@@ -382,6 +394,8 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
             matched_index: fields.index()?,
         },
         kind::TIMEOUT_NOW => Message::TimeoutNow { term },
+        kind::REPAIR_REQUEST => Message::RepairRequest { term, nonce: fields.u64()?, last: fields.entry_id()? },
+        kind::REPAIR_RESPONSE => Message::RepairResponse { term, nonce: fields.u64()?, last_index: fields.index()? },
         kind => return Err(unknown_kind(kind)),
     };
     fields.reader.finish("a peer's message")?;

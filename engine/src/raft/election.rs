@@ -84,6 +84,10 @@ impl Raft {
     }
 
     pub(super) fn tick_election(&mut self, log: &impl LogView) {
+        if self.is_under_repair() {
+            self.tick_repair(log);
+            return;
+        }
         // A slow disk must not make a candidate pile up terms that it cannot even persist.
         if matches!(self.state, State::Candidate(_)) && !self.hard_state_is_durable() {
             return;
@@ -158,7 +162,7 @@ impl Raft {
         }
     }
 
-    fn peers(&self) -> Vec<NodeId> {
+    pub(super) fn peers(&self) -> Vec<NodeId> {
         self.membership.voters().iter().copied().filter(|&node| node != self.config.id).collect()
     }
 

@@ -50,7 +50,7 @@ impl Raft {
         entries: &[EntryId],
         log: &impl LogView,
     ) -> AppendDecision {
-        if !self.is_peer(from) || !is_well_formed(append, entries) {
+        if !self.is_peer(from) || !self.may_follow() || !is_well_formed(append, entries) {
             return AppendDecision::Drop;
         }
         if append.term < self.hard_state.term {
@@ -84,6 +84,7 @@ impl Raft {
             _ => {
                 self.match_through(matched_before, append.commit_index, log);
                 self.acknowledge(log);
+                self.check_repair(log);
                 AppendDecision::Drop
             }
         }
@@ -111,6 +112,7 @@ impl Raft {
         let matched = if is_complete { appending.last.index } else { appending.matched_before };
         self.match_through(matched, appending.commit_index, log);
         self.acknowledge_news(log);
+        self.check_repair(log);
     }
 
     /// Notes what matches the leader's log, and as much of the leader's commit index as that covers.
@@ -142,7 +144,7 @@ impl Raft {
     }
 
     /// What of the leader's log is durable here.
-    fn persisted_match(&self, log: &impl LogView) -> Index {
+    pub(super) fn persisted_match(&self, log: &impl LogView) -> Index {
         self.following.matched_index.min(log.persisted_index())
     }
 
@@ -154,6 +156,9 @@ impl Raft {
         round: u64,
         log: &impl LogView,
     ) {
+        if !self.may_follow() {
+            return;
+        }
         if term < self.hard_state.term {
             self.tell_term(from);
             return;
@@ -163,7 +168,10 @@ impl Raft {
         let matched_index = self.following.matched_index;
         let persisted_index = self.persisted_match(log);
         self.following.acked_index = self.following.acked_index.max(persisted_index);
+        // A node under repair may have promised a later term: it confirms nobody.
+        let round = if self.is_under_repair() { 0 } else { round };
         self.respond(from, Message::HeartbeatResponse { term, round, matched_index, persisted_index });
+        self.check_repair(log);
     }
 
     /// Answers a message of an earlier term, so that its sender learns that it was deposed.

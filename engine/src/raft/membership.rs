@@ -38,6 +38,12 @@ impl Membership {
         self.voters.len() / 2 + 1
     }
 
+    /// Whether the others are a quorum without one node: only then can it be repaired.
+    #[must_use]
+    pub fn can_repair(&self) -> bool {
+        self.voters.len() > self.quorum_count()
+    }
+
     /// A quorum satisfies `holds`.
     pub fn quorum_has(&self, mut holds: impl FnMut(NodeId) -> bool) -> bool {
         self.voters.iter().filter(|&&id| holds(id)).count() >= self.quorum_count()

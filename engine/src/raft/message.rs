@@ -63,7 +63,7 @@ pub enum Message {
     HeartbeatResponse {
         /// The follower's term.
         term: Term,
-        /// The round that is answered; 0, which confirms nothing, to a message of an earlier term.
+        /// The round that is answered; 0, which confirms nothing, to a message of an earlier term and by a node under repair.
         round: u64,
         /// What of the leader's log arrived; see `AppendOutcome::Accepted`.
         matched_index: Index,
@@ -74,6 +74,25 @@ pub enum Message {
     TimeoutNow {
         /// The leader's term.
         term: Term,
+    },
+    /// My log lost durable entries: what is your term and, if you lead, how far does your log reach? See `repair`.
+    RepairRequest {
+        /// The sender's term as it knows it.
+        term: Term,
+        /// Names this life of the sender; the answer repeats it.
+        nonce: u64,
+        /// Last entry that the sender has. What it acknowledged beyond is gone.
+        last: EntryId,
+    },
+    /// Answer to `RepairRequest`.
+    RepairResponse {
+        /// The answering node's term.
+        term: Term,
+        /// As asked.
+        nonce: u64,
+        /// 0, or the end of the leader's log when it was asked, if a quorum without the asking node has confirmed it as the
+        /// leader since.
+        last_index: Index,
     },
 }
 
@@ -124,6 +143,19 @@ pub enum AppendOutcome {
 }
 
 impl Message {
+    /// Part of an election or of handing leadership over: not for a node that may have forgotten a vote.
+    #[must_use]
+    pub(super) const fn is_about_elections(&self) -> bool {
+        matches!(
+            self,
+            Self::RequestPreVote { .. }
+                | Self::PreVoteResponse { .. }
+                | Self::RequestVote { .. }
+                | Self::RequestVoteResponse { .. }
+                | Self::TimeoutNow { .. }
+        )
+    }
+
     /// The term the message was sent in; for `RequestPreVote` the term it asks about.
     #[must_use]
     pub const fn term(&self) -> Term {
@@ -136,7 +168,9 @@ impl Message {
             | Self::AppendEntriesResponse { term, .. }
             | Self::Heartbeat { term, .. }
             | Self::HeartbeatResponse { term, .. }
-            | Self::TimeoutNow { term } => *term,
+            | Self::TimeoutNow { term }
+            | Self::RepairRequest { term, .. }
+            | Self::RepairResponse { term, .. } => *term,
         }
     }
 }

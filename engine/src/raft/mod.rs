@@ -35,6 +35,7 @@ mod message;
 mod prng;
 mod read_index;
 mod ready;
+mod repair;
 mod tracker;
 mod transfer;
 
@@ -43,6 +44,7 @@ pub use log_view::LogView;
 pub use membership::Membership;
 pub use message::{AppendEntries, AppendOutcome, Message};
 pub use ready::{AppendDecision, HardState, Leadership, NotLeader, ReadId, ReadIndexError, Ready, Role, TransferError};
+pub use repair::RepairView;
 pub use tracker::{Inflights, Progress, ProgressState};
 
 use crate::types::{EntryId, Index, NodeId, Term};
@@ -50,6 +52,7 @@ use election::{ElectionTimer, Votes};
 use follower::Following;
 use leader::Leading;
 use prng::SplitMix64;
+use repair::Repair;
 use transfer::PreferredPacing;
 
 /// One replica of one Raft group. See the module's documentation for the calling order.
@@ -79,6 +82,8 @@ pub struct Raft {
     following: Following,
     timer: ElectionTimer,
     preferred: PreferredPacing,
+    /// This node lost durable entries and is getting them back. Invariant: it is a follower meanwhile.
+    repair: Option<Repair>,
     out: Ready,
     announced: Leadership,
 }
@@ -121,6 +126,7 @@ impl Raft {
             following: Following::default(),
             timer: ElectionTimer::default(),
             preferred: PreferredPacing::new(&config),
+            repair: None,
             out: Ready::default(),
             announced,
             config,
@@ -142,7 +148,7 @@ impl Raft {
     ///
     /// Messages of nodes that are not peers are ignored.
     pub fn step(&mut self, from: NodeId, message: Message, log: &impl LogView) {
-        if !self.is_peer(from) {
+        if !self.is_peer(from) || (self.is_under_repair() && message.is_about_elections()) {
             return;
         }
         match message {
@@ -172,6 +178,10 @@ impl Raft {
                 }
             }
             Message::TimeoutNow { term } => self.on_timeout_now(from, term, log),
+            Message::RepairRequest { nonce, last, .. } => self.on_repair_request(from, nonce, last, log),
+            Message::RepairResponse { term, nonce, last_index } => {
+                self.on_repair_response(from, term, nonce, last_index, log);
+            }
         }
     }
 
@@ -189,7 +199,10 @@ impl Raft {
     pub fn on_persisted(&mut self, log: &impl LogView) {
         match &self.state {
             State::Leader(_) => self.advance_commit(log),
-            State::Follower | State::PreCandidate(_) | State::Candidate(_) => self.acknowledge_news(log),
+            State::Follower | State::PreCandidate(_) | State::Candidate(_) => {
+                self.acknowledge_news(log);
+                self.check_repair(log);
+            }
         }
     }
 
@@ -205,6 +218,7 @@ impl Raft {
         self.durable_hard_state = hard_state;
         if self.hard_state_is_durable() {
             self.count_own_vote(log);
+            self.check_repair(log);
         }
     }
 

@@ -4,8 +4,8 @@
 //! answers prove leadership at a time after their arrival. At most one round is in flight; regular heartbeats repeat it.
 
 use super::log_view::LogView;
-use super::{PENDING_READS_MAX, Raft, ReadId, ReadIndexError, State};
-use crate::types::Index;
+use super::{Message, PENDING_READS_MAX, Raft, ReadId, ReadIndexError, State};
+use crate::types::{Index, NodeId};
 
 /// Reads of one leader's term.
 #[derive(Debug, Default)]
@@ -13,11 +13,27 @@ pub(super) struct Reads {
     /// Newest round started; strictly increases. 0 = none yet.
     round: u64,
     /// Reads that the newest round confirms; empty when it has done so, or there was none.
-    in_round: Vec<ReadId>,
+    in_round: Vec<Awaiting>,
     /// commit_index when the newest round started, hence not before any of its reads arrived.
     round_commit_index: Index,
     /// Reads that arrived since it started.
-    waiting: Vec<ReadId>,
+    waiting: Vec<Awaiting>,
+}
+
+/// What waits for a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaiting {
+    /// A read.
+    Read(ReadId),
+    /// A node under repair, which must know that this leader is no deposed one.
+    Repair {
+        /// Who asked.
+        node: NodeId,
+        /// In which life.
+        nonce: u64,
+        /// Where this leader's log ended then.
+        last_index: Index,
+    },
 }
 
 impl Reads {
@@ -28,8 +44,24 @@ impl Reads {
 
     /// Moves all reads, confirmed or not, to `out`.
     pub(super) fn drain_all(&mut self, out: &mut Vec<ReadId>) {
-        out.append(&mut self.in_round);
-        out.append(&mut self.waiting);
+        // Nodes under repair ask again.
+        out.extend(self.in_round.drain(..).chain(self.waiting.drain(..)).filter_map(|awaiting| match awaiting {
+            Awaiting::Read(read) => Some(read),
+            Awaiting::Repair { .. } => None,
+        }));
+    }
+
+    /// Queues a question; one that repeats an earlier question of the same node's life is left out.
+    pub(super) fn wait_for(&mut self, awaiting: Awaiting) {
+        let repeats = |known: &Awaiting| match (known, &awaiting) {
+            (Awaiting::Repair { node, nonce, .. }, Awaiting::Repair { node: asking, nonce: asked, .. }) => {
+                node == asking && nonce == asked
+            }
+            _ => false,
+        };
+        if !self.in_round.iter().chain(&self.waiting).any(repeats) {
+            self.waiting.push(awaiting);
+        }
     }
 
     fn pending_count(&self) -> usize {
@@ -58,7 +90,7 @@ impl Raft {
         if pending_count >= PENDING_READS_MAX {
             return Err(ReadIndexError::TooManyReads { pending_count, limit: PENDING_READS_MAX });
         }
-        leading.reads.waiting.push(read);
+        leading.reads.waiting.push(Awaiting::Read(read));
         self.advance_reads();
         Ok(())
     }
@@ -82,7 +114,16 @@ impl Raft {
         });
         if is_confirmed {
             let index = reads.round_commit_index;
-            self.out.reads_ready.extend(reads.in_round.drain(..).map(|read| (read, index)));
+            let term = self.hard_state.term;
+            for awaiting in reads.in_round.drain(..) {
+                match awaiting {
+                    Awaiting::Read(read) => self.out.reads_ready.push((read, index)),
+                    // A leader's term is durable: it was elected in it.
+                    Awaiting::Repair { node, nonce, last_index } => {
+                        self.out.messages.push((node, Message::RepairResponse { term, nonce, last_index }));
+                    }
+                }
+            }
         }
         is_confirmed
     }

@@ -63,6 +63,8 @@ pub struct Ready {
     pub append_noop: Option<EntryId>,
     /// Role, term or leader changed.
     pub became: Option<Leadership>,
+    /// This node, which was under repair, has everything back: make that durable, then call `end_repair`.
+    pub repaired: bool,
 }
 
 /// The call is for the leader only.

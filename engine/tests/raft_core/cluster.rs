@@ -23,6 +23,10 @@ pub struct Node {
     sync: Option<usize>,
     /// Its disk takes writes but completes no sync.
     pub disk_hangs: bool,
+    /// Its log lost durable entries and it has not got them back: whether its hard state is certain.
+    pub repair: Option<bool>,
+    /// What it lost then; it may have acknowledged all of it.
+    pub lost: BTreeSet<EntryId>,
     /// Entries of others that its log has room for; what comes after them is not appended.
     pub log_room: usize,
     commit_seen: Index,
@@ -49,6 +53,9 @@ pub struct Seen {
     pub transfer_campaigns: usize,
     pub stepped_down: usize,
     pub committed_ahead_of_own_disk: usize,
+    pub damaged: usize,
+    pub entries_lost: usize,
+    pub repaired: usize,
 }
 
 impl Seen {
@@ -62,6 +69,9 @@ impl Seen {
         self.transfer_campaigns += other.transfer_campaigns;
         self.stepped_down += other.stepped_down;
         self.committed_ahead_of_own_disk += other.committed_ahead_of_own_disk;
+        self.damaged += other.damaged;
+        self.entries_lost += other.entries_lost;
+        self.repaired += other.repaired;
     }
 }
 
@@ -78,6 +88,8 @@ pub struct Cluster {
     blocked: BTreeSet<(NodeId, NodeId)>,
     config: Config,
     next_read: u64,
+    /// Numbers of lives that began under repair.
+    lives: u64,
     pub reads_ready: Vec<(ReadId, Index)>,
     pub reads_failed: Vec<ReadId>,
 }
@@ -122,6 +134,7 @@ impl Cluster {
             blocked: BTreeSet::new(),
             config,
             next_read: 0,
+            lives: 0,
             reads_ready: Vec::new(),
             reads_failed: Vec::new(),
         };
@@ -139,6 +152,8 @@ impl Cluster {
                 hard_states: VecDeque::new(),
                 sync: None,
                 disk_hangs: false,
+                repair: None,
+                lost: BTreeSet::new(),
                 log_room: usize::MAX,
                 commit_seen: Index::ZERO,
                 role_seen: Role::Follower,
@@ -224,11 +239,37 @@ impl Cluster {
         self.trace.line(format!("{} crashes; its log ends at {}", node.id.get(), node.log.last_id()));
     }
 
+    /// While the node is down its log is damaged where it was durable; of its frames `keep` are left. At most one node at a
+    /// time: two that forget what they promised are more than three nodes can bear.
+    pub fn damage(&mut self, at: usize, keep: usize, hard_state_is_certain: bool) {
+        let can_repair = self.nodes.len() > self.nodes.len() / 2 + 1;
+        let node = &mut self.nodes[at];
+        let end = keep % (node.log.durable_end() + 1);
+        if node.raft.is_some() || !can_repair || end == node.log.durable_end() {
+            return;
+        }
+        if self.nodes.iter().any(|node| node.repair.is_some()) {
+            return;
+        }
+        let node = &mut self.nodes[at];
+        let before: BTreeSet<EntryId> = node.log.durable_ids().collect();
+        node.log.damage_keeping(end, hard_state_is_certain);
+        node.lost = &before - &node.log.durable_ids().collect();
+        node.repair = Some(hard_state_is_certain);
+        self.seen.damaged += 1;
+        self.trace.line(format!("{} finds its log damaged behind {}", node.id.get(), node.log.last_id()));
+    }
+
     pub fn restart(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         if node.raft.is_none() {
             let config = Config { id: node.id, ..self.config.clone() };
-            node.raft = Some(Raft::new(config, node.log.durable_hard_state(), &node.log));
+            let mut raft = Raft::new(config, node.log.durable_hard_state(), &node.log);
+            if let Some(hard_state_is_certain) = node.repair {
+                self.lives += 1;
+                raft.begin_repair(self.lives, hard_state_is_certain);
+            }
+            node.raft = Some(raft);
         }
     }
 
@@ -421,6 +462,15 @@ impl Cluster {
             self.checks.on_read_failed(read);
             self.trace.line(format!("{} fails read {}", self.nodes[at].id.get(), read.0));
             self.reads_failed.push(read);
+        }
+        if ready.repaired {
+            let node = &mut self.nodes[at];
+            self.seen.repaired += 1;
+            self.seen.entries_lost += node.lost.len();
+            node.repair = None;
+            node.lost.clear();
+            self.trace.line(format!("{} is repaired", node.id.get()));
+            self.with_raft(at, |raft, _| raft.end_repair());
         }
         if let Some(id) = ready.append_noop {
             self.append(at, id);

@@ -82,6 +82,25 @@ impl SimLog {
         self.sync_to(end);
     }
 
+    /// Finds its durable part damaged behind `end`, and keeps what is before that. What can be said of term and vote: the
+    /// latest, if that is certain; otherwise what is left of them.
+    pub fn damage_keeping(&mut self, end: usize, hard_state_is_certain: bool) {
+        let latest = self.durable_hard_state;
+        self.durable_frames = self.durable_frames.min(end);
+        self.crash_keeping(end);
+        let mut known = if hard_state_is_certain { latest } else { self.durable_hard_state };
+        if known.term < self.last_id().term {
+            known = HardState { term: self.last_id().term, vote: None };
+        }
+        self.append_hard_state(known);
+        self.sync_to(self.end());
+    }
+
+    /// All entries that are durable.
+    pub fn durable_ids(&self) -> impl Iterator<Item = EntryId> {
+        self.entries[..self.persisted_count].iter().map(|&(id, _)| id)
+    }
+
     pub fn durable_hard_state(&self) -> HardState {
         self.durable_hard_state
     }

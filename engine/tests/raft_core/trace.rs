@@ -84,6 +84,10 @@ fn describe(message: &Message) -> String {
             )
         }
         Message::TimeoutNow { term } => format!("TimeoutNow term {term}"),
+        Message::RepairRequest { term, nonce, last } => format!("RepairRequest term {term} life {nonce} last {last}"),
+        Message::RepairResponse { term, nonce, last_index } => {
+            format!("RepairResponse term {term} life {nonce} last {last_index}")
+        }
     }
 }
 

@@ -39,7 +39,8 @@ pub(in crate::raft) struct Outgoing {
 /// A follower, as its leader knows it. Starts anew with each term of the leader.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// Highest index known durable on the follower and equal to the leader's log. Never decreases within a term.
+    /// Highest index known durable on the follower and equal to the leader's log. Decreases only when the follower says that
+    /// it lost entries.
     match_index: Index,
     /// First index of the next message. Invariant: match_index < next_index <= last_index + 1.
     next_index: Index,
@@ -180,6 +181,17 @@ impl Progress {
         let common = last_not_after_term(log, self.match_index, upto, hint.term).index;
         self.become_probe(common.next());
         true
+    }
+
+    /// The follower lost entries, and its log now ends at `last`. If it may have acknowledged some of them it is known to
+    /// hold nothing any more. What is left may even be an older suffix than the one that was acknowledged.
+    pub(in crate::raft) fn on_lost(&mut self, last: EntryId, log: &impl LogView, now_tick: u64) {
+        let holds_all = last.index >= self.match_index && term_at(log, last.index) == Some(last.term);
+        if self.match_index > Index::ZERO && !holds_all {
+            self.match_index = Index::ZERO;
+            self.become_probe(last.index.min(log.last_id().index).next());
+            self.progressed_tick = now_tick;
+        }
     }
 
     /// The connection broke: what was in flight is lost. Nothing is sent until the follower is heard from.
