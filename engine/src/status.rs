@@ -27,4 +27,7 @@ pub struct ShardStatus {
     pub applied_index: u64,
     /// MVCC revision of its state.
     pub revision: u64,
+    /// Present while the node gets back log entries that it lost: what was damaged and what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub under_repair: Option<String>,
 }

@@ -79,6 +79,7 @@ fn options(node: usize, count: usize, life: u64, seed: u64) -> ReplicaOptions {
         apply_bytes_per_turn: 600,
         idle_mark_ticks: 5,
         relay_id_floor: life << 32,
+        repair: None,
     }
 }
 
@@ -173,6 +174,7 @@ impl Cluster {
                     self.nodes[node].syncs.push(request);
                 }
                 Action::PrepareSegment(seq) => self.nodes[node].prepares.push(seq),
+                Action::FinishRepair => panic!("nothing was damaged"),
             }
         }
     }

@@ -109,6 +109,8 @@ pub enum Event<'a> {
     SegmentPrepared,
     /// The segment could not be prepared; the shell will try again. The text says why, for refusals.
     SegmentUnavailable(String),
+    /// What `Action::FinishRepair` asked for is durable.
+    RepairFinished,
 }
 
 /// Something a replica wants done.
@@ -132,6 +134,9 @@ pub enum Action {
     Sync(SyncRequest),
     /// Prepare this segment, install it, and report `Event::SegmentPrepared`.
     PrepareSegment(SegmentSeq),
+    /// The log holds again what this node lost: make it durable that it is under repair no more, and report
+    /// `Event::RepairFinished`. Until then it goes on as a node under repair.
+    FinishRepair,
 }
 
 /// A message to a peer.

@@ -11,124 +11,27 @@
 
 mod apply;
 mod event;
+mod options;
 mod pending;
 mod requests;
+mod view;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 pub use event::{Action, Event, Origin, Outgoing, Refusal, Reply, Request, RequestKind, Ticket};
+pub use options::{RepairOptions, ReplicaOptions};
 use pending::{Reads, Relays, Waiter, Writes};
+pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 
 use net::api::Status;
 use wal::{AppendError, EntryHeader, Log, Storage, SyncFailure, SyncId};
 
 use crate::log_store::KIND_NOOP;
 use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role};
-use crate::state_machine::{self, StateMachine};
-use crate::types::{EntryId, Index, Lsn, NodeId, Revision, Term};
+use crate::state_machine::StateMachine;
+use crate::types::{EntryId, Lsn, NodeId};
 use crate::wire::{self, EncodeError};
-
-/// Limits and identity of a replica.
-#[derive(Clone, Debug)]
-pub struct ReplicaOptions {
-    /// Raft's own settings.
-    pub raft: raft::Config,
-    /// Settings of the state machine.
-    pub machine: state_machine::Options,
-    /// Batches in the log that are not committed yet, from which on a new batch waits for company. At least 1.
-    pub pipeline_batches_limit: usize,
-    /// Size from which on a batch is closed whatever the pipeline holds. Unit: bytes.
-    pub batch_bytes_target: usize,
-    /// Writes without an answer, beyond which new ones are refused as `overloaded`.
-    pub pending_writes_limit: usize,
-    /// Linearizable reads without an answer, beyond which new ones are refused as `overloaded`.
-    pub pending_reads_limit: usize,
-    /// Requests relayed to the leader without an answer, beyond which new ones are refused as `overloaded`.
-    pub relayed_limit: usize,
-    /// Size of the state, as the state machine estimates it, from which on writes are refused as `no space`. Unit: bytes.
-    pub quota_bytes: u64,
-    /// Bytes of entries applied in one turn before other work gets its chance.
-    pub apply_bytes_per_turn: u64,
-    /// Ticks without anything to sync after which the durable watermark is written to the log by itself.
-    pub idle_mark_ticks: u64,
-    /// Numbers for relayed requests start behind this; distinct for each life of the node.
-    pub relay_id_floor: u64,
-}
-
-/// What stopped a replica. It takes no more part; a restart reads the device again.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// A write or a sync of the log failed; what the device holds is uncertain until it is read again.
-    #[error("the log stopped after a failed write or sync: {0}")]
-    Log(String),
-    /// A committed entry could not be read back.
-    #[error("committed entry {index} cannot be read from the log: {reason}")]
-    Read {
-        /// Which entry.
-        index: Index,
-        /// What the log said.
-        reason: String,
-    },
-    /// A committed entry could not be applied.
-    #[error("committed entry {index} cannot be applied: {reason}")]
-    Apply {
-        /// Which entry.
-        index: Index,
-        /// What the state machine said.
-        reason: String,
-    },
-}
-
-/// Counters of one replica since it was opened.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ReplicaStats {
-    /// Writes taken into a batch.
-    pub writes_proposed: u64,
-    /// Batches closed.
-    pub batches_closed: u64,
-    /// Entries applied.
-    pub entries_applied: u64,
-    /// Commands applied.
-    pub commands_applied: u64,
-    /// `AppendEntries` not taken because no prepared segment had room.
-    pub appends_without_room: u64,
-    /// `AppendEntries` not taken because an entry failed its checksum.
-    pub appends_corrupt: u64,
-    /// Requests refused as `overloaded`.
-    pub refused_overloaded: u64,
-}
-
-/// What a replica shows of itself, for `status` and metrics.
-#[derive(Clone, Debug)]
-pub struct ReplicaView {
-    /// This node leads the shard.
-    pub is_leader: bool,
-    /// Raft's role.
-    pub role: Role,
-    /// The leader this node knows of.
-    pub leader: Option<NodeId>,
-    /// Current term.
-    pub term: Term,
-    /// Last entry in the log.
-    pub last_index: Index,
-    /// Last entry durable on this node's own disk.
-    pub persisted_index: Index,
-    /// Last entry known durable on a quorum.
-    pub commit_index: Index,
-    /// Last entry applied.
-    pub applied_index: Index,
-    /// Current MVCC revision.
-    pub revision: Revision,
-    /// Estimated size of the state. Unit: bytes.
-    pub state_bytes: u64,
-    /// Writes that wait for a quorum.
-    pub pending_writes_count: usize,
-    /// Linearizable reads that wait for a quorum.
-    pub pending_reads_count: usize,
-    /// Requests that wait for the leader's answer.
-    pub relayed_count: usize,
-}
 
 /// A message that waits for the log to be durable up to a position.
 #[derive(Debug)]
@@ -181,7 +84,10 @@ impl<S: Storage> Replica<S> {
         let recovered = log.hard_state();
         let hard_state =
             raft::HardState { term: recovered.term, vote: (recovered.vote != 0).then(|| NodeId::new(recovered.vote)) };
-        let raft = Raft::new(options.raft.clone(), hard_state, &log);
+        let mut raft = Raft::new(options.raft.clone(), hard_state, &log);
+        if let Some(repair) = &options.repair {
+            raft.begin_repair(repair.nonce, repair.hard_state_is_certain);
+        }
         let machine = StateMachine::new(options.machine);
         let relays = Relays::starting_at(options.relay_id_floor);
         Self {
@@ -245,6 +151,7 @@ impl<S: Storage> Replica<S> {
                 self.segment_requested = false;
                 self.no_segment = Some(reason);
             }
+            Event::RepairFinished => self.raft.end_repair(),
         }
     }
 
@@ -338,6 +245,10 @@ impl<S: Storage> Replica<S> {
             pending_writes_count: self.writes.len() + self.forming.len(),
             pending_reads_count: self.reads.len(),
             relayed_count: self.relays.len(),
+            repair: self.raft.repair_view().map(|raft| {
+                let damage = self.options.repair.as_ref().map_or_else(String::new, |repair| repair.damage.clone());
+                RepairProgress { damage, raft }
+            }),
         }
     }
 
@@ -543,6 +454,9 @@ impl<S: Storage> Replica<S> {
                 let message = "the leader changed before it could confirm the read; try again";
                 self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
             }
+        }
+        if ready.repaired {
+            self.actions.push_back(Action::FinishRepair);
         }
         if let Some(id) = ready.append_noop {
             self.noop = Some(id);

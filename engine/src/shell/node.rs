@@ -327,6 +327,7 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
         apply_bytes_per_turn: 1 << 20,
         idle_mark_ticks: u64::from(ticks(100)),
         relay_id_floor: moment,
+        repair: None,
     }
 }
 

@@ -255,6 +255,7 @@ impl Shard {
                     }
                     Action::Sync(request) => self.start_sync(request, replica.log().storage().sync_path(request.seq)),
                     Action::PrepareSegment(seq) => self.start_preparing(seq),
+                    Action::FinishRepair => tracing::error!(shard = %self.id, "a repair ended that never began"),
                 }
             }
             if let Some((from, error)) = replica.take_corrupt_append() {

@@ -84,6 +84,7 @@ impl StatusBoard {
                 commit_index: view.commit_index.get(),
                 applied_index: view.applied_index.get(),
                 revision: view.revision.get(),
+                under_repair: view.repair.as_ref().map(ToString::to_string),
             })
             .collect()
     }

@@ -125,6 +125,7 @@ mod tests {
 
     fn row() -> Row {
         let status = ShardStatus {
+            under_repair: None,
             name: "a".to_owned(),
             node_id: 0xab,
             shard: 1,

@@ -1,0 +1,43 @@
+//! What a replica is started with: limits, identity, and whether its log is under repair. Plain data, set once.
+
+use crate::{raft, state_machine};
+
+/// Limits and identity of a replica.
+#[derive(Clone, Debug)]
+pub struct ReplicaOptions {
+    /// Raft's own settings.
+    pub raft: raft::Config,
+    /// Settings of the state machine.
+    pub machine: state_machine::Options,
+    /// Batches in the log that are not committed yet, from which on a new batch waits for company. At least 1.
+    pub pipeline_batches_limit: usize,
+    /// Size from which on a batch is closed whatever the pipeline holds. Unit: bytes.
+    pub batch_bytes_target: usize,
+    /// Writes without an answer, beyond which new ones are refused as `overloaded`.
+    pub pending_writes_limit: usize,
+    /// Linearizable reads without an answer, beyond which new ones are refused as `overloaded`.
+    pub pending_reads_limit: usize,
+    /// Requests relayed to the leader without an answer, beyond which new ones are refused as `overloaded`.
+    pub relayed_limit: usize,
+    /// Size of the state, as the state machine estimates it, from which on writes are refused as `no space`. Unit: bytes.
+    pub quota_bytes: u64,
+    /// Bytes of entries applied in one turn before other work gets its chance.
+    pub apply_bytes_per_turn: u64,
+    /// Ticks without anything to sync after which the durable watermark is written to the log by itself.
+    pub idle_mark_ticks: u64,
+    /// Numbers for relayed requests start behind this; distinct for each life of the node.
+    pub relay_id_floor: u64,
+    /// The log lost durable entries, and this node has not got them back yet.
+    pub repair: Option<RepairOptions>,
+}
+
+/// How a replica starts under repair. See `raft::Raft::begin_repair`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepairOptions {
+    /// Distinct for each life of the node.
+    pub nonce: u64,
+    /// The recovered term and vote are the latest that this node ever had.
+    pub hard_state_is_certain: bool,
+    /// What was found damaged, for people.
+    pub damage: String,
+}

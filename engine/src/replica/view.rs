@@ -1,0 +1,106 @@
+//! What a replica shows of itself: for `status`, metrics, and whoever wants to know why it stopped. Nothing is decided from it.
+
+use std::fmt;
+
+use crate::raft::{self, Role};
+use crate::types::{Index, NodeId, Revision, Term};
+
+/// What stopped a replica. It takes no more part; a restart reads the device again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A write or a sync of the log failed; what the device holds is uncertain until it is read again.
+    #[error("the log stopped after a failed write or sync: {0}")]
+    Log(String),
+    /// A committed entry could not be read back.
+    #[error("committed entry {index} cannot be read from the log: {reason}")]
+    Read {
+        /// Which entry.
+        index: Index,
+        /// What the log said.
+        reason: String,
+    },
+    /// A committed entry could not be applied.
+    #[error("committed entry {index} cannot be applied: {reason}")]
+    Apply {
+        /// Which entry.
+        index: Index,
+        /// What the state machine said.
+        reason: String,
+    },
+}
+
+/// Counters of one replica since it was opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplicaStats {
+    /// Writes taken into a batch.
+    pub writes_proposed: u64,
+    /// Batches closed.
+    pub batches_closed: u64,
+    /// Entries applied.
+    pub entries_applied: u64,
+    /// Commands applied.
+    pub commands_applied: u64,
+    /// `AppendEntries` not taken because no prepared segment had room.
+    pub appends_without_room: u64,
+    /// `AppendEntries` not taken because an entry failed its checksum.
+    pub appends_corrupt: u64,
+    /// Requests refused as `overloaded`.
+    pub refused_overloaded: u64,
+}
+
+/// What a replica shows of itself, for `status` and metrics.
+#[derive(Clone, Debug)]
+pub struct ReplicaView {
+    /// This node leads the shard.
+    pub is_leader: bool,
+    /// Raft's role.
+    pub role: Role,
+    /// The leader this node knows of.
+    pub leader: Option<NodeId>,
+    /// Current term.
+    pub term: Term,
+    /// Last entry in the log.
+    pub last_index: Index,
+    /// Last entry durable on this node's own disk.
+    pub persisted_index: Index,
+    /// Last entry known durable on a quorum.
+    pub commit_index: Index,
+    /// Last entry applied.
+    pub applied_index: Index,
+    /// Current MVCC revision.
+    pub revision: Revision,
+    /// Estimated size of the state. Unit: bytes.
+    pub state_bytes: u64,
+    /// Writes that wait for a quorum.
+    pub pending_writes_count: usize,
+    /// Linearizable reads that wait for a quorum.
+    pub pending_reads_count: usize,
+    /// Requests that wait for the leader's answer.
+    pub relayed_count: usize,
+    /// This node lost durable entries and is getting them back: what was damaged, and what it waits for.
+    pub repair: Option<RepairProgress>,
+}
+
+/// How far a repair has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepairProgress {
+    /// What was found damaged.
+    pub damage: String,
+    /// What Raft knows of it.
+    pub raft: raft::RepairView,
+}
+
+impl fmt::Display for RepairProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let raft::RepairView { awaited, goal_index } = &self.raft;
+        match goal_index {
+            _ if !awaited.is_empty() => {
+                f.write_str("waits to hear the terms of nodes")?;
+                awaited.iter().try_for_each(|node| write!(f, " {node}"))?;
+            }
+            Some(goal) => write!(f, "gets entries back up to index {goal}")?,
+            None => f.write_str("waits for a leader that the other nodes confirm")?,
+        }
+        write!(f, "; its log was damaged: {}", self.damage)
+    }
+}
