@@ -12,5 +12,8 @@ pub mod status;
 pub mod types;
 pub mod wire;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
 #[cfg(feature = "shell")]
 pub mod shell;

@@ -97,6 +97,8 @@ pub enum Command {
     Bench(cmd::BenchArgs),
     /// Run a cluster on this machine that loses its leader under load and loses no write
     Demo(cmd::DemoArgs),
+    /// Run simulated clusters under simulated faults, and check what they promised
+    Sim(cmd::SimArgs),
     /// Look into a stopped node's log
     #[command(subcommand)]
     Wal(cmd::wal::WalCommand),

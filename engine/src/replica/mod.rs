@@ -147,10 +147,8 @@ impl<S: Storage> Replica<S> {
                 self.segment_requested = false;
                 self.no_segment = None;
             }
-            Event::SegmentUnavailable(reason) => {
-                self.segment_requested = false;
-                self.no_segment = Some(reason);
-            }
+            // It stays asked for: whoever prepares it goes on trying, and a second request would make it twice.
+            Event::SegmentUnavailable(reason) => self.no_segment = Some(reason),
             Event::RepairFinished => self.raft.end_repair(),
         }
     }

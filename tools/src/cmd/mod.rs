@@ -6,6 +6,7 @@ mod del;
 mod demo;
 mod get;
 mod put;
+mod sim;
 mod start;
 mod status;
 mod txn;
@@ -22,6 +23,7 @@ use crate::txn_text::TxnTextError;
 
 pub use bench::Args as BenchArgs;
 pub use demo::Args as DemoArgs;
+pub use sim::Args as SimArgs;
 
 /// Exit code of a command that was understood and failed.
 const EXIT_FAILED: u8 = 1;
@@ -100,6 +102,10 @@ pub fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Demo(args) => {
             drop(printer);
             return Ok(demo::run(&args).map(|()| ExitCode::SUCCESS)?);
+        }
+        Command::Sim(args) => {
+            drop(printer);
+            return sim::run(&args).map_err(CommandError::Print);
         }
         Command::Wal(command) => wal::run(&command, &mut printer)?,
         Command::Version => version::run(&mut printer).map(|()| true)?,

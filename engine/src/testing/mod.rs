@@ -1,0 +1,7 @@
+//! Simulation and checking: whole clusters of the shipped core on simulated disks, links and clocks, and judges of what
+//! their clients saw.
+//!
+//! Source like any other, behind the feature `testing`: the fault model is part of what the product promises. Nothing here is
+//! used by a server.
+
+pub mod sim;

@@ -1,0 +1,177 @@
+//! Raft's safety properties (thesis figure 3.2) on every step, and equal states at equal indexes. Knows logs and claims of
+//! replicas; nothing of clients, faults or intentions.
+
+use std::collections::HashMap;
+
+use wal::testing::SimStorage;
+
+use super::host::{Host, Seen};
+use crate::raft::Role;
+use crate::replica::Replica;
+use crate::types::{EntryId, Index, NodeId, Term};
+
+/// A state's hash is taken where this divides the index: walking the whole state at each would take most of the time.
+const DIGEST_EVERY: u64 = 16;
+
+/// What has been claimed in one shard so far.
+#[derive(Debug, Default)]
+pub(super) struct ShardChecks {
+    /// Who led each term.
+    leaders: HashMap<Term, NodeId>,
+    /// What precedes each entry, and its checksum: equal ids must be equal entries with equal histories.
+    entries: HashMap<EntryId, (EntryId, [u8; 4])>,
+    /// Every entry that any node took for committed, in order, with the term that it was committed in.
+    committed: Vec<(EntryId, Term)>,
+    /// State at an index.
+    digests: HashMap<Index, (u64, NodeId)>,
+}
+
+impl ShardChecks {
+    pub(super) fn leaders_count(&self) -> usize {
+        self.leaders.len()
+    }
+
+    pub(super) fn committed_count(&self) -> usize {
+        self.committed.len()
+    }
+
+    /// Looks at the replica of `shard` on `hosts[at]` after something happened to it.
+    pub(super) fn observe(&mut self, hosts: &mut [Host], at: usize, shard: usize) -> Result<(), String> {
+        let node = hosts[at].id;
+        let mut seen = std::mem::take(&mut hosts[at].shards[shard].seen);
+        let outcome = match &hosts[at].shards[shard].replica {
+            Some(replica) => self.check(hosts, node, shard, replica, &mut seen),
+            None => Ok(()),
+        };
+        hosts[at].shards[shard].seen = seen;
+        outcome.map_err(|what| format!("node {} shard {shard}: {what}", at + 1))
+    }
+
+    fn check(
+        &mut self,
+        hosts: &[Host],
+        node: NodeId,
+        shard: usize,
+        replica: &Replica<SimStorage>,
+        seen: &mut Seen,
+    ) -> Result<(), String> {
+        self.check_entries(replica, seen)?;
+        let view = replica.view();
+        let role = (view.role, view.term);
+        if view.role == Role::Leader && seen.role != Some(role) {
+            self.check_leader(node, view.term, replica)?;
+        }
+        seen.role = Some(role);
+        if view.commit_index > seen.commit_index {
+            let is_leader = view.role == Role::Leader;
+            self.check_commit(hosts, shard, seen.commit_index, view.commit_index, view.term, is_leader, replica)?;
+        } else if view.commit_index < seen.commit_index {
+            return Err(format!("takes back what was committed: {} after {}", view.commit_index, seen.commit_index));
+        }
+        seen.commit_index = view.commit_index;
+        if view.applied_index > view.commit_index {
+            return Err(format!("applied {} and committed {}", view.applied_index, view.commit_index));
+        }
+        if view.applied_index > seen.applied_index && view.applied_index.get().is_multiple_of(DIGEST_EVERY) {
+            self.check_digest(node, replica)?;
+        }
+        seen.applied_index = view.applied_index;
+        Ok(())
+    }
+
+    /// Log matching: entries with equal ids are equal, and so is everything before them.
+    fn check_entries(&mut self, replica: &Replica<SimStorage>, seen: &mut Seen) -> Result<(), String> {
+        let log = replica.log();
+        let last = log.last_id();
+        let known = usize::try_from(last.index.get()).map_err(|_| "a log without bounds")?;
+        if seen.ids.len() == known && seen.ids.last().is_none_or(|id| *id == last) {
+            return Ok(());
+        }
+        // Backwards to where nothing is new: a suffix may have been superseded.
+        let mut first_new = known;
+        while first_new > 0 {
+            let index = Index::new(first_new as u64);
+            let term = log.term(index).ok_or_else(|| format!("has no entry at {index} before its last, {last}"))?;
+            if seen.ids.get(first_new - 1) == Some(&EntryId::new(term, index)) {
+                break;
+            }
+            first_new -= 1;
+        }
+        seen.ids.truncate(first_new);
+        for number in first_new + 1..=known {
+            let index = Index::new(number as u64);
+            let entry = log.entry(index).map_err(|error| error.to_string())?.ok_or("an entry is gone")?;
+            entry.verify().map_err(|error| format!("entry {} in the log: {error}", entry.id()))?;
+            let id = entry.id();
+            let before = seen.ids.last().copied().unwrap_or(EntryId::ZERO);
+            let checksum = *entry.header().as_bytes().first_chunk().ok_or("a header without a checksum")?;
+            let found = *self.entries.entry(id).or_insert((before, checksum));
+            if found != (before, checksum) {
+                return Err(format!("log matching: entry {id} follows {before} here and {} elsewhere", found.0));
+            }
+            seen.ids.push(id);
+        }
+        Ok(())
+    }
+
+    /// Election safety; leader completeness: a leader has everything that was committed in earlier terms.
+    fn check_leader(&mut self, node: NodeId, term: Term, replica: &Replica<SimStorage>) -> Result<(), String> {
+        let known = *self.leaders.entry(term).or_insert(node);
+        if known != node {
+            return Err(format!("election safety: {known} leads term {term} too"));
+        }
+        let earlier = self.committed.iter().rev().find(|(_, committed_in)| *committed_in < term);
+        match earlier {
+            Some((last, _)) if replica.log().term(last.index) != Some(last.term) => {
+                Err(format!("leader completeness: leads term {term} without the committed entry {last}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// State machine safety; and whatever a leader commits is durable on a quorum, or was when it was acknowledged.
+    #[expect(clippy::too_many_arguments, reason = "what was committed, by whom, and what it is held against")]
+    fn check_commit(
+        &mut self,
+        hosts: &[Host],
+        shard: usize,
+        from: Index,
+        to: Index,
+        term: Term,
+        is_leader: bool,
+        replica: &Replica<SimStorage>,
+    ) -> Result<(), String> {
+        for index in (from.get() + 1..=to.get()).map(Index::new) {
+            let entry_term = replica.log().term(index).ok_or_else(|| format!("committed {index} without having it"))?;
+            let id = EntryId::new(entry_term, index);
+            let at = usize::try_from(index.get()).map_err(|_| "too many entries")? - 1;
+            match self.committed.get(at) {
+                Some((known, _)) if *known != id => {
+                    return Err(format!("state machine safety: committed {id}, but {known} is"));
+                }
+                Some(_) => {}
+                None => {
+                    let holders = hosts.iter().filter(|host| host.shards[shard].has_promised(id)).count();
+                    if holders <= hosts.len() / 2 {
+                        return Err(format!("committed {id}, durable on {holders} of {} nodes", hosts.len()));
+                    }
+                    if !is_leader && at != self.committed.len() {
+                        return Err(format!("a follower committed {id} before any leader did"));
+                    }
+                    self.committed.push((id, term));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Equal states at equal indexes.
+    pub(super) fn check_digest(&mut self, node: NodeId, replica: &Replica<SimStorage>) -> Result<(), String> {
+        let (index, digest) = (replica.machine().applied_index(), replica.machine().digest());
+        let (known, first) = *self.digests.entry(index).or_insert((digest, node));
+        if known == digest {
+            return Ok(());
+        }
+        Err(format!("state at index {index} differs from that of node {first}"))
+    }
+}

@@ -1,0 +1,394 @@
+//! Clients: one operation at a time each, with timeouts and retries by the rules of the client library, all of it recorded.
+//!
+//! A retry is safe only when the refusal says that nothing happened; everything else ends as an unknown outcome.
+
+use std::collections::VecDeque;
+
+use wal::testing::SimRng;
+
+use super::plan::{Plan, between, pick};
+use super::verdict::Report;
+use super::world::{Event, Place, World};
+use crate::replica::{self, Origin, Refusal, Request, RequestKind, Ticket};
+use crate::state_machine::command::{
+    Compare, CompareResult, CompareTarget, KeyRange, Op as CommandOp, RangeOp, Txn, encode_op_command, encode_range,
+    encode_txn_command,
+};
+use crate::state_machine::response::{OpResponse, Response};
+
+/// Pause before an operation that was refused is tried again. Unit: us.
+const RETRY_US: (u64, u64) = (5_000, 100_000);
+
+/// What came back to a client.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// The encoded response.
+    Done(Vec<u8>),
+    /// A refusal.
+    Refused(Refusal),
+    /// The connection broke, after the request was sent or before.
+    Broken { was_sent: bool },
+}
+
+/// What a client wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    Put {
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
+    Delete {
+        key: Vec<u8>,
+    },
+    Get {
+        key: Vec<u8>,
+    },
+    /// Read from whatever the node has.
+    GetSerializable {
+        key: Vec<u8>,
+    },
+    /// Read all keys at once.
+    List,
+    /// If the key still has this `mod_revision`, write it; otherwise read it.
+    Swap {
+        key: Vec<u8>,
+        mod_revision: u64,
+        value: Vec<u8>,
+    },
+    /// Write two keys at once.
+    PutBoth {
+        keys: [Vec<u8>; 2],
+        value: Vec<u8>,
+    },
+}
+
+/// An operation of a client.
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub(super) client: usize,
+    pub(super) shard: usize,
+    pub(super) input: Input,
+    pub(super) called_us: u64,
+    deadline_us: u64,
+    is_open: bool,
+    /// The node that answered, and its life.
+    pub(super) process: (usize, u64),
+    /// When the answer came, and what it was; `None` if the outcome is unknown.
+    pub(super) outcome: Option<(u64, Response)>,
+    /// It certainly took no effect.
+    pub(super) is_void: bool,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    /// Where the last answer came from.
+    home: Option<usize>,
+    /// The operation that waits.
+    open: Option<usize>,
+    /// What is left to do when nothing is made up any more: operation, shard, node.
+    script: VecDeque<(Input, usize, usize)>,
+    /// Revision of each key that it saw last, to compare with.
+    seen_revision: u64,
+}
+
+/// All clients, and the history of what they did.
+#[derive(Debug)]
+pub(super) struct Clients {
+    rng: SimRng,
+    clients: Vec<Client>,
+    operations: Vec<Operation>,
+    /// No new operations but scripted ones.
+    is_finishing: bool,
+    values_count: u64,
+    shards: u64,
+    keys: u64,
+}
+
+impl Clients {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            rng: SimRng::new(plan.seed ^ 0xC11E),
+            clients: (0..plan.clients).map(|_| Client::default()).collect(),
+            operations: Vec::new(),
+            is_finishing: false,
+            values_count: 0,
+            shards: plan.shards.into(),
+            keys: plan.keys,
+        }
+    }
+
+    /// From now on nothing new is begun.
+    pub(super) fn finish(&mut self) {
+        self.is_finishing = true;
+    }
+
+    pub(super) fn are_idle(&self) -> bool {
+        self.clients.iter().all(|client| client.open.is_none() && client.script.is_empty())
+    }
+
+    pub(super) fn open_count(&self) -> usize {
+        self.clients.iter().filter(|client| client.open.is_some()).count()
+    }
+
+    /// Has the first client read every key from every node, linearizably and not. Returns who is to begin.
+    pub(super) fn read_all(&mut self, nodes: usize) -> usize {
+        let client = &mut self.clients[0];
+        for shard in 0..usize::try_from(self.shards).expect("few") {
+            for node in 0..nodes {
+                client.script.push_back((Input::List, shard, node));
+                for key in 0..self.keys {
+                    client.script.push_back((Input::GetSerializable { key: key_name(key) }, shard, node));
+                    client.script.push_back((Input::Get { key: key_name(key) }, shard, node));
+                }
+            }
+        }
+        0
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        key_name(self.rng.below(self.keys))
+    }
+
+    fn value(&mut self, bytes_max: u64) -> Vec<u8> {
+        self.values_count += 1;
+        let mut value = format!("v{}", self.values_count).into_bytes();
+        let length = usize::try_from(self.rng.below(bytes_max + 1)).expect("small");
+        value.resize(length.max(value.len()), b'.');
+        value
+    }
+
+    fn make_up(&mut self, client: usize, value_bytes: u64) -> (Input, usize) {
+        let shard = usize::try_from(self.rng.below(self.shards)).expect("few");
+        let key = self.key();
+        let input = match self.rng.below(100) {
+            0..40 => Input::Put { key, value: self.value(value_bytes) },
+            40..50 => Input::Delete { key },
+            50..70 => Input::Get { key },
+            70..80 => Input::GetSerializable { key },
+            80..85 => Input::List,
+            85..95 => {
+                let mod_revision = pick(&mut self.rng, &[0, self.clients[client].seen_revision]);
+                Input::Swap { key, mod_revision, value: self.value(value_bytes) }
+            }
+            _ => {
+                let other = self.key();
+                let keys = if other == key { [key.clone(), [&key[..], b"'"].concat()] } else { [key, other] };
+                Input::PutBoth { keys, value: self.value(value_bytes) }
+            }
+        };
+        (input, shard)
+    }
+
+    fn operation(&mut self, op: u64) -> &mut Operation {
+        &mut self.operations[usize::try_from(op).expect("small")]
+    }
+}
+
+fn key_name(number: u64) -> Vec<u8> {
+    format!("k{number}").into_bytes()
+}
+
+impl Input {
+    pub(super) fn kind(&self) -> RequestKind {
+        match self {
+            Self::Get { .. } | Self::List => RequestKind::Read,
+            Self::GetSerializable { .. } => RequestKind::ReadSerializable,
+            Self::Put { .. } | Self::Delete { .. } | Self::Swap { .. } | Self::PutBoth { .. } => RequestKind::Write,
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let single = |key| KeyRange { key, range_end: &[] };
+        let get = |range| RangeOp { range, limit: 0, revision: 0, keys_only: false, count_only: false };
+        let put = |key, value| CommandOp::Put { key, value, lease: 0, prev_kv: false };
+        let encoded = match self {
+            Self::Put { key, value } => encode_op_command(&put(key, value), &mut out),
+            Self::Delete { key } => {
+                encode_op_command(&CommandOp::Delete { range: single(key), prev_kv: false }, &mut out)
+            }
+            Self::Get { key } | Self::GetSerializable { key } => encode_range(&get(single(key)), &mut out),
+            Self::List => encode_range(&get(KeyRange { key: b"\0", range_end: b"\0" }), &mut out),
+            Self::Swap { key, mod_revision, value } => {
+                let target = CompareTarget::ModRevision(*mod_revision);
+                let txn = Txn {
+                    compares: vec![Compare { key, target, result: CompareResult::Equal }],
+                    success: vec![put(key, value)],
+                    failure: vec![CommandOp::Range(get(single(key)))],
+                };
+                encode_txn_command(&txn, &mut out)
+            }
+            Self::PutBoth { keys, value } => {
+                let success = keys.iter().map(|key| put(key, value)).collect();
+                encode_txn_command(&Txn { success, ..Txn::default() }, &mut out)
+            }
+        };
+        encoded.expect("operations made up here are valid");
+        out
+    }
+}
+
+impl World {
+    /// A client begins its next operation.
+    pub(super) fn ask(&mut self, client: usize) {
+        if self.clients.clients[client].open.is_some() {
+            return;
+        }
+        let scripted = self.clients.clients[client].script.pop_front();
+        let (input, shard) = match scripted {
+            Some((input, shard, node)) => {
+                self.clients.clients[client].home = Some(node);
+                (input, shard)
+            }
+            None if self.clients.is_finishing => return,
+            None => self.clients.make_up(client, self.plan.value_bytes),
+        };
+        let number = self.clients.operations.len();
+        let deadline_us = self.now_us + self.plan.timeout_us;
+        self.clients.operations.push(Operation {
+            client,
+            shard,
+            input,
+            called_us: self.now_us,
+            deadline_us,
+            is_open: true,
+            process: (0, 0),
+            outcome: None,
+            is_void: false,
+        });
+        self.clients.clients[client].open = Some(number);
+        let op = number as u64;
+        self.schedule_at(deadline_us, Event::GiveUp { op });
+        self.send_request(op, 0);
+    }
+
+    fn send_request(&mut self, op: u64, pause_us: u64) {
+        let operation = self.clients.operation(op);
+        let (client, shard) = (operation.client, operation.shard);
+        let host = match self.clients.clients[client].home {
+            Some(home) if !self.rng.chance(1, 10) || self.clients.is_finishing => home,
+            _ => usize::try_from(self.rng.below(self.plan.nodes as u64)).expect("few"),
+        };
+        let (low, high) = self.plan.delay_us;
+        let delay_us = pause_us + between(&mut self.rng, low, high);
+        self.schedule(delay_us, Event::Arrive { op, at: Place { host, shard } });
+    }
+
+    /// A request arrives, even if nobody waits for it any more.
+    pub(super) fn arrive(&mut self, op: u64, at: Place) -> Result<(), String> {
+        if !self.hosts[at.host].is_up {
+            let delay_us = between(&mut self.rng, 10, 5_000);
+            self.schedule(delay_us, Event::Answer { op, answer: Answer::Broken { was_sent: false } });
+            return Ok(());
+        }
+        let life = self.hosts[at.host].life;
+        let operation = self.clients.operation(op);
+        operation.process = (at.host, life);
+        let (kind, payload) = (operation.input.kind(), operation.input.encode());
+        let timeout_ticks = self.plan.timeout_us.div_ceil(self.plan.tick_us);
+        self.hosts[at.host].shards[at.shard].waiting.insert(op);
+        let origin = Origin::Local(Ticket(op));
+        self.deliver(at, replica::Event::Request(Request { origin, kind, timeout_ticks, payload: &payload }))
+    }
+
+    /// A replica answered; the answer is on its way to the client.
+    pub(super) fn reply(&mut self, at: Place, op: u64, result: Result<Vec<u8>, Refusal>) {
+        self.hosts[at.host].shards[at.shard].waiting.remove(&op);
+        let answer = match result {
+            Ok(body) => Answer::Done(body),
+            Err(refusal) => Answer::Refused(refusal),
+        };
+        let (low, high) = self.plan.delay_us;
+        let delay_us = between(&mut self.rng, low, high);
+        self.schedule(delay_us, Event::Answer { op, answer });
+    }
+
+    pub(super) fn answer(&mut self, op: u64, answer: Answer) {
+        let now_us = self.now_us;
+        let operation = self.clients.operation(op);
+        if !operation.is_open {
+            return;
+        }
+        let client = operation.client;
+        let is_write = operation.input.kind() == RequestKind::Write;
+        match answer {
+            Answer::Done(body) => {
+                let response = Response::decode(&body).expect("a replica's answer decodes");
+                operation.outcome = Some((now_us, response));
+                let home = operation.process.0;
+                self.clients.note_answer(op, home);
+                self.report.answered_count += 1;
+                self.close(op);
+            }
+            Answer::Broken { was_sent: true } if is_write => {
+                self.report.unknown_count += 1;
+                self.clients.clients[client].home = None;
+                self.close(op);
+            }
+            Answer::Broken { .. } => self.retry(op),
+            Answer::Refused(refusal) if refusal.is_safe_to_retry() => self.retry(op),
+            Answer::Refused(refusal) => {
+                let is_void = refusal.executed == net::api::Executed::No;
+                operation.is_void = is_void;
+                *(if is_void { &mut self.report.refused_count } else { &mut self.report.unknown_count }) += 1;
+                self.clients.clients[client].home = None;
+                self.close(op);
+            }
+        }
+    }
+
+    /// Tries again elsewhere, while there is time.
+    fn retry(&mut self, op: u64) {
+        let client = self.clients.operation(op).client;
+        // Everything that is asked at the end is asked at one node.
+        if !self.clients.is_finishing {
+            self.clients.clients[client].home = None;
+        }
+        let delay_us = between(&mut self.rng, RETRY_US.0, RETRY_US.1);
+        let operation = self.clients.operation(op);
+        if self.now_us + delay_us < operation.deadline_us {
+            self.send_request(op, delay_us);
+        }
+    }
+
+    /// The client has waited enough: an operation that nobody may carry out any more had no effect, else it is unknown.
+    pub(super) fn give_up(&mut self, op: u64) {
+        if self.clients.operation(op).is_open {
+            self.report.unknown_count += 1;
+            let client = self.clients.operation(op).client;
+            self.clients.clients[client].home = None;
+            self.close(op);
+        }
+    }
+
+    fn close(&mut self, op: u64) {
+        let operation = self.clients.operation(op);
+        operation.is_open = false;
+        let client = operation.client;
+        self.clients.clients[client].open = None;
+        let (low, high) = if self.clients.is_finishing { (1, 100) } else { self.plan.think_us };
+        let delay_us = between(&mut self.rng, low, high);
+        self.schedule(delay_us, Event::Ask { client });
+    }
+}
+
+impl Clients {
+    fn note_answer(&mut self, op: u64, home: usize) {
+        let operation = &self.operations[usize::try_from(op).expect("small")];
+        let client = operation.client;
+        let seen = operation.outcome.as_ref().and_then(|(_, response)| match response.ops.first() {
+            Some(OpResponse::Range { kvs, .. }) => kvs.first().map(|kv| kv.mod_revision),
+            Some(OpResponse::Put { .. }) => Some(response.revision),
+            _ => None,
+        });
+        let client = &mut self.clients[client];
+        client.home = Some(home);
+        client.seen_revision = seen.unwrap_or(client.seen_revision);
+    }
+
+    /// Everything that was asked, and what came of it.
+    pub(super) fn judge(&self, _report: &mut Report) -> Result<(), String> {
+        let answered = self.operations.iter().filter(|operation| operation.outcome.is_some()).count();
+        if answered == 0 { Err("nothing was ever answered".to_owned()) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,320 @@
+//! What goes wrong, and how it ends: processes, hosts, connections and disks.
+
+use std::collections::BTreeSet;
+
+use super::clients::Answer;
+use super::plan::{Every, Faults, between, wait_us};
+use super::world::{Event, Place, World};
+use crate::replica;
+
+/// The end of a fault.
+#[derive(Debug)]
+pub(super) enum Undo {
+    /// A node starts, if it is down.
+    Start { host: usize, life: u64 },
+    /// Directions are open again.
+    Unblock(Vec<(usize, usize)>),
+    /// A connection breaks for having been silent too long.
+    Break { from: usize, to: usize, epoch: u64 },
+    /// A disk is as fast as before.
+    Fast { host: usize },
+    /// A disk has room again.
+    Room { host: usize },
+}
+
+type Strike = fn(&mut World) -> Result<(), String>;
+
+/// Every kind of fault: its name, how often it strikes, what it does.
+const KINDS: [(&str, fn(&Faults) -> Every, Strike); 10] = [
+    ("process killed", |faults| faults.kill, |world| world.kill_some(false)),
+    ("power lost", |faults| faults.power_loss, |world| world.kill_some(true)),
+    ("everything killed", |faults| faults.kill_all, World::kill_all),
+    ("process stopped", |faults| faults.pause, World::pause_some),
+    ("partition", |faults| faults.partition, World::partition),
+    ("one way blocked", |faults| faults.one_way, World::block_one_way),
+    ("connection broken", |faults| faults.reset, World::break_some),
+    ("slow disk", |faults| faults.slow_disk, World::slow_some),
+    ("failed sync", |faults| faults.sync_failure, World::fail_some_sync),
+    ("full disk", |faults| faults.disk_full, World::fill_some),
+];
+
+impl World {
+    pub(super) fn schedule_faults(&mut self) {
+        for (number, (_, every, _)) in KINDS.iter().enumerate() {
+            if let Some(mean_us) = every(&self.plan.faults) {
+                let delay_us = wait_us(&mut self.rng, mean_us);
+                self.schedule(delay_us, Event::Strike(number));
+            }
+        }
+    }
+
+    pub(super) fn strike(&mut self, kind: usize) -> Result<(), String> {
+        if self.is_calm {
+            return Ok(());
+        }
+        let (name, every, strike) = KINDS[kind];
+        self.count_fault(name);
+        strike(self)?;
+        if let Some(mean_us) = every(&self.plan.faults) {
+            let delay_us = wait_us(&mut self.rng, mean_us);
+            self.schedule(delay_us, Event::Strike(kind));
+        }
+        Ok(())
+    }
+
+    pub(super) fn undo(&mut self, undo: Undo) -> Result<(), String> {
+        match undo {
+            Undo::Start { host, life } => {
+                if self.hosts[host].life == life {
+                    // It may have stopped by itself and still be there.
+                    self.kill(host, false);
+                    self.start(host)?;
+                }
+            }
+            Undo::Unblock(pairs) => self.unblock(&pairs),
+            Undo::Break { from, to, epoch } => {
+                if self.network.link(from, to).epoch == epoch {
+                    self.break_link(from, to);
+                }
+            }
+            Undo::Fast { host } => self.hosts[host].slowness = 1,
+            Undo::Room { host } => self.hosts[host].disk_is_full = false,
+        }
+        Ok(())
+    }
+
+    /// Ends every fault: all nodes run, everything is connected, disks work.
+    pub(super) fn calm_down(&mut self) -> Result<(), String> {
+        self.is_calm = true;
+        self.trace.note(self.now_us, || "faults end".to_owned());
+        let pairs = self.network.pairs();
+        self.unblock(&pairs);
+        for host in 0..self.hosts.len() {
+            let node = &mut self.hosts[host];
+            node.paused_until_us = 0;
+            node.slowness = 1;
+            node.disk_is_full = false;
+            node.next_sync_fails = false;
+            let has_stopped =
+                |shard: &super::host::ShardHost| shard.replica.as_ref().is_none_or(|replica| replica.fault().is_some());
+            if node.shards.iter().any(has_stopped) {
+                self.kill(host, false);
+                self.start(host)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn start(&mut self, host: usize) -> Result<(), String> {
+        if self.hosts[host].is_up {
+            return Ok(());
+        }
+        self.hosts[host].start(&self.plan).map_err(|error| format!("node {} does not start: {error}", host + 1))?;
+        let life = self.hosts[host].life;
+        self.trace.note(self.now_us, || format!("node {} starts, life {life}", host + 1));
+        self.schedule(self.hosts[host].tick_us, Event::Tick { host, life });
+        for shard in 0..self.hosts[host].shards.len() {
+            self.deliver(Place { host, shard }, replica::Event::Turn)?;
+        }
+        for to in self.others(host) {
+            let epoch = self.network.link(host, to).epoch;
+            let delay_us = between(&mut self.rng, 100, 20_000);
+            self.schedule(delay_us, Event::Connect { from: host, to, epoch });
+        }
+        Ok(())
+    }
+
+    fn others(&self, host: usize) -> impl Iterator<Item = usize> + use<> {
+        (0..self.hosts.len()).filter(move |other| *other != host)
+    }
+
+    fn random_host(&mut self) -> usize {
+        usize::try_from(self.rng.below(self.hosts.len() as u64)).expect("few")
+    }
+
+    fn kill(&mut self, host: usize, power_is_lost: bool) {
+        if !self.hosts[host].is_up {
+            return;
+        }
+        self.trace.note(self.now_us, || format!("node {} dies, power lost: {power_is_lost}", host + 1));
+        for op in self.hosts[host].stop(power_is_lost) {
+            // Some clients see the connection break, others wait until they have waited enough.
+            if self.rng.chance(1, 2) {
+                let delay_us = between(&mut self.rng, 10, 50_000);
+                self.schedule(delay_us, Event::Answer { op, answer: Answer::Broken { was_sent: true } });
+            }
+        }
+        for other in self.others(host) {
+            self.drop_link(host, other, power_is_lost);
+            self.drop_link(other, host, power_is_lost);
+        }
+    }
+
+    pub(super) fn restart_later(&mut self, host: usize) {
+        let life = self.hosts[host].life;
+        let delay_us = between(&mut self.rng, 10_000, 5_000_000);
+        self.schedule(delay_us, Event::Undo(Undo::Start { host, life }));
+    }
+
+    fn kill_some(&mut self, power_is_lost: bool) -> Result<(), String> {
+        let host = self.random_host();
+        if self.hosts[host].is_up {
+            self.kill(host, power_is_lost);
+            self.restart_later(host);
+        }
+        Ok(())
+    }
+
+    fn kill_all(&mut self) -> Result<(), String> {
+        let power_is_lost = self.rng.chance(1, 2);
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].is_up {
+                self.kill(host, power_is_lost);
+                self.restart_later(host);
+            }
+        }
+        Ok(())
+    }
+
+    fn pause_some(&mut self) -> Result<(), String> {
+        let host = self.random_host();
+        let for_us = between(&mut self.rng, 1_000, 5_000_000);
+        if self.hosts[host].is_up {
+            self.trace.note(self.now_us, || format!("node {} is stopped for {for_us} us", host + 1));
+            self.hosts[host].paused_until_us = self.now_us + for_us;
+        }
+        Ok(())
+    }
+
+    fn partition(&mut self) -> Result<(), String> {
+        let side: BTreeSet<usize> = (0..self.hosts.len()).filter(|_| self.rng.chance(1, 2)).collect();
+        let crosses = |pair: &(usize, usize)| side.contains(&pair.0) != side.contains(&pair.1);
+        let pairs: Vec<_> = self.network.pairs().into_iter().filter(crosses).collect();
+        self.trace.note(self.now_us, || format!("nodes {side:?} (from 0) are cut off from the others"));
+        self.block(pairs);
+        Ok(())
+    }
+
+    fn block_one_way(&mut self) -> Result<(), String> {
+        let pairs = self.network.pairs();
+        if let Some(count) = u64::try_from(pairs.len()).ok().filter(|count| *count > 0) {
+            let pair = pairs[usize::try_from(self.rng.below(count)).expect("few")];
+            self.trace.note(self.now_us, || format!("{} -> {} is blocked", pair.0 + 1, pair.1 + 1));
+            self.block(vec![pair]);
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, pairs: Vec<(usize, usize)>) {
+        let for_us = between(&mut self.rng, 10_000, 8_000_000);
+        for &(from, to) in &pairs {
+            self.network.link(from, to).is_blocked = true;
+            if self.rng.chance(1, 2) {
+                let epoch = self.network.link(from, to).epoch;
+                let delay_us = between(&mut self.rng, 1_000, for_us);
+                self.schedule(delay_us, Event::Undo(Undo::Break { from, to, epoch }));
+            }
+        }
+        self.schedule(for_us, Event::Undo(Undo::Unblock(pairs)));
+    }
+
+    fn unblock(&mut self, pairs: &[(usize, usize)]) {
+        for &(from, to) in pairs {
+            let link = self.network.link(from, to);
+            link.is_blocked = false;
+            for packet in link.release() {
+                self.dispatch(packet);
+            }
+        }
+    }
+
+    fn break_some(&mut self) -> Result<(), String> {
+        let pairs = self.network.pairs();
+        if let Some(count) = u64::try_from(pairs.len()).ok().filter(|count| *count > 0) {
+            let (from, to) = pairs[usize::try_from(self.rng.below(count)).expect("few")];
+            self.break_link(from, to);
+        }
+        Ok(())
+    }
+
+    fn slow_some(&mut self) -> Result<(), String> {
+        let host = self.random_host();
+        self.hosts[host].slowness = between(&mut self.rng, 5, 200);
+        let for_us = between(&mut self.rng, 100_000, 5_000_000);
+        self.schedule(for_us, Event::Undo(Undo::Fast { host }));
+        Ok(())
+    }
+
+    fn fail_some_sync(&mut self) -> Result<(), String> {
+        let host = self.random_host();
+        self.hosts[host].next_sync_fails = true;
+        Ok(())
+    }
+
+    fn fill_some(&mut self) -> Result<(), String> {
+        let host = self.random_host();
+        self.hosts[host].disk_is_full = true;
+        let for_us = between(&mut self.rng, 100_000, 10_000_000);
+        self.schedule(for_us, Event::Undo(Undo::Room { host }));
+        Ok(())
+    }
+
+    /// A connection breaks while both processes live.
+    pub(super) fn break_link(&mut self, from: usize, to: usize) {
+        self.drop_link(from, to, false);
+    }
+
+    /// A connection ends. Both ends notice; late if nobody is there any more to say so.
+    fn drop_link(&mut self, from: usize, to: usize, is_silent: bool) {
+        let link = self.network.link(from, to);
+        let was_up = std::mem::take(&mut link.is_up);
+        link.epoch += 1;
+        let epoch = link.epoch;
+        drop(link.release());
+        let notice_us = if is_silent { (200_000, 5_000_000) } else { (10, 5_000) };
+        if was_up {
+            for (host, peer) in [(from, to), (to, from)] {
+                let life = self.hosts[host].life;
+                let delay_us = between(&mut self.rng, notice_us.0, notice_us.1);
+                self.schedule(delay_us, Event::Notice { host, life, peer, up: false });
+            }
+        }
+        let delay_us = between(&mut self.rng, 1_000, 500_000);
+        self.schedule(delay_us, Event::Connect { from, to, epoch });
+    }
+
+    /// A node tries to connect to a peer, until it succeeds or either end of the old connection is gone.
+    pub(super) fn connect(&mut self, from: usize, to: usize, epoch: u64) {
+        let link = self.network.link(from, to);
+        if link.is_up || link.epoch != epoch || !self.hosts[from].is_up {
+            return;
+        }
+        if self.hosts[to].is_up && self.hosts[to].paused_until_us <= self.now_us && self.network.is_open(from, to) {
+            self.network.link(from, to).is_up = true;
+            let life = self.hosts[from].life;
+            let delay_us = between(&mut self.rng, 10, 5_000);
+            self.schedule(delay_us, Event::Notice { host: from, life, peer: to, up: true });
+        } else {
+            let delay_us = between(&mut self.rng, 10_000, 500_000);
+            self.schedule(delay_us, Event::Connect { from, to, epoch });
+        }
+    }
+
+    /// A node learns of a connection what the server would tell its replicas.
+    pub(super) fn notice(&mut self, host: usize, life: u64, peer: usize, up: bool) -> Result<(), String> {
+        if !self.hosts[host].is_up || self.hosts[host].life != life {
+            return Ok(());
+        }
+        let node = self.hosts[peer].id;
+        for shard in 0..self.hosts[host].shards.len() {
+            let at = Place { host, shard };
+            if !up {
+                self.deliver(at, replica::Event::PeerDisconnected(node))?;
+            }
+            if self.network.link(host, peer).is_up {
+                self.deliver(at, replica::Event::PeerConnected(node))?;
+            }
+        }
+        Ok(())
+    }
+}

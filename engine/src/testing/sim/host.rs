@@ -1,0 +1,189 @@
+//! A node: its shards' replicas while it is up, their disks while it is down.
+
+use std::collections::{BTreeSet, HashSet};
+
+use wal::testing::SimStorage;
+use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq};
+
+use super::plan::Plan;
+use crate::raft::{self, Role};
+use crate::replica::{RepairOptions, Replica, ReplicaOptions};
+use crate::state_machine;
+use crate::types::{EntryId, Index, NodeId, Term};
+
+/// A shard on a node.
+#[derive(Debug)]
+pub(super) struct ShardHost {
+    /// `None` while the node is down.
+    pub(super) replica: Option<Replica<SimStorage>>,
+    /// The log's disk while the node is down.
+    pub(super) disk: Option<SimStorage>,
+    /// The log lost durable entries and has not got them back. Durable; says whether the hard state is certain.
+    pub(super) repair: Option<bool>,
+    /// A turn is on its way.
+    pub(super) turn_is_due: bool,
+    /// Operations that wait for this replica's answer.
+    pub(super) waiting: BTreeSet<u64>,
+    /// What the checks saw last.
+    pub(super) seen: Seen,
+}
+
+/// What the checks saw of a replica last; starts anew with each life, but for what is durable.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) role: Option<(Role, Term)>,
+    pub(super) commit_index: Index,
+    pub(super) applied_index: Index,
+    /// Its entries.
+    pub(super) ids: Vec<EntryId>,
+    /// Entries that were durable when it went down, or that it lost; it may have acknowledged them.
+    pub(super) promised: HashSet<EntryId>,
+}
+
+/// A node.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) id: NodeId,
+    /// Counts its processes.
+    pub(super) life: u64,
+    pub(super) is_up: bool,
+    /// Its process is stopped until then. Unit: us.
+    pub(super) paused_until_us: u64,
+    /// Length of its ticks on the true clock. Unit: us.
+    pub(super) tick_us: u64,
+    /// Syncs take so many times as long.
+    pub(super) slowness: u64,
+    /// No room for segments.
+    pub(super) disk_is_full: bool,
+    /// The next sync fails.
+    pub(super) next_sync_fails: bool,
+    pub(super) shards: Vec<ShardHost>,
+}
+
+impl Host {
+    /// A node that was never started.
+    pub(super) fn new(plan: &Plan, number: usize, tick_us: u64) -> Self {
+        let shards = (0..plan.shards).map(|shard| {
+            let identity = identity(plan, number, shard);
+            let seed = plan.seed ^ (number as u64) << 20 ^ u64::from(shard) << 30;
+            let mut disk = SimStorage::new(identity, plan.segment_bytes, seed);
+            // As the server does before a node first runs.
+            disk.prepare(SegmentSeq::FIRST);
+            ShardHost {
+                replica: None,
+                disk: Some(disk),
+                repair: None,
+                turn_is_due: false,
+                waiting: BTreeSet::new(),
+                seen: Seen::default(),
+            }
+        });
+        Self {
+            id: NodeId::new(number as u64 + 1),
+            life: 0,
+            is_up: false,
+            paused_until_us: 0,
+            tick_us,
+            slowness: 1,
+            disk_is_full: false,
+            next_sync_fails: false,
+            shards: shards.collect(),
+        }
+    }
+
+    /// Starts the process. An error says why it does not start.
+    pub(super) fn start(&mut self, plan: &Plan) -> Result<(), OpenError> {
+        self.life += 1;
+        let mut replicas = Vec::new();
+        for (number, shard) in self.shards.iter_mut().enumerate() {
+            let number = u32::try_from(number).expect("few");
+            let node = usize::try_from(self.id.get() - 1).expect("few");
+            let options = LogOptions { identity: identity(plan, node, number), segment_bytes: plan.segment_bytes };
+            let disk = shard.disk.take().expect("a disk without a replica");
+            let (log, _report) = Log::open(disk, options)?;
+            let nonce = self.life << 8 | u64::from(number);
+            let repair = shard.repair.map(|hard_state_is_certain| RepairOptions {
+                nonce,
+                hard_state_is_certain,
+                damage: "simulated".to_owned(),
+            });
+            replicas.push(Replica::new(replica_options(plan, self.id, self.life, number, repair), log));
+        }
+        for (shard, replica) in self.shards.iter_mut().zip(replicas) {
+            if shard.repair.is_none() {
+                shard.seen.promised.clear();
+            }
+            shard.replica = Some(replica);
+        }
+        self.is_up = true;
+        Ok(())
+    }
+
+    /// The process ends; with `power_is_lost` the host does. Returns the operations that nobody answers any more.
+    pub(super) fn stop(&mut self, power_is_lost: bool) -> Vec<u64> {
+        let mut unanswered = Vec::new();
+        for shard in &mut self.shards {
+            if let Some(replica) = shard.replica.take() {
+                if shard.repair.is_none() {
+                    shard.seen.promised.clear();
+                }
+                shard.seen.promised.extend(durable_ids(&replica));
+                let mut disk = replica.into_storage();
+                if power_is_lost {
+                    disk.crash();
+                } else {
+                    disk.settle();
+                }
+                shard.disk = Some(disk);
+            }
+            let promised = std::mem::take(&mut shard.seen.promised);
+            shard.seen = Seen { promised, ..Seen::default() };
+            shard.turn_is_due = false;
+            unanswered.extend(std::mem::take(&mut shard.waiting));
+        }
+        self.is_up = false;
+        self.paused_until_us = 0;
+        self.next_sync_fails = false;
+        unanswered
+    }
+}
+
+impl ShardHost {
+    /// The entry is durable here, or was so when the node went down or lost it.
+    pub(super) fn has_promised(&self, id: EntryId) -> bool {
+        let is_held = self.replica.as_ref().is_some_and(|replica| {
+            replica.log().persisted_index() >= id.index && replica.log().term(id.index) == Some(id.term)
+        });
+        is_held || self.seen.promised.contains(&id)
+    }
+}
+
+fn durable_ids(replica: &Replica<SimStorage>) -> impl Iterator<Item = EntryId> {
+    let log = replica.log();
+    let indexes = (1..=log.persisted_index().get()).map(Index::new);
+    indexes.map(|index| EntryId::new(log.term(index).expect("held"), index))
+}
+
+fn identity(plan: &Plan, node: usize, shard: u32) -> SegmentIdentity {
+    SegmentIdentity { cluster_id: 1, node_id: node as u64 + 1, shard, shard_count: plan.shards }
+}
+
+fn replica_options(plan: &Plan, id: NodeId, life: u64, shard: u32, repair: Option<RepairOptions>) -> ReplicaOptions {
+    let voters = &plan.raft.voters;
+    let preferred_leader = plan.prefers_leaders.then(|| voters[shard as usize % voters.len()]);
+    let seed = plan.seed ^ life << 40 ^ u64::from(shard) << 52;
+    ReplicaOptions {
+        raft: raft::Config { id, seed, preferred_leader, ..plan.raft.clone() },
+        machine: state_machine::Options::default(),
+        pipeline_batches_limit: plan.pipeline_batches_limit,
+        batch_bytes_target: plan.batch_bytes_target,
+        pending_writes_limit: plan.pending_limit,
+        pending_reads_limit: plan.pending_limit,
+        relayed_limit: plan.pending_limit,
+        quota_bytes: u64::MAX,
+        apply_bytes_per_turn: plan.apply_bytes_per_turn,
+        idle_mark_ticks: 5,
+        relay_id_floor: life << 32,
+        repair,
+    }
+}

@@ -1,0 +1,52 @@
+//! The cluster simulator: real replicas, logs and state machines; simulated time, disks, links and clients.
+//!
+//! A run is a function of its seed. It has a phase of faults, in which only safety is asked for, and a phase without, in which
+//! the cluster must converge and answer everything. What is simulated: time and its speed on each node (`world`), connections
+//! (`network`), processes and disks (`host`, on the log's own `SimStorage`), clients (`clients`). What is checked on the way:
+//! `checks`; afterwards: the judges of histories in the module above. It does not simulate threads or memory.
+
+mod checks;
+mod clients;
+mod faults;
+mod host;
+mod network;
+mod plan;
+mod trace;
+mod verdict;
+mod world;
+
+pub use plan::Plan;
+pub use verdict::{Failure, Report};
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use trace::Trace;
+use world::World;
+
+/// What of a run is not in its seed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Keep every event for `Failure::trace`, not only the last ones.
+    pub keep_trace: bool,
+}
+
+/// Runs the cluster that belongs to a seed.
+///
+/// # Errors
+/// A promise was broken, or the product panicked: what, when, and what led to it.
+pub fn run(seed: u64, options: Options) -> Result<Report, Failure> {
+    let plan = Plan::from_seed(seed);
+    let mut world = World::new(plan, Trace::new(options.keep_trace));
+    let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let what = match outcome {
+        Ok(Ok(())) => return Ok(world.report()),
+        Ok(Err(what)) => what,
+        Err(panic) => panic_message(panic.as_ref()),
+    };
+    Err(world.failure(what))
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", text.unwrap_or("without a message"))
+}

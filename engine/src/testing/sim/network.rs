@@ -1,0 +1,93 @@
+//! Connections between nodes: one in each direction with two lanes, as the server has them, and everything that befalls them.
+//!
+//! A lane keeps its order; the two overtake each other. A broken connection loses what is on its way, or delivers it late,
+//! when the next connection is up already. A blocked direction holds messages back, as TCP does, until it is open again or
+//! the connection breaks.
+
+use std::collections::BTreeMap;
+
+use super::plan::Plan;
+use crate::wire::Lane;
+
+/// Messages that a blocked direction holds back; more are lost with the connection.
+const HELD_MAX: usize = 2000;
+
+/// Bytes on their way from one node to another.
+#[derive(Clone, Debug)]
+pub(super) struct Packet {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) shard: usize,
+    pub(super) lane: Lane,
+    /// The connection that it left on.
+    pub(super) epoch: u64,
+    /// The receiver's life then.
+    pub(super) to_life: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The connection from one node to another.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    /// Both lanes are up.
+    pub(super) is_up: bool,
+    /// Counts connections.
+    pub(super) epoch: u64,
+    /// Nothing gets through in this direction.
+    pub(super) is_blocked: bool,
+    /// When the last message of each lane arrives. Unit: us.
+    last_arrival_us: [u64; 2],
+    held: Vec<Packet>,
+}
+
+impl Link {
+    /// When a message that leaves now arrives: after `delay_us`, and behind those before it.
+    pub(super) fn arrival_us(&mut self, lane: Lane, now_us: u64, delay_us: u64) -> u64 {
+        let last = &mut self.last_arrival_us[match lane {
+            Lane::Control => 0,
+            Lane::Bulk => 1,
+        }];
+        *last = (now_us + delay_us).max(*last + 1);
+        *last
+    }
+
+    /// Keeps a message back. `false` if there is no room: the connection is as good as broken.
+    pub(super) fn hold(&mut self, packet: Packet) -> bool {
+        let has_room = self.held.len() < HELD_MAX;
+        if has_room {
+            self.held.push(packet);
+        }
+        has_room
+    }
+
+    /// Gives back what was held.
+    pub(super) fn release(&mut self) -> Vec<Packet> {
+        std::mem::take(&mut self.held)
+    }
+}
+
+/// All connections.
+#[derive(Debug)]
+pub(super) struct Network {
+    links: BTreeMap<(usize, usize), Link>,
+}
+
+impl Network {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let pairs = (0..plan.nodes).flat_map(|from| (0..plan.nodes).map(move |to| (from, to)));
+        Self { links: pairs.filter(|(from, to)| from != to).map(|pair| (pair, Link::default())).collect() }
+    }
+
+    pub(super) fn link(&mut self, from: usize, to: usize) -> &mut Link {
+        self.links.get_mut(&(from, to)).expect("a pair of nodes")
+    }
+
+    /// Neither direction between the two is blocked.
+    pub(super) fn is_open(&self, one: usize, other: usize) -> bool {
+        !self.links[&(one, other)].is_blocked && !self.links[&(other, one)].is_blocked
+    }
+
+    pub(super) fn pairs(&self) -> Vec<(usize, usize)> {
+        self.links.keys().copied().collect()
+    }
+}

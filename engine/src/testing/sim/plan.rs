@@ -1,0 +1,192 @@
+//! What a run will be like: the cluster's shape, its limits, its clients, and which faults at what rates. All from the seed.
+//!
+//! Each fault is switched on or off by itself (swarm testing: Groce et al., ISSTA '12), because some faults hide others.
+
+use wal::testing::SimRng;
+
+use crate::raft;
+use crate::types::NodeId;
+
+/// How often something happens: mean time between two. `None`: never.
+pub type Every = Option<u64>;
+
+/// Faults and how often they strike. Unit: us of simulated time between two, on average.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    /// A process dies; its host goes on.
+    pub kill: Every,
+    /// A host loses power.
+    pub power_loss: Every,
+    /// Everything loses power at once, or dies at once.
+    pub kill_all: Every,
+    /// A process is stopped and goes on later.
+    pub pause: Every,
+    /// Some nodes are cut off from the others, both ways.
+    pub partition: Every,
+    /// One direction between two nodes is blocked.
+    pub one_way: Every,
+    /// A connection breaks.
+    pub reset: Every,
+    /// Bits of a frame flip on their way.
+    pub corrupt_frame: Every,
+    /// A disk becomes slow for a while.
+    pub slow_disk: Every,
+    /// A sync fails.
+    pub sync_failure: Every,
+    /// A disk has no room for segments for a while.
+    pub disk_full: Every,
+    /// Durable bytes rot while their node is down.
+    pub damage: Every,
+}
+
+/// Everything that is fixed before a run begins.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed that it was made from.
+    pub seed: u64,
+    /// Nodes, all of them voters.
+    pub nodes: usize,
+    /// Shards.
+    pub shards: u32,
+    /// Size of a log segment. Unit: bytes.
+    pub segment_bytes: u64,
+    /// Raft's settings; identity and seed are filled in for each replica.
+    pub raft: raft::Config,
+    /// Leaders of the shards are to be spread over the nodes.
+    pub prefers_leaders: bool,
+    /// See `ReplicaOptions`.
+    pub pipeline_batches_limit: usize,
+    /// See `ReplicaOptions`. Unit: bytes.
+    pub batch_bytes_target: usize,
+    /// See `ReplicaOptions`. Unit: bytes.
+    pub apply_bytes_per_turn: u64,
+    /// See `ReplicaOptions`.
+    pub pending_limit: usize,
+    /// Length of a tick on a clock that runs right. Unit: us.
+    pub tick_us: u64,
+    /// Largest deviation of a clock's speed. Unit: thousandths.
+    pub clock_skew_permille: u64,
+    /// Delay of a message. Unit: us.
+    pub delay_us: (u64, u64),
+    /// One of so many messages takes ten times as long.
+    pub spike_one_in: u64,
+    /// Time that a sync takes. Unit: us.
+    pub sync_us: (u64, u64),
+    /// Clients.
+    pub clients: usize,
+    /// Keys of a shard.
+    pub keys: u64,
+    /// Longest value. Unit: bytes.
+    pub value_bytes: u64,
+    /// Pause of a client between two operations. Unit: us.
+    pub think_us: (u64, u64),
+    /// Time that a client waits for an answer. Unit: us.
+    pub timeout_us: u64,
+    /// How long faults strike. Unit: us.
+    pub chaos_us: u64,
+    /// The faults.
+    pub faults: Faults,
+}
+
+impl Plan {
+    /// The plan that belongs to a seed.
+    #[must_use]
+    pub fn from_seed(seed: u64) -> Self {
+        let mut rng = SimRng::new(seed);
+        let rng = &mut rng;
+        let nodes = pick(rng, &[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]);
+        let tick_us = pick(rng, &[5_000, 10_000, 20_000]);
+        let heartbeat_ticks = u32::try_from(between(rng, 1, 4)).expect("small");
+        let election_ticks = heartbeat_ticks * u32::try_from(between(rng, 4, 12)).expect("small");
+        let raft = raft::Config {
+            id: NodeId::new(1),
+            voters: (1..=nodes as u64).map(NodeId::new).collect(),
+            election_ticks,
+            heartbeat_ticks,
+            inflight_messages_limit: usize::try_from(between(rng, 1, 16)).expect("small"),
+            inflight_bytes_limit: between(rng, 1, 16 << 10),
+            append_bytes_limit: between(rng, 1, 4 << 10),
+            seed,
+            preferred_leader: None,
+        };
+        let delay_min_us = between(rng, 20, 500);
+        let sync_min_us = between(rng, 50, 500);
+        let think_min_us = between(rng, 100, 20_000);
+        let value_bytes = pick(rng, &[16, 64, 300, 1000]);
+        let timeout_us = between(rng, 300_000, 3_000_000);
+        let faults = Faults::choose(rng);
+        Self {
+            seed,
+            nodes,
+            shards: pick(rng, &[1, 1, 1, 2, 3]),
+            // Small ones fill up: moving on to the next segment is part of every run.
+            segment_bytes: pick(rng, &[16, 32, 64, 256]) * 1024,
+            raft,
+            prefers_leaders: rng.chance(1, 3),
+            pipeline_batches_limit: usize::try_from(between(rng, 1, 8)).expect("small"),
+            batch_bytes_target: usize::try_from(between(rng, 1, 4096)).expect("small"),
+            apply_bytes_per_turn: between(rng, 1, 8192),
+            pending_limit: usize::try_from(between(rng, 2, 200)).expect("small"),
+            tick_us,
+            clock_skew_permille: pick(rng, &[0, 10, 100, 300]),
+            delay_us: (delay_min_us, delay_min_us + between(rng, 1, 20_000)),
+            spike_one_in: pick(rng, &[10, 100, 100_000]),
+            sync_us: (sync_min_us, sync_min_us + between(rng, 1, 20_000)),
+            clients: usize::try_from(between(rng, 1, 12)).expect("small"),
+            keys: between(rng, 1, 12),
+            value_bytes,
+            think_us: (think_min_us, think_min_us + between(rng, 1, 200_000)),
+            timeout_us,
+            chaos_us: between(rng, 5, 40) * 1_000_000,
+            faults,
+        }
+    }
+}
+
+impl Plan {
+    /// Delays and syncs no longer than this leave a leader in office. Unit: us.
+    #[must_use]
+    pub fn steady_us(&self) -> u64 {
+        let election_us = u64::from(self.raft.election_ticks) * self.tick_us * (1000 - self.clock_skew_permille) / 1000;
+        (election_us / 8).max(1)
+    }
+}
+
+impl Faults {
+    fn choose(rng: &mut SimRng) -> Self {
+        let calm = rng.chance(1, 20);
+        let mut every = |min_ms: u64, max_ms: u64| {
+            let mean_us = between(rng, min_ms, max_ms) * 1000;
+            (!calm && rng.chance(1, 2)).then_some(mean_us)
+        };
+        Self {
+            kill: every(500, 8_000),
+            power_loss: every(500, 8_000),
+            kill_all: every(3_000, 20_000),
+            pause: every(500, 8_000),
+            partition: every(500, 8_000),
+            one_way: every(500, 8_000),
+            reset: every(200, 5_000),
+            corrupt_frame: every(500, 8_000),
+            slow_disk: every(1_000, 10_000),
+            sync_failure: every(2_000, 20_000),
+            disk_full: every(2_000, 20_000),
+            damage: every(1_000, 8_000),
+        }
+    }
+}
+
+pub(super) fn pick<T: Copy>(rng: &mut SimRng, from: &[T]) -> T {
+    from[usize::try_from(rng.below(from.len() as u64)).expect("an index")]
+}
+
+/// A number in `low..=high`.
+pub(super) fn between(rng: &mut SimRng, low: u64, high: u64) -> u64 {
+    low + rng.below(high - low + 1)
+}
+
+/// A time until the next event of a kind that happens every `mean_us` on average, in no pattern.
+pub(super) fn wait_us(rng: &mut SimRng, mean_us: u64) -> u64 {
+    // The minimum over many small chances would be exponential; two uniform numbers come close enough.
+    1 + rng.below(mean_us) + rng.below(mean_us)
+}

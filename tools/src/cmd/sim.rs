@@ -1,0 +1,209 @@
+//! `quorate sim`: whole clusters of the shipped core on simulated disks, links and clocks, one per seed.
+//!
+//! Prints what was run, and for a seed that fails one line that runs it again. The simulator itself is the engine's.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use engine::testing::sim::{self, Failure, Options, Report};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// Lines of a failing run's events that are printed when not all are asked for.
+const TRACE_LINES_MAX: usize = 60;
+
+/// What `quorate sim` takes.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// How many seeds to run
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    seeds: u64,
+    /// The first seed; without it a fresh one, taken from the clock
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Run seeds for so many minutes instead of a fixed number
+    #[arg(long, value_name = "M", conflicts_with = "seeds")]
+    minutes: Option<f64>,
+    /// Threads; by default one for each core
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print every event of the first seed that fails, or of the only one
+    #[arg(long)]
+    trace: bool,
+    /// Write the figures to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<std::path::PathBuf>,
+}
+
+/// The figures of all runs.
+#[derive(Debug, Serialize)]
+struct Summary {
+    first_seed: u64,
+    seeds: u64,
+    failed: Vec<u64>,
+    wall_s: f64,
+    simulated_s: f64,
+    simulated_s_per_s: f64,
+    events: u64,
+    answered: u64,
+    unknown: u64,
+    refused: u64,
+    leaders: u64,
+    committed: u64,
+    repairs: u64,
+    undecided: u64,
+    faults: BTreeMap<&'static str, u64>,
+}
+
+/// Runs the seeds.
+///
+/// # Errors
+/// The output cannot be written to.
+pub fn run(args: &Args) -> io::Result<ExitCode> {
+    let first_seed = args.seed.unwrap_or_else(fresh_seed);
+    let started = Instant::now();
+    let (total, failures, seeds) = run_all(args, first_seed);
+    let wall_s = started.elapsed().as_secs_f64();
+    let simulated_s = total.simulated_us as f64 / 1e6;
+    let summary = Summary {
+        first_seed,
+        seeds,
+        failed: failures.iter().map(|failure| failure.seed).collect(),
+        wall_s,
+        simulated_s,
+        simulated_s_per_s: simulated_s / wall_s,
+        events: total.events_count,
+        answered: total.answered_count,
+        unknown: total.unknown_count,
+        refused: total.refused_count,
+        leaders: total.leaders_count,
+        committed: total.committed_count,
+        repairs: total.repairs_count,
+        undecided: total.undecided_count,
+        faults: total.faults.clone(),
+    };
+    let mut out = io::stdout().lock();
+    for failure in &failures {
+        print_failure(&mut out, failure, args.trace)?;
+    }
+    print_summary(&mut out, &summary)?;
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&summary)?)?;
+    }
+    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn fresh_seed() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    since.as_secs() * 1_000_000
+}
+
+/// Runs seeds on several threads until there are enough. Failures in order of their seeds.
+fn run_all(args: &Args, first_seed: u64) -> (Report, Vec<Failure>, u64) {
+    let next = AtomicU64::new(0);
+    let deadline = args.minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(minutes * 60.0));
+    let count = if deadline.is_some() { u64::MAX } else { args.seeds };
+    let default_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = args.threads.unwrap_or(default_threads).max(1);
+    let options = Options { keep_trace: args.trace };
+    let progress = progress_bar(args);
+    // A panic of the product is a finding and reported as one, not printed by whichever thread had it.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let (sender, results) = mpsc::channel();
+    let mut total = Report { seed: first_seed, ..Report::default() };
+    let mut failures = Vec::new();
+    let mut done_count = 0;
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+                    if number >= count || is_over {
+                        return;
+                    }
+                    let result = sim::run(first_seed.wrapping_add(number), options);
+                    if sender.send(result).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for result in results {
+            done_count += 1;
+            progress.inc(1);
+            match result {
+                Ok(report) => total.add(&report),
+                Err(failure) => {
+                    progress.println(failure.to_string());
+                    failures.push(failure);
+                }
+            }
+        }
+    });
+    std::panic::set_hook(hook);
+    progress.finish_and_clear();
+    failures.sort_by_key(|failure| failure.seed);
+    (total, failures, done_count)
+}
+
+fn progress_bar(args: &Args) -> ProgressBar {
+    let progress = match args.minutes {
+        Some(_) => ProgressBar::new_spinner(),
+        None => ProgressBar::new(args.seeds),
+    };
+    let style = match args.minutes {
+        Some(_) => ProgressStyle::with_template("{spinner} {elapsed} {pos} seeds"),
+        None => ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {eta} left"),
+    };
+    progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    progress
+}
+
+fn print_failure(out: &mut impl Write, failure: &Failure, all: bool) -> io::Result<()> {
+    writeln!(out, "FAILED {failure}")?;
+    writeln!(out, "  {}", failure.plan)?;
+    let skipped = if all { 0 } else { failure.trace.len().saturating_sub(TRACE_LINES_MAX) };
+    for line in &failure.trace[skipped..] {
+        writeln!(out, "  {line}")?;
+    }
+    writeln!(out, "again: quorate sim --seeds 1 --seed {} --trace   (version {})", failure.seed, version())
+}
+
+fn version() -> String {
+    let commit = option_env!("QUORATE_COMMIT").unwrap_or("of this build");
+    format!("{}, commit {commit}", env!("CARGO_PKG_VERSION"))
+}
+
+fn print_summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
+    let mut row = |what: &str, figure: String| {
+        table.add_row(vec![what.to_owned(), figure]);
+    };
+    row("seeds", format!("{} from {}", summary.seeds, summary.first_seed));
+    row("failed", summary.failed.len().to_string());
+    row(
+        "simulated",
+        format!("{:.0} s in {:.1} s: {:.0} a second", summary.simulated_s, summary.wall_s, summary.simulated_s_per_s),
+    );
+    row("events", summary.events.to_string());
+    row("operations answered", summary.answered.to_string());
+    row("operations of unknown outcome", summary.unknown.to_string());
+    row("operations refused", summary.refused.to_string());
+    row("leaders elected", summary.leaders.to_string());
+    row("entries committed", summary.committed.to_string());
+    row("logs repaired", summary.repairs.to_string());
+    row("histories not decided", summary.undecided.to_string());
+    for (name, count) in &summary.faults {
+        row(name, count.to_string());
+    }
+    writeln!(out, "{table}")
+}
