@@ -8,6 +8,7 @@ use super::follower::Following;
 use super::leader::Leading;
 use super::log_view::LogView;
 use super::{HardState, Message, Raft, State};
+use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, NodeId, Term};
 
 /// Answers to a campaign.
@@ -169,7 +170,8 @@ impl Raft {
     pub(super) fn on_pre_vote_request(&mut self, from: NodeId, campaign_term: Term, last: EntryId, log: &impl LogView) {
         let could_vote = campaign_term > self.hard_state.term
             || (campaign_term == self.hard_state.term && self.vote_is_free_for(from));
-        let granted = !self.hears_leader() && could_vote && last >= log.last_id() && !self.goes_before(from, last);
+        let is_up_to_date = last >= log.last_id() || mutation::is(Mutation::VoteForShortLog);
+        let granted = !self.hears_leader() && could_vote && is_up_to_date && !self.goes_before(from, last);
         let term = self.hard_state.term;
         self.respond(from, Message::PreVoteResponse { term, campaign_term, granted });
     }
@@ -225,7 +227,8 @@ impl Raft {
             }
             self.become_follower(term, None);
         }
-        let granted = term == self.hard_state.term && self.vote_is_free_for(from) && last >= log.last_id();
+        let is_up_to_date = last >= log.last_id() || mutation::is(Mutation::VoteForShortLog);
+        let granted = term == self.hard_state.term && self.vote_is_free_for(from) && is_up_to_date;
         if granted {
             self.state = State::Follower;
             self.hard_state.vote = Some(from);
@@ -237,6 +240,7 @@ impl Raft {
     /// The vote of the current term may go to `candidate`.
     fn vote_is_free_for(&self, candidate: NodeId) -> bool {
         match self.hard_state.vote {
+            Some(_) if mutation::is(Mutation::VoteTwice) => true,
             Some(voted_for) => voted_for == candidate,
             None => self.leader.is_none(),
         }

@@ -4,6 +4,7 @@
 
 use super::log_view::{LogView, last_not_after_term, term_at};
 use super::{AppendDecision, AppendEntries, AppendOutcome, Message, Raft, State};
+use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// What a follower knows of the log of the current term's leader.
@@ -54,7 +55,7 @@ impl Raft {
             return AppendDecision::Drop;
         }
         if append.term < self.hard_state.term {
-            self.tell_term(from);
+            self.tell_term(from, 0);
             return AppendDecision::Drop;
         }
         self.follow(from, append.term);
@@ -94,6 +95,9 @@ impl Raft {
     /// compacted away.
     fn agrees_at(&self, entry: EntryId, log: &impl LogView) -> bool {
         let term = term_at(log, entry.index);
+        if mutation::is(Mutation::SkipLogMatching) && entry.index < log.last_id().index {
+            return true;
+        }
         if entry.index > self.following.matched_index {
             return term == Some(entry.term);
         }
@@ -120,7 +124,8 @@ impl Raft {
         self.following.matched_index = self.following.matched_index.max(matched);
         let matched_index = self.following.matched_index;
         assert!(matched_index <= log.last_id().index, "matched {matched_index}, but the log ends at {}", log.last_id());
-        self.commit_index = self.commit_index.max(leader_commit_index.min(matched_index));
+        let known = if mutation::is(Mutation::CommitUnmatched) { log.last_id().index } else { matched_index };
+        self.commit_index = self.commit_index.max(leader_commit_index.min(known));
     }
 
     /// Acknowledges what is durable if that is more than was acknowledged before. One message covers many appends.
@@ -145,6 +150,9 @@ impl Raft {
 
     /// What of the leader's log is durable here.
     pub(super) fn persisted_match(&self, log: &impl LogView) -> Index {
+        if mutation::is(Mutation::AcknowledgeBeforeSync) {
+            return self.following.matched_index;
+        }
         self.following.matched_index.min(log.persisted_index())
     }
 
@@ -160,7 +168,7 @@ impl Raft {
             return;
         }
         if term < self.hard_state.term {
-            self.tell_term(from);
+            self.tell_term(from, round);
             return;
         }
         self.follow(from, term);
@@ -178,11 +186,12 @@ impl Raft {
     ///
     /// The answer is of this node's term, which the sender may be leading by now. So it must repeat nothing that was asked in
     /// the earlier one: a round of that term would pass for one of this term and confirm reads that it knows nothing of.
-    fn tell_term(&mut self, from: NodeId) {
+    fn tell_term(&mut self, from: NodeId, asked_round: u64) {
+        let round = if mutation::is(Mutation::OldRoundConfirms) { asked_round } else { 0 };
         let (term, nothing) = (self.hard_state.term, Index::ZERO);
         self.respond(
             from,
-            Message::HeartbeatResponse { term, round: 0, matched_index: nothing, persisted_index: nothing },
+            Message::HeartbeatResponse { term, round, matched_index: nothing, persisted_index: nothing },
         );
     }
 

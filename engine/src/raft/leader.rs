@@ -9,6 +9,7 @@ use super::read_index::Reads;
 use super::tracker::Progress;
 use super::transfer::Transfer;
 use super::{AppendEntries, AppendOutcome, Config, Message, Raft, ReadId, State};
+use crate::mutation::{self, Mutation};
 use crate::types::{Index, NodeId, Term};
 
 /// What a node remembers while it leads; made anew for each term.
@@ -189,12 +190,15 @@ impl Raft {
     /// committed by counting.
     pub(super) fn advance_commit(&mut self, log: &impl LogView) {
         let State::Leader(leading) = &self.state else { return };
-        let own_persisted_index = log.persisted_index();
+        let own_persisted_index =
+            if mutation::is(Mutation::CountOwnDiskEarly) { log.last_id().index } else { log.persisted_index() };
         let durable_on_quorum = self.membership.quorum_index(|node| match leading.progress.get(&node) {
             Some(progress) => progress.match_index(),
             None => own_persisted_index,
         });
-        if durable_on_quorum > self.commit_index && log.term(durable_on_quorum) == Some(self.hard_state.term) {
+        let is_own_term =
+            mutation::is(Mutation::CommitOldTermByCount) || log.term(durable_on_quorum) == Some(self.hard_state.term);
+        if durable_on_quorum > self.commit_index && is_own_term {
             assert!(durable_on_quorum <= log.last_id().index, "a quorum has more than the leader");
             self.commit_index = durable_on_quorum;
             self.advance_reads();

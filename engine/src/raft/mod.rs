@@ -47,6 +47,7 @@ pub use ready::{AppendDecision, HardState, Leadership, NotLeader, ReadId, ReadIn
 pub use repair::RepairView;
 pub use tracker::{Inflights, Progress, ProgressState};
 
+use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index, NodeId, Term};
 use election::{ElectionTimer, Votes};
 use follower::Following;
@@ -148,7 +149,8 @@ impl Raft {
     ///
     /// Messages of nodes that are not peers are ignored.
     pub fn step(&mut self, from: NodeId, message: Message, log: &impl LogView) {
-        if !self.is_peer(from) || (self.is_under_repair() && message.is_about_elections()) {
+        let may_elect = !self.is_under_repair() || mutation::is(Mutation::VoteUnderRepair);
+        if !self.is_peer(from) || (!may_elect && message.is_about_elections()) {
             return;
         }
         match message {

@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use super::log_view::LogView;
 use super::read_index::Awaiting;
 use super::{Message, Raft, State};
+use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// What a node under repair knows.
@@ -66,7 +67,7 @@ impl Raft {
         assert!(self.membership.can_repair(), "the others are no quorum without this node: they cannot repair it");
         self.repair = Some(Repair {
             nonce,
-            hard_state_is_settled: hard_state_is_certain,
+            hard_state_is_settled: hard_state_is_certain || mutation::is(Mutation::RepairForgetsVote),
             answered: BTreeSet::new(),
             goal: None,
             // The first question leaves with the first tick.
@@ -122,7 +123,9 @@ impl Raft {
             // What this node takes for its term proves nothing.
             return;
         }
-        let answer = Message::RepairResponse { term: self.hard_state.term, nonce, last_index: Index::ZERO };
+        let is_hasty = mutation::is(Mutation::RepairByUnconfirmedLeader) && matches!(self.state, State::Leader(_));
+        let last_index = if is_hasty { log.last_id().index } else { Index::ZERO };
+        let answer = Message::RepairResponse { term: self.hard_state.term, nonce, last_index };
         self.respond(from, answer);
         if let State::Leader(leading) = &mut self.state {
             if let Some(progress) = leading.progress.get_mut(&from) {
@@ -185,7 +188,7 @@ impl Raft {
             && repair.hard_state_is_settled
             && !repair.is_reached
             && is_durable
-            && matched >= goal.last_index
+            && (matched >= goal.last_index || mutation::is(Mutation::RepairEndsEarly))
         {
             repair.is_reached = true;
             self.out.repaired = true;

@@ -7,6 +7,7 @@ use super::event::{Origin, Refusal, Reply};
 use super::pending::Fate;
 use super::{Fault, Replica};
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
+use crate::mutation::{self, Mutation};
 use crate::state_machine::{ApplyError, RangeError};
 use crate::types::{EntryId, Index};
 
@@ -14,7 +15,9 @@ impl<S: Storage> Replica<S> {
     /// Applies committed entries in order, up to the turn's budget, and answers the writes that they carry.
     pub(super) fn apply_committed(&mut self) {
         let mut budget_bytes = self.options.apply_bytes_per_turn;
-        while self.machine.applied_index() < self.raft.commit_index() {
+        let may_apply =
+            if mutation::is(Mutation::ApplyBeforeCommit) { self.log.last_id().index } else { self.raft.commit_index() };
+        while self.machine.applied_index() < may_apply {
             let index = self.machine.applied_index().next();
             let entry_bytes = self.log.entry_bytes(index);
             match self.apply_entry(index) {

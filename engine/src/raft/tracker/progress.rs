@@ -5,6 +5,7 @@
 //! for the follower's disk never are.
 
 use super::Inflights;
+use crate::mutation::{self, Mutation};
 use crate::raft::Config;
 use crate::raft::log_view::{LogView, last_not_after_term, term_at};
 use crate::types::{EntryId, Index};
@@ -157,7 +158,8 @@ impl Progress {
     ///
     /// Acknowledgements need no such care: every answer to a heartbeat repeats them.
     pub(in crate::raft) fn on_heartbeat_answered(&mut self, config: &Config, matched_index: Index, now_tick: u64) {
-        if matched_index.next() >= self.next_index || now_tick < self.progressed_tick + config.stall_ticks() {
+        let is_recent = now_tick < self.progressed_tick + config.stall_ticks();
+        if matched_index.next() >= self.next_index || is_recent || mutation::is(Mutation::LoseInflightOnReconnect) {
             return;
         }
         match self.state {
@@ -196,6 +198,9 @@ impl Progress {
 
     /// The connection broke: what was in flight is lost. Nothing is sent until the follower is heard from.
     pub(in crate::raft) fn on_disconnected(&mut self) {
+        if mutation::is(Mutation::LoseInflightOnReconnect) {
+            return;
+        }
         self.become_probe(self.match_index.next());
         self.received_index = self.match_index;
         self.probe = Probe::Sent { last: self.match_index, bytes: 0 };

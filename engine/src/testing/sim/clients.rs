@@ -9,6 +9,7 @@ use wal::testing::SimRng;
 use super::plan::{Plan, between, pick};
 use super::verdict::Report;
 use super::world::{Event, Place, World};
+use crate::mutation::{self, Mutation};
 use crate::replica::{self, Origin, Refusal, Request, RequestKind, Ticket};
 use crate::state_machine::command::{
     Compare, CompareResult, CompareTarget, KeyRange, Op as CommandOp, RangeOp, Txn, encode_op_command, encode_range,
@@ -320,7 +321,7 @@ impl World {
                 self.report.answered_count += 1;
                 self.close(op);
             }
-            Answer::Broken { was_sent: true } if is_write => {
+            Answer::Broken { was_sent: true } if is_write && !mutation::is(Mutation::RetryUnknownWrite) => {
                 self.report.unknown_count += 1;
                 self.clients.clients[client].home = None;
                 self.close(op);

@@ -1,0 +1,108 @@
+//! Planted bugs, to see whether the simulator finds them. Without the feature `mutations` none of this is in the product:
+//! `is` is then the constant `false`.
+//!
+//! Each bug is one that a plausible change could bring in. At most one is switched on at a time, for the whole process.
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mutation {
+    /// A follower acknowledges what arrived, not what is durable.
+    AcknowledgeBeforeSync = 1,
+    /// A leader counts its own log before its disk has it.
+    CountOwnDiskEarly,
+    /// Term and vote are not written to the log.
+    ForgetVote,
+    /// A vote may be given to several candidates of a term.
+    VoteTwice,
+    /// A vote is given to a candidate whose log lacks entries.
+    VoteForShortLog,
+    /// A leader commits entries of earlier terms by counting.
+    CommitOldTermByCount,
+    /// Half of the nodes are a quorum.
+    QuorumOfHalf,
+    /// Entries from the wire are not checked against their checksums.
+    SkipEntryChecksum,
+    /// A node applies what it has, committed or not.
+    ApplyBeforeCommit,
+    /// A follower takes the leader's commit index for entries that it never compared.
+    CommitUnmatched,
+    /// A follower appends without comparing what comes before.
+    SkipLogMatching,
+    /// A leader answers reads without asking whether it still leads.
+    ReadWithoutRound,
+    /// A new leader answers reads before it knows what is committed.
+    ReadBeforeOwnTermCommits,
+    /// An answer to a heartbeat of an earlier term repeats its round.
+    OldRoundConfirms,
+    /// What was in flight when a connection broke is not sent again.
+    LoseInflightOnReconnect,
+    /// Messages that promise something leave before it is durable.
+    PromiseBeforeDurable,
+    /// A failed sync is taken for a completed one.
+    IgnoreFailedSync,
+    /// A node that finds durable entries damaged goes on with what is left.
+    CutDurableDamage,
+    /// A node under repair votes.
+    VoteUnderRepair,
+    /// A leader states its log's end to a node under repair without being confirmed.
+    RepairByUnconfirmedLeader,
+    /// A node counts as repaired before it has everything back.
+    RepairEndsEarly,
+    /// A node under repair whose vote may be lost does not wait to hear everyone's term.
+    RepairForgetsVote,
+    /// A write of unknown outcome is tried again.
+    RetryUnknownWrite,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 23] = [
+        Self::AcknowledgeBeforeSync,
+        Self::CountOwnDiskEarly,
+        Self::ForgetVote,
+        Self::VoteTwice,
+        Self::VoteForShortLog,
+        Self::CommitOldTermByCount,
+        Self::QuorumOfHalf,
+        Self::SkipEntryChecksum,
+        Self::ApplyBeforeCommit,
+        Self::CommitUnmatched,
+        Self::SkipLogMatching,
+        Self::ReadWithoutRound,
+        Self::ReadBeforeOwnTermCommits,
+        Self::OldRoundConfirms,
+        Self::LoseInflightOnReconnect,
+        Self::PromiseBeforeDurable,
+        Self::IgnoreFailedSync,
+        Self::CutDurableDamage,
+        Self::VoteUnderRepair,
+        Self::RepairByUnconfirmedLeader,
+        Self::RepairEndsEarly,
+        Self::RepairForgetsVote,
+        Self::RetryUnknownWrite,
+    ];
+}
+
+#[cfg(feature = "mutations")]
+static ACTIVE: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+
+/// Switches a bug on, or all off.
+#[cfg(feature = "mutations")]
+pub fn plant(mutation: Option<Mutation>) {
+    ACTIVE.store(mutation.map_or(0, |mutation| mutation as u8), std::sync::atomic::Ordering::SeqCst);
+}
+
+/// Whether this bug is switched on.
+#[cfg(feature = "mutations")]
+#[must_use]
+pub fn is(mutation: Mutation) -> bool {
+    ACTIVE.load(std::sync::atomic::Ordering::Relaxed) == mutation as u8
+}
+
+/// Whether this bug is switched on: never.
+#[cfg(not(feature = "mutations"))]
+#[must_use]
+pub(crate) const fn is(_mutation: Mutation) -> bool {
+    false
+}
