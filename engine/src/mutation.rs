@@ -1,14 +1,13 @@
 //! Planted bugs, to see whether the simulator finds them. Without the feature `mutations` none of this is in the product:
 //! `is` is then the constant `false`.
 //!
-//! Each bug is one that a plausible change could bring in. At most one is switched on at a time, for the whole process.
+//! Each bug is one that a plausible change could bring in. At most one is switched on at a time in a thread.
 
 /// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Mutation {
     /// A follower acknowledges what arrived, not what is durable.
-    AcknowledgeBeforeSync = 1,
+    AcknowledgeBeforeSync,
     /// A leader counts its own log before its disk has it.
     CountOwnDiskEarly,
     /// Term and vote are not written to the log.
@@ -85,19 +84,21 @@ impl Mutation {
 }
 
 #[cfg(feature = "mutations")]
-static ACTIVE: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
-
-/// Switches a bug on, or all off.
-#[cfg(feature = "mutations")]
-pub fn plant(mutation: Option<Mutation>) {
-    ACTIVE.store(mutation.map_or(0, |mutation| mutation as u8), std::sync::atomic::Ordering::SeqCst);
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Mutation>> = const { std::cell::Cell::new(None) };
 }
 
-/// Whether this bug is switched on.
+/// Switches a bug on in this thread, or all off.
+#[cfg(feature = "mutations")]
+pub fn plant(mutation: Option<Mutation>) {
+    PLANTED.set(mutation);
+}
+
+/// Whether this bug is switched on in this thread.
 #[cfg(feature = "mutations")]
 #[must_use]
 pub fn is(mutation: Mutation) -> bool {
-    ACTIVE.load(std::sync::atomic::Ordering::Relaxed) == mutation as u8
+    PLANTED.get() == Some(mutation)
 }
 
 /// Whether this bug is switched on: never.

@@ -306,10 +306,23 @@ impl<S: Storage> Replica<S> {
         self.idle_ticks += 1;
         if self.idle_ticks >= self.options.idle_mark_ticks {
             self.idle_ticks = 0;
-            // Without room for a mark the next frame carries the watermark.
-            match self.log.append_mark() {
-                Ok(_) | Err(AppendError::SegmentNotReady) => {}
-                Err(error) => self.latch(&error),
+            self.write_mark();
+        }
+    }
+
+    /// Writes the durable watermark to the log, if that says anything new and there is room for it. Returns the end of the
+    /// mark: it is durable once the log is so up to there.
+    pub fn write_mark(&mut self) -> Option<Lsn> {
+        if self.batch_open || self.fault.is_some() || !self.log.wants_mark() {
+            return None;
+        }
+        match self.log.append_mark() {
+            Ok(end) => Some(end),
+            // The next frame carries the watermark.
+            Err(AppendError::SegmentNotReady) => None,
+            Err(error) => {
+                self.latch(&error);
+                None
             }
         }
     }

@@ -427,6 +427,7 @@ impl Core {
             waited_ms += STEP_MS;
         }
         for shard in &self.shards {
+            shard.settle().await;
             shard.stop();
         }
         // Answers that were queued leave while this core still runs; clients close their connections on their own.

@@ -151,6 +151,12 @@ impl DataDir {
         Ok(directory)
     }
 
+    /// Whether a node was ever created in this directory.
+    #[must_use]
+    pub fn has_member(root: &Path) -> bool {
+        root.join(IDENTITY_FILE).exists()
+    }
+
     /// Every shard's log had its first segment when this directory was last used; a log without one is lost.
     #[must_use]
     pub fn is_ready(&self) -> bool {

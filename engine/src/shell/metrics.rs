@@ -42,6 +42,7 @@ pub struct ShardMetrics {
     sync_latency: Histogram,
     apply_latency: Histogram,
     is_leader: UGauge,
+    under_repair: UGauge,
     term: UGauge,
     last_index: UGauge,
     persisted_index: UGauge,
@@ -90,6 +91,7 @@ impl ShardMetrics {
             sync_latency,
             apply_latency,
             is_leader: gauge("raft_is_leader", "1 while this node leads the shard"),
+            under_repair: gauge("raft_under_repair", "1 while this node gets back log entries that it lost"),
             term: gauge("raft_term", "Current term"),
             last_index: gauge("raft_last_index", "Last entry in the log"),
             persisted_index: gauge("raft_persisted_index", "Last entry durable on this node's own disk"),
@@ -131,6 +133,7 @@ impl ShardMetrics {
     /// Takes over the state of the replica.
     pub fn update(&self, view: &ReplicaView, stats: &ReplicaStats) {
         self.is_leader.set(u64::from(view.is_leader));
+        self.under_repair.set(u64::from(view.repair.is_some()));
         self.term.set(view.term.get());
         self.last_index.set(view.last_index.get());
         self.persisted_index.set(view.persisted_index.get());
@@ -209,6 +212,18 @@ mod tests {
         let buckets: Vec<f64> = latency_buckets().collect();
         assert!(buckets.is_sorted() && buckets[0] == 1e-6 && buckets[1] == 1.5e-6, "{buckets:?}");
         assert!(buckets[buckets.len() - 1] > 10.0);
+    }
+
+    /// The document lists exactly what is there.
+    #[test]
+    fn every_figure_is_documented() {
+        let document = include_str!("../../../docs/metrics.md");
+        let text = NodeMetrics::new(1).render().expect("rendered");
+        let of_type = |line: &str| Some(line.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned());
+        let rendered: std::collections::BTreeSet<String> = text.lines().filter_map(of_type).collect();
+        let of_row = |line: &str| Some(line.strip_prefix("| `")?.split('`').next()?.to_owned());
+        let documented: std::collections::BTreeSet<String> = document.lines().filter_map(of_row).collect();
+        assert_eq!(rendered, documented);
     }
 
     #[test]

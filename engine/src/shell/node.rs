@@ -23,7 +23,7 @@ use super::metrics::NodeMetrics;
 use super::preflight::{self, EXECUTOR_IO_MEMORY_BYTES, PreflightError};
 use super::shard::ShardParts;
 use super::status::StatusBoard;
-use crate::config::ValidConfig;
+use crate::config::{ClusterState, ValidConfig};
 use crate::raft;
 use crate::replica::{Refusal, Replica, ReplicaOptions, RequestKind};
 use crate::state_machine::{self, command};
@@ -65,6 +65,16 @@ pub enum StartError {
         shard: ShardId,
         /// What is wrong, and where.
         source: OpenError,
+    },
+    /// The node is to be one of a cluster that exists, and has nothing of it.
+    #[error(
+        "--initial-cluster-state is 'existing', but data directory {dir} holds no node; a node that lost its directory \
+         cannot come back under its old identity, because it would forget its votes and what it acknowledged: restore the \
+         directory. New members cannot join yet; for a new cluster use 'new'", dir = dir.display()
+    )]
+    NoMember {
+        /// The directory.
+        dir: PathBuf,
     },
     /// The log is gone.
     #[error(
@@ -252,6 +262,9 @@ fn gateway_limits(config: &ValidConfig) -> GatewayLimits {
 fn open_shards(config: &ValidConfig, metrics: &NodeMetrics) -> Result<(Vec<ShardParts>, DataDir), StartError> {
     let (cluster, node) = (config.cluster_id(), config.node_id());
     let wanted = Identity::new(cluster, node, config.name(), config.shards(), config.segment_bytes());
+    if config.initial_cluster_state() == ClusterState::Existing && !DataDir::has_member(config.data_dir()) {
+        return Err(StartError::NoMember { dir: config.data_dir().to_owned() });
+    }
     let mut data_dir = DataDir::open(config.data_dir(), &wanted)?;
     let mut shards = Vec::new();
     for shard in (0..config.shards()).map(ShardId::new) {

@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=86_400))]
     seconds: u64,
     /// Nodes to start
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=9))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=7))]
     nodes: u8,
     /// Writes in flight at any time
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=OUTSTANDING_MAX as i64))]

@@ -13,6 +13,9 @@ use engine::testing::sim::{self, Failure, Options, Report};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+/// Seeds that may fail before no further ones are begun.
+const FAILURES_MAX: usize = 5;
+
 /// Lines of a failing run's events that are printed when not all are asked for.
 const TRACE_LINES_MAX: usize = 60;
 
@@ -142,8 +145,11 @@ fn run_all(args: &Args, first_seed: u64) -> (Report, Vec<Failure>, u64) {
             match result {
                 Ok(report) => total.add(&report),
                 Err(failure) => {
-                    progress.println(failure.to_string());
                     failures.push(failure);
+                    // Enough to work on.
+                    if failures.len() == FAILURES_MAX {
+                        next.store(u64::MAX / 2, Ordering::Relaxed);
+                    }
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use client::{Client, ClientOptions, ShardStatus};
@@ -27,11 +28,26 @@ pub struct Node {
     process: Option<Child>,
 }
 
-/// Ports that were free a moment ago, all different.
+/// Ports that were free a moment ago, all different, and never given to another test of this process.
+///
+/// Below the range that the kernel takes the ports of outgoing connections from: a node that dials a peer which is down
+/// must not be given the peer's port, or it would reach itself.
 fn free_ports(count: usize) -> Vec<u16> {
-    let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let listeners: Vec<TcpListener> = (0..count).map(|_| bind()).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("an address").port()).collect()
+    const LOWEST: u32 = 10_240;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let outgoing = range.split_ascii_whitespace().next().and_then(|port| port.parse().ok()).unwrap_or(32_768);
+    let width = u32::saturating_sub(outgoing, LOWEST).max(1);
+    let start = std::process::id().wrapping_mul(97);
+    let candidates =
+        std::iter::repeat_with(|| LOWEST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % width);
+    let free = candidates.take(width as usize).filter_map(|port| {
+        let port = u16::try_from(port).expect("a port");
+        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
+    });
+    let ports: Vec<u16> = free.take(count).collect();
+    assert_eq!(ports.len(), count, "too few free ports");
+    ports
 }
 
 pub fn quorate(args: &[&str]) -> Output {

@@ -15,17 +15,18 @@ pub(super) enum Undo {
     /// Directions are open again.
     Unblock(Vec<(usize, usize)>),
     /// A connection breaks for having been silent too long.
-    Break { from: usize, to: usize, epoch: u64 },
+    Break { from: usize, to: usize, incarnation: u64 },
     /// A disk is as fast as before.
     Fast { host: usize },
     /// A disk has room again.
     Room { host: usize },
 }
 
+type Rate = fn(&Faults) -> Every;
 type Strike = fn(&mut World) -> Result<(), String>;
 
 /// Every kind of fault: its name, how often it strikes, what it does.
-const KINDS: [(&str, fn(&Faults) -> Every, Strike); 10] = [
+const KINDS: [(&str, Rate, Strike); 10] = [
     ("process killed", |faults| faults.kill, |world| world.kill_some(false)),
     ("power lost", |faults| faults.power_loss, |world| world.kill_some(true)),
     ("everything killed", |faults| faults.kill_all, World::kill_all),
@@ -72,8 +73,8 @@ impl World {
                 }
             }
             Undo::Unblock(pairs) => self.unblock(&pairs),
-            Undo::Break { from, to, epoch } => {
-                if self.network.link(from, to).epoch == epoch {
+            Undo::Break { from, to, incarnation } => {
+                if self.network.link(from, to).incarnation == incarnation {
                     self.break_link(from, to);
                 }
             }
@@ -117,9 +118,9 @@ impl World {
             self.deliver(Place { host, shard }, replica::Event::Turn)?;
         }
         for to in self.others(host) {
-            let epoch = self.network.link(host, to).epoch;
+            let incarnation = self.network.link(host, to).incarnation;
             let delay_us = between(&mut self.rng, 100, 20_000);
-            self.schedule(delay_us, Event::Connect { from: host, to, epoch });
+            self.schedule(delay_us, Event::Connect { from: host, to, incarnation });
         }
         Ok(())
     }
@@ -210,9 +211,9 @@ impl World {
         for &(from, to) in &pairs {
             self.network.link(from, to).is_blocked = true;
             if self.rng.chance(1, 2) {
-                let epoch = self.network.link(from, to).epoch;
+                let incarnation = self.network.link(from, to).incarnation;
                 let delay_us = between(&mut self.rng, 1_000, for_us);
-                self.schedule(delay_us, Event::Undo(Undo::Break { from, to, epoch }));
+                self.schedule(delay_us, Event::Undo(Undo::Break { from, to, incarnation }));
             }
         }
         self.schedule(for_us, Event::Undo(Undo::Unblock(pairs)));
@@ -268,8 +269,8 @@ impl World {
     fn drop_link(&mut self, from: usize, to: usize, is_silent: bool) {
         let link = self.network.link(from, to);
         let was_up = std::mem::take(&mut link.is_up);
-        link.epoch += 1;
-        let epoch = link.epoch;
+        link.incarnation += 1;
+        let incarnation = link.incarnation;
         drop(link.release());
         let notice_us = if is_silent { (200_000, 5_000_000) } else { (10, 5_000) };
         if was_up {
@@ -280,13 +281,13 @@ impl World {
             }
         }
         let delay_us = between(&mut self.rng, 1_000, 500_000);
-        self.schedule(delay_us, Event::Connect { from, to, epoch });
+        self.schedule(delay_us, Event::Connect { from, to, incarnation });
     }
 
     /// A node tries to connect to a peer, until it succeeds or either end of the old connection is gone.
-    pub(super) fn connect(&mut self, from: usize, to: usize, epoch: u64) {
+    pub(super) fn connect(&mut self, from: usize, to: usize, incarnation: u64) {
         let link = self.network.link(from, to);
-        if link.is_up || link.epoch != epoch || !self.hosts[from].is_up {
+        if link.is_up || link.incarnation != incarnation || !self.hosts[from].is_up {
             return;
         }
         if self.hosts[to].is_up && self.hosts[to].paused_until_us <= self.now_us && self.network.is_open(from, to) {
@@ -296,7 +297,7 @@ impl World {
             self.schedule(delay_us, Event::Notice { host: from, life, peer: to, up: true });
         } else {
             let delay_us = between(&mut self.rng, 10_000, 500_000);
-            self.schedule(delay_us, Event::Connect { from, to, epoch });
+            self.schedule(delay_us, Event::Connect { from, to, incarnation });
         }
     }
 

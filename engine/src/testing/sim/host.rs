@@ -1,6 +1,6 @@
 //! A node: its shards' replicas while it is up, their disks while it is down.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use wal::testing::SimStorage;
 use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq};
@@ -37,7 +37,7 @@ pub(super) struct Seen {
     /// Its entries.
     pub(super) ids: Vec<EntryId>,
     /// Entries that were durable when it went down, or that it lost; it may have acknowledged them.
-    pub(super) promised: HashSet<EntryId>,
+    pub(super) promised: BTreeSet<EntryId>,
 }
 
 /// A node.

@@ -9,6 +9,7 @@ mod checks;
 mod clients;
 mod faults;
 mod host;
+mod judge;
 mod network;
 mod plan;
 mod trace;

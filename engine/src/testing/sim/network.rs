@@ -20,7 +20,7 @@ pub(super) struct Packet {
     pub(super) shard: usize,
     pub(super) lane: Lane,
     /// The connection that it left on.
-    pub(super) epoch: u64,
+    pub(super) incarnation: u64,
     /// The receiver's life then.
     pub(super) to_life: u64,
     pub(super) bytes: Vec<u8>,
@@ -32,7 +32,7 @@ pub(super) struct Link {
     /// Both lanes are up.
     pub(super) is_up: bool,
     /// Counts connections.
-    pub(super) epoch: u64,
+    pub(super) incarnation: u64,
     /// Nothing gets through in this direction.
     pub(super) is_blocked: bool,
     /// When the last message of each lane arrives. Unit: us.

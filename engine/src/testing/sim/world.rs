@@ -68,7 +68,7 @@ pub(super) enum Event {
     Connect {
         from: usize,
         to: usize,
-        epoch: u64,
+        incarnation: u64,
     },
     SyncEnd {
         at: Place,
@@ -190,7 +190,7 @@ impl World {
         self.run_until(self.plan.chaos_us)?;
         self.calm_down()?;
         self.converge()?;
-        self.clients.judge(&mut self.report)
+        self.clients.judge()
     }
 
     /// Without faults everything is answered and all nodes agree, within bounded time.
@@ -285,8 +285,8 @@ impl World {
             Event::Turn { at, life } => self.turn(at, life),
             Event::Packet(packet) => self.receive(packet),
             Event::Notice { host, life, peer, up } => self.notice(host, life, peer, up),
-            Event::Connect { from, to, epoch } => {
-                self.connect(from, to, epoch);
+            Event::Connect { from, to, incarnation } => {
+                self.connect(from, to, incarnation);
                 Ok(())
             }
             Event::SyncEnd { at, life, request, fails } => self.end_sync(at, life, request, fails),
@@ -416,9 +416,9 @@ impl World {
         let shard = ShardId::new(u32::try_from(at.shard).map_err(|_| "too many shards")?);
         replica.encode(message, shard, &mut bytes).map_err(|error| format!("a message has no bytes: {error}"))?;
         self.trace.detail(self.now_us, || format!("{} -> {} shard {} {message:?}", at.host + 1, to + 1, at.shard));
-        let epoch = link.epoch;
+        let incarnation = link.incarnation;
         let to_life = self.hosts[to].life;
-        let packet = Packet { from: at.host, to, shard: at.shard, lane, epoch, to_life, bytes };
+        let packet = Packet { from: at.host, to, shard: at.shard, lane, incarnation, to_life, bytes };
         self.dispatch(packet);
         Ok(true)
     }
@@ -446,12 +446,12 @@ impl World {
     }
 
     fn receive(&mut self, packet: Packet) -> Result<(), String> {
-        let Packet { from, to, shard, epoch, to_life, .. } = packet;
+        let Packet { from, to, shard, incarnation, to_life, .. } = packet;
         if !self.is_alive(to, to_life) {
             return Ok(());
         }
         // Bytes of a connection that is gone: lost, or read late.
-        if self.network.link(from, to).epoch != epoch && self.rng.chance(1, 2) {
+        if self.network.link(from, to).incarnation != incarnation && self.rng.chance(1, 2) {
             return Ok(());
         }
         let mut bytes = packet.bytes;
