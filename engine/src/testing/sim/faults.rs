@@ -26,7 +26,7 @@ type Rate = fn(&Faults) -> Every;
 type Strike = fn(&mut World) -> Result<(), String>;
 
 /// Every kind of fault: its name, how often it strikes, what it does.
-const KINDS: [(&str, Rate, Strike); 10] = [
+const KINDS: [(&str, Rate, Strike); 11] = [
     ("process killed", |faults| faults.kill, |world| world.kill_some(false)),
     ("power lost", |faults| faults.power_loss, |world| world.kill_some(true)),
     ("everything killed", |faults| faults.kill_all, World::kill_all),
@@ -34,6 +34,7 @@ const KINDS: [(&str, Rate, Strike); 10] = [
     ("partition", |faults| faults.partition, World::partition),
     ("one way blocked", |faults| faults.one_way, World::block_one_way),
     ("connection broken", |faults| faults.reset, World::break_some),
+    ("stale message", |faults| faults.stale_message, World::deliver_stale),
     ("slow disk", |faults| faults.slow_disk, World::slow_some),
     ("failed sync", |faults| faults.sync_failure, World::fail_some_sync),
     ("full disk", |faults| faults.disk_full, World::fill_some),
@@ -234,6 +235,14 @@ impl World {
         if let Some(count) = u64::try_from(pairs.len()).ok().filter(|count| *count > 0) {
             let (from, to) = pairs[usize::try_from(self.rng.below(count)).expect("few")];
             self.break_link(from, to);
+        }
+        Ok(())
+    }
+
+    fn deliver_stale(&mut self) -> Result<(), String> {
+        let kept = self.network.take_kept(&mut self.rng);
+        if let Some(packet) = kept {
+            self.schedule(1, Event::Packet(packet));
         }
         Ok(())
     }

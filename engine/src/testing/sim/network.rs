@@ -6,11 +6,19 @@
 
 use std::collections::BTreeMap;
 
+use wal::testing::SimRng;
+
 use super::plan::Plan;
 use crate::wire::Lane;
 
 /// Messages that a blocked direction holds back; more are lost with the connection.
 const HELD_MAX: usize = 2000;
+
+/// Messages kept to arrive once more.
+const KEPT_MAX: usize = 40;
+
+/// One of so many messages is kept.
+const KEEP_ONE_IN: u64 = 10;
 
 /// Bytes on their way from one node to another.
 #[derive(Clone, Debug)]
@@ -23,6 +31,8 @@ pub(super) struct Packet {
     pub(super) incarnation: u64,
     /// The receiver's life then.
     pub(super) to_life: u64,
+    /// It is Raft's own, which promises to bear any message twice and late. Relayed requests rely on TCP.
+    pub(super) may_repeat: bool,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -70,12 +80,17 @@ impl Link {
 #[derive(Debug)]
 pub(super) struct Network {
     links: BTreeMap<(usize, usize), Link>,
+    /// Messages that may arrive once more.
+    kept: Vec<Packet>,
 }
 
 impl Network {
     pub(super) fn new(plan: &Plan) -> Self {
         let pairs = (0..plan.nodes).flat_map(|from| (0..plan.nodes).map(move |to| (from, to)));
-        Self { links: pairs.filter(|(from, to)| from != to).map(|pair| (pair, Link::default())).collect() }
+        Self {
+            links: pairs.filter(|(from, to)| from != to).map(|pair| (pair, Link::default())).collect(),
+            kept: Vec::new(),
+        }
     }
 
     pub(super) fn link(&mut self, from: usize, to: usize) -> &mut Link {
@@ -85,6 +100,25 @@ impl Network {
     /// Neither direction between the two is blocked.
     pub(super) fn is_open(&self, one: usize, other: usize) -> bool {
         !self.links[&(one, other)].is_blocked && !self.links[&(other, one)].is_blocked
+    }
+
+    /// Keeps one of many messages, in the place of an older one if there is no room.
+    pub(super) fn keep_some(&mut self, rng: &mut SimRng, packet: &Packet) {
+        if !packet.may_repeat || !rng.chance(1, KEEP_ONE_IN) {
+            return;
+        }
+        if self.kept.len() < KEPT_MAX {
+            self.kept.push(packet.clone());
+        } else {
+            let at = usize::try_from(rng.below(KEPT_MAX as u64)).expect("few");
+            self.kept[at] = packet.clone();
+        }
+    }
+
+    /// One of the messages that were kept.
+    pub(super) fn take_kept(&mut self, rng: &mut SimRng) -> Option<Packet> {
+        let count = u64::try_from(self.kept.len()).ok().filter(|count| *count > 0)?;
+        Some(self.kept.swap_remove(usize::try_from(rng.below(count)).ok()?))
     }
 
     pub(super) fn pairs(&self) -> Vec<(usize, usize)> {

@@ -29,6 +29,8 @@ pub struct Faults {
     pub reset: Every,
     /// Bits of a frame flip on their way.
     pub corrupt_frame: Every,
+    /// A message arrives once more, long after it was sent.
+    pub stale_message: Every,
     /// A disk becomes slow for a while.
     pub slow_disk: Every,
     /// A sync fails.
@@ -168,6 +170,7 @@ impl Faults {
             one_way: every(500, 8_000),
             reset: every(200, 5_000),
             corrupt_frame: every(500, 8_000),
+            stale_message: every(20, 500),
             slow_disk: every(1_000, 10_000),
             sync_failure: every(2_000, 20_000),
             disk_full: every(2_000, 20_000),

@@ -411,6 +411,7 @@ impl World {
         if !link.is_up {
             return Ok(false);
         }
+        let may_repeat = matches!(message, Outgoing::Raft(_));
         let mut bytes = Vec::new();
         let replica = self.hosts[at.host].shards[at.shard].replica.as_ref().ok_or("a message of a dead node")?;
         let shard = ShardId::new(u32::try_from(at.shard).map_err(|_| "too many shards")?);
@@ -418,7 +419,7 @@ impl World {
         self.trace.detail(self.now_us, || format!("{} -> {} shard {} {message:?}", at.host + 1, to + 1, at.shard));
         let incarnation = link.incarnation;
         let to_life = self.hosts[to].life;
-        let packet = Packet { from: at.host, to, shard: at.shard, lane, incarnation, to_life, bytes };
+        let packet = Packet { from: at.host, to, shard: at.shard, lane, incarnation, to_life, may_repeat, bytes };
         self.dispatch(packet);
         Ok(true)
     }
@@ -426,6 +427,9 @@ impl World {
     /// Puts a packet on its way, or holds it back.
     pub(super) fn dispatch(&mut self, packet: Packet) {
         let (from, to) = (packet.from, packet.to);
+        if self.plan.faults.stale_message.is_some() && !self.is_calm {
+            self.network.keep_some(&mut self.rng, &packet);
+        }
         if self.network.link(from, to).is_blocked {
             if !self.network.link(from, to).hold(packet) {
                 self.break_link(from, to);
