@@ -24,6 +24,7 @@ mod group_commit;
 mod index;
 pub mod log;
 pub mod lsn;
+pub mod note;
 pub mod reader;
 pub mod recovery;
 mod scan;
@@ -50,6 +51,8 @@ mod doc_table;
 mod log_tests;
 #[cfg(all(test, feature = "shell"))]
 mod mmap_tests;
+#[cfg(test)]
+mod noted_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

@@ -4,24 +4,34 @@
 //! is old or new on its own and the log's end may have holes. What was durable has none. Every frame carries the position
 //! below which everything was durable when it was written (its watermark), and that decides:
 //!
-//! | at the first place that does not go on | a whole header beyond it whose watermark lies beyond it | rest | decision |
-//! |---|---|---|---|
-//! | a whole frame that follows | - | - | accept, go on |
-//! | anything, but the next segment's first frame follows | - | - | go on there: this segment was full |
-//! | zeros | no | zeros | the log ends here |
-//! | zeros | no | not zeros | torn tail: the log ends here, zero the rest |
-//! | a header that fails its checksum | no | any | torn tail |
-//! | a whole header, a payload that fails its checksum | no | any | torn tail |
-//! | a whole frame that does not follow | no | any | torn tail (remains of before an earlier cut) |
-//! | any of these | yes | any | damage to what was durable: refuse |
-//! | the end of a file that is too short | any | any | refuse: files are written whole before they are used |
-//! | a segment missing, with a bad header, of another log or version | any | any | refuse |
-//! | a whole frame whose entry or hard state can't come next | any | any | refuse |
+//! | at the first place that does not go on | watermark beyond | noted beyond | rest | decision |
+//! |---|---|---|---|---|
+//! | a whole frame that follows | - | - | - | accept, go on |
+//! | anything, but the next segment's first frame follows | - | - | - | go on there: this segment was full |
+//! | zeros | no | no | zeros | the log ends here |
+//! | zeros | no | no | not zeros | torn tail: the log ends here, zero the rest |
+//! | a header that fails its checksum | no | no | any | torn tail |
+//! | a whole header, a payload that fails its checksum | no | no | any | torn tail |
+//! | a whole frame that does not follow | no | no | any | torn tail (remains of before an earlier cut) |
+//! | any of these | yes | any | any | damage to what was durable: refuse |
+//! | zeros | no | yes | any | the end of what was durable is missing: refuse |
+//! | a header that fails its checksum | no | yes | any | damage to what was durable: refuse |
+//! | a whole header, a payload that fails its checksum | no | yes | any | damage to what was durable: refuse |
+//! | a whole frame that does not follow | no | yes | any | damage to what was durable: refuse |
+//! | the end of a file that is too short | any | any | any | refuse: files are written whole before they are used |
+//! | a segment missing, with a bad header, of another log or version | any | any | any | refuse |
+//! | no file for the last position that was noted | any | yes | any | refuse: a segment is missing |
+//! | a whole frame whose entry or hard state can't come next | any | any | any | refuse |
 //!
-//! Why a torn tail may be cut: an acknowledgement needs a completed sync. Had the cut frames been covered by one, the
-//! watermark of a later frame would say so, if there is a later one. What remains open is damage to the frames written
-//! since the last watermark: one sync's worth of frames under load, none after a mark. The device alone can't tell that
-//! from a torn write (see `docs/format/wal.md`), so [`TornTail`] says what was there for a protocol that can ask peers.
+//! *Watermark beyond*: a whole header beyond the place has a watermark that lies beyond the place. *Noted beyond*: the
+//! storage's note of what is durable ([`Storage::noted_durable`]) lies beyond the place.
+//!
+//! Why a torn tail may be cut: an acknowledgement needs a completed sync, and the note is made between the two. As long as
+//! the host did not crash, the note is there and nothing that was ever durable is cut. After a crash of the host it may be
+//! old or gone; then, had the cut frames been covered by a sync, the watermark of a later frame would say so, if there is
+//! a later one. What remains open is damage, together with a crash of the host, to the frames written since the last
+//! watermark: one sync's worth of frames under load, none after a mark. The device alone can't tell that from a torn write
+//! (see `docs/format/wal.md`), so [`TornTail`] says what was there for a protocol that can ask peers.
 
 use std::fmt;
 
@@ -76,6 +86,8 @@ pub(crate) enum Finding {
 pub(crate) struct Surroundings {
     /// A whole frame header says that the place was durable.
     pub(crate) durable_beyond: bool,
+    /// The note says that the place was durable.
+    pub(crate) noted_beyond: bool,
     /// Everything else is zero.
     pub(crate) rest_is_zero: bool,
 }
@@ -94,28 +106,42 @@ pub(crate) enum Decision {
 struct Row {
     finding: Finding,
     durable_beyond: Option<bool>,
+    noted_beyond: Option<bool>,
     rest_is_zero: Option<bool>,
     decision: Decision,
 }
 
-const fn row(finding: Finding, durable_beyond: Option<bool>, rest_is_zero: Option<bool>, decision: Decision) -> Row {
-    Row { finding, durable_beyond, rest_is_zero, decision }
+const fn row(
+    finding: Finding,
+    durable_beyond: Option<bool>,
+    noted_beyond: Option<bool>,
+    rest_is_zero: Option<bool>,
+    decision: Decision,
+) -> Row {
+    Row { finding, durable_beyond, noted_beyond, rest_is_zero, decision }
 }
 
+const YES: Option<bool> = Some(true);
+const NO: Option<bool> = Some(false);
+
 /// The table above as data; the first row that fits decides. `None` fits both.
-const DECISIONS: [Row; 11] = [
-    row(Finding::CutOff, None, None, Decision::Refuse),
-    row(Finding::Zeros, Some(true), None, Decision::Refuse),
-    row(Finding::BadHeader, Some(true), None, Decision::Refuse),
-    row(Finding::BadPayload, Some(true), None, Decision::Refuse),
-    row(Finding::BrokenChain, Some(true), None, Decision::Refuse),
-    row(Finding::Zeros, Some(false), Some(true), Decision::EndClean),
-    row(Finding::Zeros, Some(false), Some(false), Decision::EndTorn),
-    row(Finding::BadHeader, Some(false), None, Decision::EndTorn),
-    row(Finding::BadPayload, Some(false), None, Decision::EndTorn),
-    row(Finding::BrokenChain, Some(false), None, Decision::EndTorn),
+const DECISIONS: [Row; 15] = [
+    row(Finding::CutOff, None, None, None, Decision::Refuse),
+    row(Finding::Zeros, YES, None, None, Decision::Refuse),
+    row(Finding::BadHeader, YES, None, None, Decision::Refuse),
+    row(Finding::BadPayload, YES, None, None, Decision::Refuse),
+    row(Finding::BrokenChain, YES, None, None, Decision::Refuse),
+    row(Finding::Zeros, NO, YES, None, Decision::Refuse),
+    row(Finding::BadHeader, NO, YES, None, Decision::Refuse),
+    row(Finding::BadPayload, NO, YES, None, Decision::Refuse),
+    row(Finding::BrokenChain, NO, YES, None, Decision::Refuse),
+    row(Finding::Zeros, NO, NO, YES, Decision::EndClean),
+    row(Finding::Zeros, NO, NO, NO, Decision::EndTorn),
+    row(Finding::BadHeader, NO, NO, None, Decision::EndTorn),
+    row(Finding::BadPayload, NO, NO, None, Decision::EndTorn),
+    row(Finding::BrokenChain, NO, NO, None, Decision::EndTorn),
     // Frames that follow are accepted before anything is decided.
-    row(Finding::Frame, None, None, Decision::Refuse),
+    row(Finding::Frame, None, None, None, Decision::Refuse),
 ];
 
 pub(crate) fn decide(finding: Finding, around: Surroundings) -> Decision {
@@ -124,6 +150,7 @@ pub(crate) fn decide(finding: Finding, around: Surroundings) -> Decision {
         .find(|row| {
             row.finding == finding
                 && row.durable_beyond.is_none_or(|wanted| wanted == around.durable_beyond)
+                && row.noted_beyond.is_none_or(|wanted| wanted == around.noted_beyond)
                 && row.rest_is_zero.is_none_or(|wanted| wanted == around.rest_is_zero)
         })
         .map_or(Decision::Refuse, |row| row.decision)
@@ -309,12 +336,13 @@ pub(crate) fn read<S: Storage>(
 ) -> Result<Option<Recovered>, OpenError> {
     let images: Vec<_> =
         storage.segments().into_iter().map(|seq| SegmentImage { seq, bytes: storage.bytes(seq) }).collect();
-    if images.is_empty() {
+    let noted = storage.noted_durable();
+    if images.is_empty() && noted == Lsn::ZERO {
         return Ok(None);
     }
     let mut rebuild = Rebuild::new(geometry);
     let mut end = None;
-    for step in Walk::new(&images, geometry, Some(identity)) {
+    for step in Walk::new(&images, geometry, Some(identity), noted) {
         match step {
             Step::Frame(frame) => rebuild.frame(&frame),
             Step::Damage(damage) => {

@@ -52,14 +52,17 @@ fn torn(log: Log<SimStorage>, change: impl FnOnce(&mut SimStorage)) -> (Log<SimS
 fn the_table_decides_every_combination() {
     for finding in [Finding::Zeros, Finding::BadHeader, Finding::BadPayload, Finding::BrokenChain, Finding::CutOff] {
         for rest_is_zero in [false, true] {
-            let durable = decide(finding, Surroundings { durable_beyond: true, rest_is_zero });
-            assert_eq!(durable, Decision::Refuse, "{finding:?}");
+            for (durable_beyond, noted_beyond) in [(true, true), (true, false), (false, true)] {
+                let around = Surroundings { durable_beyond, noted_beyond, rest_is_zero };
+                assert_eq!(decide(finding, around), Decision::Refuse, "{finding:?} {around:?}");
+            }
             let expected = match finding {
                 Finding::CutOff => Decision::Refuse,
                 Finding::Zeros if rest_is_zero => Decision::EndClean,
                 _ => Decision::EndTorn,
             };
-            assert_eq!(decide(finding, Surroundings { durable_beyond: false, rest_is_zero }), expected);
+            let around = Surroundings { durable_beyond: false, noted_beyond: false, rest_is_zero };
+            assert_eq!(decide(finding, around), expected);
         }
     }
 }
