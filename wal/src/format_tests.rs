@@ -31,7 +31,7 @@ fn documented_layouts_are_the_ones_in_the_code() {
     ];
     assert_eq!(layout("Frame"), frame);
     assert_eq!(layout("Segment header"), crate::segment::layout());
-    assert_eq!(layout("Note"), crate::note::layout());
+    assert_eq!(layout("Note"), note::layout());
 }
 
 #[test]

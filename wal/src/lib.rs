@@ -27,6 +27,7 @@ pub mod lsn;
 pub mod note;
 pub mod reader;
 pub mod recovery;
+pub mod salvage;
 mod scan;
 pub mod segment;
 pub mod stats;
@@ -45,6 +46,8 @@ pub mod verify;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod doc_table;
 #[cfg(test)]

@@ -40,7 +40,7 @@ use crate::error::{Inconsistency, OpenError};
 use crate::format::EntryKind;
 use crate::index::{EntryIndex, Slot};
 use crate::lsn::Geometry;
-use crate::segment::{FORMAT_VERSION, SegmentIdentity};
+use crate::segment::{FORMAT_VERSION, IdentityField, SegmentIdentity};
 use crate::storage::Storage;
 use crate::types::{EntryId, Index, Lsn, Term};
 use crate::walk::{DamageKind, FrameView, LogEnd, SegmentImage, Step, Walk};
@@ -170,6 +170,15 @@ pub struct Corruption {
     pub intact_last: EntryId,
     /// Hard state before the first damage. Later ones may have been damaged: this node may have voted since.
     pub intact_hard_state: HardState,
+    /// The highest hard state that is whole anywhere in the log, before or beyond damage. Its term is at least that of
+    /// every entry whose header is whole; where that raised it, the vote is 0.
+    pub hard_state: HardState,
+    /// No damage can have hidden a later hard state: whatever is damaged behind the last whole one is the payload of a
+    /// frame whose header is whole and says that it is an entry, and the log then ends without remains.
+    ///
+    /// Where it is false this node may have voted, or seen a later term, without knowing. Rests on the note: after a crash
+    /// of the host, damage to the very end of the log can go unseen beside other damage.
+    pub hard_state_is_certain: bool,
 }
 
 impl fmt::Display for Corruption {
@@ -221,6 +230,7 @@ pub(crate) struct Rebuild {
     pub(crate) content_end: Lsn,
     pub(crate) damages: Vec<Damage>,
     pub(crate) damages_count: u64,
+    pub(crate) hard_states: HardStates,
     geometry: Geometry,
 }
 
@@ -234,6 +244,7 @@ impl Rebuild {
             content_end: Lsn::ZERO,
             damages: Vec::new(),
             damages_count: 0,
+            hard_states: HardStates::default(),
             geometry,
         }
     }
@@ -241,6 +252,7 @@ impl Rebuild {
     /// Takes a whole frame in. Behind damage nothing is checked or kept but what tells where the damage ends.
     pub(crate) fn frame(&mut self, frame: &FrameView<'_>) {
         self.frames_count += 1;
+        self.hard_states.frame(frame);
         if self.damages_count > 0 {
             if let Some(id) = frame.entry_id() {
                 self.damages
@@ -271,6 +283,7 @@ impl Rebuild {
 
     pub(crate) fn damage(&mut self, damage: Damage) {
         self.damages_count += 1;
+        self.hard_states.damage(&damage);
         if self.damages.len() < DAMAGES_LISTED_MAX {
             self.damages.push(damage);
         }
@@ -281,8 +294,7 @@ impl Rebuild {
         match header.kind() {
             EntryKind::MARK => {}
             EntryKind::HARD_STATE => {
-                let vote = frame.payload.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-                let hard_state = HardState { term: header.term(), vote };
+                let hard_state = hard_state_of(frame);
                 if !hard_state.may_follow(&self.hard_state) {
                     return Err(Inconsistency::HardStateFalls);
                 }
@@ -299,12 +311,71 @@ impl Rebuild {
 
     fn corruption(self) -> Corruption {
         Corruption {
+            hard_state: self.hard_states.found(),
+            hard_state_is_certain: self.hard_states.is_certain(),
             damages: self.damages,
             damages_count: self.damages_count,
             intact_last: self.index.last_id(),
             intact_hard_state: self.hard_state,
         }
     }
+}
+
+/// The hard states anywhere in a log, damaged or not.
+#[derive(Debug, Default)]
+pub(crate) struct HardStates {
+    highest: HardState,
+    /// Highest term of an entry whose header is whole.
+    entry_term: Term,
+    /// Something behind `highest` may have been a later hard state.
+    may_be_hidden: bool,
+}
+
+impl HardStates {
+    fn frame(&mut self, frame: &FrameView<'_>) {
+        let header = frame.header.entry();
+        match header.kind() {
+            EntryKind::MARK => {}
+            EntryKind::HARD_STATE => {
+                let hard_state = hard_state_of(frame);
+                // One that takes back another can't both be right with it.
+                self.may_be_hidden = !hard_state.may_follow(&self.highest);
+                if !self.may_be_hidden {
+                    self.highest = hard_state;
+                }
+            }
+            _ => self.entry_term = self.entry_term.max(header.term()),
+        }
+    }
+
+    fn damage(&mut self, damage: &Damage) {
+        let is_payload_alone = damage.entry.is_some() && !matches!(damage.kind, DamageKind::Inconsistent(_));
+        self.may_be_hidden |= !is_payload_alone;
+        self.entry_term = self.entry_term.max(damage.entry.map_or(Term::ZERO, |entry| entry.term));
+    }
+
+    /// How the log ended; `None` if damage hides that. What lies behind an end may be what is left of durable frames.
+    fn end(&mut self, tail: Option<Tail>) {
+        self.may_be_hidden |= tail != Some(Tail::Clean);
+    }
+
+    /// The highest hard state, raised to the entries' terms.
+    pub(crate) fn found(&self) -> HardState {
+        if self.is_raised() { HardState { term: self.entry_term, vote: 0 } } else { self.highest }
+    }
+
+    pub(crate) fn is_certain(&self) -> bool {
+        !self.may_be_hidden && !self.is_raised()
+    }
+
+    fn is_raised(&self) -> bool {
+        self.entry_term > self.highest.term
+    }
+}
+
+fn hard_state_of(frame: &FrameView<'_>) -> HardState {
+    let vote = frame.payload.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    HardState { term: frame.header.entry().term(), vote }
 }
 
 /// Whether `id` may be the next entry in the log: right behind the last, or superseding a suffix.
@@ -334,6 +405,22 @@ pub(crate) fn read<S: Storage>(
     geometry: Geometry,
     identity: SegmentIdentity,
 ) -> Result<Option<Recovered>, OpenError> {
+    let Some((rebuild, end)) = examine(storage, geometry, identity)? else { return Ok(None) };
+    match end {
+        Some((tail, end)) if rebuild.damages_count == 0 => Ok(Some(Recovered { rebuild, tail, end })),
+        _ => Err(OpenError::Corrupt(Box::new(rebuild.corruption()))),
+    }
+}
+
+/// What a log adds up to, damaged or not, and how it ends if damage does not hide that.
+pub(crate) type Examined = (Rebuild, Option<(Tail, LogEnd)>);
+
+/// Reads a log over whatever damage there is; `None` if no segment was ever prepared. Changes nothing.
+pub(crate) fn examine<S: Storage>(
+    storage: &S,
+    geometry: Geometry,
+    identity: SegmentIdentity,
+) -> Result<Option<Examined>, OpenError> {
     let images: Vec<_> =
         storage.segments().into_iter().map(|seq| SegmentImage { seq, bytes: storage.bytes(seq) }).collect();
     let noted = storage.noted_durable();
@@ -352,17 +439,18 @@ pub(crate) fn read<S: Storage>(
             Step::End(tail, log_end) => end = Some((tail, log_end)),
         }
     }
-    match end {
-        Some((tail, end)) if rebuild.damages_count == 0 => Ok(Some(Recovered { rebuild, tail, end })),
-        _ => Err(OpenError::Corrupt(Box::new(rebuild.corruption()))),
-    }
+    rebuild.hard_states.end(end.as_ref().map(|(tail, _)| *tail));
+    Ok(Some((rebuild, end)))
 }
 
-/// A log that is whole and not this node's is no corruption.
+/// A log that is whole and not this node's is no corruption. A segment of this very log in the place of another is: its
+/// pages, or its file, were written where they do not belong.
 fn refuse_strangers(damage: &Damage) -> Result<(), OpenError> {
     let segment = damage.segment;
     match damage.kind {
-        DamageKind::Identity(mismatch) => Err(OpenError::Identity { segment, mismatch }),
+        DamageKind::Identity(mismatch) if mismatch.field != IdentityField::SegmentSeq => {
+            Err(OpenError::Identity { segment, mismatch })
+        }
         DamageKind::Version { got } => Err(OpenError::Version { segment, got, known: FORMAT_VERSION as u32 }),
         _ => Ok(()),
     }

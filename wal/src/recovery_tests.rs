@@ -299,6 +299,13 @@ fn another_logs_segments_are_refused_and_no_corruption() {
 }
 
 #[test]
+fn a_segment_in_the_place_of_another_is_damage_and_no_other_log() {
+    let corruption = damaged(|storage, _| storage.misdirect((seq(2), 0), (seq(1), 0)));
+    let mismatch = IdentityMismatch { field: IdentityField::SegmentSeq, expected: 1, found: 2 };
+    assert_eq!(corruption.damages[0].kind, DamageKind::Identity(mismatch));
+}
+
+#[test]
 fn another_version_is_refused_and_no_corruption() {
     let mut storage = ten_entries(true).into_storage();
     let mut header = storage.bytes(seq(1))[..64].to_vec();
