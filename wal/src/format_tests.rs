@@ -3,6 +3,7 @@
 use super::*;
 use crate::constants;
 use crate::doc_table::{golden, layout, table};
+use crate::note::{self, NOTE_BYTES, NOTE_SLOT_BYTES};
 use crate::segment::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader, SegmentHeaderError, SegmentIdentity};
 
 macro_rules! field {
@@ -30,13 +31,17 @@ fn documented_layouts_are_the_ones_in_the_code() {
     ];
     assert_eq!(layout("Frame"), frame);
     assert_eq!(layout("Segment header"), crate::segment::layout());
+    assert_eq!(layout("Note"), note::layout());
 }
 
 #[test]
 fn documented_layouts_have_no_holes() {
-    for (heading, total) in
-        [("Segment header", SEGMENT_HEADER_BYTES), ("Frame", FRAME_HEADER_BYTES), ("Entry header", ENTRY_HEADER_BYTES)]
-    {
+    for (heading, total) in [
+        ("Segment header", SEGMENT_HEADER_BYTES),
+        ("Note", NOTE_SLOT_BYTES),
+        ("Frame", FRAME_HEADER_BYTES),
+        ("Entry header", ENTRY_HEADER_BYTES),
+    ] {
         let end = layout(heading).into_iter().fold(0, |end, (field, offset, bytes)| {
             assert_eq!(offset, end, "{heading}: {field}");
             offset + bytes
@@ -54,6 +59,8 @@ fn documented_sizes_and_kinds_are_the_ones_in_the_code() {
         ("ENTRY_HEADER_BYTES", ENTRY_HEADER_BYTES as u64),
         ("FRAME_ALIGN_BYTES", FRAME_ALIGN_BYTES as u64),
         ("RESERVE_BYTES", constants::RESERVE_BYTES as u64),
+        ("NOTE_BYTES", NOTE_BYTES as u64),
+        ("NOTE_SLOT_BYTES", NOTE_SLOT_BYTES as u64),
         ("SEGMENT_BYTES_DEFAULT", constants::SEGMENT_BYTES_DEFAULT),
         ("SEGMENT_BYTES_MIN", constants::SEGMENT_BYTES_MIN),
         ("SEGMENT_BYTES_MAX", constants::SEGMENT_BYTES_MAX),
@@ -98,6 +105,14 @@ fn golden_segment_header() {
     let bytes = golden_segment().encode();
     assert_eq!(bytes.to_vec(), golden("A segment header:"), "got {bytes:02x?}");
     assert_eq!(SegmentHeader::parse(&bytes), Ok(golden_segment()));
+}
+
+#[test]
+fn golden_note() {
+    let owner = note::NoteOwner::new(&golden_segment());
+    let bytes = note::encode(owner, Lsn::new(5 * 65536 + 4096 + 64));
+    assert_eq!(bytes.to_vec(), golden("A slot of the note:"), "got {bytes:02x?}");
+    assert_eq!(note::read(&bytes, Some(owner)), Lsn::new(331_840));
 }
 
 #[test]

@@ -24,8 +24,10 @@ mod group_commit;
 mod index;
 pub mod log;
 pub mod lsn;
+pub mod note;
 pub mod reader;
 pub mod recovery;
+pub mod salvage;
 mod scan;
 pub mod segment;
 pub mod stats;
@@ -45,11 +47,15 @@ pub mod verify;
 pub mod testing;
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod doc_table;
 #[cfg(test)]
 mod log_tests;
 #[cfg(all(test, feature = "shell"))]
 mod mmap_tests;
+#[cfg(test)]
+mod noted_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

@@ -70,6 +70,8 @@ impl<S: Storage> Log<S> {
         let writer = Writer::new(geometry, options.identity, &end);
         let Rebuild { mut index, hard_state, frames_count, watermark, content_end, .. } = rebuild;
         index.advance_persisted(writer.end());
+        // What was read counts as durable from here on and is acknowledged without another sync.
+        storage.note_durable(writer.end());
         let report = RecoveryReport {
             segments_count: storage.segments().len(),
             frames_count,
@@ -331,6 +333,8 @@ impl<S: Storage> Log<S> {
                 self.stats.syncs_completed_count += 1;
                 self.stats.synced_bytes += request.end_offset - request.start_offset;
                 self.index.advance_persisted(self.commit.durable());
+                // Before anyone can be told: damage that looks like a torn tail is then known for what it is.
+                self.storage.note_durable(self.commit.durable());
             }
             Ok(()) => {}
             Err(failure) => {

@@ -20,11 +20,14 @@ use rustix::fs::{Access, Advice, access, fadvise};
 
 use crate::group_commit::{SyncFailure, SyncRequest};
 use crate::lsn::SegmentSeq;
+use crate::note::{self, NOTE_BYTES, NOTE_FILE_NAME, NoteOwner};
 use crate::storage::{Storage, StorageError};
+use crate::types::Lsn;
 
 pub use crate::prepare::{FILL_BYTES, PrepareError, PreparedSegment, prepare_segment};
 
-/// Why a log's directory could not be opened. Nothing in it was changed, but for leftovers of an unfinished preparation.
+/// Why a log's directory could not be opened. Nothing in it was changed, but for leftovers of an unfinished preparation
+/// and a note that was missing or too short.
 #[derive(Debug, thiserror::Error)]
 #[error("log directory: cannot {action} {path}: {source}; {advice}", path = path.display())]
 pub struct MmapError {
@@ -84,20 +87,55 @@ impl MappedSegment {
     }
 }
 
-/// Segments in files of one directory.
+/// The note of what is durable, in a mapped file: it outlives the process, and nothing ever waits for it.
+#[derive(Debug)]
+pub(crate) struct NoteFile {
+    map: MmapMut,
+}
+
+impl NoteFile {
+    /// Opens the note in a log's directory. One that is missing, too short or unreadable is made whole with zeros, which
+    /// say nothing; what can be read of it stays.
+    pub(crate) fn open(dir: &Path) -> Result<Self, MmapError> {
+        let path = dir.join(NOTE_FILE_NAME);
+        let failed = |action| {
+            let path = path.clone();
+            move |error| MmapError::new(action, &path, error)
+        };
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = open().map_err(failed("open"))?;
+        let mut bytes = usize::try_from(file.metadata().map_err(failed("look at"))?.len()).unwrap_or(NOTE_BYTES);
+        // Read before it is mapped: what can't be read would end the process there.
+        if file.read_exact_at(&mut vec![0; bytes.min(NOTE_BYTES)], 0).is_err() {
+            fs::remove_file(&path).map_err(failed("remove"))?;
+            file = open().map_err(failed("create"))?;
+            bytes = 0;
+        }
+        if bytes < NOTE_BYTES {
+            fill_with_zeros(&file, bytes, NOTE_BYTES).map_err(failed("write zeros to"))?;
+            // Stores into the mapping need no space from here on.
+            file.sync_all().map_err(failed("sync"))?;
+        }
+        Ok(Self { map: map_mut(&file).map_err(failed("map"))? })
+    }
+}
+
+/// Segments in files of one directory, and the note of what is durable beside them.
 #[derive(Debug)]
 pub struct MmapStorage {
     dir: PathBuf,
     /// Ascending; without gaps once a log was opened over it.
     segments: Vec<MappedSegment>,
+    /// None before the first segment.
+    note: Option<NoteFile>,
 }
 
 impl MmapStorage {
     /// Opens the segments in `dir`, which exists, and makes sure that what they show is what the device holds.
     ///
     /// Each file is synced, which must succeed, and dropped from the page cache before it is mapped: after a failed sync
-    /// the cache may hold what the device does not. Leftovers of an unfinished preparation are removed. Whether the
-    /// segments are a log is `Log::open`'s business.
+    /// the cache may hold what the device does not. The note is read through the cache, where alone it needs to be.
+    /// Leftovers of an unfinished preparation are removed. Whether the segments are a log is `Log::open`'s business.
     pub fn open(dir: &Path) -> Result<Self, MmapError> {
         access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|error| MmapError::new("use", dir, error.into()))?;
@@ -117,18 +155,23 @@ impl MmapStorage {
             fs::remove_file(&path).map_err(|error| MmapError::new("remove", &path, error))?;
         }
         names.sort_unstable();
+        let is_log = !names.is_empty();
         let segments = names.into_iter().map(|seq| open_segment(dir, seq)).collect::<Result<_, _>>()?;
-        Ok(Self { dir: dir.to_owned(), segments })
+        // Without a segment there is nothing to note, but there may be a note of a log whose files are gone.
+        let has_note = is_log || dir.join(NOTE_FILE_NAME).exists();
+        let note = if has_note { Some(NoteFile::open(dir)?) } else { None };
+        Ok(Self { dir: dir.to_owned(), segments, note })
     }
 
     /// Adds a segment that was prepared. It must be the one that the log asked for.
     ///
     /// Panics if it does not follow the last segment.
     pub fn install(&mut self, prepared: PreparedSegment) {
-        let segment = prepared.into_segment();
+        let (segment, note) = prepared.into_parts();
         let expected = self.segments.last().map_or(SegmentSeq::FIRST, |last| last.seq.next());
         assert_eq!(segment.seq, expected, "segments are installed in order");
         self.segments.push(segment);
+        self.note = note.or(self.note.take());
     }
 
     /// The directory.
@@ -165,6 +208,10 @@ impl MmapStorage {
         }
     }
 
+    fn note_owner(&self) -> Option<NoteOwner> {
+        NoteOwner::of(self.bytes(SegmentSeq::FIRST))
+    }
+
     fn get(&self, seq: SegmentSeq) -> Option<&MappedSegment> {
         self.segments.get(self.position(seq)?)
     }
@@ -198,6 +245,17 @@ impl Storage for MmapStorage {
         let failed = |action, error: io::Error| StorageError { segment: seq, action, reason: error.to_string() };
         let segment = self.get_mut(seq).ok_or_else(|| failed("find", io::Error::from(io::ErrorKind::NotFound)))?;
         segment.reset_tail(offset).map_err(|(action, error)| failed(action, error))
+    }
+
+    fn note_durable(&mut self, lsn: Lsn) {
+        if let Some(owner) = self.note_owner() {
+            let note = self.note.as_mut().expect("a note is opened with the first segment");
+            note::store(&mut note.map, owner, lsn);
+        }
+    }
+
+    fn noted_durable(&self) -> Lsn {
+        self.note.as_ref().map_or(Lsn::ZERO, |note| note::read(&note.map, self.note_owner()))
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::statvfs;
 
 use crate::lsn::{Geometry, SegmentSeq};
-use crate::mmap::{MappedSegment, fill_with_zeros};
+use crate::mmap::{MappedSegment, MmapError, NoteFile, fill_with_zeros};
 use crate::segment::{SegmentHeader, SegmentIdentity};
 
 /// Size of the writes that fill a segment. Unit: bytes.
@@ -64,6 +64,8 @@ pub enum PrepareError {
 #[derive(Debug)]
 pub struct PreparedSegment {
     segment: MappedSegment,
+    /// With the first segment, which a log's note is tied to.
+    note: Option<NoteFile>,
 }
 
 impl PreparedSegment {
@@ -73,12 +75,13 @@ impl PreparedSegment {
         self.segment.seq
     }
 
-    pub(crate) fn into_segment(self) -> MappedSegment {
-        self.segment
+    pub(crate) fn into_parts(self) -> (MappedSegment, Option<NoteFile>) {
+        (self.segment, self.note)
     }
 }
 
-/// Prepares segment `seq` of the log in `dir`. Blocks for as long as writing and syncing the whole file takes.
+/// Prepares segment `seq` of the log in `dir`. Blocks for as long as writing and syncing the whole file takes. With the
+/// first segment comes the log's note.
 ///
 /// On an error it leaves nothing behind, or a leftover that opening the log removes.
 pub fn prepare_segment(
@@ -96,13 +99,14 @@ pub fn prepare_segment(
     let temporary = dir.join(format!("{:016}{LEFTOVER_SUFFIX}", seq.get()));
     let header =
         SegmentHeader { identity, seq, segment_bytes, nonce: nonce().map_err(failed("draw a nonce for", &path))? };
+    let note = if seq == SegmentSeq::FIRST { Some(NoteFile::open(dir).map_err(note_failed)?) } else { None };
     let prepared = write_file(&temporary, &header, geometry).and_then(|file| {
         fs::rename(&temporary, &path).map_err(failed("rename", &temporary))?;
         sync_dir(dir)?;
         MappedSegment::map(seq, file).map_err(failed("map", &path))
     });
     match prepared {
-        Ok(segment) => Ok(PreparedSegment { segment }),
+        Ok(segment) => Ok(PreparedSegment { segment, note }),
         Err(error) => {
             // Under its name or the temporary one: the next attempt starts afresh.
             for leftover in [&temporary, &path] {
@@ -163,6 +167,11 @@ fn no_space(error: PrepareError, dir: &Path, path: &Path, needed_bytes: u64) -> 
 fn available_bytes(dir: &Path) -> io::Result<u64> {
     let file_system = statvfs(dir)?;
     Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
+}
+
+fn note_failed(error: MmapError) -> PrepareError {
+    let MmapError { action, path, source, .. } = error;
+    PrepareError::Io { action, path, source }
 }
 
 fn nonce() -> io::Result<u64> {

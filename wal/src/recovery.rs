@@ -4,24 +4,34 @@
 //! is old or new on its own and the log's end may have holes. What was durable has none. Every frame carries the position
 //! below which everything was durable when it was written (its watermark), and that decides:
 //!
-//! | at the first place that does not go on | a whole header beyond it whose watermark lies beyond it | rest | decision |
-//! |---|---|---|---|
-//! | a whole frame that follows | - | - | accept, go on |
-//! | anything, but the next segment's first frame follows | - | - | go on there: this segment was full |
-//! | zeros | no | zeros | the log ends here |
-//! | zeros | no | not zeros | torn tail: the log ends here, zero the rest |
-//! | a header that fails its checksum | no | any | torn tail |
-//! | a whole header, a payload that fails its checksum | no | any | torn tail |
-//! | a whole frame that does not follow | no | any | torn tail (remains of before an earlier cut) |
-//! | any of these | yes | any | damage to what was durable: refuse |
-//! | the end of a file that is too short | any | any | refuse: files are written whole before they are used |
-//! | a segment missing, with a bad header, of another log or version | any | any | refuse |
-//! | a whole frame whose entry or hard state can't come next | any | any | refuse |
+//! | at the first place that does not go on | watermark beyond | noted beyond | rest | decision |
+//! |---|---|---|---|---|
+//! | a whole frame that follows | - | - | - | accept, go on |
+//! | anything, but the next segment's first frame follows | - | - | - | go on there: this segment was full |
+//! | zeros | no | no | zeros | the log ends here |
+//! | zeros | no | no | not zeros | torn tail: the log ends here, zero the rest |
+//! | a header that fails its checksum | no | no | any | torn tail |
+//! | a whole header, a payload that fails its checksum | no | no | any | torn tail |
+//! | a whole frame that does not follow | no | no | any | torn tail (remains of before an earlier cut) |
+//! | any of these | yes | any | any | damage to what was durable: refuse |
+//! | zeros | no | yes | any | the end of what was durable is missing: refuse |
+//! | a header that fails its checksum | no | yes | any | damage to what was durable: refuse |
+//! | a whole header, a payload that fails its checksum | no | yes | any | damage to what was durable: refuse |
+//! | a whole frame that does not follow | no | yes | any | damage to what was durable: refuse |
+//! | the end of a file that is too short | any | any | any | refuse: files are written whole before they are used |
+//! | a segment missing, with a bad header, of another log or version | any | any | any | refuse |
+//! | no file for the last position that was noted | any | yes | any | refuse: a segment is missing |
+//! | a whole frame whose entry or hard state can't come next | any | any | any | refuse |
 //!
-//! Why a torn tail may be cut: an acknowledgement needs a completed sync. Had the cut frames been covered by one, the
-//! watermark of a later frame would say so, if there is a later one. What remains open is damage to the frames written
-//! since the last watermark: one sync's worth of frames under load, none after a mark. The device alone can't tell that
-//! from a torn write (see `docs/format/wal.md`), so [`TornTail`] says what was there for a protocol that can ask peers.
+//! *Watermark beyond*: a whole header beyond the place has a watermark that lies beyond the place. *Noted beyond*: the
+//! storage's note of what is durable ([`Storage::noted_durable`]) lies beyond the place.
+//!
+//! Why a torn tail may be cut: an acknowledgement needs a completed sync, and the note is made between the two. As long as
+//! the host did not crash, the note is there and nothing that was ever durable is cut. After a crash of the host it may be
+//! old or gone; then, had the cut frames been covered by a sync, the watermark of a later frame would say so, if there is
+//! a later one. What remains open is damage, together with a crash of the host, to the frames written since the last
+//! watermark: one sync's worth of frames under load, none after a mark. The device alone can't tell that from a torn write
+//! (see `docs/format/wal.md`), so [`TornTail`] says what was there for a protocol that can ask peers.
 
 use std::fmt;
 
@@ -30,7 +40,7 @@ use crate::error::{Inconsistency, OpenError};
 use crate::format::EntryKind;
 use crate::index::{EntryIndex, Slot};
 use crate::lsn::Geometry;
-use crate::segment::{FORMAT_VERSION, SegmentIdentity};
+use crate::segment::{FORMAT_VERSION, IdentityField, SegmentIdentity};
 use crate::storage::Storage;
 use crate::types::{EntryId, Index, Lsn, Term};
 use crate::walk::{DamageKind, FrameView, LogEnd, SegmentImage, Step, Walk};
@@ -76,6 +86,8 @@ pub(crate) enum Finding {
 pub(crate) struct Surroundings {
     /// A whole frame header says that the place was durable.
     pub(crate) durable_beyond: bool,
+    /// The note says that the place was durable.
+    pub(crate) noted_beyond: bool,
     /// Everything else is zero.
     pub(crate) rest_is_zero: bool,
 }
@@ -94,28 +106,42 @@ pub(crate) enum Decision {
 struct Row {
     finding: Finding,
     durable_beyond: Option<bool>,
+    noted_beyond: Option<bool>,
     rest_is_zero: Option<bool>,
     decision: Decision,
 }
 
-const fn row(finding: Finding, durable_beyond: Option<bool>, rest_is_zero: Option<bool>, decision: Decision) -> Row {
-    Row { finding, durable_beyond, rest_is_zero, decision }
+const fn row(
+    finding: Finding,
+    durable_beyond: Option<bool>,
+    noted_beyond: Option<bool>,
+    rest_is_zero: Option<bool>,
+    decision: Decision,
+) -> Row {
+    Row { finding, durable_beyond, noted_beyond, rest_is_zero, decision }
 }
 
+const YES: Option<bool> = Some(true);
+const NO: Option<bool> = Some(false);
+
 /// The table above as data; the first row that fits decides. `None` fits both.
-const DECISIONS: [Row; 11] = [
-    row(Finding::CutOff, None, None, Decision::Refuse),
-    row(Finding::Zeros, Some(true), None, Decision::Refuse),
-    row(Finding::BadHeader, Some(true), None, Decision::Refuse),
-    row(Finding::BadPayload, Some(true), None, Decision::Refuse),
-    row(Finding::BrokenChain, Some(true), None, Decision::Refuse),
-    row(Finding::Zeros, Some(false), Some(true), Decision::EndClean),
-    row(Finding::Zeros, Some(false), Some(false), Decision::EndTorn),
-    row(Finding::BadHeader, Some(false), None, Decision::EndTorn),
-    row(Finding::BadPayload, Some(false), None, Decision::EndTorn),
-    row(Finding::BrokenChain, Some(false), None, Decision::EndTorn),
+const DECISIONS: [Row; 15] = [
+    row(Finding::CutOff, None, None, None, Decision::Refuse),
+    row(Finding::Zeros, YES, None, None, Decision::Refuse),
+    row(Finding::BadHeader, YES, None, None, Decision::Refuse),
+    row(Finding::BadPayload, YES, None, None, Decision::Refuse),
+    row(Finding::BrokenChain, YES, None, None, Decision::Refuse),
+    row(Finding::Zeros, NO, YES, None, Decision::Refuse),
+    row(Finding::BadHeader, NO, YES, None, Decision::Refuse),
+    row(Finding::BadPayload, NO, YES, None, Decision::Refuse),
+    row(Finding::BrokenChain, NO, YES, None, Decision::Refuse),
+    row(Finding::Zeros, NO, NO, YES, Decision::EndClean),
+    row(Finding::Zeros, NO, NO, NO, Decision::EndTorn),
+    row(Finding::BadHeader, NO, NO, None, Decision::EndTorn),
+    row(Finding::BadPayload, NO, NO, None, Decision::EndTorn),
+    row(Finding::BrokenChain, NO, NO, None, Decision::EndTorn),
     // Frames that follow are accepted before anything is decided.
-    row(Finding::Frame, None, None, Decision::Refuse),
+    row(Finding::Frame, None, None, None, Decision::Refuse),
 ];
 
 pub(crate) fn decide(finding: Finding, around: Surroundings) -> Decision {
@@ -124,6 +150,7 @@ pub(crate) fn decide(finding: Finding, around: Surroundings) -> Decision {
         .find(|row| {
             row.finding == finding
                 && row.durable_beyond.is_none_or(|wanted| wanted == around.durable_beyond)
+                && row.noted_beyond.is_none_or(|wanted| wanted == around.noted_beyond)
                 && row.rest_is_zero.is_none_or(|wanted| wanted == around.rest_is_zero)
         })
         .map_or(Decision::Refuse, |row| row.decision)
@@ -143,6 +170,15 @@ pub struct Corruption {
     pub intact_last: EntryId,
     /// Hard state before the first damage. Later ones may have been damaged: this node may have voted since.
     pub intact_hard_state: HardState,
+    /// The highest hard state that is whole anywhere in the log, before or beyond damage. Its term is at least that of
+    /// every entry whose header is whole; where that raised it, the vote is 0.
+    pub hard_state: HardState,
+    /// No damage can have hidden a later hard state: whatever is damaged behind the last whole one is the payload of a
+    /// frame whose header is whole and says that it is an entry, and the log then ends without remains.
+    ///
+    /// Where it is false this node may have voted, or seen a later term, without knowing. Rests on the note: after a crash
+    /// of the host, damage to the very end of the log can go unseen beside other damage.
+    pub hard_state_is_certain: bool,
 }
 
 impl fmt::Display for Corruption {
@@ -194,6 +230,7 @@ pub(crate) struct Rebuild {
     pub(crate) content_end: Lsn,
     pub(crate) damages: Vec<Damage>,
     pub(crate) damages_count: u64,
+    pub(crate) hard_states: HardStates,
     geometry: Geometry,
 }
 
@@ -207,6 +244,7 @@ impl Rebuild {
             content_end: Lsn::ZERO,
             damages: Vec::new(),
             damages_count: 0,
+            hard_states: HardStates::default(),
             geometry,
         }
     }
@@ -214,6 +252,7 @@ impl Rebuild {
     /// Takes a whole frame in. Behind damage nothing is checked or kept but what tells where the damage ends.
     pub(crate) fn frame(&mut self, frame: &FrameView<'_>) {
         self.frames_count += 1;
+        self.hard_states.frame(frame);
         if self.damages_count > 0 {
             if let Some(id) = frame.entry_id() {
                 self.damages
@@ -244,6 +283,7 @@ impl Rebuild {
 
     pub(crate) fn damage(&mut self, damage: Damage) {
         self.damages_count += 1;
+        self.hard_states.damage(&damage);
         if self.damages.len() < DAMAGES_LISTED_MAX {
             self.damages.push(damage);
         }
@@ -254,8 +294,7 @@ impl Rebuild {
         match header.kind() {
             EntryKind::MARK => {}
             EntryKind::HARD_STATE => {
-                let vote = frame.payload.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-                let hard_state = HardState { term: header.term(), vote };
+                let hard_state = hard_state_of(frame);
                 if !hard_state.may_follow(&self.hard_state) {
                     return Err(Inconsistency::HardStateFalls);
                 }
@@ -272,12 +311,71 @@ impl Rebuild {
 
     fn corruption(self) -> Corruption {
         Corruption {
+            hard_state: self.hard_states.found(),
+            hard_state_is_certain: self.hard_states.is_certain(),
             damages: self.damages,
             damages_count: self.damages_count,
             intact_last: self.index.last_id(),
             intact_hard_state: self.hard_state,
         }
     }
+}
+
+/// The hard states anywhere in a log, damaged or not.
+#[derive(Debug, Default)]
+pub(crate) struct HardStates {
+    highest: HardState,
+    /// Highest term of an entry whose header is whole.
+    entry_term: Term,
+    /// Something behind `highest` may have been a later hard state.
+    may_be_hidden: bool,
+}
+
+impl HardStates {
+    fn frame(&mut self, frame: &FrameView<'_>) {
+        let header = frame.header.entry();
+        match header.kind() {
+            EntryKind::MARK => {}
+            EntryKind::HARD_STATE => {
+                let hard_state = hard_state_of(frame);
+                // One that takes back another can't both be right with it.
+                self.may_be_hidden = !hard_state.may_follow(&self.highest);
+                if !self.may_be_hidden {
+                    self.highest = hard_state;
+                }
+            }
+            _ => self.entry_term = self.entry_term.max(header.term()),
+        }
+    }
+
+    fn damage(&mut self, damage: &Damage) {
+        let is_payload_alone = damage.entry.is_some() && !matches!(damage.kind, DamageKind::Inconsistent(_));
+        self.may_be_hidden |= !is_payload_alone;
+        self.entry_term = self.entry_term.max(damage.entry.map_or(Term::ZERO, |entry| entry.term));
+    }
+
+    /// How the log ended; `None` if damage hides that. What lies behind an end may be what is left of durable frames.
+    fn end(&mut self, tail: Option<Tail>) {
+        self.may_be_hidden |= tail != Some(Tail::Clean);
+    }
+
+    /// The highest hard state, raised to the entries' terms.
+    pub(crate) fn found(&self) -> HardState {
+        if self.is_raised() { HardState { term: self.entry_term, vote: 0 } } else { self.highest }
+    }
+
+    pub(crate) fn is_certain(&self) -> bool {
+        !self.may_be_hidden && !self.is_raised()
+    }
+
+    fn is_raised(&self) -> bool {
+        self.entry_term > self.highest.term
+    }
+}
+
+fn hard_state_of(frame: &FrameView<'_>) -> HardState {
+    let vote = frame.payload.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    HardState { term: frame.header.entry().term(), vote }
 }
 
 /// Whether `id` may be the next entry in the log: right behind the last, or superseding a suffix.
@@ -307,14 +405,31 @@ pub(crate) fn read<S: Storage>(
     geometry: Geometry,
     identity: SegmentIdentity,
 ) -> Result<Option<Recovered>, OpenError> {
+    let Some((rebuild, end)) = examine(storage, geometry, identity)? else { return Ok(None) };
+    match end {
+        Some((tail, end)) if rebuild.damages_count == 0 => Ok(Some(Recovered { rebuild, tail, end })),
+        _ => Err(OpenError::Corrupt(Box::new(rebuild.corruption()))),
+    }
+}
+
+/// What a log adds up to, damaged or not, and how it ends if damage does not hide that.
+pub(crate) type Examined = (Rebuild, Option<(Tail, LogEnd)>);
+
+/// Reads a log over whatever damage there is; `None` if no segment was ever prepared. Changes nothing.
+pub(crate) fn examine<S: Storage>(
+    storage: &S,
+    geometry: Geometry,
+    identity: SegmentIdentity,
+) -> Result<Option<Examined>, OpenError> {
     let images: Vec<_> =
         storage.segments().into_iter().map(|seq| SegmentImage { seq, bytes: storage.bytes(seq) }).collect();
-    if images.is_empty() {
+    let noted = storage.noted_durable();
+    if images.is_empty() && noted == Lsn::ZERO {
         return Ok(None);
     }
     let mut rebuild = Rebuild::new(geometry);
     let mut end = None;
-    for step in Walk::new(&images, geometry, Some(identity)) {
+    for step in Walk::new(&images, geometry, Some(identity), noted) {
         match step {
             Step::Frame(frame) => rebuild.frame(&frame),
             Step::Damage(damage) => {
@@ -324,17 +439,18 @@ pub(crate) fn read<S: Storage>(
             Step::End(tail, log_end) => end = Some((tail, log_end)),
         }
     }
-    match end {
-        Some((tail, end)) if rebuild.damages_count == 0 => Ok(Some(Recovered { rebuild, tail, end })),
-        _ => Err(OpenError::Corrupt(Box::new(rebuild.corruption()))),
-    }
+    rebuild.hard_states.end(end.as_ref().map(|(tail, _)| *tail));
+    Ok(Some((rebuild, end)))
 }
 
-/// A log that is whole and not this node's is no corruption.
+/// A log that is whole and not this node's is no corruption. A segment of this very log in the place of another is: its
+/// pages, or its file, were written where they do not belong.
 fn refuse_strangers(damage: &Damage) -> Result<(), OpenError> {
     let segment = damage.segment;
     match damage.kind {
-        DamageKind::Identity(mismatch) => Err(OpenError::Identity { segment, mismatch }),
+        DamageKind::Identity(mismatch) if mismatch.field != IdentityField::SegmentSeq => {
+            Err(OpenError::Identity { segment, mismatch })
+        }
         DamageKind::Version { got } => Err(OpenError::Version { segment, got, known: FORMAT_VERSION as u32 }),
         _ => Ok(()),
     }

@@ -52,14 +52,17 @@ fn torn(log: Log<SimStorage>, change: impl FnOnce(&mut SimStorage)) -> (Log<SimS
 fn the_table_decides_every_combination() {
     for finding in [Finding::Zeros, Finding::BadHeader, Finding::BadPayload, Finding::BrokenChain, Finding::CutOff] {
         for rest_is_zero in [false, true] {
-            let durable = decide(finding, Surroundings { durable_beyond: true, rest_is_zero });
-            assert_eq!(durable, Decision::Refuse, "{finding:?}");
+            for (durable_beyond, noted_beyond) in [(true, true), (true, false), (false, true)] {
+                let around = Surroundings { durable_beyond, noted_beyond, rest_is_zero };
+                assert_eq!(decide(finding, around), Decision::Refuse, "{finding:?} {around:?}");
+            }
             let expected = match finding {
                 Finding::CutOff => Decision::Refuse,
                 Finding::Zeros if rest_is_zero => Decision::EndClean,
                 _ => Decision::EndTorn,
             };
-            assert_eq!(decide(finding, Surroundings { durable_beyond: false, rest_is_zero }), expected);
+            let around = Surroundings { durable_beyond: false, noted_beyond: false, rest_is_zero };
+            assert_eq!(decide(finding, around), expected);
         }
     }
 }
@@ -293,6 +296,13 @@ fn another_logs_segments_are_refused_and_no_corruption() {
         let mismatch = IdentityMismatch { field, expected, found };
         assert_eq!(error, OpenError::Identity { segment: seq(1), mismatch });
     }
+}
+
+#[test]
+fn a_segment_in_the_place_of_another_is_damage_and_no_other_log() {
+    let corruption = damaged(|storage, _| storage.misdirect((seq(2), 0), (seq(1), 0)));
+    let mismatch = IdentityMismatch { field: IdentityField::SegmentSeq, expected: 1, found: 2 };
+    assert_eq!(corruption.damages[0].kind, DamageKind::Identity(mismatch));
 }
 
 #[test]

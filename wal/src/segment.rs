@@ -216,6 +216,12 @@ impl SegmentHeader {
         zerocopy::transmute!(raw)
     }
 
+    /// The checksum that stands in the header. It covers everything but the magic, the nonce included.
+    #[must_use]
+    pub fn header_crc(&self) -> u32 {
+        crc32(&[&self.encode()[COVERED_FROM..]])
+    }
+
     /// Reads the header at the start of a segment's bytes.
     ///
     /// The checksum is checked before the version: a flipped bit is damage, not a newer release.

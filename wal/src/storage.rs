@@ -2,11 +2,12 @@
 //!
 //! A storage stores and shows bytes. It does not sync on its own account: what must become durable is asked for by
 //! `SyncRequest`, performed by whoever drives the log, and reported back. The exception is [`Storage::reset_tail`], used
-//! only while a log opens, when nobody waits.
+//! only while a log opens, when nobody waits. Beside the segments it keeps one note: how far the log is durable.
 
 use std::ops::Range;
 
 use crate::lsn::SegmentSeq;
+use crate::types::Lsn;
 
 /// What holds a log's segments.
 ///
@@ -36,6 +37,15 @@ pub trait Storage {
     ///
     /// Interrupted anywhere it may be repeated: it only ever turns bytes to zero.
     fn reset_tail(&mut self, seq: SegmentSeq, offset: usize) -> Result<(), StorageError>;
+
+    /// Remembers, outside the segments, that everything below `lsn` is durable. Called once it is, before anybody is told.
+    ///
+    /// Cheap and not synced: the note survives the end of the process and may be lost, or an older one, after the host
+    /// crashed. It belongs to the log whose first segment is present; before there is one nothing is noted.
+    fn note_durable(&mut self, lsn: Lsn);
+
+    /// The highest note about this log that can be read; `Lsn::ZERO` if there is none. True whenever it was made.
+    fn noted_durable(&self) -> Lsn;
 }
 
 /// A storage that failed while its log was opened.
@@ -70,5 +80,13 @@ impl<S: Storage> Storage for &mut S {
 
     fn reset_tail(&mut self, seq: SegmentSeq, offset: usize) -> Result<(), StorageError> {
         (**self).reset_tail(seq, offset)
+    }
+
+    fn note_durable(&mut self, lsn: Lsn) {
+        (**self).note_durable(lsn);
+    }
+
+    fn noted_durable(&self) -> Lsn {
+        (**self).noted_durable()
     }
 }

@@ -12,9 +12,10 @@ use memmap2::Mmap;
 use crate::constants::SEGMENT_BYTES_DEFAULT;
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::mmap::{MmapError, map_for_reading};
+use crate::note::{self, NOTE_FILE_NAME, NoteOwner};
 use crate::recovery::{HardState, Rebuild};
 use crate::segment::{SegmentHeader, SegmentIdentity};
-use crate::types::EntryId;
+use crate::types::{EntryId, Lsn};
 use crate::walk::{SegmentImage, Step, Walk};
 
 pub use crate::walk::{Damage, DamageKind, FrameView, Tail, TornTail};
@@ -40,6 +41,8 @@ pub struct LogFiles {
     /// What the first readable segment header says.
     header: Option<SegmentHeader>,
     geometry: Geometry,
+    /// What the note says: everything below was durable.
+    noted: Lsn,
 }
 
 /// What a log holds and what is wrong with it.
@@ -106,7 +109,11 @@ impl LogFiles {
         }
         let header = segments.iter().find_map(|(_, map)| SegmentHeader::parse(map.as_deref()?).ok());
         let geometry = geometry(&segments, header);
-        Ok(Self { segments, header, geometry })
+        let first = segments.first().filter(|(seq, _)| *seq == SegmentSeq::FIRST).and_then(|(_, map)| map.as_deref());
+        // A note that can't be read says nothing.
+        let note = fs::read(dir.join(NOTE_FILE_NAME)).unwrap_or_default();
+        let noted = note::read(&note, first.and_then(NoteOwner::of));
+        Ok(Self { segments, header, geometry, noted })
     }
 
     /// Whose log it is; `None` if no segment header can be read.
@@ -127,7 +134,7 @@ impl LogFiles {
             .iter()
             .map(|(seq, map)| SegmentImage { seq: *seq, bytes: map.as_deref().unwrap_or_default() })
             .collect();
-        Walk::new(&images, self.geometry, None).map(|step| match step {
+        Walk::new(&images, self.geometry, None, self.noted).map(|step| match step {
             Step::Frame(frame) => Found::Frame(frame),
             Step::Damage(damage) => Found::Damage(damage),
             Step::End(tail, _) => Found::Tail(tail),

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use crate::constants::FIRST_FRAME_OFFSET;
+use crate::constants::{FIRST_FRAME_OFFSET, SEGMENT_SEQ_MAX};
 use crate::error::{EntryError, Inconsistency};
 use crate::format::{CHAIN_START, FrameHeader, frame_bytes};
 use crate::lsn::{Geometry, SegmentSeq};
@@ -37,6 +37,12 @@ pub enum DamageKind {
     /// The frame is whole and follows, and yet its entry cannot come next.
     #[error("inconsistent: {0}")]
     Inconsistent(Inconsistency),
+    /// The log stops here, and the note says that it went further.
+    #[error("end of the log missing: nothing is here, and everything below position {noted} was durable")]
+    EndMissing {
+        /// What the note says.
+        noted: Lsn,
+    },
     /// The file ends too early.
     #[error("file truncated: {got_bytes} bytes, expected {expected_bytes}")]
     Truncated {
@@ -49,7 +55,7 @@ pub enum DamageKind {
     #[error("bad segment header: {0}")]
     SegmentHeader(SegmentHeaderError),
     /// Files are missing, this one the first of them.
-    #[error("segment missing: files up to {last} are not there although later ones are")]
+    #[error("segment missing: files up to {last} are not there although the log goes on there or beyond")]
     Missing {
         /// The last that is missing.
         last: SegmentSeq,
@@ -82,8 +88,8 @@ pub struct Damage {
     pub entry_before: Option<EntryId>,
     /// The first entry that is whole beyond the damage.
     pub entry_after: Option<EntryId>,
-    /// A later frame says that everything below this position was durable. `None` where nothing can say so any more, or
-    /// the kind needs no such proof.
+    /// A later frame, or the note, says that everything below this position was durable. `None` where nothing can say so
+    /// any more, or the kind needs no such proof.
     pub durable: Option<Lsn>,
 }
 
@@ -222,20 +228,26 @@ pub(crate) struct Walk<'a> {
     frames_end: Lsn,
     last_entry: Option<EntryId>,
     beyond: Option<Beyond>,
+    /// What the note says: everything below was durable.
+    noted: Lsn,
     ended: bool,
 }
 
 impl<'a> Walk<'a> {
-    /// Walks segments given in ascending order. Without an expected identity they must agree among themselves.
-    pub(crate) fn new(images: &[SegmentImage<'a>], geometry: Geometry, expected: Option<SegmentIdentity>) -> Self {
+    /// Walks segments given in ascending order, of a log about which it was noted that everything below `noted` is
+    /// durable. Without an expected identity the segments must agree among themselves.
+    pub(crate) fn new(
+        images: &[SegmentImage<'a>],
+        geometry: Geometry,
+        expected: Option<SegmentIdentity>,
+        noted: Lsn,
+    ) -> Self {
         let mut identity = expected;
         let mut segments: Vec<Walkable<'a>> = Vec::with_capacity(images.len());
         let mut damages = VecDeque::new();
         let mut expected_raw = SegmentSeq::FIRST.get();
         for image in images {
-            let missing = SegmentSeq::new(expected_raw).zip(SegmentSeq::new(image.seq.get() - 1));
-            if let Some((first, last)) = missing.filter(|(first, last)| first <= last) {
-                let damage = whole_segment(first, 0, 0, DamageKind::Missing { last });
+            if let Some(damage) = missing(expected_raw, image.seq.get() - 1) {
                 damages.push_back(WholeSegment { behind_count: segments.len(), damage });
                 mark_broken(&mut segments);
             }
@@ -257,6 +269,12 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+        // The last byte that is known to have been durable lies in a file that must be there.
+        let noted_raw = noted.get().checked_sub(1).map_or(0, |last| last / geometry.segment_bytes() as u64);
+        if let Some(damage) = missing(expected_raw, noted_raw) {
+            damages.push_back(WholeSegment { behind_count: segments.len(), damage });
+            mark_broken(&mut segments);
+        }
         let starts_whole = segments.first().is_some_and(|first| first.view.seq == SegmentSeq::FIRST);
         Self {
             segments,
@@ -267,6 +285,7 @@ impl<'a> Walk<'a> {
             frames_end: geometry.lsn(SegmentSeq::FIRST, FIRST_FRAME_OFFSET),
             last_entry: None,
             beyond: None,
+            noted,
             ended: false,
         }
     }
@@ -292,6 +311,7 @@ impl<'a> Walk<'a> {
         }
         let mut beyond = self.beyond.unwrap_or_else(|| self.look_beyond());
         let durable_beyond = beyond.durable > here.view.lsn(self.offset);
+        let noted_beyond = self.noted > here.view.lsn(self.offset);
         if !durable_beyond && beyond.from != (self.at, self.offset) {
             // The log may end here, behind damage: what is left is less than what was left there.
             beyond = self.look_beyond();
@@ -299,11 +319,12 @@ impl<'a> Walk<'a> {
         self.beyond = Some(beyond);
         // With a whole segment or file damaged further on, what it held can't speak, and nothing is cut.
         let hidden = !self.whole_segments.is_empty();
-        if hidden && nothing_here && !durable_beyond {
+        if hidden && nothing_here && !durable_beyond && !noted_beyond {
             self.go_to_next(None);
             return None;
         }
-        let around = Surroundings { durable_beyond: durable_beyond || hidden, rest_is_zero: beyond.all_zero };
+        let durable_beyond = durable_beyond || hidden;
+        let around = Surroundings { durable_beyond, noted_beyond, rest_is_zero: beyond.all_zero };
         match decide(finding, around) {
             Decision::Refuse => {
                 if nothing_here && self.damage_is_in_next(here.view, beyond) {
@@ -348,7 +369,11 @@ impl<'a> Walk<'a> {
     /// Reports damage here and moves behind it, to the next frame header that is whole.
     fn damage(&mut self, view: SegmentView<'a>, look: Look<'a>, beyond: Beyond) -> Step<'a> {
         let offset = self.offset;
-        let kind = kind_of(view, offset, look);
+        let only_noted = beyond.frames_count == 0 && self.noted > view.lsn(offset);
+        let kind = match look {
+            Look::Zeros if only_noted => DamageKind::EndMissing { noted: self.noted },
+            _ => kind_of(view, offset, look),
+        };
         let mut entry = None;
         let resume_offset = match look {
             Look::BadPayload { header, .. } => {
@@ -374,7 +399,8 @@ impl<'a> Walk<'a> {
             },
         };
         let entry_before = self.last_entry;
-        let durable = (beyond.durable > view.lsn(offset)).then_some(beyond.durable);
+        let known = beyond.durable.max(self.noted);
+        let durable = (known > view.lsn(offset)).then_some(known);
         let segment = view.seq;
         Step::Damage(Damage { segment, offset, resume_offset, kind, entry, entry_before, entry_after: None, durable })
     }
@@ -422,7 +448,9 @@ impl<'a> Walk<'a> {
     fn damage_is_in_next(&self, view: SegmentView<'a>, beyond: Beyond) -> bool {
         let Some(next) = self.next_segment() else { return false };
         let ended_here = view.page_begun(self.offset) && view.rest_is_zero(self.offset);
-        ended_here && next.header_at(FIRST_FRAME_OFFSET).is_none() && beyond.durable > next.lsn(FIRST_FRAME_OFFSET)
+        ended_here
+            && next.header_at(FIRST_FRAME_OFFSET).is_none()
+            && beyond.durable.max(self.noted) > next.lsn(FIRST_FRAME_OFFSET)
     }
 
     /// What stands beyond the current place.
@@ -509,6 +537,13 @@ fn check_segment(
 fn wrong_size(image: &SegmentImage<'_>, geometry: Geometry) -> Option<DamageKind> {
     let (got_bytes, expected_bytes) = (image.bytes.len(), geometry.segment_bytes());
     (got_bytes < expected_bytes).then_some(DamageKind::Truncated { got_bytes, expected_bytes })
+}
+
+/// Segments from `first` to `last`, if there are any between.
+fn missing(first: u64, last: u64) -> Option<Damage> {
+    let last = last.min(SEGMENT_SEQ_MAX);
+    let (first, last) = SegmentSeq::new(first).zip(SegmentSeq::new(last)).filter(|(first, last)| first <= last)?;
+    Some(whole_segment(first, 0, 0, DamageKind::Missing { last }))
 }
 
 /// What was readable before ends here: the last walkable segment is followed by one that is not.

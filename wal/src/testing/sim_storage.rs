@@ -8,7 +8,11 @@
 //!   newer. A sync that fails leaves them clean and lost: what of them was written is chance, and no later sync brings
 //!   the rest, as on ext4.
 //! * A crash keeps any mixture of durable, syncing and live sectors of pages that were not durable.
-//! * Durable bytes can rot: bits, pages, sectors, the end of a file, whole segments.
+//! * A process that ends takes nothing with it: what it stored reaches the device ([`SimStorage::crash_process`]).
+//! * The note of what is durable is never synced. The end of a process keeps it; a crash of the host keeps, of each of
+//!   its two pages, the latest version or an older one, or nothing.
+//! * Durable bytes can rot: bits, pages, sectors, the end of a file, whole segments. A page can be written in the place of
+//!   another. The note can be damaged in the same ways, or be lost.
 //!
 //! It has no time: the caller decides when a sync completes.
 
@@ -20,8 +24,10 @@ use super::rng::SimRng;
 use crate::constants::{PAGE_BYTES, SECTOR_BYTES};
 use crate::group_commit::{SyncFailure, SyncId, SyncRequest};
 use crate::lsn::SegmentSeq;
+use crate::note::{self, NOTE_BYTES, NoteOwner};
 use crate::segment::{SegmentHeader, SegmentIdentity};
 use crate::storage::{Storage, StorageError};
+use crate::types::Lsn;
 
 #[derive(Clone)]
 struct SimSegment {
@@ -45,6 +51,11 @@ pub struct SimStorage {
     segments: BTreeMap<SegmentSeq, SimSegment>,
     syncing: BTreeMap<SyncId, SimSync>,
     rng: SimRng,
+    /// The note as the process sees it, and as the device holds it.
+    note: Vec<u8>,
+    note_on_device: Vec<u8>,
+    /// Of its own, so that notes change nothing about what becomes of segments.
+    note_rng: SimRng,
     /// Resets that succeed before one stops half way; `None` lets all succeed.
     resets_until_crash: Option<u64>,
 }
@@ -68,6 +79,9 @@ impl SimStorage {
             segments: BTreeMap::new(),
             syncing: BTreeMap::new(),
             rng: SimRng::new(seed),
+            note: vec![0; NOTE_BYTES],
+            note_on_device: vec![0; NOTE_BYTES],
+            note_rng: SimRng::new(seed ^ 0x6e6f_7465),
             resets_until_crash: None,
         }
     }
@@ -137,21 +151,25 @@ impl SimStorage {
         }
         self.write_back();
         self.write_back();
-        for segment in self.segments.values_mut() {
-            segment.live.clone_from(&segment.durable);
-            segment.dirty.clear();
+        self.write_back_note();
+        if self.note_rng.chance(1, 8) {
+            self.note_on_device.fill(0);
         }
-        self.resets_until_crash = None;
+        self.lose_what_is_not_durable();
     }
 
     /// Crashes the host at a moment when the device holds nothing but what completed syncs put there.
     pub fn crash_losing_everything(&mut self) {
         self.syncing.clear();
-        for segment in self.segments.values_mut() {
-            segment.live.clone_from(&segment.durable);
-            segment.dirty.clear();
-        }
+        self.note_on_device.fill(0);
+        self.lose_what_is_not_durable();
+    }
+
+    /// Ends the process while its host goes on: nothing that was stored is lost, the note included. Whether that reached
+    /// the device in full, as with [`SimStorage::settle`].
+    pub fn crash_process(&mut self) -> bool {
         self.resets_until_crash = None;
+        self.settle()
     }
 
     /// Lets everything that is on its way reach the device, as it does when a process ends and its host goes on; then
@@ -216,6 +234,64 @@ impl SimStorage {
         self.segments.remove(&seq);
     }
 
+    /// Writes what the device holds of one page in the place of another, of the same segment or of another one.
+    pub fn misdirect(&mut self, from: (SegmentSeq, usize), to: (SegmentSeq, usize)) {
+        let page = self.durable_page(from);
+        self.rot(to.0, page_range(to.1 / PAGE_BYTES), |bytes| bytes.copy_from_slice(&page));
+    }
+
+    /// Writes what the device holds of a page in the place of one of the note's two pages.
+    pub fn misdirect_onto_note(&mut self, from: (SegmentSeq, usize), note_page: usize) {
+        let page = self.durable_page(from);
+        self.rot_note(|note| note[page_range(note_page)].copy_from_slice(&page));
+    }
+
+    /// Flips one bit of the note, which is `note::NOTE_BYTES` long.
+    pub fn flip_note_bit(&mut self, offset: usize, bit: u8) {
+        self.rot_note(|note| note[offset] ^= 1 << (bit % 8));
+    }
+
+    /// Turns one of the note's two pages to zeros.
+    pub fn zero_note_page(&mut self, page: usize) {
+        self.rot_note(|note| note[page_range(page)].fill(0));
+    }
+
+    /// Cuts the note's file, which opening fills up with zeros again; 0 loses the note.
+    pub fn truncate_note(&mut self, bytes: usize) {
+        self.rot_note(|note| note[bytes..].fill(0));
+    }
+
+    fn durable_page(&self, (seq, offset): (SegmentSeq, usize)) -> Vec<u8> {
+        self.durable_bytes(seq)[page_range(offset / PAGE_BYTES)].to_vec()
+    }
+
+    fn rot_note(&mut self, change: impl Fn(&mut [u8])) {
+        change(&mut self.note);
+        change(&mut self.note_on_device);
+    }
+
+    /// Lets the kernel write back some pages of the note.
+    fn write_back_note(&mut self) {
+        for page in 0..NOTE_BYTES / PAGE_BYTES {
+            if self.note_rng.chance(1, 3) {
+                self.note_on_device[page_range(page)].copy_from_slice(&self.note[page_range(page)]);
+            }
+        }
+    }
+
+    fn lose_what_is_not_durable(&mut self) {
+        for segment in self.segments.values_mut() {
+            segment.live.clone_from(&segment.durable);
+            segment.dirty.clear();
+        }
+        self.note.clone_from(&self.note_on_device);
+        self.resets_until_crash = None;
+    }
+
+    fn note_owner(&self) -> Option<NoteOwner> {
+        NoteOwner::of(self.bytes(SegmentSeq::FIRST))
+    }
+
     fn rot(&mut self, seq: SegmentSeq, range: Range<usize>, change: impl Fn(&mut [u8])) {
         let segment = self.segment_mut(seq);
         change(&mut segment.live[range.clone()]);
@@ -278,6 +354,17 @@ impl Storage for SimStorage {
             return Err(StorageError { segment: seq, action: "zero its tail", reason });
         }
         Ok(())
+    }
+
+    fn note_durable(&mut self, lsn: Lsn) {
+        if let Some(owner) = self.note_owner() {
+            note::store(&mut self.note, owner, lsn);
+            self.write_back_note();
+        }
+    }
+
+    fn noted_durable(&self) -> Lsn {
+        note::read(&self.note, self.note_owner())
     }
 }
 

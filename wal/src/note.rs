@@ -1,0 +1,210 @@
+//! The note of how far a log is durable, kept beside its segments: two slots, each in a page of its own, written in turn.
+//!
+//! Bytes only: where they are kept is the storage's business, and nothing here syncs. A note is made after the sync that
+//! it tells of has completed, so whatever can still be read is true, however old. It outlives the process, not the host.
+//!
+//! A slot belongs to one log: it repeats the checksum and the nonce of that log's first segment header, which together
+//! cover cluster, node, shard, segment size and the moment of creation. The note of a log that was discarded or replaced
+//! says nothing about the one that took its place.
+
+use std::mem::{offset_of, size_of};
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::checksum::crc32;
+use crate::constants::PAGE_BYTES;
+use crate::segment::{FORMAT_VERSION, SegmentHeader};
+use crate::types::Lsn;
+
+/// Size of a note with both its slots. Unit: bytes.
+pub const NOTE_BYTES: usize = SLOTS_COUNT * PAGE_BYTES;
+
+/// Size of a slot's contents; the rest of its page is not looked at. Unit: bytes.
+pub const NOTE_SLOT_BYTES: usize = size_of::<RawSlot>();
+
+/// First bytes of a slot that was written.
+pub const NOTE_MAGIC: [u8; 8] = *b"QUORADUR";
+
+/// Name of the file that holds the note in a log's directory.
+pub const NOTE_FILE_NAME: &str = "durable";
+
+const SLOTS_COUNT: usize = 2;
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawSlot {
+    magic: [u8; 8],
+    slot_crc: U32,
+    format_version: U32,
+    segment_crc: U32,
+    reserved: [u8; 4],
+    nonce: U64,
+    durable: U64,
+}
+
+const _: () = assert!(size_of::<RawSlot>() == 40);
+const _: () = assert!(offset_of!(RawSlot, magic) == 0);
+const _: () = assert!(offset_of!(RawSlot, slot_crc) == 8);
+const _: () = assert!(offset_of!(RawSlot, format_version) == 12);
+const _: () = assert!(offset_of!(RawSlot, segment_crc) == 16);
+const _: () = assert!(offset_of!(RawSlot, reserved) == 20);
+const _: () = assert!(offset_of!(RawSlot, nonce) == 24);
+const _: () = assert!(offset_of!(RawSlot, durable) == 32);
+const _: () = assert!(NOTE_SLOT_BYTES <= PAGE_BYTES);
+
+/// Bytes that the slot's checksum covers begin here.
+const COVERED_FROM: usize = offset_of!(RawSlot, format_version);
+
+/// The log that a note is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoteOwner {
+    segment_crc: u32,
+    nonce: u64,
+}
+
+impl NoteOwner {
+    /// The log whose first segment has these bytes; `None` if they do not say.
+    pub(crate) fn of(first_segment: &[u8]) -> Option<Self> {
+        SegmentHeader::parse(first_segment).ok().map(|header| Self::new(&header))
+    }
+
+    pub(crate) fn new(first_segment: &SegmentHeader) -> Self {
+        Self { segment_crc: first_segment.header_crc(), nonce: first_segment.nonce }
+    }
+}
+
+/// What a slot says, if it was written whole.
+fn slot(bytes: &[u8], number: usize) -> Option<(NoteOwner, Lsn)> {
+    let (raw, _) = RawSlot::ref_from_prefix(bytes.get(number * PAGE_BYTES..)?).ok()?;
+    let computed = crc32(&[raw.as_bytes().get(COVERED_FROM..)?]);
+    let is_whole = raw.magic == NOTE_MAGIC
+        && raw.slot_crc.get() == computed
+        && raw.format_version.get() == FORMAT_VERSION as u32
+        && raw.reserved == [0; 4];
+    let owner = NoteOwner { segment_crc: raw.segment_crc.get(), nonce: raw.nonce.get() };
+    is_whole.then(|| (owner, Lsn::new(raw.durable.get())))
+}
+
+/// The slot with the highest note about a log, and that note.
+fn highest(bytes: &[u8], owner: Option<NoteOwner>) -> Option<(usize, Lsn)> {
+    let about = |number| match slot(bytes, number) {
+        Some((found, lsn)) if owner.is_none_or(|owner| owner == found) => Some((number, lsn)),
+        _ => None,
+    };
+    (0..SLOTS_COUNT).filter_map(about).max_by_key(|(_, lsn)| *lsn)
+}
+
+/// The highest note that can be read; `Lsn::ZERO` without one.
+///
+/// Without an owner, because the first segment is gone or can't say, every whole slot counts: such a log is damaged, and
+/// the note tells how far it went.
+pub(crate) fn read(bytes: &[u8], owner: Option<NoteOwner>) -> Lsn {
+    highest(bytes, owner).map_or(Lsn::ZERO, |(_, lsn)| lsn)
+}
+
+/// Notes that everything below `lsn` is durable, in the slot that does not hold the highest note so far.
+pub(crate) fn store(bytes: &mut [u8], owner: NoteOwner, lsn: Lsn) {
+    let number = match highest(bytes, Some(owner)) {
+        Some((_, noted)) if noted >= lsn => return,
+        Some((number, _)) => (number + 1) % SLOTS_COUNT,
+        None => 0,
+    };
+    let encoded = encode(owner, lsn);
+    if let Some(place) = bytes.get_mut(number * PAGE_BYTES..).and_then(|rest| rest.get_mut(..encoded.len())) {
+        place.copy_from_slice(&encoded);
+    }
+}
+
+pub(crate) fn encode(owner: NoteOwner, lsn: Lsn) -> [u8; NOTE_SLOT_BYTES] {
+    let mut raw = RawSlot {
+        magic: NOTE_MAGIC,
+        slot_crc: U32::ZERO,
+        format_version: U32::new(FORMAT_VERSION as u32),
+        segment_crc: U32::new(owner.segment_crc),
+        reserved: [0; 4],
+        nonce: U64::new(owner.nonce),
+        durable: U64::new(lsn.get()),
+    };
+    raw.slot_crc = U32::new(crc32(&[&raw.as_bytes()[COVERED_FROM..]]));
+    zerocopy::transmute!(raw)
+}
+
+/// Field, offset and size, for the test that holds the documentation against the code.
+#[cfg(test)]
+pub(crate) fn layout() -> Vec<(String, usize, usize)> {
+    macro_rules! fields {
+        ($(($field:ident, $bytes:expr)),*) => {
+            vec![$((stringify!($field).to_owned(), offset_of!(RawSlot, $field), $bytes)),*]
+        };
+    }
+    fields![(magic, 8), (slot_crc, 4), (format_version, 4), (segment_crc, 4), (reserved, 4), (nonce, 8), (durable, 8)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: NoteOwner = NoteOwner { segment_crc: 7, nonce: 8 };
+
+    fn noted(upto: u64) -> Vec<u8> {
+        let mut bytes = vec![0; NOTE_BYTES];
+        for lsn in 1..=upto {
+            store(&mut bytes, OWNER, Lsn::new(lsn));
+        }
+        bytes
+    }
+
+    #[test]
+    fn notes_alternate_and_the_highest_counts() {
+        assert_eq!(read(&noted(0), Some(OWNER)), Lsn::ZERO);
+        let mut bytes = noted(5);
+        assert_eq!(read(&bytes, Some(OWNER)), Lsn::new(5));
+        assert_eq!(slot(&bytes, 0).map(|(_, lsn)| lsn), Some(Lsn::new(5)));
+        assert_eq!(slot(&bytes, 1).map(|(_, lsn)| lsn), Some(Lsn::new(4)));
+        let before = bytes.clone();
+        store(&mut bytes, OWNER, Lsn::new(3));
+        assert_eq!(bytes, before, "a note never falls");
+    }
+
+    #[test]
+    fn any_damage_to_one_slot_leaves_the_other() {
+        let bytes = noted(5);
+        for bit in 0..NOTE_SLOT_BYTES * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read(&flipped, Some(OWNER)), Lsn::new(4), "bit {bit}");
+            // The damaged slot is written next, and the whole one stays until then.
+            store(&mut flipped, OWNER, Lsn::new(6));
+            assert_eq!(read(&flipped, Some(OWNER)), Lsn::new(6));
+            assert_eq!(slot(&flipped, 1).map(|(_, lsn)| lsn), Some(Lsn::new(4)));
+        }
+        for length in 0..bytes.len() {
+            assert!(read(&bytes[..length], Some(OWNER)) <= Lsn::new(5));
+        }
+    }
+
+    #[test]
+    fn a_store_that_was_cut_short_leaves_the_note_before() {
+        let before = noted(4);
+        let after = noted(5);
+        for stored in 0..NOTE_SLOT_BYTES {
+            let mut bytes = before.clone();
+            bytes[..stored].copy_from_slice(&after[..stored]);
+            let expected = if bytes == after { 5 } else { 4 };
+            assert_eq!(read(&bytes, Some(OWNER)), Lsn::new(expected), "{stored} bytes");
+        }
+    }
+
+    #[test]
+    fn the_note_of_another_log_says_nothing() {
+        let bytes = noted(5);
+        for other in [NoteOwner { segment_crc: 6, ..OWNER }, NoteOwner { nonce: 9, ..OWNER }] {
+            assert_eq!(read(&bytes, Some(other)), Lsn::ZERO);
+            let mut bytes = bytes.clone();
+            store(&mut bytes, other, Lsn::new(2));
+            assert_eq!(read(&bytes, Some(other)), Lsn::new(2), "and is written over");
+        }
+        assert_eq!(read(&bytes, None), Lsn::new(5), "with no log to compare with it is all there is");
+    }
+}
