@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use wal::Storage;
+use wal::testing::{SimRng, SimStorage};
+
 use super::clients::Answer;
-use super::plan::{Every, Faults, between, wait_us};
+use super::plan::{Every, Faults, between, pick, wait_us};
 use super::world::{Event, Place, World};
 use crate::replica;
 
@@ -26,7 +29,7 @@ type Rate = fn(&Faults) -> Every;
 type Strike = fn(&mut World) -> Result<(), String>;
 
 /// Every kind of fault: its name, how often it strikes, what it does.
-const KINDS: [(&str, Rate, Strike); 11] = [
+const KINDS: [(&str, Rate, Strike); 12] = [
     ("process killed", |faults| faults.kill, |world| world.kill_some(false)),
     ("power lost", |faults| faults.power_loss, |world| world.kill_some(true)),
     ("everything killed", |faults| faults.kill_all, World::kill_all),
@@ -37,8 +40,52 @@ const KINDS: [(&str, Rate, Strike); 11] = [
     ("stale message", |faults| faults.stale_message, World::deliver_stale),
     ("slow disk", |faults| faults.slow_disk, World::slow_some),
     ("failed sync", |faults| faults.sync_failure, World::fail_some_sync),
+    ("damaged log", |faults| faults.damage, World::damage_some),
     ("full disk", |faults| faults.disk_full, World::fill_some),
 ];
+
+/// Damages one place, anywhere, with a preference for the end of the log. Says what it did.
+fn damage(disk: &mut SimStorage, rng: &mut SimRng, segment_bytes: u64) -> String {
+    let segments = disk.segments();
+    let mut choose = || {
+        let seq = pick(rng, &segments);
+        let bytes = disk.bytes(seq);
+        let written = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
+        let limit = if rng.chance(2, 3) { written as u64 } else { segment_bytes };
+        let tail = if rng.chance(1, 3) { limit.min(2048) } else { limit };
+        let offset = limit - 1 - rng.below(tail);
+        (seq, usize::try_from(offset).expect("within a segment"))
+    };
+    let ((seq, offset), (from_seq, from)) = (choose(), choose());
+    match rng.below(12) {
+        0..4 => {
+            let bit = u8::try_from(rng.below(8)).expect("a bit");
+            disk.flip_bit(seq, offset, bit);
+            format!("bit {bit} of byte {offset} of segment {seq} flips")
+        }
+        4..7 => {
+            disk.zero_page(seq, offset);
+            format!("the page at {offset} of segment {seq} turns to zeros")
+        }
+        7 | 8 => {
+            disk.truncate(seq, offset);
+            format!("segment {seq} is cut at {offset}")
+        }
+        9 => {
+            let last = *segments.last().expect("a log has segments");
+            disk.remove(last);
+            format!("segment {last} is lost")
+        }
+        10 => {
+            disk.misdirect((from_seq, from), (seq, offset));
+            format!("the page at {offset} of segment {seq} gets the bytes at {from} of segment {from_seq}")
+        }
+        _ => {
+            disk.flip_note_bit(usize::try_from(rng.below(32)).expect("small"), 3);
+            "a bit of the note flips".to_owned()
+        }
+    }
+}
 
 impl World {
     pub(super) fn schedule_faults(&mut self) {
@@ -258,6 +305,33 @@ impl World {
     fn fail_some_sync(&mut self) -> Result<(), String> {
         let host = self.random_host();
         self.hosts[host].next_sync_fails = true;
+        Ok(())
+    }
+
+    /// Durable bytes of one shard's log rot while its node is down.
+    ///
+    /// Only where the fault model promises repair: the others are a quorum, none of them lacks what it promised, and the
+    /// node's process died without its host losing power (see `docs/durability.md`).
+    fn damage_some(&mut self) -> Result<(), String> {
+        let host = self.random_host();
+        let shard = usize::try_from(self.rng.below(self.plan.shards.into())).expect("few");
+        let lacks = |host: &super::host::Host| host.shards[shard].repair.is_some() || host.shards[shard].is_damaged;
+        if self.hosts.len() < 3 || self.hosts.iter().any(lacks) {
+            return Ok(());
+        }
+        if self.hosts[host].is_up {
+            self.kill(host, false);
+            self.restart_later(host);
+        }
+        if !self.hosts[host].disk_is_whole {
+            return Ok(());
+        }
+        let rng = &mut self.rng;
+        let place = &mut self.hosts[host].shards[shard];
+        let Some(disk) = place.disk.as_mut() else { return Ok(()) };
+        let what = damage(disk, rng, self.plan.segment_bytes);
+        place.is_damaged = true;
+        self.trace.note(self.now_us, || format!("node {} shard {shard}: {what}", host + 1));
         Ok(())
     }
 

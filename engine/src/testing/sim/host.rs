@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use wal::salvage::salvage;
 use wal::testing::SimStorage;
-use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq};
+use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq, Storage};
 
 use super::plan::Plan;
+use crate::mutation::{self, Mutation};
 use crate::raft::{self, Role};
 use crate::replica::{RepairOptions, Replica, ReplicaOptions};
 use crate::state_machine;
@@ -20,6 +22,10 @@ pub(super) struct ShardHost {
     pub(super) disk: Option<SimStorage>,
     /// The log lost durable entries and has not got them back. Durable; says whether the hard state is certain.
     pub(super) repair: Option<bool>,
+    /// The last replica had stopped by itself.
+    had_fault: bool,
+    /// Durable bytes rotted since the log was last open.
+    pub(super) is_damaged: bool,
     /// A turn is on its way.
     pub(super) turn_is_due: bool,
     /// Operations that wait for this replica's answer.
@@ -55,6 +61,8 @@ pub(super) struct Host {
     pub(super) slowness: u64,
     /// No room for segments.
     pub(super) disk_is_full: bool,
+    /// Its last process died without the host losing power, and no sync had failed: the disk holds all that was stored.
+    pub(super) disk_is_whole: bool,
     /// The next sync fails.
     pub(super) next_sync_fails: bool,
     pub(super) shards: Vec<ShardHost>,
@@ -73,6 +81,8 @@ impl Host {
                 replica: None,
                 disk: Some(disk),
                 repair: None,
+                had_fault: false,
+                is_damaged: false,
                 turn_is_due: false,
                 waiting: BTreeSet::new(),
                 seen: Seen::default(),
@@ -86,6 +96,7 @@ impl Host {
             tick_us,
             slowness: 1,
             disk_is_full: false,
+            disk_is_whole: false,
             next_sync_fails: false,
             shards: shards.collect(),
         }
@@ -100,7 +111,7 @@ impl Host {
             let node = usize::try_from(self.id.get() - 1).expect("few");
             let options = LogOptions { identity: identity(plan, node, number), segment_bytes: plan.segment_bytes };
             let disk = shard.disk.take().expect("a disk without a replica");
-            let (log, _report) = Log::open(disk, options)?;
+            let log = shard.open(disk, options)?;
             let nonce = self.life << 8 | u64::from(number);
             let repair = shard.repair.map(|hard_state_is_certain| RepairOptions {
                 nonce,
@@ -124,6 +135,7 @@ impl Host {
         let mut unanswered = Vec::new();
         for shard in &mut self.shards {
             if let Some(replica) = shard.replica.take() {
+                shard.had_fault = replica.fault().is_some();
                 if shard.repair.is_none() {
                     shard.seen.promised.clear();
                 }
@@ -132,7 +144,7 @@ impl Host {
                 if power_is_lost {
                     disk.crash();
                 } else {
-                    disk.settle();
+                    disk.crash_process();
                 }
                 shard.disk = Some(disk);
             }
@@ -141,6 +153,8 @@ impl Host {
             shard.turn_is_due = false;
             unanswered.extend(std::mem::take(&mut shard.waiting));
         }
+        let no_fault = |shard: &ShardHost| !shard.had_fault;
+        self.disk_is_whole = !power_is_lost && self.shards.iter().all(no_fault);
         self.is_up = false;
         self.paused_until_us = 0;
         self.next_sync_fails = false;
@@ -149,6 +163,32 @@ impl Host {
 }
 
 impl ShardHost {
+    /// Opens the log as the server does: a damaged one is salvaged, and the node is under repair from then on.
+    fn open(&mut self, mut disk: SimStorage, options: LogOptions) -> Result<Log<SimStorage>, OpenError> {
+        if !std::mem::take(&mut self.is_damaged) {
+            return Log::open(disk, options).map(|(log, _)| log);
+        }
+        let is_corrupt = Log::open(&mut disk, options).is_err_and(|error| error.corruption().is_some());
+        if !is_corrupt {
+            return Log::open(disk, options).map(|(log, _)| log);
+        }
+        let fresh = SimStorage::new(options.identity, options.segment_bytes, disk.segments().len() as u64);
+        let prepare = |storage: &mut SimStorage, seq| {
+            storage.prepare(seq);
+            Ok::<(), std::convert::Infallible>(())
+        };
+        let sync = |storage: &mut SimStorage, request: &_| {
+            storage.sync(request);
+            Ok(())
+        };
+        let (log, report) =
+            salvage(&disk, fresh, options, prepare, sync).expect("a simulated disk takes what is whole");
+        if !mutation::is(Mutation::CutDurableDamage) {
+            self.repair = Some(self.repair.unwrap_or(true) && report.hard_state_is_certain);
+        }
+        Ok(log)
+    }
+
     /// The entry is durable here, or was so when the node went down or lost it.
     pub(super) fn has_promised(&self, id: EntryId) -> bool {
         let is_held = self.replica.as_ref().is_some_and(|replica| {

@@ -167,6 +167,7 @@ fn damage_kind(kind: &DamageKind) -> &'static str {
         DamageKind::ZeroedPage { .. } => "zeroed-page",
         DamageKind::ChainBroken => "chain-broken",
         DamageKind::Inconsistent(_) => "inconsistent",
+        DamageKind::EndMissing { .. } => "end-missing",
         DamageKind::Truncated { .. } => "truncated",
         DamageKind::SegmentHeader(_) => "segment-header",
         DamageKind::Missing { .. } => "segment-missing",
