@@ -44,8 +44,6 @@ pub enum Mutation {
     CutDurableDamage,
     /// A node under repair votes.
     VoteUnderRepair,
-    /// A leader states its log's end to a node under repair without being confirmed.
-    RepairByUnconfirmedLeader,
     /// A node counts as repaired before it has everything back.
     RepairEndsEarly,
     /// A node under repair whose vote may be lost does not wait to hear everyone's term.
@@ -56,7 +54,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 22] = [
         Self::AcknowledgeBeforeSync,
         Self::CountOwnDiskEarly,
         Self::ForgetVote,
@@ -76,7 +74,6 @@ impl Mutation {
         Self::IgnoreFailedSync,
         Self::CutDurableDamage,
         Self::VoteUnderRepair,
-        Self::RepairByUnconfirmedLeader,
         Self::RepairEndsEarly,
         Self::RepairForgetsVote,
         Self::RetryUnknownWrite,

@@ -123,9 +123,7 @@ impl Raft {
             // What this node takes for its term proves nothing.
             return;
         }
-        let is_hasty = mutation::is(Mutation::RepairByUnconfirmedLeader) && matches!(self.state, State::Leader(_));
-        let last_index = if is_hasty { log.last_id().index } else { Index::ZERO };
-        let answer = Message::RepairResponse { term: self.hard_state.term, nonce, last_index };
+        let answer = Message::RepairResponse { term: self.hard_state.term, nonce, last_index: Index::ZERO };
         self.respond(from, answer);
         if let State::Leader(leading) = &mut self.state {
             if let Some(progress) = leading.progress.get_mut(&from) {

@@ -63,6 +63,12 @@ impl Checks {
         assert!(known == candidate, "{voter} voted twice in term {term}: for {known} and {candidate}");
     }
 
+    /// A node forgot what it voted for. Its vote for itself is of no use to anyone: it is a candidate no more. All others
+    /// count.
+    pub fn on_vote_forgotten(&mut self, voter: NodeId) {
+        self.votes.retain(|&(node, _), candidate| node != voter || *candidate != voter);
+    }
+
     pub fn on_read(&mut self, node: NodeId, read: ReadId) {
         self.reads.insert(read, (node, self.committed_index()));
     }

@@ -256,6 +256,9 @@ impl Cluster {
         node.log.damage_keeping(end, hard_state_is_certain);
         node.lost = &before - &node.log.durable_ids().collect();
         node.repair = Some(hard_state_is_certain);
+        if !hard_state_is_certain {
+            self.checks.on_vote_forgotten(self.nodes[at].id);
+        }
         self.seen.damaged += 1;
         self.trace.line(format!("{} finds its log damaged behind {}", node.id.get(), node.log.last_id()));
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use wal::Storage;
+use wal::constants::FIRST_FRAME_OFFSET;
 use wal::testing::{SimRng, SimStorage};
+use wal::{SegmentSeq, Storage};
 
 use super::clients::Answer;
 use super::plan::{Every, Faults, between, pick, wait_us};
@@ -19,6 +20,8 @@ pub(super) enum Undo {
     Unblock(Vec<(usize, usize)>),
     /// A connection breaks for having been silent too long.
     Break { from: usize, to: usize, incarnation: u64 },
+    /// A node that just voted dies, and what it wrote last rots.
+    DamageVoter { at: Place, life: u64 },
     /// A disk is as fast as before.
     Fast { host: usize },
     /// A disk has room again.
@@ -26,6 +29,7 @@ pub(super) enum Undo {
 }
 
 type Rate = fn(&Faults) -> Every;
+type Damage = fn(&mut SimStorage, &mut SimRng, u64) -> String;
 type Strike = fn(&mut World) -> Result<(), String>;
 
 /// Every kind of fault: its name, how often it strikes, what it does.
@@ -43,6 +47,16 @@ const KINDS: [(&str, Rate, Strike); 12] = [
     ("damaged log", |faults| faults.damage, World::damage_some),
     ("full disk", |faults| faults.disk_full, World::fill_some),
 ];
+
+/// Flips a bit of what was written last.
+fn damage_end(disk: &mut SimStorage, rng: &mut SimRng, _segment_bytes: u64) -> String {
+    let end = |seq: &SegmentSeq| disk.bytes(*seq).iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let is_used = |seq: &SegmentSeq| end(seq) > FIRST_FRAME_OFFSET;
+    let seq = disk.segments().into_iter().rfind(is_used).unwrap_or(SegmentSeq::FIRST);
+    let offset = end(&seq).saturating_sub(1 + usize::try_from(rng.below(40)).expect("small"));
+    disk.flip_bit(seq, offset, 1);
+    format!("bit 1 of byte {offset} of segment {seq}, at its end, flips")
+}
 
 /// Damages one place, anywhere, with a preference for the end of the log. Says what it did.
 fn damage(disk: &mut SimStorage, rng: &mut SimRng, segment_bytes: u64) -> String {
@@ -124,6 +138,11 @@ impl World {
             Undo::Break { from, to, incarnation } => {
                 if self.network.link(from, to).incarnation == incarnation {
                     self.break_link(from, to);
+                }
+            }
+            Undo::DamageVoter { at, life } => {
+                if self.hosts[at.host].life == life && !self.is_calm {
+                    self.damage_log(at, damage_end)?;
                 }
             }
             Undo::Fast { host } => self.hosts[host].slowness = 1,
@@ -315,6 +334,12 @@ impl World {
     fn damage_some(&mut self) -> Result<(), String> {
         let host = self.random_host();
         let shard = usize::try_from(self.rng.below(self.plan.shards.into())).expect("few");
+        self.damage_log(Place { host, shard }, damage)
+    }
+
+    /// Damages a log if the fault model promises its repair.
+    fn damage_log(&mut self, at: Place, damage: Damage) -> Result<(), String> {
+        let Place { host, shard } = at;
         let lacks = |host: &super::host::Host| host.shards[shard].repair.is_some() || host.shards[shard].is_damaged;
         if self.hosts.len() < 3 || self.hosts.iter().any(lacks) {
             return Ok(());

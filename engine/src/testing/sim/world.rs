@@ -23,6 +23,9 @@ use crate::wire::{self, Lane};
 /// Largest frame that a node takes. Unit: bytes.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 
+/// One of so many votes is forgotten soon after, where damage is among the faults.
+const DAMAGE_VOTER_ONE_IN: u64 = 8;
+
 /// Longest pause before a replica's turn. Unit: us.
 const TURN_US_MAX: u64 = 100;
 
@@ -411,13 +414,19 @@ impl World {
         if !link.is_up {
             return Ok(false);
         }
+        let incarnation = link.incarnation;
         let may_repeat = matches!(message, Outgoing::Raft(_));
+        let is_vote = matches!(message, Outgoing::Raft(Message::RequestVoteResponse { granted: true, .. }));
+        if is_vote && self.plan.faults.damage.is_some() && self.rng.chance(1, DAMAGE_VOTER_ONE_IN) {
+            let life = self.hosts[at.host].life;
+            let delay_us = between(&mut self.rng, 1, 30_000);
+            self.schedule(delay_us, Event::Undo(Undo::DamageVoter { at, life }));
+        }
         let mut bytes = Vec::new();
         let replica = self.hosts[at.host].shards[at.shard].replica.as_ref().ok_or("a message of a dead node")?;
         let shard = ShardId::new(u32::try_from(at.shard).map_err(|_| "too many shards")?);
         replica.encode(message, shard, &mut bytes).map_err(|error| format!("a message has no bytes: {error}"))?;
         self.trace.detail(self.now_us, || format!("{} -> {} shard {} {message:?}", at.host + 1, to + 1, at.shard));
-        let incarnation = link.incarnation;
         let to_life = self.hosts[to].life;
         let packet = Packet { from: at.host, to, shard: at.shard, lane, incarnation, to_life, may_repeat, bytes };
         self.dispatch(packet);
