@@ -41,6 +41,8 @@ pub mod mmap;
 #[cfg(feature = "shell")]
 pub mod prepare;
 #[cfg(feature = "shell")]
+pub mod repair;
+#[cfg(feature = "shell")]
 pub mod verify;
 
 #[cfg(any(test, feature = "testing"))]

@@ -55,6 +55,9 @@ impl MmapError {
     }
 }
 
+/// Size of the reads that try whether a segment can be read. Unit: bytes.
+const READ_BYTES: usize = 256 << 10;
+
 /// A segment's file, mapped.
 #[derive(Debug)]
 pub(crate) struct MappedSegment {
@@ -62,16 +65,20 @@ pub(crate) struct MappedSegment {
     pub(crate) file: File,
     /// None if the file is empty.
     pub(crate) map: Option<MmapMut>,
+    /// What the device gives of the file, from its start. Nothing behind it is ever looked at: that would end the process.
+    readable_bytes: usize,
 }
 
 impl MappedSegment {
     pub(crate) fn map(seq: SegmentSeq, file: File) -> io::Result<Self> {
         let map = if file.metadata()?.len() == 0 { None } else { Some(map_mut(&file)?) };
-        Ok(Self { seq, file, map })
+        let readable_bytes = map.as_deref().map_or(0, <[u8]>::len);
+        Ok(Self { seq, file, map, readable_bytes })
     }
 
     fn bytes(&self) -> &[u8] {
-        self.map.as_deref().unwrap_or_default()
+        let bytes = self.map.as_deref().unwrap_or_default();
+        bytes.get(..self.readable_bytes).unwrap_or(bytes)
     }
 
     /// Zeros to the file's end, durable, and resident in small pieces (see `FILL_BYTES`).
@@ -134,7 +141,8 @@ impl MmapStorage {
     /// Opens the segments in `dir`, which exists, and makes sure that what they show is what the device holds.
     ///
     /// Each file is synced, which must succeed, and dropped from the page cache before it is mapped: after a failed sync
-    /// the cache may hold what the device does not. The note is read through the cache, where alone it needs to be.
+    /// the cache may hold what the device does not. It is read once, so that a place that can't be read is found to be
+    /// damage, and does not end the process later. The note is read through the cache, where alone it needs to be.
     /// Leftovers of an unfinished preparation are removed. Whether the segments are a log is `Log::open`'s business.
     pub fn open(dir: &Path) -> Result<Self, MmapError> {
         access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
@@ -281,7 +289,25 @@ fn open_segment(dir: &Path, seq: SegmentSeq) -> Result<MappedSegment, MmapError>
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed("open"))?;
     file.sync_data().map_err(failed("sync"))?;
     drop_cache_from(&file, 0).map_err(failed("drop the cache of"))?;
-    MappedSegment::map(seq, file).map_err(failed("map"))
+    let readable_bytes = readable_bytes(|buffer, offset| file.read_at(buffer, offset));
+    let mut segment = MappedSegment::map(seq, file).map_err(failed("map"))?;
+    segment.readable_bytes = segment.readable_bytes.min(readable_bytes);
+    Ok(segment)
+}
+
+/// How much of a file can be read, from its start. Asked before it is mapped, where reading fails with a signal; a segment
+/// that can't be read to its end then counts as cut off there, which is damage like any other.
+fn readable_bytes(read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>) -> usize {
+    let mut buffer = vec![0; READ_BYTES];
+    let mut at = 0;
+    loop {
+        match read_at(&mut buffer, at as u64) {
+            Ok(0) => return at,
+            Ok(count) => at += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return at,
+        }
+    }
 }
 
 fn drop_cache_from(file: &File, offset: usize) -> io::Result<()> {
@@ -300,4 +326,26 @@ pub(crate) fn map_for_reading(file: &File) -> io::Result<Mmap> {
     // SAFETY: the checker is for logs that no process has open; its caller is told so. Files that change nevertheless
     // make its report wrong and touch nothing else, since every read is bounds-checked and no value is trusted twice.
     unsafe { Mmap::map(file) }
+}
+
+#[test]
+fn a_file_counts_as_cut_off_where_it_cannot_be_read() {
+    let bad = 3 * READ_BYTES + 4096;
+    let interrupted = std::cell::Cell::new(false);
+    let device = |end: usize, bad: usize| {
+        let interrupted = &interrupted;
+        move |buffer: &mut [u8], offset: u64| {
+            if !interrupted.replace(true) {
+                return Err(io::Error::from(io::ErrorKind::Interrupted));
+            }
+            let at = usize::try_from(offset).expect("small");
+            match end.min(bad).saturating_sub(at) {
+                0 if at < end => Err(io::Error::other("input/output error")),
+                left => Ok(left.min(buffer.len())),
+            }
+        }
+    };
+    assert_eq!(readable_bytes(device(5 * READ_BYTES, bad)), bad);
+    assert_eq!(readable_bytes(device(5 * READ_BYTES, usize::MAX)), 5 * READ_BYTES);
+    assert_eq!(readable_bytes(device(0, 0)), 0);
 }

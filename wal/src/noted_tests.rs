@@ -220,18 +220,17 @@ fn damage_to_the_note_itself_keeps_no_log_from_opening() {
     let log = ten_entries();
     let end = log.durable_lsn();
     let storage = log.into_storage();
-    let first_page = (seq(1), FIRST_FRAME_OFFSET);
-    let changes: [fn(&mut SimStorage, (crate::SegmentSeq, usize)); 6] = [
-        |storage, _| storage.flip_note_bit(33, 2),
-        |storage, _| storage.flip_note_bit(PAGE_BYTES + 33, 2),
-        |storage, _| storage.zero_note_page(0),
-        |storage, _| storage.zero_note_page(1),
-        |storage, _| storage.truncate_note(0),
-        |storage, page| storage.misdirect_onto_note(page, 0),
+    let changes: [fn(&mut SimStorage); 6] = [
+        |storage| storage.flip_note_bit(33, 2),
+        |storage| storage.flip_note_bit(PAGE_BYTES + 33, 2),
+        |storage| storage.zero_note_page(0),
+        |storage| storage.zero_note_page(1),
+        |storage| storage.truncate_note(0),
+        |storage| storage.misdirect_onto_note((seq(1), FIRST_FRAME_OFFSET), 0),
     ];
     for change in changes {
         let mut storage = storage.clone();
-        change(&mut storage, first_page);
+        change(&mut storage);
         let (log, _) = reopen(storage).expect("sound");
         assert_eq!((log.last_id(), log.storage().noted_durable()), (id(3, 10), end), "and the note is made again");
     }

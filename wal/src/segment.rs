@@ -200,6 +200,10 @@ impl SegmentHeader {
     /// The header's bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        zerocopy::transmute!(self.raw())
+    }
+
+    fn raw(&self) -> RawHeader {
         let mut raw = RawHeader {
             magic: SEGMENT_MAGIC,
             header_crc: U32::ZERO,
@@ -213,13 +217,13 @@ impl SegmentHeader {
             nonce: U64::new(self.nonce),
         };
         raw.header_crc = U32::new(crc32(&[&raw.as_bytes()[COVERED_FROM..]]));
-        zerocopy::transmute!(raw)
+        raw
     }
 
     /// The checksum that stands in the header. It covers everything but the magic, the nonce included.
     #[must_use]
     pub fn header_crc(&self) -> u32 {
-        crc32(&[&self.encode()[COVERED_FROM..]])
+        self.raw().header_crc.get()
     }
 
     /// Reads the header at the start of a segment's bytes.

@@ -1,0 +1,355 @@
+//! Opening a node's log even if it is damaged: what is whole becomes the log, and the damaged files are kept beside it.
+//!
+//! Shell, and blocking. It decides which directory is the log and survives being interrupted anywhere; what is saved is
+//! `salvage`'s business, and what a node under repair may do is the protocol's. It repairs nothing of another node or
+//! version, and it never deletes a damaged log before [`finish_repair`] is called.
+//!
+//! A salvage goes like this, each step durable before the next:
+//! 1. what is whole is built into a new log in `<log>.repair`;
+//! 2. the damage, and whether the hard state is uncertain, are written down in the directory that will be `<log>.damaged`;
+//! 3. the damaged log is moved to `<log>.damaged`, or to `replaced` inside it if there is one already: now the new one
+//!    counts;
+//! 4. `<log>.repair` is moved to `<log>`.
+//!
+//! A log counts as absent if its directory is missing or has nothing in it. What a start finds, and what it does:
+//!
+//! | `<log>` | `.repair` | `.damaged` | what happened | decision |
+//! |---|---|---|---|---|
+//! | there | - | - | nothing | open |
+//! | there | there | - | interrupted in step 1 or 2 | remove `.repair`, open |
+//! | there | - | there | the node is under repair | open |
+//! | there | there | there | the new log was damaged too; interrupted in step 1 or 2 | remove `.repair`, open |
+//! | absent | there | there | interrupted between steps 3 and 4 | step 4, open |
+//! | absent | - | there | somebody took the new log away | refuse |
+//! | absent | there | - | somebody took both others away | refuse |
+//! | absent | - | - | a new log, or none at all | open |
+//!
+//! Opening salvages if the log is damaged. `<log>.repaired` is what is left of a [`finish_repair`] that was interrupted; it
+//! is removed whenever it is found.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::OpenError;
+use crate::log::{Log, LogOptions};
+use crate::mmap::{MmapError, MmapStorage, PrepareError, prepare_segment};
+use crate::recovery::RecoveryReport;
+use crate::salvage::{SalvageError, SalvageReport, salvage};
+
+/// File in `<log>.damaged` that says that the hard state may not be the last one.
+const UNCERTAIN_FILE: &str = "hard-state-uncertain";
+/// File in `<log>.damaged` that says what was damaged.
+const DAMAGE_FILE: &str = "damage";
+/// Directory in `<log>.damaged` with a log that was damaged while the node was under repair; the latest one.
+const REPLACED_DIR: &str = "replaced";
+/// Between the first damage and the latest one.
+const LATER: &str = "; and later: ";
+
+/// An open log, and whether it is all that this node ever had.
+#[derive(Debug)]
+pub struct Opened {
+    /// The log.
+    pub log: Log<MmapStorage>,
+    /// What it held.
+    pub report: RecoveryReport,
+    /// What is missing in it; `None` if nothing is. Stays on every start until [`finish_repair`].
+    pub repair: Option<Repair>,
+}
+
+/// What a node under repair knows about what it has lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repair {
+    /// The log's hard state is the last one that was durable. If false this node may have voted since.
+    pub hard_state_is_certain: bool,
+    /// The first damage, and how many more there were.
+    pub damage: String,
+}
+
+/// Why a log was neither opened nor repaired.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// The log's files can't be used.
+    #[error(transparent)]
+    Files(#[from] MmapError),
+    /// The log does not open, for a reason that is no damage, or it is damaged again at once.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// Nothing could be salvaged; the damaged log is untouched.
+    #[error("the log is damaged ({damage}), and repairing it failed: {source}; the damaged files are as they were")]
+    Salvage {
+        /// The damage.
+        damage: String,
+        /// Why it failed.
+        source: Box<SalvageError<PrepareError>>,
+    },
+    /// A file operation failed; the next start goes on from here.
+    #[error("repairing the log: cannot {action} {path}: {source}; mend that and start again", path = path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The log is not where it was, and what is there does not say what happened.
+    #[error(
+        "the log {log} is missing and {other} is there; somebody moved or deleted files of this node: put the log back, or \
+         remove this node from the cluster and let it join anew",
+        log = log.display(),
+        other = other.display()
+    )]
+    LogGone {
+        /// Where the log belongs.
+        log: PathBuf,
+        /// What was found beside it.
+        other: PathBuf,
+    },
+}
+
+/// Opens the log in `wal_dir`, which exists; if durable parts of it are damaged, repairs it first.
+///
+/// Blocks: a repair reads and writes the whole log, and needs as much space again. Nobody else uses the directory.
+pub fn open_or_salvage(wal_dir: &Path, options: LogOptions) -> Result<Opened, RepairError> {
+    Repairer { places: Places::of(wal_dir), options, before: &mut |_| Ok(()) }.open()
+}
+
+/// Ends a node's repair: removes the damaged files. For when everything that was lost is back from the other nodes.
+///
+/// Interrupted, the node is under repair as before or not at all any more, and the next start removes the rest.
+pub fn finish_repair(wal_dir: &Path) -> io::Result<()> {
+    let places = Places::of(wal_dir);
+    remove_dir(&places.repaired)?;
+    if places.damaged.try_exists()? {
+        fs::rename(&places.damaged, &places.repaired)?;
+        sync_dir(&places.parent)?;
+        remove_dir(&places.repaired)?;
+    }
+    sync_dir(&places.parent)
+}
+
+/// The directories of one log.
+#[derive(Debug)]
+struct Places {
+    log: PathBuf,
+    repair: PathBuf,
+    damaged: PathBuf,
+    repaired: PathBuf,
+    parent: PathBuf,
+}
+
+impl Places {
+    fn of(wal_dir: &Path) -> Self {
+        // Without a slash at its end, which would put the others inside.
+        let log: PathBuf = wal_dir.components().collect();
+        let beside = |suffix| {
+            let mut path = log.clone().into_os_string();
+            path.push(suffix);
+            PathBuf::from(path)
+        };
+        let (repair, damaged, repaired) = (beside(".repair"), beside(".damaged"), beside(".repaired"));
+        let parent = log.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self { repair, damaged, repaired, parent: parent.to_owned(), log }
+    }
+}
+
+/// One opening. `before` is told of every step and may stop it there, as the end of the process would.
+struct Repairer<'a> {
+    places: Places,
+    options: LogOptions,
+    before: &'a mut dyn FnMut(&'static str) -> io::Result<()>,
+}
+
+impl Repairer<'_> {
+    fn open(mut self) -> Result<Opened, RepairError> {
+        self.settle()?;
+        let damage = match self.open_log()? {
+            Ok(opened) => return Ok(opened),
+            Err(damage) => damage,
+        };
+        let report = self.salvage(&damage)?;
+        let damage = describe(&report).unwrap_or(damage);
+        self.write_down(&damage, report.hard_state_is_certain)?;
+        self.exchange()?;
+        self.open_log()?.map_err(|damage| RepairError::Io {
+            action: "use what was salvaged into",
+            path: self.places.log.clone(),
+            source: io::Error::new(io::ErrorKind::InvalidData, damage),
+        })
+    }
+
+    /// The table above, up to the point where the log is where it belongs.
+    fn settle(&mut self) -> Result<(), RepairError> {
+        let repaired = self.places.repaired.clone();
+        self.step("remove", &repaired, remove_dir)?;
+        let Places { log, repair, damaged, .. } = &self.places;
+        let (log, repair, damaged) = (log.clone(), repair.clone(), damaged.clone());
+        let is_absent = |path: &Path| is_absent(path).map_err(|source| io_error("look at", path, source));
+        let exists = |path: &Path| path.try_exists().map_err(|source| io_error("look at", path, source));
+        match (!is_absent(&log)?, exists(&repair)?, exists(&damaged)?) {
+            (true, true, _) => self.step("remove", &repair, remove_dir),
+            (false, true, true) => self.rename(&repair, &log),
+            (false, false, true) => Err(RepairError::LogGone { log, other: damaged }),
+            (false, true, false) => Err(RepairError::LogGone { log, other: repair }),
+            (true, false, _) | (false, false, false) => Ok(()),
+        }
+    }
+
+    /// Opens the log where it belongs; the inner error is the damage that keeps it from opening.
+    fn open_log(&mut self) -> Result<Result<Opened, String>, RepairError> {
+        let storage = MmapStorage::open(&self.places.log)?;
+        let (log, report) = match Log::open(storage, self.options) {
+            Ok(opened) => opened,
+            Err(OpenError::Corrupt(corruption)) => return Ok(Err(corruption.to_string())),
+            Err(error) => return Err(error.into()),
+        };
+        let damaged = &self.places.damaged;
+        let exists = |path: &Path| path.try_exists().map_err(|source| io_error("look at", path, source));
+        if !exists(damaged)? {
+            // Written down in a salvage that was interrupted, for damage that is not there any more.
+            for name in [UNCERTAIN_FILE, DAMAGE_FILE] {
+                let path = self.places.log.join(name);
+                remove_file(&path).map_err(|source| io_error("remove", &path, source))?;
+            }
+            return Ok(Ok(Opened { log, report, repair: None }));
+        }
+        let hard_state_is_certain = !exists(&damaged.join(UNCERTAIN_FILE))?;
+        let unknown = || "the log was damaged; what was wrong can't be read any more".to_owned();
+        if report.segments_count == 0 {
+            // A new log in the place of the one that was salvaged would forget what that knew.
+            return Err(RepairError::LogGone { log: self.places.log.clone(), other: damaged.clone() });
+        }
+        let damage = fs::read_to_string(damaged.join(DAMAGE_FILE)).unwrap_or_else(|_| unknown());
+        Ok(Ok(Opened { log, report, repair: Some(Repair { hard_state_is_certain, damage }) }))
+    }
+
+    /// Step 1.
+    fn salvage(&mut self, damage: &str) -> Result<SalvageReport, RepairError> {
+        let Places { log, repair, parent, .. } = &self.places;
+        let (log, repair, parent) = (log.clone(), repair.clone(), parent.clone());
+        self.step("create", &repair, |repair| fs::create_dir(repair))?;
+        self.step("sync", &parent, sync_dir)?;
+        let (from, to) = (MmapStorage::open(&log)?, MmapStorage::open(&repair)?);
+        let LogOptions { identity, segment_bytes } = self.options;
+        let before = &mut self.before;
+        let prepare = |storage: &mut MmapStorage, seq| {
+            before("prepare a segment").map_err(|source| PrepareError::Io {
+                action: "prepare",
+                path: repair.clone(),
+                source,
+            })?;
+            storage.install(prepare_segment(&repair, seq, identity, segment_bytes)?);
+            Ok(())
+        };
+        let sync = |storage: &mut MmapStorage, request: &_| storage.sync_blocking(request);
+        let salvaged = salvage(&from, to, self.options, prepare, sync);
+        let failed = |source| RepairError::Salvage { damage: damage.to_owned(), source: Box::new(source) };
+        salvaged.map(|(_, report)| report).map_err(failed)
+    }
+
+    /// Step 2.
+    fn write_down(&mut self, damage: &str, is_certain: bool) -> Result<(), RepairError> {
+        let Places { log, damaged, .. } = &self.places;
+        let again = damaged.try_exists().map_err(|source| io_error("look at", damaged, source))?;
+        let dir = if again { damaged.clone() } else { log.clone() };
+        if !is_certain {
+            self.step("write into", &dir, |dir| {
+                write_durably(dir, UNCERTAIN_FILE, "this node may have voted since\n")
+            })?;
+        }
+        let text = match fs::read_to_string(dir.join(DAMAGE_FILE)) {
+            Ok(before) if again => {
+                let first = before.split(LATER).next().unwrap_or_default();
+                format!("{first}{LATER}{damage}")
+            }
+            _ => damage.to_owned(),
+        };
+        self.step("write into", &dir, |dir| write_durably(dir, DAMAGE_FILE, &text))
+    }
+
+    /// Steps 3 and 4.
+    fn exchange(&mut self) -> Result<(), RepairError> {
+        let Places { log, repair, damaged, .. } = &self.places;
+        let (log, repair, mut damaged) = (log.clone(), repair.clone(), damaged.clone());
+        if damaged.try_exists().map_err(|source| io_error("look at", &damaged, source))? {
+            damaged.push(REPLACED_DIR);
+            self.step("remove", &damaged, remove_dir)?;
+        }
+        self.rename(&log, &damaged)?;
+        self.rename(&repair, &log)
+    }
+
+    /// Moves a directory; durable on return.
+    fn rename(&mut self, from: &Path, to: &Path) -> Result<(), RepairError> {
+        self.step("move", from, |from| fs::rename(from, to))?;
+        if let Some(parent) = to.parent().filter(|parent| *parent != self.places.parent) {
+            self.step("sync", parent, sync_dir)?;
+        }
+        let parent = self.places.parent.clone();
+        self.step("sync", &parent, sync_dir)
+    }
+
+    fn step(
+        &mut self,
+        action: &'static str,
+        path: &Path,
+        run: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), RepairError> {
+        (self.before)(action).and_then(|()| run(path)).map_err(|source| io_error(action, path, source))
+    }
+}
+
+/// The first damage, and how many more.
+fn describe(report: &SalvageReport) -> Option<String> {
+    let first = report.first_damage?;
+    Some(match report.damages_count {
+        1 => first.to_string(),
+        count => format!("{first} (and {} more)", count - 1),
+    })
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> RepairError {
+    RepairError::Io { action, path: path.to_owned(), source }
+}
+
+/// Whether a directory is missing or has nothing in it: whoever opens the data directory may have made it anew.
+fn is_absent(dir: &Path) -> io::Result<bool> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().transpose()?.is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_dir(dir: &Path) -> io::Result<()> {
+    unless_gone(fs::remove_dir_all(dir))
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    unless_gone(fs::remove_file(path))
+}
+
+fn unless_gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes a small file whole or not at all; durable on return.
+fn write_durably(dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    let temporary = dir.join(format!("{name}.new"));
+    fs::write(&temporary, text)?;
+    File::open(&temporary)?.sync_all()?;
+    fs::rename(&temporary, dir.join(name))?;
+    sync_dir(dir)
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+#[path = "repair_tests.rs"]
+mod tests;
