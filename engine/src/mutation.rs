@@ -46,15 +46,13 @@ pub enum Mutation {
     VoteUnderRepair,
     /// A node counts as repaired before it has everything back.
     RepairEndsEarly,
-    /// A node under repair whose vote may be lost does not wait to hear everyone's term.
-    RepairForgetsVote,
     /// A write of unknown outcome is tried again.
     RetryUnknownWrite,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 21] = [
         Self::AcknowledgeBeforeSync,
         Self::CountOwnDiskEarly,
         Self::ForgetVote,
@@ -75,7 +73,6 @@ impl Mutation {
         Self::CutDurableDamage,
         Self::VoteUnderRepair,
         Self::RepairEndsEarly,
-        Self::RepairForgetsVote,
         Self::RetryUnknownWrite,
     ];
 }

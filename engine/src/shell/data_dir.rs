@@ -181,6 +181,25 @@ impl DataDir {
         Ok(())
     }
 
+    /// Whether a shard has nothing that could be its log: no segment, and nothing of a repair beside it.
+    ///
+    /// # Errors
+    /// A directory could not be listed.
+    pub fn is_new_log(&self, shard: ShardId) -> Result<bool, DataDirError> {
+        let wal_dir = self.wal_dir(shard);
+        let entries_count = |path: &Path| {
+            let entries = fs::read_dir(path).map(|entries| entries.count());
+            entries.map_err(|source| DataDirError::Io { action: "list", path: path.to_owned(), source })
+        };
+        let beside = wal_dir.parent().map_or(Ok(1), entries_count)?;
+        let has_segment = fs::read_dir(&wal_dir).map(|entries| {
+            entries.filter_map(Result::ok).any(|entry| entry.path().extension().is_some_and(|ending| ending == "wal"))
+        });
+        let has_segment =
+            has_segment.map_err(|source| DataDirError::Io { action: "list", path: wal_dir.clone(), source })?;
+        Ok(!has_segment && beside == 1)
+    }
+
     /// Where a shard's log lies.
     #[must_use]
     pub fn wal_dir(&self, shard: ShardId) -> PathBuf {

@@ -3,7 +3,7 @@
 //! `Node::start` blocks until the node listens; everything that can be wrong is found before anything is touched, as far as
 //! that is possible. The `Handle` proposes and reads from any thread, without a socket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::mpsc;
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use glommio::channels::channel_mesh::MeshBuilder;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
 use wal::mmap::{MmapError, MmapStorage, PrepareError, prepare_segment};
-use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq, Storage};
+use wal::repair::{Repair, RepairError, open_or_salvage};
+use wal::{Log, LogOptions, OpenError, RecoveryReport, SegmentIdentity, SegmentSeq};
 
 use super::core::{self, CoreParts, Shared};
 use super::data_dir::{DataDir, DataDirError, Identity};
@@ -25,7 +26,7 @@ use super::shard::ShardParts;
 use super::status::StatusBoard;
 use crate::config::{ClusterState, ValidConfig};
 use crate::raft;
-use crate::replica::{Refusal, Replica, ReplicaOptions, RequestKind};
+use crate::replica::{Refusal, RepairOptions, Replica, ReplicaOptions, RequestKind};
 use crate::state_machine::{self, command};
 use crate::status::ShardStatus;
 use crate::types::{NodeId, ShardId};
@@ -75,6 +76,14 @@ pub enum StartError {
     NoMember {
         /// The directory.
         dir: PathBuf,
+    },
+    /// The log is damaged and could not be repaired, or is not this node's.
+    #[error("shard {shard}: {source}")]
+    Repair {
+        /// The shard.
+        shard: ShardId,
+        /// What is wrong, and where.
+        source: RepairError,
     },
     /// The log is gone.
     #[error(
@@ -289,20 +298,39 @@ fn open_shard(
         shard_count: config.shards(),
     };
     let segment_bytes = config.segment_bytes();
-    let mut storage = MmapStorage::open(&wal_dir).map_err(|source| StartError::Files { shard, source })?;
-    if storage.segments().is_empty() {
+    if data_dir.is_new_log(shard)? {
         if data_dir.is_ready() {
             return Err(StartError::LogGone { shard, dir: wal_dir });
         }
         let prepared = prepare_segment(&wal_dir, SegmentSeq::FIRST, identity, segment_bytes);
-        storage.install(prepared.map_err(|source| StartError::Prepare { shard, source })?);
+        prepared.map_err(|source| StartError::Prepare { shard, source })?;
     }
     let options = LogOptions { identity, segment_bytes };
-    let (log, report) = Log::open(storage, options).map_err(|source| StartError::Log { shard, source })?;
+    let (log, report, repair) = open_log(config, shard, &wal_dir, options)?;
     tracing::info!(%shard, ?report, elapsed_ms = started.elapsed().as_millis() as u64, "log opened");
-    let replica = Replica::new(replica_options(config, shard), log);
+    let mut options = replica_options(config, shard);
+    options.repair = repair.map(|repair| {
+        let damage = repair.damage;
+        tracing::error!(%shard, %damage, "the log lost durable entries; this node gets them back from the others");
+        RepairOptions { nonce: options.relay_id_floor, hard_state_is_certain: repair.hard_state_is_certain, damage }
+    });
+    let replica = Replica::new(options, log);
     let metrics = metrics.shard(shard);
     Ok(ShardParts { id: shard, replica, wal_dir, identity, segment_bytes, metrics, tick_ms: tick_ms(config) })
+}
+
+type OpenLog = (Log<MmapStorage>, RecoveryReport, Option<Repair>);
+
+/// Opens a log; a damaged one is repaired, if the other nodes are a quorum that it can be repaired from.
+fn open_log(config: &ValidConfig, shard: ShardId, wal_dir: &Path, options: LogOptions) -> Result<OpenLog, StartError> {
+    let voters = config.members().iter().map(|member| member.id).collect();
+    if raft::Membership::new(voters).can_repair() {
+        let opened = open_or_salvage(wal_dir, options).map_err(|source| StartError::Repair { shard, source })?;
+        return Ok((opened.log, opened.report, opened.repair));
+    }
+    let storage = MmapStorage::open(wal_dir).map_err(|source| StartError::Files { shard, source })?;
+    let (log, report) = Log::open(storage, options).map_err(|source| StartError::Log { shard, source })?;
+    Ok((log, report, None))
 }
 
 fn tick_ms(config: &ValidConfig) -> u64 {

@@ -273,7 +273,7 @@ impl Shard {
                     }
                     Action::Sync(request) => self.start_sync(request, replica.log().storage().sync_path(request.seq)),
                     Action::PrepareSegment(seq) => self.start_preparing(seq),
-                    Action::FinishRepair => tracing::error!(shard = %self.id, "a repair ended that never began"),
+                    Action::FinishRepair => self.start_finishing_repair(),
                 }
             }
             if let Some((from, error)) = replica.take_corrupt_append() {
@@ -334,6 +334,29 @@ impl Shard {
             }
         };
         file.fdatasync().await.map_err(failure)
+    }
+
+    fn start_finishing_repair(self: &Rc<Self>) {
+        let shard = Rc::clone(self);
+        glommio::spawn_local(async move { shard.finish_repair().await }).detach();
+    }
+
+    /// Removes the damaged log on a helper thread, until it succeeds or the shard stops.
+    async fn finish_repair(self: Rc<Self>) {
+        while !self.stopping.get() {
+            let dir = self.wal_dir.clone();
+            match glommio::executor().spawn_blocking(move || wal::repair::finish_repair(&dir)).await {
+                Ok(()) => {
+                    tracing::warn!(shard = %self.id, "the log is repaired");
+                    self.deliver(Event::RepairFinished);
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(shard = %self.id, %error, "the damaged log cannot be removed; trying again");
+                    glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
+                }
+            }
+        }
     }
 
     fn start_preparing(self: &Rc<Self>, seq: SegmentSeq) {

@@ -129,6 +129,27 @@ impl Cluster {
         self.nodes[number].process.take().expect("the node runs").wait().expect("the node ends").success()
     }
 
+    /// Waits until a node has everything again, or has ended by itself: then `false`.
+    pub async fn wait_until_sound(&mut self, number: usize, what: &str) -> bool {
+        let started = Instant::now();
+        loop {
+            let node = &mut self.nodes[number];
+            if node.process.as_mut().expect("the node was started").try_wait().expect("a child").is_some() {
+                node.process = None;
+                return false;
+            }
+            let name = node.name.clone();
+            let statuses = self.statuses().await;
+            let is_sound =
+                |status: &ShardStatus| status.name == name && status.leader != 0 && status.under_repair.is_none();
+            if statuses.iter().any(is_sound) {
+                return true;
+            }
+            assert!(started.elapsed() < PATIENCE, "{what}: {statuses:#?}\n{}", self.log_of(number));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// A client that knows these nodes only.
     pub async fn client_of(&self, numbers: &[usize], timeout: Duration) -> Client {
         let endpoints = numbers.iter().map(|number| self.nodes[*number].client_url.clone()).collect();

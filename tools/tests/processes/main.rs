@@ -3,6 +3,7 @@
 //! Every process runs on loopback in a temporary directory and ends with its test. Nothing here asserts how long anything
 //! takes beyond a patience that only a hang reaches.
 
+mod damage;
 mod harness;
 mod load;
 
