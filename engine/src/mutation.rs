@@ -51,6 +51,19 @@ pub enum Mutation {
 }
 
 impl Mutation {
+    /// It takes thousands of seeds to find: several rare things must coincide.
+    #[must_use]
+    pub const fn is_rare(self) -> bool {
+        matches!(
+            self,
+            Self::CommitOldTermByCount
+                | Self::ReadWithoutRound
+                | Self::OldRoundConfirms
+                | Self::PromiseBeforeDurable
+                | Self::RepairEndsEarly
+        )
+    }
+
     /// All of them.
     pub const ALL: [Self; 21] = [
         Self::AcknowledgeBeforeSync,
