@@ -4,4 +4,6 @@
 //! Source like any other, behind the feature `testing`: the fault model is part of what the product promises. Nothing here is
 //! used by a server.
 
+pub mod history;
+pub mod judge;
 pub mod sim;

@@ -257,7 +257,7 @@ impl Cluster {
         node.lost = &before - &node.log.durable_ids().collect();
         node.repair = Some(hard_state_is_certain);
         if !hard_state_is_certain {
-            self.checks.on_vote_forgotten(self.nodes[at].id);
+            self.checks.on_vote_forgotten(node.id);
         }
         self.seen.damaged += 1;
         self.trace.line(format!("{} finds its log damaged behind {}", node.id.get(), node.log.last_id()));

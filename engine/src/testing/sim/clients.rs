@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 
 use wal::testing::SimRng;
 
-use super::judge;
 use super::plan::{Plan, between, pick};
 use super::world::{Event, Place, World};
 use crate::mutation::{self, Mutation};
@@ -16,6 +15,8 @@ use crate::state_machine::command::{
     encode_txn_command,
 };
 use crate::state_machine::response::{OpResponse, Response};
+use crate::testing::history::{Input, Operation};
+use crate::testing::judge;
 
 /// Pause before an operation that was refused is tried again. Unit: us.
 const RETRY_US: (u64, u64) = (5_000, 100_000);
@@ -31,53 +32,12 @@ pub(super) enum Answer {
     Broken { was_sent: bool },
 }
 
-/// What a client wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Input {
-    Put {
-        key: Vec<u8>,
-        value: Vec<u8>,
-    },
-    Delete {
-        key: Vec<u8>,
-    },
-    Get {
-        key: Vec<u8>,
-    },
-    /// Read from whatever the node has.
-    GetSerializable {
-        key: Vec<u8>,
-    },
-    /// Read all keys at once.
-    List,
-    /// If the key still has this `mod_revision`, write it; otherwise read it.
-    Swap {
-        key: Vec<u8>,
-        mod_revision: u64,
-        value: Vec<u8>,
-    },
-    /// Write two keys at once.
-    PutBoth {
-        keys: [Vec<u8>; 2],
-        value: Vec<u8>,
-    },
-}
-
-/// An operation of a client.
+/// An operation, and what is left to do for it.
 #[derive(Debug)]
-pub(super) struct Operation {
-    pub(super) client: usize,
-    pub(super) shard: usize,
-    pub(super) input: Input,
-    pub(super) called_us: u64,
+struct Running {
+    operation: Operation,
     deadline_us: u64,
     is_open: bool,
-    /// The node that answered, and its life.
-    pub(super) process: (usize, u64),
-    /// When the answer came, and what it was; `None` if the outcome is unknown.
-    pub(super) outcome: Option<(u64, Response)>,
-    /// It certainly took no effect.
-    pub(super) is_void: bool,
 }
 
 #[derive(Debug, Default)]
@@ -97,7 +57,7 @@ struct Client {
 pub(super) struct Clients {
     rng: SimRng,
     clients: Vec<Client>,
-    operations: Vec<Operation>,
+    operations: Vec<Running>,
     /// No new operations but scripted ones.
     is_finishing: bool,
     values_count: u64,
@@ -180,7 +140,7 @@ impl Clients {
         (input, shard)
     }
 
-    fn operation(&mut self, op: u64) -> &mut Operation {
+    fn running(&mut self, op: u64) -> &mut Running {
         &mut self.operations[usize::try_from(op).expect("small")]
     }
 }
@@ -190,14 +150,6 @@ fn key_name(number: u64) -> Vec<u8> {
 }
 
 impl Input {
-    pub(super) fn kind(&self) -> RequestKind {
-        match self {
-            Self::Get { .. } | Self::List => RequestKind::Read,
-            Self::GetSerializable { .. } => RequestKind::ReadSerializable,
-            Self::Put { .. } | Self::Delete { .. } | Self::Swap { .. } | Self::PutBoth { .. } => RequestKind::Write,
-        }
-    }
-
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let single = |key| KeyRange { key, range_end: &[] };
@@ -246,17 +198,9 @@ impl World {
         };
         let number = self.clients.operations.len();
         let deadline_us = self.now_us + self.plan.timeout_us;
-        self.clients.operations.push(Operation {
-            client,
-            shard,
-            input,
-            called_us: self.now_us,
-            deadline_us,
-            is_open: true,
-            process: (0, 0),
-            outcome: None,
-            is_void: false,
-        });
+        let called_us = self.now_us;
+        let operation = Operation { client, shard, input, called_us, process: (0, 0), outcome: None, is_void: false };
+        self.clients.operations.push(Running { operation, deadline_us, is_open: true });
         self.clients.clients[client].open = Some(number);
         let op = number as u64;
         self.schedule_at(deadline_us, Event::GiveUp { op });
@@ -264,7 +208,7 @@ impl World {
     }
 
     fn send_request(&mut self, op: u64, pause_us: u64) {
-        let operation = self.clients.operation(op);
+        let operation = &self.clients.running(op).operation;
         let (client, shard) = (operation.client, operation.shard);
         let host = match self.clients.clients[client].home {
             Some(home) if !self.rng.chance(1, 10) || self.clients.is_finishing => home,
@@ -283,7 +227,7 @@ impl World {
             return Ok(());
         }
         let life = self.hosts[at.host].life;
-        let operation = self.clients.operation(op);
+        let operation = &mut self.clients.running(op).operation;
         operation.process = (at.host, life);
         let (kind, payload) = (operation.input.kind(), operation.input.encode());
         let timeout_ticks = self.plan.timeout_us.div_ceil(self.plan.tick_us);
@@ -306,10 +250,11 @@ impl World {
 
     pub(super) fn answer(&mut self, op: u64, answer: Answer) {
         let now_us = self.now_us;
-        let operation = self.clients.operation(op);
-        if !operation.is_open {
+        let running = self.clients.running(op);
+        if !running.is_open {
             return;
         }
+        let operation = &mut running.operation;
         let client = operation.client;
         let is_write = operation.input.kind() == RequestKind::Write;
         match answer {
@@ -340,32 +285,31 @@ impl World {
 
     /// Tries again elsewhere, while there is time.
     fn retry(&mut self, op: u64) {
-        let client = self.clients.operation(op).client;
+        let client = self.clients.running(op).operation.client;
         // Everything that is asked at the end is asked at one node.
         if !self.clients.is_finishing {
             self.clients.clients[client].home = None;
         }
         let delay_us = between(&mut self.rng, RETRY_US.0, RETRY_US.1);
-        let operation = self.clients.operation(op);
-        if self.now_us + delay_us < operation.deadline_us {
+        if self.now_us + delay_us < self.clients.running(op).deadline_us {
             self.send_request(op, delay_us);
         }
     }
 
     /// The client has waited enough: an operation that nobody may carry out any more had no effect, else it is unknown.
     pub(super) fn give_up(&mut self, op: u64) {
-        if self.clients.operation(op).is_open {
+        if self.clients.running(op).is_open {
             self.report.unknown_count += 1;
-            let client = self.clients.operation(op).client;
+            let client = self.clients.running(op).operation.client;
             self.clients.clients[client].home = None;
             self.close(op);
         }
     }
 
     fn close(&mut self, op: u64) {
-        let operation = self.clients.operation(op);
-        operation.is_open = false;
-        let client = operation.client;
+        let running = self.clients.running(op);
+        running.is_open = false;
+        let client = running.operation.client;
         self.clients.clients[client].open = None;
         let (low, high) = if self.clients.is_finishing { (1, 100) } else { self.plan.think_us };
         let delay_us = between(&mut self.rng, low, high);
@@ -375,7 +319,7 @@ impl World {
 
 impl Clients {
     fn note_answer(&mut self, op: u64, home: usize) {
-        let operation = &self.operations[usize::try_from(op).expect("small")];
+        let operation = &self.operations[usize::try_from(op).expect("small")].operation;
         let client = operation.client;
         let seen = operation.outcome.as_ref().and_then(|(_, response)| match response.ops.first() {
             Some(OpResponse::Range { kvs, .. }) => kvs.first().map(|kv| kv.mod_revision),
@@ -390,7 +334,8 @@ impl Clients {
     /// Whether everything that clients were told fits together.
     pub(super) fn judge(&self) -> Result<(), String> {
         for shard in 0..usize::try_from(self.shards).expect("few") {
-            let operations: Vec<&Operation> = self.operations.iter().filter(|op| op.shard == shard).collect();
+            let operations: Vec<&Operation> =
+                self.operations.iter().map(|running| &running.operation).filter(|op| op.shard == shard).collect();
             judge::judge(&operations).map_err(|what| format!("shard {shard}: {what}"))?;
         }
         Ok(())

@@ -9,7 +9,6 @@ mod checks;
 mod clients;
 mod faults;
 mod host;
-mod judge;
 mod network;
 mod plan;
 mod trace;
