@@ -332,6 +332,28 @@ fn damage_behind_the_last_hard_state_makes_it_uncertain_unless_it_hit_a_payload(
     }
 }
 
+#[test]
+fn remains_behind_the_end_of_a_damaged_log_make_the_hard_state_uncertain() {
+    let hard_state = HardState { term: Term::new(3), vote: 1 };
+    for (torn, certain) in [(false, true), (true, false)] {
+        let mut log = new_log(1);
+        log.append_hard_state(hard_state).expect("room");
+        append_many(&mut log, 3, 1..=5, 600);
+        sync_all(&mut log);
+        let (segment, offset) = place(&log, 3);
+        let (end_segment, end_offset) = log.writing_end();
+        let mut storage = log.into_storage();
+        storage.flip_bit(segment, offset + FRAME_HEADER_END + 5, 0);
+        if torn {
+            // After a crash of the host, with an old note, this may have been a hard state.
+            storage.overwrite(end_segment, end_offset, &[0xA5; 56]);
+        }
+        let error = reopen(storage).map(|_| ()).expect_err("damaged");
+        let corruption = error.corruption().expect("corruption");
+        assert_eq!((corruption.hard_state, corruption.hard_state_is_certain), (hard_state, certain));
+    }
+}
+
 /// Where a frame's payload begins.
 const FRAME_HEADER_END: usize = crate::format::FRAME_HEADER_BYTES;
 

@@ -3,6 +3,7 @@
 //! Deterministic: everything it does follows from a seed and the calls made. It is source like any other, because the
 //! fault model it implements is part of what the log promises.
 
+pub mod fuzz;
 mod rng;
 mod sim_storage;
 

@@ -256,6 +256,11 @@ impl SimStorage {
         self.rot_note(|note| note[page_range(page)].fill(0));
     }
 
+    /// Replaces bytes of the note.
+    pub fn overwrite_note(&mut self, offset: usize, with: &[u8]) {
+        self.rot_note(|note| note[offset..offset + with.len()].copy_from_slice(with));
+    }
+
     /// Cuts the note's file, which opening fills up with zeros again; 0 loses the note.
     pub fn truncate_note(&mut self, bytes: usize) {
         self.rot_note(|note| note[bytes..].fill(0));
