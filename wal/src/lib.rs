@@ -24,6 +24,7 @@ mod group_commit;
 mod index;
 pub mod log;
 pub mod lsn;
+#[cfg(any(test, feature = "shell", feature = "testing"))]
 pub mod note;
 pub mod reader;
 pub mod recovery;

@@ -8,6 +8,7 @@ use crate::tree::Tree;
 /// Packages by folder: name, and the packages of this workspace they may use, in any section of the manifest.
 const PACKAGES: &[(&str, &str, &[&str])] = &[
     ("wal", "quorate-wal", &[]),
+    ("wal/fuzz", "quorate-wal-fuzz", &["quorate-wal"]),
     ("net", "quorate-net", &[]),
     ("engine", "quorate-engine", &["quorate-wal", "quorate-net"]),
     ("engine/client", "quorate-client", &["quorate-engine", "quorate-net"]),
@@ -22,6 +23,7 @@ const CORES: &[&str] = &["wal/src/", "net/src/", "engine/src/"];
 const SHELLS: &[&str] = &[
     "wal/src/mmap.rs",
     "wal/src/prepare.rs",
+    "wal/src/repair.rs",
     "wal/src/verify.rs",
     "net/src/shell/",
     "net/src/client/",
