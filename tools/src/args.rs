@@ -99,6 +99,8 @@ pub enum Command {
     Demo(cmd::DemoArgs),
     /// Run simulated clusters under simulated faults, and check what they promised
     Sim(cmd::SimArgs),
+    /// Kill, stop and damage real nodes while clients write and read, and judge what they saw
+    Chaos(cmd::ChaosArgs),
     /// Look into a stopped node's log
     #[command(subcommand)]
     Wal(cmd::wal::WalCommand),

@@ -5,7 +5,7 @@
 //! reports, and how each figure is measured, is in `docs/bench.md`.
 
 mod host;
-mod nodes;
+pub(in crate::cmd) mod nodes;
 mod observer;
 mod report;
 mod story;

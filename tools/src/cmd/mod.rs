@@ -1,6 +1,7 @@
 //! What each command does. One module for each; errors become messages and exit codes here.
 
 mod bench;
+mod chaos;
 mod cluster;
 mod del;
 mod demo;
@@ -22,6 +23,7 @@ use crate::settings::SettingsError;
 use crate::txn_text::TxnTextError;
 
 pub use bench::Args as BenchArgs;
+pub use chaos::Args as ChaosArgs;
 pub use demo::Args as DemoArgs;
 pub use sim::Args as SimArgs;
 
@@ -51,6 +53,9 @@ pub enum CommandError {
     /// A measurement failed.
     #[error(transparent)]
     Bench(#[from] bench::BenchError),
+    /// Chaos could not be had.
+    #[error(transparent)]
+    Chaos(#[from] chaos::ChaosError),
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
@@ -102,6 +107,10 @@ pub fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Demo(args) => {
             drop(printer);
             return Ok(demo::run(&args).map(|()| ExitCode::SUCCESS)?);
+        }
+        Command::Chaos(args) => {
+            drop(printer);
+            return Ok(chaos::run(&args)?);
         }
         Command::Sim(args) => {
             drop(printer);

@@ -25,10 +25,10 @@ const LOG_TAIL_LINES: usize = 20;
 
 /// What all nodes are started with.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
-    pub(super) nodes: usize,
-    pub(super) shards: u32,
-    pub(super) cores: u32,
+pub(in crate::cmd) struct Shape {
+    pub(in crate::cmd) nodes: usize,
+    pub(in crate::cmd) shards: u32,
+    pub(in crate::cmd) cores: u32,
 }
 
 /// One node, running or not.
@@ -44,7 +44,7 @@ struct Node {
 
 /// All nodes and the directory they live in. Dropping it stops them and removes the directory unless it is kept.
 #[derive(Debug)]
-pub(super) struct Nodes {
+pub(in crate::cmd) struct Nodes {
     shape: Shape,
     program: PathBuf,
     token: String,
@@ -61,7 +61,7 @@ enum DemoDir {
 
 impl Nodes {
     /// Creates a directory inside `parent` and chooses ports; starts nothing yet.
-    pub(super) fn create(shape: Shape, parent: &Path, keep: bool) -> Result<Self, DemoError> {
+    pub(in crate::cmd) fn create(shape: Shape, parent: &Path, keep: bool) -> Result<Self, DemoError> {
         let program = std::env::current_exe()
             .map_err(|source| DemoError::io("find the program of", Path::new("this process"), source))?;
         let temporary = tempfile::Builder::new()
@@ -80,7 +80,7 @@ impl Nodes {
     }
 
     /// Starts node `node`, which is not running, under the same flags each time.
-    pub(super) fn start(&mut self, node: usize) -> Result<(), DemoError> {
+    pub(in crate::cmd) fn start(&mut self, node: usize) -> Result<(), DemoError> {
         let arguments = self.arguments(node);
         let program = self.program.clone();
         let Some(target) = self.nodes.get_mut(node) else { return Ok(()) };
@@ -99,15 +99,29 @@ impl Nodes {
     }
 
     /// Kills node `node` with SIGKILL and waits until it is gone.
-    pub(super) fn kill(&mut self, node: usize) -> Result<(), DemoError> {
+    pub(in crate::cmd) fn kill(&mut self, node: usize) -> Result<(), DemoError> {
         let Some(target) = self.nodes.get_mut(node) else { return Ok(()) };
         let Some(mut child) = target.child.take() else { return Ok(()) };
         let killed = child.kill().and_then(|()| child.wait());
         killed.map(drop).map_err(|source| DemoError::Kill { name: target.name.clone(), source })
     }
 
+    /// Stops node `node` with SIGSTOP, or lets it go on with SIGCONT.
+    pub(in crate::cmd) fn pause(&self, node: usize, pause: bool) {
+        let child = self.nodes.get(node).and_then(|node| node.child.as_ref());
+        if let Some(pid) = child.and_then(|child| Pid::from_raw(i32::try_from(child.id()).ok()?)) {
+            // It fails only for a child that has ended, which `check` then sees.
+            let _ = kill_process(pid, if pause { Signal::STOP } else { Signal::CONT });
+        }
+    }
+
+    /// Where node `node` keeps its data.
+    pub(in crate::cmd) fn data_dir(&self, node: usize) -> PathBuf {
+        self.nodes.get(node).map_or_else(PathBuf::new, |node| node.data_dir.clone())
+    }
+
     /// Fails if a node that should be running is not, with the end of its log.
-    pub(super) fn check(&mut self) -> Result<(), DemoError> {
+    pub(in crate::cmd) fn check(&mut self) -> Result<(), DemoError> {
         for node in &mut self.nodes {
             let Some(child) = &mut node.child else { continue };
             let status = child.try_wait().map_err(|source| DemoError::io("watch", &node.log, source))?;
@@ -120,7 +134,7 @@ impl Nodes {
     }
 
     /// Asks all running nodes to stop, waits for them, and returns those that had to be killed or ended badly.
-    pub(super) fn stop(&mut self) -> Vec<String> {
+    pub(in crate::cmd) fn stop(&mut self) -> Vec<String> {
         let mut complaints = Vec::new();
         for node in &mut self.nodes {
             if let Some(pid) = node.child.as_ref().and_then(|child| Pid::from_raw(i32::try_from(child.id()).ok()?)) {
@@ -138,22 +152,22 @@ impl Nodes {
     }
 
     /// `host:port` of each node's client port.
-    pub(super) fn endpoints(&self) -> Vec<String> {
+    pub(in crate::cmd) fn endpoints(&self) -> Vec<String> {
         self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.client_port)).collect()
     }
 
     /// Name of node `node`.
-    pub(super) fn name(&self, node: usize) -> &str {
+    pub(in crate::cmd) fn name(&self, node: usize) -> &str {
         self.nodes.get(node).map_or("?", |node| &node.name)
     }
 
     /// Directory of the demo.
-    pub(super) fn dir(&self) -> &Path {
+    pub(in crate::cmd) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Ends of all nodes' logs, for a failure that is not one node's.
-    pub(super) fn log_tails(&self) -> String {
+    pub(in crate::cmd) fn log_tails(&self) -> String {
         self.nodes.iter().map(|node| format!("--- {}\n{}\n", node.log.display(), node.log_tail())).collect()
     }
 

@@ -1,0 +1,289 @@
+//! `quorate chaos`: real nodes as processes, killed, stopped and damaged while recorded clients write and read; then the
+//! history is judged.
+//!
+//! It signals only processes that it started, and removes what it created. It does not cut networks, fill disks or slow them
+//! down: those faults are the simulator's (`quorate sim`).
+
+mod clients;
+mod nemesis;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use client::{Client, ClientOptions, ShardStatus};
+use engine::testing::history::Operation;
+use engine::testing::judge;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use self::clients::Worker;
+use self::nemesis::Nemesis;
+use super::demo::DemoError;
+use super::demo::nodes::{Nodes, Shape};
+
+/// How long the nodes may take to agree once faults have ended.
+const CONVERGE_WITHIN: Duration = Duration::from_secs(120);
+
+/// Flags of `quorate chaos`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Minutes of faults
+    #[arg(long, value_name = "M", default_value_t = 1.0)]
+    minutes: f64,
+    /// Chooses faults and operations; without it a fresh one
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Nodes to start
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=7))]
+    nodes: u8,
+    /// Clients, each with one operation at a time
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
+    clients: u8,
+    /// Keys that they fight over
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u8).range(1..=200))]
+    keys: u8,
+    /// Directory to create the nodes' directory in
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    dir: PathBuf,
+    /// Keep the nodes' data and logs
+    #[arg(long)]
+    keep: bool,
+    /// Write the figures to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Why chaos could not be had, or what it found.
+#[derive(Debug, thiserror::Error)]
+pub enum ChaosError {
+    /// Nodes could not be started or stopped, or one died that nobody killed.
+    #[error(transparent)]
+    Nodes(#[from] DemoError),
+    /// No runtime for the clients.
+    #[error("cannot start a runtime: {0}")]
+    Runtime(io::Error),
+    /// A file operation failed.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The nodes did not agree after the faults.
+    #[error("{within_s} s after the last fault the nodes do not agree: {state}; their logs end with:\n{logs}")]
+    NoConvergence {
+        /// How long was waited. Unit: s.
+        within_s: u64,
+        /// What they said.
+        state: String,
+        /// Ends of their logs.
+        logs: String,
+    },
+}
+
+/// What the clients and the faults share.
+#[derive(Debug)]
+struct Shared {
+    started: Instant,
+    endpoints: Vec<String>,
+    /// Counts the processes of each node.
+    lives: Vec<AtomicU64>,
+    history: Mutex<Vec<Operation>>,
+    /// Operations that certainly took no effect, or reads without an answer.
+    refused: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Shared {
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn record(&self, operation: Operation) {
+        // A panic elsewhere leaves whole operations.
+        self.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(operation);
+    }
+}
+
+/// The figures of a run.
+#[derive(Debug, Serialize)]
+struct Summary {
+    seed: u64,
+    nodes: u8,
+    minutes: f64,
+    acknowledged: usize,
+    unknown: usize,
+    refused: u64,
+    faults: BTreeMap<String, u64>,
+    violation: Option<String>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// It could not be run, or the nodes did not come back. A violation is an exit code.
+pub fn run(args: &Args) -> Result<ExitCode, ChaosError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(ChaosError::Runtime)?.block_on(run_nodes(args))
+}
+
+async fn run_nodes(args: &Args) -> Result<ExitCode, ChaosError> {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let seed = args.seed.unwrap_or(since_epoch.as_secs());
+    let shape = Shape { nodes: args.nodes.into(), shards: 1, cores: 1 };
+    let mut nodes = Nodes::create(shape, &args.dir, args.keep)?;
+    let shared = Arc::new(Shared {
+        started: Instant::now(),
+        endpoints: nodes.endpoints(),
+        lives: (0..args.nodes).map(|_| AtomicU64::new(0)).collect(),
+        history: Mutex::default(),
+        refused: AtomicU64::new(0),
+        is_over: AtomicBool::new(false),
+    });
+    for node in 0..usize::from(args.nodes) {
+        nodes.start(node)?;
+    }
+    converge(&mut nodes, &shared).await?;
+    let workers: Vec<_> = (0..usize::from(args.clients))
+        .map(|number| {
+            let worker = Worker::new(number, seed, args.keys.into(), Arc::clone(&shared));
+            tokio::spawn(worker.run())
+        })
+        .collect();
+    let progress = progress_bar(args.minutes);
+    let mut nemesis = Nemesis::new(seed, Duration::from_secs_f64(args.minutes * 60.0));
+    nemesis.run(&mut nodes, &shared, &progress).await?;
+    shared.is_over.store(true, Ordering::SeqCst);
+    for worker in workers {
+        if let Err(error) = worker.await {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+    progress.set_message("faults have ended; waiting for the nodes to agree");
+    converge(&mut nodes, &shared).await?;
+    clients::read_everything(&shared, args.keys.into()).await;
+    progress.finish_and_clear();
+    let complaints = nodes.stop();
+    report(args, seed, &shared, &nemesis, &complaints)
+}
+
+fn progress_bar(minutes: f64) -> ProgressBar {
+    let progress = ProgressBar::new_spinner();
+    let template = format!("{{spinner}} {{elapsed}} of {minutes} min  {{msg}}");
+    progress.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    progress.enable_steady_tick(Duration::from_millis(200));
+    progress
+}
+
+/// The statuses of the nodes that answer.
+async fn statuses(shared: &Shared) -> Vec<ShardStatus> {
+    let mut found = Vec::new();
+    for endpoint in &shared.endpoints {
+        let options = ClientOptions {
+            endpoints: vec![endpoint.clone()],
+            request_timeout: Duration::from_millis(500),
+            connect_timeout: Duration::from_millis(500),
+            ..ClientOptions::default()
+        };
+        if let Ok(client) = Client::connect(options).await
+            && let Ok(shards) = client.status(endpoint).await
+        {
+            found.extend(shards);
+        }
+    }
+    found
+}
+
+/// Waits until all nodes run, know a leader, miss nothing and have applied the same.
+async fn converge(nodes: &mut Nodes, shared: &Shared) -> Result<(), ChaosError> {
+    const POLL: Duration = Duration::from_millis(100);
+    let started = Instant::now();
+    loop {
+        nodes.check()?;
+        let statuses = statuses(shared).await;
+        let is_level = |status: &ShardStatus| {
+            status.leader != 0 && status.under_repair.is_none() && status.applied_index == status.last_index
+        };
+        let first = statuses.first().map(|status| status.applied_index);
+        if statuses.len() == shared.endpoints.len()
+            && statuses.iter().all(|status| is_level(status) && Some(status.applied_index) == first)
+        {
+            return Ok(());
+        }
+        if started.elapsed() > CONVERGE_WITHIN {
+            let within_s = CONVERGE_WITHIN.as_secs();
+            let state = format!("{statuses:?}");
+            return Err(ChaosError::NoConvergence { within_s, state, logs: nodes.log_tails() });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn report(
+    args: &Args,
+    seed: u64,
+    shared: &Shared,
+    nemesis: &Nemesis,
+    complaints: &[String],
+) -> Result<ExitCode, ChaosError> {
+    let history = shared.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let operations: Vec<&Operation> = history.iter().collect();
+    let violation = judge::judge(&operations).err();
+    let summary = Summary {
+        seed,
+        nodes: args.nodes,
+        minutes: args.minutes,
+        acknowledged: history.iter().filter(|operation| operation.outcome.is_some()).count(),
+        unknown: history.iter().filter(|operation| operation.outcome.is_none()).count(),
+        refused: shared.refused.load(Ordering::Relaxed),
+        faults: nemesis.counts(),
+        violation,
+    };
+    for line in nemesis.lines() {
+        println!("{line}");
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
+    let mut row = |what: &str, figure: String| {
+        table.add_row(vec![what.to_owned(), figure]);
+    };
+    row("seed", seed.to_string());
+    row("operations answered and judged", summary.acknowledged.to_string());
+    row("of unknown outcome", summary.unknown.to_string());
+    row("refused", summary.refused.to_string());
+    for (fault, count) in &summary.faults {
+        row(fault, count.to_string());
+    }
+    row("lost or not linearizable", summary.violation.as_ref().map_or("0", |_| "SEE BELOW").to_owned());
+    println!("{table}");
+    for complaint in complaints {
+        println!("{complaint}");
+    }
+    if let Some(path) = &args.json {
+        let io_error = |source| ChaosError::Io { action: "write", path: path.clone(), source };
+        std::fs::write(path, serde_json::to_vec_pretty(&summary).map_err(io::Error::from).map_err(io_error)?)
+            .map_err(io_error)?;
+    }
+    let Some(violation) = summary.violation else { return Ok(ExitCode::SUCCESS) };
+    let path = args.dir.join(format!("quorate-chaos-{seed}.history"));
+    save(&path, &history).map_err(|source| ChaosError::Io { action: "write", path: path.clone(), source })?;
+    println!("VIOLATION: {violation}\nthe history is in {}", path.display());
+    Ok(ExitCode::FAILURE)
+}
+
+/// One operation on each line.
+fn save(path: &std::path::Path, history: &[Operation]) -> io::Result<()> {
+    let mut file = io::BufWriter::new(std::fs::File::create(path)?);
+    for operation in history {
+        writeln!(file, "{operation:?}")?;
+    }
+    file.flush()
+}
