@@ -23,8 +23,8 @@ use serde::Serialize;
 
 use self::clients::Worker;
 use self::nemesis::Nemesis;
-use super::demo::DemoError;
 use super::demo::nodes::{Nodes, Shape};
+use super::demo::{DemoError, register_signals, until_set};
 
 /// How long the nodes may take to agree once faults have ended.
 const CONVERGE_WITHIN: Duration = Duration::from_secs(120);
@@ -131,8 +131,15 @@ struct Summary {
 /// # Errors
 /// It could not be run, or the nodes did not come back. A violation is an exit code.
 pub fn run(args: &Args) -> Result<ExitCode, ChaosError> {
+    let interrupted = register_signals()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(ChaosError::Runtime)?.block_on(run_nodes(args))
+    runtime.map_err(ChaosError::Runtime)?.block_on(async {
+        tokio::select! {
+            outcome = run_nodes(args) => outcome,
+            // Dropping the nodes stops them.
+            () = until_set(&interrupted) => Err(DemoError::Interrupted.into()),
+        }
+    })
 }
 
 async fn run_nodes(args: &Args) -> Result<ExitCode, ChaosError> {

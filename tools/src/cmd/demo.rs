@@ -270,7 +270,7 @@ impl Args {
 }
 
 /// A flag that SIGINT, SIGTERM and SIGHUP set.
-fn register_signals() -> Result<Arc<AtomicBool>, DemoError> {
+pub(in crate::cmd) fn register_signals() -> Result<Arc<AtomicBool>, DemoError> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -280,7 +280,7 @@ fn register_signals() -> Result<Arc<AtomicBool>, DemoError> {
     Ok(flag)
 }
 
-async fn until_set(flag: &AtomicBool) {
+pub(in crate::cmd) async fn until_set(flag: &AtomicBool) {
     while !flag.load(Ordering::Relaxed) {
         tokio::time::sleep(SIGNAL_POLL).await;
     }

@@ -58,7 +58,6 @@ struct Summary {
     leaders: u64,
     committed: u64,
     repairs: u64,
-    undecided: u64,
     faults: BTreeMap<&'static str, u64>,
 }
 
@@ -86,7 +85,6 @@ pub fn run(args: &Args) -> io::Result<ExitCode> {
         leaders: total.leaders_count,
         committed: total.committed_count,
         repairs: total.repairs_count,
-        undecided: total.undecided_count,
         faults: total.faults.clone(),
     };
     let mut out = io::stdout().lock();
@@ -184,7 +182,7 @@ fn print_failure(out: &mut impl Write, failure: &Failure, all: bool) -> io::Resu
 }
 
 fn version() -> String {
-    let commit = option_env!("QUORATE_COMMIT").unwrap_or("of this build");
+    let commit = option_env!("QUORATE_COMMIT").unwrap_or("unknown");
     format!("{}, commit {commit}", env!("CARGO_PKG_VERSION"))
 }
 
@@ -207,7 +205,6 @@ fn print_summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     row("leaders elected", summary.leaders.to_string());
     row("entries committed", summary.committed.to_string());
     row("logs repaired", summary.repairs.to_string());
-    row("histories not decided", summary.undecided.to_string());
     for (name, count) in &summary.faults {
         row(name, count.to_string());
     }

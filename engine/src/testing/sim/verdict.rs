@@ -25,8 +25,6 @@ pub struct Report {
     pub faults: std::collections::BTreeMap<&'static str, u64>,
     /// Nodes that lost durable entries and got them back.
     pub repairs_count: u64,
-    /// Histories that a judge could not decide within its budget.
-    pub undecided_count: u64,
 }
 
 impl Report {
@@ -40,7 +38,6 @@ impl Report {
         self.leaders_count += other.leaders_count;
         self.committed_count += other.committed_count;
         self.repairs_count += other.repairs_count;
-        self.undecided_count += other.undecided_count;
         for (&name, count) in &other.faults {
             *self.faults.entry(name).or_default() += count;
         }
