@@ -206,3 +206,14 @@ async fn a_start_that_cannot_work_says_why_in_one_line() {
     assert!(!foreign.status.success() && text.contains("was created with"), "{text}");
     assert_eq!(text.trim_end().lines().count(), 1, "{text}");
 }
+
+#[test]
+fn chaos_on_real_nodes_finds_nothing_lost() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().to_str().expect("a path");
+    let output = quorate(&["chaos", "--minutes", "0.2", "--seed", "7", "--dir", path]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("operations answered and judged"), "{text}");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0, "everything it made is removed");
+}
