@@ -15,3 +15,10 @@ pub mod shell;
 
 #[cfg(feature = "client")]
 pub mod client;
+
+#[cfg(test)]
+mod doc_table;
+#[cfg(test)]
+mod format_tests;
+#[cfg(test)]
+mod samples;
