@@ -21,4 +21,8 @@ mod doc_table;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
+mod handshake_tests;
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
 mod samples;
