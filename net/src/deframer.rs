@@ -29,6 +29,11 @@ impl Deframer {
         Self { buffer: Vec::new(), start: 0, end: 0, body_bytes_limit }
     }
 
+    /// Takes frames of another size from now on: a connection is trusted with more once its handshake is done.
+    pub const fn set_body_bytes_limit(&mut self, body_bytes_limit: usize) {
+        self.body_bytes_limit = body_bytes_limit;
+    }
+
     /// Space to read into; never empty. Call after `next_frame` returned `None`.
     pub fn space(&mut self) -> &mut [u8] {
         let wanted = self.wanted_bytes().max(READ_BYTES_MIN);
