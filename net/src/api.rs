@@ -83,11 +83,12 @@ impl<'a> Request<'a> {
             }
             (kind, _) => return Err(DecodeError::Unknown { what: "the kind of a request", got: kind.get().into() }),
         };
-        if !frame.rest.is_empty() {
-            return Err(DecodeError::Trailing { what: "a request", got: frame.rest.len() });
-        }
+        expect_no_rest(frame, "a request")?;
         let mut reader = Reader::new(frame.meta);
         let timeout_ms = reader.u32("the timeout of a request")?;
+        if kind == RequestKind::Status {
+            reader.clone().finish("a request for status")?;
+        }
         Ok(Self { id: frame.id, kind, shard: frame.shard, timeout_ms, payload: reader.rest() })
     }
 }
@@ -264,6 +265,10 @@ impl<'a> Response<'a> {
         if frame.flags & !(FLAG_LEADER_HINT | FLAG_REFUSED) != 0 {
             return Err(DecodeError::Unknown { what: "the flags of an answer", got: frame.flags.into() });
         }
+        if frame.shard != 0 {
+            return Err(DecodeError::Unknown { what: "the shard of an answer", got: frame.shard.into() });
+        }
+        expect_no_rest(frame, "an answer")?;
         let mut reader = Reader::new(frame.meta);
         let hinted = frame.flags & FLAG_LEADER_HINT != 0;
         let leader_hint = hinted.then(|| reader.text("the leader hint", MESSAGE_BYTES_MAX.into())).transpose()?;
@@ -278,4 +283,9 @@ impl<'a> Response<'a> {
         };
         Ok(Self { id: frame.id, leader_hint, result })
     }
+}
+
+/// All of a client message is metadata, so that all of it is covered by a checksum.
+fn expect_no_rest(frame: &Frame<'_>, what: &'static str) -> Result<(), DecodeError> {
+    if frame.rest.is_empty() { Ok(()) } else { Err(DecodeError::Trailing { what, got: frame.rest.len() }) }
 }

@@ -7,6 +7,9 @@ use crate::frame::{self, FRAME_HEADER_BYTES, Frame, FrameError};
 /// Space offered to one read when no large frame is under way. Unit: bytes.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Least space offered to one read. Unit: bytes.
+const READ_BYTES_MIN: usize = READ_BYTES / 4;
+
 /// Buffers larger than this are given back once they are empty. Unit: bytes.
 const KEPT_BYTES_MAX: usize = 4 * READ_BYTES;
 
@@ -26,9 +29,14 @@ impl Deframer {
         Self { buffer: Vec::new(), start: 0, end: 0, body_bytes_limit }
     }
 
+    /// Takes frames of another size from now on: a connection is trusted with more once its handshake is done.
+    pub const fn set_body_bytes_limit(&mut self, body_bytes_limit: usize) {
+        self.body_bytes_limit = body_bytes_limit;
+    }
+
     /// Space to read into; never empty. Call after `next_frame` returned `None`.
     pub fn space(&mut self) -> &mut [u8] {
-        let wanted = self.wanted_bytes().max(READ_BYTES / 4);
+        let wanted = self.wanted_bytes().max(READ_BYTES_MIN);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
             if self.buffer.len() > KEPT_BYTES_MAX && wanted < READ_BYTES {
@@ -36,15 +44,31 @@ impl Deframer {
             }
         }
         if self.buffer.len() - self.end < wanted {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
+            if self.start > 0 {
+                self.buffer.copy_within(self.start..self.end, 0);
+                self.end -= self.start;
+                self.start = 0;
+            }
             let needed = (self.end + wanted).max(READ_BYTES);
             if self.buffer.len() < needed {
+                self.buffer.reserve_exact(needed - self.buffer.len());
                 self.buffer.resize(needed, 0);
             }
         }
         self.buffer.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// Memory that the deframer holds: at most `held_bytes_max` as long as `space` is called in its time. Unit: bytes.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Most memory that a deframer with this limit ever holds. Unit: bytes.
+    #[must_use]
+    pub const fn held_bytes_max(body_bytes_limit: usize) -> usize {
+        let frame_and_read = body_bytes_limit.saturating_add(FRAME_HEADER_BYTES + READ_BYTES_MIN);
+        if frame_and_read > READ_BYTES { frame_and_read } else { READ_BYTES }
     }
 
     /// `read` bytes were read into the front of `space()`.

@@ -18,6 +18,11 @@ pub const HANDSHAKE_BODY_BYTES_MAX: usize = 2048;
 /// Longest name or URL in a handshake. Unit: bytes.
 pub const HANDSHAKE_TEXT_BYTES_MAX: u16 = 512;
 
+const _: () = assert!(
+    40 + 2 * (2 + HANDSHAKE_TEXT_BYTES_MAX as usize) <= HANDSHAKE_BODY_BYTES_MAX,
+    "the longest handshake that is written must be one that is read"
+);
+
 /// Frame kind of a `Hello`.
 pub const KIND_HELLO: FrameKind = FrameKind::new(1);
 
@@ -162,7 +167,8 @@ impl Hello {
         encode_frame(out, KIND_HELLO, 0, self.shard, 0, &meta);
     }
 
-    /// Reads a `Hello` out of its frame. Of another version only the version is looked at.
+    /// Reads a `Hello` out of its frame. Of another version only the version is looked at: the rest is a client's without
+    /// a name, and who gets it refuses it for its version.
     ///
     /// # Errors
     /// The frame is no `Hello`, or does not follow the format.
@@ -170,6 +176,10 @@ impl Hello {
         expect_kind(frame, KIND_HELLO)?;
         let mut reader = Reader::new(frame.meta);
         let version = reader.u16("the version in the handshake")?;
+        if version != PROTOCOL_VERSION {
+            return Ok(Self::of_version(version));
+        }
+        expect_plain(frame)?;
         let role = Role::from_wire(reader.u8("the role in the handshake")?)?;
         expect_zero(reader.u8("a reserved byte of the handshake")?.into())?;
         let hello = Self {
@@ -183,10 +193,22 @@ impl Hello {
             name: reader.text("the name in the handshake", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
             client_url: reader.text("the client URL in the handshake", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
         };
-        if version == PROTOCOL_VERSION {
-            reader.finish("the handshake")?;
-        }
+        reader.finish("the handshake")?;
         Ok(hello)
+    }
+
+    const fn of_version(version: u16) -> Self {
+        Self {
+            version,
+            role: Role::Client,
+            shard_count: 0,
+            shard: 0,
+            cluster_id: 0,
+            from: 0,
+            to: 0,
+            name: String::new(),
+            client_url: String::new(),
+        }
     }
 }
 
@@ -204,7 +226,7 @@ impl Welcome {
         encode_frame(out, KIND_WELCOME, 0, 0, 0, &meta);
     }
 
-    /// Reads a `Welcome` out of its frame.
+    /// Reads a `Welcome` out of its frame. Of another version only the version is looked at: it is a refusal for it.
     ///
     /// # Errors
     /// The frame is no `Welcome`, or does not follow the format.
@@ -212,6 +234,11 @@ impl Welcome {
         expect_kind(frame, KIND_WELCOME)?;
         let mut reader = Reader::new(frame.meta);
         let version = reader.u16("the version in the welcome")?;
+        if version != PROTOCOL_VERSION {
+            return Ok(Self::of_version(version));
+        }
+        expect_plain(frame)?;
+        expect_zero(frame.shard.into())?;
         let verdict = Verdict::from_wire(reader.u8("the verdict of the handshake")?)?;
         expect_zero(reader.u8("a reserved byte of the welcome")?.into())?;
         let welcome = Self {
@@ -223,10 +250,20 @@ impl Welcome {
             name: reader.text("the name in the welcome", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
             message: reader.text("the message in the welcome", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
         };
-        if version == PROTOCOL_VERSION {
-            reader.finish("the welcome")?;
-        }
+        reader.finish("the welcome")?;
         Ok(welcome)
+    }
+
+    fn of_version(version: u16) -> Self {
+        Self {
+            version,
+            verdict: Verdict::Version,
+            shard_count: 0,
+            cluster_id: 0,
+            node_id: 0,
+            name: String::new(),
+            message: format!("the node speaks protocol {version}, expected {PROTOCOL_VERSION}"),
+        }
     }
 }
 
@@ -235,6 +272,16 @@ fn expect_kind(frame: &Frame<'_>, kind: FrameKind) -> Result<(), DecodeError> {
         return Ok(());
     }
     Err(DecodeError::Unknown { what: "the kind of a handshake frame", got: frame.kind.get().into() })
+}
+
+/// A handshake frame has no flags, no number, and nothing behind its metadata.
+fn expect_plain(frame: &Frame<'_>) -> Result<(), DecodeError> {
+    expect_zero(frame.flags.into())?;
+    expect_zero(frame.id)?;
+    if frame.rest.is_empty() {
+        return Ok(());
+    }
+    Err(DecodeError::Trailing { what: "the handshake", got: frame.rest.len() })
 }
 
 fn expect_zero(got: u64) -> Result<(), DecodeError> {

@@ -15,3 +15,14 @@ pub mod shell;
 
 #[cfg(feature = "client")]
 pub mod client;
+
+#[cfg(test)]
+mod doc_table;
+#[cfg(test)]
+mod format_tests;
+#[cfg(test)]
+mod handshake_tests;
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod samples;

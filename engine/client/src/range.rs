@@ -51,10 +51,13 @@ impl Client {
 
 /// Merges the answers of shards by key.
 ///
-/// A shard that has more cuts the merged answer at its last key: what lies behind it there is not known yet.
+/// A shard that has more cuts the merged answer at its last key: what lies behind it there is not known yet. One that has
+/// more but showed nothing leaves no key of which it is known that nothing is missing before it.
 fn merge(pages: Vec<RangeResponse>, limit: u64) -> RangeResponse {
     let mut merged = RangeResponse { revision: 0, kvs: Vec::new(), more: false, count: 0 };
-    let cut = pages.iter().filter(|page| page.more).filter_map(|page| page.kvs.last()).map(|kv| kv.key.clone()).min();
+    // `None` sorts before every key.
+    let last_key = |page: &RangeResponse| page.kvs.last().map(|kv| kv.key.clone());
+    let cut = pages.iter().filter(|page| page.more).map(last_key).min();
     for page in pages {
         merged.revision = merged.revision.max(page.revision);
         merged.more |= page.more;
@@ -63,7 +66,7 @@ fn merge(pages: Vec<RangeResponse>, limit: u64) -> RangeResponse {
     }
     merged.kvs.sort_by(|a, b| a.key.cmp(&b.key));
     if let Some(cut) = cut {
-        merged.kvs.retain(|kv| kv.key <= cut);
+        merged.kvs.retain(|kv| Some(&kv.key) <= cut.as_ref());
     }
     if limit > 0 && merged.kvs.len() as u64 > limit {
         merged.kvs.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -104,6 +107,22 @@ mod tests {
     fn a_page_with_more_cuts_what_is_not_known_to_be_complete() {
         let merged = merge(vec![page(&["a", "c"], true), page(&["b", "d"], false)], 0);
         assert_eq!((keys(&merged).join(","), merged.more), ("a,b,c".to_owned(), true));
+    }
+
+    #[test]
+    fn a_page_with_more_that_shows_nothing_cuts_everything() {
+        for at in 0..3 {
+            let mut pages = vec![page(&["a", "c"], true), page(&["b"], false)];
+            pages.insert(at, page(&[], true));
+            let merged = merge(pages, 0);
+            assert_eq!((keys(&merged).join(","), merged.more, merged.count), (String::new(), true, 3), "page {at}");
+        }
+        let merged = merge(vec![page(&[], false), page(&["b"], true), page(&["c"], false)], 0);
+        assert_eq!(
+            (keys(&merged).join(","), merged.more),
+            ("b".to_owned(), true),
+            "a shard without such keys cuts nothing"
+        );
     }
 
     #[test]

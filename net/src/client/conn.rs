@@ -1,7 +1,8 @@
 //! One connection of a client: requests leave together, answers find their caller by number.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,11 +10,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
 
 use super::{Endpoint, ServerInfo, lock};
 use crate::api::{Executed, Request, RequestKind, Response, Status};
 use crate::deframer::Deframer;
-use crate::handshake::{Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use crate::handshake::{HANDSHAKE_BODY_BYTES_MAX, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
 
 /// Largest answer that a client takes. Unit: bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -23,6 +25,12 @@ const WAITING_MAX: usize = 1 << 16;
 
 /// Bytes of requests that may wait to be written. Unit: bytes.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// Largest payload of a request. Unit: bytes.
+pub(super) const REQUEST_BYTES_MAX: usize = QUEUE_BYTES_MAX;
+
+/// Buffers larger than this are not kept. Unit: bytes.
+const KEPT_BYTES_MAX: usize = 4 << 20;
 
 /// An answer.
 #[derive(Debug)]
@@ -39,69 +47,110 @@ pub(super) enum CallError {
     /// The connection broke after the request may have left.
     Broken(String),
     /// The node refused it.
-    Refused { status: Status, executed: Executed, message: String },
+    Refused { status: Status, executed: Executed, message: String, leader_hint: Option<String> },
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct ConnectError {
+    pub reason: String,
+    /// Trying again at once is of no use: somebody has to start or change something first.
+    pub is_lasting: bool,
+}
+
+impl ConnectError {
+    pub const fn lasting(reason: String) -> Self {
+        Self { reason, is_lasting: true }
+    }
+
+    pub const fn passing(reason: String) -> Self {
+        Self { reason, is_lasting: false }
+    }
 }
 
 type Reply = oneshot::Sender<Result<Answer, CallError>>;
 
-/// An open connection.
+/// An open connection. Two tasks move its bytes; they end with it, so a connection that nobody holds is closed.
 #[derive(Debug)]
 pub(super) struct Conn {
-    queue: Mutex<Vec<u8>>,
+    shared: Arc<Shared>,
+    tasks: [AbortHandle; 2],
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// What callers and tasks share. Where both locks are needed, `queue` is taken first.
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
     queued: Notify,
     waiting: Mutex<HashMap<u64, Reply>>,
-    last_id: AtomicU64,
+    /// Changes under the lock of `queue` alone.
     open: AtomicBool,
+}
+
+/// Requests that have not begun to leave.
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    /// The numbers of the requests in `bytes`.
+    ids: Vec<u64>,
+    last_id: u64,
 }
 
 impl Conn {
     /// Connects and greets.
-    pub async fn open(endpoint: &Endpoint, timeout: Duration) -> Result<(Arc<Self>, ServerInfo), String> {
+    pub async fn open(endpoint: &Endpoint, timeout: Duration) -> Result<(Self, ServerInfo), ConnectError> {
         match tokio::time::timeout(timeout, Self::open_without_limit(endpoint)).await {
             Ok(result) => result,
-            Err(_elapsed) => Err(format!("no connection within {} ms", timeout.as_millis())),
+            Err(_elapsed) => Err(ConnectError::passing(format!("no connection within {} ms", timeout.as_millis()))),
         }
     }
 
-    async fn open_without_limit(endpoint: &Endpoint) -> Result<(Arc<Self>, ServerInfo), String> {
-        let stream = TcpStream::connect(endpoint.authority()).await.map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    async fn open_without_limit(endpoint: &Endpoint) -> Result<(Self, ServerInfo), ConnectError> {
+        let addresses = tokio::net::lookup_host(endpoint.authority()).await;
+        let addresses: Vec<_> = addresses.map_err(|error| ConnectError::lasting(error.to_string()))?.collect();
+        let stream = TcpStream::connect(addresses.as_slice()).await.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => ConnectError::lasting(format!("nothing listens there: {error}")),
+            _ => ConnectError::passing(error.to_string()),
+        })?;
+        let passing = |error: io::Error| ConnectError::passing(error.to_string());
+        stream.set_nodelay(true).map_err(passing)?;
         let (mut reading, mut writing) = stream.into_split();
-        let mut hello = Vec::new();
-        Hello {
-            version: PROTOCOL_VERSION,
-            role: Role::Client,
-            shard_count: 0,
-            shard: 0,
-            cluster_id: 0,
-            from: 0,
-            to: 0,
-            name: String::new(),
-            client_url: String::new(),
+        writing.write_all(&hello()).await.map_err(passing)?;
+        let mut deframer = Deframer::new(HANDSHAKE_BODY_BYTES_MAX);
+        let welcome = read_welcome(&mut reading, &mut deframer).await.map_err(ConnectError::passing)?;
+        match welcome.verdict {
+            Verdict::Accepted => {}
+            Verdict::Busy | Verdict::Stopping => {
+                return Err(ConnectError::passing(format!("refused: {}", welcome.message)));
+            }
+            _ => return Err(ConnectError::lasting(format!("refused: {}", welcome.message))),
         }
-        .encode(&mut hello);
-        writing.write_all(&hello).await.map_err(|error| error.to_string())?;
-        let mut deframer = Deframer::new(ANSWER_BYTES_MAX);
-        let welcome = read_welcome(&mut reading, &mut deframer).await?;
-        if welcome.verdict != Verdict::Accepted {
-            return Err(format!("refused: {}", welcome.message));
-        }
+        deframer.set_body_bytes_limit(ANSWER_BYTES_MAX);
         let info = ServerInfo { cluster_id: welcome.cluster_id, shard_count: welcome.shard_count };
-        let conn = Arc::new(Self {
-            queue: Mutex::new(Vec::new()),
+        Ok((Self::start(reading, writing, deframer), info))
+    }
+
+    fn start(reading: OwnedReadHalf, writing: OwnedWriteHalf, deframer: Deframer) -> Self {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
             queued: Notify::new(),
-            waiting: Mutex::new(HashMap::new()),
-            last_id: AtomicU64::new(0),
+            waiting: Mutex::default(),
             open: AtomicBool::new(true),
         });
-        tokio::spawn(Arc::clone(&conn).write(writing));
-        tokio::spawn(Arc::clone(&conn).read(reading, deframer));
-        Ok((conn, info))
+        let write = tokio::spawn(write(Running(Arc::clone(&shared)), writing));
+        let read = tokio::spawn(read(Running(Arc::clone(&shared)), reading, deframer));
+        Self { shared, tasks: [write.abort_handle(), read.abort_handle()] }
     }
 
     /// Requests are still taken.
     pub fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
+        self.shared.is_open()
     }
 
     /// Sends a request and waits for its answer. Dropping the future gives up the answer, not the request.
@@ -112,109 +161,171 @@ impl Conn {
         timeout_ms: u32,
         payload: &[u8],
     ) -> Result<Answer, CallError> {
-        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (reply, answer) = oneshot::channel();
+        let id = self.shared.enqueue(reply, |id| Request { id, kind, shard, timeout_ms, payload })?;
+        let _forget = Forget { shared: &self.shared, id };
+        self.shared.queued.notify_one();
+        answer.await.unwrap_or_else(|_dropped| Err(CallError::Broken("the connection was closed".to_owned())))
+    }
+}
+
+impl Shared {
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Queues the request that `make` makes of its number.
+    fn enqueue<'a>(&self, reply: Reply, make: impl FnOnce(u64) -> Request<'a>) -> Result<u64, CallError> {
+        let mut queue = lock(&self.queue);
+        // Checked under the lock that `fail` takes, so that no request is left behind.
+        if !self.is_open() {
+            return Err(CallError::NotSent("the connection is closed".to_owned()));
+        }
+        if queue.bytes.len() >= QUEUE_BYTES_MAX {
+            return Err(overloaded("bytes wait to be sent on this connection"));
+        }
+        let id = queue.last_id + 1;
         {
             let mut waiting = lock(&self.waiting);
-            // Checked under the lock that `fail` takes, so that no request is left behind.
-            if !self.is_open() {
-                return Err(CallError::NotSent("the connection is closed".to_owned()));
-            }
             if waiting.len() >= WAITING_MAX {
                 return Err(overloaded("requests wait on this connection"));
             }
             waiting.insert(id, reply);
         }
-        let guard = Forget { conn: self, id };
-        {
-            let mut queue = lock(&self.queue);
-            if queue.len() >= QUEUE_BYTES_MAX {
-                return Err(overloaded("bytes wait to be sent on this connection"));
-            }
-            Request { id, kind, shard, timeout_ms, payload }.encode(&mut queue);
-        }
-        self.queued.notify_one();
-        let answer = answer.await;
-        drop(guard);
-        answer.unwrap_or_else(|_dropped| Err(CallError::Broken("the connection was closed".to_owned())))
-    }
-
-    async fn write(self: Arc<Self>, mut writing: OwnedWriteHalf) {
-        let mut bytes = Vec::new();
-        while self.is_open() {
-            std::mem::swap(&mut bytes, &mut *lock(&self.queue));
-            if bytes.is_empty() {
-                self.queued.notified().await;
-                continue;
-            }
-            if let Err(error) = writing.write_all(&bytes).await {
-                self.fail(&error.to_string());
-                return;
-            }
-            bytes.clear();
-        }
-    }
-
-    async fn read(self: Arc<Self>, mut reading: OwnedReadHalf, mut deframer: Deframer) {
-        let reason = loop {
-            if let Err(reason) = self.take_answers(&mut deframer) {
-                break reason;
-            }
-            match reading.read(deframer.space()).await {
-                Ok(0) => break "the node closed the connection".to_owned(),
-                Ok(read) => deframer.advance(read),
-                Err(error) => break error.to_string(),
-            }
-        };
-        self.fail(&reason);
+        queue.last_id = id;
+        queue.ids.push(id);
+        make(id).encode(&mut queue.bytes);
+        Ok(id)
     }
 
     /// Hands every complete answer to its caller.
     fn take_answers(&self, deframer: &mut Deframer) -> Result<(), String> {
         while let Some(frame) = deframer.next_frame().map_err(|error| error.to_string())? {
             let response = Response::decode(&frame).map_err(|error| error.to_string())?;
-            // A caller that gave up is not there any more.
-            let Some(reply) = lock(&self.waiting).remove(&response.id) else { continue };
+            let leader_hint = response.leader_hint.map(str::to_owned);
             let result = match response.result {
-                Ok(body) => Ok(Answer { body: body.to_vec(), leader_hint: response.leader_hint.map(str::to_owned) }),
+                Err(refused) if response.id == 0 => {
+                    return Err(format!("the node closes the connection: {}", refused.message));
+                }
+                Ok(body) => Ok(Answer { body: body.to_vec(), leader_hint }),
                 Err(refused) => Err(CallError::Refused {
                     status: refused.status,
                     executed: refused.executed,
                     message: refused.message.to_owned(),
+                    leader_hint,
                 }),
             };
-            drop(reply.send(result));
+            // A caller that gave up is not there any more.
+            if let Some(reply) = lock(&self.waiting).remove(&response.id) {
+                drop(reply.send(result));
+            }
         }
         Ok(())
     }
 
-    /// The connection is over: every caller learns it.
+    /// The connection is over: every caller learns it, and whether its request can have left.
     fn fail(&self, reason: &str) {
+        let mut queue = lock(&self.queue);
+        if !self.open.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let Queue { ids, .. } = std::mem::take(&mut *queue);
         let mut waiting = lock(&self.waiting);
-        self.open.store(false, Ordering::Release);
+        for id in ids {
+            if let Some(reply) = waiting.remove(&id) {
+                drop(reply.send(Err(CallError::NotSent(reason.to_owned()))));
+            }
+        }
         for (_, reply) in waiting.drain() {
             drop(reply.send(Err(CallError::Broken(reason.to_owned()))));
         }
         drop(waiting);
+        drop(queue);
         self.queued.notify_one();
     }
 }
 
+/// Held by a task of a connection: however the task ends, with its runtime for one, nobody goes on waiting for it.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fail("the connection was closed here");
+    }
+}
+
+async fn write(running: Running, mut writing: OwnedWriteHalf) {
+    let shared = &running.0;
+    let mut bytes = Vec::new();
+    while shared.is_open() {
+        {
+            let mut queue = lock(&shared.queue);
+            std::mem::swap(&mut bytes, &mut queue.bytes);
+            // From here on they may have left.
+            queue.ids.clear();
+        }
+        if bytes.is_empty() {
+            shared.queued.notified().await;
+            continue;
+        }
+        if let Err(error) = writing.write_all(&bytes).await {
+            shared.fail(&error.to_string());
+            return;
+        }
+        bytes.clear();
+        if bytes.capacity() > KEPT_BYTES_MAX {
+            bytes = Vec::new();
+        }
+    }
+}
+
+async fn read(running: Running, mut reading: OwnedReadHalf, mut deframer: Deframer) {
+    let shared = &running.0;
+    let reason = loop {
+        if let Err(reason) = shared.take_answers(&mut deframer) {
+            break reason;
+        }
+        match reading.read(deframer.space()).await {
+            Ok(0) => break "the node closed the connection".to_owned(),
+            Ok(read) => deframer.advance(read),
+            Err(error) => break error.to_string(),
+        }
+    };
+    shared.fail(&reason);
+}
+
 /// Forgets a request whose caller is gone.
 struct Forget<'a> {
-    conn: &'a Conn,
+    shared: &'a Shared,
     id: u64,
 }
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        lock(&self.conn.waiting).remove(&self.id);
+        lock(&self.shared.waiting).remove(&self.id);
     }
+}
+
+fn hello() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Hello {
+        version: PROTOCOL_VERSION,
+        role: Role::Client,
+        shard_count: 0,
+        shard: 0,
+        cluster_id: 0,
+        from: 0,
+        to: 0,
+        name: String::new(),
+        client_url: String::new(),
+    }
+    .encode(&mut bytes);
+    bytes
 }
 
 fn overloaded(what: &str) -> CallError {
     let message = format!("too many {what}; slow down and try again");
-    CallError::Refused { status: Status::Overloaded, executed: Executed::No, message }
+    CallError::Refused { status: Status::Overloaded, executed: Executed::No, message, leader_hint: None }
 }
 
 async fn read_welcome(reading: &mut OwnedReadHalf, deframer: &mut Deframer) -> Result<Welcome, String> {

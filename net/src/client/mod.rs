@@ -15,13 +15,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::api::{Executed, RequestKind, Status};
-use conn::{Answer, CallError, Conn};
+use conn::{Answer, CallError, Conn, ConnectError, REQUEST_BYTES_MAX};
 pub use endpoint::{Endpoint, EndpointError};
 
 /// First pause before a request is tried again. Unit: ms.
 const RETRY_MS_MIN: u64 = 5;
 /// Longest pause before a request is tried again. Unit: ms.
 const RETRY_MS_MAX: u64 = 200;
+
+/// Endpoints that a client keeps connections to; hints to more are passed over.
+const ENDPOINTS_MAX: usize = 256;
+
+/// A request without a limit in time has this one. Unit: s.
+const TIMEOUT_S_MAX: u64 = 365 * 24 * 3600;
 
 /// How a client connects.
 #[derive(Clone, Debug)]
@@ -83,7 +89,7 @@ pub struct ServerInfo {
     pub shard_count: u32,
 }
 
-/// A client of a cluster. Clones share connections.
+/// A client of a cluster. Clones share connections, which are closed when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -137,10 +143,10 @@ impl Client {
                         info,
                     };
                     let client = Self { inner: Arc::new(inner) };
-                    *client.pool(endpoint).slots[0].lock().await = Some(conn);
+                    *client.pool(endpoint).slots[0].lock().await = Some(Arc::new(conn));
                     return Ok(client);
                 }
-                Err(reason) => reasons.push(format!("{endpoint}: {reason}")),
+                Err(error) => reasons.push(format!("{endpoint}: {}", error.reason)),
             }
         }
         Err(ClientError::Unavailable { reason: reasons.join("; ") })
@@ -160,6 +166,9 @@ impl Client {
 
     /// Sends a request and waits for its answer, at most `timeout`.
     ///
+    /// For `Target::Leader` it goes on to other endpoints as long as that is safe and there is time. An endpoint that was
+    /// asked for alone and can't be used as it is (nothing listens there, it belongs to another cluster) is reported at once.
+    ///
     /// # Errors
     /// `Unknown` only for writes that may have reached a node; everything else certainly took no effect.
     pub async fn request(
@@ -170,33 +179,43 @@ impl Client {
         payload: &[u8],
         timeout: Duration,
     ) -> Result<Vec<u8>, ClientError> {
-        let deadline = Instant::now() + timeout;
+        if payload.len() > REQUEST_BYTES_MAX {
+            let message = format!("the request has {} bytes, the limit is {REQUEST_BYTES_MAX}", payload.len());
+            return Err(ClientError::Refused { status: Status::TooLarge, message });
+        }
+        let deadline = Instant::now() + timeout.min(Duration::from_secs(TIMEOUT_S_MAX));
         let mut pause_ms = RETRY_MS_MIN;
-        let mut reason = String::from("no endpoint was tried");
+        let mut last_reason = None;
         loop {
-            let endpoint = match target {
-                Target::Endpoint(endpoint) => endpoint.clone(),
-                Target::Leader => self.leader(shard),
+            let choice = match target {
+                Target::Endpoint(endpoint) => Choice { endpoint: endpoint.clone(), by: Chooser::Caller },
+                Target::Leader => self.choose(shard),
             };
-            match self.attempt(&endpoint, kind, shard, payload, deadline).await {
+            let reason = match self.attempt(&choice.endpoint, kind, shard, payload, deadline).await {
                 Ok(answer) => {
-                    if let Some(hint) = answer.leader_hint.and_then(|hint| hint.parse().ok()) {
-                        lock(&self.inner.leaders).insert(shard, hint);
-                    }
+                    self.note_hint(shard, answer.leader_hint.as_deref());
                     return Ok(answer.body);
                 }
                 Err(Attempt::Final(error)) => return Err(error),
-                Err(Attempt::Again(why)) => {
-                    reason = format!("{endpoint}: {why}");
-                    lock(&self.inner.leaders).remove(&shard);
-                    self.inner.next.fetch_add(1, Ordering::Relaxed);
+                Err(Attempt::OutOfTime) => {
+                    let reason = last_reason.unwrap_or_else(|| format!("{}: no connection in time", choice.endpoint));
+                    return Err(ClientError::Unavailable { reason });
                 }
-                Err(Attempt::OutOfTime) => return Err(ClientError::Unavailable { reason }),
-            }
+                Err(Attempt::Again { reason, is_lasting, leader_hint }) => {
+                    let reason = format!("{}: {reason}", choice.endpoint);
+                    if is_lasting && choice.by == Chooser::Caller {
+                        return Err(ClientError::Unavailable { reason });
+                    }
+                    self.give_up(shard, &choice);
+                    self.note_hint(shard, leader_hint.as_deref());
+                    reason
+                }
+            };
             let pause = Duration::from_millis(pause_ms);
             if Instant::now() + pause >= deadline {
                 return Err(ClientError::Unavailable { reason });
             }
+            last_reason = Some(reason);
             tokio::time::sleep(pause).await;
             pause_ms = (pause_ms * 2).min(RETRY_MS_MAX);
         }
@@ -212,7 +231,9 @@ impl Client {
     ) -> Result<Answer, Attempt> {
         let conn = match tokio::time::timeout_at(deadline, self.connection(endpoint)).await {
             Ok(Ok(conn)) => conn,
-            Ok(Err(reason)) => return Err(Attempt::Again(reason)),
+            Ok(Err(ConnectError { reason, is_lasting })) => {
+                return Err(Attempt::Again { reason, is_lasting, leader_hint: None });
+            }
             Err(_elapsed) => return Err(Attempt::OutOfTime),
         };
         let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis();
@@ -228,30 +249,62 @@ impl Client {
         };
         match tokio::time::timeout_at(deadline, call).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(CallError::NotSent(reason))) => Err(Attempt::Again(reason)),
-            Ok(Err(CallError::Broken(reason))) => Err(unknown_or(reason, Attempt::Again)),
-            Ok(Err(CallError::Refused { status, executed: Executed::Unknown, message })) => {
-                Err(unknown_or(format!("{}: {message}", status.as_str()), Attempt::Again))
+            Ok(Err(CallError::NotSent(reason))) => Err(Attempt::again(reason)),
+            Ok(Err(CallError::Broken(reason))) => Err(unknown_or(reason, Attempt::again)),
+            Ok(Err(CallError::Refused { status, executed: Executed::Unknown, message, .. })) => {
+                Err(unknown_or(format!("{}: {message}", status.as_str()), Attempt::again))
             }
-            Ok(Err(CallError::Refused { status: Status::Unavailable | Status::ShuttingDown, message, .. })) => {
-                Err(Attempt::Again(message))
-            }
+            Ok(Err(CallError::Refused {
+                status: Status::Unavailable | Status::ShuttingDown,
+                message: reason,
+                leader_hint,
+                ..
+            })) => Err(Attempt::Again { reason, is_lasting: false, leader_hint }),
             Ok(Err(CallError::Refused { status, message, .. })) => {
                 Err(Attempt::Final(ClientError::Refused { status, message }))
             }
-            Err(_elapsed) => Err(unknown_or("no answer in time".to_owned(), |reason| {
-                Attempt::Final(ClientError::Unavailable { reason })
-            })),
+            Err(_elapsed) => {
+                let reason = "no answer in time".to_owned();
+                let reason = if write { reason } else { format!("{endpoint}: {reason}") };
+                Err(unknown_or(reason, |reason| Attempt::Final(ClientError::Unavailable { reason })))
+            }
         }
     }
 
     /// The leader's endpoint if known, else the next of the options.
-    fn leader(&self, shard: u32) -> Endpoint {
+    fn choose(&self, shard: u32) -> Choice {
         if let Some(endpoint) = lock(&self.inner.leaders).get(&shard) {
-            return endpoint.clone();
+            return Choice { endpoint: endpoint.clone(), by: Chooser::Hint };
         }
         let next = self.inner.next.load(Ordering::Relaxed);
-        self.inner.endpoints[next % self.inner.endpoints.len()].clone()
+        let endpoint = self.inner.endpoints[next % self.inner.endpoints.len()].clone();
+        Choice { endpoint, by: Chooser::Options { next } }
+    }
+
+    /// The choice was of no use. Many requests may find that at once: only the first of them changes what the others choose.
+    fn give_up(&self, shard: u32, choice: &Choice) {
+        match choice.by {
+            Chooser::Caller => {}
+            Chooser::Hint => {
+                let mut leaders = lock(&self.inner.leaders);
+                if leaders.get(&shard) == Some(&choice.endpoint) {
+                    leaders.remove(&shard);
+                }
+            }
+            Chooser::Options { next } => {
+                let after = next.wrapping_add(1);
+                // Somebody else has moved on already otherwise.
+                let _moved = self.inner.next.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn note_hint(&self, shard: u32, hint: Option<&str>) {
+        let Some(hint) = hint.and_then(|hint| hint.parse::<Endpoint>().ok()) else { return };
+        let pools = lock(&self.inner.pools);
+        if pools.len() < ENDPOINTS_MAX || pools.contains_key(&hint) {
+            lock(&self.inner.leaders).insert(shard, hint);
+        }
     }
 
     fn pool(&self, endpoint: &Endpoint) -> Arc<Pool> {
@@ -267,7 +320,7 @@ impl Client {
     }
 
     /// An open connection to the endpoint, made now if need be; others that want the same one wait for it.
-    async fn connection(&self, endpoint: &Endpoint) -> Result<Arc<Conn>, String> {
+    async fn connection(&self, endpoint: &Endpoint) -> Result<Arc<Conn>, ConnectError> {
         let pool = self.pool(endpoint);
         let slot = pool.next.fetch_add(1, Ordering::Relaxed) % pool.slots.len();
         let mut slot = pool.slots[slot].lock().await;
@@ -276,22 +329,46 @@ impl Client {
         }
         let (conn, info) = Conn::open(endpoint, self.inner.options.connect_timeout).await?;
         if info != self.inner.info {
-            return Err(format!(
+            return Err(ConnectError::lasting(format!(
                 "it belongs to cluster {:016x} with {} shards, expected {:016x} with {}",
                 info.cluster_id, info.shard_count, self.inner.info.cluster_id, self.inner.info.shard_count
-            ));
+            )));
         }
+        let conn = Arc::new(conn);
         *slot = Some(Arc::clone(&conn));
         Ok(conn)
     }
 }
 
+/// Where a request goes next.
+struct Choice {
+    endpoint: Endpoint,
+    by: Chooser,
+}
+
+/// Who chose it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Chooser {
+    /// The caller, and no other will do.
+    Caller,
+    /// A node's hint.
+    Hint,
+    /// The endpoints of the options, at this count.
+    Options { next: usize },
+}
+
 /// How an attempt ended that brought no answer.
 enum Attempt {
-    /// It certainly took no effect: try again.
-    Again(String),
+    /// It certainly took no effect: try again, if that is not known to be of no use.
+    Again { reason: String, is_lasting: bool, leader_hint: Option<String> },
     /// Trying again is not safe, or useless.
     Final(ClientError),
     /// The deadline passed before anything was sent.
     OutOfTime,
+}
+
+impl Attempt {
+    const fn again(reason: String) -> Self {
+        Self::Again { reason, is_lasting: false, leader_hint: None }
+    }
 }

@@ -1,0 +1,132 @@
+//! The messages whose bytes stand in `docs/format/wire.md`, for tests that need one of each kind.
+//!
+//! It makes values and bytes; what they must look like is checked elsewhere.
+
+use crate::api::{Executed, Refused, Request, RequestKind, Response, Status};
+use crate::deframer::Deframer;
+use crate::frame::{Frame, FrameBuilder, FrameKind};
+use crate::handshake::{Hello, MAGIC, PROTOCOL_VERSION, Role, Verdict, Welcome};
+
+pub(crate) const CLUSTER_ID: u64 = 0x0102_0304_0506_0708;
+
+/// A message of each kind: the words that stand before its bytes in the document, and the bytes that the code makes.
+pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
+    let bytes = |append: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
+        append(&mut out);
+        out
+    };
+    vec![
+        ("A frame with bytes behind its metadata:", entries_frame()),
+        ("A peer's Hello,", bytes(&|out| peer_hello().encode(out))),
+        ("A client's Hello,", bytes(&|out| client_hello().encode(out))),
+        ("A Welcome:", bytes(&|out| welcome().encode(out))),
+        ("A refusing Welcome:", bytes(&|out| refusing_welcome().encode(out))),
+        ("A write:", bytes(&|out| write().encode(out))),
+        ("A read:", bytes(&|out| read().encode(out))),
+        ("A serializable read:", bytes(&|out| serializable_read().encode(out))),
+        ("A request for status:", bytes(&|out| status().encode(out))),
+        ("A response:", bytes(&|out| response().encode(out))),
+        ("A response with a hint:", bytes(&|out| hinted_response().encode(out))),
+        ("A refusal:", bytes(&|out| refusal().encode(out))),
+        ("A refusal with a hint:", bytes(&|out| hinted_refusal().encode(out))),
+    ]
+}
+
+/// A frame like those that carry entries: not all of its body is metadata.
+pub(crate) fn entries_frame() -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut builder = FrameBuilder::begin(&mut out, FrameKind::new(68), 0, 3, 0);
+    out.extend_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+    builder.end_meta(&out);
+    out.extend_from_slice(b"entries");
+    builder.finish(&mut out);
+    out
+}
+
+pub(crate) fn peer_hello() -> Hello {
+    Hello {
+        version: PROTOCOL_VERSION,
+        role: Role::PeerControl,
+        shard_count: 4,
+        shard: 3,
+        cluster_id: CLUSTER_ID,
+        from: 0x11,
+        to: 0x22,
+        name: "n1".to_owned(),
+        client_url: "http://h:1".to_owned(),
+    }
+}
+
+pub(crate) fn client_hello() -> Hello {
+    Hello {
+        version: PROTOCOL_VERSION,
+        role: Role::Client,
+        shard_count: 0,
+        shard: 0,
+        cluster_id: 0,
+        from: 0,
+        to: 0,
+        name: String::new(),
+        client_url: String::new(),
+    }
+}
+
+pub(crate) fn welcome() -> Welcome {
+    Welcome {
+        version: PROTOCOL_VERSION,
+        verdict: Verdict::Accepted,
+        shard_count: 4,
+        cluster_id: CLUSTER_ID,
+        node_id: 0x22,
+        name: "n2".to_owned(),
+        message: String::new(),
+    }
+}
+
+pub(crate) fn refusing_welcome() -> Welcome {
+    Welcome { verdict: Verdict::Cluster, message: "other cluster".to_owned(), ..welcome() }
+}
+
+pub(crate) const fn write() -> Request<'static> {
+    Request { id: 7, kind: RequestKind::Write, shard: 3, timeout_ms: 5000, payload: b"command" }
+}
+
+pub(crate) const fn read() -> Request<'static> {
+    Request { id: 8, kind: RequestKind::Read, shard: 3, timeout_ms: 5000, payload: b"range" }
+}
+
+pub(crate) const fn serializable_read() -> Request<'static> {
+    Request { id: 9, kind: RequestKind::ReadSerializable, ..read() }
+}
+
+pub(crate) const fn status() -> Request<'static> {
+    Request { id: 10, kind: RequestKind::Status, shard: 0, timeout_ms: 250, payload: b"" }
+}
+
+pub(crate) const fn response() -> Response<'static> {
+    Response { id: 7, leader_hint: None, result: Ok(b"answer") }
+}
+
+pub(crate) const fn hinted_response() -> Response<'static> {
+    Response { id: 8, leader_hint: Some("http://h:1"), result: Ok(b"answer") }
+}
+
+pub(crate) const fn refusal() -> Response<'static> {
+    let refused = Refused { status: Status::Overloaded, executed: Executed::No, message: "slow down" };
+    Response { id: 9, leader_hint: None, result: Err(refused) }
+}
+
+pub(crate) const fn hinted_refusal() -> Response<'static> {
+    let refused = Refused { status: Status::Unavailable, executed: Executed::Unknown, message: "no quorum" };
+    Response { id: 10, leader_hint: Some("http://h:1"), result: Err(refused) }
+}
+
+/// Hands the only frame in `bytes` to `take`; magic bytes in front are passed over.
+pub(crate) fn with_frame<T>(bytes: &[u8], take: impl FnOnce(&Frame<'_>) -> T) -> T {
+    let mut deframer = Deframer::new(1 << 20);
+    deframer.feed(bytes.strip_prefix(MAGIC.as_slice()).unwrap_or(bytes));
+    let taken = take(&deframer.next_frame().expect("a sound frame").expect("a whole frame"));
+    assert_eq!(deframer.next_frame(), Ok(None), "one frame");
+    taken
+}
