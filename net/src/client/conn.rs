@@ -20,14 +20,14 @@ use crate::handshake::{HANDSHAKE_BODY_BYTES_MAX, Hello, PROTOCOL_VERSION, Role, 
 /// Largest answer that a client takes. Unit: bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Requests that may wait for their answer on one connection.
-const WAITING_MAX: usize = 1 << 16;
+/// Requests that may wait for their answer on one connection; more are refused as overloaded.
+pub const WAITING_MAX: usize = 1 << 16;
 
-/// Bytes of requests that may wait to be written. Unit: bytes.
-const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Once so many bytes of requests wait to be written on one connection, more are refused as overloaded. Unit: bytes.
+pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// Largest payload of a request. Unit: bytes.
-pub(super) const REQUEST_BYTES_MAX: usize = QUEUE_BYTES_MAX;
+pub const REQUEST_BYTES_MAX: usize = QUEUE_BYTES_MAX;
 
 /// Buffers larger than this are not kept. Unit: bytes.
 const KEPT_BYTES_MAX: usize = 4 << 20;

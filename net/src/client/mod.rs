@@ -15,7 +15,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::api::{Executed, RequestKind, Status};
-use conn::{Answer, CallError, Conn, ConnectError, REQUEST_BYTES_MAX};
+use conn::{Answer, CallError, Conn, ConnectError};
+pub use conn::{QUEUE_BYTES_MAX, REQUEST_BYTES_MAX, WAITING_MAX};
 pub use endpoint::{Endpoint, EndpointError};
 
 /// First pause before a request is tried again. Unit: ms.

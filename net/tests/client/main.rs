@@ -1,0 +1,8 @@
+//! The client against servers that do what a script says, on loopback. No time is asserted: a client that waits where it
+//! should not shows as a test that hangs.
+
+mod answers;
+mod failures;
+mod lifetime;
+mod limits;
+mod server;

@@ -1,0 +1,219 @@
+//! A server that does what a test says, on loopback. It knows frames and messages; what to answer is the test's script.
+
+use std::time::Duration;
+
+use net::api::{Executed, Refused, Request, RequestKind, Response, Status};
+use net::client::{Client, ClientError, Endpoint, Options, Target};
+use net::deframer::Deframer;
+use net::handshake::{Hello, MAGIC, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Longer than any test runs, so that a test which waits for this time to pass shows as one that hangs. Unit: s.
+pub const LONG: Duration = Duration::from_secs(3600);
+
+/// Short enough for a test to wait for it; nothing is asserted about how long it takes.
+pub const SHORT: Duration = Duration::from_millis(60);
+
+pub const CLUSTER_ID: u64 = 77;
+pub const SHARD: u32 = 3;
+
+pub struct Server {
+    listener: TcpListener,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.expect("a free port") }
+    }
+
+    /// Goes on with a listener that another runtime had.
+    pub fn from_std(listener: std::net::TcpListener) -> Self {
+        Self { listener: TcpListener::from_std(listener).expect("a listener") }
+    }
+
+    pub fn authority(&self) -> String {
+        self.listener.local_addr().expect("an address").to_string()
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        self.authority().parse().expect("an endpoint")
+    }
+
+    /// Takes a connection and leaves it alone.
+    pub async fn accept_raw(&self) -> TcpStream {
+        self.listener.accept().await.expect("a connection").0
+    }
+
+    /// Takes a connection and reads its `Hello`.
+    pub async fn accept_hello(&self) -> (Session, Hello) {
+        let mut stream = self.accept_raw().await;
+        let mut magic = [0; MAGIC.len()];
+        stream.read_exact(&mut magic).await.expect("magic bytes");
+        assert_eq!(magic, MAGIC);
+        let mut session = Session { stream, deframer: Deframer::new(1 << 30) };
+        let hello = session.frame(|frame| Hello::decode(frame).expect("a hello")).await.expect("a frame");
+        (session, hello)
+    }
+
+    /// Takes a connection and welcomes it.
+    pub async fn accept(&self) -> Session {
+        let (mut session, hello) = self.accept_hello().await;
+        assert_eq!((hello.version, hello.role), (PROTOCOL_VERSION, Role::Client));
+        session.welcome(&welcome()).await;
+        session
+    }
+
+    /// Nobody has connected that was not accepted: the next connection is our own.
+    pub async fn assert_nobody_waits(&self) {
+        let own = TcpStream::connect(self.authority()).await.expect("our own connection");
+        let (_accepted, from) = self.listener.accept().await.expect("a connection");
+        assert_eq!(from, own.local_addr().expect("an address"), "somebody else connected");
+    }
+}
+
+pub fn welcome() -> Welcome {
+    Welcome {
+        version: PROTOCOL_VERSION,
+        verdict: Verdict::Accepted,
+        shard_count: 4,
+        cluster_id: CLUSTER_ID,
+        node_id: 1,
+        name: "n1".to_owned(),
+        message: String::new(),
+    }
+}
+
+/// A connection as the server sees it.
+pub struct Session {
+    stream: TcpStream,
+    deframer: Deframer,
+}
+
+/// A request that arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    pub id: u64,
+    pub kind: RequestKind,
+    pub shard: u32,
+    pub timeout_ms: u32,
+    pub payload: Vec<u8>,
+}
+
+impl Session {
+    async fn frame<T>(&mut self, take: impl FnOnce(&net::frame::Frame<'_>) -> T) -> Option<T> {
+        loop {
+            if let Some(frame) = self.deframer.next_frame().expect("sound frames") {
+                return Some(take(&frame));
+            }
+            match self.stream.read(self.deframer.space()).await {
+                Ok(0) | Err(_) => return None,
+                Ok(read) => self.deframer.advance(read),
+            }
+        }
+    }
+
+    /// The next request; `None` once the client has closed the connection.
+    pub async fn next(&mut self) -> Option<Arrived> {
+        let take = |frame: &net::frame::Frame<'_>| {
+            let request = Request::decode(frame).expect("a request");
+            let Request { id, kind, shard, timeout_ms, payload } = request;
+            Arrived { id, kind, shard, timeout_ms, payload: payload.to_vec() }
+        };
+        self.frame(take).await
+    }
+
+    /// The next request, which is there or will come.
+    pub async fn request(&mut self) -> Arrived {
+        self.next().await.expect("a request and not the end of the connection")
+    }
+
+    pub async fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.expect("an open connection");
+    }
+
+    pub async fn welcome(&mut self, welcome: &Welcome) {
+        let mut bytes = Vec::new();
+        welcome.encode(&mut bytes);
+        self.send(&bytes).await;
+    }
+
+    pub async fn respond(&mut self, response: &Response<'_>) {
+        let mut bytes = Vec::new();
+        response.encode(&mut bytes);
+        self.send(&bytes).await;
+    }
+
+    pub async fn answer(&mut self, id: u64, body: &[u8]) {
+        self.respond(&Response { id, leader_hint: None, result: Ok(body) }).await;
+    }
+
+    pub async fn refuse(&mut self, id: u64, status: Status, executed: Executed, message: &str) {
+        self.respond(&Response { id, leader_hint: None, result: Err(Refused { status, executed, message }) }).await;
+    }
+
+    /// Answers requests with their own payloads until the client closes the connection; the number of requests.
+    pub async fn echo(&mut self) -> usize {
+        let mut count = 0;
+        while let Some(request) = self.next().await {
+            self.answer(request.id, &request.payload).await;
+            count += 1;
+        }
+        count
+    }
+}
+
+/// An address at which nothing listens, as long as the value lives.
+pub struct DeadEnd {
+    _reserved: TcpSocket,
+    pub authority: String,
+}
+
+impl DeadEnd {
+    pub fn reserve() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let authority = socket.local_addr().expect("an address").to_string();
+        Self { _reserved: socket, authority }
+    }
+}
+
+pub async fn connect(endpoints: &[String]) -> Result<Client, ClientError> {
+    connect_within(endpoints, LONG).await
+}
+
+pub async fn connect_within(endpoints: &[String], connect_timeout: Duration) -> Result<Client, ClientError> {
+    Client::connect(Options { endpoints: endpoints.to_vec(), connect_timeout, connections_per_endpoint: 1 }).await
+}
+
+/// A client of one server, and the server's end of its connection.
+pub async fn pair(server: &Server) -> (Client, Session) {
+    let endpoints = [server.authority()];
+    let (client, session) = tokio::join!(connect(&endpoints), server.accept());
+    (client.expect("a client"), session)
+}
+
+/// A client of two servers; it is connected to the first.
+pub async fn client_of(first: &Server, second: &Server) -> (Client, Session) {
+    let endpoints = [first.authority(), second.authority()];
+    let (client, session) = tokio::join!(connect(&endpoints), first.accept());
+    (client.expect("a client"), session)
+}
+
+pub async fn write(client: &Client, payload: &[u8]) -> Result<Vec<u8>, ClientError> {
+    client.request(Target::Leader, RequestKind::Write, SHARD, payload, LONG).await
+}
+
+pub async fn read(client: &Client, payload: &[u8]) -> Result<Vec<u8>, ClientError> {
+    client.request(Target::Leader, RequestKind::Read, SHARD, payload, LONG).await
+}
+
+/// Runs a request beside the test.
+pub fn spawn_request(
+    client: &Client,
+    kind: RequestKind,
+    payload: &[u8],
+) -> tokio::task::JoinHandle<Result<Vec<u8>, ClientError>> {
+    let (client, payload) = (client.clone(), payload.to_vec());
+    tokio::spawn(async move { client.request(Target::Leader, kind, SHARD, &payload, LONG).await })
+}

@@ -1,0 +1,2 @@
+//! Shell tests follow.
+fn main() {}
