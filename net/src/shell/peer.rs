@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use glommio::net::TcpStream;
@@ -121,18 +121,22 @@ impl<F: Fn(LinkEvent)> Task<F> {
         let mut backoff_ms = BACKOFF_MS_MIN;
         while !self.link.is_closed() {
             match self.connect().await {
+                // Closed while it was connecting: nobody would close this connection any more.
+                Ok(_) if self.link.is_closed() => return,
                 Ok(stream) => {
-                    backoff_ms = BACKOFF_MS_MIN;
                     self.last_failure = None;
+                    let up_since = Instant::now();
                     self.serve(stream).await;
+                    // A peer that takes connections and drops them is no reason to hurry.
+                    if up_since.elapsed() >= Duration::from_millis(BACKOFF_MS_MAX) {
+                        backoff_ms = BACKOFF_MS_MIN;
+                    }
                 }
-                Err(event) => {
-                    backoff_ms = (backoff_ms * 2).min(BACKOFF_MS_MAX);
-                    self.report_failure(event);
-                }
+                Err(event) => self.report_failure(event),
             }
             if !self.link.is_closed() {
                 glommio::timer::sleep(Duration::from_millis(backoff_ms)).await;
+                backoff_ms = (backoff_ms * 2).min(BACKOFF_MS_MAX);
             }
         }
     }
@@ -164,7 +168,12 @@ impl<F: Fn(LinkEvent)> Task<F> {
         stream.write_all(&hello).await.map_err(|error| failed(&error))?;
         let mut body = Vec::new();
         let welcome = read_frame(&mut stream, &mut body, |frame| Welcome::decode(&frame)).await;
-        let welcome = welcome.and_then(|welcome| welcome.map_err(GreetError::from)).map_err(|error| failed(&error))?;
+        let welcome = welcome.and_then(|welcome| welcome.map_err(GreetError::from)).map_err(|error| match error {
+            GreetError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                failed(&"the peer closed the connection during the handshake")
+            }
+            error => failed(&error),
+        })?;
         self.check(welcome)?;
         Ok(stream)
     }
@@ -185,6 +194,13 @@ impl<F: Fn(LinkEvent)> Task<F> {
                 hello.cluster_id
             );
             return Err(LinkEvent::Refused { verdict: Verdict::Node, message });
+        }
+        if welcome.shard_count != hello.shard_count {
+            let message = format!(
+                "{} has {} shards, expected {}",
+                self.options.authority, welcome.shard_count, hello.shard_count
+            );
+            return Err(LinkEvent::Refused { verdict: Verdict::Shards, message });
         }
         Ok(())
     }
