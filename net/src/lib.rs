@@ -1,8 +1,8 @@
 //! Quorate's wire: frames with checksums, the handshake, the client protocol, and what moves them.
 //!
 //! The core (`codec`, `frame`, `deframer`, `handshake`, `api`) is deterministic: no clock, no sockets, no threads. The shell
-//! (`shell`, on glommio) moves frames for the server; `client` (on tokio) is the client's end. This package knows no
-//! key-value semantics and no disk: payloads are opaque bytes.
+//! (`shell`, on glommio) moves frames for the server; `client` (on tokio) is the client's end; `testing` is what the
+//! fuzz targets check. This package knows no key-value semantics and no disk: payloads are opaque bytes.
 
 pub mod api;
 pub mod codec;
@@ -16,6 +16,11 @@ pub mod shell;
 #[cfg(feature = "client")]
 pub mod client;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+#[cfg(test)]
+mod corpus_tests;
 #[cfg(test)]
 mod doc_table;
 #[cfg(test)]

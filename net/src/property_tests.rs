@@ -209,13 +209,11 @@ fn decode_all(frame: &Frame<'_>) {
         encode(&mut out);
         with_frame(&out, |again| assert_eq!(again, frame));
     };
-    match Hello::decode(frame) {
-        Ok(hello) if hello.version == PROTOCOL_VERSION => same(&|out| hello.encode(out)),
-        _ => {}
+    if let Some(hello) = Hello::decode(frame).ok().filter(|hello| hello.version == PROTOCOL_VERSION) {
+        same(&|out| hello.encode(out));
     }
-    match Welcome::decode(frame) {
-        Ok(welcome) if welcome.version == PROTOCOL_VERSION => same(&|out| welcome.encode(out)),
-        _ => {}
+    if let Some(welcome) = Welcome::decode(frame).ok().filter(|welcome| welcome.version == PROTOCOL_VERSION) {
+        same(&|out| welcome.encode(out));
     }
     if let Ok(request) = Request::decode(frame) {
         same(&|out| request.encode(out));

@@ -10,6 +10,7 @@ const PACKAGES: &[(&str, &str, &[&str])] = &[
     ("wal", "quorate-wal", &[]),
     ("wal/fuzz", "quorate-wal-fuzz", &["quorate-wal"]),
     ("net", "quorate-net", &[]),
+    ("net/fuzz", "quorate-net-fuzz", &["quorate-net"]),
     ("engine", "quorate-engine", &["quorate-wal", "quorate-net"]),
     ("engine/client", "quorate-client", &["quorate-engine", "quorate-net"]),
     ("bench", "quorate-bench", &["quorate-client", "quorate-engine", "quorate-net", "quorate-wal"]),

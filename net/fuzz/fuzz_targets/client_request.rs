@@ -1,0 +1,4 @@
+//! Fuzz target: requests as a server reads them. What is checked is in `net::testing::fuzz`; this only calls it.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| net::testing::fuzz::client_request(data));
