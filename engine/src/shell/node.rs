@@ -307,6 +307,10 @@ fn open_shard(
     }
     let options = LogOptions { identity, segment_bytes };
     let (log, report, repair) = open_log(config, shard, &wal_dir, options)?;
+    // Whatever else lies beside it: a directory that was in use and has no segment has lost its log.
+    if data_dir.is_ready() && report.segments_count == 0 && repair.is_none() {
+        return Err(StartError::LogGone { shard, dir: wal_dir });
+    }
     tracing::info!(%shard, ?report, elapsed_ms = started.elapsed().as_millis() as u64, "log opened");
     let mut options = replica_options(config, shard);
     options.repair = repair.map(|repair| {
