@@ -6,16 +6,21 @@
 //!
 //! A salvage goes like this, each step durable before the next:
 //! 1. what is whole is built into a new log in `<log>.repair`;
-//! 2. the damage, and whether the hard state is uncertain, are written down in the directory that will be `<log>.damaged`;
+//! 2. a mark is written into the new log: that this node is under repair, what was damaged, and whether the hard state is
+//!    uncertain;
 //! 3. the damaged log is moved to `<log>.damaged`, or to `replaced` inside it if there is one already: now the new one
 //!    counts;
 //! 4. `<log>.repair` is moved to `<log>`.
+//!
+//! A node is under repair while its log has the mark or `<log>.damaged` is there: neither a copy of the log alone nor whoever
+//! removes the damaged files to make room ends a repair. A damaged log without a mark in the new one (somebody put a log in
+//! its place) makes the hard state uncertain.
 //!
 //! A log counts as absent if its directory is missing or has nothing in it. What a start finds, and what it does:
 //!
 //! | `<log>` | `.repair` | `.damaged` | what happened | decision |
 //! |---|---|---|---|---|
-//! | there | - | - | nothing | open |
+//! | there | - | - | nothing, or the damaged files were removed by hand | open |
 //! | there | there | - | interrupted in step 1 or 2 | remove `.repair`, open |
 //! | there | - | there | the node is under repair | open |
 //! | there | there | there | the new log was damaged too; interrupted in step 1 or 2 | remove `.repair`, open |
@@ -24,8 +29,8 @@
 //! | absent | there | - | somebody took both others away | refuse |
 //! | absent | - | - | a new log, or none at all | open |
 //!
-//! Opening salvages if the log is damaged. `<log>.repaired` is what is left of a [`finish_repair`] that was interrupted; it
-//! is removed whenever it is found.
+//! Opening salvages if the log is damaged. A finished repair moves `<log>.damaged` to `<log>.repaired`, removes the mark, and
+//! then `<log>.repaired`; a start removes that whenever it is found, and goes by the mark.
 
 use std::fs::{self, File};
 use std::io;
@@ -37,10 +42,10 @@ use crate::mmap::{MmapError, MmapStorage, PrepareError, prepare_segment};
 use crate::recovery::RecoveryReport;
 use crate::salvage::{SalvageError, SalvageReport, salvage};
 
-/// File in `<log>.damaged` that says that the hard state may not be the last one.
+/// File in the log's directory: the node is under repair. Its text says what was damaged; that it is there is what counts.
+const MARK_FILE: &str = "under-repair";
+/// File beside the mark: the hard state may not be the last one.
 const UNCERTAIN_FILE: &str = "hard-state-uncertain";
-/// File in `<log>.damaged` that says what was damaged.
-const DAMAGE_FILE: &str = "damage";
 /// Directory in `<log>.damaged` with a log that was damaged while the node was under repair; the latest one.
 const REPLACED_DIR: &str = "replaced";
 /// Between the first damage and the latest one.
@@ -115,7 +120,8 @@ pub fn open_or_salvage(wal_dir: &Path, options: LogOptions) -> Result<Opened, Re
     Repairer { places: Places::of(wal_dir), options, before: &mut |_| Ok(()) }.open()
 }
 
-/// Ends a node's repair: removes the damaged files. For when everything that was lost is back from the other nodes.
+/// Ends a node's repair: removes the mark and the damaged files. For when everything that was lost is back from the other
+/// nodes.
 ///
 /// Interrupted, the node is under repair as before or not at all any more, and the next start removes the rest.
 pub fn finish_repair(wal_dir: &Path) -> io::Result<()> {
@@ -124,8 +130,13 @@ pub fn finish_repair(wal_dir: &Path) -> io::Result<()> {
     if places.damaged.try_exists()? {
         fs::rename(&places.damaged, &places.repaired)?;
         sync_dir(&places.parent)?;
-        remove_dir(&places.repaired)?;
     }
+    // The mark goes last: without it nothing says that the hard state is uncertain.
+    remove_file(&places.log.join(MARK_FILE))?;
+    sync_dir(&places.log)?;
+    remove_file(&places.log.join(UNCERTAIN_FILE))?;
+    sync_dir(&places.log)?;
+    remove_dir(&places.repaired)?;
     sync_dir(&places.parent)
 }
 
@@ -170,7 +181,7 @@ impl Repairer<'_> {
         };
         let report = self.salvage(&damage)?;
         let damage = describe(&report).unwrap_or(damage);
-        self.write_down(&damage, report.hard_state_is_certain)?;
+        self.write_mark(&damage, report.hard_state_is_certain)?;
         self.exchange()?;
         self.open_log()?.map_err(|damage| RepairError::Io {
             action: "use what was salvaged into",
@@ -204,24 +215,28 @@ impl Repairer<'_> {
             Err(OpenError::Corrupt(corruption)) => return Ok(Err(corruption.to_string())),
             Err(error) => return Err(error.into()),
         };
-        let damaged = &self.places.damaged;
-        let exists = |path: &Path| path.try_exists().map_err(|source| io_error("look at", path, source));
-        if !exists(damaged)? {
-            // Written down in a salvage that was interrupted, for damage that is not there any more.
-            for name in [UNCERTAIN_FILE, DAMAGE_FILE] {
-                let path = self.places.log.join(name);
-                remove_file(&path).map_err(|source| io_error("remove", &path, source))?;
-            }
-            return Ok(Ok(Opened { log, report, repair: None }));
-        }
-        let hard_state_is_certain = !exists(&damaged.join(UNCERTAIN_FILE))?;
-        let unknown = || "the log was damaged; what was wrong can't be read any more".to_owned();
-        if report.segments_count == 0 {
+        let repair = self.read_mark()?;
+        if repair.is_some() && report.segments_count == 0 {
             // A new log in the place of the one that was salvaged would forget what that knew.
-            return Err(RepairError::LogGone { log: self.places.log.clone(), other: damaged.clone() });
+            let Places { log, damaged, .. } = &self.places;
+            return Err(RepairError::LogGone { log: log.clone(), other: damaged.clone() });
         }
-        let damage = fs::read_to_string(damaged.join(DAMAGE_FILE)).unwrap_or_else(|_| unknown());
-        Ok(Ok(Opened { log, report, repair: Some(Repair { hard_state_is_certain, damage }) }))
+        Ok(Ok(Opened { log, report, repair }))
+    }
+
+    /// Whether the node is under repair, and what is known about it.
+    fn read_mark(&self) -> Result<Option<Repair>, RepairError> {
+        let Places { log, damaged, .. } = &self.places;
+        let exists = |path: &Path| path.try_exists().map_err(|source| io_error("look at", path, source));
+        let mark = log.join(MARK_FILE);
+        let is_marked = exists(&mark)?;
+        if !is_marked && !exists(damaged)? {
+            return Ok(None);
+        }
+        let unknown = || "the log was damaged; what was wrong can't be read any more".to_owned();
+        let damage = fs::read_to_string(mark).unwrap_or_else(|_| unknown());
+        let hard_state_is_certain = is_marked && !exists(&log.join(UNCERTAIN_FILE))?;
+        Ok(Some(Repair { hard_state_is_certain, damage }))
     }
 
     /// Step 1.
@@ -248,24 +263,23 @@ impl Repairer<'_> {
         salvaged.map(|(_, report)| report).map_err(failed)
     }
 
-    /// Step 2.
-    fn write_down(&mut self, damage: &str, is_certain: bool) -> Result<(), RepairError> {
-        let Places { log, damaged, .. } = &self.places;
-        let again = damaged.try_exists().map_err(|source| io_error("look at", damaged, source))?;
-        let dir = if again { damaged.clone() } else { log.clone() };
-        if !is_certain {
-            self.step("write into", &dir, |dir| {
+    /// Step 2. What the mark in the damaged log says stays true.
+    fn write_mark(&mut self, damage: &str, is_certain: bool) -> Result<(), RepairError> {
+        let before = self.read_mark()?;
+        let repair = self.places.repair.clone();
+        if !is_certain || before.as_ref().is_some_and(|before| !before.hard_state_is_certain) {
+            self.step("write into", &repair, |dir| {
                 write_durably(dir, UNCERTAIN_FILE, "this node may have voted since\n")
             })?;
         }
-        let text = match fs::read_to_string(dir.join(DAMAGE_FILE)) {
-            Ok(before) if again => {
-                let first = before.split(LATER).next().unwrap_or_default();
+        let text = match before {
+            Some(before) => {
+                let first = before.damage.split(LATER).next().unwrap_or_default();
                 format!("{first}{LATER}{damage}")
             }
-            _ => damage.to_owned(),
+            None => damage.to_owned(),
         };
-        self.step("write into", &dir, |dir| write_durably(dir, DAMAGE_FILE, &text))
+        self.step("write into", &repair, |dir| write_durably(dir, MARK_FILE, &text))
     }
 
     /// Steps 3 and 4.

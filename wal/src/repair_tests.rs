@@ -160,11 +160,10 @@ fn an_interrupted_salvage_is_thrown_away_and_the_log_opens() {
     let node = Node::with_log();
     fs::create_dir(node.beside(".repair")).expect("writable");
     fs::write(node.beside(".repair").join(seq(1).file_name()), b"half").expect("writable");
-    fs::write(node.log().join(UNCERTAIN_FILE), b"").expect("writable");
+    fs::write(node.beside(".repair").join(MARK_FILE), b"").expect("writable");
     let opened = node.open().expect("sound");
     assert_eq!((opened.report.last, opened.repair), (id(1, ENTRIES), None));
     assert_eq!(node.names(), ["wal"]);
-    assert!(!node.log().join(UNCERTAIN_FILE).exists());
 }
 
 #[test]
@@ -242,9 +241,44 @@ fn a_log_that_somebody_took_away_is_refused() {
 }
 
 #[test]
+fn a_repair_ends_only_by_being_finished() {
+    for is_certain in [true, false] {
+        // Somebody makes room.
+        let node = Node::under_repair();
+        if !is_certain {
+            fs::write(node.log().join(UNCERTAIN_FILE), b"").expect("writable");
+        }
+        let before = node.open().expect("sound").repair;
+        assert!(before.as_ref().is_some_and(|repair| repair.hard_state_is_certain == is_certain));
+        fs::remove_dir_all(node.beside(".damaged")).expect("writable");
+        assert_eq!(node.open().expect("sound").repair, before);
+        // And it is damaged again.
+        node.flip(1, 10_000);
+        let repair = node.open().expect("repaired").repair.expect("under repair");
+        assert_eq!(repair.hard_state_is_certain, is_certain);
+        assert!(repair.damage.contains(LATER), "{repair:?}");
+    }
+    // Somebody puts another log, a backup perhaps, in the place of the new one.
+    let node = Node::under_repair();
+    fs::remove_file(node.log().join(MARK_FILE)).expect("the mark");
+    let repair = node.open().expect("sound").repair.expect("under repair");
+    assert!(!repair.hard_state_is_certain, "nobody knows what it is");
+    // A mark of which nothing is left still is one.
+    let node = Node::under_repair();
+    fs::write(node.log().join(MARK_FILE), [0xff; 7]).expect("writable");
+    let repair = node.open().expect("sound").repair.expect("under repair");
+    assert!(repair.damage.contains("can't be read"), "{repair:?}");
+}
+
+#[test]
 fn what_an_interrupted_finish_left_is_removed() {
     let node = Node::under_repair();
     fs::rename(node.beside(".damaged"), node.beside(".repaired")).expect("writable");
+    assert!(node.open().expect("sound").repair.is_some(), "the mark is still there");
+    assert_eq!(node.names(), ["wal"]);
+    let node = Node::under_repair();
+    fs::rename(node.beside(".damaged"), node.beside(".repaired")).expect("writable");
+    fs::remove_file(node.log().join(MARK_FILE)).expect("the mark");
     assert_eq!(node.open().expect("sound").repair, None);
     assert_eq!(node.names(), ["wal"]);
     let node = Node::under_repair();
