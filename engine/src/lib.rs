@@ -18,3 +18,6 @@ pub mod testing;
 
 #[cfg(feature = "shell")]
 pub mod shell;
+
+#[cfg(test)]
+mod corpus_tests;
