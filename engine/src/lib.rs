@@ -21,3 +21,7 @@ pub mod shell;
 
 #[cfg(test)]
 mod corpus_tests;
+#[cfg(test)]
+mod doc_table;
+#[cfg(test)]
+mod wire_tests;
