@@ -18,3 +18,10 @@ pub mod testing;
 
 #[cfg(feature = "shell")]
 pub mod shell;
+
+#[cfg(test)]
+mod corpus_tests;
+#[cfg(test)]
+mod doc_table;
+#[cfg(test)]
+mod wire_tests;

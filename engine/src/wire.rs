@@ -351,6 +351,9 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
     if frame.kind != kind::APPEND_ENTRIES && !frame.rest.is_empty() {
         return Err(DecodeError::Trailing { what: "a peer's message", got: frame.rest.len() });
     }
+    if frame.kind != kind::RELAY_REQUEST && frame.flags != 0 {
+        return Err(DecodeError::Unknown { what: "the flags of a peer's message", got: frame.flags.into() });
+    }
     match frame.kind {
         kind::RELAY_REQUEST => return decode_relay_request(frame),
         kind::RELAY_REPLY => {
@@ -358,6 +361,9 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
         }
         kind::RELAY_REFUSAL => return decode_relay_refusal(frame),
         _ => {}
+    }
+    if frame.id != 0 {
+        return Err(DecodeError::Unknown { what: "the id of a peer's message", got: frame.id });
     }
     let mut fields = Fields { reader: Reader::new(frame.meta) };
     let term = Term::new(fields.u64()?);

@@ -182,14 +182,19 @@ fn parse_compare(text: &str) -> Result<Compare, LineError> {
     Ok(Compare { key, relation, target })
 }
 
+/// Text that may be a number: without a sign, which Rust's parsers would take.
+fn digits(operand: &[u8]) -> Option<&str> {
+    std::str::from_utf8(operand).ok().filter(|text| !text.starts_with('+'))
+}
+
 fn number(operand: &[u8]) -> Result<u64, LineError> {
-    let parsed = std::str::from_utf8(operand).ok().and_then(|text| text.parse().ok());
+    let parsed = digits(operand).and_then(|text| text.parse().ok());
     parsed.ok_or_else(|| LineError::NotANumber { got: String::from_utf8_lossy(operand).into_owned() })
 }
 
 /// Lease ids are hexadecimal wherever people see them.
 fn lease(operand: &[u8]) -> Result<u64, LineError> {
-    let parsed = std::str::from_utf8(operand).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
+    let parsed = digits(operand).and_then(|text| u64::from_str_radix(text, 16).ok());
     parsed.ok_or_else(|| LineError::NotALease { got: String::from_utf8_lossy(operand).into_owned() })
 }
 

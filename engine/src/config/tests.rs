@@ -146,6 +146,10 @@ fn bad_urls_are_named_with_what_would_be_right() {
         message(|c| c.initial_cluster[2].1 = "http://[::]:2380".to_owned()),
         format!("--initial-cluster: \"http://[::]:2380\": {unspecified}")
     );
+    assert_eq!(
+        message(|c| c.advertise_client_urls = urls(&["http://[::ffff:0.0.0.0]:2379"])),
+        format!("--advertise-client-urls: \"http://[::ffff:0.0.0.0]:2379\": {unspecified}")
+    );
 }
 
 #[test]

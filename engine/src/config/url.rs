@@ -93,10 +93,10 @@ impl Url {
         Some(SocketAddr::new(ip, self.port))
     }
 
-    /// The host is `0.0.0.0` or `[::]`: it can be listened on and not connected to.
+    /// The host is `0.0.0.0` or `[::]`, in whatever spelling: it can be listened on and not connected to.
     #[must_use]
     pub fn is_unspecified(&self) -> bool {
-        self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+        self.host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_unspecified())
     }
 }
 

@@ -275,3 +275,6 @@ impl StateMachine {
         writer.end_op(place, response::OP_RANGE, more, kvs_count, count);
     }
 }
+
+#[cfg(test)]
+mod format_tests;

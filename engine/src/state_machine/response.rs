@@ -137,8 +137,14 @@ impl Response {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let revision = reader.u64("the revision of an answer")?;
-        let succeeded = reader.u8("the outcome of an answer")? != 0;
-        reader.bytes("the reserved bytes of an answer", 3)?;
+        let succeeded = match reader.u8("the outcome of an answer")? {
+            0 => false,
+            1 => true,
+            got => return Err(DecodeError::Unknown { what: "the outcome of an answer", got: got.into() }),
+        };
+        for _ in 0..3 {
+            zero(reader.u8("a reserved byte of an answer")?.into(), "a reserved byte of an answer")?;
+        }
         let count = reader.u32("the number of operations in an answer")?;
         let ops = (0..count).map(|_| decode_op(&mut reader)).collect::<Result<_, _>>()?;
         reader.finish("an answer")?;
@@ -146,17 +152,30 @@ impl Response {
     }
 }
 
+/// What says nothing is zero.
+const fn zero(got: u64, what: &'static str) -> Result<(), DecodeError> {
+    if got == 0 { Ok(()) } else { Err(DecodeError::Unknown { what, got }) }
+}
+
 fn decode_op(reader: &mut Reader<'_>) -> Result<OpResponse, DecodeError> {
     let kind = reader.u8("the kind of an operation's answer")?;
-    let more = reader.u8("the flags of an operation's answer")? & FLAG_MORE != 0;
-    reader.u16("the reserved bytes of an operation's answer")?;
+    let flags = reader.u8("the flags of an operation's answer")?;
+    let reserved = reader.u16("the reserved bytes of an operation's answer")?;
+    zero(reserved.into(), "the reserved bytes of an operation's answer")?;
+    let known_flags = if kind == OP_RANGE { FLAG_MORE } else { 0 };
+    zero((flags & !known_flags).into(), "an unknown flag of an operation's answer")?;
     let kvs_count = reader.u32("the number of keys in an answer")?;
     let number = reader.u64("the count in an answer")?;
     let mut kvs = (0..kvs_count).map(|_| decode_kv(reader)).collect::<Result<Vec<_>, _>>()?;
     match kind {
-        OP_PUT => Ok(OpResponse::Put { prev_kv: kvs.pop() }),
+        OP_PUT => {
+            let prev_kv = kvs.pop();
+            zero(number, "the count in the answer to a put")?;
+            zero(kvs.len() as u64, "a second previous pair in the answer to a put")?;
+            Ok(OpResponse::Put { prev_kv })
+        }
         OP_DELETE => Ok(OpResponse::Delete { deleted: number, prev_kvs: kvs }),
-        OP_RANGE => Ok(OpResponse::Range { kvs, more, count: number }),
+        OP_RANGE => Ok(OpResponse::Range { kvs, more: flags & FLAG_MORE != 0, count: number }),
         got => Err(DecodeError::Unknown { what: "the kind of an operation's answer", got: got.into() }),
     }
 }

@@ -4,6 +4,7 @@
 //! Source like any other, behind the feature `testing`: the fault model is part of what the product promises. Nothing here is
 //! used by a server.
 
+pub mod fuzz;
 pub mod history;
 pub mod judge;
 pub mod sim;

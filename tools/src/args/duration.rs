@@ -20,5 +20,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     };
     let number: f64 = number.parse().map_err(|_| malformed())?;
     let duration = Duration::try_from_secs_f64(number * seconds_per_unit).map_err(|_| malformed())?;
-    if duration.is_zero() { Err("it must be longer than nothing".to_owned()) } else { Ok(duration) }
+    if duration.is_zero() {
+        Err(format!("{text:?} is too short; it must be longer than nothing"))
+    } else {
+        Ok(duration)
+    }
 }

@@ -124,6 +124,7 @@ fn prefix_end(prefix: &[u8]) -> Vec<u8> {
 }
 
 /// Lease ids are printed and read in hexadecimal, as by etcdctl.
-fn parse_lease(text: &str) -> Result<u64, String> {
-    u64::from_str_radix(text, 16).map_err(|_| format!("{text:?} is no lease id; it is a hexadecimal number"))
+pub(super) fn parse_lease(text: &str) -> Result<u64, String> {
+    let parsed = u64::from_str_radix(text, 16).ok().filter(|_| !text.starts_with('+'));
+    parsed.ok_or_else(|| format!("{text:?} is no lease id; it is a hexadecimal number"))
 }

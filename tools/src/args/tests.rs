@@ -6,8 +6,9 @@ use std::os::unix::ffi::OsStringExt;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use engine::config::Config;
+use proptest::prelude::*;
 
-use super::kv::KeySpan;
+use super::kv::{KeySpan, parse_lease};
 use super::*;
 
 fn parse(words: &[&str]) -> Cli {
@@ -150,4 +151,91 @@ fn every_setting_is_a_flag_a_variable_and_a_key_of_the_file() {
     }
     flags.sort();
     assert_eq!(flags, file_keys());
+}
+
+/// Words as a shell hands them over: flags of this command line, their values, and bytes of any kind.
+fn word() -> impl Strategy<Value = OsString> {
+    let known = prop::sample::select(vec![
+        "get",
+        "put",
+        "del",
+        "txn",
+        "start",
+        "status",
+        "--",
+        "-",
+        "--prefix",
+        "--from-key",
+        "--limit",
+        "--rev=1",
+        "--lease",
+        "--endpoints",
+        "-w",
+        "json",
+        "--command-timeout=5s",
+        "--initial-cluster",
+        "--cores=",
+        "--wal-io",
+        "a",
+        "",
+    ]);
+    prop_oneof![
+        4 => known.prop_map(OsString::from),
+        1 => ".{0,12}".prop_map(OsString::from),
+        1 => prop::collection::vec(any::<u8>(), 0..8).prop_map(OsString::from_vec),
+    ]
+}
+
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(prop_oneof![Just(0), Just(b'a'), Just(u8::MAX), any::<u8>()], 1..4)
+}
+
+proptest! {
+    #[test]
+    fn no_words_make_the_command_line_panic(words in prop::collection::vec(word(), 0..7)) {
+        if let Err(error) = Cli::try_parse_from(std::iter::once(OsString::from("quorate")).chain(words)) {
+            assert!(!error.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn durations_are_positive_or_refused_by_name(text in "[0-9.]{0,5}(us|ms|s|m|h|[a-z]|\\PC){0,2}") {
+        match parse_duration(&text) {
+            Ok(duration) => assert!(!duration.is_zero(), "{text:?}"),
+            Err(message) => assert!(message.contains(&format!("{text:?}")), "{message}"),
+        }
+    }
+
+    #[test]
+    fn whole_durations_are_exact(count in 1..1_000_000u32) {
+        let units = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("", 1_000_000)];
+        for (unit, unit_us) in units {
+            let expected = Duration::from_micros(u64::from(count) * unit_us);
+            assert_eq!(parse_duration(&format!("{count}{unit}")), Ok(expected), "{count}{unit}");
+        }
+    }
+
+    #[test]
+    fn lease_ids_are_read_as_they_are_printed(id in any::<u64>(), text in "[0-9a-fA-F]{0,17}|\\PC{0,4}") {
+        assert_eq!(parse_lease(&format!("{id:016x}")), Ok(id));
+        match parse_lease(&text) {
+            Ok(id) => {
+                let digits = text.trim_start_matches('0').to_ascii_lowercase();
+                assert_eq!(format!("{id:x}"), if digits.is_empty() { "0" } else { &digits }, "{text:?}");
+            }
+            Err(message) => assert!(message.contains(&format!("{text:?}")), "{message}"),
+        }
+    }
+
+    #[test]
+    fn a_prefix_spans_the_keys_that_begin_with_it(prefix in key(), other in key()) {
+        let as_text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        let span = KeySpan { key: as_text(&prefix), range_end: None, prefix: true, from_key: false };
+        for key in [other.clone(), [prefix.as_slice(), &other].concat()] {
+            let (start, end) = span.bounds();
+            assert_eq!(key >= start && (end == [0] || key < end), key.starts_with(&prefix), "{key:?} in {span:?}");
+        }
+        let span = KeySpan { prefix: false, from_key: true, ..span };
+        assert_eq!(span.bounds(), (prefix, vec![0]));
+    }
 }

@@ -1,6 +1,9 @@
 //! The text form: what etcdctl's documentation shows, every escape, and one row per mistake.
 
+use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
+
+use proptest::prelude::*;
 
 use super::*;
 
@@ -95,9 +98,116 @@ fn mistakes_are_named_with_their_line() {
     assert!(unknown.starts_with("line 3: error: unrecognized subcommand 'watch'"), "{unknown}");
 }
 
-proptest::proptest! {
+/// A string in double quotes, each byte in one of the ways there are to write it; `ways` is used round and round.
+fn quoted(bytes: &[u8], ways: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for (at, &byte) in bytes.iter().enumerate() {
+        let way = ways.get(at % ways.len().max(1)).copied().unwrap_or(0) % 4;
+        match (way, char::from(byte)) {
+            (0, _) => write!(text, "\\x{byte:02x}"),
+            (1, _) => write!(text, "\\{byte:03o}"),
+            (2, c) if c.is_ascii() => write!(text, "\\u{byte:04X}"),
+            (_, '\n') => write!(text, "\\n"),
+            (_, c @ ('"' | '\\')) => write!(text, "\\{c}"),
+            (_, c) if c.is_ascii_graphic() || c == ' ' => write!(text, "{c}"),
+            _ => write!(text, "\\x{byte:02X}"),
+        }
+        .expect("a string takes everything");
+    }
+    text.push('"');
+    text
+}
+
+fn compare() -> impl Strategy<Value = Compare> {
+    let relation = prop::sample::select(vec![Relation::Equal, Relation::NotEqual, Relation::Greater, Relation::Less]);
+    let target = prop_oneof![
+        any::<u64>().prop_map(Target::Version),
+        any::<u64>().prop_map(Target::CreateRevision),
+        any::<u64>().prop_map(Target::ModRevision),
+        prop::collection::vec(any::<u8>(), 0..9).prop_map(Target::Value),
+        any::<u64>().prop_map(Target::Lease),
+    ];
+    let parts = (prop::collection::vec(any::<u8>(), 0..9), relation, target);
+    parts.prop_map(|(key, relation, target)| Compare { key, relation, target })
+}
+
+fn line_of(compare: &Compare, ways: &[u8]) -> String {
+    let relation = match compare.relation {
+        Relation::Equal => "=",
+        Relation::NotEqual => "!=",
+        Relation::Greater => ">",
+        Relation::Less => "<",
+    };
+    let (property, operand) = match &compare.target {
+        Target::Version(number) => ("ver", number.to_string()),
+        Target::CreateRevision(number) => ("create", format!("\"{number}\"")),
+        Target::ModRevision(number) => ("mod", number.to_string()),
+        Target::Value(value) => ("value", quoted(value, ways)),
+        Target::Lease(id) => ("lease", format!("{id:x}")),
+    };
+    format!("{property}({}) {relation} {operand}", quoted(&compare.key, ways))
+}
+
+proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "(?s)[\\x00-\\x7f\u{e9}\u{1f600}\"\\\\(mod)=\n ]{0,60}") {
         drop(parse(&text));
     }
+
+    #[test]
+    fn mistakes_are_on_a_line_that_there_is(lines in prop::collection::vec(line(), 0..8)) {
+        let text = lines.join("\n");
+        match parse(&text) {
+            Ok(txn) => {
+                let operations = txn.compares.len() + txn.success.len() + txn.failure.len();
+                assert_eq!(operations, text.lines().filter(|line| !line.trim().is_empty()).count(), "{text:?}");
+            }
+            Err(
+                TxnTextError::Line { line, .. }
+                | TxnTextError::Operation { line, .. }
+                | TxnTextError::PutWithoutValue { line }
+                | TxnTextError::FourthPart { line },
+            ) => assert!(text.lines().nth(line - 1).is_some_and(|line| !line.trim().is_empty()), "{line} of {text:?}"),
+            Err(TxnTextError::Empty) => assert!(text.trim().is_empty(), "{text:?}"),
+            Err(error @ TxnTextError::NotText) => panic!("{error} of {text:?}"),
+        }
+    }
+
+    #[test]
+    fn compares_and_operations_are_read_as_they_were_written(
+        compares in prop::collection::vec(compare(), 0..4), ways in prop::collection::vec(any::<u8>(), 1..9),
+        pairs in prop::collection::vec(any::<[[u8; 3]; 2]>(), 1..4),
+    ) {
+        let lines: Vec<_> = compares.iter().map(|compare| line_of(compare, &ways)).collect();
+        // Behind -- nothing is a flag, whatever it begins with.
+        let puts = pairs.iter().map(|[key, value]| format!("put -- {} {}", quoted(key, &ways), quoted(value, &ways)));
+        let puts: Vec<_> = puts.collect();
+        let text = [lines.join("\n"), String::new(), puts.join("\n")].join("\n");
+        let txn = parse(&if lines.is_empty() { format!("\n{}", puts.join("\n")) } else { text }).expect("sound lines");
+        assert_eq!(txn.compares, compares);
+        let read: Vec<_> = txn.success.iter().map(|operation| match operation {
+            Operation::Put(put) => [put.key.as_bytes(), put.value.as_ref().expect("a value").as_bytes()],
+            other => panic!("expected a put, got {other:?}"),
+        }).collect();
+        assert_eq!(read, pairs.iter().map(|pair| [pair[0].as_slice(), &pair[1]]).collect::<Vec<_>>());
+    }
+}
+
+/// Lines of a transaction, and others.
+fn line() -> impl Strategy<Value = String> {
+    let known = prop::sample::select(vec![
+        "",
+        " ",
+        "put a b",
+        "put a",
+        "get a --prefix",
+        "del a z",
+        "get a -w json",
+        "watch a",
+    ]);
+    prop_oneof![
+        3 => known.prop_map(str::to_owned),
+        2 => compare().prop_map(|compare| line_of(&compare, &[3])),
+        1 => "\\PC{0,20}",
+    ]
 }

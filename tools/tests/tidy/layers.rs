@@ -12,6 +12,7 @@ const PACKAGES: &[(&str, &str, &[&str])] = &[
     ("net", "quorate-net", &[]),
     ("net/fuzz", "quorate-net-fuzz", &["quorate-net"]),
     ("engine", "quorate-engine", &["quorate-wal", "quorate-net"]),
+    ("engine/fuzz", "quorate-engine-fuzz", &["quorate-engine"]),
     ("engine/client", "quorate-client", &["quorate-engine", "quorate-net"]),
     ("bench", "quorate-bench", &["quorate-client", "quorate-engine", "quorate-net", "quorate-wal"]),
     ("tools", "quorate", &["quorate-bench", "quorate-client", "quorate-engine", "quorate-net", "quorate-wal"]),

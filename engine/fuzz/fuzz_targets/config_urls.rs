@@ -1,0 +1,4 @@
+//! Fuzz target: addresses, lists and words of settings. What is checked is in `engine::testing::fuzz`; this only calls it.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| engine::testing::fuzz::config_urls(data));

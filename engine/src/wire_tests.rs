@@ -1,0 +1,413 @@
+//! Peer messages against their document: tables, golden bytes and code must agree. Then random ones, damage, and random bytes.
+//!
+//! `PROPTEST_CASES` sets the number of cases.
+
+use std::collections::BTreeMap;
+
+use net::api::{Executed, Status};
+use net::deframer::Deframer;
+use net::frame::{FRAME_HEADER_BYTES, Frame, FrameKind};
+use proptest::prelude::*;
+use proptest::sample::Index as Choice;
+use wal::testing::SimStorage;
+use wal::{EntryHeader, EntryKind, Log, LogOptions, SegmentIdentity};
+
+use crate::doc_table::WIRE_DOC;
+use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
+use crate::raft::{AppendEntries, AppendOutcome, Message};
+use crate::replica::{Event, Refusal, RequestKind};
+use crate::testing::fuzz;
+use crate::types::{EntryId, Index, NodeId, ShardId, Term};
+use crate::wire::{
+    EncodeError, EntriesError, Incoming, decode, encode_append, encode_message, encode_relay_reply,
+    encode_relay_request, kind, parse_entries,
+};
+
+/// Cases unless the environment says otherwise.
+const CASES_DEFAULT: u32 = 10_000;
+
+const SHARD: ShardId = ShardId::new(3);
+const TERM: Term = Term::new(5);
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// Names in the document, as the code has them.
+const KINDS: [(FrameKind, &str); 15] = [
+    (kind::REQUEST_PRE_VOTE, "RequestPreVote"),
+    (kind::PRE_VOTE_RESPONSE, "PreVoteResponse"),
+    (kind::REQUEST_VOTE, "RequestVote"),
+    (kind::REQUEST_VOTE_RESPONSE, "RequestVoteResponse"),
+    (kind::APPEND_ENTRIES, "AppendEntries"),
+    (kind::APPEND_ACCEPTED, "AppendEntriesResponse, accepted"),
+    (kind::APPEND_REJECTED, "AppendEntriesResponse, rejected"),
+    (kind::HEARTBEAT, "Heartbeat"),
+    (kind::HEARTBEAT_RESPONSE, "HeartbeatResponse"),
+    (kind::TIMEOUT_NOW, "TimeoutNow"),
+    (kind::REPAIR_REQUEST, "RepairRequest"),
+    (kind::REPAIR_RESPONSE, "RepairResponse"),
+    (kind::RELAY_REQUEST, "relayed request"),
+    (kind::RELAY_REPLY, "relayed answer"),
+    (kind::RELAY_REFUSAL, "relayed refusal"),
+];
+
+fn id(term: u64, index: u64) -> EntryId {
+    EntryId::new(Term::new(term), Index::new(index))
+}
+
+fn with_frame<T>(bytes: &[u8], take: impl FnOnce(&Frame<'_>) -> T) -> T {
+    let mut deframer = Deframer::new(1 << 20);
+    deframer.feed(bytes);
+    take(&deframer.next_frame().expect("a sound frame").expect("a whole frame"))
+}
+
+fn written(append: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    append(&mut out);
+    out
+}
+
+fn append_response(outcome: AppendOutcome) -> Message {
+    Message::AppendEntriesResponse { term: TERM, outcome }
+}
+
+/// The messages without entries whose golden bytes the document has.
+fn messages() -> Vec<(&'static str, Message)> {
+    let (persisted_index, matched_index) = (Index::new(88), Index::new(91));
+    let (term, last, nonce) = (TERM, id(4, 90), 0x1234);
+    let rejected = AppendOutcome::Rejected { prev_index: Index::new(90), hint: id(3, 70) };
+    vec![
+        ("RequestPreVote", Message::RequestPreVote { term, last }),
+        ("PreVoteResponse", Message::PreVoteResponse { term, campaign_term: Term::new(6), granted: true }),
+        ("RequestVote", Message::RequestVote { term, last, transfer: true }),
+        ("RequestVoteResponse", Message::RequestVoteResponse { term, granted: false }),
+        (
+            "AppendEntriesResponse, accepted",
+            append_response(AppendOutcome::Accepted { persisted_index, matched_index }),
+        ),
+        ("AppendEntriesResponse, rejected", append_response(rejected)),
+        ("Heartbeat", Message::Heartbeat { term, commit_index: Index::new(80), round: 17 }),
+        ("HeartbeatResponse", Message::HeartbeatResponse { term, round: 17, persisted_index, matched_index }),
+        ("TimeoutNow", Message::TimeoutNow { term }),
+        ("RepairRequest", Message::RepairRequest { term, nonce, last }),
+        ("RepairResponse", Message::RepairResponse { term, nonce, last_index: Index::new(99) }),
+    ]
+}
+
+/// A log of these entries, from index 1.
+fn log_of(entries: &[(u64, EntryKind, Vec<u8>)]) -> Log<SimStorage> {
+    let identity = SegmentIdentity { cluster_id: 1, node_id: 2, shard: 3, shard_count: 4 };
+    let options = LogOptions { identity, segment_bytes: SEGMENT_BYTES };
+    let (mut log, _) = Log::open(SimStorage::new(identity, SEGMENT_BYTES, 1), options).expect("an empty log");
+    while let Some(seq) = log.needs_segment() {
+        log.storage_mut().prepare(seq);
+    }
+    for (index, (term, kind, payload)) in (1..).zip(entries) {
+        let header = EntryHeader::new(id(*term, index), *kind, payload);
+        log.append_entry(&header, payload).expect("room");
+    }
+    log
+}
+
+fn golden_log() -> Log<SimStorage> {
+    let mut entries = vec![(4, KIND_NOOP, Vec::new()); 90];
+    entries.push((4, KIND_COMMANDS, b"one".to_vec()));
+    entries.push((5, KIND_NOOP, Vec::new()));
+    log_of(&entries)
+}
+
+fn golden_append() -> AppendEntries {
+    let prev = id(4, 90);
+    AppendEntries { term: TERM, prev, first: Index::new(91), last: Index::new(92), commit_index: Index::new(80) }
+}
+
+fn golden_refusal() -> Refusal {
+    Refusal { status: Status::Overloaded, executed: Executed::No, message: "slow down".into() }
+}
+
+/// Every message of the document, as the code writes it.
+fn all_written() -> BTreeMap<&'static str, Vec<u8>> {
+    let mut all: BTreeMap<_, _> = messages()
+        .into_iter()
+        .map(|(name, message)| (name, written(|out| encode_message(&message, SHARD, out))))
+        .collect();
+    let append = written(|out| encode_append(&golden_append(), &golden_log(), SHARD, out).expect("in the log"));
+    all.insert("AppendEntries", append);
+    let relay = |request, kind, payload| written(|out| encode_relay_request(request, kind, 10, payload, SHARD, out));
+    all.insert("A relayed write", relay(9, RequestKind::Write, b"command"));
+    all.insert("A relayed read", relay(10, RequestKind::Read, b"range"));
+    all.insert("A relayed answer", written(|out| encode_relay_reply(9, Ok(b"answer"), SHARD, out)));
+    all.insert("A relayed refusal", written(|out| encode_relay_reply(10, Err(&golden_refusal()), SHARD, out)));
+    all
+}
+
+fn golden() -> BTreeMap<&'static str, Vec<u8>> {
+    WIRE_DOC.golden("Golden bytes of peer messages").into_iter().collect()
+}
+
+#[test]
+fn golden_bytes_are_what_the_code_writes() {
+    assert_eq!(golden(), all_written());
+}
+
+#[test]
+fn golden_bytes_are_read_back() {
+    let golden = golden();
+    for (name, message) in messages() {
+        with_frame(&golden[name], |frame| match decode(frame) {
+            Ok(Incoming::Message(read)) => assert_eq!(read, message, "{name}"),
+            other => panic!("{name} was read as {other:?}"),
+        });
+    }
+    with_frame(&golden["AppendEntries"], |frame| match decode(frame) {
+        Ok(Incoming::Append(append, bytes)) => {
+            assert_eq!(append, golden_append());
+            let entries = parse_entries(&append, bytes).expect("sound entries");
+            let read: Vec<_> = entries.iter().map(|entry| (entry.id(), entry.header.kind(), entry.payload)).collect();
+            assert_eq!(read, [(id(4, 91), KIND_COMMANDS, b"one".as_slice()), (id(5, 92), KIND_NOOP, &[])]);
+        }
+        other => panic!("read as {other:?}"),
+    });
+    for (name, expected) in [
+        ("A relayed write", "RelayRequest { request: 9, kind: Write, timeout_ticks: 10, payload: \"command\" }"),
+        ("A relayed read", "RelayRequest { request: 10, kind: Read, timeout_ticks: 10, payload: \"range\" }"),
+        ("A relayed answer", "RelayReply { request: 9, result: Ok(()), body: \"answer\" }"),
+        ("A relayed refusal", "RelayReply { request: 10, result: Err(Overloaded No slow down), body: \"\" }"),
+    ] {
+        assert_eq!(with_frame(&golden[name], |frame| relayed(&decode(frame).expect(name))), expected);
+    }
+}
+
+/// What is relayed, as text.
+fn relayed(incoming: &Incoming<'_>) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    match incoming {
+        Incoming::RelayRequest { request, kind, timeout_ticks, payload } => {
+            let payload = text(payload);
+            format!(
+                "RelayRequest {{ request: {request}, kind: {kind:?}, timeout_ticks: {timeout_ticks}, payload: {payload:?} }}"
+            )
+        }
+        Incoming::RelayReply { request, result, body } => {
+            let result = match result {
+                Ok(()) => "Ok(())".to_owned(),
+                Err(Refusal { status, executed, message }) => format!("Err({status:?} {executed:?} {message})"),
+            };
+            format!("RelayReply {{ request: {request}, result: {result}, body: {:?} }}", text(body))
+        }
+        other => panic!("{other:?} is not relayed"),
+    }
+}
+
+#[test]
+fn documented_kinds_are_all_there_are() {
+    let kinds = KINDS.map(|(kind, name)| (u64::from(kind.get()), name.to_owned()));
+    assert_eq!(WIRE_DOC.numbers("Peer messages"), kinds);
+    // A kind that is none is refused whatever its metadata; one that is may want more, or something else.
+    let unknown = |raw: u16| {
+        let frame = Frame { kind: FrameKind::new(raw), flags: 0, shard: 3, id: 0, meta: &[0; 8], rest: &[] };
+        decode(&frame).is_err_and(|error| {
+            error.to_string() == format!("the kind of a peer's message has the unknown value {raw}")
+        })
+    };
+    let known: Vec<u64> = (0..=u16::MAX).filter(|&raw| !unknown(raw)).map(u64::from).collect();
+    assert_eq!(known, kinds.map(|(kind, _)| kind));
+}
+
+#[test]
+fn documented_fields_are_the_ones_in_the_code() {
+    let golden = golden();
+    for row in WIRE_DOC.table("Peer messages").iter().filter(|row| !row[1].starts_with("relayed")) {
+        let fields = row[2].split(';').next().unwrap_or_default();
+        let count = 1 + fields.split(',').filter(|field| !field.trim().is_empty()).count();
+        with_frame(&golden[row[1].as_str()], |frame| {
+            assert_eq!(frame.meta.len(), count * size_of::<u64>(), "{}", row[1]);
+            assert_eq!((frame.kind.get().to_string(), frame.flags, frame.id), (row[0].clone(), 0, 0), "{}", row[1]);
+        });
+    }
+}
+
+#[test]
+fn entries_that_the_log_does_not_have_are_not_sent() {
+    let log = golden_log();
+    let mut out = b"in front".to_vec();
+    let append = AppendEntries { last: Index::new(93), ..golden_append() };
+    assert_eq!(encode_append(&append, &log, SHARD, &mut out), Err(EncodeError::Gone(Index::new(93))));
+    assert_eq!(out, b"in front", "nothing was appended");
+}
+
+#[test]
+fn entries_of_a_later_term_or_of_the_log_itself_are_refused() {
+    let bytes = |header: &EntryHeader| header.as_bytes().to_vec();
+    let append = AppendEntries { last: Index::new(91), ..golden_append() };
+    let later = EntryHeader::new(id(6, 91), KIND_NOOP, &[]);
+    let refused = parse_entries(&append, &bytes(&later)).map(|entries| entries.len());
+    assert_eq!(refused, Err(EntriesError::Sequence { got: id(6, 91), expected: Index::new(91) }));
+    for kind in [0, EntryKind::HARD_STATE.get(), EntryKind::MARK.get()] {
+        let mut entry = bytes(&EntryHeader::new(id(5, 91), KIND_NOOP, &[]));
+        entry[24] = kind;
+        let crc = crc32fast::hash(&entry[4..]);
+        entry[..4].copy_from_slice(&crc.to_le_bytes());
+        assert!(matches!(parse_entries(&append, &entry), Err(EntriesError::Entry { .. })), "kind {kind}");
+    }
+}
+
+/// A position, a term or a time that may occur.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), 1..100u64, 0..1u64 << 48]
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let parts = (0..messages().len(), prop::array::uniform4(number()), any::<bool>());
+    parts.prop_map(|(kind, [term, one, two, three], flag)| {
+        let (term, last) = (Term::new(term), id(one, two));
+        let index = Index::new;
+        match kind {
+            0 => Message::RequestPreVote { term, last },
+            1 => Message::PreVoteResponse { term, campaign_term: Term::new(one), granted: flag },
+            2 => Message::RequestVote { term, last, transfer: flag },
+            3 => Message::RequestVoteResponse { term, granted: flag },
+            4 => {
+                let (persisted_index, matched_index) = (index(one.min(two)), index(one.max(two)));
+                let outcome = AppendOutcome::Accepted { persisted_index, matched_index };
+                Message::AppendEntriesResponse { term, outcome }
+            }
+            5 => {
+                let outcome = AppendOutcome::Rejected { prev_index: index(three), hint: last };
+                Message::AppendEntriesResponse { term, outcome }
+            }
+            6 => Message::Heartbeat { term, commit_index: index(one), round: two },
+            7 => {
+                let (persisted_index, matched_index) = (index(one.min(two)), index(one.max(two)));
+                Message::HeartbeatResponse { term, round: three, persisted_index, matched_index }
+            }
+            8 => Message::TimeoutNow { term },
+            9 => Message::RepairRequest { term, nonce: three, last },
+            _ => Message::RepairResponse { term, nonce: one, last_index: index(two) },
+        }
+    })
+}
+
+type Entries = Vec<(u64, EntryKind, Vec<u8>)>;
+
+/// Entries of rising terms.
+fn entries() -> impl Strategy<Value = Entries> {
+    let payload = prop::collection::vec(any::<u8>(), 0..40);
+    prop::collection::vec((0..3u64, any::<bool>(), payload), 1..12).prop_map(|steps| {
+        let mut term = 1;
+        let entry = |(step, is_noop, payload): (u64, bool, Vec<u8>)| {
+            term += step;
+            if is_noop { (term, KIND_NOOP, Vec::new()) } else { (term, KIND_COMMANDS, payload) }
+        };
+        steps.into_iter().map(entry).collect()
+    })
+}
+
+/// The announcement of the entries behind `prev` up to `last`.
+fn announce(entries: &Entries, prev: usize, last: usize, commit_index: u64) -> AppendEntries {
+    let prev_term = prev.checked_sub(1).map_or(0, |at| entries[at].0);
+    let prev = id(prev_term, prev as u64);
+    let term = Term::new(entries.last().map_or(1, |entry| entry.0));
+    let commit_index = Index::new(commit_index);
+    AppendEntries { term, prev, first: prev.index.next(), last: Index::new(last as u64), commit_index }
+}
+
+/// What a peer gets out of the bytes of an `AppendEntries`; `None` if it takes nothing.
+fn taken(bytes: &[u8]) -> Option<(AppendEntries, Entries)> {
+    let mut deframer = Deframer::new(1 << 20);
+    deframer.feed(bytes);
+    let frame = deframer.next_frame().ok()??;
+    let Incoming::Append(append, rest) = decode(&frame).ok()? else { return None };
+    let entries = parse_entries(&append, rest).ok()?;
+    let entry =
+        |entry: &crate::wire::WireEntry<'_>| (entry.id().term.get(), entry.header.kind(), entry.payload.to_vec());
+    Some((append, entries.iter().map(entry).collect()))
+}
+
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES_DEFAULT);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn messages_are_read_as_they_were_written(message in message(), shard in any::<u32>(), node in any::<u64>()) {
+        let bytes = written(|out| encode_message(&message, ShardId::new(shard), out));
+        with_frame(&bytes, |frame| {
+            assert_eq!(frame.shard, shard);
+            match decode(frame).map(|incoming| incoming.into_event(NodeId::new(node))) {
+                Ok(Event::Message { from, message: read }) => assert_eq!((from, read), (NodeId::new(node), message)),
+                other => panic!("{message:?} was read as {other:?}"),
+            }
+        });
+    }
+
+    #[test]
+    fn entries_arrive_as_they_stand_in_the_log_or_not_at_all(
+        entries in entries(), ends in any::<[Choice; 2]>(), commit_index in number(), damage in any::<Choice>(), bit in 0..8,
+    ) {
+        let ends = ends.map(|end| end.index(entries.len() + 1));
+        let (prev, last) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
+        let append = announce(&entries, prev, last, commit_index);
+        let mut bytes = written(|out| encode_append(&append, &log_of(&entries), SHARD, out).expect("in the log"));
+        prop_assert_eq!(taken(&bytes), Some((append, entries[prev..last].to_vec())));
+        let at = damage.index(bytes.len());
+        bytes[at] ^= 1u8 << bit;
+        prop_assert_eq!(taken(&bytes), None);
+    }
+
+    #[test]
+    fn what_is_relayed_arrives(
+        request in any::<u64>(), is_read in any::<bool>(), ticks in number(), payload in prop::collection::vec(any::<u8>(), 0..60),
+        (status, executed) in (0..u8::MAX, 0..2u8), message in ".{0,400}",
+    ) {
+        let kind = if is_read { RequestKind::Read } else { RequestKind::Write };
+        let bytes = written(|out| encode_relay_request(request, kind, ticks, &payload, SHARD, out));
+        let shown = |incoming: &Incoming<'_>| format!("{incoming:?}");
+        let expected = shown(&Incoming::RelayRequest { request, kind, timeout_ticks: ticks, payload: &payload });
+        prop_assert_eq!(with_frame(&bytes, |frame| shown(&decode(frame).expect("a relayed request"))), expected);
+        let bytes = written(|out| encode_relay_reply(request, Ok(&payload), SHARD, out));
+        let expected = shown(&Incoming::RelayReply { request, result: Ok(()), body: &payload });
+        prop_assert_eq!(with_frame(&bytes, |frame| shown(&decode(frame).expect("a relayed answer"))), expected);
+        if let (Ok(status), Ok(executed)) = (Status::from_wire(status % 16), Executed::from_wire(executed)) {
+            let refusal = Refusal { status, executed, message: message.into() };
+            let bytes = written(|out| encode_relay_reply(request, Err(&refusal), SHARD, out));
+            let Ok(Incoming::RelayReply { result: Err(read), .. }) = with_frame(&bytes, |frame| decode(frame).map(owned)) else {
+                panic!("{refusal:?} did not arrive");
+            };
+            let is_whole = refusal.message.len() <= 1024;
+            prop_assert!(refusal.message.starts_with(read.message.as_ref()), "{refusal:?} was read as {read:?}");
+            prop_assert!(!is_whole || read == refusal, "{refusal:?} was read as {read:?}");
+        }
+    }
+
+    #[test]
+    fn damaged_messages_break_nothing(name in any::<Choice>(), head in any::<[u8; 6]>(), at in any::<Choice>(), byte in any::<u8>()) {
+        let all = all_written();
+        let (_, bytes) = all.iter().nth(name.index(all.len())).expect("a message");
+        let mut input = with_frame(bytes, |frame| {
+            let [kind, rest_bytes] = [frame.kind.get().to_le_bytes()[0], frame.rest.len().to_le_bytes()[0]];
+            [kind, frame.flags.to_le_bytes()[0], head[2], frame.id.to_le_bytes()[0], rest_bytes, head[5]].to_vec()
+        });
+        input.extend_from_slice(&bytes[FRAME_HEADER_BYTES..]);
+        fuzz::peer_message(&input);
+        let at = at.index(input.len());
+        input[at] = byte;
+        fuzz::peer_message(&input);
+    }
+
+    #[test]
+    fn any_bytes_are_taken_or_refused(kind in 60..90u8, bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        fuzz::peer_message(&[&[kind], bytes.as_slice()].concat());
+    }
+}
+
+/// A refusal without the frame that it came in.
+fn owned(incoming: Incoming<'_>) -> Incoming<'static> {
+    match incoming {
+        Incoming::RelayReply { request, result: Err(refusal), .. } => {
+            Incoming::RelayReply { request, result: Err(refusal), body: &[] }
+        }
+        other => panic!("{other:?} is no refusal"),
+    }
+}
