@@ -1,0 +1,398 @@
+//! The search itself: orders that respect real time, tried depth first, and what has failed before is not tried again.
+//!
+//! Knows steps, what each needs and what each makes of its keys; nothing of operations, requests or answers (`problem`).
+
+use std::collections::BTreeSet;
+
+use super::problem::{ABSENT, Cell, Pre, Problem};
+
+/// Steps of the found prefix that a dead end shows, at most.
+const SHOWN_MAX: usize = 8;
+
+/// A present value that nobody has yet to see: any two such states allow the same.
+const SPENT: Cell = Cell::MAX;
+
+/// How a search ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// An order was found.
+    Found,
+    /// There is none.
+    Refuted(DeadEnd),
+    /// The limit was reached.
+    GaveUp,
+}
+
+/// The longest prefix of an order that was found, and what could not follow it.
+#[derive(Debug, Default)]
+pub(super) struct DeadEnd {
+    /// Steps in the prefix.
+    pub placed_count: usize,
+    /// The last ones, in order.
+    pub last: Vec<u32>,
+    /// What each key holds after it.
+    pub state: Vec<Cell>,
+    /// Steps of which one had to be next.
+    pub stuck: Vec<u32>,
+}
+
+/// What may come next in an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Move {
+    /// A step.
+    Place(u32),
+    /// A delete of unknown outcome takes effect on a key.
+    Vanish(u32),
+    /// A write of unknown outcome that nobody saw takes effect: one of a group.
+    Appear(u32),
+}
+
+/// What takes a change back.
+#[derive(Clone, Copy, Debug)]
+enum Undo {
+    /// A step was placed; the highest step placed before.
+    Lift(u32, u32),
+    /// A key held this.
+    State(u32, Cell),
+    /// A delete of unknown outcome was used up.
+    Vanish(u32),
+    /// A write of unknown outcome was used up.
+    Appear(u32),
+}
+
+/// A prefix whose continuations are being tried.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    /// Length of the trail at this prefix.
+    trail_len: usize,
+    /// Its moves start here in the stack of moves; those tried are taken off.
+    moves_start: usize,
+}
+
+/// Looks for an order of all steps.
+///
+/// Calls and returns form one doubly linked list in order of time, in which only what is not yet placed is left (Wing and Gong
+/// 1993, in Lowe's form); what may come next stands before the first return. Prefixes of equal steps and equal state have
+/// equal futures, so each is tried once (Lowe 2017). Three rules keep good histories near linear:
+///
+/// * A step that only reads and holds now is placed now: no continuation needs it later.
+/// * A value is written once. One that some step has still to see is not overwritten: it would never come back.
+/// * Values that nobody has still to see are the same in what is remembered.
+///
+/// Returns how it ended and how many prefixes it looked at.
+pub(super) fn explore(problem: &Problem, steps_limit: u64) -> (Outcome, u64) {
+    let mut explorer = Explorer::new(problem);
+    let outcome = explorer.run(steps_limit);
+    (outcome, explorer.visited_count)
+}
+
+struct Explorer<'a> {
+    problem: &'a Problem,
+    /// Links of calls (entry = step), returns (entry = count + step) and the head (entry = twice the count).
+    next: Vec<u32>,
+    previous: Vec<u32>,
+    /// What each key holds.
+    state: Vec<Cell>,
+    /// By cell: steps not yet placed that need to see it.
+    awaited: Vec<u32>,
+    vanished: Vec<u32>,
+    appeared: Vec<u32>,
+    placed_count: usize,
+    /// One more than the highest step placed.
+    placed_end: u32,
+    trail: Vec<Undo>,
+    frames: Vec<Frame>,
+    moves: Vec<Move>,
+    /// Steps that may be next by real time, whether or not the state allows it.
+    candidates: Vec<u32>,
+    seen: BTreeSet<Box<[u32]>>,
+    scratch: Vec<u32>,
+    dead_end: DeadEnd,
+    visited_count: u64,
+}
+
+impl<'a> Explorer<'a> {
+    fn new(problem: &'a Problem) -> Self {
+        let count = problem.steps.len();
+        let number = |n: usize| u32::try_from(n).expect("fewer than 2^31 operations");
+        let mut events: Vec<(u64, u32)> = Vec::with_capacity(2 * count);
+        for (at, step) in problem.steps.iter().enumerate() {
+            events.push((step.called_us, number(at)));
+            events.push((step.returned_us, number(count + at)));
+        }
+        // At one instant calls come first: what touches is concurrent.
+        events.sort_unstable();
+        let head = number(2 * count);
+        let mut next = vec![head; 2 * count + 1];
+        let mut previous = next.clone();
+        let mut last = head;
+        for &(_, entry) in &events {
+            next[last as usize] = entry;
+            previous[entry as usize] = last;
+            last = entry;
+        }
+        previous[head as usize] = last;
+        let mut awaited = vec![0; problem.cells_count];
+        for part in &problem.parts {
+            if let Pre::Is(cell) = part.pre {
+                awaited[cell as usize] += 1;
+            }
+        }
+        Self {
+            problem,
+            next,
+            previous,
+            state: vec![ABSENT; problem.keys_count],
+            awaited,
+            vanished: vec![0; problem.keys_count],
+            appeared: vec![0; problem.appear.len()],
+            placed_count: 0,
+            placed_end: 0,
+            trail: Vec::new(),
+            frames: Vec::new(),
+            moves: Vec::new(),
+            candidates: Vec::new(),
+            seen: BTreeSet::new(),
+            scratch: Vec::new(),
+            dead_end: DeadEnd::default(),
+            visited_count: 0,
+        }
+    }
+
+    fn run(&mut self, steps_limit: u64) -> Outcome {
+        loop {
+            self.visited_count += 1;
+            let horizon_us = self.absorb();
+            if self.placed_count == self.problem.steps.len() {
+                return Outcome::Found;
+            }
+            if self.visited_count > steps_limit {
+                return Outcome::GaveUp;
+            }
+            if self.remember() {
+                let moves_start = self.moves.len();
+                self.push_moves(horizon_us);
+                self.frames.push(Frame { trail_len: self.trail.len(), moves_start });
+                if self.moves.len() == moves_start {
+                    self.note_dead_end();
+                }
+            }
+            // The next move of the deepest prefix that has one left.
+            loop {
+                let Some(&Frame { trail_len, moves_start }) = self.frames.last() else {
+                    return Outcome::Refuted(std::mem::take(&mut self.dead_end));
+                };
+                self.undo(trail_len);
+                if self.moves.len() > moves_start {
+                    break;
+                }
+                self.frames.pop();
+            }
+            let chosen = self.moves.pop().expect("the frame has moves left");
+            self.make(chosen);
+        }
+    }
+
+    /// Places whatever only reads and holds; collects what else may be next. Returns the first return that is left.
+    fn absorb(&mut self) -> u64 {
+        let count = self.problem.steps.len();
+        let mut last = 2 * count;
+        self.candidates.clear();
+        loop {
+            let entry = self.next[last] as usize;
+            if entry >= count {
+                return self.problem.steps.get(entry - count).map_or(u64::MAX, |step| step.returned_us);
+            }
+            let step = self.next[last];
+            if self.problem.steps[entry].only_reads && self.is_allowed(step) {
+                self.lift(step);
+            } else {
+                self.candidates.push(step);
+                last = entry;
+            }
+        }
+    }
+
+    /// Whether this prefix is new: what is placed, told by the last step placed and those before it that are not, and what
+    /// the state allows.
+    fn remember(&mut self) -> bool {
+        let key = &mut self.scratch;
+        key.clear();
+        key.extend([self.placed_end, 0]);
+        key.extend(self.candidates.iter().take_while(|&&step| step < self.placed_end));
+        key[1] = u32::try_from(key.len()).expect("few at a time");
+        for &at in &self.problem.keys {
+            let cell = self.state[at as usize];
+            let is_spent = cell != ABSENT && (cell == SPENT || self.awaited[cell as usize] == 0);
+            key.push(if is_spent { SPENT } else { cell });
+            if !self.problem.vanish[at as usize].is_empty() {
+                key.push(self.vanished[at as usize]);
+            }
+        }
+        key.extend(&self.appeared);
+        if self.seen.contains(&key[..]) {
+            return false;
+        }
+        self.seen.insert(key.as_slice().into())
+    }
+
+    /// Collects the moves of this prefix, the most promising last.
+    fn push_moves(&mut self, horizon_us: u64) {
+        let start = self.moves.len();
+        for (group, appear) in self.problem.appear.iter().enumerate() {
+            let is_left = appear.calls.get(self.appeared[group] as usize).is_some_and(|call_us| *call_us <= horizon_us);
+            let is_free = appear.keys.iter().all(|&key| self.may_overwrite(key, Pre::Any));
+            let is_of_use = match appear.keys[..] {
+                [key] => self.state[key as usize] == ABSENT && self.is_wanted(key, Pre::Present),
+                _ => appear.keys.iter().any(|&key| self.state[key as usize] == ABSENT),
+            };
+            if is_left && is_free && is_of_use {
+                self.moves.push(Move::Appear(u32::try_from(group).expect("few")));
+            }
+        }
+        for &key in &self.problem.keys {
+            let at = key as usize;
+            let is_left =
+                self.problem.vanish[at].get(self.vanished[at] as usize).is_some_and(|call_us| *call_us <= horizon_us);
+            if is_left
+                && self.state[at] != ABSENT
+                && self.may_overwrite(key, Pre::Any)
+                && self.is_wanted(key, Pre::Is(ABSENT))
+            {
+                self.moves.push(Move::Vanish(key));
+            }
+        }
+        let places = self.moves.len();
+        for at in 0..self.candidates.len() {
+            let step = self.candidates[at];
+            if self.is_allowed(step) {
+                self.moves.push(Move::Place(step));
+            }
+        }
+        debug_assert!(start <= places);
+        let mut tail = self.moves.split_off(places);
+        tail.sort_by_key(|chosen| std::cmp::Reverse(self.rank(*chosen)));
+        self.moves.append(&mut tail);
+    }
+
+    /// Lower is tried earlier: what nobody sees goes under what is there; otherwise what must be placed soonest.
+    fn rank(&self, chosen: Move) -> (bool, u64, Move) {
+        let Move::Place(step) = chosen else { return (true, u64::MAX, chosen) };
+        let is_unseen = self.problem.parts_of(step).iter().all(|part| {
+            part.pre == Pre::Any
+                && self.state[part.key as usize] != ABSENT
+                && part.post.is_some_and(|cell| cell != ABSENT && self.awaited[cell as usize] == 0)
+        });
+        (!is_unseen, self.problem.steps[step as usize].returned_us, chosen)
+    }
+
+    /// Some step that may be next needs this of a key.
+    fn is_wanted(&self, key: u32, pre: Pre) -> bool {
+        let wants = |&step: &u32| self.problem.parts_of(step).iter().any(|part| part.key == key && part.pre == pre);
+        self.candidates.iter().any(wants)
+    }
+
+    /// The state is what the step needs, and it destroys nothing that is needed later.
+    fn is_allowed(&self, step: u32) -> bool {
+        self.problem.parts_of(step).iter().all(|part| {
+            let cell = self.state[part.key as usize];
+            let holds = match part.pre {
+                Pre::Any => true,
+                Pre::Present => cell != ABSENT,
+                Pre::Is(needed) => cell == needed,
+            };
+            holds && (part.post.is_none() || self.may_overwrite(part.key, part.pre))
+        })
+    }
+
+    /// Nobody but the overwriter has still to see what the key holds.
+    fn may_overwrite(&self, key: u32, pre: Pre) -> bool {
+        let cell = self.state[key as usize];
+        cell == ABSENT || cell == SPENT || self.awaited[cell as usize] == u32::from(pre == Pre::Is(cell))
+    }
+
+    fn make(&mut self, chosen: Move) {
+        match chosen {
+            Move::Place(step) => self.lift(step),
+            Move::Vanish(key) => {
+                self.set(key, ABSENT);
+                self.vanished[key as usize] += 1;
+                self.trail.push(Undo::Vanish(key));
+            }
+            Move::Appear(group) => {
+                for &key in &self.problem.appear[group as usize].keys {
+                    self.set(key, SPENT);
+                }
+                self.appeared[group as usize] += 1;
+                self.trail.push(Undo::Appear(group));
+            }
+        }
+    }
+
+    fn set(&mut self, key: u32, cell: Cell) {
+        let before = std::mem::replace(&mut self.state[key as usize], cell);
+        self.trail.push(Undo::State(key, before));
+    }
+
+    /// Places a step: takes it out of the list, and does what it does.
+    fn lift(&mut self, step: u32) {
+        let problem = self.problem;
+        for part in problem.parts_of(step) {
+            if let Pre::Is(cell) = part.pre {
+                self.awaited[cell as usize] -= 1;
+            }
+            if let Some(cell) = part.post {
+                self.set(part.key, cell);
+            }
+        }
+        for entry in [step as usize, problem.steps.len() + step as usize] {
+            let (before, after) = (self.previous[entry], self.next[entry]);
+            self.next[before as usize] = after;
+            self.previous[after as usize] = before;
+        }
+        self.trail.push(Undo::Lift(step, self.placed_end));
+        self.placed_end = self.placed_end.max(step + 1);
+        self.placed_count += 1;
+    }
+
+    /// Takes back whatever was done since the trail had this length.
+    fn undo(&mut self, trail_len: usize) {
+        let problem = self.problem;
+        for done in self.trail.drain(trail_len..).rev() {
+            match done {
+                Undo::State(key, cell) => self.state[key as usize] = cell,
+                Undo::Vanish(key) => self.vanished[key as usize] -= 1,
+                Undo::Appear(group) => self.appeared[group as usize] -= 1,
+                Undo::Lift(step, placed_end) => {
+                    self.placed_end = placed_end;
+                    self.placed_count -= 1;
+                    for entry in [problem.steps.len() + step as usize, step as usize] {
+                        let (before, after) = (self.previous[entry], self.next[entry]);
+                        let entry = u32::try_from(entry).expect("fewer than 2^31 operations");
+                        self.next[before as usize] = entry;
+                        self.previous[after as usize] = entry;
+                    }
+                    for part in problem.parts_of(step) {
+                        if let Pre::Is(cell) = part.pre {
+                            self.awaited[cell as usize] += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_dead_end(&mut self) {
+        if self.placed_count < self.dead_end.placed_count {
+            return;
+        }
+        let placed = self.trail.iter().rev().filter_map(|done| match done {
+            Undo::Lift(step, _) => Some(*step),
+            Undo::State(..) | Undo::Vanish(_) | Undo::Appear(_) => None,
+        });
+        let mut last: Vec<u32> = placed.take(SHOWN_MAX).collect();
+        last.reverse();
+        let (state, stuck) = (self.state.clone(), self.candidates.clone());
+        self.dead_end = DeadEnd { placed_count: self.placed_count, last, state, stuck };
+    }
+}

@@ -1,0 +1,1 @@
+//! Histories that have an order, and histories that have none.
