@@ -215,13 +215,20 @@ impl<'a> Builder<'a> {
     /// Numbers all keys first: a list is about those that it does not show, too.
     fn name_keys(&mut self, operations: &[&'a Operation]) {
         for operation in operations {
-            match &operation.input {
+            let asked: &[Vec<u8>] = match &operation.input {
                 Input::Put { key, .. } | Input::Delete { key } | Input::Get { key } | Input::Swap { key, .. } => {
-                    self.key(key);
+                    std::slice::from_ref(key)
                 }
-                Input::PutBoth { keys, .. } => keys.iter().for_each(|key| drop(self.key(key))),
-                Input::List => answered_kvs(operation).for_each(|kv| drop(self.key(&kv.key))),
-                Input::GetSerializable { .. } => {}
+                Input::PutBoth { keys, .. } => keys,
+                Input::List | Input::GetSerializable { .. } => &[],
+            };
+            for key in asked {
+                self.key(key);
+            }
+            if operation.input == Input::List {
+                for kv in answered_kvs(operation) {
+                    self.key(&kv.key);
+                }
             }
         }
     }
