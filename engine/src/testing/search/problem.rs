@@ -89,15 +89,16 @@ impl Problem {
         &self.parts[start as usize..end as usize]
     }
 
-    /// Some step is about several keys: keys cannot be judged one by one.
+    /// Something is about several keys: to judge them one by one is not enough.
     pub(super) fn is_coupled(&self) -> bool {
         self.steps.iter().any(|step| step.parts.1 - step.parts.0 > 1)
+            || self.appear.iter().any(|appear| appear.keys.len() > 1)
     }
 
     /// What is left of it at each key by itself.
     ///
     /// An order of all steps is an order of each key's parts, with the same instants: if a key's parts have no order, the steps
-    /// have none. The converse holds if no step is about several keys (Herlihy and Wing's locality).
+    /// have none. The converse holds if nothing is about several keys (Herlihy and Wing's locality).
     pub(super) fn by_key(&self) -> Vec<Self> {
         let mut problems: Vec<Self> = (0..self.keys_count)
             .map(|key| Self {
