@@ -5,6 +5,7 @@
 //! used by a server.
 
 pub mod history;
+pub mod history_json;
 pub mod judge;
 pub mod search;
 pub mod sim;
