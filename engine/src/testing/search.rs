@@ -13,6 +13,7 @@
 //! into the value that some read returned with it. If none did, the swap is only known to expect that the key is there.
 
 mod explore;
+mod guide;
 mod problem;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ mod tests;
 use std::fmt;
 
 use self::explore::{DeadEnd, Outcome, explore};
+use self::guide::merge;
 use self::problem::{ABSENT, Builder, Problem, Refusal};
 use super::history::{Input, Operation};
 use crate::state_machine::response::{OpResponse, Response};
@@ -78,7 +80,7 @@ pub struct Refutation {
 #[must_use]
 pub fn judge(operations: &[&Operation], limits: Limits) -> Verdict {
     let mut builder = Builder::default();
-    let problem = match builder.build(operations) {
+    let mut problem = match builder.build(operations) {
         Ok(problem) => problem,
         Err(Refusal::NotUnique) => return Verdict::GaveUp { steps: 0 },
         Err(Refusal::Unexplained(at, what)) => {
@@ -89,11 +91,13 @@ pub fn judge(operations: &[&Operation], limits: Limits) -> Verdict {
     };
     let mut steps = 0;
     let mut has_given_up = false;
-    for (problem, name) in problem.by_key().iter().zip(builder.key_names()) {
+    let by_key = problem.by_key();
+    let mut orders = Vec::new();
+    for (problem, name) in by_key.iter().zip(builder.key_names()) {
         let (outcome, visited) = explore(problem, limits.key_steps);
         steps += visited;
         match outcome {
-            Outcome::Found => {}
+            Outcome::Found(order) => orders.push(order),
             Outcome::GaveUp => has_given_up = true,
             Outcome::Refuted(dead_end) => {
                 let what = format!("the operations on key {} have no order", show(name));
@@ -104,9 +108,12 @@ pub fn judge(operations: &[&Operation], limits: Limits) -> Verdict {
     if !problem.is_coupled() {
         return if has_given_up { Verdict::GaveUp { steps } } else { Verdict::Linearizable };
     }
+    if !has_given_up {
+        problem.ranks = merge(&problem, &by_key, &orders);
+    }
     let (outcome, visited) = explore(&problem, limits.shard_steps);
     match outcome {
-        Outcome::Found => Verdict::Linearizable,
+        Outcome::Found(_) => Verdict::Linearizable,
         Outcome::GaveUp => Verdict::GaveUp { steps: steps + visited },
         Outcome::Refuted(dead_end) => {
             let what = "each key has an order, all together have none".to_owned();

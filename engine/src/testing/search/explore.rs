@@ -16,11 +16,20 @@ const SPENT: Cell = Cell::MAX;
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// An order was found.
-    Found,
+    Found(Vec<Placed>),
     /// There is none.
     Refuted(DeadEnd),
     /// The limit was reached.
     GaveUp,
+}
+
+/// An element of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// A step.
+    Step(u32),
+    /// An operation of unknown outcome that nobody asks for by name.
+    Unasked,
 }
 
 /// The longest prefix of an order that was found, and what could not follow it.
@@ -164,7 +173,7 @@ impl<'a> Explorer<'a> {
             self.visited_count += 1;
             let horizon_us = self.absorb();
             if self.placed_count == self.problem.steps.len() {
-                return Outcome::Found;
+                return Outcome::Found(self.order());
             }
             if self.visited_count > steps_limit {
                 return Outcome::GaveUp;
@@ -262,28 +271,43 @@ impl<'a> Explorer<'a> {
                 self.moves.push(Move::Vanish(key));
             }
         }
-        let places = self.moves.len();
         for at in 0..self.candidates.len() {
             let step = self.candidates[at];
             if self.is_allowed(step) {
                 self.moves.push(Move::Place(step));
             }
         }
-        debug_assert!(start <= places);
-        let mut tail = self.moves.split_off(places);
-        tail.sort_by_key(|chosen| std::cmp::Reverse(self.rank(*chosen)));
-        self.moves.append(&mut tail);
+        let mut moves = self.moves.split_off(start);
+        moves.sort_by_cached_key(|chosen| std::cmp::Reverse(self.rank(*chosen)));
+        self.moves.append(&mut moves);
     }
 
-    /// Lower is tried earlier: what nobody sees goes under what is there; otherwise what must be placed soonest.
+    /// Lower is tried earlier. With a guide: what comes first in it, and what an unknown outcome explains, when that is due.
+    /// Without: what nobody sees goes under what is there, then what must be placed soonest, and unknown outcomes last.
     fn rank(&self, chosen: Move) -> (bool, u64, Move) {
-        let Move::Place(step) = chosen else { return (true, u64::MAX, chosen) };
-        let is_unseen = self.problem.parts_of(step).iter().all(|part| {
+        let ranks = &self.problem.ranks;
+        let due = |keys: &[u32], pre: Pre| {
+            let wants = |&&step: &&u32| {
+                self.problem.parts_of(step).iter().any(|part| keys.contains(&part.key) && part.pre == pre)
+            };
+            let guided = |&step: &u32| ranks.get(step as usize).copied();
+            self.candidates.iter().filter(wants).filter_map(guided).min().unwrap_or(u64::MAX)
+        };
+        match chosen {
+            Move::Place(step) if !ranks.is_empty() => (true, ranks[step as usize], chosen),
+            Move::Place(step) => (!self.is_unseen(step), self.problem.steps[step as usize].returned_us, chosen),
+            Move::Vanish(key) => (true, due(&[key], Pre::Is(ABSENT)), chosen),
+            Move::Appear(group) => (true, due(&self.problem.appear[group as usize].keys, Pre::Present), chosen),
+        }
+    }
+
+    /// It may as well come right now: nobody has to see what it writes, nor what it overwrites.
+    fn is_unseen(&self, step: u32) -> bool {
+        self.problem.parts_of(step).iter().all(|part| {
             part.pre == Pre::Any
                 && self.state[part.key as usize] != ABSENT
-                && part.post.is_some_and(|cell| cell != ABSENT && self.awaited[cell as usize] == 0)
-        });
-        (!is_unseen, self.problem.steps[step as usize].returned_us, chosen)
+                && part.post.is_some_and(|cell| self.awaited[cell as usize] == 0)
+        })
     }
 
     /// Some step that may be next needs this of a key.
@@ -380,6 +404,16 @@ impl<'a> Explorer<'a> {
                 }
             }
         }
+    }
+
+    /// What was placed.
+    fn order(&self) -> Vec<Placed> {
+        let placed = self.trail.iter().filter_map(|done| match done {
+            Undo::Lift(step, _) => Some(Placed::Step(*step)),
+            Undo::Vanish(_) | Undo::Appear(_) => Some(Placed::Unasked),
+            Undo::State(..) => None,
+        });
+        placed.collect()
     }
 
     fn note_dead_end(&mut self) {

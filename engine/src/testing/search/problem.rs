@@ -80,6 +80,10 @@ pub(super) struct Problem {
     pub vanish: Vec<Vec<u64>>,
     /// Writes of unknown outcome that nobody saw.
     pub appear: Vec<Appear>,
+    /// By step, where this is about one key: the part that it was among those of all keys.
+    pub origins: Vec<u32>,
+    /// By step: its place in an order to be tried first. Empty = none is known.
+    pub ranks: Vec<u64>,
 }
 
 impl Problem {
@@ -87,6 +91,12 @@ impl Problem {
     pub(super) fn parts_of(&self, step: u32) -> &[Part] {
         let (start, end) = self.steps[step as usize].parts;
         &self.parts[start as usize..end as usize]
+    }
+
+    /// What a step does, with the numbers of its parts.
+    pub(super) fn numbered_parts_of(&self, step: u32) -> impl Iterator<Item = (usize, &Part)> {
+        let start = self.steps[step as usize].parts.0 as usize;
+        (start..).zip(self.parts_of(step))
     }
 
     /// Something is about several keys: to judge them one by one is not enough.
@@ -109,12 +119,12 @@ impl Problem {
                 ..Self::default()
             })
             .collect();
-        for step in &self.steps {
-            let (start, end) = step.parts;
-            for part in &self.parts[start as usize..end as usize] {
+        for (numbered, step) in (0..).zip(&self.steps) {
+            for (origin, part) in self.numbered_parts_of(numbered) {
                 let problem = &mut problems[part.key as usize];
                 let at = number(problem.parts.len());
                 problem.parts.push(*part);
+                problem.origins.push(number(origin));
                 problem.steps.push(Step { parts: (at, at + 1), only_reads: part.post.is_none(), ..step.clone() });
             }
         }
@@ -456,7 +466,8 @@ impl<'a> Builder<'a> {
             step.parts = (start, number(parts.len()));
         }
         let keys = (0..number(keys_count)).collect();
-        Problem { keys, keys_count, cells_count: self.writers.len(), steps, parts, vanish, appear }
+        let cells_count = self.writers.len();
+        Problem { keys, keys_count, cells_count, steps, parts, vanish, appear, ..Problem::default() }
     }
 }
 
