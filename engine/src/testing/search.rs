@@ -12,6 +12,7 @@
 //! Revisions are used for one thing: a swap names the write that it expects by its `mod_revision`, and that number is translated
 //! into the value that some read returned with it. If none did, the swap is only known to expect that the key is there.
 
+mod bounds;
 mod explore;
 mod guide;
 mod problem;
@@ -20,6 +21,7 @@ mod tests;
 
 use std::fmt;
 
+use self::bounds::narrow;
 use self::explore::{DeadEnd, Outcome, explore};
 use self::guide::merge;
 use self::problem::{ABSENT, Builder, Problem, Refusal};
@@ -91,6 +93,7 @@ pub fn judge(operations: &[&Operation], limits: Limits) -> Verdict {
     };
     let mut steps = 0;
     let mut has_given_up = false;
+    narrow(&mut problem);
     let by_key = problem.by_key();
     let mut orders = Vec::new();
     for (problem, name) in by_key.iter().zip(builder.key_names()) {

@@ -238,6 +238,8 @@ struct Shape {
     unknown: u64,
     /// Longest time from a call to the effect, and from there to the return. Unit: us.
     window_us: u64,
+    /// Longest pause of a client. Unit: us.
+    pause_us: u64,
 }
 
 /// Makes up what clients with windows that overlap would be told by a store that does one thing at a time.
@@ -246,7 +248,7 @@ fn make_up(rng: &mut SimRng, shape: Shape) -> Vec<Operation> {
     let mut planned: Vec<(u64, Operation)> = Vec::new();
     for number in 0..shape.operations {
         let client = usize::try_from(rng.below(shape.clients)).expect("few");
-        let called_us = free_at_us[client] + rng.below(10);
+        let called_us = free_at_us[client] + rng.below(shape.pause_us);
         let mut effect_us = called_us + rng.below(shape.window_us);
         let returned_us = effect_us + rng.below(shape.window_us);
         free_at_us[client] = returned_us + 1;
@@ -328,7 +330,7 @@ fn perform(state: &mut State, revision: &mut u64, input: &Input, stamp: u64) -> 
     Response { revision: stamp, succeeded, ops }
 }
 
-const SHAPE: Shape = Shape { operations: 300, clients: 6, keys: 3, unknown: 10, window_us: 60 };
+const SHAPE: Shape = Shape { operations: 300, clients: 6, keys: 3, unknown: 10, window_us: 60, pause_us: 10 };
 
 #[test]
 fn what_one_store_answered_is_linearizable() {
@@ -377,7 +379,7 @@ fn what_was_overwritten_before_is_not_read_again() {
 #[test]
 fn long_histories_take_about_a_step_for_each_operation() {
     for (seed, window_us) in [(1, 60), (2, 600)] {
-        let shape = Shape { operations: 30_000, clients: 16, keys: 16, unknown: 5, window_us };
+        let shape = Shape { operations: 30_000, clients: 16, keys: 16, unknown: 5, window_us, pause_us: 10 };
         let history = make_up(&mut SimRng::new(seed), shape);
         let operations: Vec<&Operation> = history.iter().collect();
         let limits = Limits { key_steps: 10_000, shard_steps: 60_000 };
@@ -465,7 +467,7 @@ fn it_agrees_with_trying_everything() {
     for seed in 0..10_000 {
         let mut rng = SimRng::new(seed);
         let operations = 2 + rng.below(5);
-        let shape = Shape { operations, clients: 4, keys: 1 + rng.below(2), unknown: 35, window_us: 12 };
+        let shape = Shape { operations, clients: 4, keys: 1 + rng.below(2), unknown: 35, window_us: 12, pause_us: 10 };
         let mut history = make_up(&mut rng, shape);
         for _ in 0..rng.below(3) {
             spoil(&mut rng, &mut history);
@@ -494,4 +496,29 @@ fn it_agrees_with_trying_everything() {
         assert!(agrees, "seed {seed}: {is_good}, but {verdict:#?}\n{}", lines(&history));
     }
     assert!((2_000..8_000).contains(&good_count), "{good_count}");
+}
+
+#[test]
+fn matrix() {
+    for pause_us in [10, 100, 300, 1000] {
+        for operations in [300, 1000, 5000, 30_000] {
+            let (mut gave, mut all, mut most) = (0, 0, 0);
+            for seed in 0..(60_000 / operations).min(30) {
+                let shape = Shape { operations, clients: 16, keys: 16, unknown: 5, window_us: 60, pause_us };
+                let history = make_up(&mut SimRng::new(seed), shape);
+                let ops: Vec<&Operation> = history.iter().collect();
+                let limits = Limits { key_steps: 10_000, shard_steps: operations * 2 };
+                all += 1;
+                match judge(&ops, limits) {
+                    Verdict::Linearizable => {}
+                    Verdict::GaveUp { steps } => {
+                        gave += 1;
+                        most = steps.max(most)
+                    }
+                    Verdict::NotLinearizable(r) => panic!("{r}"),
+                }
+            }
+            eprintln!("MAT pause {pause_us} ops {operations}: gave up {gave} of {all}, most {most}");
+        }
+    }
 }
