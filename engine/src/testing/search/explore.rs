@@ -2,9 +2,9 @@
 //!
 //! Knows steps, what each needs and what each makes of its keys; nothing of operations, requests or answers (`problem`).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use super::problem::{ABSENT, Cell, Pre, Problem};
+use super::problem::{ABSENT, Cell, Part, Pre, Problem};
 
 /// Steps of the found prefix that a dead end shows, at most.
 const SHOWN_MAX: usize = 8;
@@ -76,6 +76,19 @@ struct Frame {
     trail_len: usize,
     /// Its moves start here in the stack of moves; those tried are taken off.
     moves_start: usize,
+    /// Its place in what is remembered.
+    number: usize,
+    /// Keys of the move that is being tried.
+    chosen: Keys,
+    /// Keys because of which the moves so far have failed.
+    conflict: Keys,
+}
+
+/// A set of keys, one bit each. Where there are more keys than bits some share one, which makes sets larger: that is safe.
+type Keys = u128;
+
+fn bit(key: u32) -> Keys {
+    1 << (key % Keys::BITS)
 }
 
 /// Looks for an order of all steps.
@@ -87,6 +100,8 @@ struct Frame {
 /// * A step that only reads and holds now is placed now: no continuation needs it later.
 /// * A value is written once. One that some step has still to see is not overwritten: it would never come back.
 /// * Values that nobody has still to see are the same in what is remembered.
+/// * Each failure is put down to some keys: steps that had to be next needed something else there. Until some move about one of
+///   these keys is changed, all fails again; so the others are not tried (backjumping, as in constraint solving).
 ///
 /// Returns how it ended and how many prefixes it looked at.
 pub(super) fn explore(problem: &Problem, steps_limit: u64) -> (Outcome, u64) {
@@ -114,7 +129,10 @@ struct Explorer<'a> {
     moves: Vec<Move>,
     /// Steps that may be next by real time, whether or not the state allows it.
     candidates: Vec<u32>,
-    seen: BTreeSet<Box<[u32]>>,
+    /// Prefixes looked at, by number.
+    seen: BTreeMap<Box<[u32]>, usize>,
+    /// By that number: the keys because of which a prefix has no continuation.
+    conflicts: Vec<Keys>,
     scratch: Vec<u32>,
     dead_end: DeadEnd,
     visited_count: u64,
@@ -161,7 +179,8 @@ impl<'a> Explorer<'a> {
             frames: Vec::new(),
             moves: Vec::new(),
             candidates: Vec::new(),
-            seen: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            conflicts: Vec::new(),
             scratch: Vec::new(),
             dead_end: DeadEnd::default(),
             visited_count: 0,
@@ -178,27 +197,89 @@ impl<'a> Explorer<'a> {
             if self.visited_count > steps_limit {
                 return Outcome::GaveUp;
             }
-            if self.remember() {
-                let moves_start = self.moves.len();
-                self.push_moves(horizon_us);
-                self.frames.push(Frame { trail_len: self.trail.len(), moves_start });
-                if self.moves.len() == moves_start {
-                    self.note_dead_end();
+            let failed = match self.remember() {
+                Err(number) => Some(self.conflicts[number]),
+                Ok(number) => {
+                    self.enter(number, horizon_us);
+                    None
                 }
+            };
+            if !self.back_up(failed) {
+                return Outcome::Refuted(std::mem::take(&mut self.dead_end));
             }
-            // The next move of the deepest prefix that has one left.
-            loop {
-                let Some(&Frame { trail_len, moves_start }) = self.frames.last() else {
-                    return Outcome::Refuted(std::mem::take(&mut self.dead_end));
-                };
-                self.undo(trail_len);
-                if self.moves.len() > moves_start {
-                    break;
-                }
-                self.frames.pop();
+            let chosen = self.moves.pop().expect("the prefix has moves left");
+            let keys = self.keys_of(chosen);
+            if let Some(frame) = self.frames.last_mut() {
+                frame.chosen = keys;
             }
-            let chosen = self.moves.pop().expect("the frame has moves left");
             self.make(chosen);
+        }
+    }
+
+    /// A new prefix is to be continued.
+    fn enter(&mut self, number: usize, horizon_us: u64) {
+        let moves_start = self.moves.len();
+        self.push_moves(horizon_us);
+        if self.moves.len() == moves_start {
+            self.note_dead_end();
+        }
+        let conflict = self.blocked();
+        self.frames.push(Frame { trail_len: self.trail.len(), moves_start, number, chosen: 0, conflict });
+    }
+
+    /// Goes back to the deepest prefix that has a move left which could matter. Returns false if there is none.
+    fn back_up(&mut self, mut failed: Option<Keys>) -> bool {
+        while let Some(frame) = self.frames.last_mut() {
+            let mut is_hopeless = false;
+            if let Some(conflict) = failed {
+                is_hopeless = conflict & frame.chosen == 0;
+                frame.conflict = if is_hopeless { conflict } else { frame.conflict | conflict };
+            }
+            if !is_hopeless && self.moves.len() > frame.moves_start {
+                let trail_len = frame.trail_len;
+                self.undo(trail_len);
+                return true;
+            }
+            self.moves.truncate(frame.moves_start);
+            self.conflicts[frame.number] = frame.conflict;
+            failed = Some(frame.conflict);
+            self.frames.pop();
+        }
+        false
+    }
+
+    /// Keys because of which steps that may be next by real time are not allowed: one for each of them.
+    fn blocked(&self) -> Keys {
+        let mut blocked: Keys = 0;
+        for &step in &self.candidates {
+            let mut failing = self.problem.parts_of(step).iter().filter(|part| !self.is_part_allowed(part));
+            if let Some(first) = failing.next()
+                && blocked & bit(first.key) == 0
+                && failing.all(|part| blocked & bit(part.key) == 0)
+            {
+                blocked |= bit(first.key);
+            }
+        }
+        // Writes of unknown outcome to several keys tie these together.
+        loop {
+            let before = blocked;
+            for appear in self.problem.appear.iter().filter(|appear| appear.keys.len() > 1) {
+                let keys = appear.keys.iter().fold(0, |keys, &key| keys | bit(key));
+                blocked |= if blocked & keys == 0 { 0 } else { keys };
+            }
+            if blocked == before {
+                return blocked;
+            }
+        }
+    }
+
+    fn keys_of(&self, chosen: Move) -> Keys {
+        match chosen {
+            Move::Place(step) => self.problem.parts_of(step).iter().fold(0, |keys, part| keys | bit(part.key)),
+            Move::Vanish(key) => bit(key),
+            Move::Appear(group) => {
+                self.problem.appear[group as usize].keys.iter().fold(0, |keys, &key| keys | bit(key))
+            }
         }
     }
 
@@ -223,8 +304,8 @@ impl<'a> Explorer<'a> {
     }
 
     /// Whether this prefix is new: what is placed, told by the last step placed and those before it that are not, and what
-    /// the state allows.
-    fn remember(&mut self) -> bool {
+    /// the state allows. Returns its number; as an error if it is not new.
+    fn remember(&mut self) -> Result<usize, usize> {
         let key = &mut self.scratch;
         key.clear();
         key.extend([self.placed_end, 0]);
@@ -239,10 +320,13 @@ impl<'a> Explorer<'a> {
             }
         }
         key.extend(&self.appeared);
-        if self.seen.contains(&key[..]) {
-            return false;
+        if let Some(&number) = self.seen.get(&key[..]) {
+            return Err(number);
         }
-        self.seen.insert(key.as_slice().into())
+        let number = self.conflicts.len();
+        self.conflicts.push(0);
+        self.seen.insert(key.as_slice().into(), number);
+        Ok(number)
     }
 
     /// Collects the moves of this prefix, the most promising last.
@@ -318,15 +402,17 @@ impl<'a> Explorer<'a> {
 
     /// The state is what the step needs, and it destroys nothing that is needed later.
     fn is_allowed(&self, step: u32) -> bool {
-        self.problem.parts_of(step).iter().all(|part| {
-            let cell = self.state[part.key as usize];
-            let holds = match part.pre {
-                Pre::Any => true,
-                Pre::Present => cell != ABSENT,
-                Pre::Is(needed) => cell == needed,
-            };
-            holds && (part.post.is_none() || self.may_overwrite(part.key, part.pre))
-        })
+        self.problem.parts_of(step).iter().all(|part| self.is_part_allowed(part))
+    }
+
+    fn is_part_allowed(&self, part: &Part) -> bool {
+        let cell = self.state[part.key as usize];
+        let holds = match part.pre {
+            Pre::Any => true,
+            Pre::Present => cell != ABSENT,
+            Pre::Is(needed) => cell == needed,
+        };
+        holds && (part.post.is_none() || self.may_overwrite(part.key, part.pre))
     }
 
     /// Nobody but the overwriter has still to see what the key holds.

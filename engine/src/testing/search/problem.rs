@@ -261,11 +261,12 @@ impl<'a> Builder<'a> {
     /// Takes in an operation.
     fn draft(&mut self, at: u32, operation: &'a Operation) -> Result<(), Refusal> {
         let start = number(self.parts.len());
-        let explained = match &operation.outcome {
-            Some((_, response)) => self.push_known(&operation.input, response),
-            None => Ok(self.push_unknown(&operation.input)),
-        };
-        explained.map_err(|what| Refusal::Unexplained(at, what.to_owned()))?;
+        if let Some((_, response)) = &operation.outcome {
+            let explained = self.push_known(&operation.input, response);
+            explained.map_err(|what| Refusal::Unexplained(at, what.to_owned()))?;
+        } else {
+            self.push_unknown(&operation.input);
+        }
         let parts = (start, number(self.parts.len()));
         if parts.0 == parts.1 {
             return Ok(());

@@ -378,12 +378,21 @@ fn what_was_overwritten_before_is_not_read_again() {
 
 #[test]
 fn long_histories_take_about_a_step_for_each_operation() {
-    for (seed, window_us) in [(1, 60), (2, 600)] {
-        let shape = Shape { operations: 30_000, clients: 16, keys: 16, unknown: 5, window_us, pause_us: 10 };
+    let shape = Shape { operations: 30_000, clients: 16, keys: 16, unknown: 5, window_us: 60, pause_us: 300 };
+    for seed in 0..2 {
         let history = make_up(&mut SimRng::new(seed), shape);
         let operations: Vec<&Operation> = history.iter().collect();
-        let limits = Limits { key_steps: 10_000, shard_steps: 60_000 };
+        let limits = Limits { key_steps: 6_000, shard_steps: 60_000 };
         assert_eq!(judge(&operations, limits), Verdict::Linearizable, "seed {seed}");
+    }
+}
+
+#[test]
+fn clients_that_never_pause_do_not_exhaust_it() {
+    let shape = Shape { operations: 1_000, clients: 16, keys: 16, unknown: 5, window_us: 60, pause_us: 10 };
+    for seed in 0..30 {
+        let history = make_up(&mut SimRng::new(seed), shape);
+        assert_eq!(verdict(&history), Verdict::Linearizable, "seed {seed}");
     }
 }
 
@@ -496,29 +505,4 @@ fn it_agrees_with_trying_everything() {
         assert!(agrees, "seed {seed}: {is_good}, but {verdict:#?}\n{}", lines(&history));
     }
     assert!((2_000..8_000).contains(&good_count), "{good_count}");
-}
-
-#[test]
-fn matrix() {
-    for pause_us in [10, 100, 300, 1000] {
-        for operations in [300, 1000, 5000, 30_000] {
-            let (mut gave, mut all, mut most) = (0, 0, 0);
-            for seed in 0..(60_000 / operations).min(30) {
-                let shape = Shape { operations, clients: 16, keys: 16, unknown: 5, window_us: 60, pause_us };
-                let history = make_up(&mut SimRng::new(seed), shape);
-                let ops: Vec<&Operation> = history.iter().collect();
-                let limits = Limits { key_steps: 10_000, shard_steps: operations * 2 };
-                all += 1;
-                match judge(&ops, limits) {
-                    Verdict::Linearizable => {}
-                    Verdict::GaveUp { steps } => {
-                        gave += 1;
-                        most = steps.max(most)
-                    }
-                    Verdict::NotLinearizable(r) => panic!("{r}"),
-                }
-            }
-            eprintln!("MAT pause {pause_us} ops {operations}: gave up {gave} of {all}, most {most}");
-        }
-    }
 }
