@@ -6,5 +6,7 @@
 
 pub mod fuzz;
 pub mod history;
+pub mod history_json;
 pub mod judge;
+pub mod search;
 pub mod sim;

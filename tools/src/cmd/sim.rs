@@ -58,6 +58,8 @@ struct Summary {
     leaders: u64,
     committed: u64,
     repairs: u64,
+    judged: u64,
+    search_gave_up: u64,
     faults: BTreeMap<&'static str, u64>,
 }
 
@@ -85,6 +87,8 @@ pub fn run(args: &Args) -> io::Result<ExitCode> {
         leaders: total.leaders_count,
         committed: total.committed_count,
         repairs: total.repairs_count,
+        judged: total.judged_count,
+        search_gave_up: total.given_up_count,
         faults: total.faults.clone(),
     };
     let mut out = io::stdout().lock();
@@ -205,6 +209,7 @@ fn print_summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     row("leaders elected", summary.leaders.to_string());
     row("entries committed", summary.committed.to_string());
     row("logs repaired", summary.repairs.to_string());
+    row("histories judged", format!("{}, search gave up on {}", summary.judged, summary.search_gave_up));
     for (name, count) in &summary.faults {
         row(name, count.to_string());
     }

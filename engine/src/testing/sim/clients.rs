@@ -17,9 +17,13 @@ use crate::state_machine::command::{
 use crate::state_machine::response::{OpResponse, Response};
 use crate::testing::history::{Input, Operation};
 use crate::testing::judge;
+use crate::testing::search::{self, Limits, Verdict};
 
 /// Pause before an operation that was refused is tried again. Unit: us.
 const RETRY_US: (u64, u64) = (5_000, 100_000);
+
+/// How long the judge that searches may: a shard of a run has about a thousand operations, and all but very few need one step each.
+const SEARCH_LIMITS: Limits = Limits { key_steps: 200_000, shard_steps: 20_000 };
 
 /// What came back to a client.
 #[derive(Debug)]
@@ -331,13 +335,20 @@ impl Clients {
         client.seen_revision = seen.unwrap_or(client.seen_revision);
     }
 
-    /// Whether everything that clients were told fits together.
-    pub(super) fn judge(&self) -> Result<(), String> {
+    /// Whether everything that clients were told fits together, by both judges. Returns in how many shards the one that
+    /// searches gave up.
+    pub(super) fn judge(&self) -> Result<u64, String> {
+        let mut given_up_count = 0;
         for shard in 0..usize::try_from(self.shards).expect("few") {
             let operations: Vec<&Operation> =
                 self.operations.iter().map(|running| &running.operation).filter(|op| op.shard == shard).collect();
             judge::judge(&operations).map_err(|what| format!("shard {shard}: {what}"))?;
+            match search::judge(&operations, SEARCH_LIMITS) {
+                Verdict::Linearizable => {}
+                Verdict::GaveUp { .. } => given_up_count += 1,
+                Verdict::NotLinearizable(refutation) => return Err(format!("shard {shard}: {refutation}")),
+            }
         }
-        Ok(())
+        Ok(given_up_count)
     }
 }

@@ -25,6 +25,10 @@ pub struct Report {
     pub faults: std::collections::BTreeMap<&'static str, u64>,
     /// Nodes that lost durable entries and got them back.
     pub repairs_count: u64,
+    /// Histories of shards that were judged.
+    pub judged_count: u64,
+    /// Those of them that were too long for the search over all keys at once: judged key by key, and by revisions.
+    pub given_up_count: u64,
 }
 
 impl Report {
@@ -38,6 +42,8 @@ impl Report {
         self.leaders_count += other.leaders_count;
         self.committed_count += other.committed_count;
         self.repairs_count += other.repairs_count;
+        self.judged_count += other.judged_count;
+        self.given_up_count += other.given_up_count;
         for (&name, count) in &other.faults {
             *self.faults.entry(name).or_default() += count;
         }

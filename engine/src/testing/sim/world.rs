@@ -193,7 +193,9 @@ impl World {
         self.run_until(self.plan.chaos_us)?;
         self.calm_down()?;
         self.converge()?;
-        self.clients.judge()
+        self.report.given_up_count = self.clients.judge()?;
+        self.report.judged_count = self.plan.shards.into();
+        Ok(())
     }
 
     /// Without faults everything is answered and all nodes agree, within bounded time.
