@@ -1,11 +1,16 @@
-//! `quorate chaos`: real nodes as processes, killed, stopped and damaged while recorded clients write and read; then the
-//! history is judged.
+//! `quorate chaos`: real nodes as processes, killed, stopped, damaged, cut off from each other and short of disk, while
+//! recorded clients write and read; then the history is judged.
 //!
-//! It signals only processes that it started, and removes what it created. It does not cut networks, fill disks or slow them
-//! down: those faults are the simulator's (`quorate sim`).
+//! It signals only processes that it started, and removes what it created. Networks and disks are the nodes' own (`network`,
+//! `disks`); where the machine allows none, the nodes run side by side and those faults are left out, and named as left out.
+//! Delays, loss and corruption on the wire and failing syncs are the simulator's (`quorate sim`).
 
 mod clients;
+mod disks;
+mod faults;
+mod lab;
 mod nemesis;
+mod network;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -17,17 +22,26 @@ use std::time::{Duration, Instant};
 
 use client::{Client, ClientOptions, ShardStatus};
 use engine::testing::history::Operation;
-use engine::testing::judge;
+use engine::testing::search::{self, Limits, Verdict};
+use engine::testing::{history_json, judge};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use self::clients::Worker;
+use self::lab::Lab;
 use self::nemesis::Nemesis;
+use self::network::Namespaces;
 use super::demo::nodes::{Nodes, Shape};
 use super::demo::{DemoError, register_signals, until_set};
 
 /// How long the nodes may take to agree once faults have ended.
 const CONVERGE_WITHIN: Duration = Duration::from_secs(120);
+
+/// Small segments: the log crosses their ends and needs new ones all the time. Unit: bytes.
+const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// How long the judge that searches may.
+const SEARCH_LIMITS: Limits = Limits { key_steps: 20_000_000, shard_steps: 20_000_000 };
 
 /// Flags of `quorate chaos`.
 #[derive(clap::Args, Clone, Debug)]
@@ -53,6 +67,12 @@ pub struct Args {
     /// Keep the nodes' data and logs
     #[arg(long)]
     keep: bool,
+    /// Run the nodes side by side: networks are not cut, disks not filled
+    #[arg(long)]
+    no_namespaces: bool,
+    /// Prefix of the namespaces that this process is among
+    #[arg(long, hide = true, value_name = "PREFIX")]
+    inside_namespaces: Option<String>,
     /// Write the figures to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -67,6 +87,9 @@ pub enum ChaosError {
     /// No runtime for the clients.
     #[error("cannot start a runtime: {0}")]
     Runtime(io::Error),
+    /// The nodes' networks or disks could not be set up or changed.
+    #[error("cannot change the nodes' network or disks: {0}; --no-namespaces runs without them")]
+    Lab(String),
     /// A file operation failed.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io {
@@ -123,6 +146,10 @@ struct Summary {
     unknown: usize,
     refused: u64,
     faults: BTreeMap<String, u64>,
+    /// Faults that this machine does not allow, with the reason.
+    not_injected: Vec<String>,
+    /// Steps of the search for an order of all operations, if it gave up; the judge by revisions does not.
+    search_gave_up_after: Option<u64>,
     violation: Option<String>,
 }
 
@@ -132,6 +159,12 @@ struct Summary {
 /// It could not be run, or the nodes did not come back. A violation is an exit code.
 pub fn run(args: &Args) -> Result<ExitCode, ChaosError> {
     let interrupted = register_signals()?;
+    if args.inside_namespaces.is_none() && !args.no_namespaces {
+        match Namespaces::create(args.nodes.into()) {
+            Ok(namespaces) => return namespaces.run_again(&interrupted).map_err(ChaosError::Lab),
+            Err(reason) => eprintln!("note: the nodes run side by side, without namespaces: {reason}"),
+        }
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(ChaosError::Runtime)?.block_on(async {
         tokio::select! {
@@ -145,8 +178,11 @@ pub fn run(args: &Args) -> Result<ExitCode, ChaosError> {
 async fn run_nodes(args: &Args) -> Result<ExitCode, ChaosError> {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let seed = args.seed.unwrap_or(since_epoch.as_secs());
-    let shape = Shape { nodes: args.nodes.into(), shards: 1, cores: 1 };
+    let shape = Shape { nodes: args.nodes.into(), shards: 1, cores: 1, segment_bytes: Some(SEGMENT_BYTES) };
     let mut nodes = Nodes::create(shape, &args.dir, args.keep)?;
+    // Declared behind the nodes: its disks are let go before the directory they are in is removed.
+    let lab = Lab::set_up(&mut nodes, args.nodes.into(), args.inside_namespaces.as_deref())?;
+    let mut nemesis = Nemesis::new(seed, Duration::from_secs_f64(args.minutes * 60.0), lab);
     let shared = Arc::new(Shared {
         started: Instant::now(),
         endpoints: nodes.endpoints(),
@@ -166,7 +202,6 @@ async fn run_nodes(args: &Args) -> Result<ExitCode, ChaosError> {
         })
         .collect();
     let progress = progress_bar(args.minutes);
-    let mut nemesis = Nemesis::new(seed, Duration::from_secs_f64(args.minutes * 60.0));
     nemesis.run(&mut nodes, &shared, &progress).await?;
     shared.is_over.store(true, Ordering::SeqCst);
     for worker in workers {
@@ -242,8 +277,7 @@ fn report(
     complaints: &[String],
 ) -> Result<ExitCode, ChaosError> {
     let history = shared.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let operations: Vec<&Operation> = history.iter().collect();
-    let violation = judge::judge(&operations).err();
+    let (violation, search_gave_up_after) = judge_all(&history);
     let summary = Summary {
         seed,
         nodes: args.nodes,
@@ -252,25 +286,11 @@ fn report(
         unknown: history.iter().filter(|operation| operation.outcome.is_none()).count(),
         refused: shared.refused.load(Ordering::Relaxed),
         faults: nemesis.counts(),
+        not_injected: nemesis.lacks(),
+        search_gave_up_after,
         violation,
     };
-    for line in nemesis.lines() {
-        println!("{line}");
-    }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
-    let mut row = |what: &str, figure: String| {
-        table.add_row(vec![what.to_owned(), figure]);
-    };
-    row("seed", seed.to_string());
-    row("operations answered and judged", summary.acknowledged.to_string());
-    row("of unknown outcome", summary.unknown.to_string());
-    row("refused", summary.refused.to_string());
-    for (fault, count) in &summary.faults {
-        row(fault, count.to_string());
-    }
-    row("lost or not linearizable", summary.violation.as_ref().map_or("0", |_| "SEE BELOW").to_owned());
-    println!("{table}");
+    print_summary(&summary, nemesis);
     for complaint in complaints {
         println!("{complaint}");
     }
@@ -286,11 +306,49 @@ fn report(
     Ok(ExitCode::FAILURE)
 }
 
-/// One operation on each line.
+/// Both judges: what is wrong, if anything, and after how many steps the one that searches gave up, if it did.
+fn judge_all(history: &[Operation]) -> (Option<String>, Option<u64>) {
+    let operations: Vec<&Operation> = history.iter().collect();
+    if let Err(what) = judge::judge(&operations) {
+        return (Some(what), None);
+    }
+    match search::judge(&operations, SEARCH_LIMITS) {
+        Verdict::Linearizable => (None, None),
+        Verdict::GaveUp { steps } => (None, Some(steps)),
+        Verdict::NotLinearizable(refutation) => (Some(refutation.to_string()), None),
+    }
+}
+
+fn print_summary(summary: &Summary, nemesis: &Nemesis) {
+    for line in nemesis.lines() {
+        println!("{line}");
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
+    let mut row = |what: &str, figure: String| {
+        table.add_row(vec![what.to_owned(), figure]);
+    };
+    row("seed", summary.seed.to_string());
+    row("operations answered and judged", summary.acknowledged.to_string());
+    row("of unknown outcome", summary.unknown.to_string());
+    row("refused", summary.refused.to_string());
+    for (fault, count) in &summary.faults {
+        row(fault, count.to_string());
+    }
+    let searched = summary.search_gave_up_after.map_or("yes".to_owned(), |steps| format!("no, after {steps} steps"));
+    row("one order of all found by search", if summary.violation.is_some() { "no".to_owned() } else { searched });
+    row("lost or not linearizable", summary.violation.as_ref().map_or("0", |_| "SEE BELOW").to_owned());
+    println!("{table}");
+    for reason in &summary.not_injected {
+        println!("not injected: {reason}");
+    }
+}
+
+/// One operation on each line, as JSON.
 fn save(path: &std::path::Path, history: &[Operation]) -> io::Result<()> {
     let mut file = io::BufWriter::new(std::fs::File::create(path)?);
     for operation in history {
-        writeln!(file, "{operation:?}")?;
+        writeln!(file, "{}", history_json::to_line(operation))?;
     }
     file.flush()
 }

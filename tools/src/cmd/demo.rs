@@ -194,7 +194,7 @@ pub fn run(args: &Args) -> Result<(), DemoError> {
         eprintln!("{note}");
     }
     let setup = args.setup();
-    let shape = Shape { nodes: setup.nodes, shards: setup.shards, cores: setup.cores };
+    let shape = Shape { nodes: setup.nodes, shards: setup.shards, cores: setup.cores, segment_bytes: None };
     let mut nodes = Nodes::create(shape, &parent, args.keep)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

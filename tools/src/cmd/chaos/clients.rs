@@ -19,6 +19,9 @@ const PAUSE_MS: (u64, u64) = (10, 60);
 /// Time that a client waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Size of a large value, at most. Unit: bytes.
+const LARGE_BYTES_MAX: u64 = 32 << 10;
+
 /// One client.
 pub(super) struct Worker {
     number: usize,
@@ -58,7 +61,9 @@ impl Worker {
     fn value(&mut self) -> Vec<u8> {
         self.values_count += 1;
         let mut value = format!("c{}-{}", self.number, self.values_count).into_bytes();
-        let length = usize::try_from(self.rng.below(500)).expect("small");
+        // Now and then a large one, so that the log grows out of its segments.
+        let bytes_max = if self.rng.chance(1, 20) { LARGE_BYTES_MAX } else { 500 };
+        let length = usize::try_from(self.rng.below(bytes_max)).expect("small");
         value.resize(length.max(value.len()), b'.');
         value
     }

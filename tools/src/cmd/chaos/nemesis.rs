@@ -1,55 +1,74 @@
 //! What goes wrong, and when: chosen by the seed, done to processes that this program started.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use wal::testing::SimRng;
 
+use super::faults::{self, Fault};
+use super::lab::Lab;
 use super::{ChaosError, Shared, statuses};
 use crate::cmd::demo::nodes::Nodes;
-
-/// A fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    KillOne,
-    KillLeader,
-    KillMajority,
-    KillAll,
-    StopOne,
-    StopLeader,
-    Damage,
-}
-
-const FAULTS: [(Fault, &str, u64); 7] = [
-    (Fault::KillOne, "killed one node", 4),
-    (Fault::KillLeader, "killed the leader", 4),
-    (Fault::KillMajority, "killed a majority", 1),
-    (Fault::KillAll, "killed all nodes", 1),
-    (Fault::StopOne, "stopped one node", 3),
-    (Fault::StopLeader, "stopped the leader", 3),
-    (Fault::Damage, "damaged a node's log", 3),
-];
 
 /// Pause between two faults. Unit: ms.
 const PAUSE_MS: (u64, u64) = (500, 4_000);
 
-/// How long a fault lasts. Unit: ms.
+/// How long a process stays killed or stopped. Unit: ms.
 const LASTS_MS: (u64, u64) = (100, 4_000);
+
+/// How long a network is cut; other faults come meanwhile. Unit: ms.
+const CUT_MS: (u64, u64) = (500, 8_000);
+
+/// How long a disk is full: long enough for the log to need another segment. Unit: ms.
+const FULL_MS: (u64, u64) = (6_000, 20_000);
+
+/// Bytes of a page that is wiped.
+const PAGE_BYTES: usize = 4_096;
+
+/// A fault that goes on while others come, and how it ends.
+#[derive(Debug)]
+enum Lasting {
+    Cut(Vec<(usize, usize)>),
+    Full(usize),
+    /// The process that makes a disk hang ends by itself.
+    Hang(#[expect(dead_code, reason = "kept to be waited for when it is dropped")] Hanging),
+}
+
+/// Waits for it when dropped, whatever became of this program: a disk must not stay frozen under its node.
+#[derive(Debug)]
+struct Hanging(Child);
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.wait() {
+            eprintln!("cannot wait for the process that lets a disk hang: {error}");
+        }
+    }
+}
 
 /// Whoever does it, and what was done.
 #[derive(Debug)]
 pub(super) struct Nemesis {
     rng: SimRng,
     lasts: Duration,
+    lab: Lab,
+    lasting: Vec<(Instant, Lasting)>,
     done: Vec<(Duration, &'static str, String)>,
 }
 
 impl Nemesis {
-    pub(super) fn new(seed: u64, lasts: Duration) -> Self {
-        Self { rng: SimRng::new(seed), lasts, done: Vec::new() }
+    pub(super) fn new(seed: u64, lasts: Duration, lab: Lab) -> Self {
+        Self { rng: SimRng::new(seed), lasts, lab, lasting: Vec::new(), done: Vec::new() }
+    }
+
+    /// What it cannot do here.
+    pub(super) fn lacks(&self) -> Vec<String> {
+        self.lab.lacks()
     }
 
     /// How often each fault struck.
@@ -66,7 +85,7 @@ impl Nemesis {
         self.done.iter().map(|(at, name, target)| format!("{:8.3} s  {name}: {target}", at.as_secs_f64()))
     }
 
-    /// Injects faults one after the other until time is up; all nodes run at the end.
+    /// Injects faults until time is up; at the end all nodes run, and networks and disks are as they were.
     pub(super) async fn run(
         &mut self,
         nodes: &mut Nodes,
@@ -76,6 +95,7 @@ impl Nemesis {
         let started = Instant::now();
         while started.elapsed() < self.lasts {
             self.pause(PAUSE_MS).await;
+            self.end(Instant::now())?;
             nodes.check()?;
             let (fault, name) = self.choose();
             let targets = self.targets(fault, shared).await;
@@ -85,24 +105,54 @@ impl Nemesis {
                 self.done.push((started.elapsed(), name, what));
             }
         }
+        while let Some(last) = self.lasting.iter().map(|(until, _)| *until).max() {
+            self.end(last)?;
+        }
         Ok(())
     }
 
-    async fn pause(&mut self, (low, high): (u64, u64)) {
-        let pause_ms = low + self.rng.below(high - low);
+    /// Ends the faults whose time is up at `now`.
+    fn end(&mut self, now: Instant) -> Result<(), ChaosError> {
+        let (over, going_on) = std::mem::take(&mut self.lasting).into_iter().partition(|(until, _)| *until <= now);
+        self.lasting = going_on;
+        for (_, lasting) in Vec::from_iter::<Vec<_>>(over) {
+            match (lasting, &mut self.lab) {
+                (Lasting::Cut(cuts), Lab { network: Ok(network), .. }) => {
+                    cuts.into_iter().try_for_each(|cut| network.heal(cut)).map_err(ChaosError::Lab)?;
+                }
+                (Lasting::Full(node), Lab { disks: Ok(disks), .. }) => {
+                    disks.empty(node).map_err(|source| io_error("empty the disk of", Path::new("a node"))(source))?;
+                }
+                (lasting, _) => drop(lasting),
+            }
+        }
+        Ok(())
+    }
+
+    fn lasts_ms(&mut self, (low, high): (u64, u64)) -> u64 {
+        low + self.rng.below(high - low)
+    }
+
+    fn until(&mut self, range: (u64, u64)) -> Instant {
+        Instant::now() + Duration::from_millis(self.lasts_ms(range))
+    }
+
+    async fn pause(&mut self, range: (u64, u64)) {
+        let pause_ms = self.lasts_ms(range);
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
     }
 
     fn choose(&mut self) -> (Fault, &'static str) {
-        let total = FAULTS.iter().map(|(.., weight)| weight).sum();
+        let faults = faults::available(&self.lab);
+        let total = faults.iter().map(|(.., weight)| weight).sum();
         let mut left = self.rng.below(total);
-        for (fault, name, weight) in FAULTS {
+        for (fault, name, weight) in faults {
             if left < weight {
                 return (fault, name);
             }
             left -= weight;
         }
-        (Fault::KillOne, FAULTS[0].1)
+        unreachable!("one of the weights covers what is below their sum")
     }
 
     /// Nodes that a fault is done to.
@@ -110,18 +160,22 @@ impl Nemesis {
         let count = shared.endpoints.len();
         let any = usize::try_from(self.rng.below(count as u64)).expect("few");
         match fault {
-            Fault::KillOne | Fault::StopOne | Fault::Damage => vec![any],
-            Fault::KillLeader | Fault::StopLeader => {
+            Fault::KillMajority => (0..=count / 2).map(|step| (any + step) % count).collect(),
+            Fault::KillAll => (0..count).collect(),
+            Fault::CutPair => vec![any, (any + 1) % count],
+            fault if fault.hits_leader() => {
                 let statuses = statuses(shared).await;
-                let leader = statuses.iter().find(|status| status.role == "leader");
+                // Of two that think so, the one of the later term is right.
+                let leaders = statuses.iter().filter(|status| status.role == "leader");
+                let leader = leaders.max_by_key(|status| status.term);
                 let number = leader.and_then(|status| status.name.strip_prefix('n')?.parse::<usize>().ok());
                 vec![number.map_or(any, |number| number - 1)]
             }
-            Fault::KillMajority => (0..=count / 2).map(|step| (any + step) % count).collect(),
-            Fault::KillAll => (0..count).collect(),
+            _ => vec![any],
         }
     }
 
+    /// Does it. `None`: it does not fit the moment, and nothing was done.
     async fn strike(
         &mut self,
         fault: Fault,
@@ -130,21 +184,24 @@ impl Nemesis {
         shared: &Shared,
     ) -> Result<Option<String>, ChaosError> {
         let mut what = targets.iter().map(|node| nodes.name(*node).to_owned()).collect::<Vec<_>>().join(", ");
+        let target = targets[0];
         match fault {
             Fault::StopOne | Fault::StopLeader => {
-                nodes.pause(targets[0], true);
+                nodes.pause(target, true);
                 self.pause(LASTS_MS).await;
-                nodes.pause(targets[0], false);
+                nodes.pause(target, false);
             }
             Fault::Damage => {
-                // A second node that lacks what it promised would be more than the promise covers.
+                // A second node that lacks what it promised would be more than the promise covers, and the repair needs room.
                 let all = statuses(shared).await;
-                if all.len() < shared.endpoints.len() || all.iter().any(|status| status.under_repair.is_some()) {
+                let is_filled = self.lab.disks.as_ref().is_ok_and(|disks| disks.is_filled(target));
+                let is_whole = |status: &client::ShardStatus| status.under_repair.is_none();
+                if is_filled || all.len() < shared.endpoints.len() || !all.iter().all(is_whole) {
                     return Ok(None);
                 }
-                nodes.kill(targets[0])?;
-                what = self.damage(&nodes.data_dir(targets[0]))?;
-                start(nodes, shared, targets[0])?;
+                nodes.kill(target)?;
+                what = self.damage(&nodes.data_dir(target))?;
+                start(nodes, shared, target)?;
             }
             Fault::KillOne | Fault::KillLeader | Fault::KillMajority | Fault::KillAll => {
                 for node in targets {
@@ -155,17 +212,54 @@ impl Nemesis {
                     start(nodes, shared, *node)?;
                 }
             }
+            Fault::CutOne | Fault::CutLeader | Fault::CutOutgoing | Fault::CutIncoming | Fault::CutPair => {
+                let cuts = cuts(fault, targets, shared.endpoints.len());
+                self.cut(cuts)?;
+            }
+            Fault::FillOne | Fault::FillLeader => what = format!("{what}, {}", self.fill(target)?),
+            Fault::SlowOne | Fault::SlowLeader => {
+                let (times, hang_ms, free_ms) = (5 + self.rng.below(20), self.lasts_ms((20, 300)), 20);
+                what = format!("{what}, {times} times {hang_ms} ms");
+                self.hang(target, times, hang_ms, free_ms)?;
+            }
+            Fault::HangOne => {
+                let hang_ms = self.lasts_ms((500, 4_000));
+                what = format!("{what}, {hang_ms} ms");
+                self.hang(target, 1, hang_ms, 0)?;
+            }
         }
         Ok(Some(what))
     }
 
-    /// Flips a bit where the log of a node that is down was written.
+    fn cut(&mut self, cuts: Vec<(usize, usize)>) -> Result<(), ChaosError> {
+        let until = self.until(CUT_MS);
+        if let Ok(network) = &mut self.lab.network {
+            cuts.iter().try_for_each(|cut| network.cut(*cut)).map_err(ChaosError::Lab)?;
+        }
+        self.lasting.push((until, Lasting::Cut(cuts)));
+        Ok(())
+    }
+
+    /// Returns what was done, in words.
+    fn fill(&mut self, node: usize) -> Result<String, ChaosError> {
+        let until = self.until(FULL_MS);
+        let Ok(disks) = &mut self.lab.disks else { return Ok(String::new()) };
+        let bytes = disks.fill(node).map_err(|source| io_error("fill the disk of", Path::new("a node"))(source))?;
+        self.lasting.push((until, Lasting::Full(node)));
+        Ok(format!("with {bytes} bytes"))
+    }
+
+    fn hang(&mut self, node: usize, times: u64, hang_ms: u64, free_ms: u64) -> Result<(), ChaosError> {
+        let Ok(disks) = &self.lab.disks else { return Ok(()) };
+        let child = disks.hang(node, times, hang_ms, free_ms).map_err(io_error("start", Path::new("sh")))?;
+        let until = Instant::now() + Duration::from_millis(times * (hang_ms + free_ms));
+        self.lasting.push((until, Lasting::Hang(Hanging(child))));
+        Ok(())
+    }
+
+    /// Flips a bit or wipes a page where the log of a node that is down was written.
     fn damage(&mut self, data_dir: &Path) -> Result<String, ChaosError> {
         let dir = data_dir.join("shards").join("0000").join("wal");
-        let io_error = |action, path: &Path| {
-            let path: PathBuf = path.to_owned();
-            move |source| ChaosError::Io { action, path, source }
-        };
         let entries = std::fs::read_dir(&dir).map_err(io_error("list", &dir))?;
         let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
         let mut segments: Vec<PathBuf> =
@@ -176,12 +270,40 @@ impl Nemesis {
         let mut bytes = std::fs::read(path).map_err(io_error("read", path))?;
         let written = bytes.iter().rposition(|byte| *byte != 0).map_or(bytes.len(), |last| last + 1);
         let offset = usize::try_from(self.rng.below(written.max(1) as u64)).expect("an offset");
-        if let Some(byte) = bytes.get_mut(offset) {
+        let (start, length, what) = if self.rng.chance(1, 3) {
+            let start = offset / PAGE_BYTES * PAGE_BYTES;
+            let length = PAGE_BYTES.min(bytes.len() - start);
+            bytes[start..start + length].fill(0);
+            (start, length, format!("the page at {start}"))
+        } else if let Some(byte) = bytes.get_mut(offset) {
             *byte ^= 1 << self.rng.below(8);
-        }
-        std::fs::write(path, bytes).map_err(io_error("write", path))?;
-        Ok(format!("a bit of byte {offset} of {}", path.display()))
+            (offset, 1, format!("a bit of byte {offset}"))
+        } else {
+            return Ok("nothing: its segment is empty".to_owned());
+        };
+        let file = std::fs::File::options().write(true).open(path).map_err(io_error("open", path))?;
+        file.write_all_at(&bytes[start..start + length], start as u64).map_err(io_error("write", path))?;
+        Ok(format!("{what} of {}", path.display()))
     }
+}
+
+/// The directions, from and to, that a fault cuts.
+fn cuts(fault: Fault, targets: &[usize], count: usize) -> Vec<(usize, usize)> {
+    let target = targets[0];
+    let others = || (0..count).filter(|other| *other != target);
+    let outgoing = || others().map(|other| (target, other));
+    let incoming = || others().map(|other| (other, target));
+    match fault {
+        Fault::CutOutgoing => outgoing().collect(),
+        Fault::CutIncoming => incoming().collect(),
+        Fault::CutPair => vec![(target, targets[1]), (targets[1], target)],
+        _ => outgoing().chain(incoming()).collect(),
+    }
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ChaosError {
+    let path = path.to_owned();
+    move |source| ChaosError::Io { action, path, source }
 }
 
 fn start(nodes: &mut Nodes, shared: &Shared, node: usize) -> Result<(), ChaosError> {

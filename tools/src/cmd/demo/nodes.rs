@@ -4,6 +4,7 @@
 //! those still there after a while. It signals its own children alone and knows nothing of what they do.
 
 use std::fs::{self, File, OpenOptions};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -29,12 +30,25 @@ pub(in crate::cmd) struct Shape {
     pub(in crate::cmd) nodes: usize,
     pub(in crate::cmd) shards: u32,
     pub(in crate::cmd) cores: u32,
+    /// Bytes of a log segment; `None` = the server's default.
+    pub(in crate::cmd) segment_bytes: Option<u64>,
+}
+
+/// Where a node runs, if not on loopback and beside the others.
+#[derive(Clone, Debug)]
+pub(in crate::cmd) struct Place {
+    /// Address it listens on, in its network.
+    pub(in crate::cmd) host: IpAddr,
+    /// Program and arguments that run the node's own command line; they must become the node (exec), not wait for it.
+    pub(in crate::cmd) launcher: Vec<String>,
 }
 
 /// One node, running or not.
 #[derive(Debug)]
 struct Node {
     name: String,
+    host: IpAddr,
+    launcher: Vec<String>,
     client_port: u16,
     peer_port: u16,
     data_dir: PathBuf,
@@ -79,6 +93,20 @@ impl Nodes {
         Ok(Self { shape, program, token, nodes: nodes.collect(), dir })
     }
 
+    /// Moves node `node`, which has not run yet, to a network of its own.
+    pub(in crate::cmd) fn place(&mut self, node: usize, place: Place) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            (node.host, node.launcher) = (place.host, place.launcher);
+        }
+    }
+
+    /// Gives node `node`, which has not run yet, another data directory.
+    pub(in crate::cmd) fn set_data_dir(&mut self, node: usize, data_dir: PathBuf) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.data_dir = data_dir;
+        }
+    }
+
     /// Starts node `node`, which is not running, under the same flags each time.
     pub(in crate::cmd) fn start(&mut self, node: usize) -> Result<(), DemoError> {
         let arguments = self.arguments(node);
@@ -86,8 +114,9 @@ impl Nodes {
         let Some(target) = self.nodes.get_mut(node) else { return Ok(()) };
         let log = target.open_log()?;
         let log_too = log.try_clone().map_err(|source| DemoError::io("open", &target.log, source))?;
-        let mut command = Command::new(&program);
-        command.args(arguments).stdin(Stdio::null()).stdout(log).stderr(log_too);
+        let mut words = target.launcher.iter().map(std::ffi::OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or(program.as_os_str()));
+        command.args(words).args(arguments).stdin(Stdio::null()).stdout(log).stderr(log_too);
         // Ctrl-C in the terminal is for the demo, which then stops its nodes in order.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("QUORATE_")) {
@@ -153,7 +182,7 @@ impl Nodes {
 
     /// `host:port` of each node's client port.
     pub(in crate::cmd) fn endpoints(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.client_port)).collect()
+        self.nodes.iter().map(|node| SocketAddr::new(node.host, node.client_port).to_string()).collect()
     }
 
     /// Name of node `node`.
@@ -173,8 +202,8 @@ impl Nodes {
 
     fn arguments(&self, node: usize) -> Vec<String> {
         let Some(own) = self.nodes.get(node) else { return Vec::new() };
-        let peer_url = |node: &Node| format!("http://127.0.0.1:{}", node.peer_port);
-        let client_url = format!("http://127.0.0.1:{}", own.client_port);
+        let peer_url = |node: &Node| format!("http://{}", SocketAddr::new(node.host, node.peer_port));
+        let client_url = format!("http://{}", SocketAddr::new(own.host, own.client_port));
         let members: Vec<String> = self.nodes.iter().map(|node| format!("{}={}", node.name, peer_url(node))).collect();
         let flags = [
             ("--name", own.name.clone()),
@@ -190,7 +219,11 @@ impl Nodes {
             ("--cores", self.shape.cores.to_string()),
         ];
         let mut arguments = vec!["start".to_owned()];
-        arguments.extend(flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
+        // A segment holds at least four requests of the largest size.
+        let segments = self.shape.segment_bytes.into_iter().flat_map(|bytes| {
+            [("--segment-bytes", bytes.to_string()), ("--max-request-bytes", (bytes / 4).to_string())]
+        });
+        arguments.extend(flags.into_iter().chain(segments).flat_map(|(flag, value)| [flag.to_owned(), value]));
         arguments
     }
 }
@@ -206,7 +239,8 @@ impl Drop for Nodes {
 impl Node {
     fn new(name: String, client_port: u16, peer_port: u16, dir: &Path) -> Self {
         let (data_dir, log) = (dir.join(&name), dir.join(format!("{name}.log")));
-        Self { name, client_port, peer_port, data_dir, log, child: None }
+        let host = Ipv4Addr::LOCALHOST.into();
+        Self { name, host, launcher: Vec::new(), client_port, peer_port, data_dir, log, child: None }
     }
 
     fn open_log(&self) -> Result<File, DemoError> {
@@ -264,7 +298,7 @@ fn tail_lines(text: &str, count: usize) -> String {
 mod tests {
     use super::*;
 
-    const SHAPE: Shape = Shape { nodes: 3, shards: 2, cores: 1 };
+    const SHAPE: Shape = Shape { nodes: 3, shards: 2, cores: 1, segment_bytes: None };
 
     #[test]
     fn flags_are_etcds_and_the_same_at_each_start() {
