@@ -18,6 +18,12 @@ use crate::types::{EntryId, Index, NodeId, ShardId, Term};
 /// Longest text of a refusal. Unit: bytes.
 const REFUSAL_TEXT_BYTES_MAX: u16 = 1024;
 
+/// Terms and indexes from here on are refused: no cluster comes near them, and arithmetic below them cannot overflow.
+const NUMBER_LIMIT: u64 = 1 << 62;
+
+/// Longest time that a relayed request may wait. Unit: ticks.
+const TIMEOUT_TICKS_MAX: u64 = 1 << 48;
+
 /// Which of the two connections to a peer a message takes. Heartbeats never queue behind bulk data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
@@ -325,12 +331,21 @@ impl Fields<'_> {
         self.reader.u64("a field of a peer's message")
     }
 
+    fn number(&mut self, what: &'static str) -> Result<u64, DecodeError> {
+        let got = self.u64()?;
+        if got < NUMBER_LIMIT { Ok(got) } else { Err(DecodeError::Unknown { what, got }) }
+    }
+
+    fn term(&mut self) -> Result<Term, DecodeError> {
+        self.number("a term in a peer's message").map(Term::new)
+    }
+
     fn index(&mut self) -> Result<Index, DecodeError> {
-        self.u64().map(Index::new)
+        self.number("an index in a peer's message").map(Index::new)
     }
 
     fn entry_id(&mut self) -> Result<EntryId, DecodeError> {
-        let term = Term::new(self.u64()?);
+        let term = self.term()?;
         Ok(EntryId::new(term, self.index()?))
     }
 
@@ -366,11 +381,11 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
         return Err(DecodeError::Unknown { what: "the id of a peer's message", got: frame.id });
     }
     let mut fields = Fields { reader: Reader::new(frame.meta) };
-    let term = Term::new(fields.u64()?);
+    let term = fields.term()?;
     let message = match frame.kind {
         kind::REQUEST_PRE_VOTE => Message::RequestPreVote { term, last: fields.entry_id()? },
         kind::PRE_VOTE_RESPONSE => {
-            let campaign_term = Term::new(fields.u64()?);
+            let campaign_term = fields.term()?;
             Message::PreVoteResponse { term, campaign_term, granted: fields.flag()? }
         }
         kind::REQUEST_VOTE => Message::RequestVote { term, last: fields.entry_id()?, transfer: fields.flag()? },
@@ -379,8 +394,7 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
             let prev = fields.entry_id()?;
             let (last, commit_index) = (fields.index()?, fields.index()?);
             fields.reader.finish("AppendEntries")?;
-            // Index arithmetic behind here cannot overflow: no log comes near the end of the numbers.
-            if last < prev.index || last.get() == u64::MAX {
+            if last < prev.index {
                 return Err(DecodeError::Unknown { what: "the last index of an AppendEntries", got: last.get() });
             }
             let append = AppendEntries { term, prev, first: prev.index.next(), last, commit_index };
@@ -422,7 +436,7 @@ fn decode_relay_request<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeErr
         got => return Err(DecodeError::Unknown { what: "the kind of a relayed request", got: got.into() }),
     };
     let mut reader = Reader::new(frame.meta);
-    let timeout_ticks = reader.u64("the timeout of a relayed request")?;
+    let timeout_ticks = reader.u64("the timeout of a relayed request")?.min(TIMEOUT_TICKS_MAX);
     Ok(Incoming::RelayRequest { request: frame.id, kind, timeout_ticks, payload: reader.rest() })
 }
 

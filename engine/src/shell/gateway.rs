@@ -140,17 +140,17 @@ impl Gateway {
             ApiKind::Status => return Err((Status::Invalid, "a status request has no shard".to_owned())),
         };
         let named = ShardId::new(request.shard);
-        if request.shard >= self.limits.shard_count {
-            let message = format!("shard {named} does not exist, the cluster has {}", self.limits.shard_count);
-            return Err((Status::WrongShard, message));
-        }
         self.check_payload(kind, named, request.payload)?;
         let timeout_ms = request.timeout_ms.clamp(1, TIMEOUT_MS_MAX);
         Ok(Routed { shard: named, kind, timeout_ms, payload: request.payload })
     }
 
-    /// Checks that a payload follows the format, keeps the limits and belongs to the shard.
+    /// Checks that the shard exists, and that a payload follows the format, keeps the limits and belongs to it.
     pub fn check_payload(&self, kind: RequestKind, named: ShardId, payload: &[u8]) -> Result<(), (Status, String)> {
+        if named.get() >= self.limits.shard_count {
+            let message = format!("shard {named} does not exist, the cluster has {}", self.limits.shard_count);
+            return Err((Status::WrongShard, message));
+        }
         if kind == RequestKind::Write {
             let info = command::validate(payload, &self.limits.command)
                 .map_err(|error| (status_of(&error), error.to_string()))?;

@@ -96,10 +96,9 @@ impl Mesh {
             let next = self.backlog.borrow_mut().pop_front();
             match (next, &self.senders) {
                 (Some((core, message)), Some(senders)) => {
-                    if senders.send_to(core, message).await.is_err() {
-                        // The other core is gone: the node is stopping.
-                        return;
-                    }
+                    // It fails only for a core that is gone, which means that the node is stopping: a core that panics
+                    // takes the process with it. The others still get their answers.
+                    drop(senders.send_to(core, message).await);
                 }
                 _ => self.wake.wait().await,
             }

@@ -378,6 +378,21 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
 
 type StartedCores = (async_channel::Sender<()>, Vec<ExecutorJoinHandle<()>>);
 
+/// Ends the process if its core panics. A node whose shards are gone and whose process lives would be worse than a crash: nobody
+/// starts it again, and the other cores wait for it.
+struct PanicGuard {
+    core: usize,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("core {} panicked: this node ends, as in a crash; its log holds what it acknowledged", self.core);
+            std::process::abort();
+        }
+    }
+}
+
 /// Starts one executor per core and waits until all of them listen.
 fn start_cores(
     shared: &Shared,
@@ -412,7 +427,10 @@ fn start_cores(
         if shared.config.spin_us() > 0 {
             builder = builder.spin_before_park(Duration::from_micros(shared.config.spin_us()));
         }
-        let spawned = builder.spawn(move || core::run(parts));
+        let spawned = builder.spawn(move || async move {
+            let _guard = PanicGuard { core: number };
+            core::run(parts).await;
+        });
         executors.push(spawned.map_err(|error| StartError::Core(format!("core {number} cannot start: {error}")))?);
     }
     drop(started);
@@ -421,4 +439,33 @@ fn start_cores(
         result.map_err(StartError::Core)?;
     }
     Ok((stop, executors))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tells the test's second process that it is to panic.
+    const IS_SECOND: &str = "QUORATE_TEST_PANICS";
+
+    #[test]
+    fn a_panic_of_any_task_ends_the_process() {
+        if std::env::var_os(IS_SECOND).is_some() {
+            let spawned = LocalExecutorBuilder::new(Placement::Unbound).spawn(|| async {
+                let _guard = PanicGuard { core: 0 };
+                glommio::spawn_local(async { panic!("a task gives up") }).detach();
+                std::future::pending::<()>().await;
+            });
+            drop(spawned.expect("an executor").join());
+            return;
+        }
+        let program = std::env::current_exe().expect("this test");
+        let name = "shell::node::tests::a_panic_of_any_task_ends_the_process";
+        let output =
+            std::process::Command::new(program).args([name, "--exact", "--nocapture"]).env(IS_SECOND, "1").output();
+        let output = output.expect("a second process");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("core 0 panicked"), "{said}");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(6), "{:?}", output.status);
+    }
 }

@@ -1,6 +1,7 @@
 //! Can this host run a node at all? Asked before anything is touched, answered in one line.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use glommio::{GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -87,13 +88,29 @@ pub fn check_host(connections_limit: usize) -> Result<usize, PreflightError> {
     }
 }
 
+/// How long an address may still be taken by a process that has just ended: the kernel closes the sockets of io_uring a little
+/// later than a process' other files, and later still while a disk hangs.
+const ADDRESS_FREE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Pause between two looks at an address.
+const ADDRESS_POLL: Duration = Duration::from_millis(20);
+
 /// Checks that nobody else listens on an address. Listeners share their ports between the node's own cores, which would hide
 /// another process' that does the same.
 ///
 /// # Errors
 /// Names the address and what to do.
 pub fn check_address(address: SocketAddr, purpose: &'static str) -> Result<(), PreflightError> {
-    match std::net::TcpListener::bind(address) {
+    let started = Instant::now();
+    let bound = loop {
+        match std::net::TcpListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && started.elapsed() < ADDRESS_FREE_WITHIN => {
+                std::thread::sleep(ADDRESS_POLL);
+            }
+            bound => break bound,
+        }
+    };
+    match bound {
         Ok(_listener) => Ok(()),
         Err(source) => {
             let hint = match source.kind() {
