@@ -13,6 +13,9 @@ pub mod handshake;
 #[cfg(feature = "shell")]
 pub mod shell;
 
+#[cfg(any(feature = "shell", feature = "client"))]
+pub mod patience;
+
 #[cfg(feature = "client")]
 pub mod client;
 

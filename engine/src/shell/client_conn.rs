@@ -12,7 +12,10 @@ use net::shell::ConnWriter;
 use super::gateway::Gateway;
 use super::status::StatusBoard;
 
-/// Bytes of answers that may wait for a client that does not read them; beyond, the connection is closed. Unit: bytes.
+/// While so many bytes of answers wait for a client, its next requests are not read. Unit: bytes.
+const READ_PAUSE_BYTES: usize = 4 << 20;
+
+/// Bytes of answers that may wait for a client that does not read them; beyond, the connection is cut. Unit: bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Room in a frame besides the payload. Unit: bytes.
@@ -51,7 +54,7 @@ impl ClientConn {
     fn push(&self, response: &Response<'_>) {
         // A client that is gone needs no answer; one that does not read its answers loses its connection.
         if self.writer.push(|out| response.encode(out)).is_err() {
-            self.writer.close();
+            self.writer.abort();
         }
     }
 }
@@ -66,6 +69,11 @@ pub async fn serve(stream: TcpStream, gateway: Rc<Gateway>, board: StatusBoard) 
         let mut deframer = Deframer::new(payload_limit + FRAME_SLACK_BYTES);
         loop {
             loop {
+                // Answers to what was taken already may still grow beyond this.
+                conn.writer.room(READ_PAUSE_BYTES).await;
+                if conn.writer.is_closed() {
+                    return;
+                }
                 match deframer.next_frame() {
                     Ok(Some(frame)) => match Request::decode(&frame) {
                         Ok(request) if request.kind == RequestKind::Status => {

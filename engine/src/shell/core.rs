@@ -14,7 +14,8 @@ use futures_lite::AsyncWriteExt;
 use glommio::channels::channel_mesh::{Full, MeshBuilder};
 use glommio::net::{TcpListener, TcpStream};
 use net::handshake::{Hello, PROTOCOL_VERSION, Role as HelloRole, Verdict, Welcome};
-use net::shell::{Greeting, LinkEvent, PeerLink, PeerLinkOptions, attach, detach, greet, listen};
+use net::patience;
+use net::shell::{Greeting, LinkEvent, PeerLink, PeerLinkOptions, attach, detach, greet, limit_patience, listen};
 
 use super::client_conn;
 use super::gateway::{Gateway, GatewayLimits, Routed, Waiting};
@@ -35,6 +36,12 @@ const CONTROL_QUEUE_BYTES: usize = 1 << 20;
 
 /// Bytes of entries and relayed requests that may wait for a peer; more than Raft's window. Unit: bytes.
 const BULK_QUEUE_BYTES: usize = 64 << 20;
+
+/// Connections beyond the limit that are still greeted, so that clients are told and probes answered.
+const CONNECTIONS_RESERVE: usize = 64;
+
+/// Peer connections of a core that may be in their handshake.
+const PEER_GREETINGS_MAX: usize = 256;
 
 /// How long a stopping node waits for another to take its leaderships. Unit: ms.
 const HAND_OVER_MS_MAX: u64 = 1_000;
@@ -81,6 +88,10 @@ struct Core {
     gateway: Rc<Gateway>,
     mesh: Rc<Mesh>,
     shards: Vec<Rc<Shard>>,
+    /// Peer connections in their handshake.
+    greeting_peers: Cell<usize>,
+    /// Connections are being turned away; said once, until one is taken again.
+    is_crowded: Cell<bool>,
     stopping: Cell<bool>,
 }
 
@@ -113,7 +124,15 @@ pub async fn run(parts: CoreParts) {
     let hints = Rc::new(move |shard| board.leader_hint(shard));
     let waiting = Arc::clone(&parts.shared.waiting);
     let gateway = Gateway::new(parts.core, parts.shared.limits, by_number, Rc::clone(&mesh), waiting, hints);
-    let core = Rc::new(Core { shared: parts.shared, gateway, mesh, shards, stopping: Cell::new(false) });
+    let core = Rc::new(Core {
+        shared: parts.shared,
+        gateway,
+        mesh,
+        shards,
+        greeting_peers: Cell::new(0),
+        is_crowded: Cell::new(false),
+        stopping: Cell::new(false),
+    });
     core.start(listeners, parts.handles);
     if let Some(mut receivers) = receivers {
         for (_, receiver) in receivers.streams() {
@@ -235,6 +254,7 @@ impl Core {
         const PAUSE_MS: u64 = 50;
         while !self.stopping.get() {
             match listener.accept().await {
+                Ok(stream) if self.turns_away(from_peers) => drop(stream),
                 Ok(stream) => {
                     let core = Rc::clone(&self);
                     glommio::spawn_local(async move {
@@ -250,6 +270,25 @@ impl Core {
         }
     }
 
+    /// Whether a connection that was just accepted is closed at once: each one costs a descriptor, and the log needs some too.
+    fn turns_away(&self, from_peers: bool) -> bool {
+        let (count, limit) = if from_peers {
+            (self.greeting_peers.get(), PEER_GREETINGS_MAX)
+        } else {
+            let limit = self.shared.connections_limit.saturating_add(CONNECTIONS_RESERVE);
+            (self.shared.connections.load(Ordering::Relaxed), limit)
+        };
+        let is_crowded = count >= limit;
+        if is_crowded {
+            self.shared.metrics.connections_refused.inc();
+            if !self.is_crowded.get() {
+                tracing::warn!(from_peers, count, limit, "connections are closed as soon as they are made");
+            }
+        }
+        self.is_crowded.set(is_crowded);
+        is_crowded
+    }
+
     async fn greet_client(&self, stream: TcpStream) {
         let count = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.metrics.client_connections.set(count as u64);
@@ -262,6 +301,7 @@ impl Core {
 
     async fn serve_client(&self, mut stream: TcpStream, count: usize) -> Result<(), net::shell::GreetError> {
         stream.set_nodelay(true).map_err(std::io::Error::from)?;
+        limit_patience(&stream, patience::CLIENTS);
         match greet(&mut stream).await? {
             Greeting::Http(already_read) => {
                 let probes = Probes { board: self.shared.board.clone(), metrics: Arc::clone(&self.shared.metrics) };
@@ -307,7 +347,10 @@ impl Core {
     }
 
     async fn greet_peer(&self, mut stream: TcpStream) {
-        if let Err(error) = self.admit_peer(&mut stream).await {
+        self.greeting_peers.set(self.greeting_peers.get() + 1);
+        let admitted = self.admit_peer(&mut stream).await;
+        self.greeting_peers.set(self.greeting_peers.get() - 1);
+        if let Err(error) = admitted {
             tracing::warn!(%error, "a peer connection was not taken");
         }
     }
@@ -315,6 +358,7 @@ impl Core {
     /// Greets a peer and brings its connection to the core of its shard.
     async fn admit_peer(&self, stream: &mut TcpStream) -> Result<(), net::shell::GreetError> {
         stream.set_nodelay(true).map_err(std::io::Error::from)?;
+        limit_patience(stream, patience::PEERS);
         let hello = match greet(stream).await? {
             Greeting::Native(hello) => hello,
             Greeting::Http(_) => {

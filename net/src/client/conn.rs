@@ -16,6 +16,7 @@ use super::{Endpoint, ServerInfo, lock};
 use crate::api::{Executed, Request, RequestKind, Response, Status};
 use crate::deframer::Deframer;
 use crate::handshake::{HANDSHAKE_BODY_BYTES_MAX, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use crate::patience;
 
 /// Largest answer that a client takes. Unit: bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -120,6 +121,7 @@ impl Conn {
         })?;
         let passing = |error: io::Error| ConnectError::passing(error.to_string());
         stream.set_nodelay(true).map_err(passing)?;
+        patience::CLIENTS.set(&stream).map_err(passing)?;
         let (mut reading, mut writing) = stream.into_split();
         writing.write_all(&hello()).await.map_err(passing)?;
         let mut deframer = Deframer::new(HANDSHAKE_BODY_BYTES_MAX);

@@ -10,7 +10,7 @@ mod peer;
 mod writer;
 
 pub use greet::{GreetError, Greeting, greet, read_frame};
-pub use handover::{attach, detach};
+pub use handover::{attach, detach, limit_patience};
 pub use listener::listen;
 pub use peer::{LinkEvent, PeerLink, PeerLinkOptions};
 pub use writer::{ConnWriter, Full};

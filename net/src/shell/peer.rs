@@ -14,8 +14,10 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use glommio::net::TcpStream;
 
 use super::greet::{GreetError, read_frame};
+use super::handover::limit_patience;
 use super::writer::{ConnWriter, Full};
 use crate::handshake::{Hello, PROTOCOL_VERSION, Verdict, Welcome};
+use crate::patience;
 
 /// A connection attempt may take this long. Unit: ms.
 const CONNECT_MS_MAX: u64 = 2_000;
@@ -163,6 +165,7 @@ impl<F: Fn(LinkEvent)> Task<F> {
         let address = resolve(&self.options.authority).await.map_err(|error| failed(&error))?;
         let mut stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
         stream.set_nodelay(true).map_err(|error| failed(&error))?;
+        limit_patience(&stream, patience::PEERS);
         let mut hello = Vec::new();
         self.options.hello.encode(&mut hello);
         stream.write_all(&hello).await.map_err(|error| failed(&error))?;

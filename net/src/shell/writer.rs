@@ -1,8 +1,8 @@
 //! The writing side of a connection: frames queue up in memory and leave together.
 //!
 //! Whatever was queued while the last write was under way leaves with the next one, so many small answers share a system call
-//! without any delay when there is one. The queue is bounded in bytes. One task writes; it ends when the writer is closed or
-//! the connection breaks.
+//! without any delay when there is one. The queue is bounded in bytes, those being written included. One task writes; it ends
+//! when the writer is closed and everything has left, when it is aborted, or when the connection breaks.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -10,7 +10,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use futures_lite::{AsyncWrite, AsyncWriteExt};
+use futures_lite::{AsyncWrite, AsyncWriteExt, FutureExt};
 
 /// The queue of a connection has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,9 +27,18 @@ pub struct ConnWriter {
 struct Shared {
     queue: RefCell<Vec<u8>>,
     bytes_limit: usize,
+    /// Bytes that left the queue and are being written.
+    writing_bytes: Cell<usize>,
     closed: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
+    aborted: Cell<bool>,
+    /// Whoever writes, waits for the end, or waits for room.
+    wakers: [RefCell<Option<Waker>>; 3],
 }
+
+/// Places in `wakers`.
+const WRITER: usize = 0;
+const ENDER: usize = 1;
+const ROOM: usize = 2;
 
 /// Buffers larger than this are not kept. Unit: bytes.
 const KEPT_BYTES_MAX: usize = 1 << 20;
@@ -41,8 +50,10 @@ impl ConnWriter {
         let shared = Shared {
             queue: RefCell::new(Vec::new()),
             bytes_limit,
+            writing_bytes: Cell::new(0),
             closed: Cell::new(false),
-            waker: RefCell::new(None),
+            aborted: Cell::new(false),
+            wakers: Default::default(),
         };
         Self { shared: Rc::new(shared) }
     }
@@ -52,26 +63,37 @@ impl ConnWriter {
     /// # Errors
     /// The queue holds its limit already, or is closed; then nothing was added.
     pub fn push(&self, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
-        let mut queue = self.shared.queue.borrow_mut();
-        if self.shared.closed.get() || queue.len() >= self.shared.bytes_limit {
+        if self.shared.closed.get() || self.queued_bytes() >= self.shared.bytes_limit {
             return Err(Full);
         }
-        append(&mut queue);
-        drop(queue);
-        self.wake();
+        append(&mut self.shared.queue.borrow_mut());
+        self.wake(WRITER);
         Ok(())
     }
 
-    /// Bytes that wait to be written.
+    /// Bytes that wait to be written or are being written.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.shared.queue.borrow().len()
+        self.shared.queue.borrow().len() + self.shared.writing_bytes.get()
+    }
+
+    /// Waits until at most `bytes_max` are queued, or the writer is closed. One task may wait.
+    pub async fn room(&self, bytes_max: usize) {
+        self.wait(ROOM, |writer| writer.queued_bytes() <= bytes_max || writer.is_closed()).await;
     }
 
     /// The queue takes nothing more; what is in it is still written.
     pub fn close(&self) {
         self.shared.closed.set(true);
-        self.wake();
+        self.wake(WRITER);
+        self.wake(ROOM);
+    }
+
+    /// Ends `run` now: what is queued is dropped, a write under way is given up.
+    pub fn abort(&self) {
+        self.shared.aborted.set(true);
+        self.close();
+        self.wake(ENDER);
     }
 
     /// The queue was closed.
@@ -80,43 +102,136 @@ impl ConnWriter {
         self.shared.closed.get()
     }
 
-    fn wake(&self) {
-        if let Some(waker) = self.shared.waker.borrow_mut().take() {
+    fn wake(&self, place: usize) {
+        if let Some(waker) = self.shared.wakers[place].borrow_mut().take() {
             waker.wake();
         }
+    }
+
+    async fn wait(&self, place: usize, until: impl Fn(&Self) -> bool) {
+        poll_fn(|cx| {
+            if until(self) {
+                return Poll::Ready(());
+            }
+            *self.shared.wakers[place].borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Writes what is queued until the queue is closed and empty.
     ///
     /// # Errors
-    /// The connection broke; the queue is closed and emptied then.
+    /// The connection broke or the writer was aborted; the queue is closed and emptied then.
     pub async fn run(&self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        let result = self.write_all(stream).await;
-        self.shared.closed.set(true);
-        self.shared.queue.borrow_mut().clear();
+        let ended = async {
+            self.wait(ENDER, |writer| writer.shared.aborted.get()).await;
+            Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the other side does not read what it is sent"))
+        };
+        let result = ended.or(self.write_all(stream)).await;
+        *self.shared.queue.borrow_mut() = Vec::new();
+        self.shared.writing_bytes.set(0);
+        self.close();
         result
     }
 
     async fn write_all(&self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let mut writing = Vec::new();
         loop {
-            poll_fn(|cx| {
-                if self.shared.closed.get() || !self.shared.queue.borrow().is_empty() {
-                    return Poll::Ready(());
-                }
-                *self.shared.waker.borrow_mut() = Some(cx.waker().clone());
-                Poll::Pending
-            })
-            .await;
+            self.wait(WRITER, |writer| writer.is_closed() || !writer.shared.queue.borrow().is_empty()).await;
             std::mem::swap(&mut writing, &mut *self.shared.queue.borrow_mut());
             if writing.is_empty() {
                 return stream.close().await;
             }
+            self.shared.writing_bytes.set(writing.len());
             stream.write_all(&writing).await?;
+            self.shared.writing_bytes.set(0);
+            self.wake(ROOM);
             writing.clear();
             if writing.capacity() > KEPT_BYTES_MAX {
                 writing = Vec::new();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::Context;
+
+    use futures_lite::future::{block_on, poll_once, zip};
+
+    use super::*;
+
+    /// Takes `room` bytes, then nothing until there is room again.
+    #[derive(Debug, Default)]
+    struct Slow {
+        room: Rc<Cell<usize>>,
+        taken: usize,
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let count = bytes.len().min(self.room.get());
+            if count == 0 {
+                return Poll::Pending;
+            }
+            self.room.set(self.room.get() - count);
+            self.taken += count;
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn push(writer: &ConnWriter, bytes: usize) -> Result<(), Full> {
+        writer.push(|queue| queue.resize(queue.len() + bytes, 7))
+    }
+
+    #[test]
+    fn bytes_being_written_count_as_queued() {
+        let (writer, mut stream) = (ConnWriter::new(100), Slow::default());
+        push(&writer, 100).expect("room");
+        let mut running = Box::pin(writer.run(&mut stream));
+        assert!(block_on(poll_once(&mut running)).is_none());
+        assert_eq!((writer.queued_bytes(), push(&writer, 1)), (100, Err(Full)));
+    }
+
+    #[test]
+    fn abort_ends_a_write_that_never_would() {
+        let (writer, mut stream) = (ConnWriter::new(100), Slow::default());
+        push(&writer, 10).expect("room");
+        let mut running = Box::pin(writer.run(&mut stream));
+        assert!(block_on(poll_once(&mut running)).is_none());
+        writer.close();
+        assert!(block_on(poll_once(&mut running)).is_none(), "what is queued still leaves after a close");
+        writer.abort();
+        let error = block_on(running).expect_err("it was given up");
+        assert_eq!((error.kind(), writer.queued_bytes()), (io::ErrorKind::ConnectionAborted, 0));
+    }
+
+    #[test]
+    fn whoever_waits_for_room_goes_on_when_there_is_some_or_never_will_be() {
+        let (writer, mut stream) = (ConnWriter::new(100), Slow::default());
+        let room = Rc::clone(&stream.room);
+        push(&writer, 50).expect("room");
+        let mut running = Box::pin(writer.run(&mut stream));
+        let mut waiting = Box::pin(writer.room(20));
+        assert!(block_on(poll_once(zip(&mut running, &mut waiting))).is_none());
+        room.set(50);
+        assert!(block_on(poll_once(&mut running)).is_none());
+        assert!(block_on(poll_once(&mut waiting)).is_some());
+        push(&writer, 50).expect("room");
+        let mut waiting = Box::pin(writer.room(20));
+        assert!(block_on(poll_once(&mut waiting)).is_none());
+        writer.abort();
+        assert!(block_on(poll_once(&mut waiting)).is_some());
     }
 }
