@@ -5,9 +5,22 @@ use engine::state_machine::command::{
     encode_range, encode_txn_command, validate,
 };
 use engine::state_machine::response::{KeyValue, OpResponse, Response};
-use engine::state_machine::{Options, StateMachine, batch};
+use engine::state_machine::{Answers, Options, StateMachine, TooLarge, batch};
 use engine::types::Index;
 use wal::testing::SimRng;
+
+/// Waits for no answer.
+struct Nobody;
+
+impl Answers for Nobody {
+    fn wants(&mut self, _position: usize) -> bool {
+        false
+    }
+
+    fn take(&mut self, position: usize, _answer: Result<&[u8], TooLarge>) {
+        panic!("an answer that nobody wants was made for command {position}");
+    }
+}
 
 /// Random histories, unless `PROPTEST_CASES` says otherwise.
 const CASES: u64 = 10_000;
@@ -35,11 +48,20 @@ impl Machine {
         self.index += 1;
         let mut responses = Vec::new();
         self.machine
-            .apply_batch(Index::new(self.index), &payload, &mut |_, response| {
+            .apply_batch(Index::new(self.index), &payload, &mut |_, response: Result<&[u8], TooLarge>| {
+                let response = response.expect("an answer within the limit");
                 responses.push(Response::decode(response).expect("an answer decodes"));
             })
             .expect("what is valid applies");
         responses
+    }
+
+    /// Applies without anybody waiting for the answers.
+    fn apply_unseen(&mut self, commands: &[Vec<u8>]) {
+        let payload: Vec<u8> =
+            commands.iter().flat_map(|command| [&batch::length_prefix(command)[..], command].concat()).collect();
+        self.index += 1;
+        self.machine.apply_batch(Index::new(self.index), &payload, &mut Nobody).expect("what is valid applies");
     }
 
     fn op(&mut self, op: &Op<'_>) -> Response {
@@ -337,4 +359,45 @@ fn the_past_can_be_read_and_the_future_cannot() {
     };
     assert_eq!([value(2), value(3), value(4)], [Some(b"old".to_vec()), Some(b"new".to_vec()), None]);
     assert!(at(5).expect_err("in the future").contains("future revision"));
+}
+
+#[test]
+fn state_does_not_depend_on_who_waits_for_answers() {
+    for seed in 0..cases() / 10 {
+        let mut rng = SimRng::new(seed);
+        let (mut heard, mut unheard) = (Machine::new(), Machine::new());
+        for _ in 0..20 {
+            let commands: Vec<Vec<u8>> = (0..=rng.below(4)).map(|_| some_command(&mut rng)).collect();
+            let commands: Vec<_> = commands.into_iter().filter(|bytes| validate(bytes, &LIMITS).is_ok()).collect();
+            heard.apply(&commands);
+            unheard.apply_unseen(&commands);
+            assert_eq!(heard.machine.digest(), unheard.machine.digest(), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_over_the_limit_is_told_and_the_write_is_done() {
+    let options = Options { answer_bytes_limit: 1_000, ..Options::default() };
+    let mut machine = Machine { machine: StateMachine::new(options), index: 0 };
+    let value = [b'v'; 300];
+    for key in [b"a", b"b", b"c", b"d"] {
+        machine.op(&put(key, &value));
+    }
+    let mut command = Vec::new();
+    let all = Op::Delete { range: KeyRange { key: b"a", range_end: b"z" }, prev_kv: true };
+    encode_op_command(&all, &mut command).expect("a valid operation");
+    let payload = [&batch::length_prefix(&command)[..], &command].concat();
+    let mut answers = Vec::new();
+    let mut take = |position, answer: Result<&[u8], TooLarge>| answers.push((position, answer.map(<[u8]>::len)));
+    machine.machine.apply_batch(Index::new(5), &payload, &mut take).expect("a valid batch");
+    assert_eq!(answers, [(0, Err(TooLarge { bytes_limit: 1_000 }))]);
+    machine.index = 5;
+    assert_eq!(machine.get(b"a"), None);
+    // Three of them fit.
+    for key in [b"a", b"b", b"c"] {
+        machine.op(&put(key, &value[..200]));
+    }
+    let [OpResponse::Delete { deleted: 3, prev_kvs }] = &machine.op(&all).ops[..] else { panic!("three are deleted") };
+    assert_eq!(prev_kvs.len(), 3);
 }

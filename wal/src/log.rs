@@ -136,6 +136,12 @@ impl<S: Storage> Log<S> {
         self.index.get(index).map(|slot| self.split(slot.lsn))
     }
 
+    /// Bytes of the log from the frame that holds the entry at `index` to the end of the last frame; 0 if it does not hold it.
+    #[must_use]
+    pub fn bytes_from(&self, index: Index) -> u64 {
+        self.index.get(index).map_or(0, |slot| self.end_lsn().get() - slot.lsn.get())
+    }
+
     /// Highest index whose entry, and all before it, are durable on this node's own disk.
     ///
     /// Superseding an entry lowers it below that entry until the new one is durable. Invariant: at most `last_id().index`.

@@ -1,15 +1,70 @@
 //! Committed entries into the state machine, answers out of it.
 
+use std::collections::VecDeque;
+use std::ops::Range;
+
 use net::api::Status;
 use wal::Storage;
 
-use super::event::{Origin, Refusal, Reply};
-use super::pending::Fate;
+use super::event::{Action, Origin, Refusal, Reply};
+use super::pending::{Fate, Waiter};
 use super::{Fault, Replica};
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
 use crate::mutation::{self, Mutation};
-use crate::state_machine::{ApplyError, RangeError};
+use crate::state_machine::{Answers, ApplyError, RangeError, TooLarge};
 use crate::types::{EntryId, Index};
+
+/// Once so many bytes of answers were made in a turn, the rest waits for the next one. Unit: bytes.
+const REPLY_BYTES_PER_TURN: usize = 8 << 20;
+
+/// Bytes of answers to one batch, beyond which its further writes are done but not answered in full. Unit: bytes.
+const BATCH_REPLY_BYTES_MAX: usize = 128 << 20;
+
+/// Answers of one batch on their way to those who wait for them.
+struct Replies<'a> {
+    waiters: &'a [Waiter],
+    reply_bytes: &'a mut Vec<u8>,
+    actions: &'a mut VecDeque<Action>,
+    commands_count: usize,
+}
+
+impl Replies<'_> {
+    fn push(&mut self, position: usize, result: Result<Range<usize>, Refusal>) {
+        if let Some(origin) = self.waiters.get(position).and_then(Waiter::unanswered) {
+            self.actions.push_back(super::requests::reply_action(origin, Reply { result, relayed: false }));
+        }
+    }
+
+    fn refuse_large(&mut self, position: usize, bytes_limit: usize) {
+        let message = format!(
+            "the write was applied, but its answer has over {bytes_limit} bytes; ask without prev_kv or for fewer keys"
+        );
+        self.push(position, Err(Refusal::unknown(Status::TooLarge, message)));
+    }
+}
+
+impl Answers for Replies<'_> {
+    fn wants(&mut self, position: usize) -> bool {
+        self.commands_count += 1;
+        let is_wanted = self.waiters.get(position).and_then(Waiter::unanswered).is_some();
+        if is_wanted && self.reply_bytes.len() >= BATCH_REPLY_BYTES_MAX {
+            self.refuse_large(position, BATCH_REPLY_BYTES_MAX);
+            return false;
+        }
+        is_wanted
+    }
+
+    fn take(&mut self, position: usize, answer: Result<&[u8], TooLarge>) {
+        match answer {
+            Ok(bytes) => {
+                let start = self.reply_bytes.len();
+                self.reply_bytes.extend_from_slice(bytes);
+                self.push(position, Ok(start..start + bytes.len()));
+            }
+            Err(TooLarge { bytes_limit }) => self.refuse_large(position, bytes_limit),
+        }
+    }
+}
 
 impl<S: Storage> Replica<S> {
     /// Applies committed entries in order, up to the turn's budget, and answers the writes that they carry.
@@ -30,7 +85,7 @@ impl<S: Storage> Replica<S> {
                     return;
                 }
             }
-            if entry_bytes >= budget_bytes {
+            if entry_bytes >= budget_bytes || self.reply_bytes.len() >= REPLY_BYTES_PER_TURN {
                 return;
             }
             budget_bytes -= entry_bytes;
@@ -61,25 +116,21 @@ impl<S: Storage> Replica<S> {
                         Fate::Superseded => superseded.push(taken),
                     }
                 }
-                let reply_bytes = &mut self.reply_bytes;
-                let actions = &mut self.actions;
-                let mut commands_count = 0;
-                self.machine
-                    .apply_batch(index, entry.payload(), &mut |position, response| {
-                        commands_count += 1;
-                        if let Some(origin) = waiters.get(position).and_then(super::Waiter::unanswered) {
-                            let start = reply_bytes.len();
-                            reply_bytes.extend_from_slice(response);
-                            let reply = Reply { result: Ok(start..reply_bytes.len()), relayed: false };
-                            actions.push_back(super::requests::reply_action(origin, reply));
-                        }
-                    })
-                    .map_err(apply_fault)?;
-                self.stats.commands_applied += commands_count;
-                self.writes.recycle(waiters);
+                let mut replies = Replies {
+                    waiters: &waiters,
+                    reply_bytes: &mut self.reply_bytes,
+                    actions: &mut self.actions,
+                    commands_count: 0,
+                };
+                let applied = self.machine.apply_batch(index, entry.payload(), &mut replies);
+                let commands_count = replies.commands_count;
+                self.stats.commands_applied += commands_count as u64;
                 for waiters in superseded {
                     self.refuse_waiters(waiters);
                 }
+                // Whoever got no answer waits at a command that was not applied, or at none.
+                self.refuse_unapplied(waiters, commands_count);
+                applied.map_err(apply_fault)?;
             }
             kind => {
                 let reason = format!("its kind {kind:?} is unknown to this version; upgrade this node");
@@ -96,8 +147,17 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    fn refuse_waiters(&mut self, waiters: Vec<super::Waiter>) {
-        for origin in waiters.iter().filter_map(super::Waiter::unanswered) {
+    /// Refuses the writes of a batch that could not be applied to its end: it is committed, so other nodes may apply it.
+    fn refuse_unapplied(&mut self, waiters: Vec<Waiter>, applied_count: usize) {
+        for origin in waiters.iter().skip(applied_count).filter_map(Waiter::unanswered) {
+            let message = "this node cannot apply the write, which is committed; it may take effect on other nodes";
+            self.refuse(origin, Refusal::unknown(Status::Internal, message));
+        }
+        self.writes.recycle(waiters);
+    }
+
+    fn refuse_waiters(&mut self, waiters: Vec<Waiter>) {
+        for origin in waiters.iter().filter_map(Waiter::unanswered) {
             let message = "another leader's entry took the write's place in the log; try again";
             self.refuse(origin, Refusal::not_executed(Status::Unavailable, message));
         }
@@ -106,7 +166,10 @@ impl<S: Storage> Replica<S> {
 
     /// Answers the confirmed reads whose index is applied.
     pub(super) fn serve_reads(&mut self) {
-        while let Some(read) = self.reads.take_ready(self.machine.applied_index()) {
+        // What is left waits for the next turn: all reads of a round become ready at once, each may be answered with megabytes.
+        while self.reply_bytes.len() < REPLY_BYTES_PER_TURN
+            && let Some(read) = self.reads.take_ready(self.machine.applied_index())
+        {
             self.serve_read(read.origin, &read.payload);
         }
     }

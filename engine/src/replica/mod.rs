@@ -34,6 +34,9 @@ use crate::state_machine::StateMachine;
 use crate::types::{EntryId, Lsn, NodeId};
 use crate::wire::{self, EncodeError};
 
+/// A buffer for answers larger than this is not kept. Unit: bytes.
+const REPLY_BYTES_KEPT_MAX: usize = 16 << 20;
+
 /// A message that waits for the log to be durable up to a position.
 #[derive(Debug)]
 struct Held {
@@ -121,6 +124,7 @@ impl<S: Storage> Replica<S> {
     pub fn handle(&mut self, event: Event<'_>) {
         if self.actions.is_empty() {
             self.reply_bytes.clear();
+            self.reply_bytes.shrink_to(REPLY_BYTES_KEPT_MAX);
         }
         if self.fault.is_some() {
             self.refuse_after_fault(&event);
@@ -193,7 +197,8 @@ impl<S: Storage> Replica<S> {
     /// More work is waiting than one turn takes: deliver another `Event::Turn` soon.
     #[must_use]
     pub fn wants_turn(&self) -> bool {
-        self.fault.is_none() && self.machine.applied_index() < self.raft.commit_index()
+        let applied = self.machine.applied_index();
+        self.fault.is_none() && (applied < self.raft.commit_index() || self.reads.has_ready(applied))
     }
 
     /// What stopped this replica, if anything did.
@@ -222,8 +227,8 @@ impl<S: Storage> Replica<S> {
         for origin in self.reads.drain() {
             self.refuse(origin, Refusal::not_executed(Status::ShuttingDown, message));
         }
-        for ticket in self.relays.drain() {
-            self.refuse(Origin::Local(ticket), Refusal::unknown(Status::ShuttingDown, message));
+        for relayed in self.relays.drain() {
+            self.refuse_relayed(&relayed, Status::ShuttingDown, message);
         }
     }
 
@@ -419,13 +424,7 @@ impl<S: Storage> Replica<S> {
         self.raft.on_peer_disconnected(node);
         for relayed in self.relays.take_all_to(node) {
             let message = "the connection to the leader broke before it answered";
-            let refusal = match relayed.kind {
-                RequestKind::Write => Refusal::unknown(Status::Unavailable, message),
-                RequestKind::Read | RequestKind::ReadSerializable => {
-                    Refusal::not_executed(Status::Unavailable, message)
-                }
-            };
-            self.refuse(Origin::Local(relayed.ticket), refusal);
+            self.refuse_relayed(&relayed, Status::Unavailable, message);
         }
         self.after_raft();
     }

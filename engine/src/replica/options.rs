@@ -21,6 +21,10 @@ pub struct ReplicaOptions {
     pub relayed_limit: usize,
     /// Size of the state, as the state machine estimates it, from which on writes are refused as `no space`. Unit: bytes.
     pub quota_bytes: u64,
+    /// Bytes of the log behind the last committed entry, from which on writes are refused as `overloaded`. Unit: bytes.
+    pub uncommitted_bytes_limit: u64,
+    /// What a command may hold. Clients' are checked where they come in; what another node passes on is checked here.
+    pub command: state_machine::command::Limits,
     /// Bytes of entries applied in one turn before other work gets its chance.
     pub apply_bytes_per_turn: u64,
     /// Ticks without anything to sync after which the durable watermark is written to the log by itself.

@@ -80,13 +80,8 @@ impl Writes {
     }
 
     /// Marks every write whose time is up as answered and reports it. Its place is kept until its entry is decided.
-    pub fn expire(&mut self, now_tick: u64, mut timed_out: impl FnMut(Origin)) {
-        for waiter in self.batches.values_mut().flatten() {
-            if !waiter.answered && waiter.deadline_tick <= now_tick {
-                waiter.answered = true;
-                timed_out(waiter.origin);
-            }
-        }
+    pub fn expire(&mut self, now_tick: u64, timed_out: impl FnMut(Origin)) {
+        self.batches.values_mut().flatten().filter_map(|waiter| waiter.expire(now_tick)).for_each(timed_out);
     }
 
     /// Takes everything, for a replica that stops.
@@ -101,6 +96,13 @@ impl Waiter {
     /// Where the answer goes, unless a timeout was already sent.
     pub fn unanswered(&self) -> Option<Origin> {
         (!self.answered).then_some(self.origin)
+    }
+
+    /// Marks the write as answered if its time is up and says whom to tell. Its place in the batch is kept.
+    pub fn expire(&mut self, now_tick: u64) -> Option<Origin> {
+        let expires = !self.answered && self.deadline_tick <= now_tick;
+        self.answered |= expires;
+        expires.then_some(self.origin)
     }
 }
 
@@ -142,6 +144,11 @@ impl Reads {
     /// Removes a read that Raft gave up.
     pub fn fail(&mut self, id: u64) -> Option<Read> {
         self.unconfirmed.remove(&id)
+    }
+
+    /// A read may be answered with `applied` applied.
+    pub fn has_ready(&self, applied: Index) -> bool {
+        self.confirmed.first_key_value().is_some_and(|((index, _), _)| *index <= applied)
     }
 
     /// Takes one read that may be answered with `applied` applied; call until it returns `None`.
@@ -225,8 +232,8 @@ impl Relays {
     }
 
     /// Takes everything, for a replica that stops.
-    pub fn drain(&mut self) -> Vec<Ticket> {
-        std::mem::take(&mut self.waiting).into_values().map(|relayed| relayed.ticket).collect()
+    pub fn drain(&mut self) -> Vec<Relayed> {
+        std::mem::take(&mut self.waiting).into_values().collect()
     }
 }
 

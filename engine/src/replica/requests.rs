@@ -1,5 +1,7 @@
 //! Requests of clients: into the forming batch on the leader, to the leader from everywhere else, and out when time is up.
 
+use std::borrow::Cow;
+
 use net::api::Status;
 use wal::{AppendError, Storage};
 
@@ -8,7 +10,7 @@ use super::pending::{Read, Relayed, Waiter};
 use super::{Fault, Replica};
 use crate::log_store::KIND_COMMANDS;
 use crate::raft::{NotLeader, ReadId};
-use crate::state_machine::batch;
+use crate::state_machine::{batch, command};
 use crate::types::NodeId;
 
 impl<S: Storage> Replica<S> {
@@ -17,11 +19,30 @@ impl<S: Storage> Replica<S> {
             self.serve_read(request.origin, request.payload);
             return;
         }
+        if let Err(error) = self.check_relayed(&request) {
+            self.refuse(request.origin, Refusal::not_executed(Status::Invalid, error));
+            return;
+        }
         match self.raft.may_propose() {
             Ok(()) if request.kind == RequestKind::Write => self.propose(request),
             Ok(()) => self.queue_read(request),
             Err(NotLeader { leader }) => self.relay(request, leader),
         }
+    }
+
+    /// Checks what another node passes on: it may be of another version, and a command that cannot be applied must not get into
+    /// the log, where it would stop every replica for good. Clients' requests were checked where they came in.
+    fn check_relayed(&self, request: &Request<'_>) -> Result<(), String> {
+        if !matches!(request.origin, Origin::Peer { .. }) {
+            return Ok(());
+        }
+        let checked = match request.kind {
+            RequestKind::Write => command::validate(request.payload, &self.options.command).map(drop),
+            RequestKind::Read | RequestKind::ReadSerializable => {
+                command::validate_range(request.payload, &self.options.command)
+            }
+        };
+        checked.map_err(|error| format!("the leader does not take what was passed on to it: {error}"))
     }
 
     /// Adds a command to the batch that is being formed in the log.
@@ -45,6 +66,13 @@ impl<S: Storage> Replica<S> {
         if waiting >= self.options.pending_writes_limit {
             self.stats.refused_overloaded += 1;
             let message = format!("{waiting} writes wait for a quorum already; slow down and try again");
+            return Some(Refusal::not_executed(Status::Overloaded, message));
+        }
+        let uncommitted_bytes = self.log.bytes_from(self.raft.commit_index().next());
+        if uncommitted_bytes >= self.options.uncommitted_bytes_limit {
+            self.stats.refused_overloaded += 1;
+            let message =
+                format!("{uncommitted_bytes} bytes of writes wait for a quorum already; slow down and try again");
             return Some(Refusal::not_executed(Status::Overloaded, message));
         }
         let state_bytes = self.machine.state_bytes();
@@ -121,16 +149,16 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// Drops the forming batch; its writes certainly took no effect.
+    /// Drops the forming batch; its writes certainly took no effect. Who was told a timeout is told no more.
     pub(super) fn abandon_batch(&mut self) {
         if self.batch_open {
             self.batch_open = false;
             self.log.abandon_batch();
         }
         let mut forming = std::mem::take(&mut self.forming);
-        for waiter in forming.drain(..) {
+        for origin in forming.drain(..).filter_map(|waiter| waiter.unanswered()) {
             let message = "this node lost its leadership before it proposed the write; try again";
-            self.refuse(waiter.origin, Refusal::not_executed(Status::Unavailable, message));
+            self.refuse(origin, Refusal::not_executed(Status::Unavailable, message));
         }
         self.forming = forming;
     }
@@ -201,10 +229,12 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// Answers every request whose time is up. A write's outcome is then unknown.
+    /// Answers every request whose time is up. A write's outcome is then unknown: its command stays in the log, or in the
+    /// batch that is being formed.
     pub(super) fn expire_requests(&mut self) {
         let mut expired = Vec::new();
         self.writes.expire(self.now_tick, |origin| expired.push(origin));
+        expired.extend(self.forming.iter_mut().filter_map(|waiter| waiter.expire(self.now_tick)));
         for origin in expired.drain(..) {
             let message = "no quorum made the write durable in time; it may still take effect";
             self.refuse(origin, Refusal::unknown(Status::Timeout, message));
@@ -215,13 +245,17 @@ impl<S: Storage> Replica<S> {
             self.refuse(origin, Refusal::not_executed(Status::Timeout, message));
         }
         for relayed in self.relays.take_expired(self.now_tick) {
-            let message = "the leader did not answer in time";
-            let refusal = match relayed.kind {
-                RequestKind::Write => Refusal::unknown(Status::Timeout, message),
-                RequestKind::Read | RequestKind::ReadSerializable => Refusal::not_executed(Status::Timeout, message),
-            };
-            self.refuse(Origin::Local(relayed.ticket), refusal);
+            self.refuse_relayed(&relayed, Status::Timeout, "the leader did not answer in time");
         }
+    }
+
+    /// Answers a relayed request without having heard of the leader: what became of a write is then unknown.
+    pub(super) fn refuse_relayed(&mut self, relayed: &Relayed, status: Status, message: impl Into<Cow<'static, str>>) {
+        let refusal = match relayed.kind {
+            RequestKind::Write => Refusal::unknown(status, message),
+            RequestKind::Read | RequestKind::ReadSerializable => Refusal::not_executed(status, message),
+        };
+        self.refuse(Origin::Local(relayed.ticket), refusal);
     }
 
     /// Answers whoever waits at `origin` that the request was not done.
@@ -263,6 +297,9 @@ impl<S: Storage> Replica<S> {
         }
         for origin in self.reads.drain() {
             self.refuse(origin, Refusal::not_executed(Status::Internal, message.clone()));
+        }
+        for relayed in self.relays.drain() {
+            self.refuse_relayed(&relayed, Status::Internal, message.clone());
         }
     }
 

@@ -384,8 +384,8 @@ impl Core {
     }
 
     fn serve_peer(&self, shard: &Rc<Shard>, from: NodeId, stream: TcpStream) {
-        let segment_bytes = self.shared.config.segment_bytes();
-        glommio::spawn_local(peer_conn::serve(stream, Rc::clone(shard), from, segment_bytes)).detach();
+        let body_bytes_max = peer_conn::body_bytes_max(self.shared.config.segment_bytes());
+        glommio::spawn_local(peer_conn::serve(stream, Rc::clone(shard), from, body_bytes_max)).detach();
     }
 
     fn judge_peer(&self, hello: &Hello) -> Option<(Verdict, String)> {

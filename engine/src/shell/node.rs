@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::mpsc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use glommio::channels::channel_mesh::MeshBuilder;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
@@ -43,6 +43,12 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The system gives no random numbers.
+    #[error("cannot read /dev/urandom: {source}")]
+    Random {
+        /// What it said.
+        source: std::io::Error,
+    },
     /// The log's files cannot be used.
     #[error("shard {shard}: {source}")]
     Files {
@@ -253,14 +259,15 @@ impl Handle {
     }
 }
 
+fn command_limits(config: &ValidConfig) -> command::Limits {
+    let limits = config.limits();
+    command::Limits { request_bytes: limits.request_bytes, txn_ops: limits.txn_ops, shard_count: config.shards() }
+}
+
 fn gateway_limits(config: &ValidConfig) -> GatewayLimits {
     let limits = config.limits();
     GatewayLimits {
-        command: command::Limits {
-            request_bytes: limits.request_bytes,
-            txn_ops: limits.txn_ops,
-            shard_count: config.shards(),
-        },
+        command: command_limits(config),
         shard_count: config.shards(),
         requests_per_connection: limits.requests_per_connection,
         queued_bytes: limits.queued_bytes,
@@ -312,11 +319,15 @@ fn open_shard(
         return Err(StartError::LogGone { shard, dir: wal_dir });
     }
     tracing::info!(%shard, ?report, elapsed_ms = started.elapsed().as_millis() as u64, "log opened");
+    let [seed, relay_id_floor, nonce] = random_numbers().map_err(|source| StartError::Random { source })?;
     let mut options = replica_options(config, shard);
+    options.raft.seed = seed;
+    // Numbers are counted up from here; half of all is left.
+    options.relay_id_floor = relay_id_floor >> 1;
     options.repair = repair.map(|repair| {
         let damage = repair.damage;
         tracing::error!(%shard, %damage, "the log lost durable entries; this node gets them back from the others");
-        RepairOptions { nonce: options.relay_id_floor, hard_state_is_certain: repair.hard_state_is_certain, damage }
+        RepairOptions { nonce, hard_state_is_certain: repair.hard_state_is_certain, damage }
     });
     let replica = Replica::new(options, log);
     let metrics = metrics.shard(shard);
@@ -337,10 +348,26 @@ fn open_log(config: &ValidConfig, shard: ShardId, wal_dir: &Path, options: LogOp
     Ok((log, report, None))
 }
 
+/// Entries of one AppendEntries, unless a single one is larger. Unit: bytes.
+pub(super) const APPEND_BYTES_LIMIT: u64 = 1 << 20;
+
 fn tick_ms(config: &ValidConfig) -> u64 {
     TICK_MS.min(config.heartbeat_interval_ms())
 }
 
+/// Numbers that no other life of any node has: the clock may stand still or go back, and two nodes may start at once.
+fn random_numbers<const N: usize>() -> std::io::Result<[u64; N]> {
+    let mut source = std::fs::File::open("/dev/urandom")?;
+    let mut numbers = [0; N];
+    for number in &mut numbers {
+        let mut bytes = [0; 8];
+        std::io::Read::read_exact(&mut source, &mut bytes)?;
+        *number = u64::from_le_bytes(bytes);
+    }
+    Ok(numbers)
+}
+
+/// All but the numbers that each life has of its own.
 fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
     let tick_ms = tick_ms(config);
     let ticks = |ms: u64| u32::try_from(ms.div_ceil(tick_ms)).unwrap_or(u32::MAX);
@@ -348,8 +375,6 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
     // Leaders of several shards spread over the nodes; with one shard whoever is elected may stay.
     let spread = config.shards() > 1 && voters.len() > 1;
     let preferred_leader = spread.then(|| voters[shard.get() as usize % voters.len()]);
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let moment = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
     ReplicaOptions {
         raft: raft::Config {
             id: config.node_id(),
@@ -358,8 +383,8 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
             heartbeat_ticks: ticks(config.heartbeat_interval_ms()),
             inflight_messages_limit: 256,
             inflight_bytes_limit: 16 << 20,
-            append_bytes_limit: 1 << 20,
-            seed: moment ^ config.node_id().get() ^ u64::from(shard.get()) << 32,
+            append_bytes_limit: APPEND_BYTES_LIMIT,
+            seed: 0,
             preferred_leader,
         },
         machine: state_machine::Options::default(),
@@ -369,9 +394,11 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
         pending_reads_limit: 1 << 14,
         relayed_limit: 1 << 16,
         quota_bytes: config.limits().quota_bytes,
+        uncommitted_bytes_limit: 256 << 20,
+        command: command_limits(config),
         apply_bytes_per_turn: 1 << 20,
         idle_mark_ticks: u64::from(ticks(100)),
-        relay_id_floor: moment,
+        relay_id_floor: 0,
         repair: None,
     }
 }

@@ -12,7 +12,7 @@ use super::command::{
     decode_range, encode_op_command, encode_range, encode_txn_command,
 };
 use super::response::{KeyValue, OpResponse, Response};
-use super::{Options, StateMachine, batch};
+use super::{Options, StateMachine, TooLarge, batch};
 use crate::doc_table::{COMMAND_DOC, numbers, values};
 use crate::testing::fuzz;
 use crate::types::Index;
@@ -139,7 +139,7 @@ fn golden_answers_are_what_the_state_machine_says() {
     for (index, (name, command)) in (1..).zip(commands()) {
         let mut answers = Vec::new();
         let payload = batch_of(&[encoded(&command)]);
-        let mut on_answer = |_, answer: &[u8]| answers.push(answer.to_vec());
+        let mut on_answer = |_, answer: Result<&[u8], TooLarge>| answers.push(answer.expect("a small answer").to_vec());
         state.apply_batch(Index::new(index), &payload, &mut on_answer).expect("a sound batch");
         assert_eq!(answers, [golden(&answer_to(name))], "{name} was answered {:?}", Response::decode(&answers[0]));
     }

@@ -22,16 +22,49 @@ const REVISION_EMPTY: u64 = 1;
 /// Reads the latest version, changes of the running transaction included.
 const LATEST: u64 = u64::MAX;
 
+/// A buffer for answers larger than this is not kept. Unit: bytes.
+const RESPONSE_KEPT_BYTES_MAX: usize = 1 << 20;
+
 /// Settings of a state machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Size from which on a range's answer takes no more keys and says that there are more. Unit: bytes.
     pub range_bytes_limit: usize,
+    /// Size over which a write's answer is not given, only that it is too large. More than any single range takes. Unit: bytes.
+    pub answer_bytes_limit: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { range_bytes_limit: 4 << 20 }
+        Self { range_bytes_limit: 4 << 20, answer_bytes_limit: 32 << 20 }
+    }
+}
+
+/// A write was done, but its answer is larger than `Options::answer_bytes_limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer has over {bytes_limit} bytes")]
+pub struct TooLarge {
+    /// The limit. Unit: bytes.
+    pub bytes_limit: usize,
+}
+
+/// Takes the answers to the commands of a batch.
+pub trait Answers {
+    /// Somebody waits for the answer to the command at `position`. Otherwise none is made; the state changes all the same.
+    fn wants(&mut self, position: usize) -> bool;
+
+    /// Takes the encoded answer to the command at `position`.
+    fn take(&mut self, position: usize, answer: Result<&[u8], TooLarge>);
+}
+
+/// A closure takes them all.
+impl<F: FnMut(usize, Result<&[u8], TooLarge>)> Answers for F {
+    fn wants(&mut self, _position: usize) -> bool {
+        true
+    }
+
+    fn take(&mut self, position: usize, answer: Result<&[u8], TooLarge>) {
+        self(position, answer);
     }
 }
 
@@ -129,23 +162,26 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Applies a batch; `on_response` gets each command's place and encoded answer.
+    /// Applies a batch; `answers` gets the answers that it wants.
     ///
     /// # Errors
     /// It is not the entry that is due, or a command is malformed; then the state must not be used further.
-    pub fn apply_batch(
-        &mut self,
-        index: Index,
-        payload: &[u8],
-        on_response: &mut dyn FnMut(usize, &[u8]),
-    ) -> Result<(), ApplyError> {
+    pub fn apply_batch(&mut self, index: Index, payload: &[u8], answers: &mut dyn Answers) -> Result<(), ApplyError> {
         self.expect(index)?;
         let mut response = std::mem::take(&mut self.response);
         for (position, bytes) in batch::commands(payload).enumerate() {
             let command = bytes.and_then(command::decode).map_err(|error| ApplyError::Malformed { position, error })?;
             response.clear();
-            self.apply(&command, &mut response);
-            on_response(position, &response);
+            if !answers.wants(position) {
+                self.apply(&command, None);
+                continue;
+            }
+            let bytes_limit = self.options.answer_bytes_limit;
+            let is_whole = self.apply(&command, Some(&mut response));
+            answers.take(position, if is_whole { Ok(&response) } else { Err(TooLarge { bytes_limit }) });
+        }
+        if response.capacity() > RESPONSE_KEPT_BYTES_MAX {
+            response = Vec::new();
         }
         self.response = response;
         self.applied_index = index;
@@ -157,8 +193,9 @@ impl StateMachine {
         if index == expected { Ok(()) } else { Err(ApplyError::OutOfOrder { got: index, expected }) }
     }
 
-    fn apply(&mut self, command: &Command<'_>, out: &mut Vec<u8>) {
-        let mut writer = ResponseWriter::begin(out);
+    /// Does a command and writes its answer, if one is wanted; says whether the answer is whole.
+    fn apply(&mut self, command: &Command<'_>, out: Option<&mut Vec<u8>>) -> bool {
+        let mut writer = out.map(|out| ResponseWriter::begin(out, self.options.answer_bytes_limit));
         // A transaction takes the next revision only if it changes something.
         let revision = self.revision + 1;
         let mut changed = false;
@@ -178,41 +215,47 @@ impl StateMachine {
         if changed {
             self.revision = revision;
         }
-        writer.finish(self.revision, succeeded);
+        writer.is_none_or(|writer| writer.finish(self.revision, succeeded))
     }
 
     /// Does one operation; says whether it changed something.
-    fn apply_op(&mut self, op: &Op<'_>, revision: u64, writer: &mut ResponseWriter<'_>) -> bool {
-        let place = writer.begin_op();
+    fn apply_op(&mut self, op: &Op<'_>, revision: u64, writer: &mut Option<ResponseWriter<'_>>) -> bool {
         match op {
             Op::Put { key, value, lease, prev_kv } => {
-                let previous = if *prev_kv { self.mvcc.get(key, LATEST) } else { None };
-                if let Some(kv) = &previous {
-                    writer.kv(kv);
+                if let Some(writer) = writer {
+                    let place = writer.begin_op();
+                    let previous = if *prev_kv { self.mvcc.get(key, LATEST) } else { None };
+                    if let Some(kv) = &previous {
+                        writer.kv(kv);
+                    }
+                    writer.end_op(place, response::OP_PUT, false, u32::from(previous.is_some()), 0);
                 }
-                writer.end_op(place, response::OP_PUT, false, u32::from(previous.is_some()), 0);
                 self.mvcc.put(key, value, *lease, revision);
                 true
             }
             Op::Delete { range, prev_kv } => {
-                let mut keys: Vec<Box<[u8]>> = Vec::new();
-                for kv in self.mvcc.range(range, LATEST) {
+                let keys: Vec<Box<[u8]>> = self.mvcc.range(range, LATEST).map(|kv| kv.key.into()).collect();
+                if let Some(writer) = writer {
+                    let place = writer.begin_op();
                     if *prev_kv {
-                        writer.kv(&kv);
+                        self.mvcc.range(range, LATEST).for_each(|kv| writer.kv(&kv));
                     }
-                    keys.push(kv.key.into());
+                    let kvs_count = if *prev_kv { keys.len() } else { 0 };
+                    let kvs_count = u32::try_from(kvs_count).expect("fewer than 2^32 keys");
+                    writer.end_op(place, response::OP_DELETE, false, kvs_count, keys.len() as u64);
                 }
-                let kvs_count = if *prev_kv { keys.len() } else { 0 };
-                let kvs_count = u32::try_from(kvs_count).expect("fewer than 2^32 keys");
-                writer.end_op(place, response::OP_DELETE, false, kvs_count, keys.len() as u64);
                 for key in &keys {
                     self.mvcc.delete(key, revision);
                 }
                 !keys.is_empty()
             }
             Op::Range(range) => {
-                let at = if range.revision == 0 || range.revision > self.revision { LATEST } else { range.revision };
-                self.write_range(range, at, place, writer);
+                if let Some(writer) = writer {
+                    let place = writer.begin_op();
+                    let at =
+                        if range.revision == 0 || range.revision > self.revision { LATEST } else { range.revision };
+                    self.write_range(range, at, place, writer);
+                }
                 false
             }
         }
@@ -245,7 +288,8 @@ impl StateMachine {
             return Err(RangeError::FutureRevision { asked: request.revision, current: self.revision });
         }
         let at = if request.revision == 0 { LATEST } else { request.revision };
-        let mut writer = ResponseWriter::begin(out);
+        // A single range ends at its own limit, with `more` set.
+        let mut writer = ResponseWriter::begin(out, usize::MAX);
         let place = writer.begin_op();
         self.write_range(&request, at, place, &mut writer);
         writer.finish(self.revision, true);

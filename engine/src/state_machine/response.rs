@@ -79,21 +79,26 @@ pub(super) struct ResponseWriter<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
     ops_count: u32,
+    /// Size from which on no more is written. Unit: bytes.
+    bytes_limit: usize,
+    is_over: bool,
 }
 
 impl<'a> ResponseWriter<'a> {
     /// Begins an answer; `finish` fills in what is known last.
-    pub fn begin(out: &'a mut Vec<u8>) -> Self {
+    pub fn begin(out: &'a mut Vec<u8>, bytes_limit: usize) -> Self {
         let start = out.len();
         out.extend_from_slice(&[0; 16]);
-        Self { out, start, ops_count: 0 }
+        Self { out, start, ops_count: 0, bytes_limit, is_over: false }
     }
 
-    pub fn finish(self, revision: u64, succeeded: bool) {
+    /// Whether the answer is whole; otherwise it grew over the limit and must not be used.
+    pub fn finish(self, revision: u64, succeeded: bool) -> bool {
         let header = &mut self.out[self.start..self.start + 16];
         header[..8].copy_from_slice(&revision.to_le_bytes());
         header[8] = u8::from(succeeded);
         header[12..].copy_from_slice(&self.ops_count.to_le_bytes());
+        !self.is_over
     }
 
     /// Begins the answer to one operation and returns its place for `end_op`.
@@ -104,6 +109,10 @@ impl<'a> ResponseWriter<'a> {
     }
 
     pub fn kv(&mut self, kv: &KvView<'_>) {
+        self.is_over |= self.len() + kv.key.len() + kv.value.len() > self.bytes_limit;
+        if self.is_over {
+            return;
+        }
         for number in [kv.create_revision, kv.mod_revision, kv.version, kv.lease] {
             self.out.extend_from_slice(&number.to_le_bytes());
         }

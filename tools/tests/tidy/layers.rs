@@ -29,6 +29,7 @@ const SHELLS: &[&str] = &[
     "wal/src/verify.rs",
     "net/src/shell/",
     "net/src/client/",
+    "net/src/patience.rs",
     "engine/src/shell/",
 ];
 

@@ -8,7 +8,7 @@ use crate::state_machine::command::{
     encode_txn_command,
 };
 use crate::state_machine::response::{KeyValue, OpResponse, Response};
-use crate::state_machine::{ApplyError, Options, RangeError, StateMachine, batch as batches};
+use crate::state_machine::{ApplyError, Options, RangeError, StateMachine, TooLarge, batch as batches};
 use crate::types::{Index, shard_of_key};
 
 /// Shards that inputs choose from.
@@ -135,8 +135,10 @@ struct Machine {
 impl Machine {
     /// A few keys, one of them deleted again: revision 6.
     fn prepared() -> Self {
-        let mut machine =
-            Self { state: StateMachine::new(Options { range_bytes_limit: RANGE_BYTES_LIMIT }), answers: Vec::new() };
+        let mut machine = Self {
+            state: StateMachine::new(Options { range_bytes_limit: RANGE_BYTES_LIMIT, ..Options::default() }),
+            answers: Vec::new(),
+        };
         for (key, value) in [("a", "1"), ("ab", "2"), ("b", "3"), ("c", "4")] {
             let put = Op::Put { key: key.as_bytes(), value: value.as_bytes(), lease: 7, prev_kv: false };
             machine.apply_op(&put);
@@ -156,7 +158,9 @@ impl Machine {
     fn apply(&mut self, payload: &[u8]) -> Result<(), ApplyError> {
         let index = self.state.applied_index().next();
         let answers = &mut self.answers;
-        self.state.apply_batch(index, payload, &mut |_, answer| answers.push(answer.to_vec()))
+        self.state.apply_batch(index, payload, &mut |_, answer: Result<&[u8], TooLarge>| {
+            answers.push(answer.expect("an answer far below the limit").to_vec());
+        })
     }
 }
 
@@ -307,7 +311,8 @@ fn check_batch_applied(data: &[u8], commands: &[&[u8]], failure: Option<DecodeEr
     let sound = mistake.map_or(commands.len(), |(position, _)| position);
     let mut machine = Machine::prepared();
     let due = machine.state.applied_index().next();
-    let early = machine.state.apply_batch(due.next(), data, &mut |_, _| panic!("an entry out of order was answered"));
+    let mut refuse = |_, _: Result<&[u8], TooLarge>| panic!("an entry out of order was answered");
+    let early = machine.state.apply_batch(due.next(), data, &mut refuse);
     assert_eq!(early, Err(ApplyError::OutOfOrder { got: due.next(), expected: due }));
     let expected = mistake.map_or(Ok(()), |(position, error)| Err(ApplyError::Malformed { position, error }));
     assert_eq!(machine.apply(data), expected);

@@ -221,6 +221,8 @@ fn replica_options(plan: &Plan, id: NodeId, life: u64, shard: u32, repair: Optio
         pending_reads_limit: plan.pending_limit,
         relayed_limit: plan.pending_limit,
         quota_bytes: u64::MAX,
+        uncommitted_bytes_limit: 256 << 10,
+        command: state_machine::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: plan.shards },
         apply_bytes_per_turn: plan.apply_bytes_per_turn,
         idle_mark_ticks: 5,
         relay_id_floor: life << 32,

@@ -1,0 +1,477 @@
+//! Every request gets exactly one answer: across timeouts, lost leaders, failed syncs and entries that cannot be applied.
+//!
+//! Three shipped replicas on simulated disks; a link can be cut. It does not look at what is durable: the tests of whole
+//! clusters do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine::replica::{
+    Action, Event, Fault, Origin, Refusal, Replica, ReplicaOptions, ReplicaView, Request, RequestKind, Ticket,
+};
+use engine::state_machine::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
+use engine::types::{NodeId, ShardId};
+use engine::{raft, state_machine, wire};
+use net::api::{Executed, Status};
+use net::deframer::Deframer;
+use wal::testing::{SimRng, SimStorage};
+use wal::{Log, LogOptions, SegmentIdentity, SegmentSeq, SyncFailure, SyncRequest};
+
+const SHARD: ShardId = ShardId::new(0);
+const SEGMENT_BYTES: u64 = 1 << 20;
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+const NODES_COUNT: usize = 3;
+const TIMEOUT_TICKS: u64 = 40;
+/// Ticks after which every request that waits has timed out: expiry is looked at every few ticks.
+const EXPIRED_TICKS: u64 = TIMEOUT_TICKS + 5;
+
+type Answer = Result<Vec<u8>, Refusal>;
+
+struct Node {
+    replica: Replica<SimStorage>,
+    syncs: Vec<SyncRequest>,
+    prepares: Vec<SegmentSeq>,
+}
+
+/// Three nodes, what is on the way between them, and what clients were told.
+struct Trio {
+    nodes: Vec<Node>,
+    packets: Vec<(usize, usize, Vec<u8>)>,
+    /// What is sent from one to the other is lost.
+    cut: BTreeSet<(usize, usize)>,
+    /// Their disks do not answer.
+    hung: BTreeSet<usize>,
+    asked: BTreeMap<u64, RequestKind>,
+    answers: BTreeMap<u64, Answer>,
+    faults_are_expected: bool,
+    last_ticket: u64,
+}
+
+fn node_id(node: usize) -> NodeId {
+    NodeId::new(node as u64 + 1)
+}
+
+fn options(node: usize, seed: u64) -> ReplicaOptions {
+    ReplicaOptions {
+        raft: raft::Config {
+            id: node_id(node),
+            voters: (0..NODES_COUNT).map(node_id).collect(),
+            election_ticks: 10,
+            heartbeat_ticks: 2,
+            inflight_messages_limit: 4,
+            inflight_bytes_limit: 1 << 20,
+            append_bytes_limit: 1 << 20,
+            seed: seed ^ (node as u64) << 40,
+            preferred_leader: None,
+        },
+        machine: state_machine::Options::default(),
+        pipeline_batches_limit: 2,
+        batch_bytes_target: 1 << 20,
+        pending_writes_limit: 4096,
+        pending_reads_limit: 4096,
+        relayed_limit: 4096,
+        quota_bytes: u64::MAX,
+        uncommitted_bytes_limit: 1 << 20,
+        command: state_machine::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
+        apply_bytes_per_turn: 1 << 20,
+        idle_mark_ticks: 5,
+        relay_id_floor: 0,
+        repair: None,
+    }
+}
+
+impl Trio {
+    /// Nodes that know a leader.
+    fn new(seed: u64) -> Self {
+        let nodes = (0..NODES_COUNT).map(|node| {
+            let identity = SegmentIdentity { cluster_id: 1, node_id: node as u64 + 1, shard: 0, shard_count: 1 };
+            let mut disk = SimStorage::new(identity, SEGMENT_BYTES, seed ^ node as u64);
+            disk.prepare(SegmentSeq::FIRST);
+            let log = Log::open(disk, LogOptions { identity, segment_bytes: SEGMENT_BYTES }).expect("an empty log").0;
+            Node { replica: Replica::new(options(node, seed), log), syncs: vec![], prepares: vec![] }
+        });
+        let mut trio = Self {
+            nodes: nodes.collect(),
+            packets: Vec::new(),
+            cut: BTreeSet::new(),
+            hung: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            faults_are_expected: false,
+            last_ticket: 0,
+        };
+        for (node, other) in pairs() {
+            trio.deliver(node, Event::PeerConnected(node_id(other)));
+        }
+        for _ in 0..100 {
+            trio.round();
+            if trio.leader().is_some() {
+                // The followers hear of it, and everybody gets a second segment.
+                (0..5).for_each(|_| trio.round());
+                return trio;
+            }
+        }
+        panic!("nobody is elected");
+    }
+
+    /// The node that leads and whose followers know.
+    fn leader(&self) -> Option<usize> {
+        let views: Vec<_> = self.nodes.iter().map(|node| node.replica.view()).collect();
+        let leader = views.iter().position(|view| view.is_leader && view.commit_index == view.last_index)?;
+        views.iter().all(|view| view.leader == Some(node_id(leader))).then_some(leader)
+    }
+
+    fn leader_view(&self) -> ReplicaView {
+        let mut views = self.nodes.iter().map(|node| node.replica.view());
+        views.find(|view| view.is_leader).expect("somebody leads")
+    }
+
+    fn deliver(&mut self, node: usize, event: Event<'_>) {
+        self.nodes[node].replica.handle(event);
+        let fault = self.nodes[node].replica.fault();
+        assert!(self.faults_are_expected || fault.is_none(), "no fault was injected: {fault:?}");
+        self.carry_out(node);
+    }
+
+    fn carry_out(&mut self, node: usize) {
+        while let Some(action) = self.nodes[node].replica.poll_action() {
+            let replica = &mut self.nodes[node].replica;
+            match action {
+                Action::Send { to, message } => {
+                    let mut bytes = Vec::new();
+                    replica.encode(&message, SHARD, &mut bytes).expect("the log gives its entries up");
+                    let to = usize::try_from(to.get() - 1).expect("small");
+                    if !self.cut.contains(&(node, to)) {
+                        self.packets.push((node, to, bytes));
+                    }
+                }
+                Action::Reply { ticket, reply } => {
+                    let answer = reply.result.map(|range| replica.body(&range).to_vec());
+                    let before = self.answers.insert(ticket.0, answer);
+                    assert!(before.is_none(), "request {} was answered before: {before:?}", ticket.0);
+                    assert!(self.asked.contains_key(&ticket.0), "nobody asked {}", ticket.0);
+                }
+                Action::Sync(request) => {
+                    replica.storage_mut().begin_sync(&request);
+                    self.nodes[node].syncs.push(request);
+                }
+                Action::PrepareSegment(seq) => self.nodes[node].prepares.push(seq),
+                Action::FinishRepair => panic!("nothing was damaged"),
+            }
+        }
+    }
+
+    fn ask(&mut self, node: usize, kind: RequestKind, payload: &[u8]) -> u64 {
+        self.last_ticket += 1;
+        self.asked.insert(self.last_ticket, kind);
+        let origin = Origin::Local(Ticket(self.last_ticket));
+        self.deliver(node, Event::Request(Request { origin, kind, timeout_ticks: TIMEOUT_TICKS, payload }));
+        self.last_ticket
+    }
+
+    fn put(&mut self, node: usize, key: &[u8]) -> u64 {
+        self.ask(node, RequestKind::Write, &encoded(&Op::Put { key, value: b"v", lease: 0, prev_kv: false }))
+    }
+
+    fn read(&mut self, node: usize, key: &[u8]) -> u64 {
+        let mut payload = Vec::new();
+        encode_range(&whole(key, b""), &mut payload).expect("a valid range");
+        self.ask(node, RequestKind::Read, &payload)
+    }
+
+    fn receive(&mut self, at: usize) {
+        let (from, to, bytes) = self.packets.remove(at);
+        let mut deframer = Deframer::new(MESSAGE_BYTES_MAX);
+        deframer.feed(&bytes);
+        while let Some(frame) = deframer.next_frame().expect("frames are sound") {
+            let incoming = wire::decode(&frame).expect("messages decode");
+            self.deliver(to, incoming.into_event(node_id(from)));
+        }
+    }
+
+    fn finish_sync(&mut self, node: usize) {
+        if self.nodes[node].syncs.is_empty() || self.hung.contains(&node) {
+            return;
+        }
+        let request = self.nodes[node].syncs.remove(0);
+        self.nodes[node].replica.storage_mut().complete_sync(request.id);
+        self.deliver(node, Event::Synced { id: request.id, result: Ok(()) });
+    }
+
+    fn fail_sync(&mut self, node: usize) {
+        let Some(request) = self.nodes[node].syncs.pop() else { return };
+        let result = Err(SyncFailure { reason: "injected".to_owned() });
+        self.deliver(node, Event::Synced { id: request.id, result });
+    }
+
+    fn finish_prepare(&mut self, node: usize) {
+        if let Some(seq) = self.nodes[node].prepares.pop() {
+            self.nodes[node].replica.storage_mut().prepare(seq);
+            self.deliver(node, Event::SegmentPrepared);
+        }
+    }
+
+    /// Everything that is due is done: turns, syncs, messages.
+    fn settle(&mut self) {
+        for _ in 0..20 {
+            for node in 0..NODES_COUNT {
+                self.finish_prepare(node);
+                self.deliver(node, Event::Turn);
+                self.finish_sync(node);
+            }
+            while !self.packets.is_empty() {
+                self.receive(0);
+            }
+        }
+    }
+
+    /// A tick passes, and everything that is due is done.
+    fn round(&mut self) {
+        (0..NODES_COUNT).for_each(|node| self.deliver(node, Event::Tick));
+        self.settle();
+    }
+
+    fn isolate(&mut self, node: usize) {
+        self.cut.extend(pairs().filter(|(from, to)| *from == node || *to == node));
+    }
+
+    fn refusal(&self, ticket: u64) -> (Status, Executed) {
+        match self.answers.get(&ticket) {
+            Some(Err(refusal)) => (refusal.status, refusal.executed),
+            other => panic!("request {ticket} was to be refused, its answer is {other:?}"),
+        }
+    }
+
+    fn check_all_answered(&self) {
+        let unanswered: Vec<_> = self.asked.keys().filter(|ticket| !self.answers.contains_key(ticket)).collect();
+        assert!(unanswered.is_empty(), "never answered: {unanswered:?}");
+    }
+}
+
+fn pairs() -> impl Iterator<Item = (usize, usize)> {
+    (0..NODES_COUNT).flat_map(|from| (0..NODES_COUNT).map(move |to| (from, to))).filter(|(from, to)| from != to)
+}
+
+fn whole<'a>(key: &'a [u8], range_end: &'a [u8]) -> RangeOp<'a> {
+    RangeOp { range: KeyRange { key, range_end }, limit: 0, revision: 0, keys_only: false, count_only: false }
+}
+
+fn encoded(op: &Op<'_>) -> Vec<u8> {
+    let mut command = Vec::new();
+    encode_op_command(op, &mut command).expect("a valid operation");
+    command
+}
+
+#[test]
+fn a_write_in_the_forming_batch_times_out_and_is_not_answered_again() {
+    let mut trio = Trio::new(1);
+    let leader = trio.leader().expect("there is one");
+    // The followers hear their leader, but nothing becomes durable there.
+    trio.hung.extend((0..NODES_COUNT).filter(|node| *node != leader));
+    // More than the pipeline takes: the last ones stay in the forming batch.
+    let mut tickets = Vec::new();
+    for _ in 0..6 {
+        tickets.push(trio.put(leader, b"k"));
+        trio.settle();
+    }
+    (0..EXPIRED_TICKS).for_each(|_| trio.round());
+    assert_eq!(trio.leader_view().pending_writes_count, tickets.len(), "they keep their places");
+    for ticket in &tickets {
+        assert_eq!(trio.refusal(*ticket), (Status::Timeout, Executed::Unknown));
+    }
+    // One more waits in the same batch; then the leader loses its office and gives the batch up. `carry_out` checks that
+    // nobody is told twice.
+    let late = trio.put(leader, b"k");
+    trio.isolate(leader);
+    (0..30).for_each(|_| trio.round());
+    assert_eq!(trio.refusal(late), (Status::Unavailable, Executed::No));
+    trio.cut.clear();
+    trio.hung.clear();
+    (0..60).for_each(|_| trio.round());
+    trio.check_all_answered();
+    let leader = trio.leader().expect("a new one");
+    let ticket = trio.put(leader, b"after");
+    trio.settle();
+    assert!(trio.answers[&ticket].is_ok());
+}
+
+#[test]
+fn a_command_that_cannot_be_applied_leaves_no_request_without_an_answer() {
+    let mut trio = Trio::new(2);
+    let leader = trio.leader().expect("there is one");
+    trio.faults_are_expected = true;
+    let before = trio.put(leader, b"before");
+    // The gateway validates; a replica takes the bytes of its own clients as they are.
+    let bad = trio.ask(leader, RequestKind::Write, b"no command");
+    let behind = trio.put(leader, b"behind");
+    trio.settle();
+    assert!(matches!(trio.nodes[leader].replica.fault(), Some(Fault::Apply { .. })), "the leader was to stop");
+    assert!(trio.answers[&before].is_ok(), "what was applied is acknowledged");
+    for ticket in [bad, behind] {
+        assert_eq!(trio.refusal(ticket), (Status::Internal, Executed::Unknown));
+    }
+    trio.check_all_answered();
+}
+
+#[test]
+fn a_failed_sync_answers_everything_that_waits_also_what_was_relayed() {
+    let mut trio = Trio::new(3);
+    let leader = trio.leader().expect("there is one");
+    let follower = (leader + 1) % NODES_COUNT;
+    trio.faults_are_expected = true;
+    trio.hung.extend([0, 1, 2]);
+    trio.put(leader, b"k");
+    trio.settle();
+    let write = trio.put(follower, b"k");
+    let read = trio.read(follower, b"k");
+    trio.fail_sync(follower);
+    assert!(trio.nodes[follower].replica.fault().is_some(), "the sync was to fail");
+    assert_eq!(trio.refusal(write), (Status::Internal, Executed::Unknown));
+    assert_eq!(trio.refusal(read), (Status::Internal, Executed::No));
+}
+
+/// Random requests, cut links, hung and failing disks, commands that cannot be applied, ticks and stops.
+fn run_random(seed: u64) -> (usize, usize, usize) {
+    let mut trio = Trio::new(seed);
+    trio.faults_are_expected = true;
+    let mut rng = SimRng::new(seed);
+    let mut below = |bound: u64| rng.below(bound);
+    for _ in 0..1500 {
+        let node = usize::try_from(below(3)).expect("small");
+        match below(100) {
+            0..30 if !trio.packets.is_empty() => {
+                let at = below(trio.packets.len() as u64);
+                trio.receive(usize::try_from(at).expect("small"));
+            }
+            30..45 => trio.deliver(node, Event::Turn),
+            45..58 => trio.finish_sync(node),
+            58..60 => trio.finish_prepare(node),
+            60..75 => {
+                trio.put(node, b"k");
+            }
+            75..80 => {
+                trio.read(node, b"k");
+            }
+            80..92 => (0..3).for_each(|node| trio.deliver(node, Event::Tick)),
+            92 => trio.isolate(node),
+            93 => trio.cut.clear(),
+            94 => {
+                trio.hung.insert(node);
+            }
+            95 => trio.hung.clear(),
+            96 => {
+                let other = (node + 1) % NODES_COUNT;
+                trio.deliver(node, Event::PeerDisconnected(node_id(other)));
+                trio.deliver(node, Event::PeerConnected(node_id(other)));
+            }
+            97 => trio.nodes[node].replica.hand_over(),
+            98 if below(20) == 0 => trio.fail_sync(node),
+            99 if below(20) == 0 => {
+                trio.ask(node, RequestKind::Write, b"no command");
+            }
+            _ => {}
+        }
+    }
+    // From here on only time passes. Followers hear nothing, so what waits there waits for its time too.
+    trio.packets.clear();
+    for _ in 0..EXPIRED_TICKS {
+        (0..3).for_each(|node| trio.deliver(node, Event::Tick));
+        trio.packets.clear();
+    }
+    trio.check_all_answered();
+    for node in 0..NODES_COUNT {
+        trio.nodes[node].replica.refuse_all();
+        trio.carry_out(node);
+    }
+    let acknowledged = trio.answers.values().filter(|answer| answer.is_ok()).count();
+    let unknown =
+        trio.answers.values().filter(|answer| matches!(answer, Err(refusal) if refusal.executed == Executed::Unknown));
+    let stopped = trio.nodes.iter().filter(|node| node.replica.fault().is_some()).count();
+    (acknowledged, unknown.count(), stopped)
+}
+
+#[test]
+fn every_request_is_answered_exactly_once_whatever_happens() {
+    let cases: u64 = std::env::var("QUORATE_ANSWER_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
+    let (mut acknowledged, mut unknown, mut stopped) = (0, 0, 0);
+    for seed in 0..cases {
+        let (more_acknowledged, more_unknown, more_stopped) = match std::panic::catch_unwind(|| run_random(seed)) {
+            Ok(counts) => counts,
+            Err(cause) => {
+                eprintln!("seed {seed} fails; QUORATE_ANSWER_SEEDS={} runs up to it", seed + 1);
+                std::panic::resume_unwind(cause);
+            }
+        };
+        acknowledged += more_acknowledged;
+        unknown += more_unknown;
+        stopped += more_stopped;
+    }
+    println!("{cases} seeds: {acknowledged} acknowledged, {unknown} of unknown outcome, {stopped} nodes stopped");
+    let at_least = usize::try_from(cases).expect("few");
+    assert!(acknowledged > at_least * 5 && unknown > at_least && stopped > at_least / 10, "the cases do something");
+}
+
+#[test]
+fn a_leader_does_not_log_what_it_could_not_apply() {
+    let mut trio = Trio::new(4);
+    let leader = trio.leader().expect("there is one");
+    let follower = (leader + 1) % NODES_COUNT;
+    let write = trio.ask(follower, RequestKind::Write, b"no command");
+    let read = trio.ask(follower, RequestKind::Read, b"no range");
+    trio.settle();
+    for ticket in [write, read] {
+        assert_eq!(trio.refusal(ticket), (Status::Invalid, Executed::No));
+    }
+    let after = trio.put(follower, b"after");
+    trio.settle();
+    assert!(trio.answers[&after].is_ok());
+}
+
+#[test]
+fn uncommitted_writes_are_bounded_in_bytes() {
+    let mut trio = Trio::new(5);
+    let leader = trio.leader().expect("there is one");
+    trio.hung.extend((0..NODES_COUNT).filter(|node| *node != leader));
+    let value = vec![b'v'; 100 << 10];
+    let large = encoded(&Op::Put { key: b"k", value: &value, lease: 0, prev_kv: false });
+    let mut tickets = Vec::new();
+    for _ in 0..40 {
+        tickets.push(trio.ask(leader, RequestKind::Write, &large));
+        trio.settle();
+    }
+    let (taken, refused): (Vec<u64>, Vec<u64>) =
+        tickets.into_iter().partition(|ticket| !trio.answers.contains_key(ticket));
+    assert!((10..35).contains(&taken.len()), "a MiB and a batch are taken: {} writes", taken.len());
+    assert!(refused.iter().all(|ticket| trio.refusal(*ticket) == (Status::Overloaded, Executed::No)));
+    trio.hung.clear();
+    (0..10).for_each(|_| trio.round());
+    assert!(taken.iter().all(|ticket| trio.answers[ticket].is_ok()), "what was taken is done once there is a quorum");
+    let after = trio.put(leader, b"after");
+    trio.settle();
+    assert!(trio.answers[&after].is_ok());
+}
+
+#[test]
+fn reads_of_one_round_are_answered_in_turns_of_bounded_size() {
+    let mut trio = Trio::new(6);
+    let leader = trio.leader().expect("there is one");
+    let value = vec![b'v'; 400 << 10];
+    for key in [b"a", b"b", b"c", b"d", b"e", b"f"] {
+        let large = encoded(&Op::Put { key, value: &value, lease: 0, prev_kv: false });
+        trio.ask(leader, RequestKind::Write, &large);
+        trio.settle();
+    }
+    let mut all = Vec::new();
+    encode_range(&whole(b"a", b"z"), &mut all).expect("a valid range");
+    let tickets: Vec<u64> = (0..32).map(|_| trio.ask(leader, RequestKind::Read, &all)).collect();
+    let mut most = 0;
+    for _ in 0..40 {
+        let before = trio.answers.len();
+        trio.deliver(leader, Event::Turn);
+        most = most.max(trio.answers.len() - before);
+        while !trio.packets.is_empty() {
+            trio.receive(0);
+        }
+    }
+    assert!(tickets.iter().all(|ticket| trio.answers[ticket].is_ok()), "all are answered in the end");
+    assert!((1..=4).contains(&most), "{most} answers of 2.4 MB in one turn");
+}
