@@ -475,3 +475,45 @@ fn reads_of_one_round_are_answered_in_turns_of_bounded_size() {
     assert!(tickets.iter().all(|ticket| trio.answers[ticket].is_ok()), "all are answered in the end");
     assert!((1..=4).contains(&most), "{most} answers of 2.4 MB in one turn");
 }
+
+#[test]
+fn terms_without_room_in_the_log_silence_a_node_until_there_is_some() {
+    let mut trio = Trio::new(7);
+    let leader = trio.leader().expect("there is one");
+    let (node, other) = ((leader + 1) % NODES_COUNT, (leader + 2) % NODES_COUNT);
+    trio.isolate(node);
+    let last = trio.nodes[other].replica.log().last_id();
+    // No segment gets ready: terms fill the one there is, and its reserve.
+    let mut term = trio.leader_view().term;
+    let votes = |trio: &mut Trio, term| {
+        let message = raft::Message::RequestVote { term, last, transfer: true };
+        trio.deliver(node, Event::Message { from: node_id(other), message });
+        trio.deliver(node, Event::Turn);
+        trio.finish_sync(node);
+    };
+    for _ in 0..100_000 {
+        term = term.next();
+        votes(&mut trio, term);
+        if trio.nodes[node].replica.view().term < term {
+            break;
+        }
+    }
+    let silenced_at = trio.nodes[node].replica.view().term;
+    assert!(silenced_at < term, "it was to run out of room");
+    assert!(trio.nodes[node].replica.fault().is_none());
+    for _ in 0..20 {
+        trio.deliver(node, Event::Tick);
+        trio.deliver(node, Event::Turn);
+    }
+    assert_eq!(trio.nodes[node].replica.log().hard_state().term.next(), silenced_at, "the last term is not written");
+    trio.finish_prepare(node);
+    trio.deliver(node, Event::Tick);
+    votes(&mut trio, term);
+    assert_eq!(trio.nodes[node].replica.log().hard_state().term, term);
+    trio.cut.clear();
+    (0..80).for_each(|_| trio.round());
+    let leader = trio.leader().expect("all three agree on one");
+    let ticket = trio.put(leader, b"after");
+    trio.settle();
+    assert!(trio.answers[&ticket].is_ok());
+}

@@ -37,6 +37,10 @@ use crate::wire::{self, EncodeError};
 /// A buffer for answers larger than this is not kept. Unit: bytes.
 const REPLY_BYTES_KEPT_MAX: usize = 16 << 20;
 
+/// Messages that wait for the log to be durable, at most. While a disk hangs every heartbeat adds one; those beyond are lost, as
+/// on a broken connection.
+const HELD_LEN_MAX: usize = 4096;
+
 /// A message that waits for the log to be durable up to a position.
 #[derive(Debug)]
 struct Held {
@@ -70,6 +74,8 @@ pub struct Replica<S: Storage> {
     /// Hard states in the log that are not durable yet, in log order.
     hard_states: VecDeque<(Lsn, raft::HardState)>,
     /// The no-op of this leader's term, until there is room for it in the log.
+    /// A hard state for which the log had no room.
+    unwritten: Option<raft::HardState>,
     noop: Option<EntryId>,
     /// Why no segment could be prepared, while that is so.
     no_segment: Option<String>,
@@ -110,6 +116,7 @@ impl<S: Storage> Replica<S> {
             connected: BTreeSet::new(),
             held: VecDeque::new(),
             hard_states: VecDeque::new(),
+            unwritten: None,
             noop: None,
             no_segment: None,
             segment_requested: false,
@@ -128,6 +135,9 @@ impl<S: Storage> Replica<S> {
         }
         if self.fault.is_some() {
             self.refuse_after_fault(&event);
+            return;
+        }
+        if !self.has_written_hard_state() && is_for_raft(&event) {
             return;
         }
         match event {
@@ -293,8 +303,10 @@ impl<S: Storage> Replica<S> {
     fn on_tick(&mut self) {
         const EXPIRE_EVERY_TICKS: u64 = 5;
         self.now_tick += 1;
-        self.raft.tick(&self.log);
-        self.after_raft();
+        if self.unwritten.is_none() {
+            self.raft.tick(&self.log);
+            self.after_raft();
+        }
         if self.now_tick.is_multiple_of(EXPIRE_EVERY_TICKS) {
             self.expire_requests();
         }
@@ -446,15 +458,16 @@ impl<S: Storage> Replica<S> {
                 return;
             }
         }
-        for (to, message) in ready.messages {
+        let is_written = self.unwritten.is_none();
+        for (to, message) in ready.messages.into_iter().filter(|_| is_written) {
             self.send(to, message);
         }
         // Frames up to here must be durable first; with nothing outstanding the messages leave at once.
         let durable_from = self.log.end_lsn();
-        for (to, message) in ready.messages_after_persist {
+        for (to, message) in ready.messages_after_persist.into_iter().filter(|_| is_written) {
             if durable_from <= self.log.durable_lsn() || mutation::is(Mutation::PromiseBeforeDurable) {
                 self.send(to, message);
-            } else {
+            } else if self.held.len() < HELD_LEN_MAX {
                 self.held.push_back(Held { durable_from, to, message });
             }
         }
@@ -489,8 +502,20 @@ impl<S: Storage> Replica<S> {
         }
         match self.log.append_hard_state(record) {
             Ok(_) => self.hard_states.push_back((self.log.end_lsn(), hard_state)),
+            Err(AppendError::SegmentNotReady) => self.unwritten = Some(hard_state),
             Err(error) => self.latch(&error),
         }
+    }
+
+    /// Writes the hard state for which the log had no room, if there is one and there is room now; says whether none is left.
+    ///
+    /// Until then this replica takes no part: it says nothing that rests on the term or the vote, and hears nothing that would
+    /// change them. A disk that stays full costs one voice, and nothing else once there is room again.
+    fn has_written_hard_state(&mut self) -> bool {
+        if let Some(hard_state) = self.unwritten.take() {
+            self.append_hard_state(hard_state);
+        }
+        self.unwritten.is_none()
     }
 
     /// Appends the no-op that opens this leader's term as soon as the log has room for it.
@@ -512,4 +537,9 @@ impl<S: Storage> Replica<S> {
             Err(error) => self.latch(&error),
         }
     }
+}
+
+/// Raft decides on it.
+const fn is_for_raft(event: &Event<'_>) -> bool {
+    matches!(event, Event::Message { .. } | Event::Append { .. })
 }

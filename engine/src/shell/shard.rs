@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,9 @@ use crate::raft::Message;
 use crate::replica::{Action, Event, Outgoing, Replica, ReplicaView};
 use crate::types::{Index, NodeId, ShardId};
 use crate::wire::Lane;
+
+/// Pause before a segment that could not be opened is tried again. Unit: ms.
+const OPEN_RETRY_MS: u64 = 100;
 
 /// Pause before a segment that could not be prepared is tried again. Unit: ms.
 const PREPARE_RETRY_MS: u64 = 500;
@@ -325,7 +328,7 @@ impl Shard {
         let file = match known {
             Some(file) => file,
             None => {
-                let file = Rc::new(BufferedFile::open(&path).await.map_err(failure)?);
+                let file = Rc::new(self.open_to_sync(&path).await.map_err(failure)?);
                 let mut files = self.sync_files.borrow_mut();
                 // Older segments were synced to their end before this one came up.
                 files.retain(|other, _| other.next() >= seq);
@@ -334,6 +337,24 @@ impl Shard {
             }
         };
         file.fdatasync().await.map_err(failure)
+    }
+
+    /// Opens a segment. A lack of descriptors or memory passes, and nothing has failed to become durable yet: it is tried again
+    /// until it succeeds or the shard stops.
+    async fn open_to_sync(&self, path: &Path) -> Result<BufferedFile, glommio::GlommioError<()>> {
+        let mut is_told = false;
+        loop {
+            match BufferedFile::open(path).await {
+                Err(error) if is_shortage(&error) && !self.stopping.get() => {
+                    if !is_told {
+                        is_told = true;
+                        tracing::warn!(shard = %self.id, %error, "a segment cannot be opened for its sync; trying again");
+                    }
+                    glommio::timer::sleep(Duration::from_millis(OPEN_RETRY_MS)).await;
+                }
+                opened => return opened,
+            }
+        }
     }
 
     fn start_finishing_repair(self: &Rc<Self>) {
@@ -382,5 +403,28 @@ impl Shard {
                 }
             }
         }
+    }
+}
+
+/// The process or the system lacks descriptors or memory just now.
+fn is_shortage(error: &glommio::GlommioError<()>) -> bool {
+    let source = match error {
+        glommio::GlommioError::IoError(source) | glommio::GlommioError::EnhancedIoError { source, .. } => source,
+        _ => return false,
+    };
+    let errno = rustix::io::Errno::from_io_error(source);
+    matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE | rustix::io::Errno::NOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_descriptors_is_a_shortage_and_a_bad_disk_is_not() {
+        let error = |errno: rustix::io::Errno| glommio::GlommioError::<()>::IoError(errno.into());
+        assert!(is_shortage(&error(rustix::io::Errno::MFILE)));
+        assert!(!is_shortage(&error(rustix::io::Errno::IO)));
+        assert!(!is_shortage(&error(rustix::io::Errno::NOENT)));
     }
 }
