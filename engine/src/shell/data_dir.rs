@@ -118,10 +118,9 @@ impl DataDir {
             let path = path.to_owned();
             move |source| DataDirError::Io { action, path, source }
         };
-        fs::create_dir_all(root).map_err(io_error("create", root))?;
+        create_durably(root).map_err(io_error("create", root))?;
         let identity_path = root.join(IDENTITY_FILE);
-        let found = read_identity(&identity_path)?;
-        if found.is_none() && !is_unused(root)? {
+        if read_identity(&identity_path)?.is_none() && !is_unused(root)? {
             return Err(DataDirError::Foreign { path: root.to_owned() });
         }
         let lock_path = root.join(LOCK_FILE);
@@ -130,7 +129,8 @@ impl DataDir {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(DataDirError::InUse { path: root.to_owned() });
         }
-        let identity = match found {
+        // Read under the lock: another first start may have written it since.
+        let identity = match read_identity(&identity_path)? {
             Some(found) => {
                 compare(root, &found, wanted)?;
                 found
@@ -143,8 +143,9 @@ impl DataDir {
         let directory = Self { root: root.to_owned(), identity, _lock: lock };
         for shard in 0..wanted.shards {
             let path = directory.wal_dir(ShardId::new(shard));
-            fs::create_dir_all(&path).map_err(io_error("create", &path))?;
-            for synced in path.ancestors().take(3) {
+            create_durably(&path).map_err(io_error("create", &path))?;
+            // A start that died in between may have left the name of any of them in memory only.
+            for synced in path.ancestors().take(4) {
                 sync_dir(synced).map_err(io_error("sync", synced))?;
             }
         }
@@ -247,6 +248,23 @@ fn write_identity(root: &Path, identity: &Identity) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, root.join(IDENTITY_FILE))?;
     sync_dir(root)
+}
+
+/// Creates a directory and what is missing above it. The names survive a power cut: without that a node would lose its
+/// identity together with its votes, and start as a new one.
+fn create_durably(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    create_durably(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_dir(parent),
+    }
 }
 
 fn sync_dir(path: &Path) -> io::Result<()> {
