@@ -46,6 +46,8 @@ pub enum Mutation {
     VoteUnderRepair,
     /// A node counts as repaired before it has everything back.
     RepairEndsEarly,
+    /// A node whose vote may be lost takes entries before every other node told its term.
+    RepairForgetsVote,
     /// A write of unknown outcome is tried again.
     RetryUnknownWrite,
 }
@@ -65,7 +67,7 @@ impl Mutation {
     }
 
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::AcknowledgeBeforeSync,
         Self::CountOwnDiskEarly,
         Self::ForgetVote,
@@ -86,6 +88,7 @@ impl Mutation {
         Self::CutDurableDamage,
         Self::VoteUnderRepair,
         Self::RepairEndsEarly,
+        Self::RepairForgetsVote,
         Self::RetryUnknownWrite,
     ];
 }

@@ -67,7 +67,7 @@ impl Raft {
         assert!(self.membership.can_repair(), "the others are no quorum without this node: they cannot repair it");
         self.repair = Some(Repair {
             nonce,
-            hard_state_is_settled: hard_state_is_certain,
+            hard_state_is_settled: hard_state_is_certain || mutation::is(Mutation::RepairForgetsVote),
             answered: BTreeSet::new(),
             goal: None,
             // The first question leaves with the first tick.

@@ -42,6 +42,22 @@ fn check_cannot_be_lost(hosts: &[Host], shard: usize, committed: Option<EntryId>
     Ok(())
 }
 
+/// Whoever leads a later term already has what is committed only now.
+fn check_later_leaders(hosts: &[Host], shard: usize, committed: Option<EntryId>, term: Term) -> Result<(), String> {
+    let Some(id) = committed else { return Ok(()) };
+    for host in hosts {
+        let Some(replica) = &host.shards[shard].replica else { continue };
+        let view = replica.view();
+        if view.role == Role::Leader && view.term > term && replica.log().term(id.index) != Some(id.term) {
+            let (node, later) = (host.id, view.term);
+            return Err(format!(
+                "leader completeness: {id} is committed in term {term}, {node} leads {later} without it"
+            ));
+        }
+    }
+    Ok(())
+}
+
 impl ShardChecks {
     pub(super) fn leaders_count(&self) -> usize {
         self.leaders.len()
@@ -178,7 +194,9 @@ impl ShardChecks {
                 }
             }
         }
-        check_cannot_be_lost(hosts, shard, replica.log().term(to).map(|term| EntryId::new(term, to)))
+        let last = replica.log().term(to).map(|term| EntryId::new(term, to));
+        check_later_leaders(hosts, shard, last, term)?;
+        check_cannot_be_lost(hosts, shard, last)
     }
 
     /// Equal states at equal indexes.

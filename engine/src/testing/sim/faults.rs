@@ -6,6 +6,7 @@ use wal::constants::FIRST_FRAME_OFFSET;
 use wal::testing::{SimRng, SimStorage};
 use wal::{SegmentSeq, Storage};
 
+use super::ambush::{Ambush, Sprung};
 use super::clients::Answer;
 use super::plan::{Every, Faults, between, pick, wait_us};
 use super::world::{Event, Place, World};
@@ -20,6 +21,10 @@ pub(super) enum Undo {
     Unblock(Vec<(usize, usize)>),
     /// A connection breaks for having been silent too long.
     Break { from: usize, to: usize, incarnation: u64 },
+    /// The stopped leader goes on, or another was elected meanwhile.
+    Ambush(Ambush),
+    /// The voter that was struck meets the old leader.
+    Sprung(Sprung),
     /// A node that just voted dies, and what it wrote last rots.
     DamageVoter { at: Place, life: u64 },
     /// A disk is as fast as before.
@@ -33,7 +38,7 @@ type Damage = fn(&mut SimStorage, &mut SimRng, u64) -> String;
 type Strike = fn(&mut World) -> Result<(), String>;
 
 /// Every kind of fault: its name, how often it strikes, what it does.
-const KINDS: [(&str, Rate, Strike); 12] = [
+const KINDS: [(&str, Rate, Strike); 13] = [
     ("process killed", |faults| faults.kill, |world| world.kill_some(false)),
     ("power lost", |faults| faults.power_loss, |world| world.kill_some(true)),
     ("everything killed", |faults| faults.kill_all, World::kill_all),
@@ -46,16 +51,31 @@ const KINDS: [(&str, Rate, Strike); 12] = [
     ("failed sync", |faults| faults.sync_failure, World::fail_some_sync),
     ("damaged log", |faults| faults.damage, World::damage_some),
     ("full disk", |faults| faults.disk_full, World::fill_some),
+    ("vote forgotten", |faults| faults.ambush, World::lay_ambush),
 ];
 
 /// Flips a bit of what was written last.
-fn damage_end(disk: &mut SimStorage, rng: &mut SimRng, _segment_bytes: u64) -> String {
+pub(super) fn damage_end(disk: &mut SimStorage, rng: &mut SimRng, _segment_bytes: u64) -> String {
+    let (seq, end) = written_end(disk);
+    let offset = end.saturating_sub(1 + usize::try_from(rng.below(40)).expect("small"));
+    disk.flip_bit(seq, offset, 1);
+    format!("bit 1 of byte {offset} of segment {seq}, at its end, flips")
+}
+
+/// Loses the page that was written last.
+pub(super) fn damage_last_page(disk: &mut SimStorage, _rng: &mut SimRng, _segment_bytes: u64) -> String {
+    let (seq, end) = written_end(disk);
+    let offset = end.saturating_sub(1);
+    disk.zero_page(seq, offset);
+    format!("the page at {offset} of segment {seq}, its last, turns to zeros")
+}
+
+/// The last segment in use and the end of what was written to it.
+fn written_end(disk: &SimStorage) -> (SegmentSeq, usize) {
     let end = |seq: &SegmentSeq| disk.bytes(*seq).iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let is_used = |seq: &SegmentSeq| end(seq) > FIRST_FRAME_OFFSET;
     let seq = disk.segments().into_iter().rfind(is_used).unwrap_or(SegmentSeq::FIRST);
-    let offset = end(&seq).saturating_sub(1 + usize::try_from(rng.below(40)).expect("small"));
-    disk.flip_bit(seq, offset, 1);
-    format!("bit 1 of byte {offset} of segment {seq}, at its end, flips")
+    (seq, end(&seq))
 }
 
 /// Damages one place, anywhere, with a preference for the end of the log. Says what it did.
@@ -140,6 +160,8 @@ impl World {
                     self.break_link(from, to);
                 }
             }
+            Undo::Ambush(ambush) => self.watch_ambush(ambush)?,
+            Undo::Sprung(sprung) => self.end_ambush(sprung)?,
             Undo::DamageVoter { at, life } => {
                 if self.hosts[at.host].life == life && !self.is_calm {
                     self.damage_log(at, damage_end)?;
@@ -286,7 +308,7 @@ impl World {
         self.schedule(for_us, Event::Undo(Undo::Unblock(pairs)));
     }
 
-    fn unblock(&mut self, pairs: &[(usize, usize)]) {
+    pub(super) fn unblock(&mut self, pairs: &[(usize, usize)]) {
         for &(from, to) in pairs {
             let link = self.network.link(from, to);
             link.is_blocked = false;
@@ -338,7 +360,7 @@ impl World {
     }
 
     /// Damages a log if the fault model promises its repair.
-    fn damage_log(&mut self, at: Place, damage: Damage) -> Result<(), String> {
+    pub(super) fn damage_log(&mut self, at: Place, damage: Damage) -> Result<(), String> {
         let Place { host, shard } = at;
         let lacks = |host: &super::host::Host| host.shards[shard].repair.is_some() || host.shards[shard].is_damaged;
         if self.hosts.len() < 3 || self.hosts.iter().any(lacks) {

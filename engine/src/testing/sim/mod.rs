@@ -5,6 +5,7 @@
 //! (`network`), processes and disks (`host`, on the log's own `SimStorage`), clients (`clients`). What is checked on the way:
 //! `checks`; afterwards: the judges of histories in the module above. It does not simulate threads or memory.
 
+mod ambush;
 mod checks;
 mod clients;
 mod faults;

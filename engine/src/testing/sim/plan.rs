@@ -39,6 +39,8 @@ pub struct Faults {
     pub disk_full: Every,
     /// Durable bytes rot while their node is down.
     pub damage: Every,
+    /// A vote is forgotten while the leader before still leads.
+    pub ambush: Every,
 }
 
 /// Everything that is fixed before a run begins.
@@ -175,6 +177,7 @@ impl Faults {
             sync_failure: every(2_000, 20_000),
             disk_full: every(2_000, 20_000),
             damage: every(1_000, 8_000),
+            ambush: every(1_000, 8_000),
         }
     }
 }

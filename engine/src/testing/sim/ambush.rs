@@ -1,0 +1,119 @@
+//! A fault with an aim: an election behind the back of a stopped leader, whose deciding vote is then forgotten.
+//!
+//! Faults that strike at random hardly ever line up like this. In a cluster of three the leader is stopped and cut off, the
+//! other two elect one of them; then the voter dies and what it wrote last rots, its candidate is cut off, and the old leader
+//! goes on with the voter at its side. If the voter took the old leader's entries at once, they would be acknowledged and
+//! committed, and the new leader lacks them (rule 2 of `docs/durability.md`).
+
+use super::faults::{Undo, damage_end, damage_last_page};
+use super::plan::between;
+use super::world::{Event, Place, World};
+use crate::raft::Role;
+use crate::types::Term;
+
+/// Longest time that the leader is stopped. Unit: us.
+const STOPPED_US_MAX: u64 = 4_000_000;
+
+/// How often it is looked whether there is a new leader. Unit: us.
+const LOOK_EVERY_US: u64 = 500;
+
+/// The leader is stopped, and the others may elect another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ambush {
+    shard: usize,
+    leader: usize,
+    /// When the leader goes on.
+    end_us: u64,
+}
+
+/// The voter is down and its vote gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sprung {
+    ambush: Ambush,
+    candidate: usize,
+    voter: usize,
+    /// The voter's, when it went down.
+    life: u64,
+}
+
+impl World {
+    /// Stops the leader of some shard and cuts it off.
+    pub(super) fn lay_ambush(&mut self) -> Result<(), String> {
+        let shard = usize::try_from(self.rng.below(self.plan.shards.into())).expect("few");
+        let leader = (0..self.hosts.len()).find(|host| self.leads(*host, shard).is_some());
+        let Some(leader) = leader.filter(|_| self.hosts.len() == 3) else { return Ok(()) };
+        let end_us = self.now_us + between(&mut self.rng, 50_000, STOPPED_US_MAX);
+        self.trace.note(self.now_us, || format!("node {} is stopped and cut off until {end_us} us", leader + 1));
+        self.hosts[leader].paused_until_us = end_us;
+        self.cut_off(leader);
+        let ambush = Ambush { shard, leader, end_us };
+        self.schedule(LOOK_EVERY_US, Event::Undo(Undo::Ambush(ambush)));
+        Ok(())
+    }
+
+    /// Waits for the election, then springs the trap; gives up when the leader goes on.
+    pub(super) fn watch_ambush(&mut self, ambush: Ambush) -> Result<(), String> {
+        let Ambush { shard, leader, end_us } = ambush;
+        let old_term = self.hosts[leader].shards[shard].replica.as_ref().map(|replica| replica.view().term);
+        let elected = (0..self.hosts.len())
+            .find(|host| *host != leader && self.leads(*host, shard).is_some_and(|term| Some(term) > old_term));
+        let Some(candidate) = elected.filter(|_| old_term.is_some() && !self.is_calm) else {
+            if self.now_us < end_us && !self.is_calm {
+                self.schedule(LOOK_EVERY_US, Event::Undo(Undo::Ambush(ambush)));
+            } else {
+                self.join_all();
+            }
+            return Ok(());
+        };
+        let voter = 3 - leader - candidate;
+        let life = self.hosts[voter].life;
+        self.cut_off(candidate);
+        let damage = if self.rng.chance(1, 2) { damage_end } else { damage_last_page };
+        self.damage_log(Place { host: voter, shard }, damage)?;
+        let sprung = Sprung { ambush, candidate, voter, life };
+        let delay_us = end_us.saturating_sub(self.now_us) + between(&mut self.rng, 0, 5_000);
+        self.schedule(delay_us, Event::Undo(Undo::Sprung(sprung)));
+        Ok(())
+    }
+
+    /// The voter starts again and meets the old leader; the candidate stays away for a while.
+    pub(super) fn end_ambush(&mut self, sprung: Sprung) -> Result<(), String> {
+        let Sprung { ambush: Ambush { leader, .. }, candidate, voter, life } = sprung;
+        if self.is_calm {
+            return Ok(());
+        }
+        if self.hosts[voter].life == life {
+            self.start(voter)?;
+        }
+        let pairs = [(leader, voter), (voter, leader)];
+        self.unblock(&pairs);
+        for (from, to) in pairs {
+            let incarnation = self.network.link(from, to).incarnation;
+            self.connect(from, to, incarnation);
+        }
+        self.trace.note(self.now_us, || format!("node {} is still cut off", candidate + 1));
+        let for_us = between(&mut self.rng, 10_000, 3_000_000);
+        let pairs = self.network.pairs();
+        self.schedule(for_us, Event::Undo(Undo::Unblock(pairs)));
+        Ok(())
+    }
+
+    /// The term that a node leads a shard in.
+    fn leads(&self, host: usize, shard: usize) -> Option<Term> {
+        let view = self.hosts[host].shards[shard].replica.as_ref()?.view();
+        (view.role == Role::Leader).then_some(view.term)
+    }
+
+    fn cut_off(&mut self, host: usize) {
+        for (from, to) in self.network.pairs() {
+            if from == host || to == host {
+                self.network.link(from, to).is_blocked = true;
+            }
+        }
+    }
+
+    fn join_all(&mut self) {
+        let pairs = self.network.pairs();
+        self.unblock(&pairs);
+    }
+}
