@@ -79,7 +79,8 @@ fn take_frames(stream: &[u8], piece: usize, limit: usize) -> (usize, Result<(), 
 }
 
 /// The bytes of a frame as this package writes it.
-fn written(frame: &Frame<'_>) -> Vec<u8> {
+#[must_use]
+pub fn written(frame: &Frame<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut builder = FrameBuilder::begin(&mut bytes, frame.kind, frame.flags, frame.shard, frame.id);
     bytes.extend_from_slice(frame.meta);

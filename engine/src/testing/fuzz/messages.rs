@@ -1,6 +1,7 @@
 //! Checks of what peers say to each other.
 
-use net::frame::{FRAME_HEADER_BYTES, Frame, FrameBuilder, FrameKind};
+use net::frame::{FRAME_HEADER_BYTES, Frame, FrameKind};
+use net::testing::fuzz::written as written_frame;
 use wal::EntryHeader;
 use wal::format::ENTRY_HEADER_BYTES;
 
@@ -61,17 +62,6 @@ fn fit_checksums(entries: &mut [u8]) {
     }
 }
 
-/// The bytes of a frame.
-fn frame_bytes(frame: &Frame<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut builder = FrameBuilder::begin(&mut bytes, frame.kind, frame.flags, frame.shard, frame.id);
-    bytes.extend_from_slice(frame.meta);
-    builder.end_meta(&bytes);
-    bytes.extend_from_slice(frame.rest);
-    builder.finish(&mut bytes);
-    bytes
-}
-
 /// What was taken apart, put together again.
 fn written(incoming: &Incoming<'_>, shard: ShardId) -> Vec<u8> {
     let mut out = Vec::new();
@@ -89,7 +79,7 @@ fn written(incoming: &Incoming<'_>, shard: ShardId) -> Vec<u8> {
             let meta: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
             let frame =
                 Frame { kind: kind::APPEND_ENTRIES, flags: 0, shard: shard.get(), id: 0, meta: &meta, rest: entries };
-            out = frame_bytes(&frame);
+            out = written_frame(&frame);
         }
         Incoming::RelayRequest { request, kind, timeout_ticks, payload } => {
             assert_ne!(*kind, RequestKind::ReadSerializable, "answered by the node that was asked, never relayed");
@@ -114,7 +104,7 @@ fn check_written(frame: &Frame<'_>, incoming: &Incoming<'_>) {
     };
     let mut numbers = numbers.chunks_exact(size_of::<u64>()).filter_map(|bytes| bytes.try_into().ok());
     if numbers.all(|number| u64::from_le_bytes(number) < PLAIN_NUMBER_MAX) {
-        assert_eq!(bytes, frame_bytes(frame), "{incoming:?}");
+        assert_eq!(bytes, written_frame(frame), "{incoming:?}");
         return;
     }
     let meta_end = bytes.len() - frame.rest.len();
