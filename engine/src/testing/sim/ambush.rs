@@ -1,12 +1,15 @@
-//! A fault with an aim: an election behind the back of a stopped leader, whose deciding vote is then forgotten.
+//! Faults with an aim, at a node under repair in a cluster of three. Faults that strike at random hardly ever line up like this.
 //!
-//! Faults that strike at random hardly ever line up like this. In a cluster of three the leader is stopped and cut off, the
-//! other two elect one of them; then the voter dies and what it wrote last rots, its candidate is cut off, and the old leader
-//! goes on with the voter at its side. If the voter took the old leader's entries at once, they would be acknowledged and
-//! committed, and the new leader lacks them (rule 2 of `docs/durability.md`).
+//! * **A vote is forgotten.** The leader is stopped and cut off, the other two elect one of them; then the voter dies and what it
+//!   wrote last rots, its candidate is cut off, and the old leader goes on with the voter at its side. If the voter took the
+//!   old leader's entries at once they would be acknowledged and committed, and the new leader lacks them (rule 2 of
+//!   `docs/durability.md`).
+//! * **An entry is forgotten.** One follower is cut off for a while, so that entries are on the leader and the other follower
+//!   only; then that one dies, and what it wrote last rots. The leader dies as soon as it counts as repaired. If it did so
+//!   before it had everything back it could elect the follower that was away (rule 3).
 
 use super::faults::{Undo, damage_end, damage_last_page};
-use super::plan::between;
+use super::plan::{between, pick};
 use super::world::{Event, Place, World};
 use crate::raft::Role;
 use crate::types::Term;
@@ -14,7 +17,13 @@ use crate::types::Term;
 /// Longest time that the leader is stopped. Unit: us.
 const STOPPED_US_MAX: u64 = 4_000_000;
 
-/// How often it is looked whether there is a new leader. Unit: us.
+/// Longest time that a follower is cut off. Unit: us.
+const AWAY_US_MAX: u64 = 1_000_000;
+
+/// Longest time from damage to the end of a repair. Unit: us.
+const HUNT_US: u64 = 5_000_000;
+
+/// How often it is looked whether what is waited for has happened. Unit: us.
 const LOOK_EVERY_US: u64 = 500;
 
 /// The leader is stopped, and the others may elect another.
@@ -36,19 +45,86 @@ pub(super) struct Sprung {
     life: u64,
 }
 
+/// A follower is away, or under repair.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hunt {
+    leader: usize,
+    /// The leader's.
+    life: u64,
+    /// The follower that forgets.
+    at: Place,
+    /// When the leader is let off.
+    end_us: u64,
+}
+
 impl World {
-    /// Stops the leader of some shard and cuts it off.
+    /// Lays one of the two in some shard, if it has a leader.
     pub(super) fn lay_ambush(&mut self) -> Result<(), String> {
         let shard = usize::try_from(self.rng.below(self.plan.shards.into())).expect("few");
         let leader = (0..self.hosts.len()).find(|host| self.leads(*host, shard).is_some());
         let Some(leader) = leader.filter(|_| self.hosts.len() == 3) else { return Ok(()) };
+        if self.rng.chance(1, 2) {
+            self.stop_leader(leader, shard);
+        } else {
+            self.separate_follower(leader, shard);
+        }
+        Ok(())
+    }
+
+    fn separate_follower(&mut self, leader: usize, shard: usize) {
+        let followers: Vec<usize> = (0..self.hosts.len()).filter(|host| *host != leader).collect();
+        let host = pick(&mut self.rng, &followers);
+        let away = 3 - leader - host;
+        self.trace.note(self.now_us, || format!("node {} is cut off, node {} is going to forget", away + 1, host + 1));
+        self.cut_off(away);
+        let away_us = between(&mut self.rng, 20_000, AWAY_US_MAX);
+        let life = self.hosts[leader].life;
+        let hunt = Hunt { leader, life, at: Place { host, shard }, end_us: self.now_us + away_us + HUNT_US };
+        self.schedule(away_us, Event::Undo(Undo::Forget(hunt)));
+    }
+
+    /// The follower that was there loses what it wrote last, and the other one is back.
+    pub(super) fn forget_entries(&mut self, hunt: Hunt) -> Result<(), String> {
+        let Hunt { leader, life, at, .. } = hunt;
+        let still_leads = self.hosts[leader].life == life && self.leads(leader, at.shard).is_some();
+        if self.is_calm || !still_leads {
+            self.join_all();
+            return Ok(());
+        }
+        let damage = if self.rng.chance(1, 2) { damage_end } else { damage_last_page };
+        self.damage_log(at, damage)?;
+        self.join_all();
+        self.start(at.host)?;
+        for (from, to) in self.network.pairs() {
+            let incarnation = self.network.link(from, to).incarnation;
+            self.connect(from, to, incarnation);
+        }
+        self.schedule(LOOK_EVERY_US, Event::Undo(Undo::Hunt(hunt)));
+        Ok(())
+    }
+
+    /// The leader dies as soon as the follower counts as repaired.
+    pub(super) fn hunt_leader(&mut self, hunt: Hunt) {
+        let Hunt { leader, life, at, end_us } = hunt;
+        if self.is_calm || self.now_us > end_us || self.hosts[leader].life != life || !self.hosts[leader].is_up {
+            return;
+        }
+        if self.hosts[at.host].shards[at.shard].repair.is_some() {
+            self.schedule(LOOK_EVERY_US, Event::Undo(Undo::Hunt(hunt)));
+        } else {
+            self.kill(leader, false);
+            self.restart_later(leader);
+        }
+    }
+
+    /// Stops the leader and cuts it off.
+    fn stop_leader(&mut self, leader: usize, shard: usize) {
         let end_us = self.now_us + between(&mut self.rng, 50_000, STOPPED_US_MAX);
         self.trace.note(self.now_us, || format!("node {} is stopped and cut off until {end_us} us", leader + 1));
         self.hosts[leader].paused_until_us = end_us;
         self.cut_off(leader);
         let ambush = Ambush { shard, leader, end_us };
         self.schedule(LOOK_EVERY_US, Event::Undo(Undo::Ambush(ambush)));
-        Ok(())
     }
 
     /// Waits for the election, then springs the trap; gives up when the leader goes on.

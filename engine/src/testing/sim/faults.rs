@@ -6,7 +6,7 @@ use wal::constants::FIRST_FRAME_OFFSET;
 use wal::testing::{SimRng, SimStorage};
 use wal::{SegmentSeq, Storage};
 
-use super::ambush::{Ambush, Sprung};
+use super::ambush::{Ambush, Hunt, Sprung};
 use super::clients::Answer;
 use super::plan::{Every, Faults, between, pick, wait_us};
 use super::world::{Event, Place, World};
@@ -25,6 +25,10 @@ pub(super) enum Undo {
     Ambush(Ambush),
     /// The voter that was struck meets the old leader.
     Sprung(Sprung),
+    /// A follower forgets what it wrote last, and the other one is back.
+    Forget(Hunt),
+    /// The leader dies when that follower is repaired.
+    Hunt(Hunt),
     /// A node that just voted dies, and what it wrote last rots.
     DamageVoter { at: Place, life: u64 },
     /// A disk is as fast as before.
@@ -51,7 +55,7 @@ const KINDS: [(&str, Rate, Strike); 13] = [
     ("failed sync", |faults| faults.sync_failure, World::fail_some_sync),
     ("damaged log", |faults| faults.damage, World::damage_some),
     ("full disk", |faults| faults.disk_full, World::fill_some),
-    ("vote forgotten", |faults| faults.ambush, World::lay_ambush),
+    ("ambush", |faults| faults.ambush, World::lay_ambush),
 ];
 
 /// Flips a bit of what was written last.
@@ -162,6 +166,8 @@ impl World {
             }
             Undo::Ambush(ambush) => self.watch_ambush(ambush)?,
             Undo::Sprung(sprung) => self.end_ambush(sprung)?,
+            Undo::Forget(hunt) => self.forget_entries(hunt)?,
+            Undo::Hunt(hunt) => self.hunt_leader(hunt),
             Undo::DamageVoter { at, life } => {
                 if self.hosts[at.host].life == life && !self.is_calm {
                     self.damage_log(at, damage_end)?;
@@ -222,7 +228,7 @@ impl World {
         usize::try_from(self.rng.below(self.hosts.len() as u64)).expect("few")
     }
 
-    fn kill(&mut self, host: usize, power_is_lost: bool) {
+    pub(super) fn kill(&mut self, host: usize, power_is_lost: bool) {
         if !self.hosts[host].is_up {
             return;
         }
