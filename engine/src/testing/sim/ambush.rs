@@ -1,5 +1,8 @@
-//! Faults with an aim, at a node under repair in a cluster of three. Faults that strike at random hardly ever line up like this.
+//! Faults with an aim, in a cluster of three. Faults that strike at random hardly ever line up like this.
 //!
+//! * **A leader is deposed without a word.** What it said long ago arrives once more, perhaps from an earlier term that it led;
+//!   then it is stopped and cut off. The others elect another and go on. The old leader goes on as well, finds requests that
+//!   waited, and may answer no read (thesis 6.4).
 //! * **A vote is forgotten.** The leader is stopped and cut off, the other two elect one of them; then the voter dies and what it
 //!   wrote last rots, its candidate is cut off, and the old leader goes on with the voter at its side. If the voter took the
 //!   old leader's entries at once they would be acknowledged and committed, and the new leader lacks them (rule 2 of
@@ -63,12 +66,36 @@ impl World {
         let shard = usize::try_from(self.rng.below(self.plan.shards.into())).expect("few");
         let leader = (0..self.hosts.len()).find(|host| self.leads(*host, shard).is_some());
         let Some(leader) = leader.filter(|_| self.hosts.len() == 3) else { return Ok(()) };
-        if self.rng.chance(1, 2) {
-            self.stop_leader(leader, shard);
-        } else {
-            self.separate_follower(leader, shard);
+        match self.rng.below(3) {
+            0 => self.stop_leader(leader, shard),
+            1 => self.separate_follower(leader, shard),
+            _ => self.repeat_leader(leader),
         }
         Ok(())
+    }
+
+    /// What this leader said arrives once more, and it is deposed when the answers may have come.
+    fn repeat_leader(&mut self, leader: usize) {
+        for packet in self.network.take_kept_from(leader) {
+            self.schedule(1, Event::Packet(packet));
+        }
+        let life = self.hosts[leader].life;
+        let delay_us = between(&mut self.rng, 1_000, 60_000);
+        self.schedule(delay_us, Event::Undo(Undo::Depose { host: leader, life }));
+    }
+
+    /// A leader is stopped and cut off; it is cut off for a little longer than it is stopped.
+    pub(super) fn depose(&mut self, host: usize, life: u64) {
+        if self.is_calm || self.hosts[host].life != life || !self.hosts[host].is_up {
+            return;
+        }
+        let stopped_us = between(&mut self.rng, 50_000, STOPPED_US_MAX);
+        self.trace.note(self.now_us, || format!("node {} is stopped for {stopped_us} us and cut off", host + 1));
+        self.hosts[host].paused_until_us = self.now_us + stopped_us;
+        self.cut_off(host);
+        let for_us = stopped_us + between(&mut self.rng, 1_000, 500_000);
+        let pairs = self.network.pairs();
+        self.schedule(for_us, Event::Undo(Undo::Unblock(pairs)));
     }
 
     fn separate_follower(&mut self, leader: usize, shard: usize) {

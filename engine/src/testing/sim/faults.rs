@@ -29,6 +29,8 @@ pub(super) enum Undo {
     Forget(Hunt),
     /// The leader dies when that follower is repaired.
     Hunt(Hunt),
+    /// A leader is stopped and cut off.
+    Depose { host: usize, life: u64 },
     /// A node that just voted dies, and what it wrote last rots.
     DamageVoter { at: Place, life: u64 },
     /// A disk is as fast as before.
@@ -168,6 +170,7 @@ impl World {
             Undo::Sprung(sprung) => self.end_ambush(sprung)?,
             Undo::Forget(hunt) => self.forget_entries(hunt)?,
             Undo::Hunt(hunt) => self.hunt_leader(hunt),
+            Undo::Depose { host, life } => self.depose(host, life),
             Undo::DamageVoter { at, life } => {
                 if self.hosts[at.host].life == life && !self.is_calm {
                     self.damage_log(at, damage_end)?;

@@ -39,7 +39,7 @@ pub struct Faults {
     pub disk_full: Every,
     /// Durable bytes rot while their node is down.
     pub damage: Every,
-    /// A vote is forgotten while the leader before still leads; an entry, and the leader dies when it is back.
+    /// Faults with an aim: see `ambush`.
     pub ambush: Every,
 }
 
