@@ -6,8 +6,8 @@
 //!
 //! A salvage goes like this, each step durable before the next:
 //! 1. what is whole is built into a new log in `<log>.repair`;
-//! 2. a mark is written into the new log: that this node is under repair, what was damaged, and whether the hard state is
-//!    uncertain;
+//! 2. a mark is written into the new log: that this node is under repair, what was damaged, and, if so, that the hard state is
+//!    certain;
 //! 3. the damaged log is moved to `<log>.damaged`, or to `replaced` inside it if there is one already: now the new one
 //!    counts;
 //! 4. `<log>.repair` is moved to `<log>`.
@@ -44,8 +44,8 @@ use crate::salvage::{SalvageError, SalvageReport, salvage};
 
 /// File in the log's directory: the node is under repair. Its text says what was damaged; that it is there is what counts.
 const MARK_FILE: &str = "under-repair";
-/// File beside the mark: the hard state may not be the last one.
-const UNCERTAIN_FILE: &str = "hard-state-uncertain";
+/// File beside the mark: the hard state is the last one. Whoever loses it only makes the repair more careful.
+const CERTAIN_FILE: &str = "hard-state-certain";
 /// Directory in `<log>.damaged` with a log that was damaged while the node was under repair; the latest one.
 const REPLACED_DIR: &str = "replaced";
 /// Between the first damage and the latest one.
@@ -131,10 +131,8 @@ pub fn finish_repair(wal_dir: &Path) -> io::Result<()> {
         fs::rename(&places.damaged, &places.repaired)?;
         sync_dir(&places.parent)?;
     }
-    // The mark goes last: without it nothing says that the hard state is uncertain.
+    remove_file(&places.log.join(CERTAIN_FILE))?;
     remove_file(&places.log.join(MARK_FILE))?;
-    sync_dir(&places.log)?;
-    remove_file(&places.log.join(UNCERTAIN_FILE))?;
     sync_dir(&places.log)?;
     remove_dir(&places.repaired)?;
     sync_dir(&places.parent)
@@ -235,7 +233,7 @@ impl Repairer<'_> {
         }
         let unknown = || "the log was damaged; what was wrong can't be read any more".to_owned();
         let damage = fs::read_to_string(mark).unwrap_or_else(|_| unknown());
-        let hard_state_is_certain = is_marked && !exists(&log.join(UNCERTAIN_FILE))?;
+        let hard_state_is_certain = is_marked && exists(&log.join(CERTAIN_FILE))?;
         Ok(Some(Repair { hard_state_is_certain, damage }))
     }
 
@@ -267,9 +265,9 @@ impl Repairer<'_> {
     fn write_mark(&mut self, damage: &str, is_certain: bool) -> Result<(), RepairError> {
         let before = self.read_mark()?;
         let repair = self.places.repair.clone();
-        if !is_certain || before.as_ref().is_some_and(|before| !before.hard_state_is_certain) {
+        if is_certain && before.as_ref().is_none_or(|before| before.hard_state_is_certain) {
             self.step("write into", &repair, |dir| {
-                write_durably(dir, UNCERTAIN_FILE, "this node may have voted since\n")
+                write_durably(dir, CERTAIN_FILE, "this node gave no vote that its log does not hold\n")
             })?;
         }
         let text = match before {

@@ -246,7 +246,7 @@ fn a_repair_ends_only_by_being_finished() {
         // Somebody makes room.
         let node = Node::under_repair();
         if !is_certain {
-            fs::write(node.log().join(UNCERTAIN_FILE), b"").expect("writable");
+            fs::remove_file(node.log().join(CERTAIN_FILE)).expect("it is certain");
         }
         let before = node.open().expect("sound").repair;
         assert!(before.as_ref().is_some_and(|repair| repair.hard_state_is_certain == is_certain));

@@ -167,7 +167,9 @@ impl<S: Storage> Replica<S> {
     /// Answers the confirmed reads whose index is applied.
     pub(super) fn serve_reads(&mut self) {
         // What is left waits for the next turn: all reads of a round become ready at once, each may be answered with megabytes.
-        while self.reply_bytes.len() < REPLY_BYTES_PER_TURN
+        // The limit is theirs alone, so that writes with large answers don't keep them waiting.
+        let limit = self.reply_bytes.len() + REPLY_BYTES_PER_TURN;
+        while self.reply_bytes.len() < limit
             && let Some(read) = self.reads.take_ready(self.machine.applied_index())
         {
             self.serve_read(read.origin, &read.payload);

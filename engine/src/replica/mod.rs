@@ -73,9 +73,9 @@ pub struct Replica<S: Storage> {
     held: VecDeque<Held>,
     /// Hard states in the log that are not durable yet, in log order.
     hard_states: VecDeque<(Lsn, raft::HardState)>,
-    /// The no-op of this leader's term, until there is room for it in the log.
     /// A hard state for which the log had no room.
     unwritten: Option<raft::HardState>,
+    /// The no-op of this leader's term, until there is room for it in the log.
     noop: Option<EntryId>,
     /// Why no segment could be prepared, while that is so.
     no_segment: Option<String>,
@@ -133,11 +133,13 @@ impl<S: Storage> Replica<S> {
             self.reply_bytes.clear();
             self.reply_bytes.shrink_to(REPLY_BYTES_KEPT_MAX);
         }
+        // Writing the hard state may be what stops this replica.
+        let has_hard_state = self.fault.is_none() && self.has_written_hard_state();
         if self.fault.is_some() {
             self.refuse_after_fault(&event);
             return;
         }
-        if !self.has_written_hard_state() && is_for_raft(&event) {
+        if !has_hard_state && is_for_raft(&event) {
             return;
         }
         match event {

@@ -18,6 +18,13 @@ const READ_PAUSE_BYTES: usize = 4 << 20;
 /// Bytes of answers that may wait for a client that does not read them; beyond, the connection is cut. Unit: bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of answers that may wait for all clients of a core; beyond, every answer that is not small is replaced by a
+/// refusal. Unit: bytes.
+const CORE_ANSWER_BYTES_MAX: usize = 512 << 20;
+
+/// Answers up to this size are given whatever else waits. Unit: bytes.
+const SMALL_ANSWER_BYTES: usize = 16 << 10;
+
 /// Room in a frame besides the payload. Unit: bytes.
 const FRAME_SLACK_BYTES: usize = 64;
 
@@ -25,6 +32,8 @@ const FRAME_SLACK_BYTES: usize = 64;
 #[derive(Debug)]
 pub struct ClientConn {
     writer: ConnWriter,
+    /// What waits for all clients of this core. Unit: bytes.
+    core_bytes: Rc<Cell<usize>>,
     waiting_count: Cell<u32>,
 }
 
@@ -42,7 +51,16 @@ impl ClientConn {
     /// Answers a request that `request_began` counted.
     pub fn answer(&self, response: &Response<'_>) {
         self.waiting_count.set(self.waiting_count.get() - 1);
-        self.push(response);
+        let is_large = response.result.as_ref().is_ok_and(|body| body.len() > SMALL_ANSWER_BYTES);
+        if is_large && self.core_bytes.get() > CORE_ANSWER_BYTES_MAX {
+            // All reads of a round are answered at once, and clients may be slow to take it all.
+            let message =
+                "too many bytes of answers wait for clients of this node; this one was dropped, read again later";
+            let refused = Refused { status: Status::Overloaded, executed: Executed::Unknown, message };
+            self.push(&Response { id: response.id, leader_hint: response.leader_hint, result: Err(refused) });
+        } else {
+            self.push(response);
+        }
     }
 
     /// Answers a request that was not taken: it certainly took no effect.
@@ -53,7 +71,8 @@ impl ClientConn {
 
     fn push(&self, response: &Response<'_>) {
         // A client that is gone needs no answer; one that does not read its answers loses its connection.
-        if self.writer.push(|out| response.encode(out)).is_err() {
+        // One that closed its side still gets what is queued.
+        if self.writer.push(|out| response.encode(out)).is_err() && !self.writer.is_closed() {
             self.writer.abort();
         }
     }
@@ -61,7 +80,9 @@ impl ClientConn {
 
 /// Serves a connection past its handshake, until either side ends it.
 pub async fn serve(stream: TcpStream, gateway: Rc<Gateway>, board: StatusBoard) {
-    let conn = Rc::new(ClientConn { writer: ConnWriter::new(ANSWER_BYTES_MAX), waiting_count: Cell::new(0) });
+    let core_bytes = gateway.answer_bytes();
+    let writer = ConnWriter::with_total(ANSWER_BYTES_MAX, Rc::clone(&core_bytes));
+    let conn = Rc::new(ClientConn { writer, core_bytes, waiting_count: Cell::new(0) });
     let (mut reading, mut writing) = futures_lite::io::split(stream);
     let writer = conn.writer.clone();
     let read = async {

@@ -90,8 +90,8 @@ struct Core {
     shards: Vec<Rc<Shard>>,
     /// Peer connections in their handshake.
     greeting_peers: Cell<usize>,
-    /// Connections are being turned away; said once, until one is taken again.
-    is_crowded: Cell<bool>,
+    /// Connections of clients, or of peers, are being turned away; said once, until one is taken again.
+    is_crowded: [Cell<bool>; 2],
     stopping: Cell<bool>,
 }
 
@@ -130,7 +130,7 @@ pub async fn run(parts: CoreParts) {
         mesh,
         shards,
         greeting_peers: Cell::new(0),
-        is_crowded: Cell::new(false),
+        is_crowded: Default::default(),
         stopping: Cell::new(false),
     });
     core.start(listeners, parts.handles);
@@ -279,13 +279,13 @@ impl Core {
             (self.shared.connections.load(Ordering::Relaxed), limit)
         };
         let is_crowded = count >= limit;
+        let was_crowded = self.is_crowded[usize::from(from_peers)].replace(is_crowded);
         if is_crowded {
             self.shared.metrics.connections_refused.inc();
-            if !self.is_crowded.get() {
+            if !was_crowded {
                 tracing::warn!(from_peers, count, limit, "connections are closed as soon as they are made");
             }
         }
-        self.is_crowded.set(is_crowded);
         is_crowded
     }
 

@@ -118,7 +118,7 @@ impl DataDir {
             let path = path.to_owned();
             move |source| DataDirError::Io { action, path, source }
         };
-        create_durably(root).map_err(io_error("create", root))?;
+        fs::create_dir_all(root).map_err(io_error("create", root))?;
         let identity_path = root.join(IDENTITY_FILE);
         if read_identity(&identity_path)?.is_none() && !is_unused(root)? {
             return Err(DataDirError::Foreign { path: root.to_owned() });
@@ -136,6 +136,7 @@ impl DataDir {
                 found
             }
             None => {
+                sync_name(root).map_err(io_error("sync the name of", root))?;
                 write_identity(root, wanted).map_err(io_error("write", &identity_path))?;
                 wanted.clone()
             }
@@ -143,7 +144,7 @@ impl DataDir {
         let directory = Self { root: root.to_owned(), identity, _lock: lock };
         for shard in 0..wanted.shards {
             let path = directory.wal_dir(ShardId::new(shard));
-            create_durably(&path).map_err(io_error("create", &path))?;
+            fs::create_dir_all(&path).map_err(io_error("create", &path))?;
             // A start that died in between may have left the name of any of them in memory only.
             for synced in path.ancestors().take(4) {
                 sync_dir(synced).map_err(io_error("sync", synced))?;
@@ -250,21 +251,14 @@ fn write_identity(root: &Path, identity: &Identity) -> io::Result<()> {
     sync_dir(root)
 }
 
-/// Creates a directory and what is missing above it. The names survive a power cut: without that a node would lose its
-/// identity together with its votes, and start as a new one.
-fn create_durably(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    create_durably(parent)?;
-    match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => sync_dir(parent),
-    }
+/// Makes a directory's name durable, and all names above it, whoever created them and when. Without that a power cut could
+/// take the directory together with the node's votes, and the node would start as a new one. Done before there is an
+/// identity, so that a directory with one has a durable name.
+fn sync_name(root: &Path) -> io::Result<()> {
+    let above = root.canonicalize()?;
+    let synced = above.ancestors().skip(1).try_for_each(sync_dir);
+    // A directory above may be none of this user's business, or of a file system that knows no syncs.
+    synced.or_else(|_| rustix::fs::syncfs(File::open(root)?).map_err(io::Error::from))
 }
 
 fn sync_dir(path: &Path) -> io::Result<()> {

@@ -58,6 +58,8 @@ pub struct Gateway {
     mesh: Rc<Mesh>,
     slots: RefCell<Slots>,
     queued_bytes: Cell<u64>,
+    /// Answers that wait for this core's clients to take them. Unit: bytes.
+    answer_bytes: Rc<Cell<usize>>,
     waiting_total: Arc<AtomicU64>,
     /// Where clients reach the leader of each shard, for hints.
     leader_hints: Rc<dyn Fn(ShardId) -> Option<String>>,
@@ -98,6 +100,7 @@ impl Gateway {
             mesh,
             slots: RefCell::default(),
             queued_bytes: Cell::new(0),
+            answer_bytes: Rc::default(),
             waiting_total,
             leader_hints,
         })
@@ -106,6 +109,11 @@ impl Gateway {
     /// Limits of this gateway.
     pub fn limits(&self) -> &GatewayLimits {
         &self.limits
+    }
+
+    /// The count of bytes of answers that wait for this core's clients.
+    pub fn answer_bytes(&self) -> Rc<Cell<usize>> {
+        Rc::clone(&self.answer_bytes)
     }
 
     /// This core's shard of that number, if it owns it.

@@ -27,8 +27,12 @@ pub struct ConnWriter {
 struct Shared {
     queue: RefCell<Vec<u8>>,
     bytes_limit: usize,
-    /// Bytes that left the queue and are being written.
+    /// Bytes that left the queue and are still to be written.
     writing_bytes: Cell<usize>,
+    /// Sum of what is queued here and elsewhere; see `with_total`. Unit: bytes.
+    total_bytes: Rc<Cell<usize>>,
+    /// This queue's part of it.
+    counted_bytes: Cell<usize>,
     closed: Cell<bool>,
     aborted: Cell<bool>,
     /// Whoever writes, waits for the end, or waits for room.
@@ -43,14 +47,40 @@ const ROOM: usize = 2;
 /// Buffers larger than this are not kept. Unit: bytes.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
+impl Shared {
+    fn queued_bytes(&self) -> usize {
+        self.queue.borrow().len() + self.writing_bytes.get()
+    }
+
+    /// Brings the sum over all queues up to date.
+    fn count(&self, bytes: usize) {
+        let others = self.total_bytes.get() - self.counted_bytes.replace(bytes);
+        self.total_bytes.set(others + bytes);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.count(0);
+    }
+}
+
 impl ConnWriter {
     /// An open queue that refuses more once it holds `bytes_limit`.
     #[must_use]
     pub fn new(bytes_limit: usize) -> Self {
+        Self::with_total(bytes_limit, Rc::default())
+    }
+
+    /// The same; `total_bytes` says at any time how much is queued in all queues that were made with it.
+    #[must_use]
+    pub fn with_total(bytes_limit: usize, total_bytes: Rc<Cell<usize>>) -> Self {
         let shared = Shared {
             queue: RefCell::new(Vec::new()),
             bytes_limit,
             writing_bytes: Cell::new(0),
+            total_bytes,
+            counted_bytes: Cell::new(0),
             closed: Cell::new(false),
             aborted: Cell::new(false),
             wakers: Default::default(),
@@ -67,6 +97,7 @@ impl ConnWriter {
             return Err(Full);
         }
         append(&mut self.shared.queue.borrow_mut());
+        self.shared.count(self.queued_bytes());
         self.wake(WRITER);
         Ok(())
     }
@@ -74,7 +105,7 @@ impl ConnWriter {
     /// Bytes that wait to be written or are being written.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.shared.queue.borrow().len() + self.shared.writing_bytes.get()
+        self.shared.queued_bytes()
     }
 
     /// Waits until at most `bytes_max` are queued, or the writer is closed. One task may wait.
@@ -130,9 +161,14 @@ impl ConnWriter {
         };
         let result = ended.or(self.write_all(stream)).await;
         *self.shared.queue.borrow_mut() = Vec::new();
-        self.shared.writing_bytes.set(0);
+        self.set_writing(0);
         self.close();
         result
+    }
+
+    fn set_writing(&self, bytes: usize) {
+        self.shared.writing_bytes.set(bytes);
+        self.shared.count(self.queued_bytes());
     }
 
     async fn write_all(&self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
@@ -143,10 +179,16 @@ impl ConnWriter {
             if writing.is_empty() {
                 return stream.close().await;
             }
-            self.shared.writing_bytes.set(writing.len());
-            stream.write_all(&writing).await?;
-            self.shared.writing_bytes.set(0);
-            self.wake(ROOM);
+            self.set_writing(writing.len());
+            // What has left makes room at once: one large write may be most of the queue.
+            while let left @ 1.. = self.shared.writing_bytes.get() {
+                let written = stream.write(&writing[writing.len() - left..]).await?;
+                if written == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                self.set_writing(left - written);
+                self.wake(ROOM);
+            }
             writing.clear();
             if writing.capacity() > KEPT_BYTES_MAX {
                 writing = Vec::new();
@@ -202,6 +244,35 @@ mod tests {
         let mut running = Box::pin(writer.run(&mut stream));
         assert!(block_on(poll_once(&mut running)).is_none());
         assert_eq!((writer.queued_bytes(), push(&writer, 1)), (100, Err(Full)));
+    }
+
+    #[test]
+    fn what_has_left_makes_room_before_all_has() {
+        let (writer, mut stream) = (ConnWriter::new(100), Slow::default());
+        stream.room.set(30);
+        push(&writer, 100).expect("room");
+        let mut running = Box::pin(writer.run(&mut stream));
+        assert!(block_on(poll_once(&mut running)).is_none());
+        assert_eq!((writer.queued_bytes(), push(&writer, 50), push(&writer, 1)), (70, Ok(()), Err(Full)));
+    }
+
+    #[test]
+    fn the_total_is_what_all_queues_hold_until_they_are_gone() {
+        let total = Rc::new(Cell::new(0));
+        let queue = || ConnWriter::with_total(100, Rc::clone(&total));
+        let (one, other, mut stream) = (queue(), queue(), Slow::default());
+        stream.room.set(30);
+        push(&one, 60).expect("room");
+        push(&other, 50).expect("room");
+        assert_eq!(total.get(), 110);
+        let mut running = Box::pin(one.run(&mut stream));
+        assert!(block_on(poll_once(&mut running)).is_none());
+        assert_eq!(total.get(), 80);
+        drop(other);
+        assert_eq!(total.get(), 30);
+        one.abort();
+        assert!(block_on(running).is_err());
+        assert_eq!(total.get(), 0);
     }
 
     #[test]
