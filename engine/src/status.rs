@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What a node's log says when a shard stopped by itself; whoever looks for trouble in logs looks for this.
+pub const SHARD_STOPPED: &str = "this shard stopped";
+
 /// One shard on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardStatus {

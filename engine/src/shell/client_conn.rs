@@ -136,3 +136,42 @@ pub async fn serve(stream: TcpStream, gateway: Rc<Gateway>, board: StatusBoard) 
     };
     futures_lite::future::or(read_then_close, write).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conn(core_bytes: usize) -> ClientConn {
+        let core_bytes = Rc::new(Cell::new(core_bytes));
+        let writer = ConnWriter::with_total(ANSWER_BYTES_MAX, Rc::default());
+        ClientConn { writer, core_bytes, waiting_count: Cell::new(1) }
+    }
+
+    #[test]
+    fn large_answers_are_dropped_while_too_much_waits_and_small_ones_never() {
+        let (large, small) = (vec![7; SMALL_ANSWER_BYTES + 1], vec![7; SMALL_ANSWER_BYTES]);
+        for (core_bytes, body, is_given) in [
+            (CORE_ANSWER_BYTES_MAX, &large, true),
+            (CORE_ANSWER_BYTES_MAX + 1, &large, false),
+            (CORE_ANSWER_BYTES_MAX + 1, &small, true),
+        ] {
+            let conn = conn(core_bytes);
+            conn.answer(&Response { id: 1, leader_hint: None, result: Ok(body) });
+            let queued = conn.writer.queued_bytes();
+            assert!(queued > 0 && (queued > body.len()) == is_given, "{queued} bytes for {}", body.len());
+            assert_eq!(conn.waiting_count(), 0);
+        }
+    }
+
+    #[test]
+    fn an_answer_behind_a_close_leaves_what_is_queued() {
+        let conn = conn(0);
+        conn.answer(&Response { id: 1, leader_hint: None, result: Ok(b"first") });
+        let queued = conn.writer.queued_bytes();
+        conn.writer.close();
+        conn.refuse(2, Status::Invalid, "too late");
+        let mut taken = Vec::new();
+        futures_lite::future::block_on(conn.writer.run(&mut taken)).expect("it was not aborted");
+        assert_eq!(taken.len(), queued);
+    }
+}

@@ -21,6 +21,7 @@ use super::notify::Notify;
 use super::status::StatusBoard;
 use crate::raft::Message;
 use crate::replica::{Action, Event, Outgoing, Replica, ReplicaView};
+use crate::status::SHARD_STOPPED;
 use crate::types::{Index, NodeId, ShardId};
 use crate::wire::Lane;
 
@@ -285,7 +286,7 @@ impl Shard {
             if let Some(fault) = replica.fault()
                 && !self.fault_reported.replace(true)
             {
-                tracing::error!(shard = %self.id, %fault, "this shard stopped");
+                tracing::error!(shard = %self.id, %fault, "{SHARD_STOPPED}");
             }
         }
         for request in dropped {

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use client::{Client, ClientOptions, ShardStatus};
+use engine::status::SHARD_STOPPED;
 use engine::testing::history::Operation;
 use engine::testing::search::{self, Limits, Verdict};
 use engine::testing::{history_json, judge};
@@ -42,6 +43,9 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// How long the judge that searches may.
 const SEARCH_LIMITS: Limits = Limits { key_steps: 20_000_000, shard_steps: 20_000_000 };
+
+/// Complaints that are kept; the first ones say enough.
+const COMPLAINTS_MAX: usize = 20;
 
 /// Flags of `quorate chaos`.
 #[derive(clap::Args, Clone, Debug)]
@@ -123,11 +127,21 @@ struct Shared {
     /// Operations that certainly took no effect, or reads without an answer.
     refused: AtomicU64,
     is_over: AtomicBool,
+    /// What was seen to be wrong, whatever the judges say of the history.
+    wrong: Mutex<Vec<String>>,
 }
 
 impl Shared {
     fn now_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Something is wrong that no history shows.
+    fn complain(&self, what: String) {
+        let mut wrong = self.wrong.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if wrong.len() < COMPLAINTS_MAX {
+            wrong.push(what);
+        }
     }
 
     fn record(&self, operation: Operation) {
@@ -190,6 +204,7 @@ async fn run_nodes(args: &Args) -> Result<ExitCode, ChaosError> {
         history: Mutex::default(),
         refused: AtomicU64::new(0),
         is_over: AtomicBool::new(false),
+        wrong: Mutex::default(),
     });
     for node in 0..usize::from(args.nodes) {
         nodes.start(node)?;
@@ -213,8 +228,10 @@ async fn run_nodes(args: &Args) -> Result<ExitCode, ChaosError> {
     converge(&mut nodes, &shared).await?;
     clients::read_everything(&shared, args.keys.into()).await;
     progress.finish_and_clear();
-    let complaints = nodes.stop();
-    report(args, seed, &shared, &nemesis, &complaints)
+    // A node that does not stop, or a shard that stopped by itself in some life of its node, is a failure like a lost write.
+    nodes.stop().into_iter().for_each(|complaint| shared.complain(complaint));
+    nodes.lines_with(SHARD_STOPPED)?.into_iter().for_each(|line| shared.complain(line));
+    report(args, seed, &shared, &nemesis)
 }
 
 fn progress_bar(minutes: f64) -> ProgressBar {
@@ -269,15 +286,11 @@ async fn converge(nodes: &mut Nodes, shared: &Shared) -> Result<(), ChaosError> 
     }
 }
 
-fn report(
-    args: &Args,
-    seed: u64,
-    shared: &Shared,
-    nemesis: &Nemesis,
-    complaints: &[String],
-) -> Result<ExitCode, ChaosError> {
+fn report(args: &Args, seed: u64, shared: &Shared, nemesis: &Nemesis) -> Result<ExitCode, ChaosError> {
     let history = shared.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (violation, search_gave_up_after) = judge_all(&history);
+    let wrong = shared.wrong.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let violation = violation.or_else(|| (!wrong.is_empty()).then(|| wrong.join("; ")));
     let summary = Summary {
         seed,
         nodes: args.nodes,
@@ -291,9 +304,6 @@ fn report(
         violation,
     };
     print_summary(&summary, nemesis);
-    for complaint in complaints {
-        println!("{complaint}");
-    }
     if let Some(path) = &args.json {
         let io_error = |source| ChaosError::Io { action: "write", path: path.clone(), source };
         std::fs::write(path, serde_json::to_vec_pretty(&summary).map_err(io::Error::from).map_err(io_error)?)
@@ -337,7 +347,10 @@ fn print_summary(summary: &Summary, nemesis: &Nemesis) {
     }
     let searched = summary.search_gave_up_after.map_or("yes".to_owned(), |steps| format!("no, after {steps} steps"));
     row("one order of all found by search", if summary.violation.is_some() { "no".to_owned() } else { searched });
-    row("lost or not linearizable", summary.violation.as_ref().map_or("0", |_| "SEE BELOW").to_owned());
+    row(
+        "lost, not linearizable or otherwise wrong",
+        summary.violation.as_ref().map_or("0", |_| "SEE BELOW").to_owned(),
+    );
     println!("{table}");
     for reason in &summary.not_injected {
         println!("not injected: {reason}");

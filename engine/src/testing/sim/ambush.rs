@@ -61,17 +61,17 @@ pub(super) struct Hunt {
 }
 
 impl World {
-    /// Lays one of the two in some shard, if it has a leader.
-    pub(super) fn lay_ambush(&mut self) -> Result<(), String> {
+    /// Lays one of the three in some shard, if it has a leader.
+    pub(super) fn lay_ambush(&mut self) -> Result<bool, String> {
         let shard = usize::try_from(self.rng.below(self.plan.shards.into())).expect("few");
         let leader = (0..self.hosts.len()).find(|host| self.leads(*host, shard).is_some());
-        let Some(leader) = leader.filter(|_| self.hosts.len() == 3) else { return Ok(()) };
+        let Some(leader) = leader.filter(|_| self.hosts.len() == 3) else { return Ok(false) };
         match self.rng.below(3) {
             0 => self.stop_leader(leader, shard),
             1 => self.separate_follower(leader, shard),
             _ => self.repeat_leader(leader),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What this leader said arrives once more, and it is deposed when the answers may have come.
@@ -119,8 +119,11 @@ impl World {
             return Ok(());
         }
         let damage = if self.rng.chance(1, 2) { damage_end } else { damage_last_page };
-        self.damage_log(at, damage)?;
+        let is_damaged = self.damage_log(at, damage);
         self.join_all();
+        if !is_damaged {
+            return Ok(());
+        }
         self.start(at.host)?;
         for (from, to) in self.network.pairs() {
             let incarnation = self.network.link(from, to).incarnation;
@@ -170,9 +173,12 @@ impl World {
         };
         let voter = 3 - leader - candidate;
         let life = self.hosts[voter].life;
-        self.cut_off(candidate);
         let damage = if self.rng.chance(1, 2) { damage_end } else { damage_last_page };
-        self.damage_log(Place { host: voter, shard }, damage)?;
+        if !self.damage_log(Place { host: voter, shard }, damage) {
+            self.join_all();
+            return Ok(());
+        }
+        self.cut_off(candidate);
         let sprung = Sprung { ambush, candidate, voter, life };
         let delay_us = end_us.saturating_sub(self.now_us) + between(&mut self.rng, 0, 5_000);
         self.schedule(delay_us, Event::Undo(Undo::Sprung(sprung)));

@@ -39,9 +39,16 @@ pub(super) enum Undo {
     Room { host: usize },
 }
 
+/// Name of the fault that also comes with others.
+const DAMAGED_LOG: &str = "damaged log";
+
+/// Name of the fault that strikes with the next sync.
+pub(super) const FAILED_SYNC: &str = "failed sync";
+
 type Rate = fn(&Faults) -> Every;
 type Damage = fn(&mut SimStorage, &mut SimRng, u64) -> String;
-type Strike = fn(&mut World) -> Result<(), String>;
+/// Says whether it struck: not everything can be done at every moment.
+type Strike = fn(&mut World) -> Result<bool, String>;
 
 /// Every kind of fault: its name, how often it strikes, what it does.
 const KINDS: [(&str, Rate, Strike); 13] = [
@@ -54,8 +61,8 @@ const KINDS: [(&str, Rate, Strike); 13] = [
     ("connection broken", |faults| faults.reset, World::break_some),
     ("stale message", |faults| faults.stale_message, World::deliver_stale),
     ("slow disk", |faults| faults.slow_disk, World::slow_some),
-    ("failed sync", |faults| faults.sync_failure, World::fail_some_sync),
-    ("damaged log", |faults| faults.damage, World::damage_some),
+    (FAILED_SYNC, |faults| faults.sync_failure, World::fail_some_sync),
+    (DAMAGED_LOG, |faults| faults.damage, World::damage_some),
     ("full disk", |faults| faults.disk_full, World::fill_some),
     ("ambush", |faults| faults.ambush, World::lay_ambush),
 ];
@@ -142,8 +149,9 @@ impl World {
             return Ok(());
         }
         let (name, every, strike) = KINDS[kind];
-        self.count_fault(name);
-        strike(self)?;
+        if strike(self)? {
+            self.count_fault(name);
+        }
         if let Some(mean_us) = every(&self.plan.faults) {
             let delay_us = wait_us(&mut self.rng, mean_us);
             self.schedule(delay_us, Event::Strike(kind));
@@ -173,7 +181,7 @@ impl World {
             Undo::Depose { host, life } => self.depose(host, life),
             Undo::DamageVoter { at, life } => {
                 if self.hosts[at.host].life == life && !self.is_calm {
-                    self.damage_log(at, damage_end)?;
+                    self.damage_log(at, damage_end);
                 }
             }
             Undo::Fast { host } => self.hosts[host].slowness = 1,
@@ -255,53 +263,56 @@ impl World {
         self.schedule(delay_us, Event::Undo(Undo::Start { host, life }));
     }
 
-    fn kill_some(&mut self, power_is_lost: bool) -> Result<(), String> {
+    fn kill_some(&mut self, power_is_lost: bool) -> Result<bool, String> {
         let host = self.random_host();
-        if self.hosts[host].is_up {
+        let is_up = self.hosts[host].is_up;
+        if is_up {
             self.kill(host, power_is_lost);
             self.restart_later(host);
         }
-        Ok(())
+        Ok(is_up)
     }
 
-    fn kill_all(&mut self) -> Result<(), String> {
+    fn kill_all(&mut self) -> Result<bool, String> {
         let power_is_lost = self.rng.chance(1, 2);
+        let any_is_up = self.hosts.iter().any(|host| host.is_up);
         for host in 0..self.hosts.len() {
             if self.hosts[host].is_up {
                 self.kill(host, power_is_lost);
                 self.restart_later(host);
             }
         }
-        Ok(())
+        Ok(any_is_up)
     }
 
-    fn pause_some(&mut self) -> Result<(), String> {
+    fn pause_some(&mut self) -> Result<bool, String> {
         let host = self.random_host();
         let for_us = between(&mut self.rng, 1_000, 5_000_000);
-        if self.hosts[host].is_up {
+        let is_up = self.hosts[host].is_up;
+        if is_up {
             self.trace.note(self.now_us, || format!("node {} is stopped for {for_us} us", host + 1));
             self.hosts[host].paused_until_us = self.now_us + for_us;
         }
-        Ok(())
+        Ok(is_up)
     }
 
-    fn partition(&mut self) -> Result<(), String> {
+    fn partition(&mut self) -> Result<bool, String> {
         let side: BTreeSet<usize> = (0..self.hosts.len()).filter(|_| self.rng.chance(1, 2)).collect();
         let crosses = |pair: &(usize, usize)| side.contains(&pair.0) != side.contains(&pair.1);
         let pairs: Vec<_> = self.network.pairs().into_iter().filter(crosses).collect();
         self.trace.note(self.now_us, || format!("nodes {side:?} (from 0) are cut off from the others"));
+        let cuts = !pairs.is_empty();
         self.block(pairs);
-        Ok(())
+        Ok(cuts)
     }
 
-    fn block_one_way(&mut self) -> Result<(), String> {
+    fn block_one_way(&mut self) -> Result<bool, String> {
         let pairs = self.network.pairs();
-        if let Some(count) = u64::try_from(pairs.len()).ok().filter(|count| *count > 0) {
-            let pair = pairs[usize::try_from(self.rng.below(count)).expect("few")];
-            self.trace.note(self.now_us, || format!("{} -> {} is blocked", pair.0 + 1, pair.1 + 1));
-            self.block(vec![pair]);
-        }
-        Ok(())
+        let Some(count) = u64::try_from(pairs.len()).ok().filter(|count| *count > 0) else { return Ok(false) };
+        let pair = pairs[usize::try_from(self.rng.below(count)).expect("few")];
+        self.trace.note(self.now_us, || format!("{} -> {} is blocked", pair.0 + 1, pair.1 + 1));
+        self.block(vec![pair]);
+        Ok(true)
     }
 
     fn block(&mut self, pairs: Vec<(usize, usize)>) {
@@ -327,76 +338,81 @@ impl World {
         }
     }
 
-    fn break_some(&mut self) -> Result<(), String> {
+    fn break_some(&mut self) -> Result<bool, String> {
         let pairs = self.network.pairs();
-        if let Some(count) = u64::try_from(pairs.len()).ok().filter(|count| *count > 0) {
-            let (from, to) = pairs[usize::try_from(self.rng.below(count)).expect("few")];
-            self.break_link(from, to);
-        }
-        Ok(())
+        let Some(count) = u64::try_from(pairs.len()).ok().filter(|count| *count > 0) else { return Ok(false) };
+        let (from, to) = pairs[usize::try_from(self.rng.below(count)).expect("few")];
+        let was_up = self.network.link(from, to).is_up;
+        self.break_link(from, to);
+        Ok(was_up)
     }
 
-    fn deliver_stale(&mut self) -> Result<(), String> {
+    fn deliver_stale(&mut self) -> Result<bool, String> {
         let kept = self.network.take_kept(&mut self.rng);
+        let is_there = kept.is_some();
         if let Some(packet) = kept {
             self.schedule(1, Event::Packet(packet));
         }
-        Ok(())
+        Ok(is_there)
     }
 
-    fn slow_some(&mut self) -> Result<(), String> {
+    fn slow_some(&mut self) -> Result<bool, String> {
         let host = self.random_host();
         self.hosts[host].slowness = between(&mut self.rng, 5, 200);
         let for_us = between(&mut self.rng, 100_000, 5_000_000);
         self.schedule(for_us, Event::Undo(Undo::Fast { host }));
-        Ok(())
+        Ok(true)
     }
 
-    fn fail_some_sync(&mut self) -> Result<(), String> {
+    /// Counted where the sync fails: the node may die before.
+    fn fail_some_sync(&mut self) -> Result<bool, String> {
         let host = self.random_host();
         self.hosts[host].next_sync_fails = true;
-        Ok(())
+        Ok(false)
     }
 
     /// Durable bytes of one shard's log rot while its node is down.
     ///
     /// Only where the fault model promises repair: the others are a quorum, none of them lacks what it promised, and the
     /// node's process died without its host losing power (see `docs/durability.md`).
-    fn damage_some(&mut self) -> Result<(), String> {
+    fn damage_some(&mut self) -> Result<bool, String> {
         let host = self.random_host();
         let shard = usize::try_from(self.rng.below(self.plan.shards.into())).expect("few");
-        self.damage_log(Place { host, shard }, damage)
+        self.damage_log(Place { host, shard }, damage);
+        // It has counted itself, as those have that come with another fault.
+        Ok(false)
     }
 
-    /// Damages a log if the fault model promises its repair.
-    pub(super) fn damage_log(&mut self, at: Place, damage: Damage) -> Result<(), String> {
+    /// Damages a log if the fault model promises its repair. Says whether it did.
+    pub(super) fn damage_log(&mut self, at: Place, damage: Damage) -> bool {
         let Place { host, shard } = at;
         let lacks = |host: &super::host::Host| host.shards[shard].repair.is_some() || host.shards[shard].is_damaged;
         if self.hosts.len() < 3 || self.hosts.iter().any(lacks) {
-            return Ok(());
+            return false;
         }
         if self.hosts[host].is_up {
             self.kill(host, false);
             self.restart_later(host);
         }
         if !self.hosts[host].disk_is_whole {
-            return Ok(());
+            return false;
         }
         let rng = &mut self.rng;
         let place = &mut self.hosts[host].shards[shard];
-        let Some(disk) = place.disk.as_mut() else { return Ok(()) };
+        let Some(disk) = place.disk.as_mut() else { return false };
         let what = damage(disk, rng, self.plan.segment_bytes);
         place.is_damaged = true;
         self.trace.note(self.now_us, || format!("node {} shard {shard}: {what}", host + 1));
-        Ok(())
+        self.count_fault(DAMAGED_LOG);
+        true
     }
 
-    fn fill_some(&mut self) -> Result<(), String> {
+    fn fill_some(&mut self) -> Result<bool, String> {
         let host = self.random_host();
         self.hosts[host].disk_is_full = true;
         let for_us = between(&mut self.rng, 100_000, 10_000_000);
         self.schedule(for_us, Event::Undo(Undo::Room { host }));
-        Ok(())
+        Ok(true)
     }
 
     /// A connection breaks while both processes live.

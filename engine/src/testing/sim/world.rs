@@ -9,7 +9,7 @@ use wal::{SegmentSeq, SyncRequest};
 
 use super::checks::ShardChecks;
 use super::clients::{Answer, Clients};
-use super::faults::Undo;
+use super::faults::{FAILED_SYNC, Undo};
 use super::host::Host;
 use super::network::{Network, Packet};
 use super::plan::{Plan, between};
@@ -528,6 +528,7 @@ impl World {
         }
         self.deliver(at, replica::Event::Synced { id, result })?;
         if fails {
+            self.count_fault(FAILED_SYNC);
             // Whoever runs the node sees that it stopped, and restarts it.
             self.restart_later(at.host);
         }

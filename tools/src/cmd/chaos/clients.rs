@@ -19,6 +19,9 @@ const PAUSE_MS: (u64, u64) = (10, 60);
 /// Time that a client waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Time that reading everything from one node may take at the end.
+const READ_ALL_WITHIN: Duration = Duration::from_secs(60);
+
 /// Size of a large value, at most. Unit: bytes.
 const LARGE_BYTES_MAX: u64 = 32 << 10;
 
@@ -41,7 +44,7 @@ impl Worker {
 
     /// Works until everything is over.
     pub(super) async fn run(mut self) {
-        let client = connect(&self.shared).await;
+        let client = connect(&self.shared.endpoints).await;
         while !self.shared.is_over.load(Ordering::SeqCst) {
             let input = self.make_up();
             let node = usize::try_from(self.rng.below(self.shared.endpoints.len() as u64)).expect("few");
@@ -100,10 +103,10 @@ fn revision_seen(response: &Response) -> Option<u64> {
     }
 }
 
-async fn connect(shared: &Shared) -> Client {
+async fn connect(endpoints: &[String]) -> Client {
     loop {
         let options =
-            ClientOptions { endpoints: shared.endpoints.clone(), request_timeout: TIMEOUT, ..ClientOptions::default() };
+            ClientOptions { endpoints: endpoints.to_vec(), request_timeout: TIMEOUT, ..ClientOptions::default() };
         match Client::connect(options).await {
             Ok(client) => return client,
             // All nodes may be down just now.
@@ -120,6 +123,9 @@ async fn ask(shared: &Shared, client: &Client, number: usize, input: Input, node
     let endpoint = shared.endpoints.get(node).map_or("", String::as_str);
     let result = perform(client, &input, endpoint).await;
     let returned_us = shared.now_us();
+    if let Err(ClientError::Malformed { .. }) = &result {
+        shared.complain(format!("an answer makes no sense: {result:?} to {input:?}"));
+    }
     let is_serializable = input.kind() == RequestKind::ReadSerializable;
     let process = if is_serializable { (node, life_before) } else { (0, 0) };
     let mut operation =
@@ -198,18 +204,31 @@ async fn transact(client: &Client, txn: &Txn) -> Result<Response, ClientError> {
     Ok(Response { revision: done.revision, succeeded: done.succeeded, ops })
 }
 
-/// Reads every key from every node, linearizably and not, into the history: what was acknowledged must be there.
+/// Reads every key from every node, linearizably and not, into the history: what was acknowledged must be there. The nodes
+/// agree and nothing is wrong any more, so what can't be read counts as lost.
 pub(super) async fn read_everything(shared: &Shared, keys: u64) {
-    let client = connect(shared).await;
-    let number = usize::MAX;
-    for node in 0..shared.endpoints.len() {
-        ask(shared, &client, number, Input::List, node).await;
-        for key in (0..keys).map(key_name) {
-            let other = [&key[..], b"'"].concat();
-            for key in [key, other] {
-                ask(shared, &client, number, Input::GetSerializable { key: key.clone() }, node).await;
-                ask(shared, &client, number, Input::Get { key }, node).await;
+    for (node, endpoint) in shared.endpoints.iter().enumerate() {
+        let reading = async {
+            // It knows no other node to ask first.
+            let client = connect(std::slice::from_ref(endpoint)).await;
+            read_until_answered(shared, &client, Input::List, node).await;
+            for key in (0..keys).map(key_name) {
+                let other = [&key[..], b"'"].concat();
+                for key in [key, other] {
+                    read_until_answered(shared, &client, Input::GetSerializable { key: key.clone() }, node).await;
+                    read_until_answered(shared, &client, Input::Get { key }, node).await;
+                }
             }
+        };
+        if tokio::time::timeout(READ_ALL_WITHIN, reading).await.is_err() {
+            let within_s = READ_ALL_WITHIN.as_secs();
+            shared.complain(format!("not everything could be read from {endpoint} within {within_s} s"));
         }
+    }
+}
+
+async fn read_until_answered(shared: &Shared, client: &Client, input: Input, node: usize) {
+    while ask(shared, client, usize::MAX, input.clone(), node).await.is_none() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -19,8 +19,8 @@ const SIZE_MIB: u64 = 1_024;
 struct Disk {
     mount: PathBuf,
     can_hang: bool,
-    /// Faults that fill it.
-    fills_count: u32,
+    /// A fault fills it.
+    is_filled: bool,
 }
 
 /// The file systems of all nodes. Dropping them unmounts them.
@@ -46,7 +46,7 @@ impl Disks {
                     false
                 }
             };
-            disks.disks.push(Disk { mount, can_hang, fills_count: 0 });
+            disks.disks.push(Disk { mount, can_hang, is_filled: false });
         }
         Ok(disks)
     }
@@ -63,16 +63,16 @@ impl Disks {
 
     /// Whether a fault fills the disk of node `node` now.
     pub(super) fn is_filled(&self, node: usize) -> bool {
-        self.disks[node].fills_count > 0
+        self.disks[node].is_filled
     }
 
-    /// Takes all room that the disk of node `node` has left. Returns how much that was. Unit: bytes.
+    /// Takes all room that the disk of node `node` has left. Returns how much that was; an error if there is room after all.
+    /// Unit: bytes.
     pub(super) fn fill(&mut self, node: usize) -> io::Result<u64> {
         let disk = &mut self.disks[node];
-        disk.fills_count += 1;
+        disk.is_filled = true;
         let mut file = File::options().create(true).append(true).open(disk.filler())?;
-        let space = rustix::fs::statvfs(&disk.mount)?;
-        let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
+        let free_bytes = disk.free_bytes()?;
         let length = file.metadata()?.len();
         // The file system needs some of it for itself; what that leaves is written below.
         for part in [1, 2, 4, 8] {
@@ -81,26 +81,32 @@ impl Disks {
                 break;
             }
         }
-        while file.write_all(&[1; 4096]).is_ok() {}
-        Ok(free_bytes)
+        loop {
+            match file.write_all(&[1; 4096]) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(free_bytes),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
-    /// Undoes one `fill`.
+    /// Undoes `fill`.
     pub(super) fn empty(&mut self, node: usize) -> io::Result<()> {
         let disk = &mut self.disks[node];
-        disk.fills_count = disk.fills_count.saturating_sub(1);
-        if disk.fills_count > 0 { Ok(()) } else { fs::remove_file(disk.filler()) }
+        disk.is_filled = false;
+        fs::remove_file(disk.filler())
     }
 
     /// Makes the disk of node `node` hang `times` times for `hang_ms` each, with `free_ms` between them.
     ///
-    /// A process of its own does it, which thaws the disk even if this one is killed meanwhile.
+    /// A process of its own does it, which thaws the disk even if this one is killed meanwhile. It fails if the disk does not
+    /// hang, for instance because another such process is at it.
     pub(super) fn hang(&self, node: usize, times: u64, hang_ms: u64, free_ms: u64) -> io::Result<Child> {
         let mount = self.disks[node].mount.display();
         let seconds = |ms: u64| format!("{}.{:03}", ms / 1000, ms % 1000);
         let (hang, free) = (seconds(hang_ms), seconds(free_ms));
         let script = format!(
-            "for _ in $(seq {times}); do fsfreeze -f '{mount}' && sleep {hang}; fsfreeze -u '{mount}'; sleep {free}; done"
+            "for _ in $(seq {times}); do fsfreeze -f '{mount}' || exit 1; sleep {hang}; fsfreeze -u '{mount}' || exit 1; sleep {free}; done"
         );
         let mut command = Command::new("sh");
         command.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -114,6 +120,11 @@ impl Disk {
     fn filler(&self) -> PathBuf {
         self.mount.join("filler")
     }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(&self.mount)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
 }
 
 fn mount_ext4(dir: &Path, node: usize, mount: &Path) -> Result<(), String> {
@@ -124,7 +135,8 @@ fn mount_ext4(dir: &Path, node: usize, mount: &Path) -> Result<(), String> {
     // Without blocks reserved for root, which the nodes may be.
     run_tool("mkfs.ext4", &["-q", "-F", "-m", "0", &image])?;
     run_tool("mount", &["-o", "loop", &image, &mount])?;
-    run_tool("fsfreeze", &["--version"])
+    run_tool("fsfreeze", &["-f", &mount])?;
+    run_tool("fsfreeze", &["-u", &mount])
 }
 
 impl Drop for Disks {

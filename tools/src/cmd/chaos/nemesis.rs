@@ -35,13 +35,21 @@ const PAGE_BYTES: usize = 4_096;
 enum Lasting {
     Cut(Vec<(usize, usize)>),
     Full(usize),
-    /// The process that makes a disk hang ends by itself.
-    Hang(#[expect(dead_code, reason = "kept to be waited for when it is dropped")] Hanging),
+    /// The process that makes the disk of a node hang ends by itself.
+    Hang(usize, Hanging),
 }
 
 /// Waits for it when dropped, whatever became of this program: a disk must not stay frozen under its node.
 #[derive(Debug)]
 struct Hanging(Child);
+
+impl Hanging {
+    /// Waits for its end. Fails if the disk did not hang as it should.
+    fn end(mut self) -> Result<(), ChaosError> {
+        let status = self.0.wait().map_err(io_error("wait for", Path::new("fsfreeze")))?;
+        if status.success() { Ok(()) } else { Err(ChaosError::Lab(format!("fsfreeze ended with {status}"))) }
+    }
+}
 
 impl Drop for Hanging {
     fn drop(&mut self) {
@@ -99,6 +107,10 @@ impl Nemesis {
             nodes.check()?;
             let (fault, name) = self.choose();
             let targets = self.targets(fault, shared).await;
+            if targets.is_empty() {
+                // Nobody leads just now, or nobody says so.
+                continue;
+            }
             let done = self.strike(fault, &targets, nodes, shared).await?;
             if let Some(what) = done {
                 progress.set_message(format!("{name}: {what}"));
@@ -123,6 +135,7 @@ impl Nemesis {
                 (Lasting::Full(node), Lab { disks: Ok(disks), .. }) => {
                     disks.empty(node).map_err(|source| io_error("empty the disk of", Path::new("a node"))(source))?;
                 }
+                (Lasting::Hang(_, hanging), _) => hanging.end()?,
                 (lasting, _) => drop(lasting),
             }
         }
@@ -155,7 +168,7 @@ impl Nemesis {
         unreachable!("one of the weights covers what is below their sum")
     }
 
-    /// Nodes that a fault is done to.
+    /// Nodes that a fault is done to; none if it is for the leader and none is known.
     async fn targets(&mut self, fault: Fault, shared: &Shared) -> Vec<usize> {
         let count = shared.endpoints.len();
         let any = usize::try_from(self.rng.below(count as u64)).expect("few");
@@ -169,7 +182,7 @@ impl Nemesis {
                 let leaders = statuses.iter().filter(|status| status.role == "leader");
                 let leader = leaders.max_by_key(|status| status.term);
                 let number = leader.and_then(|status| status.name.strip_prefix('n')?.parse::<usize>().ok());
-                vec![number.map_or(any, |number| number - 1)]
+                number.map(|number| number - 1).into_iter().collect()
             }
             _ => vec![any],
         }
@@ -200,7 +213,7 @@ impl Nemesis {
                     return Ok(None);
                 }
                 nodes.kill(target)?;
-                what = self.damage(&nodes.data_dir(target))?;
+                what = format!("{what}, {}", self.damage(&nodes.data_dir(target))?);
                 start(nodes, shared, target)?;
             }
             Fault::KillOne | Fault::KillLeader | Fault::KillMajority | Fault::KillAll => {
@@ -216,7 +229,13 @@ impl Nemesis {
                 let cuts = cuts(fault, targets, shared.endpoints.len());
                 self.cut(cuts)?;
             }
+            Fault::FillOne | Fault::FillLeader
+                if self.lab.disks.as_ref().is_ok_and(|disks| disks.is_filled(target)) =>
+            {
+                return Ok(None);
+            }
             Fault::FillOne | Fault::FillLeader => what = format!("{what}, {}", self.fill(target)?),
+            Fault::SlowOne | Fault::SlowLeader | Fault::HangOne if self.hangs(target) => return Ok(None),
             Fault::SlowOne | Fault::SlowLeader => {
                 let (times, hang_ms, free_ms) = (5 + self.rng.below(20), self.lasts_ms((20, 300)), 20);
                 what = format!("{what}, {times} times {hang_ms} ms");
@@ -249,11 +268,16 @@ impl Nemesis {
         Ok(format!("with {bytes} bytes"))
     }
 
+    /// A process makes the disk of this node hang, now or soon again.
+    fn hangs(&self, node: usize) -> bool {
+        self.lasting.iter().any(|(_, lasting)| matches!(lasting, Lasting::Hang(of, _) if *of == node))
+    }
+
     fn hang(&mut self, node: usize, times: u64, hang_ms: u64, free_ms: u64) -> Result<(), ChaosError> {
         let Ok(disks) = &self.lab.disks else { return Ok(()) };
         let child = disks.hang(node, times, hang_ms, free_ms).map_err(io_error("start", Path::new("sh")))?;
         let until = Instant::now() + Duration::from_millis(times * (hang_ms + free_ms));
-        self.lasting.push((until, Lasting::Hang(Hanging(child))));
+        self.lasting.push((until, Lasting::Hang(node, Hanging(child))));
         Ok(())
     }
 
@@ -266,20 +290,21 @@ impl Nemesis {
             paths.filter(|path| path.extension().is_some_and(|end| end == "wal")).collect();
         segments.sort();
         let at = usize::try_from(self.rng.below(segments.len().max(1) as u64)).expect("few");
-        let Some(path) = segments.get(at) else { return Ok("nothing: it has no segments".to_owned()) };
+        let nothing = || ChaosError::Lab(format!("{} has nothing to damage", dir.display()));
+        let path = segments.get(at).ok_or_else(nothing)?;
         let mut bytes = std::fs::read(path).map_err(io_error("read", path))?;
         let written = bytes.iter().rposition(|byte| *byte != 0).map_or(bytes.len(), |last| last + 1);
         let offset = usize::try_from(self.rng.below(written.max(1) as u64)).expect("an offset");
-        let (start, length, what) = if self.rng.chance(1, 3) {
-            let start = offset / PAGE_BYTES * PAGE_BYTES;
-            let length = PAGE_BYTES.min(bytes.len() - start);
-            bytes[start..start + length].fill(0);
-            (start, length, format!("the page at {start}"))
-        } else if let Some(byte) = bytes.get_mut(offset) {
-            *byte ^= 1 << self.rng.below(8);
-            (offset, 1, format!("a bit of byte {offset}"))
+        let start = offset / PAGE_BYTES * PAGE_BYTES;
+        let page = start..bytes.len().min(start + PAGE_BYTES);
+        // A page of zeros can't be wiped.
+        let wipes = self.rng.chance(1, 3) && bytes[page.clone()].iter().any(|byte| *byte != 0);
+        let (start, length, what) = if wipes {
+            bytes[page.clone()].fill(0);
+            (start, page.len(), format!("the page at {start}"))
         } else {
-            return Ok("nothing: its segment is empty".to_owned());
+            *bytes.get_mut(offset).ok_or_else(nothing)? ^= 1 << self.rng.below(8);
+            (offset, 1, format!("a bit of byte {offset}"))
         };
         let file = std::fs::File::options().write(true).open(path).map_err(io_error("open", path))?;
         file.write_all_at(&bytes[start..start + length], start as u64).map_err(io_error("write", path))?;

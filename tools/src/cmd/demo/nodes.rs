@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -127,12 +128,29 @@ impl Nodes {
         Ok(())
     }
 
-    /// Kills node `node` with SIGKILL and waits until it is gone.
+    /// Kills node `node` with SIGKILL and waits until it is gone. One that had ended by itself is an error, as in `check`: it
+    /// must not pass for one that was killed.
     pub(in crate::cmd) fn kill(&mut self, node: usize) -> Result<(), DemoError> {
         let Some(target) = self.nodes.get_mut(node) else { return Ok(()) };
         let Some(mut child) = target.child.take() else { return Ok(()) };
         let killed = child.kill().and_then(|()| child.wait());
-        killed.map(drop).map_err(|source| DemoError::Kill { name: target.name.clone(), source })
+        let status = killed.map_err(|source| DemoError::Kill { name: target.name.clone(), source })?;
+        if status.signal() == Some(Signal::KILL.as_raw()) {
+            return Ok(());
+        }
+        Err(DemoError::NodeDied { name: target.name.clone(), status, log_tail: target.log_tail() })
+    }
+
+    /// Lines of all nodes' logs, of all their lives, that contain `text`.
+    pub(in crate::cmd) fn lines_with(&self, text: &str) -> Result<Vec<String>, DemoError> {
+        let mut found = Vec::new();
+        for node in &self.nodes {
+            let log = fs::read(&node.log).map_err(|source| DemoError::io("read", &node.log, source))?;
+            let log = String::from_utf8_lossy(&log);
+            let lines = log.lines().filter(|line| line.contains(text));
+            found.extend(lines.map(|line| format!("{}: {line}", node.name)));
+        }
+        Ok(found)
     }
 
     /// Stops node `node` with SIGSTOP, or lets it go on with SIGCONT.
@@ -336,6 +354,33 @@ mod tests {
         let child = Command::new("sh").args(["-c", script]).stdout(log).spawn().expect("a shell");
         node.child = Some(child);
         (parent, nodes)
+    }
+
+    #[test]
+    fn a_node_that_ended_by_itself_does_not_pass_for_killed() {
+        let (_parent, mut nodes) = with_child("exit 3");
+        let pid = nodes.nodes[0].child.as_ref().map(|child| child.id()).expect("a child");
+        let is_zombie = || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("not reaped yet");
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+        };
+        while !is_zombie() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(nodes.kill(0), Err(DemoError::NodeDied { .. })));
+        let (_parent, mut nodes) = with_child("echo started; exec sleep 60");
+        nodes.kill(0).expect("killed");
+        assert!(nodes.check().is_ok());
+    }
+
+    #[test]
+    fn lines_are_found_in_the_logs_of_all_lives() {
+        let (_parent, nodes) = with_child("true");
+        for node in &nodes.nodes {
+            fs::write(&node.log, "one\nhas stopped, once\ntwo\nhas stopped, twice\n").expect("a log");
+        }
+        let lines = nodes.lines_with("has stopped").expect("readable");
+        assert_eq!((lines.len(), lines[1].as_str()), (6, "n1: has stopped, twice"));
     }
 
     #[test]
