@@ -9,12 +9,17 @@ use crate::frame::{Frame, FrameBuilder, FrameKind};
 /// Longest message in an answer. Unit: bytes.
 pub const MESSAGE_BYTES_MAX: u16 = 1024;
 
+/// Bytes of a request's body in front of its payload. Unit: bytes.
+pub const REQUEST_HEAD_BYTES: usize = size_of::<u32>();
+
 /// Frame kind of a write.
 pub const KIND_WRITE: FrameKind = FrameKind::new(8);
 /// Frame kind of a read.
 pub const KIND_READ: FrameKind = FrameKind::new(9);
 /// Frame kind of a request for the node's status.
 pub const KIND_STATUS: FrameKind = FrameKind::new(10);
+/// Frame kind of a ping.
+pub const KIND_PING: FrameKind = FrameKind::new(11);
 /// Frame kind of an answer.
 pub const KIND_RESPONSE: FrameKind = FrameKind::new(16);
 
@@ -36,6 +41,8 @@ pub enum RequestKind {
     ReadSerializable,
     /// Describe the node.
     Status,
+    /// Answer with nothing, at once: the other side is alive.
+    Ping,
 }
 
 /// A request as it stands in its frame.
@@ -61,6 +68,7 @@ impl<'a> Request<'a> {
             RequestKind::Read => (KIND_READ, 0),
             RequestKind::ReadSerializable => (KIND_READ, FLAG_SERIALIZABLE),
             RequestKind::Status => (KIND_STATUS, 0),
+            RequestKind::Ping => (KIND_PING, 0),
         };
         let builder = FrameBuilder::begin(out, kind, flags, self.shard, self.id);
         out.extend_from_slice(&self.timeout_ms.to_le_bytes());
@@ -78,7 +86,8 @@ impl<'a> Request<'a> {
             (KIND_READ, 0) => RequestKind::Read,
             (KIND_READ, FLAG_SERIALIZABLE) => RequestKind::ReadSerializable,
             (KIND_STATUS, 0) => RequestKind::Status,
-            (KIND_WRITE | KIND_READ | KIND_STATUS, flags) => {
+            (KIND_PING, 0) => RequestKind::Ping,
+            (KIND_WRITE | KIND_READ | KIND_STATUS | KIND_PING, flags) => {
                 return Err(DecodeError::Unknown { what: "the flags of a request", got: flags.into() });
             }
             (kind, _) => return Err(DecodeError::Unknown { what: "the kind of a request", got: kind.get().into() }),
@@ -86,8 +95,10 @@ impl<'a> Request<'a> {
         expect_no_rest(frame, "a request")?;
         let mut reader = Reader::new(frame.meta);
         let timeout_ms = reader.u32("the timeout of a request")?;
-        if kind == RequestKind::Status {
-            reader.clone().finish("a request for status")?;
+        match kind {
+            RequestKind::Status => reader.clone().finish("a request for status")?,
+            RequestKind::Ping => reader.clone().finish("a ping")?,
+            RequestKind::Write | RequestKind::Read | RequestKind::ReadSerializable => {}
         }
         Ok(Self { id: frame.id, kind, shard: frame.shard, timeout_ms, payload: reader.rest() })
     }

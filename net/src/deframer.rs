@@ -20,13 +20,24 @@ pub struct Deframer {
     start: usize,
     end: usize,
     body_bytes_limit: usize,
+    /// Bytes of a frame that is passed over, still to come. Invariant: 0 unless `start == end`.
+    skip_bytes: usize,
+}
+
+/// A frame over the limit, of which only the header was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Number in its header.
+    pub id: u64,
+    /// Length of its body. Unit: bytes.
+    pub body_bytes: usize,
 }
 
 impl Deframer {
     /// Takes frames whose body has at most `body_bytes_limit` bytes.
     #[must_use]
     pub const fn new(body_bytes_limit: usize) -> Self {
-        Self { buffer: Vec::new(), start: 0, end: 0, body_bytes_limit }
+        Self { buffer: Vec::new(), start: 0, end: 0, body_bytes_limit, skip_bytes: 0 }
     }
 
     /// Takes frames of another size from now on: a connection is trusted with more once its handshake is done.
@@ -78,6 +89,32 @@ impl Deframer {
     pub fn advance(&mut self, read: usize) {
         assert!(read <= self.buffer.len() - self.end, "more bytes read than there was space for");
         self.end += read;
+        self.pass_over();
+    }
+
+    /// Passes over the frame at the front if `next_frame` refused it for its size alone and its body has at most
+    /// `skip_bytes_max` bytes. The rest of its body is dropped as it arrives, so it takes no memory. `None` if the frame is
+    /// not of that kind; the connection must be closed then.
+    pub fn skip_too_large(&mut self, skip_bytes_max: usize) -> Option<Skipped> {
+        let header = self.header()?;
+        let Err(FrameError::TooLarge { got, .. }) = frame::check_header(header, self.body_bytes_limit) else {
+            return None;
+        };
+        if got > skip_bytes_max {
+            return None;
+        }
+        let skipped = Skipped { id: frame::header_id(header), body_bytes: got };
+        self.start += FRAME_HEADER_BYTES;
+        self.skip_bytes = got;
+        self.pass_over();
+        Some(skipped)
+    }
+
+    /// Drops what is here of the frame that is passed over.
+    fn pass_over(&mut self) {
+        let dropped = self.skip_bytes.min(self.end - self.start);
+        self.skip_bytes -= dropped;
+        self.start += dropped;
     }
 
     /// Adds bytes that were read elsewhere.

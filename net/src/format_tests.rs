@@ -39,6 +39,7 @@ fn documented_kinds_and_flags_are_the_ones_in_the_code() {
         (api::KIND_WRITE, "write"),
         (api::KIND_READ, "read"),
         (api::KIND_STATUS, "status"),
+        (api::KIND_PING, "ping"),
         (api::KIND_RESPONSE, "response"),
     ];
     assert_eq!(numbers("Client protocol"), kinds(&client));
@@ -94,11 +95,27 @@ fn documented_handshake_is_the_one_in_the_code() {
     let mut bytes = Vec::new();
     samples::refusing_welcome().encode(&mut bytes);
     let meta = &bytes[FRAME_HEADER_BYTES..];
-    let fields = ["version", "verdict", "reserved", "shard_count", "cluster_id", "node_id"];
+    let fields = [
+        "version",
+        "verdict",
+        "reserved",
+        "shard_count",
+        "cluster_id",
+        "node_id",
+        "requests_limit",
+        "request_bytes_limit",
+        "queued_bytes_limit",
+    ];
     assert_eq!(names(&layout("Welcome")), fields);
-    assert_eq!(fields.map(|field| number(meta, &layout("Welcome"), field)), [1, 2, 0, 4, samples::CLUSTER_ID, 0x22]);
+    let values = [1, 2, 0, 4, samples::CLUSTER_ID, 0x22, 0, 0, 0];
+    assert_eq!(fields.map(|field| number(meta, &layout("Welcome"), field)), values);
+    let mut accepting = Vec::new();
+    samples::welcome().encode(&mut accepting);
+    let accepting = &accepting[FRAME_HEADER_BYTES..];
+    let limits = ["requests_limit", "request_bytes_limit", "queued_bytes_limit"];
+    assert_eq!(limits.map(|field| number(accepting, &layout("Welcome"), field)), [4096, 0x0018_0000, 0x0400_0000]);
     assert_eq!(texts("Welcome"), ["name", "message"]);
-    assert_eq!(meta[24..], *b"\x02\0n2\x0d\0other cluster");
+    assert_eq!(meta[40..], *b"\x02\0n2\x0d\0other cluster");
 }
 
 /// Sets the byte at `at` behind the handshake frame's header and fits the checksums to it.
@@ -187,6 +204,7 @@ fn golden_bytes_are_read_back() {
         ("A read:", samples::read()),
         ("A serializable read:", samples::serializable_read()),
         ("A request for status:", samples::status()),
+        ("A ping:", samples::ping()),
     ] {
         with_frame(&golden(name), |frame| assert_eq!(Request::decode(frame), Ok(request), "{name}"));
     }

@@ -123,6 +123,12 @@ pub(crate) fn check_header(header: &[u8; FRAME_HEADER_BYTES], limit: usize) -> R
     Ok(Lengths { meta, body })
 }
 
+/// Number of the frame that a verified header begins.
+pub(crate) fn header_id(header: &[u8; FRAME_HEADER_BYTES]) -> u64 {
+    let raw: RawHeader = zerocopy::transmute!(*header);
+    raw.id.get()
+}
+
 /// Takes the frame apart whose header `check_header` accepted.
 pub(crate) fn parse<'a>(
     header: &[u8; FRAME_HEADER_BYTES],

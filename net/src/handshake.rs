@@ -145,6 +145,8 @@ pub struct Welcome {
     pub cluster_id: u64,
     /// It.
     pub node_id: u64,
+    /// What it takes from a client; all zero to a peer.
+    pub limits: ClientLimits,
     /// Its name.
     pub name: String,
     /// With a refusal: what was wrong, what was expected.
@@ -212,6 +214,17 @@ impl Hello {
     }
 }
 
+/// What a node takes from one client connection, told at the handshake so that a client waits instead of being refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Requests that may wait for their answer; 0 = not told.
+    pub requests: u32,
+    /// Largest payload of a request; 0 = not told. Unit: bytes.
+    pub request_bytes: u32,
+    /// Payloads of requests that may wait for their answer, together; 0 = not told. Unit: bytes.
+    pub queued_bytes: u64,
+}
+
 impl Welcome {
     /// Appends the frame.
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -221,6 +234,9 @@ impl Welcome {
         meta.extend_from_slice(&self.shard_count.to_le_bytes());
         meta.extend_from_slice(&self.cluster_id.to_le_bytes());
         meta.extend_from_slice(&self.node_id.to_le_bytes());
+        meta.extend_from_slice(&self.limits.requests.to_le_bytes());
+        meta.extend_from_slice(&self.limits.request_bytes.to_le_bytes());
+        meta.extend_from_slice(&self.limits.queued_bytes.to_le_bytes());
         put_text(&mut meta, &self.name, HANDSHAKE_TEXT_BYTES_MAX);
         put_text(&mut meta, &self.message, HANDSHAKE_TEXT_BYTES_MAX);
         encode_frame(out, KIND_WELCOME, 0, 0, 0, &meta);
@@ -247,6 +263,11 @@ impl Welcome {
             shard_count: reader.u32("the shard count in the welcome")?,
             cluster_id: reader.u64("the cluster id in the welcome")?,
             node_id: reader.u64("the node id in the welcome")?,
+            limits: ClientLimits {
+                requests: reader.u32("the limit of requests in the welcome")?,
+                request_bytes: reader.u32("the limit of a request's bytes in the welcome")?,
+                queued_bytes: reader.u64("the limit of queued bytes in the welcome")?,
+            },
             name: reader.text("the name in the welcome", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
             message: reader.text("the message in the welcome", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
         };
@@ -261,6 +282,7 @@ impl Welcome {
             shard_count: 0,
             cluster_id: 0,
             node_id: 0,
+            limits: ClientLimits::default(),
             name: String::new(),
             message: format!("the node speaks protocol {version}, expected {PROTOCOL_VERSION}"),
         }

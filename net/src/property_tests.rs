@@ -10,10 +10,10 @@ use crate::api::{
     Response, Status,
 };
 use crate::codec::DecodeError;
-use crate::deframer::Deframer;
-use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameBuilder, FrameError, FrameKind};
+use crate::deframer::{Deframer, Skipped};
+use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameBuilder, FrameError, FrameKind, encode_frame};
 use crate::handshake::{
-    HANDSHAKE_TEXT_BYTES_MAX, Hello, MAGIC, PROTOCOL_VERSION, Protocol, Role, Verdict, Welcome, sniff,
+    ClientLimits, HANDSHAKE_TEXT_BYTES_MAX, Hello, MAGIC, PROTOCOL_VERSION, Protocol, Role, Verdict, Welcome, sniff,
 };
 use crate::samples::with_frame;
 
@@ -158,15 +158,19 @@ fn welcome() -> impl Strategy<Value = Welcome> {
         Just(Verdict::Stopping)
     ];
     let numbers = (any::<u32>(), any::<u64>(), any::<u64>());
-    (verdict, numbers, text(HANDSHAKE_TEXT_BYTES_MAX), text(HANDSHAKE_TEXT_BYTES_MAX)).prop_map(
-        |(verdict, (shard_count, cluster_id, node_id), name, message)| Welcome {
-            version: PROTOCOL_VERSION,
-            verdict,
-            shard_count,
-            cluster_id,
-            node_id,
-            name,
-            message,
+    let limits = (any::<u32>(), any::<u32>(), any::<u64>());
+    (verdict, numbers, limits, text(HANDSHAKE_TEXT_BYTES_MAX), text(HANDSHAKE_TEXT_BYTES_MAX)).prop_map(
+        |(verdict, (shard_count, cluster_id, node_id), (requests, request_bytes, queued_bytes), name, message)| {
+            Welcome {
+                version: PROTOCOL_VERSION,
+                verdict,
+                shard_count,
+                cluster_id,
+                node_id,
+                limits: ClientLimits { requests, request_bytes, queued_bytes },
+                name,
+                message,
+            }
         },
     )
 }
@@ -176,7 +180,8 @@ fn request_kind() -> impl Strategy<Value = RequestKind> {
         Just(RequestKind::Write),
         Just(RequestKind::Read),
         Just(RequestKind::ReadSerializable),
-        Just(RequestKind::Status)
+        Just(RequestKind::Status),
+        Just(RequestKind::Ping)
     ]
 }
 
@@ -229,6 +234,40 @@ proptest! {
     #[test]
     fn frames_are_the_same_in_whatever_pieces_they_arrive(frames in frames(), pieces in pieces()) {
         prop_assert_eq!(deframe(&stream(&frames), &pieces, BODY_BYTES_LIMIT), (frames, Ok(())));
+    }
+
+    #[test]
+    fn a_frame_over_the_limit_is_passed_over_and_the_others_are_the_same(
+        before in frames(), after in frames(), id in any::<u64>(), over in 1_usize..2000, pieces in pieces()
+    ) {
+        let mut bytes = stream(&before);
+        encode_frame(&mut bytes, KIND_WRITE, 0, 0, id, &vec![7; BODY_BYTES_LIMIT + over]);
+        bytes.extend_from_slice(&stream(&after));
+        let mut deframer = Deframer::new(BODY_BYTES_LIMIT);
+        let (mut taken, mut skipped) = (Vec::new(), Vec::new());
+        let mut pieces = pieces.iter().copied().cycle();
+        let mut left = bytes.as_slice();
+        while !left.is_empty() {
+            let piece = pieces.next().unwrap_or(1).clamp(1, left.len());
+            let (now, later) = left.split_at(piece);
+            deframer.feed(now);
+            left = later;
+            loop {
+                match deframer.next_frame().map(|frame| frame.map(|frame| Owned::of(&frame))) {
+                    Ok(Some(frame)) => taken.push(frame),
+                    Ok(None) => break,
+                    Err(error) => {
+                        let expected = FrameError::TooLarge { got: BODY_BYTES_LIMIT + over, limit: BODY_BYTES_LIMIT };
+                        prop_assert_eq!(error, expected);
+                        prop_assert_eq!(deframer.skip_too_large(BODY_BYTES_LIMIT + over - 1), None, "a bound on what is skipped");
+                        skipped.extend(deframer.skip_too_large(BODY_BYTES_LIMIT + over));
+                    }
+                }
+                prop_assert!(deframer.held_bytes() <= Deframer::held_bytes_max(BODY_BYTES_LIMIT));
+            }
+        }
+        prop_assert_eq!(skipped, vec![Skipped { id, body_bytes: BODY_BYTES_LIMIT + over }]);
+        prop_assert_eq!(taken, before.into_iter().chain(after).collect::<Vec<_>>());
     }
 
     #[test]
@@ -294,7 +333,8 @@ proptest! {
 
     #[test]
     fn requests_round_trip(id in any::<u64>(), kind in request_kind(), shard in any::<u32>(), timeout_ms in any::<u32>(), payload in payload()) {
-        let payload = if kind == RequestKind::Status { &[] } else { payload.as_slice() };
+        let is_empty = matches!(kind, RequestKind::Status | RequestKind::Ping);
+        let payload = if is_empty { &[] } else { payload.as_slice() };
         let request = Request { id, kind, shard, timeout_ms, payload };
         let mut bytes = Vec::new();
         request.encode(&mut bytes);

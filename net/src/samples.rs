@@ -5,7 +5,7 @@
 use crate::api::{Executed, Refused, Request, RequestKind, Response, Status};
 use crate::deframer::Deframer;
 use crate::frame::{Frame, FrameBuilder, FrameKind};
-use crate::handshake::{Hello, MAGIC, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use crate::handshake::{ClientLimits, Hello, MAGIC, PROTOCOL_VERSION, Role, Verdict, Welcome};
 
 pub(crate) const CLUSTER_ID: u64 = 0x0102_0304_0506_0708;
 
@@ -26,6 +26,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("A read:", bytes(&|out| read().encode(out))),
         ("A serializable read:", bytes(&|out| serializable_read().encode(out))),
         ("A request for status:", bytes(&|out| status().encode(out))),
+        ("A ping:", bytes(&|out| ping().encode(out))),
         ("A response:", bytes(&|out| response().encode(out))),
         ("A response with a hint:", bytes(&|out| hinted_response().encode(out))),
         ("A refusal:", bytes(&|out| refusal().encode(out))),
@@ -79,13 +80,19 @@ pub(crate) fn welcome() -> Welcome {
         shard_count: 4,
         cluster_id: CLUSTER_ID,
         node_id: 0x22,
+        limits: ClientLimits { requests: 4096, request_bytes: 0x0018_0000, queued_bytes: 0x0400_0000 },
         name: "n2".to_owned(),
         message: String::new(),
     }
 }
 
 pub(crate) fn refusing_welcome() -> Welcome {
-    Welcome { verdict: Verdict::Cluster, message: "other cluster".to_owned(), ..welcome() }
+    Welcome {
+        verdict: Verdict::Cluster,
+        message: "other cluster".to_owned(),
+        limits: ClientLimits::default(),
+        ..welcome()
+    }
 }
 
 pub(crate) const fn write() -> Request<'static> {
@@ -102,6 +109,10 @@ pub(crate) const fn serializable_read() -> Request<'static> {
 
 pub(crate) const fn status() -> Request<'static> {
     Request { id: 10, kind: RequestKind::Status, shard: 0, timeout_ms: 250, payload: b"" }
+}
+
+pub(crate) const fn ping() -> Request<'static> {
+    Request { id: 11, kind: RequestKind::Ping, shard: 0, timeout_ms: 1000, payload: b"" }
 }
 
 pub(crate) const fn response() -> Response<'static> {

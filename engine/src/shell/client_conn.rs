@@ -1,12 +1,16 @@
 //! One client's connection: requests in, answers out, in any order.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
 
-use futures_lite::AsyncReadExt;
+use futures_lite::{AsyncRead, AsyncReadExt};
 use glommio::net::TcpStream;
 use net::api::{Executed, Refused, Request, RequestKind, Response, Status};
 use net::deframer::Deframer;
+use net::frame::Frame;
 use net::shell::ConnWriter;
 
 use super::gateway::Gateway;
@@ -28,6 +32,12 @@ const SMALL_ANSWER_BYTES: usize = 16 << 10;
 /// Room in a frame besides the payload. Unit: bytes.
 const FRAME_SLACK_BYTES: usize = 64;
 
+/// A request over the limit is passed over up to this size; a larger one ends the connection. Unit: bytes.
+const SKIP_BYTES_MAX: usize = 64 << 20;
+
+/// How long a client that has closed its sending side still gets the answers to what it sent before. Unit: ms.
+const FINISHED_MS_MAX: u64 = 30_000;
+
 /// What all tasks of a connection share.
 #[derive(Debug)]
 pub struct ClientConn {
@@ -35,6 +45,8 @@ pub struct ClientConn {
     /// What waits for all clients of this core. Unit: bytes.
     core_bytes: Rc<Cell<usize>>,
     waiting_count: Cell<u32>,
+    /// Whoever waits for the last answer.
+    last_answer: RefCell<Option<Waker>>,
 }
 
 impl ClientConn {
@@ -51,6 +63,11 @@ impl ClientConn {
     /// Answers a request that `request_began` counted.
     pub fn answer(&self, response: &Response<'_>) {
         self.waiting_count.set(self.waiting_count.get() - 1);
+        if self.waiting_count.get() == 0
+            && let Some(waker) = self.last_answer.borrow_mut().take()
+        {
+            waker.wake();
+        }
         let is_large = response.result.as_ref().is_ok_and(|body| body.len() > SMALL_ANSWER_BYTES);
         if is_large && self.core_bytes.get() > CORE_ANSWER_BYTES_MAX {
             // All reads of a round are answered at once, and clients may be slow to take it all.
@@ -69,6 +86,18 @@ impl ClientConn {
         self.push(&Response { id, leader_hint: None, result });
     }
 
+    /// Waits until no request of this connection waits for its answer. One task may wait.
+    async fn all_answered(&self) {
+        poll_fn(|cx| {
+            if self.waiting_count.get() == 0 {
+                return Poll::Ready(());
+            }
+            *self.last_answer.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     fn push(&self, response: &Response<'_>) {
         // A client that is gone needs no answer; one that does not read its answers loses its connection.
         // One that closed its side still gets what is queued.
@@ -78,63 +107,99 @@ impl ClientConn {
     }
 }
 
+/// How a client's requests ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client closed its sending side; it may still read.
+    Finished,
+    /// Nothing more can be understood, or sent.
+    Broken,
+}
+
 /// Serves a connection past its handshake, until either side ends it.
 pub async fn serve(stream: TcpStream, gateway: Rc<Gateway>, board: StatusBoard) {
     let core_bytes = gateway.answer_bytes();
     let writer = ConnWriter::with_total(ANSWER_BYTES_MAX, Rc::clone(&core_bytes));
-    let conn = Rc::new(ClientConn { writer, core_bytes, waiting_count: Cell::new(0) });
+    let conn = Rc::new(ClientConn { writer, core_bytes, waiting_count: Cell::new(0), last_answer: RefCell::default() });
     let (mut reading, mut writing) = futures_lite::io::split(stream);
     let writer = conn.writer.clone();
-    let read = async {
-        let payload_limit = gateway.limits().command.request_bytes_limit();
-        let mut deframer = Deframer::new(payload_limit + FRAME_SLACK_BYTES);
-        loop {
-            loop {
-                // Answers to what was taken already may still grow beyond this.
-                conn.writer.room(READ_PAUSE_BYTES).await;
-                if conn.writer.is_closed() {
-                    return;
-                }
-                match deframer.next_frame() {
-                    Ok(Some(frame)) => match Request::decode(&frame) {
-                        Ok(request) if request.kind == RequestKind::Status => {
-                            let body = board.to_json();
-                            conn.push(&Response { id: request.id, leader_hint: None, result: Ok(&body) });
-                        }
-                        Ok(request) => gateway.on_request(&conn, &request),
-                        Err(error) => conn.refuse(frame.id, Status::Invalid, &error.to_string()),
-                    },
-                    Ok(None) => break,
-                    Err(error) => {
-                        // The position in the stream is lost: say why under no number, and close.
-                        conn.refuse(0, Status::Invalid, &error.to_string());
-                        tracing::warn!(%error, "closing a client connection");
-                        return;
-                    }
-                }
-            }
-            match reading.read(deframer.space()).await {
-                Ok(0) => return,
-                Ok(read) => deframer.advance(read),
-                Err(error) => {
-                    tracing::debug!(%error, "a client connection broke");
-                    return;
-                }
-            }
-        }
-    };
     let write = async {
         if let Err(error) = writer.run(&mut writing).await {
             tracing::debug!(%error, "a client connection broke");
         }
     };
     let read_then_close = async {
-        read.await;
+        if take_requests(&conn, &mut reading, &gateway, &board).await == End::Finished {
+            // What the client sent before it closed its side is executed, so it is answered, too.
+            let answered = async {
+                conn.all_answered().await;
+                Ok(())
+            };
+            if glommio::timer::timeout(Duration::from_millis(FINISHED_MS_MAX), answered).await.is_err() {
+                tracing::debug!(left = conn.waiting_count(), "closing a client connection before its last answers");
+            }
+        }
         conn.writer.close();
         // The writer ends once what is queued has left; it decides when the connection is over.
         std::future::pending::<()>().await;
     };
     futures_lite::future::or(read_then_close, write).await;
+}
+
+/// Takes requests until there are no more, or nothing more can be answered.
+async fn take_requests(
+    conn: &Rc<ClientConn>,
+    reading: &mut (impl AsyncRead + Unpin),
+    gateway: &Gateway,
+    board: &StatusBoard,
+) -> End {
+    let payload_limit = gateway.limits().command.request_bytes_limit();
+    let mut deframer = Deframer::new(payload_limit + FRAME_SLACK_BYTES);
+    loop {
+        loop {
+            // Answers to what was taken already may still grow beyond this.
+            conn.writer.room(READ_PAUSE_BYTES).await;
+            if conn.writer.is_closed() {
+                return End::Broken;
+            }
+            match deframer.next_frame() {
+                Ok(Some(frame)) => take_request(conn, &frame, gateway, board),
+                Ok(None) => break,
+                Err(error) => {
+                    if let Some(skipped) = deframer.skip_too_large(SKIP_BYTES_MAX).filter(|skipped| skipped.id != 0) {
+                        conn.refuse(skipped.id, Status::TooLarge, &gateway.too_large(skipped.body_bytes));
+                        continue;
+                    }
+                    // The position in the stream is lost: say why under no number, and close.
+                    conn.refuse(0, Status::Invalid, &error.to_string());
+                    tracing::warn!(%error, "closing a client connection");
+                    return End::Broken;
+                }
+            }
+        }
+        match reading.read(deframer.space()).await {
+            Ok(0) => return End::Finished,
+            Ok(read) => deframer.advance(read),
+            Err(error) => {
+                tracing::debug!(%error, "a client connection broke");
+                return End::Broken;
+            }
+        }
+    }
+}
+
+fn take_request(conn: &Rc<ClientConn>, frame: &Frame<'_>, gateway: &Gateway, board: &StatusBoard) {
+    match Request::decode(frame) {
+        Ok(request) if request.kind == RequestKind::Ping => {
+            conn.push(&Response { id: request.id, leader_hint: None, result: Ok(b"") });
+        }
+        Ok(request) if request.kind == RequestKind::Status => {
+            let body = board.to_json();
+            conn.push(&Response { id: request.id, leader_hint: None, result: Ok(&body) });
+        }
+        Ok(request) => gateway.on_request(conn, &request),
+        Err(error) => conn.refuse(frame.id, Status::Invalid, &error.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +209,7 @@ mod tests {
     fn conn(core_bytes: usize) -> ClientConn {
         let core_bytes = Rc::new(Cell::new(core_bytes));
         let writer = ConnWriter::with_total(ANSWER_BYTES_MAX, Rc::default());
-        ClientConn { writer, core_bytes, waiting_count: Cell::new(1) }
+        ClientConn { writer, core_bytes, waiting_count: Cell::new(1), last_answer: RefCell::default() }
     }
 
     #[test]
@@ -161,6 +226,21 @@ mod tests {
             assert!(queued > 0 && (queued > body.len()) == is_given, "{queued} bytes for {}", body.len());
             assert_eq!(conn.waiting_count(), 0);
         }
+    }
+
+    #[test]
+    fn whoever_waits_for_all_answers_goes_on_with_the_last() {
+        let conn = conn(0);
+        conn.request_began();
+        let mut waiting = Box::pin(conn.all_answered());
+        let waits = |waiting: &mut std::pin::Pin<Box<_>>| {
+            futures_lite::future::block_on(futures_lite::future::poll_once(waiting)).is_none()
+        };
+        assert!(waits(&mut waiting));
+        conn.answer(&Response { id: 1, leader_hint: None, result: Ok(b"") });
+        assert!(waits(&mut waiting));
+        conn.answer(&Response { id: 2, leader_hint: None, result: Ok(b"") });
+        assert!(!waits(&mut waiting));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_lite::AsyncWriteExt;
 use glommio::channels::channel_mesh::{Full, MeshBuilder};
 use glommio::net::{TcpListener, TcpStream};
-use net::handshake::{Hello, PROTOCOL_VERSION, Role as HelloRole, Verdict, Welcome};
+use net::handshake::{ClientLimits, Hello, PROTOCOL_VERSION, Role as HelloRole, Verdict, Welcome};
 use net::patience;
 use net::shell::{Greeting, LinkEvent, PeerLink, PeerLinkOptions, attach, detach, greet, limit_patience, listen};
 
@@ -309,7 +309,8 @@ impl Core {
             }
             Greeting::Native(hello) => {
                 let refusal = self.judge_client(&hello, count);
-                self.welcome(&mut stream, refusal.as_ref()).await?;
+                let limits = if refusal.is_none() { self.gateway.limits().told() } else { ClientLimits::default() };
+                self.welcome(&mut stream, refusal.as_ref(), limits).await?;
                 match refusal {
                     None => {
                         client_conn::serve(stream, Rc::clone(&self.gateway), self.shared.board.clone()).await;
@@ -368,7 +369,7 @@ impl Core {
             }
         };
         let refusal = self.judge_peer(&hello);
-        self.welcome(stream, refusal.as_ref()).await?;
+        self.welcome(stream, refusal.as_ref(), ClientLimits::default()).await?;
         if let Some((verdict, message)) = refusal {
             tracing::error!(peer = %hello.name, ?verdict, %message, "refused a peer");
             return Ok(());
@@ -412,7 +413,12 @@ impl Core {
         }
     }
 
-    async fn welcome(&self, stream: &mut TcpStream, refusal: Option<&(Verdict, String)>) -> std::io::Result<()> {
+    async fn welcome(
+        &self,
+        stream: &mut TcpStream,
+        refusal: Option<&(Verdict, String)>,
+        limits: ClientLimits,
+    ) -> std::io::Result<()> {
         let config = &self.shared.config;
         let (verdict, message) = refusal.map_or((Verdict::Accepted, ""), |(verdict, message)| (*verdict, message));
         let welcome = Welcome {
@@ -421,6 +427,7 @@ impl Core {
             shard_count: config.shards(),
             cluster_id: config.cluster_id().get(),
             node_id: config.node_id().get(),
+            limits,
             name: config.name().to_owned(),
             message: message.to_owned(),
         };

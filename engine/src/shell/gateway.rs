@@ -9,7 +9,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use net::api::{Executed, Refused, Request as ApiRequest, RequestKind as ApiKind, Response, Status};
+use net::api::{
+    Executed, REQUEST_HEAD_BYTES, Refused, Request as ApiRequest, RequestKind as ApiKind, Response, Status,
+};
+use net::handshake::ClientLimits;
 
 use super::client_conn::ClientConn;
 use super::handle::HandleReply;
@@ -47,6 +50,17 @@ pub struct GatewayLimits {
     pub requests_per_connection: u32,
     /// Bytes of requests of this core that wait for an answer, at most. Unit: bytes.
     pub queued_bytes: u64,
+}
+
+impl GatewayLimits {
+    /// What a client is told of them, so that it waits instead of being refused.
+    pub fn told(&self) -> ClientLimits {
+        ClientLimits {
+            requests: self.requests_per_connection,
+            request_bytes: u32::try_from(self.command.request_bytes).unwrap_or(u32::MAX),
+            queued_bytes: self.queued_bytes,
+        }
+    }
 }
 
 /// The client side of one core.
@@ -121,7 +135,7 @@ impl Gateway {
         self.shards.get(shard.get() as usize)?.as_ref()
     }
 
-    /// Takes a request of a client's connection; a status request is the caller's.
+    /// Takes a request of a client's connection; pings and status requests are the caller's.
     pub fn on_request(&self, conn: &Rc<ClientConn>, request: &ApiRequest<'_>) {
         match self.check(request) {
             Ok(routed) => {
@@ -145,12 +159,23 @@ impl Gateway {
             ApiKind::Write => RequestKind::Write,
             ApiKind::Read => RequestKind::Read,
             ApiKind::ReadSerializable => RequestKind::ReadSerializable,
-            ApiKind::Status => return Err((Status::Invalid, "a status request has no shard".to_owned())),
+            ApiKind::Status | ApiKind::Ping => {
+                return Err((
+                    Status::Invalid,
+                    "the connection answers pings and requests for status itself".to_owned(),
+                ));
+            }
         };
         let named = ShardId::new(request.shard);
         self.check_payload(kind, named, request.payload)?;
         let timeout_ms = request.timeout_ms.clamp(1, TIMEOUT_MS_MAX);
         Ok(Routed { shard: named, kind, timeout_ms, payload: request.payload })
+    }
+
+    /// What is said of a request whose frame has a body of so many bytes.
+    pub fn too_large(&self, body_bytes: usize) -> String {
+        let got = body_bytes.saturating_sub(REQUEST_HEAD_BYTES);
+        command::CommandError::TooLarge { got, limit: self.limits.command.request_bytes }.to_string()
     }
 
     /// Checks that the shard exists, and that a payload follows the format, keeps the limits and belongs to it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use net::api::{Executed, Refused, Request, RequestKind, Response, Status};
 use net::client::{Client, ClientError, Endpoint, Options, Target};
 use net::deframer::Deframer;
-use net::handshake::{Hello, MAGIC, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use net::handshake::{ClientLimits, Hello, MAGIC, PROTOCOL_VERSION, Role, Verdict, Welcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -79,6 +79,7 @@ pub fn welcome() -> Welcome {
         shard_count: 4,
         cluster_id: CLUSTER_ID,
         node_id: 1,
+        limits: ClientLimits::default(),
         name: "n1".to_owned(),
         message: String::new(),
     }

@@ -8,7 +8,7 @@ use glommio::channels::local_channel::{self, LocalReceiver};
 use glommio::net::{TcpListener, TcpStream};
 use net::deframer::Deframer;
 use net::frame::{FrameKind, encode_frame};
-use net::handshake::{Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use net::handshake::{ClientLimits, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
 use net::shell::{Greeting, LinkEvent, PeerLink, PeerLinkOptions, greet, listen};
 
 pub const CLUSTER_ID: u64 = 77;
@@ -38,6 +38,7 @@ pub fn welcome() -> Welcome {
         shard_count: SHARDS,
         cluster_id: CLUSTER_ID,
         node_id: CALLED,
+        limits: ClientLimits::default(),
         name: "n2".to_owned(),
         message: String::new(),
     }
