@@ -45,7 +45,7 @@ impl ClusterConnector {
             endpoints: self.endpoints.clone(),
             request_timeout: self.request_timeout,
             connect_timeout: self.connect_timeout,
-            connections_per_endpoint: 1,
+            ..ClientOptions::default()
         };
         Client::connect(options).await
     }
@@ -69,7 +69,9 @@ impl PutTarget for ClusterTarget {
 
     fn kind(error: &ClientError) -> FailureKind {
         match error {
-            ClientError::Unknown { .. } | ClientError::Malformed { .. } => FailureKind::Unknown,
+            ClientError::Unknown { .. } | ClientError::Partial { .. } | ClientError::Malformed { .. } => {
+                FailureKind::Unknown
+            }
             ClientError::Unavailable { .. } | ClientError::Endpoints { .. } => FailureKind::Unavailable,
             ClientError::Overloaded { .. } => FailureKind::Overloaded,
             ClientError::Refused { status: Status::Timeout, .. } => FailureKind::TimedOut,

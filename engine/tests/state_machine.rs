@@ -1,8 +1,8 @@
 //! The state machine against a model that is nothing but a list of every change ever made; and what etcd's users expect.
 
 use engine::state_machine::command::{
-    Command, Compare, CompareResult, CompareTarget, KeyRange, Limits, Op, RangeOp, Txn, decode, encode_op_command,
-    encode_range, encode_txn_command, validate,
+    Command, CommandError, Compare, CompareResult, CompareTarget, KeyRange, Limits, Op, RangeOp, Txn, decode,
+    encode_op_command, encode_range, encode_txn_command, validate,
 };
 use engine::state_machine::response::{KeyValue, OpResponse, Response};
 use engine::state_machine::{Answers, Options, StateMachine, TooLarge, batch};
@@ -27,6 +27,11 @@ const CASES: u64 = 10_000;
 
 const LIMITS: Limits = Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 };
 
+/// The state machine keeps leases already; that clients may not name any yet is the last thing that is checked.
+fn is_valid(command: &[u8]) -> bool {
+    matches!(validate(command, &LIMITS), Ok(_) | Err(CommandError::NoLeases { .. }))
+}
+
 /// A machine, and the index of its last entry.
 struct Machine {
     machine: StateMachine,
@@ -41,7 +46,7 @@ impl Machine {
     fn apply(&mut self, commands: &[Vec<u8>]) -> Vec<Response> {
         let mut payload = Vec::new();
         for command in commands {
-            validate(command, &LIMITS).expect("a valid command");
+            assert!(is_valid(command), "a valid command");
             payload.extend_from_slice(&batch::length_prefix(command));
             payload.extend_from_slice(command);
         }
@@ -277,7 +282,7 @@ fn it_does_what_a_list_of_changes_does() {
         for _ in 0..1 + rng.below(8) {
             let commands: Vec<Vec<u8>> = (0..1 + rng.below(4)).map(|_| some_command(rng)).collect();
             // What is refused (a key written twice in a transaction) is not part of the batch.
-            let commands: Vec<_> = commands.into_iter().filter(|bytes| validate(bytes, &LIMITS).is_ok()).collect();
+            let commands: Vec<_> = commands.into_iter().filter(|bytes| is_valid(bytes)).collect();
             accepted += commands.len() as u64;
             let expected: Vec<Response> =
                 commands.iter().map(|bytes| model.command(&decode(bytes).expect("encoded above"))).collect();
@@ -338,6 +343,25 @@ fn compares_with_a_missing_key_see_zeros_and_no_value() {
 }
 
 #[test]
+fn a_put_with_a_lease_is_refused_alone_and_in_a_transaction_and_compares_may_name_one() {
+    let leased = Op::Put { key: b"k", value: b"v", lease: 0x1f, prev_kv: false };
+    let refused = Err(CommandError::NoLeases { lease: 0x1f });
+    let mut command = Vec::new();
+    encode_op_command(&leased, &mut command).expect("encodes");
+    assert_eq!(validate(&command, &LIMITS), refused);
+    for txn in [Txn { success: vec![leased], ..Txn::default() }, Txn { failure: vec![leased], ..Txn::default() }] {
+        let mut command = Vec::new();
+        encode_txn_command(&txn, &mut command).expect("encodes");
+        assert_eq!(validate(&command, &LIMITS), refused);
+    }
+    let target = CompareTarget::Lease(0x1f);
+    let compares = vec![Compare { key: b"k", target, result: CompareResult::Equal }];
+    let mut command = Vec::new();
+    encode_txn_command(&Txn { compares, ..Txn::default() }, &mut command).expect("encodes");
+    validate(&command, &LIMITS).expect("the key has no lease, which may be asked");
+}
+
+#[test]
 fn a_key_written_twice_in_a_transaction_is_refused() {
     let mut command = Vec::new();
     let success = vec![put(b"k", b"1"), put(b"k", b"2")];
@@ -368,7 +392,7 @@ fn state_does_not_depend_on_who_waits_for_answers() {
         let (mut heard, mut unheard) = (Machine::new(), Machine::new());
         for _ in 0..20 {
             let commands: Vec<Vec<u8>> = (0..=rng.below(4)).map(|_| some_command(&mut rng)).collect();
-            let commands: Vec<_> = commands.into_iter().filter(|bytes| validate(bytes, &LIMITS).is_ok()).collect();
+            let commands: Vec<_> = commands.into_iter().filter(|bytes| is_valid(bytes)).collect();
             heard.apply(&commands);
             unheard.apply_unseen(&commands);
             assert_eq!(heard.machine.digest(), unheard.machine.digest(), "seed {seed}");

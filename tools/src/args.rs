@@ -5,6 +5,7 @@
 mod duration;
 mod kv;
 mod start;
+pub mod variables;
 
 use std::time::Duration;
 

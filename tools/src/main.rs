@@ -11,10 +11,8 @@ mod txn_text;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    match cmd::run(args::Cli::parse()) {
+    match cmd::run(args::variables::parse()) {
         Ok(code) => code,
         Err(error) => error.report(),
     }

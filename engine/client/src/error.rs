@@ -1,5 +1,7 @@
 //! Why a request has no answer, and what is known of its effect.
 
+use std::fmt;
+
 use engine::state_machine::command::CommandError;
 use net::api::Status;
 use net::codec::DecodeError;
@@ -8,9 +10,9 @@ use net::codec::DecodeError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// No node could do it in time; it certainly took no effect.
-    #[error("unavailable: {reason}; the request took no effect")]
+    #[error("unavailable, and the request took no effect: {reason}")]
     Unavailable {
-        /// The last reason, with the endpoint it came from.
+        /// What each endpoint said; a line for each if there are several.
         reason: String,
     },
     /// It may or may not have taken effect, or still may.
@@ -42,6 +44,12 @@ pub enum ClientError {
         /// Which, and why.
         reason: String,
     },
+    /// An operation over several shards was done on some of them only.
+    #[error("done in part: {}", parts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Partial {
+        /// What became of each shard's part.
+        parts: Vec<ShardPart>,
+    },
     /// An answer does not follow the format; the request may have taken effect.
     #[error("malformed answer: {reason}")]
     Malformed {
@@ -50,7 +58,51 @@ pub enum ClientError {
     },
 }
 
+/// One shard's part of an operation over several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardPart {
+    /// The shard.
+    pub shard: u32,
+    /// What became of it.
+    pub outcome: PartOutcome,
+}
+
+/// What became of a shard's part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartOutcome {
+    /// It was done.
+    Deleted {
+        /// Keys that were deleted.
+        keys: u64,
+        /// The shard's revision after it.
+        revision: u64,
+    },
+    /// It was not done, or nobody knows; the error says which.
+    Failed(Box<ClientError>),
+    /// It was not begun, because another part failed.
+    NotBegun,
+}
+
+impl fmt::Display for ShardPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shard = self.shard;
+        match &self.outcome {
+            PartOutcome::Deleted { keys, revision } => {
+                write!(f, "shard {shard} deleted {keys} keys at revision {revision}")
+            }
+            PartOutcome::Failed(error) => write!(f, "shard {shard} failed: {error}"),
+            PartOutcome::NotBegun => write!(f, "shard {shard} was not asked"),
+        }
+    }
+}
+
 impl ClientError {
+    /// The request may have taken effect, in whole or in part, or still may.
+    #[must_use]
+    pub const fn may_have_taken_effect(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::Partial { .. } | Self::Malformed { .. })
+    }
+
     pub(crate) fn unexpected(what: &str) -> Self {
         Self::Malformed { reason: format!("it is not the answer to {what}") }
     }

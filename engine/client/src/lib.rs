@@ -1,14 +1,14 @@
 //! Quorate's key-value client: etcd's operations over the native protocol, on tokio.
 //!
 //! Connections, leader discovery, retries and deadlines are `net::client`'s; this package turns operations into payloads and
-//! answers into values, and spreads what concerns several shards. A write is never sent twice unless it certainly took no
+//! answers into values, and spreads what concerns several shards within one deadline. A write is never sent twice unless it certainly took no
 //! effect; where nobody knows, the error is `ClientError::Unknown`.
 
 mod error;
 mod range;
 mod types;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::state_machine::command::{self, KeyRange};
 use engine::state_machine::response::{OpResponse, Response};
@@ -19,7 +19,7 @@ use net::client::{Endpoint, Options, Target};
 pub use engine::state_machine::command::CompareResult;
 pub use engine::state_machine::response::KeyValue;
 pub use engine::status::ShardStatus;
-pub use error::ClientError;
+pub use error::{ClientError, PartOutcome, ShardPart};
 pub use types::{
     ClientOptions, Compare, CompareTarget, DeleteResponse, Op, OpResult, PutOptions, PutResponse, RangeRequest,
     RangeResponse, Txn, TxnResponse,
@@ -42,6 +42,8 @@ impl Client {
             endpoints: options.endpoints,
             connect_timeout: options.connect_timeout,
             connections_per_endpoint: options.connections_per_endpoint,
+            silence_limit: options.silence_limit,
+            ..Options::default()
         });
         Ok(Self { net: net.await?, request_timeout: options.request_timeout })
     }
@@ -65,8 +67,9 @@ impl Client {
     /// # Errors
     /// Why not, and whether it can still take effect.
     pub async fn put_with(&self, key: &[u8], value: &[u8], options: PutOptions) -> Result<PutResponse, ClientError> {
+        command::check_lease(options.lease)?;
         let op = command::Op::Put { key, value, lease: options.lease, prev_kv: options.prev_kv };
-        let response = self.write_op(self.shard_of(key), &op).await?;
+        let response = self.write_op(self.shard_of(key), &op, self.request_timeout).await?;
         match response.ops.into_iter().next() {
             Some(OpResponse::Put { prev_kv }) => Ok(PutResponse { revision: response.revision, prev_kv }),
             _ => Err(ClientError::unexpected("a put")),
@@ -101,10 +104,10 @@ impl Client {
 
     /// Deletes a key, or the keys from `key` to `range_end`.
     ///
-    /// Over several shards the parts are deleted one after the other.
+    /// Over several shards the parts are deleted one after the other, until one fails.
     ///
     /// # Errors
-    /// Why not, and whether it can still take effect.
+    /// Why not, and whether it can still take effect. `Partial` if keys of other shards were deleted before.
     pub async fn delete(&self, key: &[u8], range_end: Option<&[u8]>) -> Result<DeleteResponse, ClientError> {
         self.delete_with(key, range_end, false).await
     }
@@ -112,7 +115,7 @@ impl Client {
     /// Deletes, and answers with what was there if `prev_kv` is set.
     ///
     /// # Errors
-    /// Why not, and whether it can still take effect.
+    /// As `delete`.
     pub async fn delete_with(
         &self,
         key: &[u8],
@@ -120,20 +123,40 @@ impl Client {
         prev_kv: bool,
     ) -> Result<DeleteResponse, ClientError> {
         let range = KeyRange { key, range_end: range_end.unwrap_or_default() };
+        let deadline = Instant::now() + self.request_timeout;
         let mut answer = DeleteResponse { revision: 0, deleted: 0, prev_kvs: Vec::new() };
+        let mut parts = Vec::new();
         for shard in self.shards_of(&range) {
-            let response = self.write_op(shard, &command::Op::Delete { range, prev_kv }).await?;
-            match response.ops.into_iter().next() {
-                Some(OpResponse::Delete { deleted, prev_kvs }) => {
-                    answer.revision = answer.revision.max(response.revision);
-                    answer.deleted += deleted;
-                    answer.prev_kvs.extend(prev_kvs);
+            match self.delete_in(shard, range, prev_kv, left_until(deadline)).await {
+                Ok(part) => {
+                    parts.push((shard, part.deleted, part.revision));
+                    answer.revision = answer.revision.max(part.revision);
+                    answer.deleted += part.deleted;
+                    answer.prev_kvs.extend(part.prev_kvs);
                 }
-                _ => return Err(ClientError::unexpected("a delete")),
+                // Nothing was deleted elsewhere, so the error says all.
+                Err(error) if answer.deleted == 0 => return Err(error),
+                Err(error) => return Err(partial(&parts, shard, error, self.shard_count())),
             }
         }
         answer.prev_kvs.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(answer)
+    }
+
+    async fn delete_in(
+        &self,
+        shard: u32,
+        range: KeyRange<'_>,
+        prev_kv: bool,
+        timeout: Duration,
+    ) -> Result<DeleteResponse, ClientError> {
+        let response = self.write_op(shard, &command::Op::Delete { range, prev_kv }, timeout).await?;
+        match response.ops.into_iter().next() {
+            Some(OpResponse::Delete { deleted, prev_kvs }) => {
+                Ok(DeleteResponse { revision: response.revision, deleted, prev_kvs })
+            }
+            _ => Err(ClientError::unexpected("a delete")),
+        }
     }
 
     /// Does several operations at once, under conditions. All keys must be on one shard.
@@ -141,11 +164,12 @@ impl Client {
     /// # Errors
     /// Why not, and whether it can still take effect.
     pub async fn txn(&self, txn: &Txn) -> Result<TxnResponse, ClientError> {
+        txn.check_leases()?;
         let borrowed = txn.borrow();
         let shard = txn.first_key().map_or(0, |key| self.shard_of(key));
         let mut payload = Vec::new();
         command::encode_txn_command(&borrowed, &mut payload)?;
-        let response = self.write(shard, &payload).await?;
+        let response = self.write(shard, &payload, self.request_timeout).await?;
         let results = response.ops.into_iter().map(OpResult::from).collect();
         Ok(TxnResponse { revision: response.revision, succeeded: response.succeeded, results })
     }
@@ -173,14 +197,45 @@ impl Client {
         0..self.shard_count()
     }
 
-    async fn write_op(&self, shard: u32, op: &command::Op<'_>) -> Result<Response, ClientError> {
+    async fn write_op(&self, shard: u32, op: &command::Op<'_>, timeout: Duration) -> Result<Response, ClientError> {
         let mut payload = Vec::new();
         command::encode_op_command(op, &mut payload)?;
-        self.write(shard, &payload).await
+        self.write(shard, &payload, timeout).await
     }
 
-    async fn write(&self, shard: u32, payload: &[u8]) -> Result<Response, ClientError> {
-        let body = self.net.request(Target::Leader, RequestKind::Write, shard, payload, self.request_timeout);
+    async fn write(&self, shard: u32, payload: &[u8], timeout: Duration) -> Result<Response, ClientError> {
+        let body = self.net.request(Target::Leader, RequestKind::Write, shard, payload, timeout);
         Ok(Response::decode(&body.await?)?)
+    }
+}
+
+fn left_until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// What became of each shard's part of a delete that failed on `failed` after others were done.
+fn partial(done: &[(u32, u64, u64)], failed: u32, error: ClientError, shard_count: u32) -> ClientError {
+    let done = done
+        .iter()
+        .map(|&(shard, keys, revision)| ShardPart { shard, outcome: PartOutcome::Deleted { keys, revision } });
+    let failure = ShardPart { shard: failed, outcome: PartOutcome::Failed(Box::new(error)) };
+    let left = (failed + 1..shard_count).map(|shard| ShardPart { shard, outcome: PartOutcome::NotBegun });
+    ClientError::Partial { parts: done.chain([failure]).chain(left).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_delete_says_what_each_shard_did() {
+        let error = ClientError::Unavailable { reason: "a:1: no leader".to_owned() };
+        let error = partial(&[(0, 3, 9), (1, 0, 4)], 2, error, 4);
+        assert!(error.may_have_taken_effect());
+        assert_eq!(
+            error.to_string(),
+            "done in part: shard 0 deleted 3 keys at revision 9; shard 1 deleted 0 keys at revision 4; shard 2 failed: \
+             unavailable, and the request took no effect: a:1: no leader; shard 3 was not asked"
+        );
     }
 }

@@ -1,11 +1,13 @@
 //! Reads over one shard or all of them.
 
+use std::time::Instant;
+
 use engine::state_machine::command::{self, KeyRange, RangeOp};
 use engine::state_machine::response::{OpResponse, Response};
 use net::api::RequestKind;
 use net::client::{Endpoint, Target};
 
-use crate::{Client, ClientError, RangeRequest, RangeResponse};
+use crate::{Client, ClientError, RangeRequest, RangeResponse, left_until};
 
 impl Client {
     pub(crate) async fn range_at(
@@ -14,9 +16,10 @@ impl Client {
         request: RangeRequest,
     ) -> Result<RangeResponse, ClientError> {
         let range = KeyRange { key: &request.key, range_end: &request.range_end };
+        let deadline = Instant::now() + self.request_timeout;
         let mut pages = Vec::new();
         for shard in self.shards_of(&range) {
-            pages.push(self.range_of_shard(endpoint, shard, &request).await?);
+            pages.push(self.range_of_shard(endpoint, shard, &request, deadline).await?);
         }
         Ok(merge(pages, request.limit))
     }
@@ -26,6 +29,7 @@ impl Client {
         endpoint: Option<&Endpoint>,
         shard: u32,
         request: &RangeRequest,
+        deadline: Instant,
     ) -> Result<RangeResponse, ClientError> {
         let op = RangeOp {
             range: KeyRange { key: &request.key, range_end: &request.range_end },
@@ -38,7 +42,7 @@ impl Client {
         command::encode_range(&op, &mut payload)?;
         let kind = if request.serializable { RequestKind::ReadSerializable } else { RequestKind::Read };
         let target = endpoint.map_or(Target::Leader, Target::Endpoint);
-        let body = self.net.request(target, kind, shard, &payload, self.request_timeout).await?;
+        let body = self.net.request(target, kind, shard, &payload, left_until(deadline)).await?;
         let response = Response::decode(&body)?;
         match response.ops.into_iter().next() {
             Some(OpResponse::Range { kvs, more, count }) => {

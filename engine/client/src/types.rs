@@ -16,6 +16,9 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// Connections to each endpoint.
     pub connections_per_endpoint: usize,
+    /// A node that owes an answer and says nothing for so long, not even to a ping, is given up: reads are asked elsewhere, a
+    /// write that was sent is reported as of unknown outcome.
+    pub silence_limit: Duration,
 }
 
 impl Default for ClientOptions {
@@ -25,6 +28,7 @@ impl Default for ClientOptions {
             request_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             connections_per_endpoint: 1,
+            silence_limit: Duration::from_secs(1),
         }
     }
 }
@@ -32,7 +36,7 @@ impl Default for ClientOptions {
 /// Options of a put.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PutOptions {
-    /// The lease that the key belongs to; 0 = none.
+    /// The lease that the key belongs to; 0 = none. Leases do not exist yet: every other value is refused.
     pub lease: u64,
     /// Answer with what was there before.
     pub prev_kv: bool,
@@ -240,6 +244,14 @@ impl Txn {
     pub(crate) fn first_key(&self) -> Option<&[u8]> {
         let compares = self.compares.iter().map(|compare| compare.key.as_slice());
         compares.chain(self.success.iter().chain(&self.failure).map(Op::key)).next()
+    }
+
+    /// Refuses what no server takes yet.
+    pub(crate) fn check_leases(&self) -> Result<(), command::CommandError> {
+        self.success.iter().chain(&self.failure).try_for_each(|op| match op {
+            Op::Put { options, .. } => command::check_lease(options.lease),
+            Op::Delete { .. } | Op::Range(_) => Ok(()),
+        })
     }
 
     pub(crate) fn borrow(&self) -> command::Txn<'_> {

@@ -171,7 +171,9 @@ async fn take_requests(
                         continue;
                     }
                     // The position in the stream is lost: say why under no number, and close.
-                    conn.refuse(0, Status::Invalid, &error.to_string());
+                    let message = error.to_string();
+                    let refused = Refused { status: Status::Invalid, executed: Executed::Unknown, message: &message };
+                    conn.push(&Response { id: 0, leader_hint: None, result: Err(refused) });
                     tracing::warn!(%error, "closing a client connection");
                     return End::Broken;
                 }

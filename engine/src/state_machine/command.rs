@@ -60,6 +60,14 @@ pub enum CommandError {
         /// The limit.
         limit: u64,
     },
+    /// A put names a lease.
+    #[error(
+        "leases do not exist yet: the put names lease {lease:x}, and its key would never expire; leave the lease out"
+    )]
+    NoLeases {
+        /// The lease.
+        lease: u64,
+    },
     /// A key is empty.
     #[error("key is not provided: keys have at least one byte")]
     EmptyKey,
@@ -471,6 +479,7 @@ pub fn validate(bytes: &[u8], limits: &Limits) -> Result<CommandInfo, CommandErr
         Command::Op(op) => {
             let range = range_of(&op);
             check_key(range.key)?;
+            check_op_lease(&op)?;
             let shard = range.is_single().then(|| shard_of_key(range.key, limits.shard_count));
             let shard = if limits.shard_count == 1 { Some(ShardId::new(0)) } else { shard };
             Ok(CommandInfo { shard })
@@ -497,6 +506,21 @@ const fn check_size(bytes: &[u8], limits: &Limits) -> Result<(), CommandError> {
 
 fn check_key(key: &[u8]) -> Result<(), CommandError> {
     key_len(key).map(|_| ())
+}
+
+/// Refuses a put's lease until there are leases; 0 = none.
+///
+/// # Errors
+/// It names one.
+pub const fn check_lease(lease: u64) -> Result<(), CommandError> {
+    if lease == 0 { Ok(()) } else { Err(CommandError::NoLeases { lease }) }
+}
+
+const fn check_op_lease(op: &Op<'_>) -> Result<(), CommandError> {
+    match op {
+        Op::Put { lease, .. } => check_lease(*lease),
+        Op::Delete { .. } | Op::Range(_) => Ok(()),
+    }
 }
 
 fn range_of<'a>(op: &Op<'a>) -> KeyRange<'a> {
@@ -528,6 +552,7 @@ fn validate_txn(txn: &Txn<'_>, limits: &Limits) -> Result<CommandInfo, CommandEr
     }
     check_duplicates(&txn.success)?;
     check_duplicates(&txn.failure)?;
+    txn.success.iter().chain(&txn.failure).try_for_each(check_op_lease)?;
     Ok(CommandInfo { shard: Some(shard.unwrap_or_default()) })
 }
 

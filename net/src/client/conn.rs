@@ -1,30 +1,36 @@
 //! One connection of a client: requests leave together, answers find their caller by number.
+//!
+//! A request takes a place first: a node says at the handshake how many requests and bytes of one connection it lets wait, and
+//! what would be more waits here. While something is owed and nothing arrives, the node is pinged; if it stays silent, the
+//! connection is given up. Whether a request is tried again elsewhere is not decided here.
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::{Endpoint, ServerInfo, lock};
 use crate::api::{Executed, Request, RequestKind, Response, Status};
 use crate::deframer::Deframer;
-use crate::handshake::{HANDSHAKE_BODY_BYTES_MAX, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use crate::handshake::{ClientLimits, HANDSHAKE_BODY_BYTES_MAX, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
 use crate::patience;
 
 /// Largest answer that a client takes. Unit: bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Requests that may wait for their answer on one connection; more are refused as overloaded.
+/// Requests that wait for their answer on one connection, at most; a node's own limit is usually lower.
 pub const WAITING_MAX: usize = 1 << 16;
 
-/// Once so many bytes of requests wait to be written on one connection, more are refused as overloaded. Unit: bytes.
+/// Payloads of requests that wait for their answer on one connection, together; a node's own limit may be lower. Unit: bytes.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// Largest payload of a request. Unit: bytes.
@@ -32,6 +38,22 @@ pub const REQUEST_BYTES_MAX: usize = QUEUE_BYTES_MAX;
 
 /// Buffers larger than this are not kept. Unit: bytes.
 const KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes that the kernel takes beyond what it has sent. A small number, so that a write which goes on shows that the other
+/// side still takes something. Unit: bytes.
+const UNSENT_BYTES_LIMIT: u32 = 128 << 10;
+
+/// A silent connection is given up after so many looks without a sign of life.
+const SILENT_LOOKS_MAX: u32 = 5;
+
+/// How long a node may be silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Silence {
+    /// A connection is given up when something is owed and nothing arrives for so long.
+    pub limit: Duration,
+    /// A connection on which nothing is owed is pinged after so long.
+    pub idle: Duration,
+}
 
 /// An answer.
 #[derive(Debug)]
@@ -52,7 +74,7 @@ pub(super) enum CallError {
 }
 
 /// Why there is no connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ConnectError {
     pub reason: String,
     /// Trying again at once is of no use: somebody has to start or change something first.
@@ -71,11 +93,14 @@ impl ConnectError {
 
 type Reply = oneshot::Sender<Result<Answer, CallError>>;
 
-/// An open connection. Two tasks move its bytes; they end with it, so a connection that nobody holds is closed.
+/// An open connection. Three tasks serve it; they end with it, so a connection that nobody holds is closed.
 #[derive(Debug)]
 pub(super) struct Conn {
     shared: Arc<Shared>,
-    tasks: [AbortHandle; 2],
+    limits: ClientLimits,
+    bytes_limit: u32,
+    info: ServerInfo,
+    tasks: [AbortHandle; 3],
 }
 
 impl Drop for Conn {
@@ -89,9 +114,27 @@ impl Drop for Conn {
 struct Shared {
     queue: Mutex<Queue>,
     queued: Notify,
-    waiting: Mutex<HashMap<u64, Reply>>,
+    /// Requests that were sent and not answered yet, those included whose caller is gone: the node still counts them.
+    waiting: Mutex<HashMap<u64, Waiting>>,
+    /// Places for requests, and for bytes of their payloads. Closed with the connection.
+    places: Semaphore,
+    bytes: Semaphore,
     /// Changes under the lock of `queue` alone.
     open: AtomicBool,
+    /// The other side showed that it is alive since this was last looked at.
+    heard: AtomicBool,
+    /// Looks in a row that found something owed and no sign of life.
+    silent_looks: AtomicU32,
+    /// The watch waits for the first request. Changes under the lock of `queue`.
+    is_watch_idle: AtomicBool,
+    watch: Notify,
+}
+
+/// A request that was sent.
+#[derive(Debug)]
+struct Waiting {
+    reply: Reply,
+    bytes: u32,
 }
 
 /// Requests that have not begun to leave.
@@ -103,16 +146,28 @@ struct Queue {
     last_id: u64,
 }
 
+/// A place for one request, given back unless the request is sent.
+pub(super) struct Place<'a> {
+    conn: &'a Conn,
+    bytes: u32,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.conn.shared.give_back(1, self.bytes as usize);
+    }
+}
+
 impl Conn {
     /// Connects and greets.
-    pub async fn open(endpoint: &Endpoint, timeout: Duration) -> Result<(Self, ServerInfo), ConnectError> {
-        match tokio::time::timeout(timeout, Self::open_without_limit(endpoint)).await {
+    pub async fn open(endpoint: &Endpoint, timeout: Duration, silence: Silence) -> Result<Self, ConnectError> {
+        match tokio::time::timeout(timeout, Self::open_without_limit(endpoint, silence)).await {
             Ok(result) => result,
             Err(_elapsed) => Err(ConnectError::passing(format!("no connection within {} ms", timeout.as_millis()))),
         }
     }
 
-    async fn open_without_limit(endpoint: &Endpoint) -> Result<(Self, ServerInfo), ConnectError> {
+    async fn open_without_limit(endpoint: &Endpoint, silence: Silence) -> Result<Self, ConnectError> {
         let addresses = tokio::net::lookup_host(endpoint.authority()).await;
         let addresses: Vec<_> = addresses.map_err(|error| ConnectError::lasting(error.to_string()))?.collect();
         let stream = TcpStream::connect(addresses.as_slice()).await.map_err(|error| match error.kind() {
@@ -122,6 +177,7 @@ impl Conn {
         let passing = |error: io::Error| ConnectError::passing(error.to_string());
         stream.set_nodelay(true).map_err(passing)?;
         patience::CLIENTS.set(&stream).map_err(passing)?;
+        SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_LIMIT).map_err(passing)?;
         let (mut reading, mut writing) = stream.into_split();
         writing.write_all(&hello()).await.map_err(passing)?;
         let mut deframer = Deframer::new(HANDSHAKE_BODY_BYTES_MAX);
@@ -134,20 +190,45 @@ impl Conn {
             _ => return Err(ConnectError::lasting(format!("refused: {}", welcome.message))),
         }
         deframer.set_body_bytes_limit(ANSWER_BYTES_MAX);
-        let info = ServerInfo { cluster_id: welcome.cluster_id, shard_count: welcome.shard_count };
-        Ok((Self::start(reading, writing, deframer), info))
+        Ok(Self::start(reading, writing, deframer, &welcome, silence))
     }
 
-    fn start(reading: OwnedReadHalf, writing: OwnedWriteHalf, deframer: Deframer) -> Self {
+    fn start(
+        reading: OwnedReadHalf,
+        writing: OwnedWriteHalf,
+        deframer: Deframer,
+        welcome: &Welcome,
+        silence: Silence,
+    ) -> Self {
+        let limits = welcome.limits;
+        // A limit of 0 was not told.
+        let or_max = |told: usize, max: usize| if told == 0 { max } else { told.min(max) };
+        let places = or_max(limits.requests as usize, WAITING_MAX);
+        let bytes = or_max(usize::try_from(limits.queued_bytes).unwrap_or(usize::MAX), QUEUE_BYTES_MAX);
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             queued: Notify::new(),
             waiting: Mutex::default(),
+            places: Semaphore::new(places),
+            bytes: Semaphore::new(bytes),
             open: AtomicBool::new(true),
+            heard: AtomicBool::new(false),
+            silent_looks: AtomicU32::new(0),
+            is_watch_idle: AtomicBool::new(false),
+            watch: Notify::new(),
         });
-        let write = tokio::spawn(write(Running(Arc::clone(&shared)), writing));
-        let read = tokio::spawn(read(Running(Arc::clone(&shared)), reading, deframer));
-        Self { shared, tasks: [write.abort_handle(), read.abort_handle()] }
+        let write = tokio::spawn(write(Running(Arc::clone(&shared)), writing)).abort_handle();
+        let read = tokio::spawn(read(Running(Arc::clone(&shared)), reading, deframer)).abort_handle();
+        let served = [write.clone(), read.clone()];
+        let watch = tokio::spawn(watch(Running(Arc::clone(&shared)), silence, served)).abort_handle();
+        let info = ServerInfo { cluster_id: welcome.cluster_id, shard_count: welcome.shard_count };
+        let bytes_limit = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self { shared, limits, bytes_limit, info, tasks: [write, read, watch] }
+    }
+
+    /// What the node said of its cluster.
+    pub const fn info(&self) -> &ServerInfo {
+        &self.info
     }
 
     /// Requests are still taken.
@@ -155,17 +236,44 @@ impl Conn {
         self.shared.is_open()
     }
 
-    /// Sends a request and waits for its answer. Dropping the future gives up the answer, not the request.
+    /// It was given up because the node was silent.
+    pub fn was_silent(&self) -> bool {
+        self.shared.silent_looks.load(Ordering::Relaxed) >= SILENT_LOOKS_MAX
+    }
+
+    /// The largest payload that the node takes, if it said so. Unit: bytes.
+    pub fn request_bytes_limit(&self) -> Option<usize> {
+        (self.limits.request_bytes > 0).then_some(self.limits.request_bytes as usize)
+    }
+
+    /// Waits for a place for a request with so many bytes; `None` once the connection is closed. Callers are served in their
+    /// order. Dropping the future, or the place, frees the place.
+    pub async fn place(&self, payload_bytes: usize) -> Option<Place<'_>> {
+        // A request that is larger than everything waits until it is alone.
+        let bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX).min(self.bytes_limit);
+        let place = self.shared.places.acquire().await.ok()?;
+        self.shared.bytes.acquire_many(bytes).await.ok()?.forget();
+        place.forget();
+        Some(Place { conn: self, bytes })
+    }
+
+    /// Sends a request and waits for its answer. Dropping the future gives up the answer, not the request, which keeps its
+    /// place until the node has answered it.
     pub async fn call(
         &self,
+        place: Place<'_>,
         kind: RequestKind,
         shard: u32,
-        timeout_ms: u32,
+        deadline: Instant,
         payload: &[u8],
     ) -> Result<Answer, CallError> {
+        let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis();
+        let timeout_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
         let (reply, answer) = oneshot::channel();
-        let id = self.shared.enqueue(reply, |id| Request { id, kind, shard, timeout_ms, payload })?;
-        let _forget = Forget { shared: &self.shared, id };
+        let waiting = Waiting { reply, bytes: place.bytes };
+        self.shared.enqueue(waiting, |id| Request { id, kind, shard, timeout_ms, payload })?;
+        // Whoever takes the answer gives it back.
+        std::mem::forget(place);
         self.shared.queued.notify_one();
         answer.await.unwrap_or_else(|_dropped| Err(CallError::Broken("the connection was closed".to_owned())))
     }
@@ -176,38 +284,66 @@ impl Shared {
         self.open.load(Ordering::Acquire)
     }
 
+    fn give_back(&self, places: usize, bytes: usize) {
+        self.places.add_permits(places);
+        self.bytes.add_permits(bytes);
+    }
+
     /// Queues the request that `make` makes of its number.
-    fn enqueue<'a>(&self, reply: Reply, make: impl FnOnce(u64) -> Request<'a>) -> Result<u64, CallError> {
+    fn enqueue<'a>(&self, request: Waiting, make: impl FnOnce(u64) -> Request<'a>) -> Result<(), CallError> {
         let mut queue = lock(&self.queue);
         // Checked under the lock that `fail` takes, so that no request is left behind.
         if !self.is_open() {
             return Err(CallError::NotSent("the connection is closed".to_owned()));
         }
-        if queue.bytes.len() >= QUEUE_BYTES_MAX {
-            return Err(overloaded("bytes wait to be sent on this connection"));
-        }
         let id = queue.last_id + 1;
-        {
-            let mut waiting = lock(&self.waiting);
-            if waiting.len() >= WAITING_MAX {
-                return Err(overloaded("requests wait on this connection"));
-            }
-            waiting.insert(id, reply);
-        }
+        lock(&self.waiting).insert(id, request);
         queue.last_id = id;
         queue.ids.push(id);
         make(id).encode(&mut queue.bytes);
-        Ok(id)
+        if self.is_watch_idle.swap(false, Ordering::Relaxed) {
+            self.watch.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Asks the node to say something. Its answer is nobody's; that something arrives is what counts.
+    fn ping(&self, timeout: Duration) {
+        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        {
+            let mut queue = lock(&self.queue);
+            queue.last_id += 1;
+            let id = queue.last_id;
+            Request { id, kind: RequestKind::Ping, shard: 0, timeout_ms, payload: &[] }.encode(&mut queue.bytes);
+        }
+        self.queued.notify_one();
     }
 
     /// Hands every complete answer to its caller.
     fn take_answers(&self, deframer: &mut Deframer) -> Result<(), String> {
+        let (mut places, mut bytes) = (0, 0);
+        let result = self.take_all(deframer, |request| {
+            places += 1;
+            bytes += request.bytes as usize;
+        });
+        if places > 0 {
+            self.give_back(places, bytes);
+        }
+        result
+    }
+
+    fn take_all(&self, deframer: &mut Deframer, mut answered: impl FnMut(&Waiting)) -> Result<(), String> {
         while let Some(frame) = deframer.next_frame().map_err(|error| error.to_string())? {
             let response = Response::decode(&frame).map_err(|error| error.to_string())?;
             let leader_hint = response.leader_hint.map(str::to_owned);
             let result = match response.result {
                 Err(refused) if response.id == 0 => {
-                    return Err(format!("the node closes the connection: {}", refused.message));
+                    let reason = format!("the node closes the connection: {}", refused.message);
+                    if refused.executed == Executed::No {
+                        // A goodbye: the node looked at nothing that it has not answered.
+                        self.end(&reason, CallError::NotSent);
+                    }
+                    return Err(reason);
                 }
                 Ok(body) => Ok(Answer { body: body.to_vec(), leader_hint }),
                 Err(refused) => Err(CallError::Refused {
@@ -217,9 +353,11 @@ impl Shared {
                     leader_hint,
                 }),
             };
-            // A caller that gave up is not there any more.
-            if let Some(reply) = lock(&self.waiting).remove(&response.id) {
-                drop(reply.send(result));
+            // A ping's answer is nobody's.
+            if let Some(request) = lock(&self.waiting).remove(&response.id) {
+                answered(&request);
+                // A caller that gave up is not there any more.
+                drop(request.reply.send(result));
             }
         }
         Ok(())
@@ -227,23 +365,31 @@ impl Shared {
 
     /// The connection is over: every caller learns it, and whether its request can have left.
     fn fail(&self, reason: &str) {
+        self.end(reason, CallError::Broken);
+    }
+
+    /// The connection is over; `sent` says what becomes of requests that may have left.
+    fn end(&self, reason: &str, sent: fn(String) -> CallError) {
         let mut queue = lock(&self.queue);
         if !self.open.swap(false, Ordering::AcqRel) {
             return;
         }
+        self.places.close();
+        self.bytes.close();
         let Queue { ids, .. } = std::mem::take(&mut *queue);
         let mut waiting = lock(&self.waiting);
         for id in ids {
-            if let Some(reply) = waiting.remove(&id) {
-                drop(reply.send(Err(CallError::NotSent(reason.to_owned()))));
+            if let Some(request) = waiting.remove(&id) {
+                drop(request.reply.send(Err(CallError::NotSent(reason.to_owned()))));
             }
         }
-        for (_, reply) in waiting.drain() {
-            drop(reply.send(Err(CallError::Broken(reason.to_owned()))));
+        for (_, request) in waiting.drain() {
+            drop(request.reply.send(Err(sent(reason.to_owned()))));
         }
         drop(waiting);
         drop(queue);
         self.queued.notify_one();
+        self.watch.notify_one();
     }
 }
 
@@ -256,7 +402,7 @@ impl Drop for Running {
     }
 }
 
-async fn write(running: Running, mut writing: OwnedWriteHalf) {
+async fn write(running: Running, writing: OwnedWriteHalf) {
     let shared = &running.0;
     let mut bytes = Vec::new();
     while shared.is_open() {
@@ -270,7 +416,7 @@ async fn write(running: Running, mut writing: OwnedWriteHalf) {
             shared.queued.notified().await;
             continue;
         }
-        if let Err(error) = writing.write_all(&bytes).await {
+        if let Err(error) = write_all(shared, &writing, &bytes).await {
             shared.fail(&error.to_string());
             return;
         }
@@ -281,6 +427,29 @@ async fn write(running: Running, mut writing: OwnedWriteHalf) {
     }
 }
 
+/// Writes everything. That the kernel takes more after it took nothing shows that the node takes what it is sent.
+async fn write_all(shared: &Shared, writing: &OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {
+    let mut left = bytes;
+    let mut has_waited = false;
+    while !left.is_empty() {
+        match writing.try_write(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                left = left.get(written..).unwrap_or_default();
+                if std::mem::take(&mut has_waited) {
+                    shared.heard.store(true, Ordering::Relaxed);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                writing.writable().await?;
+                has_waited = true;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 async fn read(running: Running, mut reading: OwnedReadHalf, mut deframer: Deframer) {
     let shared = &running.0;
     let reason = loop {
@@ -289,23 +458,67 @@ async fn read(running: Running, mut reading: OwnedReadHalf, mut deframer: Defram
         }
         match reading.read(deframer.space()).await {
             Ok(0) => break "the node closed the connection".to_owned(),
-            Ok(read) => deframer.advance(read),
+            Ok(read) => {
+                shared.heard.store(true, Ordering::Relaxed);
+                deframer.advance(read);
+            }
             Err(error) => break error.to_string(),
         }
     };
     shared.fail(&reason);
 }
 
-/// Forgets a request whose caller is gone.
-struct Forget<'a> {
-    shared: &'a Shared,
-    id: u64,
+/// Looks for signs of life as long as something is owed, and gives the connection up if there are none.
+///
+/// It counts looks, not time: a process that was stopped itself finds its answers before it looks a second time.
+async fn watch(running: Running, silence: Silence, served: [AbortHandle; 2]) {
+    let shared = &running.0;
+    let pause = silence.limit / SILENT_LOOKS_MAX;
+    let mut is_pinged = false;
+    while shared.is_open() {
+        let is_owed = is_pinged || !lock(&shared.waiting).is_empty();
+        if !is_owed {
+            is_pinged = wait_until_owed(shared, silence).await;
+            continue;
+        }
+        tokio::time::sleep(pause).await;
+        if shared.heard.swap(false, Ordering::Relaxed) {
+            is_pinged = false;
+            shared.silent_looks.store(0, Ordering::Relaxed);
+            continue;
+        }
+        let looks = shared.silent_looks.fetch_add(1, Ordering::Relaxed) + 1;
+        if looks >= SILENT_LOOKS_MAX {
+            let reason = format!(
+                "the node did not say anything for {} ms, not even to a ping; the connection was given up",
+                silence.limit.as_millis()
+            );
+            shared.fail(&reason);
+            served.iter().for_each(AbortHandle::abort);
+            return;
+        }
+        if !is_pinged {
+            is_pinged = true;
+            shared.ping(silence.limit);
+        }
+    }
 }
 
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        lock(&self.shared.waiting).remove(&self.id);
+/// Returns once a request was queued, or after a ping because nothing was for long: then `true`.
+async fn wait_until_owed(shared: &Shared, silence: Silence) -> bool {
+    {
+        let _queue = lock(&shared.queue);
+        if !shared.is_open() || !lock(&shared.waiting).is_empty() {
+            return false;
+        }
+        shared.is_watch_idle.store(true, Ordering::Relaxed);
     }
+    let is_idle = tokio::time::timeout(silence.idle, shared.watch.notified()).await.is_err();
+    shared.heard.store(false, Ordering::Relaxed);
+    if is_idle {
+        shared.ping(silence.limit);
+    }
+    is_idle
 }
 
 fn hello() -> Vec<u8> {
@@ -323,11 +536,6 @@ fn hello() -> Vec<u8> {
     }
     .encode(&mut bytes);
     bytes
-}
-
-fn overloaded(what: &str) -> CallError {
-    let message = format!("too many {what}; slow down and try again");
-    CallError::Refused { status: Status::Overloaded, executed: Executed::No, message, leader_hint: None }
 }
 
 async fn read_welcome(reading: &mut OwnedReadHalf, deframer: &mut Deframer) -> Result<Welcome, String> {

@@ -1,11 +1,15 @@
 //! The client's end of the client protocol, on tokio: many requests at once over few connections, to whoever leads.
 //!
-//! It finds the leader by the hints in answers, retries what is certainly safe to retry until the deadline, and says
-//! `Unknown` where the outcome is unknown. A write that may have reached a node is never sent twice. Payloads stay opaque;
-//! the typed client is a package of its own.
+//! It finds the leader by the hints in answers, gives up nodes that fall silent, retries what is certainly safe to retry until
+//! the deadline, and says `Unknown` where the outcome is unknown. A write that may have reached a node is never sent twice.
+//! Requests beyond what a node takes wait. Payloads stay opaque; the typed client is a package of its own.
 
 mod conn;
 mod endpoint;
+mod options;
+mod pool;
+mod race;
+mod said;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,9 +19,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::api::{Executed, RequestKind, Status};
-use conn::{Answer, CallError, Conn, ConnectError};
+use conn::{Answer, CallError, Conn};
 pub use conn::{QUEUE_BYTES_MAX, REQUEST_BYTES_MAX, WAITING_MAX};
 pub use endpoint::{Endpoint, EndpointError};
+pub use options::{ClientError, Options, ServerInfo, Target};
+use pool::{Context, Pool};
+use race::{Choice, Chooser};
+use said::Said;
 
 /// First pause before a request is tried again. Unit: ms.
 const RETRY_MS_MIN: u64 = 5;
@@ -30,66 +38,6 @@ const ENDPOINTS_MAX: usize = 256;
 /// A request without a limit in time has this one. Unit: s.
 const TIMEOUT_S_MAX: u64 = 365 * 24 * 3600;
 
-/// How a client connects.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where nodes are reached: `host:port` or `http://host:port`.
-    pub endpoints: Vec<String>,
-    /// How long a connection attempt may take.
-    pub connect_timeout: Duration,
-    /// Connections to each endpoint. More than one only helps when one is saturated.
-    pub connections_per_endpoint: usize,
-}
-
-/// Who should answer a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target<'a> {
-    /// Whoever leads the shard, found by hints; any node passes a request on.
-    Leader,
-    /// This endpoint and no other.
-    Endpoint(&'a Endpoint),
-}
-
-/// Why a request has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ClientError {
-    /// No endpoint could do it in time; it certainly took no effect.
-    #[error("unavailable: {reason}; the request took no effect")]
-    Unavailable {
-        /// The last reason, with the endpoint it came from.
-        reason: String,
-    },
-    /// It may or may not have taken effect, or still may.
-    #[error("outcome unknown: {reason}; the request may or may not have taken effect")]
-    Unknown {
-        /// What happened, with the endpoint.
-        reason: String,
-    },
-    /// A node refused it; it certainly took no effect.
-    #[error("{status}: {message}", status = status.as_str())]
-    Refused {
-        /// The kind of refusal.
-        status: Status,
-        /// What was wrong, and what to do.
-        message: String,
-    },
-    /// An endpoint is not written as one.
-    #[error(transparent)]
-    Endpoint(#[from] EndpointError),
-    /// There is no endpoint.
-    #[error("no endpoint was given")]
-    NoEndpoint,
-}
-
-/// What a node said of itself when the first connection was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerInfo {
-    /// Its cluster.
-    pub cluster_id: u64,
-    /// Shards of the cluster.
-    pub shard_count: u32,
-}
-
 /// A client of a cluster. Clones share connections, which are closed when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -98,30 +46,35 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Inner {
-    options: Options,
-    endpoints: Vec<Endpoint>,
+    context: Arc<Context>,
     info: ServerInfo,
-    /// Connections by endpoint, those of the options and those learnt from hints.
-    pools: Mutex<HashMap<Endpoint, Arc<Pool>>>,
+    endpoints: Vec<Endpoint>,
+    /// Connections to the endpoints of the options, in their order.
+    given: Vec<Arc<Pool>>,
+    /// Connections to endpoints that hints named.
+    hinted: Mutex<HashMap<Endpoint, Arc<Pool>>>,
     /// Who leads each shard, as far as hints told.
-    leaders: Mutex<HashMap<u32, Endpoint>>,
-    next: AtomicUsize,
-}
-
-/// Connections to one endpoint, made when they are first used.
-#[derive(Debug)]
-struct Pool {
-    slots: Vec<tokio::sync::Mutex<Option<Arc<Conn>>>>,
+    leaders: Mutex<HashMap<u32, Arc<Pool>>>,
+    /// Counts up through the given endpoints.
     next: AtomicUsize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change under these locks is a single insertion or removal.
+    // Every change under these locks is complete when it can panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A request as the caller gave it.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    kind: RequestKind,
+    shard: u32,
+    payload: &'a [u8],
+    deadline: Instant,
+}
+
 impl Client {
-    /// Connects to the first endpoint that answers.
+    /// Connects to the first endpoint that answers. They are tried at nearly the same time.
     ///
     /// # Errors
     /// No endpoint was given, one is not written as one, or none answers: then each one's reason is told.
@@ -131,26 +84,44 @@ impl Client {
         if endpoints.is_empty() {
             return Err(ClientError::NoEndpoint);
         }
-        let mut reasons = Vec::new();
-        for endpoint in &endpoints {
-            match Conn::open(endpoint, options.connect_timeout).await {
-                Ok((conn, info)) => {
-                    let inner = Inner {
-                        pools: Mutex::new(HashMap::new()),
-                        leaders: Mutex::new(HashMap::new()),
-                        next: AtomicUsize::new(0),
-                        options,
-                        endpoints: endpoints.clone(),
-                        info,
-                    };
-                    let client = Self { inner: Arc::new(inner) };
-                    *client.pool(endpoint).slots[0].lock().await = Some(Arc::new(conn));
-                    return Ok(client);
+        let context = Arc::new(Context::new(&options));
+        let given: Vec<_> = endpoints.iter().map(|endpoint| Pool::new(endpoint.clone(), &context)).collect();
+        let choice = |(offset, pool): (usize, &Arc<Pool>)| {
+            let by = Chooser::Options { next: 0, offset };
+            Choice { pool: Arc::clone(pool), by }
+        };
+        let started = Instant::now();
+        match race::connect(given.iter().enumerate().map(choice).collect()).await {
+            Ok((choice, conn)) => {
+                let next = match choice.by {
+                    Chooser::Options { offset, .. } => offset,
+                    Chooser::Caller | Chooser::Hint => 0,
+                };
+                let inner = Inner {
+                    context,
+                    info: conn.info().clone(),
+                    endpoints,
+                    given,
+                    hinted: Mutex::default(),
+                    leaders: Mutex::default(),
+                    next: AtomicUsize::new(next),
+                };
+                Ok(Self { inner: Arc::new(inner) })
+            }
+            Err(mut failures) => {
+                failures.sort_by_key(|(choice, _)| match choice.by {
+                    Chooser::Options { offset, .. } => offset,
+                    Chooser::Caller | Chooser::Hint => 0,
+                });
+                let mut said = Said::default();
+                for (choice, error) in failures {
+                    said.note(&choice.pool.endpoint, error.reason);
                 }
-                Err(error) => reasons.push(format!("{endpoint}: {}", error.reason)),
+                Err(ClientError::Unavailable {
+                    reason: said.into_reason("no endpoint took the connection", started.elapsed()),
+                })
             }
         }
-        Err(ClientError::Unavailable { reason: reasons.join("; ") })
     }
 
     /// What the first node said of its cluster.
@@ -165,10 +136,12 @@ impl Client {
         &self.inner.endpoints
     }
 
-    /// Sends a request and waits for its answer, at most `timeout`.
+    /// Sends a request and waits for its answer, at most `timeout`. It waits for a place first, if the connection has as many
+    /// requests under way as the node takes.
     ///
     /// For `Target::Leader` it goes on to other endpoints as long as that is safe and there is time. An endpoint that was
     /// asked for alone and can't be used as it is (nothing listens there, it belongs to another cluster) is reported at once.
+    /// Dropping the future gives up the answer; a write that was sent may still take effect.
     ///
     /// # Errors
     /// `Unknown` only for writes that may have reached a node; everything else certainly took no effect.
@@ -180,196 +153,296 @@ impl Client {
         payload: &[u8],
         timeout: Duration,
     ) -> Result<Vec<u8>, ClientError> {
-        if payload.len() > REQUEST_BYTES_MAX {
-            let message = format!("the request has {} bytes, the limit is {REQUEST_BYTES_MAX}", payload.len());
-            return Err(ClientError::Refused { status: Status::TooLarge, message });
-        }
-        let deadline = Instant::now() + timeout.min(Duration::from_secs(TIMEOUT_S_MAX));
+        check_size(payload.len(), REQUEST_BYTES_MAX)?;
+        let started = Instant::now();
+        let deadline = started + timeout.min(Duration::from_secs(TIMEOUT_S_MAX));
+        let call = Call { kind, shard, payload, deadline };
         let mut pause_ms = RETRY_MS_MIN;
-        let mut last_reason = None;
+        let mut said = Said::default();
         loop {
-            let choice = match target {
-                Target::Endpoint(endpoint) => Choice { endpoint: endpoint.clone(), by: Chooser::Caller },
-                Target::Leader => self.choose(shard),
-            };
-            let reason = match self.attempt(&choice.endpoint, kind, shard, payload, deadline).await {
+            let attempt = self.attempt(target, &call, &mut said).await;
+            let (error, leader_hint) = match attempt {
                 Ok(answer) => {
                     self.note_hint(shard, answer.leader_hint.as_deref());
                     return Ok(answer.body);
                 }
                 Err(Attempt::Final(error)) => return Err(error),
-                Err(Attempt::OutOfTime) => {
-                    let reason = last_reason.unwrap_or_else(|| format!("{}: no connection in time", choice.endpoint));
-                    return Err(ClientError::Unavailable { reason });
-                }
-                Err(Attempt::Again { reason, is_lasting, leader_hint }) => {
-                    let reason = format!("{}: {reason}", choice.endpoint);
-                    if is_lasting && choice.by == Chooser::Caller {
-                        return Err(ClientError::Unavailable { reason });
-                    }
-                    self.give_up(shard, &choice);
-                    self.note_hint(shard, leader_hint.as_deref());
-                    reason
-                }
+                Err(Attempt::OutOfTime) => return Err(self.unavailable(target, said, started)),
+                Err(Attempt::Again { error, leader_hint }) => (error, leader_hint),
             };
+            self.note_hint(shard, leader_hint.as_deref());
             let pause = Duration::from_millis(pause_ms);
             if Instant::now() + pause >= deadline {
-                return Err(ClientError::Unavailable { reason });
+                return Err(error.unwrap_or_else(|| self.unavailable(target, said, started)));
             }
-            last_reason = Some(reason);
             tokio::time::sleep(pause).await;
             pause_ms = (pause_ms * 2).min(RETRY_MS_MAX);
         }
     }
 
-    async fn attempt(
-        &self,
-        endpoint: &Endpoint,
-        kind: RequestKind,
-        shard: u32,
-        payload: &[u8],
-        deadline: Instant,
-    ) -> Result<Answer, Attempt> {
-        let conn = match tokio::time::timeout_at(deadline, self.connection(endpoint)).await {
-            Ok(Ok(conn)) => conn,
-            Ok(Err(ConnectError { reason, is_lasting })) => {
-                return Err(Attempt::Again { reason, is_lasting, leader_hint: None });
-            }
-            Err(_elapsed) => return Err(Attempt::OutOfTime),
+    /// Nobody could do it in time: says what each endpoint answered.
+    fn unavailable(&self, target: Target<'_>, mut said: Said, started: Instant) -> ClientError {
+        let not_reached = |pool: Option<&Arc<Pool>>| {
+            pool.and_then(|pool| pool.last_failure()).unwrap_or_else(|| "no connection in time".to_owned())
         };
-        let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis();
-        let timeout_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
-        let write = kind == RequestKind::Write;
-        let call = conn.call(kind, shard, timeout_ms, payload);
-        let unknown_or = |reason: String, safe: fn(String) -> Attempt| {
-            if write {
-                Attempt::Final(ClientError::Unknown { reason: format!("{endpoint}: {reason}") })
-            } else {
-                safe(reason)
+        match target {
+            Target::Endpoint(endpoint) => {
+                said.complete(endpoint, || not_reached(self.known_pool(endpoint).as_ref()));
             }
-        };
-        match tokio::time::timeout_at(deadline, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(CallError::NotSent(reason))) => Err(Attempt::again(reason)),
-            Ok(Err(CallError::Broken(reason))) => Err(unknown_or(reason, Attempt::again)),
-            Ok(Err(CallError::Refused { status, executed: Executed::Unknown, message, .. })) => {
-                Err(unknown_or(format!("{}: {message}", status.as_str()), Attempt::again))
+            Target::Leader => {
+                for pool in &self.inner.given {
+                    said.complete(&pool.endpoint, || match pool.open() {
+                        Some(_) => "it was not asked".to_owned(),
+                        None => not_reached(Some(pool)),
+                    });
+                }
             }
-            Ok(Err(CallError::Refused {
-                status: Status::Unavailable | Status::ShuttingDown,
-                message: reason,
-                leader_hint,
-                ..
-            })) => Err(Attempt::Again { reason, is_lasting: false, leader_hint }),
-            Ok(Err(CallError::Refused { status, message, .. })) => {
-                Err(Attempt::Final(ClientError::Refused { status, message }))
+        }
+        ClientError::Unavailable { reason: said.into_reason("no endpoint could do it", started.elapsed()) }
+    }
+
+    /// Tries once. What went wrong is noted in `said`, if another attempt may help.
+    async fn attempt(&self, target: Target<'_>, call: &Call<'_>, said: &mut Said) -> Result<Answer, Attempt> {
+        let (choice, conn) = self.connection(target, call, said).await?;
+        let endpoint = &choice.pool.endpoint;
+        if let Some(limit) = conn.request_bytes_limit() {
+            check_size(call.payload.len(), limit).map_err(Attempt::Final)?;
+        }
+        let place = match tokio::time::timeout_at(call.deadline, conn.place(call.payload.len())).await {
+            Ok(Some(place)) => place,
+            Ok(None) => {
+                self.give_up(call.shard, &choice);
+                said.note(endpoint, "the connection was closed while the request waited for a place".to_owned());
+                return Err(Attempt::Again { error: None, leader_hint: None });
             }
             Err(_elapsed) => {
-                let reason = "no answer in time".to_owned();
-                let reason = if write { reason } else { format!("{endpoint}: {reason}") };
-                Err(unknown_or(reason, |reason| Attempt::Final(ClientError::Unavailable { reason })))
+                let message = format!(
+                    "{endpoint}: as many requests as the node takes of one connection waited for their answers all the time"
+                );
+                return Err(Attempt::Final(ClientError::Refused { status: Status::Overloaded, message }));
+            }
+        };
+        let answer = conn.call(place, call.kind, call.shard, call.deadline, call.payload);
+        match tokio::time::timeout_at(call.deadline, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(self.judge(target, call, &choice, error, said)),
+            Err(_elapsed) => {
+                // It may hang: others are asked first from now on.
+                self.give_up(call.shard, &choice);
+                if call.kind == RequestKind::Write {
+                    return Err(Attempt::Final(unknown(endpoint, "no answer in time")));
+                }
+                said.note(endpoint, "no answer in time".to_owned());
+                Err(Attempt::OutOfTime)
             }
         }
     }
 
-    /// The leader's endpoint if known, else the next of the options.
-    fn choose(&self, shard: u32) -> Choice {
-        if let Some(endpoint) = lock(&self.inner.leaders).get(&shard) {
-            return Choice { endpoint: endpoint.clone(), by: Chooser::Hint };
+    /// What becomes of a request that was refused, or whose connection broke.
+    fn judge(
+        &self,
+        target: Target<'_>,
+        call: &Call<'_>,
+        choice: &Choice,
+        error: CallError,
+        said: &mut Said,
+    ) -> Attempt {
+        let endpoint = &choice.pool.endpoint;
+        let is_write = call.kind == RequestKind::Write;
+        let (reason, leader_hint, error) = match error {
+            CallError::NotSent(reason) => (reason, None, None),
+            CallError::Broken(reason) if is_write => {
+                self.give_up(call.shard, choice);
+                return Attempt::Final(unknown(endpoint, &reason));
+            }
+            CallError::Broken(reason) => (reason, None, None),
+            CallError::Refused { status, executed: Executed::Unknown, message, leader_hint } => {
+                let reason = format!("{}: {message}", status.as_str());
+                if is_write {
+                    self.note_hint(call.shard, leader_hint.as_deref());
+                    return Attempt::Final(unknown(endpoint, &reason));
+                }
+                (reason, leader_hint, None)
+            }
+            CallError::Refused { status: Status::Unavailable | Status::ShuttingDown, message, leader_hint, .. } => {
+                said.is_without_leader = true;
+                (message, leader_hint, None)
+            }
+            // The node stopped serving the shard; another may lead it.
+            CallError::Refused { status: status @ Status::Internal, message, leader_hint, .. }
+                if target == Target::Leader =>
+            {
+                let reason = format!("{}: {message}", status.as_str());
+                (reason, leader_hint, Some(ClientError::Refused { status, message }))
+            }
+            CallError::Refused { status: status @ Status::Overloaded, message, .. } => {
+                // The node is the right one, and has no room just now.
+                said.note(endpoint, format!("{}: {message}", status.as_str()));
+                let error = Some(ClientError::Refused { status, message });
+                return Attempt::Again { error, leader_hint: None };
+            }
+            CallError::Refused { status, message, .. } => {
+                return Attempt::Final(ClientError::Refused { status, message });
+            }
+        };
+        self.give_up(call.shard, choice);
+        said.note(endpoint, reason);
+        Attempt::Again { error, leader_hint }
+    }
+
+    /// A connection for the request, and whose choice it was.
+    async fn connection(
+        &self,
+        target: Target<'_>,
+        call: &Call<'_>,
+        said: &mut Said,
+    ) -> Result<(Choice, Arc<Conn>), Attempt> {
+        let order = match target {
+            Target::Endpoint(endpoint) => {
+                let Some(pool) = self.pool(endpoint) else {
+                    let reason = format!("{endpoint}: this client talks to {ENDPOINTS_MAX} other endpoints already");
+                    return Err(Attempt::Final(ClientError::Unavailable { reason }));
+                };
+                vec![Choice { pool, by: Chooser::Caller }]
+            }
+            Target::Leader => match self.at_once(call.shard) {
+                Ok(found) => return Ok(found),
+                Err(order) => order,
+            },
+        };
+        match tokio::time::timeout_at(call.deadline, race::connect(order)).await {
+            Ok(Ok((choice, conn))) => {
+                self.prefer(&choice);
+                Ok((choice, conn))
+            }
+            Ok(Err(failures)) => {
+                for (choice, error) in failures {
+                    let endpoint = &choice.pool.endpoint;
+                    if error.is_lasting && choice.by == Chooser::Caller {
+                        let reason = format!("{endpoint}: {}", error.reason);
+                        return Err(Attempt::Final(ClientError::Unavailable { reason }));
+                    }
+                    self.give_up(call.shard, &choice);
+                    said.note(endpoint, error.reason);
+                }
+                Err(Attempt::Again { error: None, leader_hint: None })
+            }
+            Err(_elapsed) => Err(Attempt::OutOfTime),
+        }
+    }
+
+    /// The connection that needs no waiting, or in which order to try: the leader if it is known, then the given endpoints
+    /// from the present one on; those that failed a short while ago go last.
+    fn at_once(&self, shard: u32) -> Result<(Choice, Arc<Conn>), Vec<Choice>> {
+        let leader = lock(&self.inner.leaders).get(&shard).cloned();
+        let mut hint = leader.map(|pool| Choice { pool, by: Chooser::Hint });
+        if let Some(choice) = &hint {
+            if let Some(conn) = choice.pool.open() {
+                return Ok((choice.clone(), conn));
+            }
+            if choice.pool.is_passed_over() {
+                self.give_up(shard, choice);
+                hint = None;
+            }
         }
         let next = self.inner.next.load(Ordering::Relaxed);
-        let endpoint = self.inner.endpoints[next % self.inner.endpoints.len()].clone();
-        Choice { endpoint, by: Chooser::Options { next } }
+        let count = self.inner.given.len();
+        let given = |offset: usize| Choice {
+            pool: Arc::clone(&self.inner.given[next.wrapping_add(offset) % count]),
+            by: Chooser::Options { next, offset },
+        };
+        if hint.is_none() {
+            let choice = given(0);
+            if let Some(conn) = choice.pool.open() {
+                return Ok((choice, conn));
+            }
+        }
+        let is_hinted = |choice: &Choice| hint.as_ref().is_some_and(|hint| Arc::ptr_eq(&hint.pool, &choice.pool));
+        let others = (0..count).map(given).filter(|choice| !is_hinted(choice)).collect::<Vec<_>>();
+        let mut order: Vec<Choice> = hint.into_iter().chain(others).collect();
+        order.sort_by_key(|choice| choice.pool.is_passed_over());
+        Err(order)
+    }
+
+    /// An endpoint that works goes on being used: nobody else waits for those before it.
+    fn prefer(&self, choice: &Choice) {
+        if let Chooser::Options { next, offset } = choice.by
+            && offset > 0
+        {
+            self.move_on(next, offset);
+        }
+    }
+
+    /// Moves on from the given endpoint at this count, unless somebody else did already.
+    fn move_on(&self, next: usize, by: usize) {
+        let after = next.wrapping_add(by);
+        let _moved = self.inner.next.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The choice was of no use. Many requests may find that at once: only the first of them changes what the others choose.
     fn give_up(&self, shard: u32, choice: &Choice) {
+        choice.pool.sweep();
         match choice.by {
             Chooser::Caller => {}
             Chooser::Hint => {
                 let mut leaders = lock(&self.inner.leaders);
-                if leaders.get(&shard) == Some(&choice.endpoint) {
+                if leaders.get(&shard).is_some_and(|pool| Arc::ptr_eq(pool, &choice.pool)) {
                     leaders.remove(&shard);
                 }
             }
-            Chooser::Options { next } => {
-                let after = next.wrapping_add(1);
-                // Somebody else has moved on already otherwise.
-                let _moved = self.inner.next.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed);
+            Chooser::Options { next, offset } => {
+                // A connection that was won from behind others has been preferred since: the count stands at it.
+                let at = next.wrapping_add(offset);
+                self.move_on(at, 1);
             }
         }
     }
 
+    /// Takes the leader from a hint, unless it could not be reached a short while ago.
     fn note_hint(&self, shard: u32, hint: Option<&str>) {
         let Some(hint) = hint.and_then(|hint| hint.parse::<Endpoint>().ok()) else { return };
-        let pools = lock(&self.inner.pools);
-        if pools.len() < ENDPOINTS_MAX || pools.contains_key(&hint) {
-            lock(&self.inner.leaders).insert(shard, hint);
+        if let Some(pool) = self.pool(&hint).filter(|pool| !pool.is_passed_over()) {
+            lock(&self.inner.leaders).insert(shard, pool);
         }
     }
 
-    fn pool(&self, endpoint: &Endpoint) -> Arc<Pool> {
-        let mut pools = lock(&self.inner.pools);
-        if let Some(pool) = pools.get(endpoint) {
-            return Arc::clone(pool);
-        }
-        let count = self.inner.options.connections_per_endpoint.max(1);
-        let slots = (0..count).map(|_| tokio::sync::Mutex::new(None)).collect();
-        let pool = Arc::new(Pool { slots, next: AtomicUsize::new(0) });
-        pools.insert(endpoint.clone(), Arc::clone(&pool));
-        pool
+    fn known_pool(&self, endpoint: &Endpoint) -> Option<Arc<Pool>> {
+        let given = self.inner.given.iter().find(|pool| pool.endpoint == *endpoint);
+        given.cloned().or_else(|| lock(&self.inner.hinted).get(endpoint).cloned())
     }
 
-    /// An open connection to the endpoint, made now if need be; others that want the same one wait for it.
-    async fn connection(&self, endpoint: &Endpoint) -> Result<Arc<Conn>, ConnectError> {
-        let pool = self.pool(endpoint);
-        let slot = pool.next.fetch_add(1, Ordering::Relaxed) % pool.slots.len();
-        let mut slot = pool.slots[slot].lock().await;
-        if let Some(conn) = slot.as_ref().filter(|conn| conn.is_open()) {
-            return Ok(Arc::clone(conn));
+    /// The connections to an endpoint; `None` if there are too many endpoints already.
+    fn pool(&self, endpoint: &Endpoint) -> Option<Arc<Pool>> {
+        if let Some(pool) = self.known_pool(endpoint) {
+            return Some(pool);
         }
-        let (conn, info) = Conn::open(endpoint, self.inner.options.connect_timeout).await?;
-        if info != self.inner.info {
-            return Err(ConnectError::lasting(format!(
-                "it belongs to cluster {:016x} with {} shards, expected {:016x} with {}",
-                info.cluster_id, info.shard_count, self.inner.info.cluster_id, self.inner.info.shard_count
-            )));
+        let mut hinted = lock(&self.inner.hinted);
+        if hinted.len() >= ENDPOINTS_MAX {
+            return None;
         }
-        let conn = Arc::new(conn);
-        *slot = Some(Arc::clone(&conn));
-        Ok(conn)
+        let pool = hinted.entry(endpoint.clone()).or_insert_with(|| Pool::new(endpoint.clone(), &self.inner.context));
+        Some(Arc::clone(pool))
     }
 }
 
-/// Where a request goes next.
-struct Choice {
-    endpoint: Endpoint,
-    by: Chooser,
+fn check_size(got: usize, limit: usize) -> Result<(), ClientError> {
+    if got <= limit {
+        return Ok(());
+    }
+    let message = format!("the request has {got} bytes, the limit is {limit}; nothing was sent");
+    Err(ClientError::Refused { status: Status::TooLarge, message })
 }
 
-/// Who chose it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Chooser {
-    /// The caller, and no other will do.
-    Caller,
-    /// A node's hint.
-    Hint,
-    /// The endpoints of the options, at this count.
-    Options { next: usize },
+fn unknown(endpoint: &Endpoint, reason: &str) -> ClientError {
+    ClientError::Unknown { reason: format!("{endpoint}: {reason}") }
 }
 
 /// How an attempt ended that brought no answer.
 enum Attempt {
-    /// It certainly took no effect: try again, if that is not known to be of no use.
-    Again { reason: String, is_lasting: bool, leader_hint: Option<String> },
+    /// It certainly took no effect: another may help. Without time for one, `error` is told, or what each endpoint said.
+    Again { error: Option<ClientError>, leader_hint: Option<String> },
     /// Trying again is not safe, or useless.
     Final(ClientError),
-    /// The deadline passed before anything was sent.
+    /// The deadline passed, and it certainly took no effect.
     OutOfTime,
-}
-
-impl Attempt {
-    const fn again(reason: String) -> Self {
-        Self::Again { reason, is_lasting: false, leader_hint: None }
-    }
 }

@@ -4,7 +4,8 @@ use net::api::{Executed, Refused, RequestKind, Response, Status};
 use net::client::{ClientError, Target};
 
 use crate::server::{
-    Arrived, CLUSTER_ID, DeadEnd, LONG, SHARD, Server, client_of, connect, pair, read, spawn_request, welcome, write,
+    Arrived, CLUSTER_ID, DeadEnd, LONG, SHARD, Server, client_of, connect, pair, read, soon, spawn_request, welcome,
+    write,
 };
 
 #[tokio::test]
@@ -16,11 +17,12 @@ async fn a_request_arrives_as_it_was_sent() {
     let kinds = [RequestKind::Write, RequestKind::Read, RequestKind::ReadSerializable, RequestKind::Status];
     for (id, kind) in (1..).zip(kinds) {
         let payload: &[u8] = if kind == RequestKind::Status { b"" } else { b"payload" };
-        let (answer, arrived) = tokio::join!(client.request(Target::Leader, kind, SHARD, payload, LONG), async {
-            let arrived = session.request().await;
-            session.answer(arrived.id, b"answer").await;
-            arrived
-        });
+        let (answer, arrived) =
+            tokio::join!(soon("an answer", client.request(Target::Leader, kind, SHARD, payload, LONG)), async {
+                let arrived = session.request().await;
+                session.answer(arrived.id, b"answer").await;
+                arrived
+            });
         assert_eq!(answer, Ok(b"answer".to_vec()));
         let Arrived { timeout_ms, .. } = arrived;
         assert!(timeout_ms <= 3_600_000, "{timeout_ms} ms");
@@ -82,18 +84,20 @@ async fn the_leader_in_a_hint_gets_the_next_request() {
         leading
     });
     assert_eq!(answer, Ok(b"direct".to_vec()));
-    let other_shard = client.request(Target::Leader, RequestKind::Read, SHARD + 1, b"3", LONG);
+    let other_shard = soon("an answer", client.request(Target::Leader, RequestKind::Read, SHARD + 1, b"3", LONG));
     let (answer, ()) = tokio::join!(other_shard, async {
         let id = session.request().await.id;
         session.answer(id, b"a hint is for its shard").await;
     });
     assert_eq!(answer, Ok(b"a hint is for its shard".to_vec()));
     let asked = follower.endpoint();
-    let (answer, ()) =
-        tokio::join!(client.request(Target::Endpoint(&asked), RequestKind::Read, SHARD, b"4", LONG), async {
+    let (answer, ()) = tokio::join!(
+        soon("an answer", client.request(Target::Endpoint(&asked), RequestKind::Read, SHARD, b"4", LONG)),
+        async {
             let id = session.request().await.id;
             session.answer(id, b"as asked").await;
-        });
+        }
+    );
     assert_eq!(answer, Ok(b"as asked".to_vec()), "a fixed endpoint goes before a hint");
     drop(client);
     assert_eq!(leading.next().await, None);
@@ -140,7 +144,7 @@ async fn a_hint_that_leads_nowhere_is_given_up() {
 
 #[tokio::test]
 async fn a_write_that_took_no_effect_is_sent_again_elsewhere() {
-    for status in [Status::Unavailable, Status::ShuttingDown] {
+    for status in [Status::Unavailable, Status::ShuttingDown, Status::Internal] {
         let (first, second) = (Server::start().await, Server::start().await);
         let (client, mut session) = client_of(&first, &second).await;
         let (answer, (), arrived) = tokio::join!(
@@ -225,12 +229,16 @@ async fn final_refusals_are_told_and_not_tried_again() {
     let (first, second) = (Server::start().await, Server::start().await);
     let (client, mut session) = client_of(&first, &second).await;
     let all = (1..=11).map(|byte| Status::from_wire(byte).expect("a status"));
-    for status in all.filter(|status| !matches!(status, Status::Unavailable | Status::ShuttingDown)) {
+    let is_final = |status: &Status| {
+        !matches!(status, Status::Unavailable | Status::ShuttingDown | Status::Overloaded | Status::Internal)
+    };
+    for status in all.filter(is_final) {
         for kind in [RequestKind::Write, RequestKind::Read] {
-            let (answer, ()) = tokio::join!(client.request(Target::Leader, kind, SHARD, b"x", LONG), async {
-                let id = session.request().await.id;
-                session.refuse(id, status, Executed::No, "because").await;
-            });
+            let (answer, ()) =
+                tokio::join!(soon("an answer", client.request(Target::Leader, kind, SHARD, b"x", LONG)), async {
+                    let id = session.request().await.id;
+                    session.refuse(id, status, Executed::No, "because").await;
+                });
             assert_eq!(answer, Err(ClientError::Refused { status, message: "because".to_owned() }));
         }
     }

@@ -6,11 +6,16 @@ use net::handshake::{PROTOCOL_VERSION, Verdict, Welcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::server::{
-    DeadEnd, LONG, SHARD, SHORT, Server, client_of, connect, connect_within, pair, read, spawn_request, welcome, write,
+    DeadEnd, LONG, SHARD, SHORT, Server, client_of, connect, connect_within, pair, read, soon, spawn_request, welcome,
+    write,
 };
 
 fn reason(result: Result<Vec<u8>, ClientError>) -> String {
-    match result.expect_err("no answer") {
+    let error = match result {
+        Ok(body) => panic!("an answer of {} bytes", body.len()),
+        Err(error) => error,
+    };
+    match error {
         ClientError::Unavailable { reason } => format!("unavailable: {reason}"),
         ClientError::Unknown { reason } => format!("unknown: {reason}"),
         other => panic!("{other}"),
@@ -24,12 +29,13 @@ async fn a_dead_endpoint_that_was_asked_for_is_reported_at_once() {
     let dead = DeadEnd::reserve();
     let endpoint: Endpoint = dead.authority.parse().expect("an endpoint");
     for kind in [RequestKind::Status, RequestKind::Read, RequestKind::Write] {
-        let said = reason(client.request(Target::Endpoint(&endpoint), kind, 0, b"", LONG).await);
+        let said = reason(soon("an answer", client.request(Target::Endpoint(&endpoint), kind, 0, b"", LONG)).await);
         let expected = format!("unavailable: {}: nothing listens there: ", dead.authority);
         assert!(said.starts_with(&expected), "{said}");
     }
     let nowhere: Endpoint = "no-such-host.invalid:1".parse().expect("an endpoint");
-    let said = reason(client.request(Target::Endpoint(&nowhere), RequestKind::Status, 0, b"", LONG).await);
+    let said =
+        reason(soon("an answer", client.request(Target::Endpoint(&nowhere), RequestKind::Status, 0, b"", LONG)).await);
     assert!(said.starts_with("unavailable: no-such-host.invalid:1: "), "{said}");
 }
 
@@ -50,7 +56,7 @@ async fn a_stranger_that_was_asked_for_is_reported_at_once() {
         (Welcome { verdict: Verdict::Cluster, message: "go away".to_owned(), ..welcome() }, "refused: go away"),
         (Welcome { version: PROTOCOL_VERSION + 1, ..welcome() }, "refused: the node speaks protocol 2, expected 1"),
     ] {
-        let request = client.request(Target::Endpoint(&endpoint), RequestKind::Status, 0, b"", LONG);
+        let request = soon("an answer", client.request(Target::Endpoint(&endpoint), RequestKind::Status, 0, b"", LONG));
         let (result, ()) = tokio::join!(request, async {
             let (mut session, _hello) = stranger.accept_hello().await;
             session.welcome(&given).await;
@@ -65,7 +71,7 @@ async fn a_busy_node_that_was_asked_for_is_asked_again() {
     let other = Server::start().await;
     let (client, _session) = pair(&server).await;
     let endpoint = other.endpoint();
-    let request = client.request(Target::Endpoint(&endpoint), RequestKind::Status, 0, b"", LONG);
+    let request = soon("an answer", client.request(Target::Endpoint(&endpoint), RequestKind::Status, 0, b"", LONG));
     let (result, ()) = tokio::join!(request, async {
         for verdict in [Verdict::Busy, Verdict::Stopping] {
             let (mut session, _hello) = other.accept_hello().await;
@@ -93,7 +99,9 @@ async fn connecting_tells_the_reason_of_each_endpoint() {
         (stream, session)
     });
     let Err(ClientError::Unavailable { reason }) = client else { panic!("{client:?}") };
-    let reasons: Vec<_> = reason.split("; ").collect();
+    let (headline, reasons) = reason.split_once('\n').expect("several lines");
+    assert!(headline.starts_with("no endpoint took the connection within "), "{headline}");
+    let reasons: Vec<_> = reasons.lines().map(str::trim_start).collect();
     let expected = ["nothing listens there: ", "frame header has checksum ", "refused: full"];
     assert_eq!(reasons.len(), expected.len(), "{reason}");
     for ((endpoint, expected), reason) in endpoints.iter().zip(expected).zip(reasons) {
@@ -195,7 +203,7 @@ async fn a_write_that_was_still_queued_when_the_connection_broke_is_sent_elsewhe
     drop(stream);
     let mut session = second.accept().await;
     let request = session.request().await;
-    assert_eq!(request.payload, b"queued");
+    assert!(request.payload == b"queued", "a request of {} bytes", request.payload.len());
     session.answer(request.id, b"done").await;
     assert_eq!(queued.await.expect("no panic"), Ok(b"done".to_vec()));
     let said = reason(sent.await.expect("no panic"));
@@ -244,10 +252,23 @@ async fn a_node_that_closes_the_connection_says_why() {
     let (client, mut session) = pair(&server).await;
     let (result, ()) = tokio::join!(write(&client, b"w"), async {
         session.request().await;
-        session.refuse(0, Status::Invalid, Executed::No, "frame too large").await;
+        session.refuse(0, Status::Invalid, Executed::Unknown, "frame too large").await;
     });
     let expected = format!("unknown: {}: the node closes the connection: frame too large", server.authority());
     assert_eq!(reason(result), expected);
+}
+
+#[tokio::test]
+async fn what_a_node_did_not_answer_before_its_goodbye_is_sent_elsewhere() {
+    let (first, second) = (Server::start().await, Server::start().await);
+    let (client, mut session) = client_of(&first, &second).await;
+    let request = spawn_request(&client, RequestKind::Write, b"w");
+    session.request().await;
+    session.refuse(0, Status::ShuttingDown, Executed::No, "it is shutting down").await;
+    let mut other = second.accept().await;
+    let id = other.request().await.id;
+    other.answer(id, b"done").await;
+    assert_eq!(request.await.expect("no panic"), Ok(b"done".to_vec()));
 }
 
 #[tokio::test]

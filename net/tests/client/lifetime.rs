@@ -3,7 +3,7 @@
 use net::api::RequestKind;
 use net::client::{Client, ClientError, Options};
 
-use crate::server::{LONG, Server, connect, pair, spawn_request, write};
+use crate::server::{Server, connect, options, pair, spawn_request, write};
 
 #[tokio::test]
 async fn a_dropped_client_closes_its_connections() {
@@ -35,7 +35,7 @@ async fn a_client_that_is_dropped_with_requests_under_way_closes_its_connections
 #[tokio::test]
 async fn several_connections_are_used_in_turn_and_closed_together() {
     let server = Server::start().await;
-    let options = Options { endpoints: vec![server.authority()], connect_timeout: LONG, connections_per_endpoint: 2 };
+    let options = Options { connections_per_endpoint: 2, ..options(&[server.authority()]) };
     let (client, mut first) = tokio::join!(Client::connect(options), server.accept());
     let client = client.expect("a client");
     let requests: Vec<_> = (0..4_u8).map(|n| spawn_request(&client, RequestKind::Write, &[n])).collect();

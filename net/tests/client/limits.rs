@@ -1,81 +1,168 @@
-//! What a client holds for requests under way is bounded, and past the bound it refuses at once.
+//! What a client holds for requests under way is bounded by what the node takes, and past the bound it waits.
 
-use net::api::{RequestKind, Status};
-use net::client::{ClientError, QUEUE_BYTES_MAX, REQUEST_BYTES_MAX, WAITING_MAX};
+use net::api::{Executed, RequestKind, Status};
+use net::client::{ClientError, REQUEST_BYTES_MAX, Target};
+use net::handshake::{ClientLimits, Welcome};
 
-use crate::server::{Server, pair, spawn_request, write};
+use crate::server::{SHARD, SHORT, Server, connect, pair, soon, spawn_request, welcome, write};
 
-fn overloaded(what: &str) -> Result<Vec<u8>, ClientError> {
-    let message = format!("too many {what}; slow down and try again");
-    Err(ClientError::Refused { status: Status::Overloaded, message })
+fn welcome_with(limits: ClientLimits) -> Welcome {
+    Welcome { limits, ..welcome() }
+}
+
+/// A client of a node with these limits, and the node's end of its connection.
+async fn pair_with(server: &Server, limits: ClientLimits) -> (net::client::Client, crate::server::Session) {
+    let endpoints = [server.authority()];
+    let welcome = welcome_with(limits);
+    let (client, session) = tokio::join!(connect(&endpoints), server.accept_with(&welcome));
+    (client.expect("a client"), session)
 }
 
 #[tokio::test]
-async fn requests_that_wait_for_answers_are_bounded() {
+async fn requests_beyond_the_nodes_limit_wait_and_are_all_answered() {
+    const LIMIT: u32 = 4;
     let server = Server::start().await;
-    let (client, mut session) = pair(&server).await;
-    let under_way: Vec<_> = (0..WAITING_MAX).map(|_| spawn_request(&client, RequestKind::Read, b"r")).collect();
-    let mut ids = Vec::new();
-    for _ in 0..WAITING_MAX {
-        ids.push(session.request().await.id);
-    }
-    assert_eq!(write(&client, b"one too many").await, overloaded("requests wait on this connection"));
-    session.answer(ids.pop().expect("a request"), b"").await;
-    let mut under_way = under_way.into_iter();
-    let last = under_way.next_back().expect("a request");
-    assert_eq!(last.await.expect("no panic"), Ok(Vec::new()));
-    let (answer, ()) = tokio::join!(write(&client, b"in its place"), async {
-        let request = session.request().await;
-        assert_eq!(request.payload, b"in its place");
-        session.answer(request.id, b"ok").await;
-    });
-    assert_eq!(answer, Ok(b"ok".to_vec()));
-    for (id, request) in ids.into_iter().zip(under_way) {
-        session.answer(id, b"").await;
-        assert_eq!(request.await.expect("no panic"), Ok(Vec::new()));
-    }
-}
-
-#[tokio::test]
-async fn bytes_that_wait_to_be_sent_are_bounded() {
-    const REQUEST_BYTES: usize = 8 << 20;
-    let server = Server::start().await;
-    let (client, mut session) = pair(&server).await;
-    let payload = vec![1; REQUEST_BYTES];
-    // Nobody reads: at most one queue is being written while another one fills.
-    let count = 2 * QUEUE_BYTES_MAX / REQUEST_BYTES + 2;
-    let requests: Vec<_> = (0..count).map(|_| spawn_request(&client, RequestKind::Write, &payload)).collect();
-    let refused = requests.last().expect("requests");
-    while !refused.is_finished() {
-        tokio::task::yield_now().await;
-    }
-    let serving = tokio::spawn(async move { session.echo().await });
-    drop(client);
-    let mut answered = 0;
-    let mut refused = 0;
-    for request in requests {
-        match request.await.expect("no panic") {
-            Ok(body) => {
-                assert!(body == payload);
-                answered += 1;
-            }
-            error => {
-                assert_eq!(error, overloaded("bytes wait to be sent on this connection"));
-                refused += 1;
-            }
+    let (client, mut session) = pair_with(&server, ClientLimits { requests: LIMIT, ..ClientLimits::default() }).await;
+    let requests: Vec<_> = (0..100_u8).map(|n| spawn_request(&client, RequestKind::Write, &[n])).collect();
+    // A ping's answer needs no place; it shows here that nothing but it comes behind the limit.
+    for _ in 0..100 / LIMIT {
+        let mut arrived = Vec::new();
+        for _ in 0..LIMIT {
+            arrived.push(session.request().await);
+        }
+        assert!(session.has_nothing_more().await, "more requests than the node takes");
+        for request in arrived {
+            session.answer(request.id, &request.payload).await;
         }
     }
-    assert!(refused > 0 && answered >= QUEUE_BYTES_MAX / REQUEST_BYTES, "{answered} answered, {refused} refused");
-    assert_eq!(serving.await.expect("no panic"), answered, "what was refused never arrived");
+    for (n, request) in (0..100_u8).zip(requests) {
+        assert_eq!(request.await.expect("no panic"), Ok(vec![n]));
+    }
 }
 
 #[tokio::test]
-async fn a_request_over_the_limit_is_refused_before_it_is_queued() {
+async fn a_caller_that_goes_while_it_waits_frees_its_place() {
+    let server = Server::start().await;
+    let (client, mut session) = pair_with(&server, ClientLimits { requests: 1, ..ClientLimits::default() }).await;
+    let sent = spawn_request(&client, RequestKind::Write, b"sent");
+    let first = session.request().await;
+    let gone: Vec<_> = (0..10).map(|_| spawn_request(&client, RequestKind::Write, b"gone")).collect();
+    let waiting = spawn_request(&client, RequestKind::Write, b"waiting");
+    tokio::task::yield_now().await;
+    for request in gone {
+        request.abort();
+        assert!(request.await.expect_err("it was given up").is_cancelled());
+    }
+    // A request that was sent keeps its place until the node has answered it, whether anybody waits or not.
+    sent.abort();
+    assert!(sent.await.expect_err("it was given up").is_cancelled());
+    assert!(session.has_nothing_more().await, "its place is not free yet");
+    session.answer(first.id, b"to nobody").await;
+    let request = session.request().await;
+    assert_eq!(request.payload, b"waiting");
+    session.answer(request.id, b"ok").await;
+    assert_eq!(waiting.await.expect("no panic"), Ok(b"ok".to_vec()));
+}
+
+#[tokio::test]
+async fn bytes_beyond_the_nodes_limit_wait() {
+    let server = Server::start().await;
+    let (client, mut session) = pair_with(&server, ClientLimits { queued_bytes: 100, ..ClientLimits::default() }).await;
+    let requests: Vec<_> = [60, 60, 500].map(|len| spawn_request(&client, RequestKind::Write, &vec![7; len])).into();
+    for len in [60, 60, 500] {
+        let request = session.request().await;
+        assert_eq!(request.payload.len(), len);
+        assert!(session.has_nothing_more().await, "more bytes than the node takes, behind {len}");
+        session.answer(request.id, b"ok").await;
+    }
+    for request in requests {
+        assert_eq!(request.await.expect("no panic"), Ok(b"ok".to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_finds_no_place_in_its_time_certainly_took_no_effect() {
+    let server = Server::start().await;
+    let (client, mut session) = pair_with(&server, ClientLimits { requests: 1, ..ClientLimits::default() }).await;
+    let sent = spawn_request(&client, RequestKind::Write, b"sent");
+    let first = session.request().await;
+    match client.request(Target::Leader, RequestKind::Write, SHARD, b"late", SHORT).await {
+        Err(ClientError::Refused { status: Status::Overloaded, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    session.answer(first.id, b"ok").await;
+    assert_eq!(sent.await.expect("no panic"), Ok(b"ok".to_vec()));
+    drop(client);
+    assert_eq!(session.next().await, None, "the late one was never sent");
+}
+
+#[tokio::test]
+async fn a_node_that_has_no_room_is_asked_again() {
     let server = Server::start().await;
     let (client, mut session) = pair(&server).await;
-    let message = format!("the request has {} bytes, the limit is {REQUEST_BYTES_MAX}", REQUEST_BYTES_MAX + 1);
-    let refused = Err(ClientError::Refused { status: Status::TooLarge, message });
-    assert_eq!(write(&client, &vec![0; REQUEST_BYTES_MAX + 1]).await, refused);
-    drop(client);
-    assert_eq!(session.next().await, None, "nothing was sent");
+    let request = spawn_request(&client, RequestKind::Write, b"w");
+    for _ in 0..3 {
+        let id = session.request().await.id;
+        session.refuse(id, Status::Overloaded, Executed::No, "slow down").await;
+    }
+    let id = session.request().await.id;
+    session.answer(id, b"ok").await;
+    assert_eq!(request.await.expect("no panic"), Ok(b"ok".to_vec()));
+    let late = client.request(Target::Leader, RequestKind::Write, SHARD, b"w", SHORT);
+    let (refused, ()) = tokio::join!(late, async {
+        let id = session.request().await.id;
+        session.refuse(id, Status::Overloaded, Executed::No, "slow down").await;
+        // How often it is asked again depends on the machine.
+        while let Ok(Some(request)) = tokio::time::timeout(2 * SHORT, session.next()).await {
+            session.refuse(request.id, Status::Overloaded, Executed::No, "slow down").await;
+        }
+    });
+    assert_eq!(refused, Err(ClientError::Refused { status: Status::Overloaded, message: "slow down".to_owned() }));
+}
+
+#[tokio::test]
+async fn a_request_over_the_limit_is_refused_alone_before_it_is_sent() {
+    let server = Server::start().await;
+    let limits = ClientLimits { request_bytes: 1000, ..ClientLimits::default() };
+    let (client, mut session) = pair_with(&server, limits).await;
+    let refused = |got: usize, limit: usize| {
+        let message = format!("the request has {got} bytes, the limit is {limit}; nothing was sent");
+        Err(ClientError::Refused { status: Status::TooLarge, message })
+    };
+    let other = spawn_request(&client, RequestKind::Write, b"other");
+    let id = session.request().await.id;
+    assert_eq!(write(&client, &[0; 1001]).await, refused(1001, 1000));
+    let huge = vec![0; REQUEST_BYTES_MAX + 1];
+    assert_eq!(write(&client, &huge).await, refused(huge.len(), REQUEST_BYTES_MAX));
+    session.answer(id, b"ok").await;
+    assert_eq!(other.await.expect("no panic"), Ok(b"ok".to_vec()));
+    let just_fits = vec![1; 1000];
+    let (answer, ()) = tokio::join!(write(&client, &just_fits), async {
+        let id = session.request().await.id;
+        session.answer(id, b"ok").await;
+    });
+    assert_eq!(answer, Ok(b"ok".to_vec()));
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_place_goes_elsewhere_when_the_connection_breaks() {
+    let (first, second) = (Server::start().await, Server::start().await);
+    let endpoints = [first.authority(), second.authority()];
+    let welcome = welcome_with(ClientLimits { requests: 1, ..ClientLimits::default() });
+    let (client, mut session) = tokio::join!(connect(&endpoints), first.accept_with(&welcome));
+    let client = client.expect("a client");
+    let sent = spawn_request(&client, RequestKind::Write, b"sent");
+    session.request().await;
+    let waiting: Vec<_> = (0..10_u8).map(|n| spawn_request(&client, RequestKind::Write, &[n])).collect();
+    tokio::task::yield_now().await;
+    drop(session);
+    let mut other = second.accept().await;
+    for _ in 0..10 {
+        let request = other.request().await;
+        other.answer(request.id, &request.payload).await;
+    }
+    for (n, request) in (0..10_u8).zip(waiting) {
+        assert_eq!(soon("an answer", request).await.expect("no panic"), Ok(vec![n]));
+    }
+    assert!(matches!(sent.await.expect("no panic"), Err(ClientError::Unknown { .. })), "a write is not sent twice");
 }

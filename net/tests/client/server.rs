@@ -1,5 +1,6 @@
 //! A server that does what a test says, on loopback. It knows frames and messages; what to answer is the test's script.
 
+use std::future::Future;
 use std::time::Duration;
 
 use net::api::{Executed, Refused, Request, RequestKind, Response, Status};
@@ -15,8 +16,19 @@ pub const LONG: Duration = Duration::from_secs(3600);
 /// Short enough for a test to wait for it; nothing is asserted about how long it takes.
 pub const SHORT: Duration = Duration::from_millis(60);
 
+/// No test waits longer than this for anything: one that would hang fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 pub const CLUSTER_ID: u64 = 77;
 pub const SHARD: u32 = 3;
+
+/// Waits for something that must happen, but not for ever.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(done) => done,
+        Err(_elapsed) => panic!("waited {} s in vain for {what}", PATIENCE.as_secs()),
+    }
+}
 
 pub struct Server {
     listener: TcpListener,
@@ -42,32 +54,36 @@ impl Server {
 
     /// Takes a connection and leaves it alone.
     pub async fn accept_raw(&self) -> TcpStream {
-        self.listener.accept().await.expect("a connection").0
+        soon("a connection", self.listener.accept()).await.expect("a connection").0
     }
 
     /// Takes a connection and reads its `Hello`.
     pub async fn accept_hello(&self) -> (Session, Hello) {
         let mut stream = self.accept_raw().await;
         let mut magic = [0; MAGIC.len()];
-        stream.read_exact(&mut magic).await.expect("magic bytes");
+        soon("magic bytes", stream.read_exact(&mut magic)).await.expect("magic bytes");
         assert_eq!(magic, MAGIC);
-        let mut session = Session { stream, deframer: Deframer::new(1 << 30) };
+        let mut session = Session { stream, deframer: Deframer::new(1 << 30), pings: 0 };
         let hello = session.frame(|frame| Hello::decode(frame).expect("a hello")).await.expect("a frame");
         (session, hello)
     }
 
     /// Takes a connection and welcomes it.
     pub async fn accept(&self) -> Session {
+        self.accept_with(&welcome()).await
+    }
+
+    pub async fn accept_with(&self, welcome: &Welcome) -> Session {
         let (mut session, hello) = self.accept_hello().await;
         assert_eq!((hello.version, hello.role), (PROTOCOL_VERSION, Role::Client));
-        session.welcome(&welcome()).await;
+        session.welcome(welcome).await;
         session
     }
 
     /// Nobody has connected that was not accepted: the next connection is our own.
     pub async fn assert_nobody_waits(&self) {
         let own = TcpStream::connect(self.authority()).await.expect("our own connection");
-        let (_accepted, from) = self.listener.accept().await.expect("a connection");
+        let (_accepted, from) = soon("a connection", self.listener.accept()).await.expect("a connection");
         assert_eq!(from, own.local_addr().expect("an address"), "somebody else connected");
     }
 }
@@ -89,6 +105,8 @@ pub fn welcome() -> Welcome {
 pub struct Session {
     stream: TcpStream,
     deframer: Deframer,
+    /// Pings that were answered.
+    pub pings: usize,
 }
 
 /// A request that arrived.
@@ -107,15 +125,27 @@ impl Session {
             if let Some(frame) = self.deframer.next_frame().expect("sound frames") {
                 return Some(take(&frame));
             }
-            match self.stream.read(self.deframer.space()).await {
+            match soon("bytes of the client", self.stream.read(self.deframer.space())).await {
                 Ok(0) | Err(_) => return None,
                 Ok(read) => self.deframer.advance(read),
             }
         }
     }
 
-    /// The next request; `None` once the client has closed the connection.
+    /// The next request; `None` once the client has closed the connection. Pings before it are answered.
     pub async fn next(&mut self) -> Option<Arrived> {
+        loop {
+            let arrived = self.next_of_any_kind().await?;
+            if arrived.kind != RequestKind::Ping {
+                return Some(arrived);
+            }
+            self.pings += 1;
+            self.answer(arrived.id, b"").await;
+        }
+    }
+
+    /// The next request or ping.
+    pub async fn next_of_any_kind(&mut self) -> Option<Arrived> {
         let take = |frame: &net::frame::Frame<'_>| {
             let request = Request::decode(frame).expect("a request");
             let Request { id, kind, shard, timeout_ms, payload } = request;
@@ -130,7 +160,7 @@ impl Session {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.expect("an open connection");
+        soon("room for bytes", self.stream.write_all(bytes)).await.expect("an open connection");
     }
 
     pub async fn welcome(&mut self, welcome: &Welcome) {
@@ -151,6 +181,21 @@ impl Session {
 
     pub async fn refuse(&mut self, id: u64, status: Status, executed: Executed, message: &str) {
         self.respond(&Response { id, leader_hint: None, result: Err(Refused { status, executed, message }) }).await;
+    }
+
+    /// The client has sent everything that it will send until it is answered.
+    ///
+    /// Every other task of the runtime gets its turns first, and then nothing lies in the connection.
+    pub async fn has_nothing_more(&mut self) -> bool {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::timeout(SHORT, self.next()).await.is_err()
+    }
+
+    /// The bytes of the connection as they come, without a look at them.
+    pub const fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
     }
 
     /// Answers requests with their own payloads until the client closes the connection; the number of requests.
@@ -184,7 +229,23 @@ pub async fn connect(endpoints: &[String]) -> Result<Client, ClientError> {
 }
 
 pub async fn connect_within(endpoints: &[String], connect_timeout: Duration) -> Result<Client, ClientError> {
-    Client::connect(Options { endpoints: endpoints.to_vec(), connect_timeout, connections_per_endpoint: 1 }).await
+    connect_with(Options { connect_timeout, ..options(endpoints) }).await
+}
+
+pub async fn connect_with(options: Options) -> Result<Client, ClientError> {
+    soon("a client", Client::connect(options)).await
+}
+
+/// Options of a client that does nothing by the clock.
+pub fn options(endpoints: &[String]) -> Options {
+    Options {
+        endpoints: endpoints.to_vec(),
+        connect_timeout: LONG,
+        connections_per_endpoint: 1,
+        next_endpoint_after: LONG,
+        silence_limit: LONG,
+        idle_ping: LONG,
+    }
 }
 
 /// A client of one server, and the server's end of its connection.
@@ -202,11 +263,11 @@ pub async fn client_of(first: &Server, second: &Server) -> (Client, Session) {
 }
 
 pub async fn write(client: &Client, payload: &[u8]) -> Result<Vec<u8>, ClientError> {
-    client.request(Target::Leader, RequestKind::Write, SHARD, payload, LONG).await
+    soon("the answer to a write", client.request(Target::Leader, RequestKind::Write, SHARD, payload, LONG)).await
 }
 
 pub async fn read(client: &Client, payload: &[u8]) -> Result<Vec<u8>, ClientError> {
-    client.request(Target::Leader, RequestKind::Read, SHARD, payload, LONG).await
+    soon("the answer to a read", client.request(Target::Leader, RequestKind::Read, SHARD, payload, LONG)).await
 }
 
 /// Runs a request beside the test.
@@ -216,5 +277,6 @@ pub fn spawn_request(
     payload: &[u8],
 ) -> tokio::task::JoinHandle<Result<Vec<u8>, ClientError>> {
     let (client, payload) = (client.clone(), payload.to_vec());
-    tokio::spawn(async move { client.request(Target::Leader, kind, SHARD, &payload, LONG).await })
+    let request = async move { client.request(Target::Leader, kind, SHARD, &payload, LONG).await };
+    tokio::spawn(async move { soon("an answer", request).await })
 }

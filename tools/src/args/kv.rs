@@ -21,13 +21,13 @@ pub enum Consistency {
 pub struct PutArgs {
     /// The key
     pub key: OsString,
-    /// The value; without it, or with -, it is read from standard input
+    /// The value; without it, or with -, it is read from standard input, which must not be empty
     pub value: Option<OsString>,
     /// Print the key-value pair before it was changed
     #[arg(long)]
     pub prev_kv: bool,
-    /// Id of the lease to attach, in hexadecimal
-    #[arg(long, value_name = "ID", default_value = "0", value_parser = parse_lease)]
+    /// Id of the lease to attach, in hexadecimal; leases do not exist yet, so only 0 = none is taken
+    #[arg(long, value_name = "ID", default_value = "0", value_parser = parse_no_lease)]
     pub lease: u64,
 }
 
@@ -121,6 +121,14 @@ fn prefix_end(prefix: &[u8]) -> Vec<u8> {
         }
     }
     vec![0]
+}
+
+/// Until leases exist only their absence can be named: a key would never expire.
+fn parse_no_lease(text: &str) -> Result<u64, String> {
+    match parse_lease(text)? {
+        0 => Ok(0),
+        lease => Err(format!("leases do not exist yet, so the key would never expire; leave lease {lease:x} out")),
+    }
 }
 
 /// Lease ids are printed and read in hexadecimal, as by etcdctl.

@@ -107,10 +107,12 @@ fn values_may_come_from_standard_input() {
     assert_eq!(value(&["put", "k", "-"]), Some(OsString::from("-")));
     assert_eq!(value(&["put", "k", ""]), Some(OsString::new()));
     assert_eq!(value(&["put", "k", "--", "-v"]), Some(OsString::from("-v")));
-    match parse(&["put", "k", "v", "--lease", "1f"]).command {
-        Command::Client(ClientCommand::Put(put)) => assert_eq!(put.lease, 0x1f),
+    match parse(&["put", "k", "v", "--lease", "0"]).command {
+        Command::Client(ClientCommand::Put(put)) => assert_eq!(put.lease, 0),
         other => panic!("expected a put, got {other:?}"),
     }
+    let error = try_parse(&["put", "k", "v", "--lease", "1f"]).expect_err("there are no leases").to_string();
+    assert!(error.contains("leases do not exist yet, so the key would never expire; leave lease 1f out"), "{error}");
     assert_eq!(kind(&["put", "k", "v", "--lease", "xyz"]), ErrorKind::ValueValidation);
 }
 

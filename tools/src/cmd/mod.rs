@@ -17,6 +17,7 @@ pub mod wal;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::args::variables;
 use crate::args::{Cli, ClientCommand, Command, GlobalArgs};
 use crate::output::Printer;
 use crate::settings::SettingsError;
@@ -59,6 +60,12 @@ pub enum CommandError {
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
+    /// `put` has no value.
+    #[error(
+        "put needs a value: a second argument, or something on standard input, which was empty; for an empty value write \
+         quorate put KEY ''"
+    )]
+    NoValue,
     /// Standard input cannot be read.
     #[error("cannot read standard input: {0}")]
     Input(io::Error),
@@ -80,9 +87,10 @@ impl CommandError {
             {
                 return ExitCode::SUCCESS;
             }
+            Self::Settings(error) => eprintln!("error: {error}{}", variables::note(&error.to_string())),
             _ => eprintln!("error: {self}"),
         }
-        let is_usage = matches!(self, Self::Settings(_) | Self::TxnText(_));
+        let is_usage = matches!(self, Self::Settings(_) | Self::TxnText(_) | Self::NoValue);
         ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_FAILED })
     }
 }

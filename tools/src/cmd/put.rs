@@ -17,7 +17,11 @@ use crate::results::print_put;
 pub async fn run<W: Write>(args: PutArgs, global: &GlobalArgs, printer: &mut Printer<W>) -> Result<(), CommandError> {
     let value = match args.value {
         Some(value) if value.as_bytes() != b"-" => value.into_vec(),
-        _ => cluster::read_input()?,
+        _ => match cluster::read_input()? {
+            // As etcdctl: whoever wants an empty value says so.
+            input if input.is_empty() => return Err(CommandError::NoValue),
+            input => input,
+        },
     };
     let client = cluster::connect(global).await?;
     let options = PutOptions { lease: args.lease, prev_kv: args.prev_kv };

@@ -86,9 +86,22 @@ fn keys_of<'a>(command: &Command<'a>) -> Vec<KeyRange<'a>> {
     }
 }
 
+/// Every lease that a put names; 0 = none.
+fn leases_of(command: &Command<'_>) -> Vec<u64> {
+    let lease = |op: &Op<'_>| match op {
+        Op::Put { lease, .. } => *lease,
+        Op::Delete { .. } | Op::Range(_) => 0,
+    };
+    match command {
+        Command::Op(op) => vec![lease(op)],
+        Command::Txn(txn) => txn.success.iter().chain(&txn.failure).map(lease).collect(),
+    }
+}
+
 /// An accepted command's keys are keys, and on the shard that was named.
 fn check_accepted(command: &Command<'_>, info: CommandInfo, limits: &Limits) {
     let keys = keys_of(command);
+    assert!(leases_of(command).iter().all(|lease| *lease == 0), "there are no leases: {command:?}");
     assert!(info.shard.is_none_or(|shard| shard.get() < limits.shard_count), "{info:?} of {limits:?}");
     for range in &keys {
         assert!(!range.key.is_empty() && range.key.len() <= command::KEY_BYTES_MAX, "{range:?}");
@@ -121,6 +134,7 @@ fn check_refused(command: &Command<'_>, error: &CommandError, limits: &Limits) {
         CommandError::DuplicateKey { .. } => is_txn && keys.len() > 1,
         CommandError::SeveralShards { first, second } => is_txn && first != second,
         CommandError::RangeInTxn { shard_count } => is_txn && *shard_count == limits.shard_count && *shard_count > 1,
+        CommandError::NoLeases { lease } => leases_of(command).contains(lease) && *lease != 0,
         CommandError::Malformed(_) | CommandError::TooLarge { .. } => false,
     };
     assert!(is_true, "{error} said of {command:?}");

@@ -138,9 +138,7 @@ async fn ask(shared: &Shared, client: &Client, number: usize, input: Input, node
             shared.record(operation);
             Some(response)
         }
-        Err(ClientError::Unknown { .. } | ClientError::Malformed { .. })
-            if operation.input.kind() == RequestKind::Write =>
-        {
+        Err(error) if error.may_have_taken_effect() && operation.input.kind() == RequestKind::Write => {
             shared.record(operation);
             None
         }
