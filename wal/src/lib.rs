@@ -38,7 +38,11 @@ mod walk;
 mod writer;
 
 #[cfg(feature = "shell")]
+mod device;
+#[cfg(feature = "shell")]
 pub mod mmap;
+#[cfg(feature = "shell")]
+pub mod place;
 #[cfg(feature = "shell")]
 pub mod prepare;
 #[cfg(feature = "shell")]

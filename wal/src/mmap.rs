@@ -5,22 +5,27 @@
 //! directory is locked by whoever owns the data directory, not here: two processes must not open the same log.
 //!
 //! What a store into a mapping can run into: the extents were written when the segment was prepared, so no store needs
-//! space (on a copy-on-write file system copying must be off for the directory); an I/O error of the device raises SIGBUS
-//! and ends the process, which is a crash like any other; nothing here ever truncates a file that is mapped.
+//! space; opening makes sure of that again, since a copied file may share its blocks or have holes (on a file system that
+//! always copies on write, copying must be off for the directory). An I/O error of the device raises SIGBUS and ends the
+//! process, which is a crash like any other; nothing here ever truncates a file that is mapped.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::{Mmap, MmapMut};
 use rustix::fs::{Access, Advice, access, fadvise};
 
+use crate::constants::{PAGE_BYTES, SEGMENTS_AHEAD};
+use crate::device::{Cache, compare_cache, parts_without_space, take_space};
 use crate::group_commit::{SyncFailure, SyncRequest};
 use crate::lsn::SegmentSeq;
 use crate::note::{self, NOTE_BYTES, NOTE_FILE_NAME, NoteOwner};
+use crate::place::LogPlace;
+use crate::scan::is_zero;
 use crate::storage::{Storage, StorageError};
 use crate::types::Lsn;
 
@@ -53,16 +58,23 @@ impl MmapError {
         };
         Self { action, path: path.to_owned(), source, advice }
     }
+
+    /// The cache of a file outlived being dropped, and must not be trusted.
+    fn stale(path: &Path, reason: String) -> Self {
+        let advice = "stop every other process that has the file open or mapped (`fuser` names them), then start again";
+        Self { action: "trust the page cache of", path: path.to_owned(), source: io::Error::other(reason), advice }
+    }
 }
 
 /// Size of the reads that try whether a segment can be read. Unit: bytes.
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 1 << 20;
 
 /// A segment's file, mapped.
 #[derive(Debug)]
 pub(crate) struct MappedSegment {
     pub(crate) seq: SegmentSeq,
-    pub(crate) file: File,
+    /// Shared with syncs under way.
+    pub(crate) file: Arc<File>,
     /// None if the file is empty.
     pub(crate) map: Option<MmapMut>,
     /// What the device gives of the file, from its start. Nothing behind it is ever looked at: that would end the process.
@@ -73,7 +85,7 @@ impl MappedSegment {
     pub(crate) fn map(seq: SegmentSeq, file: File) -> io::Result<Self> {
         let map = if file.metadata()?.len() == 0 { None } else { Some(map_mut(&file)?) };
         let readable_bytes = map.as_deref().map_or(0, <[u8]>::len);
-        Ok(Self { seq, file, map, readable_bytes })
+        Ok(Self { seq, file: Arc::new(file), map, readable_bytes })
     }
 
     fn bytes(&self) -> &[u8] {
@@ -81,15 +93,22 @@ impl MappedSegment {
         bytes.get(..self.readable_bytes).unwrap_or(bytes)
     }
 
-    /// Zeros to the file's end, durable, and resident in small pieces (see `FILL_BYTES`).
+    /// Zeros from `offset` to the file's end, durable, with blocks of their own. Writes only what is not so already.
     fn reset_tail(&mut self, offset: usize) -> Result<(), (&'static str, io::Error)> {
         let end = self.bytes().len();
-        // Pages that are mapped stay in the cache, in whatever large pieces reading brought them in.
-        self.map = None;
-        drop_cache_from(&self.file, offset / FILL_BYTES * FILL_BYTES).map_err(|error| ("drop the cache of", error))?;
-        fill_with_zeros(&self.file, offset, end).map_err(|error| ("write zeros to", error))?;
-        self.file.sync_data().map_err(|error| ("sync", error))?;
-        self.map = Some(map_mut(&self.file).map_err(|error| ("map", error))?);
+        let range = (offset / PAGE_BYTES * PAGE_BYTES) as u64..end as u64;
+        let parts = parts_without_space(&self.file, range).map_err(|error| ("ask for the blocks of", error))?;
+        // Before anything is stored through the mapping, where a lack of space ends the process.
+        take_space(&self.file, &parts).map_err(|error| ("write what has no blocks of its own in", error))?;
+        let map = self.map.as_deref_mut().and_then(|map| map.get_mut(offset..end)).unwrap_or_default();
+        let mut is_changed = !parts.is_empty();
+        for page in map.chunks_mut(PAGE_BYTES).filter(|page| !is_zero(page)) {
+            page.fill(0);
+            is_changed = true;
+        }
+        if is_changed {
+            self.file.sync_data().map_err(|error| ("sync", error))?;
+        }
         Ok(())
     }
 }
@@ -123,6 +142,11 @@ impl NoteFile {
             // Stores into the mapping need no space from here on.
             file.sync_all().map_err(failed("sync"))?;
         }
+        let parts = parts_without_space(&file, 0..NOTE_BYTES as u64).map_err(failed("ask for the blocks of"))?;
+        if !parts.is_empty() {
+            take_space(&file, &parts).map_err(failed("write what has no blocks of its own in"))?;
+            file.sync_all().map_err(failed("sync"))?;
+        }
         Ok(Self { map: map_mut(&file).map_err(failed("map"))? })
     }
 }
@@ -131,6 +155,7 @@ impl NoteFile {
 #[derive(Debug)]
 pub struct MmapStorage {
     dir: PathBuf,
+    dir_file: Arc<File>,
     /// Ascending; without gaps once a log was opened over it.
     segments: Vec<MappedSegment>,
     /// None before the first segment.
@@ -141,12 +166,13 @@ impl MmapStorage {
     /// Opens the segments in `dir`, which exists, and makes sure that what they show is what the device holds.
     ///
     /// Each file is synced, which must succeed, and dropped from the page cache before it is mapped: after a failed sync
-    /// the cache may hold what the device does not. It is read once, so that a place that can't be read is found to be
-    /// damage, and does not end the process later. The note is read through the cache, where alone it needs to be.
-    /// Leftovers of an unfinished preparation are removed. Whether the segments are a log is `Log::open`'s business.
+    /// the cache may hold what the device does not. Pages that stay, because another process maps them, are compared with
+    /// the device. The file is read once, so that a place that can't be read is found to be damage, and does not end the
+    /// process later. The note is read through the cache, where alone it needs to be. Leftovers of an unfinished preparation are removed. Whether the segments are a log is `Log::open`'s business.
     pub fn open(dir: &Path) -> Result<Self, MmapError> {
         access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|error| MmapError::new("use", dir, error.into()))?;
+        let dir_file = File::open(dir).map_err(|error| MmapError::new("open", dir, error))?;
         let mut names = Vec::new();
         let mut leftovers = Vec::new();
         for entry in fs::read_dir(dir).map_err(|error| MmapError::new("list", dir, error))? {
@@ -164,11 +190,14 @@ impl MmapStorage {
         }
         names.sort_unstable();
         let is_log = !names.is_empty();
-        let segments = names.into_iter().map(|seq| open_segment(dir, seq)).collect::<Result<_, _>>()?;
+        let last = names.last().map_or(0, |last| last.get());
+        let may_be_written = |seq: SegmentSeq| seq.get() + SEGMENTS_AHEAD >= last;
+        let segments =
+            names.into_iter().map(|seq| open_segment(dir, seq, may_be_written(seq))).collect::<Result<_, _>>()?;
         // Without a segment there is nothing to note, but there may be a note of a log whose files are gone.
         let has_note = is_log || dir.join(NOTE_FILE_NAME).exists();
         let note = if has_note { Some(NoteFile::open(dir)?) } else { None };
-        Ok(Self { dir: dir.to_owned(), segments, note })
+        Ok(Self { dir: dir.to_owned(), dir_file: Arc::new(dir_file), segments, note })
     }
 
     /// Adds a segment that was prepared. It must be the one that the log asked for.
@@ -188,16 +217,20 @@ impl MmapStorage {
         &self.dir
     }
 
-    /// The descriptor to `fdatasync` for a [`SyncRequest`]; `None` if the segment is absent.
+    /// The very file that is mapped, to `fdatasync` it for a [`SyncRequest`]; `None` if the segment is absent.
+    ///
+    /// Never sync by path: whatever stands there by then may be another file.
     #[must_use]
-    pub fn sync_fd(&self, seq: SegmentSeq) -> Option<BorrowedFd<'_>> {
-        self.get(seq).map(|segment| segment.file.as_fd())
+    pub fn sync_file(&self, seq: SegmentSeq) -> Option<Arc<File>> {
+        self.get(seq).map(|segment| Arc::clone(&segment.file))
     }
 
-    /// The path of a segment's file, for callers that sync by a descriptor of their own.
+    /// The directory and files that are open, to see whether they are still in their places.
     #[must_use]
-    pub fn sync_path(&self, seq: SegmentSeq) -> PathBuf {
-        self.dir.join(seq.file_name())
+    pub fn place(&self) -> LogPlace {
+        let dir = (self.dir.clone(), Arc::clone(&self.dir_file));
+        let segment_of = |segment: &MappedSegment| (self.dir.join(segment.seq.file_name()), Arc::clone(&segment.file));
+        LogPlace { files: std::iter::once(dir).chain(self.segments.iter().map(segment_of)).collect() }
     }
 
     /// Performs a sync and waits for it. For owners without an executor; blocks.
@@ -280,7 +313,7 @@ pub(crate) fn fill_with_zeros(file: &File, offset: usize, end: usize) -> io::Res
 }
 
 /// Opens a segment's file and makes the device the source of what it shows.
-fn open_segment(dir: &Path, seq: SegmentSeq) -> Result<MappedSegment, MmapError> {
+fn open_segment(dir: &Path, seq: SegmentSeq, may_be_written: bool) -> Result<MappedSegment, MmapError> {
     let path = dir.join(seq.file_name());
     let failed = |action| {
         let path = path.clone();
@@ -288,16 +321,37 @@ fn open_segment(dir: &Path, seq: SegmentSeq) -> Result<MappedSegment, MmapError>
     };
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed("open"))?;
     file.sync_data().map_err(failed("sync"))?;
-    drop_cache_from(&file, 0).map_err(failed("drop the cache of"))?;
-    let readable_bytes = readable_bytes(|buffer, offset| file.read_at(buffer, offset));
+    fadvise(&file, 0, None, Advice::DontNeed).map_err(|error| failed("drop the cache of")(error.into()))?;
     let mut segment = MappedSegment::map(seq, file).map_err(failed("map"))?;
-    segment.readable_bytes = segment.readable_bytes.min(readable_bytes);
+    let Some(map) = &segment.map else { return Ok(segment) };
+    let file = &segment.file;
+    let mut limit = map.len();
+    match compare_cache(&path, file, map).map_err(failed("compare the cache with the device for"))? {
+        Cache::SameAsDevice => {}
+        Cache::Unreadable { offset } => limit = limit.min(usize::try_from(offset).unwrap_or(limit)),
+        Cache::Differs { offset } => {
+            return Err(MmapError::stale(&path, format!("at offset {offset} it shows what the device does not hold")));
+        }
+        Cache::Unknown { offset } => {
+            let reason = format!("at offset {offset} it can't be compared with the device, for want of O_DIRECT");
+            return Err(MmapError::stale(&path, reason));
+        }
+    }
+    // What will be stored to comes in as single pages, and no more than is asked for: large folios make stores and syncs
+    // slow (see `FILL_BYTES`).
+    let advise = |advice| fadvise(file, 0, None, advice).map_err(|error| failed("advise on")(error.into()));
+    if may_be_written {
+        advise(Advice::Random)?;
+    }
+    let readable_bytes = readable_bytes(|buffer, offset| file.read_at(buffer, offset));
+    advise(Advice::Normal)?;
+    segment.readable_bytes = limit.min(readable_bytes);
     Ok(segment)
 }
 
 /// How much of a file can be read, from its start. Asked before it is mapped, where reading fails with a signal; a segment
 /// that can't be read to its end then counts as cut off there, which is damage like any other.
-fn readable_bytes(read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>) -> usize {
+pub(crate) fn readable_bytes(read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>) -> usize {
     let mut buffer = vec![0; READ_BYTES];
     let mut at = 0;
     loop {
@@ -310,14 +364,10 @@ fn readable_bytes(read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>) -> usiz
     }
 }
 
-fn drop_cache_from(file: &File, offset: usize) -> io::Result<()> {
-    Ok(fadvise(file, offset as u64, None, Advice::DontNeed)?)
-}
-
-fn map_mut(file: &File) -> io::Result<MmapMut> {
+pub(crate) fn map_mut(file: &File) -> io::Result<MmapMut> {
     // SAFETY: the file belongs to this process: the data directory is locked by its owner, and neither this package nor
-    // any other part of the process truncates a segment or writes to one that is mapped, so the mapped bytes change
-    // through this mapping alone.
+    // any other part of the process truncates a file that is mapped. `take_space` writes to one, what it holds already,
+    // while its mapping is not borrowed. So the mapped bytes change through this mapping alone.
     unsafe { MmapMut::map_mut(file) }
 }
 

@@ -1,7 +1,8 @@
 //! The log on real files: prepared, mapped, synced, reopened, and looked at by the offline checker.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -294,15 +295,66 @@ fn the_walk_shows_every_frame() {
 }
 
 #[test]
-fn sync_descriptors_and_paths_belong_to_the_segment() {
+fn syncs_go_to_the_file_that_is_mapped_wherever_its_path_leads() {
     let dir = a_log();
     let storage = MmapStorage::open(dir.path()).expect("a directory");
-    assert!(storage.sync_fd(seq(1)).is_some() && storage.sync_fd(seq(99)).is_none());
-    assert!(storage.sync_path(seq(2)).exists());
+    let mapped = File::open(path_of(&dir, 2)).expect("the segment").metadata().expect("a file").ino();
+    fs::rename(path_of(&dir, 2), dir.path().join("elsewhere")).expect("renamed");
+    fs::write(path_of(&dir, 2), b"another file").expect("writable");
+    let synced = storage.sync_file(seq(2)).expect("the segment").metadata().expect("a file").ino();
+    assert_eq!(synced, mapped);
+    assert!(storage.place().check().is_err(), "and it is noticed");
+    assert!(storage.sync_file(seq(99)).is_none());
     assert!(storage.contains(seq(2)) && storage.bytes(seq(99)).is_empty());
 }
 
 fn truncate(dir: &TempDir, segment: u64, bytes: u64) {
     let file = OpenOptions::new().write(true).open(path_of(dir, segment)).expect("the segment");
     file.set_len(bytes).expect("writable");
+}
+
+#[test]
+fn a_log_that_was_copied_with_holes_gets_blocks_where_it_will_be_written() {
+    let dir = a_log();
+    let copy = TempDir::new().expect("a directory");
+    for segment in 1..=5 {
+        let to = path_of(&copy, segment);
+        let paths = [path_of(&dir, segment), to];
+        let args = [OsStr::new("--sparse=always"), paths[0].as_os_str(), paths[1].as_os_str()];
+        assert!(std::process::Command::new("cp").args(args).status().expect("cp runs").success());
+    }
+    let parts_of = |segment| {
+        let file = File::open(path_of(&copy, segment)).expect("the segment");
+        let parts = crate::device::parts_without_space(&file, 4096..SEGMENT_BYTES).expect("known");
+        parts.iter().map(|part| (part.start, part.end)).collect::<Vec<_>>()
+    };
+    assert_eq!(parts_of(5), [(4096, SEGMENT_BYTES)], "the file system keeps holes");
+    let (mut log, report) = open(copy.path()).expect("sound");
+    assert_eq!(report.last, id(1, 40));
+    let (last, _) = log.writing_end();
+    for segment in last.get()..=5 {
+        assert_eq!(parts_of(segment), [], "segment {segment}");
+    }
+    append_many(&mut log, 41..=60, 4000);
+    sync_all(&mut log);
+}
+
+#[test]
+fn opening_writes_to_no_segment_that_is_as_it_should_be() {
+    let dir = a_log();
+    let times = || -> Vec<_> {
+        let changed = |segment| path_of(&dir, segment).metadata().expect("the segment").modified().expect("a time");
+        (1..=5).map(changed).collect()
+    };
+    let before = times();
+    let (log, report) = open(dir.path()).expect("sound");
+    assert_eq!((report.tail, report.segments_count), (Tail::Clean, 5));
+    drop(log);
+    assert_eq!(times(), before);
+    // And where there are remains, they go.
+    change(&dir, 5, 40_000, |byte| *byte = 9, 3);
+    open(dir.path()).expect("sound");
+    let bytes = fs::read(path_of(&dir, 5)).expect("the segment");
+    assert!(bytes[4096..].iter().all(|byte| *byte == 0));
+    assert_eq!(times()[..4], before[..4]);
 }

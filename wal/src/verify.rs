@@ -1,17 +1,18 @@
 //! Checking a log offline: what frames its files hold and what is wrong with them. Reads only.
 //!
 //! For logs that no process has open. It reads through the page cache, so of a node that was killed it sees what the
-//! kernel has, which the device may not have yet.
+//! kernel has, which the device may not have yet. Every byte is read before any is looked at in a mapping, where a place
+//! that can't be read would end the process: here it is damage.
 
 use std::fs::{self, File};
-use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
 use crate::constants::SEGMENT_BYTES_DEFAULT;
 use crate::lsn::{Geometry, SegmentSeq};
-use crate::mmap::{MmapError, map_for_reading};
+use crate::mmap::{MmapError, map_for_reading, readable_bytes};
 use crate::note::{self, NOTE_FILE_NAME, NoteOwner};
 use crate::recovery::{HardState, Rebuild};
 use crate::segment::{SegmentHeader, SegmentIdentity};
@@ -37,12 +38,41 @@ pub enum VerifyError {
 /// A log's files, mapped for reading.
 #[derive(Debug)]
 pub struct LogFiles {
-    segments: Vec<(SegmentSeq, Option<Mmap>)>,
+    segments: Vec<SegmentFile>,
     /// What the first readable segment header says.
     header: Option<SegmentHeader>,
     geometry: Geometry,
     /// What the note says: everything below was durable.
     noted: Lsn,
+}
+
+/// A segment's file.
+#[derive(Debug)]
+struct SegmentFile {
+    seq: SegmentSeq,
+    /// None if the file is empty.
+    map: Option<Mmap>,
+    /// What can be read of it, from its start. Nothing behind that is looked at. Unit: bytes.
+    readable_bytes: usize,
+}
+
+impl SegmentFile {
+    fn open(dir: &Path, seq: SegmentSeq) -> Result<Self, MmapError> {
+        let path = dir.join(seq.file_name());
+        let failed = |error| MmapError::new("read", &path, error);
+        let file = File::open(&path).map_err(failed)?;
+        let map = match file.metadata().map_err(failed)?.len() {
+            0 => None,
+            _ => Some(map_for_reading(&file).map_err(failed)?),
+        };
+        let readable_bytes = readable_bytes(|buffer, offset| file.read_at(buffer, offset));
+        Ok(Self { seq, map, readable_bytes })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        let bytes = self.map.as_deref().unwrap_or_default();
+        bytes.get(..self.readable_bytes).unwrap_or(bytes)
+    }
 }
 
 /// What a log holds and what is wrong with it.
@@ -101,15 +131,10 @@ impl LogFiles {
             return Err(VerifyError::NoSegments { dir: dir.to_owned() });
         }
         names.sort_unstable();
-        let mut segments = Vec::with_capacity(names.len());
-        for seq in names {
-            let path = dir.join(seq.file_name());
-            let map = open_for_reading(&path).map_err(|error| MmapError::new("read", &path, error))?;
-            segments.push((seq, map));
-        }
-        let header = segments.iter().find_map(|(_, map)| SegmentHeader::parse(map.as_deref()?).ok());
+        let segments = names.into_iter().map(|seq| SegmentFile::open(dir, seq)).collect::<Result<Vec<_>, _>>()?;
+        let header = segments.iter().find_map(|segment| SegmentHeader::parse(segment.bytes()).ok());
         let geometry = geometry(&segments, header);
-        let first = segments.first().filter(|(seq, _)| *seq == SegmentSeq::FIRST).and_then(|(_, map)| map.as_deref());
+        let first = segments.first().filter(|first| first.seq == SegmentSeq::FIRST).map(SegmentFile::bytes);
         // A note that can't be read says nothing.
         let note = fs::read(dir.join(NOTE_FILE_NAME)).unwrap_or_default();
         let noted = note::read(&note, first.and_then(NoteOwner::of));
@@ -122,18 +147,15 @@ impl LogFiles {
         self.header.map(|header| header.identity)
     }
 
-    /// Segments found, and the size of each file. Unit: bytes.
+    /// Segments found, and how much of each file can be read. Unit: bytes.
     pub fn segments(&self) -> impl Iterator<Item = (SegmentSeq, usize)> {
-        self.segments.iter().map(|(seq, map)| (*seq, map.as_deref().map_or(0, <[u8]>::len)))
+        self.segments.iter().map(|segment| (segment.seq, segment.bytes().len()))
     }
 
     /// Everything in the log, in order, superseded entries included.
     pub fn walk(&self) -> impl Iterator<Item = Found<'_>> {
-        let images: Vec<_> = self
-            .segments
-            .iter()
-            .map(|(seq, map)| SegmentImage { seq: *seq, bytes: map.as_deref().unwrap_or_default() })
-            .collect();
+        let images: Vec<_> =
+            self.segments.iter().map(|segment| SegmentImage { seq: segment.seq, bytes: segment.bytes() }).collect();
         Walk::new(&images, self.geometry, None, self.noted).map(|step| match step {
             Step::Frame(frame) => Found::Frame(frame),
             Step::Damage(damage) => Found::Damage(damage),
@@ -173,16 +195,11 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, VerifyError> {
     Ok(LogFiles::open(dir)?.verify())
 }
 
-fn open_for_reading(path: &Path) -> io::Result<Option<Mmap>> {
-    let file = File::open(path)?;
-    if file.metadata()?.len() == 0 { Ok(None) } else { map_for_reading(&file).map(Some) }
-}
-
 /// The size of segments: what a header says, or else the largest file that could be one.
-fn geometry(segments: &[(SegmentSeq, Option<Mmap>)], header: Option<SegmentHeader>) -> Geometry {
+fn geometry(segments: &[SegmentFile], header: Option<SegmentHeader>) -> Geometry {
     let stated = header.and_then(|header| Geometry::new(header.segment_bytes));
     let largest = || {
-        let sizes = segments.iter().filter_map(|(_, map)| Geometry::new(map.as_deref()?.len() as u64));
+        let sizes = segments.iter().filter_map(|segment| Geometry::new(segment.bytes().len() as u64));
         sizes.max_by_key(|geometry| geometry.segment_bytes())
     };
     stated.or_else(largest).or_else(|| Geometry::new(SEGMENT_BYTES_DEFAULT)).expect("the default is a possible size")

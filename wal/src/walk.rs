@@ -43,8 +43,8 @@ pub enum DamageKind {
         /// What the note says.
         noted: Lsn,
     },
-    /// The file ends too early.
-    #[error("file truncated: {got_bytes} bytes, expected {expected_bytes}")]
+    /// The file ends too early, or can't be read from there on.
+    #[error("file truncated, or unreadable behind: {got_bytes} bytes, expected {expected_bytes}")]
     Truncated {
         /// Size of the file. Unit: bytes.
         got_bytes: usize,

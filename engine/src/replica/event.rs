@@ -111,6 +111,8 @@ pub enum Event<'a> {
     SegmentUnavailable(String),
     /// What `Action::FinishRepair` asked for is durable.
     RepairFinished,
+    /// The log's files are not where the next start will look for them. The text says what is where. Ends the replica.
+    LogNotInPlace(String),
 }
 
 /// Something a replica wants done.

@@ -167,6 +167,7 @@ impl<S: Storage> Replica<S> {
             // It stays asked for: whoever prepares it goes on trying, and a second request would make it twice.
             Event::SegmentUnavailable(reason) => self.no_segment = Some(reason),
             Event::RepairFinished => self.raft.end_repair(),
+            Event::LogNotInPlace(reason) => self.stop_with(Fault::NotInPlace(reason)),
         }
     }
 

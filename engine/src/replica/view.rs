@@ -11,6 +11,9 @@ pub enum Fault {
     /// A write or a sync of the log failed; what the device holds is uncertain until it is read again.
     #[error("the log stopped after a failed write or sync: {0}")]
     Log(String),
+    /// The log's files are not where the next start will look for them, so what goes into them would be lost.
+    #[error("the log is not in its place: {0}")]
+    NotInPlace(String),
     /// A committed entry could not be read back.
     #[error("committed entry {index} cannot be read from the log: {reason}")]
     Read {

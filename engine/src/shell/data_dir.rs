@@ -118,6 +118,8 @@ impl DataDir {
             let path = path.to_owned();
             move |source| DataDirError::Io { action, path, source }
         };
+        // What is opened and looked at later must not depend on where the process stands by then.
+        let root = &std::path::absolute(root).map_err(io_error("resolve", root))?;
         fs::create_dir_all(root).map_err(io_error("create", root))?;
         let identity_path = root.join(IDENTITY_FILE);
         if read_identity(&identity_path)?.is_none() && !is_unused(root)? {

@@ -17,3 +17,4 @@ mod peer_conn;
 pub mod preflight;
 mod shard;
 mod status;
+mod sync_file;

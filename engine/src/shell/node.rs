@@ -264,7 +264,7 @@ fn command_limits(config: &ValidConfig) -> command::Limits {
     command::Limits { request_bytes: limits.request_bytes, txn_ops: limits.txn_ops, shard_count: config.shards() }
 }
 
-fn gateway_limits(config: &ValidConfig) -> GatewayLimits {
+pub(super) fn gateway_limits(config: &ValidConfig) -> GatewayLimits {
     let limits = config.limits();
     GatewayLimits {
         command: command_limits(config),
@@ -275,7 +275,10 @@ fn gateway_limits(config: &ValidConfig) -> GatewayLimits {
 }
 
 /// Opens every shard's log, and makes the first segment of new ones.
-fn open_shards(config: &ValidConfig, metrics: &NodeMetrics) -> Result<(Vec<ShardParts>, DataDir), StartError> {
+pub(super) fn open_shards(
+    config: &ValidConfig,
+    metrics: &NodeMetrics,
+) -> Result<(Vec<ShardParts>, DataDir), StartError> {
     let (cluster, node) = (config.cluster_id(), config.node_id());
     let wanted = Identity::new(cluster, node, config.name(), config.shards(), config.segment_bytes());
     if config.initial_cluster_state() == ClusterState::Existing && !DataDir::has_member(config.data_dir()) {

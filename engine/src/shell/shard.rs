@@ -6,11 +6,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use glommio::io::BufferedFile;
 use wal::mmap::MmapStorage;
 use wal::{SegmentIdentity, SegmentSeq, SyncFailure, SyncRequest};
 
@@ -19,17 +18,18 @@ use super::links::PeerLinks;
 use super::metrics::ShardMetrics;
 use super::notify::Notify;
 use super::status::StatusBoard;
+use super::sync_file::SyncFile;
 use crate::raft::Message;
 use crate::replica::{Action, Event, Outgoing, Replica, ReplicaView};
 use crate::status::SHARD_STOPPED;
 use crate::types::{Index, NodeId, ShardId};
 use crate::wire::Lane;
 
-/// Pause before a segment that could not be opened is tried again. Unit: ms.
-const OPEN_RETRY_MS: u64 = 100;
-
 /// Pause before a segment that could not be prepared is tried again. Unit: ms.
 const PREPARE_RETRY_MS: u64 = 500;
+
+/// Pause between two looks at whether the log is still in its place. Unit: ms.
+const PLACE_CHECK_MS: u64 = 1000;
 
 /// How long a stopping shard waits for its last sync. Unit: ms.
 const SETTLE_MS_MAX: u64 = 1000;
@@ -68,8 +68,6 @@ pub struct Shard {
     wake: Notify,
     links: RefCell<BTreeMap<NodeId, PeerLinks>>,
     gateway: RefCell<Weak<Gateway>>,
-    /// Open files to sync, by segment.
-    sync_files: RefCell<BTreeMap<SegmentSeq, Rc<BufferedFile>>>,
     /// When batches were handed to Raft, to measure how long they take to commit.
     timed_batches: RefCell<VecDeque<(Index, Instant)>>,
     /// Incoming connections of peers.
@@ -77,6 +75,9 @@ pub struct Shard {
     board: StatusBoard,
     stopping: Cell<bool>,
     fault_reported: Cell<bool>,
+    /// Syncs end at once, before whoever starts them goes on.
+    #[cfg(test)]
+    syncs_at_once: Cell<bool>,
 }
 
 impl Shard {
@@ -94,12 +95,13 @@ impl Shard {
             wake: Notify::default(),
             links: RefCell::new(BTreeMap::new()),
             gateway: RefCell::new(Weak::new()),
-            sync_files: RefCell::new(BTreeMap::new()),
             timed_batches: RefCell::new(VecDeque::new()),
             incoming_count: Cell::new(0),
             board: board.clone(),
             stopping: Cell::new(false),
             fault_reported: Cell::new(false),
+            #[cfg(test)]
+            syncs_at_once: Cell::new(false),
         })
     }
 
@@ -121,6 +123,8 @@ impl Shard {
         glommio::spawn_local(async move { shard.run_turns().await }).detach();
         let shard = Rc::clone(self);
         glommio::spawn_local(async move { shard.run_ticks().await }).detach();
+        let shard = Rc::clone(self);
+        glommio::spawn_local(async move { shard.watch_place().await }).detach();
         self.wake.notify();
     }
 
@@ -256,8 +260,12 @@ impl Shard {
     }
 
     /// Does everything the replica asks for.
+    ///
+    /// Tasks are started once the replica is free again: a new task runs at once, inside the call that spawns it, and may
+    /// come back here before that returns.
     fn act(self: &Rc<Self>) {
         let mut dropped = Vec::new();
+        let mut tasks = Vec::new();
         {
             let mut replica = self.replica.borrow_mut();
             while let Some(action) = replica.poll_action() {
@@ -275,9 +283,7 @@ impl Shard {
                             gateway.reply(self.id, ticket, body, reply.relayed);
                         }
                     }
-                    Action::Sync(request) => self.start_sync(request, replica.log().storage().sync_path(request.seq)),
-                    Action::PrepareSegment(seq) => self.start_preparing(seq),
-                    Action::FinishRepair => self.start_finishing_repair(),
+                    Action::Sync(_) | Action::PrepareSegment(_) | Action::FinishRepair => tasks.push(action),
                 }
             }
             if let Some((from, error)) = replica.take_corrupt_append() {
@@ -292,6 +298,14 @@ impl Shard {
         for request in dropped {
             self.replica.borrow_mut().handle(Event::RelayDropped { request });
             self.act();
+        }
+        for task in tasks {
+            match task {
+                Action::Sync(request) => self.start_sync(request),
+                Action::PrepareSegment(seq) => self.start_preparing(seq),
+                Action::FinishRepair => self.start_finishing_repair(),
+                Action::Send { .. } | Action::Reply { .. } => unreachable!("these were done above"),
+            }
         }
     }
 
@@ -312,48 +326,36 @@ impl Shard {
         })
     }
 
-    fn start_sync(self: &Rc<Self>, request: SyncRequest, path: PathBuf) {
+    fn start_sync(self: &Rc<Self>, request: SyncRequest) {
         let shard = Rc::clone(self);
         glommio::spawn_local(async move {
             let started = Instant::now();
-            let result = shard.sync(request.seq, path).await;
+            let result = shard.sync(request.seq).await;
             shard.metrics.synced(started.elapsed());
             shard.deliver(Event::Synced { id: request.id, result });
         })
         .detach();
     }
 
-    async fn sync(&self, seq: SegmentSeq, path: PathBuf) -> Result<(), SyncFailure> {
-        let failure = |error: glommio::GlommioError<()>| SyncFailure { reason: error.to_string() };
-        let known = self.sync_files.borrow().get(&seq).cloned();
-        let file = match known {
-            Some(file) => file,
-            None => {
-                let file = Rc::new(self.open_to_sync(&path).await.map_err(failure)?);
-                let mut files = self.sync_files.borrow_mut();
-                // Older segments were synced to their end before this one came up.
-                files.retain(|other, _| other.next() >= seq);
-                files.insert(seq, Rc::clone(&file));
-                file
-            }
-        };
-        file.fdatasync().await.map_err(failure)
+    /// Syncs the file that is mapped, wherever its path leads by now.
+    async fn sync(&self, seq: SegmentSeq) -> Result<(), SyncFailure> {
+        #[cfg(test)]
+        if self.syncs_at_once.get() {
+            return Ok(());
+        }
+        let file = self.replica.borrow().log().storage().sync_file(seq);
+        let file = file.ok_or_else(|| SyncFailure::new("the segment is not open"))?;
+        SyncFile::new(file).sync().await
     }
 
-    /// Opens a segment. A lack of descriptors or memory passes, and nothing has failed to become durable yet: it is tried again
-    /// until it succeeds or the shard stops.
-    async fn open_to_sync(&self, path: &Path) -> Result<BufferedFile, glommio::GlommioError<()>> {
-        let mut is_told = false;
-        loop {
-            match BufferedFile::open(path).await {
-                Err(error) if is_shortage(&error) && !self.stopping.get() => {
-                    if !is_told {
-                        is_told = true;
-                        tracing::warn!(shard = %self.id, %error, "a segment cannot be opened for its sync; trying again");
-                    }
-                    glommio::timer::sleep(Duration::from_millis(OPEN_RETRY_MS)).await;
-                }
-                opened => return opened,
+    /// Looks now and then, on a helper thread, whether the log is still in its place, until it is not or the shard stops.
+    async fn watch_place(self: Rc<Self>) {
+        while !self.stopping.get() {
+            glommio::timer::sleep(Duration::from_millis(PLACE_CHECK_MS)).await;
+            let place = self.replica.borrow().log().storage().place();
+            if let Err(error) = glommio::executor().spawn_blocking(move || place.check()).await {
+                self.deliver(Event::LogNotInPlace(error.to_string()));
+                return;
             }
         }
     }
@@ -390,14 +392,21 @@ impl Shard {
     async fn prepare(self: Rc<Self>, seq: SegmentSeq) {
         while !self.stopping.get() {
             let (dir, identity, segment_bytes) = (self.wal_dir.clone(), self.identity, self.segment_bytes);
-            let prepare = move || wal::mmap::prepare_segment(&dir, seq, identity, segment_bytes);
+            let place = self.replica.borrow().log().storage().place();
+            let prepare = move || {
+                // Where the log is not, no segment of it belongs either.
+                place.check()?;
+                let prepared = wal::mmap::prepare_segment(&dir, seq, identity, segment_bytes);
+                place.check().map(|()| prepared)
+            };
             match glommio::executor().spawn_blocking(prepare).await {
-                Ok(prepared) => {
+                Err(not_in_place) => return self.deliver(Event::LogNotInPlace(not_in_place.to_string())),
+                Ok(Ok(prepared)) => {
                     self.replica.borrow_mut().storage_mut().install(prepared);
                     self.deliver(Event::SegmentPrepared);
                     return;
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     tracing::warn!(shard = %self.id, %error, "the next log segment cannot be prepared; trying again");
                     self.replica.borrow_mut().handle(Event::SegmentUnavailable(error.to_string()));
                     glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
@@ -407,25 +416,6 @@ impl Shard {
     }
 }
 
-/// The process or the system lacks descriptors or memory just now.
-fn is_shortage(error: &glommio::GlommioError<()>) -> bool {
-    let source = match error {
-        glommio::GlommioError::IoError(source) | glommio::GlommioError::EnhancedIoError { source, .. } => source,
-        _ => return false,
-    };
-    let errno = rustix::io::Errno::from_io_error(source);
-    matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE | rustix::io::Errno::NOMEM))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lack_of_descriptors_is_a_shortage_and_a_bad_disk_is_not() {
-        let error = |errno: rustix::io::Errno| glommio::GlommioError::<()>::IoError(errno.into());
-        assert!(is_shortage(&error(rustix::io::Errno::MFILE)));
-        assert!(!is_shortage(&error(rustix::io::Errno::IO)));
-        assert!(!is_shortage(&error(rustix::io::Errno::NOENT)));
-    }
-}
+#[path = "shard_tests.rs"]
+mod tests;

@@ -23,7 +23,9 @@ const CORES: &[&str] = &["wal/src/", "net/src/", "engine/src/"];
 
 /// Files of those packages that meet the real world: real time, files, sockets, threads.
 const SHELLS: &[&str] = &[
+    "wal/src/device.rs",
     "wal/src/mmap.rs",
+    "wal/src/place.rs",
     "wal/src/prepare.rs",
     "wal/src/repair.rs",
     "wal/src/verify.rs",

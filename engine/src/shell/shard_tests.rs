@@ -1,0 +1,91 @@
+//! A shard of one voter on a real executor and real files, without sockets.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use glommio::LocalExecutor;
+
+use super::super::gateway::{Routed, Waiting};
+use super::super::handle::HandleReply;
+use super::super::mesh::Mesh;
+use super::super::metrics::NodeMetrics;
+use super::super::node::{gateway_limits, open_shards};
+use super::*;
+use crate::config::Config;
+use crate::replica::{Refusal, RequestKind};
+use crate::state_machine::command::{self, Op};
+
+/// Runs a shard over the data directory `root` until `test` is done with it.
+fn with_shard(root: &Path, test: impl AsyncFn(Rc<Shard>, Rc<Gateway>)) {
+    let config = Config { data_dir: Some(root.join("data")), segment_bytes: 1 << 20, ..Config::default() };
+    let config = Config { max_request_bytes: 1 << 16, ..config }.validate().expect("a single node");
+    let (mut parts, _data_dir) = open_shards(&config, &NodeMetrics::new(1)).expect("a new log");
+    let board = StatusBoard::new(config.name(), config.node_id(), 1);
+    LocalExecutor::default().run(async {
+        let shard = Shard::new(parts.remove(0), &board);
+        let by_number = vec![Some(Rc::clone(&shard))];
+        let gateway =
+            Gateway::new(0, gateway_limits(&config), by_number, Mesh::new(1, None), Arc::default(), Rc::new(|_| None));
+        shard.start(&gateway, BTreeMap::new());
+        while !shard.view().is_leader {
+            glommio::timer::sleep(Duration::from_millis(5)).await;
+        }
+        test(Rc::clone(&shard), gateway).await;
+        shard.stop();
+    });
+}
+
+async fn put(gateway: &Gateway, value: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut payload = Vec::new();
+    command::encode_op_command(&Op::Put { key: b"key", value, lease: 0, prev_kv: false }, &mut payload).expect("small");
+    let (reply, answer) = async_channel::bounded(1);
+    let routed = Routed { shard: ShardId::new(0), kind: RequestKind::Write, timeout_ms: 60_000, payload: &payload };
+    gateway.route(&routed, Waiting::Handle(HandleReply(reply)));
+    answer.recv().await.expect("an answer")
+}
+
+#[test]
+fn a_sync_that_ends_before_its_starter_goes_on_is_taken() {
+    let root = tempfile::tempdir().expect("a directory");
+    with_shard(root.path(), async |shard, gateway| {
+        shard.syncs_at_once.set(true);
+        for _ in 0..3 {
+            put(&gateway, b"value").await.expect("acknowledged");
+        }
+    });
+}
+
+#[test]
+fn a_log_that_is_not_in_its_place_acknowledges_nothing_more() {
+    let root = tempfile::tempdir().expect("a directory");
+    with_shard(root.path(), async |shard, gateway| {
+        put(&gateway, b"before").await.expect("acknowledged");
+        std::fs::rename(root.path().join("data"), root.path().join("moved")).expect("renamed");
+        while shard.fault().is_none() {
+            glommio::timer::sleep(Duration::from_millis(20)).await;
+        }
+        let refusal = put(&gateway, b"after").await.expect_err("refused");
+        assert!(refusal.message.contains("not in its place") && refusal.message.contains("data"), "{refusal:?}");
+    });
+}
+
+#[test]
+fn no_segment_is_prepared_where_the_log_is_not() {
+    let root = tempfile::tempdir().expect("a directory");
+    with_shard(root.path(), async |shard, gateway| {
+        let moved = root.path().join("moved");
+        std::fs::rename(root.path().join("data"), &moved).expect("renamed");
+        let copied = std::process::Command::new("cp").arg("-r").arg(&moved).arg(root.path().join("data")).status();
+        assert!(copied.expect("cp runs").success());
+        let segments = || std::fs::read_dir(shard.wal_dir.as_path()).expect("the copy").count();
+        let before = segments();
+        // More than all segments that are ready hold.
+        for _ in 0..100 {
+            if put(&gateway, &[7; 60_000]).await.is_err() {
+                break;
+            }
+        }
+        assert!(shard.fault().is_some());
+        assert_eq!(segments(), before, "nothing new in the directory that took the log's place");
+    });
+}
