@@ -52,7 +52,7 @@ const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64);
 // Any position fits an Lsn.
 const _: () = assert!((SEGMENT_SEQ_MAX + 1).checked_mul(SEGMENT_BYTES_MAX).is_some());
 // The reserve holds several elections while no segment can be prepared.
-const _: () = assert!(RESERVE_BYTES >= 64 * frame_bytes(HARD_STATE_PAYLOAD_BYTES));
+const _: () = assert!(RESERVE_BYTES >= 64 * frame_bytes(HARD_STATE_PAYLOAD_BYTES) + frame_bytes(0));
 // The smallest segment still has room for entries.
 const _: () = assert!(SEGMENT_BYTES_MIN as usize >= FIRST_FRAME_OFFSET + RESERVE_BYTES + 2 * PAGE_BYTES);
 // A mark and what fills up the page before it fit any segment.

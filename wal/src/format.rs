@@ -39,6 +39,8 @@ impl EntryKind {
     pub const HARD_STATE: Self = Self(0xF0);
     /// A frame that carries nothing but its durable watermark. Term and index are 0; the payload, if any, fills space.
     pub const MARK: Self = Self(0xF1);
+    /// The last frame of a segment that the log left: nothing in the next segment is durable before this is.
+    pub const SEAL: Self = Self(0xF2);
 
     /// A kind of the log's user. Panics outside `1..0xF0`: kinds are constants, so this is found at compile time.
     #[must_use]
@@ -71,6 +73,7 @@ impl fmt::Display for EntryKind {
         match *self {
             Self::HARD_STATE => f.write_str("hard-state"),
             Self::MARK => f.write_str("mark"),
+            Self::SEAL => f.write_str("seal"),
             Self(raw) => raw.fmt(f),
         }
     }
@@ -203,6 +206,7 @@ impl EntryHeader {
         let shape = match self.kind() {
             EntryKind::HARD_STATE => self.index.get() == 0 && self.payload_len() == HARD_STATE_PAYLOAD_BYTES,
             EntryKind::MARK => self.index.get() == 0 && self.term.get() == 0,
+            EntryKind::SEAL => self.index.get() == 0 && self.term.get() == 0 && self.payload_len() == 0,
             kind => kind.is_entry() && self.index.get() != 0,
         };
         shape && self.reserved == [0; 7]

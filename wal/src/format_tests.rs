@@ -75,6 +75,7 @@ fn documented_sizes_and_kinds_are_the_ones_in_the_code() {
         (format!("1..{}", EntryKind::LOCAL_FIRST - 1), "entries"),
         (EntryKind::HARD_STATE.get().to_string(), "HARD_STATE"),
         (EntryKind::MARK.get().to_string(), "MARK"),
+        (EntryKind::SEAL.get().to_string(), "SEAL"),
     ];
     assert_eq!(kinds, expected.map(|(kind, name)| (kind, name.to_owned())));
 }

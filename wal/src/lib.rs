@@ -69,6 +69,8 @@ mod property_tests;
 mod recovery_tests;
 #[cfg(test)]
 mod test_support;
+#[cfg(test)]
+mod unused_tests;
 
 pub use error::{AppendError, Latch, OpenError, ReadError};
 pub use format::{EntryHeader, EntryKind};

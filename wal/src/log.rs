@@ -58,12 +58,16 @@ impl<S: Storage> Log<S> {
             Geometry::new(options.segment_bytes).ok_or(OpenError::SegmentBytes { got: options.segment_bytes })?;
         let (rebuild, tail, end) = match recovery::read(&storage, geometry, options.identity)? {
             Some(recovered) => {
+                if let Some(first) = recovered.end.unused_from {
+                    storage.remove_from(first)?;
+                }
                 recovery::clean_tail(&mut storage, &recovered.end)?;
                 (recovered.rebuild, recovered.tail, recovered.end)
             }
             None => {
                 let (seq, offset) = (SegmentSeq::FIRST, FIRST_FRAME_OFFSET);
-                let end = LogEnd { seq, offset, chain: CHAIN_START, lsn: geometry.lsn(seq, offset) };
+                let lsn = geometry.lsn(seq, offset);
+                let end = LogEnd { seq, offset, chain: CHAIN_START, lsn, unused_from: None };
                 (Rebuild::new(geometry), Tail::Clean, end)
             }
         };
@@ -80,6 +84,7 @@ impl<S: Storage> Log<S> {
             hard_state,
             end: writer.end(),
             tail,
+            unused_from: end.unused_from,
         };
         let commit = GroupCommit::new(geometry, writer.end());
         let log = Self {
@@ -429,7 +434,7 @@ impl<S: Storage> Log<S> {
     }
 
     fn make_room(&mut self, payload_len: usize, space: Space) -> Result<(), AppendError> {
-        match self.writer.make_room(&self.storage, payload_len, space) {
+        match self.writer.make_room(&mut self.storage, payload_len, space, self.commit.durable()) {
             Ok(None) => Ok(()),
             Ok(Some((seq, end_offset))) => {
                 self.commit.seal(seq, end_offset);

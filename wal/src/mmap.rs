@@ -288,6 +288,16 @@ impl Storage for MmapStorage {
         segment.reset_tail(offset).map_err(|(action, error)| failed(action, error))
     }
 
+    fn remove_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError> {
+        let failed =
+            |segment| move |error: io::Error| StorageError { segment, action: "remove", reason: error.to_string() };
+        // The last one first: interrupted, what is left reads the same.
+        while let Some(last) = self.segments.pop_if(|last| last.seq >= seq) {
+            fs::remove_file(self.dir.join(last.seq.file_name())).map_err(failed(last.seq))?;
+        }
+        self.dir_file.sync_all().map_err(failed(seq))
+    }
+
     fn note_durable(&mut self, lsn: Lsn) {
         if let Some(owner) = self.note_owner() {
             let note = self.note.as_mut().expect("a note is opened with the first segment");

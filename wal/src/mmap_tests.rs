@@ -358,3 +358,24 @@ fn opening_writes_to_no_segment_that_is_as_it_should_be() {
     assert!(bytes[4096..].iter().all(|byte| *byte == 0));
     assert_eq!(times()[..4], before[..4]);
 }
+
+#[test]
+fn a_prepared_segment_that_rots_or_is_lost_is_made_anew() {
+    let losses: [fn(&TempDir, u64); 3] = [
+        |dir, segment| change(dir, segment, 40, |byte| *byte ^= 1, 1),
+        |dir, segment| truncate(dir, segment, 0),
+        |dir, segment| fs::remove_file(path_of(dir, segment)).expect("the segment"),
+    ];
+    for lose in losses {
+        let dir = a_log();
+        lose(&dir, 4);
+        let report = verify(dir.path()).expect("a log");
+        assert!(report.is_sound() && report.unused_from == Some(seq(4)), "{report:?}");
+        let (mut log, report) = open(dir.path()).expect("it holds nothing");
+        assert_eq!((report.last, report.unused_from, log.needs_segment()), (id(1, 40), Some(seq(4)), Some(seq(4))));
+        append_many(&mut log, 41..=80, 4000);
+        sync_all(&mut log);
+        drop(log);
+        assert_eq!(open(dir.path()).expect("sound").1.last, id(1, 80));
+    }
+}

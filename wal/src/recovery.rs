@@ -19,12 +19,18 @@
 //! | a whole header, a payload that fails its checksum | no | yes | any | damage to what was durable: refuse |
 //! | a whole frame that does not follow | no | yes | any | damage to what was durable: refuse |
 //! | the end of a file that is too short | any | any | any | refuse: files are written whole before they are used |
-//! | a segment missing, with a bad header, of another log or version | any | any | any | refuse |
+//! | a segment missing, with a bad header, of another log or version | any | any | any | refuse, but for the next row |
+//! | zeros, and such segments beyond that certainly hold nothing | no | no | zeros | the log ends here; they are made anew |
 //! | no file for the last position that was noted | any | yes | any | refuse: a segment is missing |
 //! | a whole frame whose entry or hard state can't come next | any | any | any | refuse |
 //!
 //! *Watermark beyond*: a whole header beyond the place has a watermark that lies beyond the place. *Noted beyond*: the
 //! storage's note of what is durable ([`Storage::noted_durable`]) lies beyond the place.
+//!
+//! Segments are prepared ahead, and one that was never used may rot or get lost like any other. It is certain that it holds
+//! nothing (`walk`, `Walk::damaged_are_unused`) if everything before is whole, the segment in which the log ends was not
+//! left (it has no seal, and nothing in the next one is durable before the seal is), what can be read of all segments beyond
+//! is zero, and there is a note, which says no more. Then it is no damage: there is nothing that could have been damaged.
 //!
 //! Why a torn tail may be cut: an acknowledgement needs a completed sync, and the note is made between the two. As long as
 //! the host did not crash, the note is there and nothing that was ever durable is cut. After a crash of the host it may be
@@ -39,7 +45,7 @@ use crate::constants::DAMAGES_LISTED_MAX;
 use crate::error::{Inconsistency, OpenError};
 use crate::format::EntryKind;
 use crate::index::{EntryIndex, Slot};
-use crate::lsn::Geometry;
+use crate::lsn::{Geometry, SegmentSeq};
 use crate::segment::{FORMAT_VERSION, IdentityField, SegmentIdentity};
 use crate::storage::Storage;
 use crate::types::{EntryId, Index, Lsn, Term};
@@ -204,7 +210,7 @@ impl std::error::Error for Corruption {}
 pub struct RecoveryReport {
     /// Segments present, prepared ones included.
     pub segments_count: usize,
-    /// Frames that are whole.
+    /// Frames that are whole, seals not counted.
     pub frames_count: u64,
     /// Current entries, superseded ones not counted.
     pub entries_count: usize,
@@ -216,6 +222,8 @@ pub struct RecoveryReport {
     pub end: Lsn,
     /// How it ended before that was cleaned.
     pub tail: Tail,
+    /// Segments from here on were damaged or missing. They held nothing, were removed, and will be prepared anew.
+    pub unused_from: Option<SegmentSeq>,
 }
 
 /// What frames add up to, read in log order.
@@ -223,6 +231,7 @@ pub struct RecoveryReport {
 pub(crate) struct Rebuild {
     pub(crate) index: EntryIndex,
     pub(crate) hard_state: HardState,
+    /// Seals not counted.
     pub(crate) frames_count: u64,
     /// Highest watermark of any frame.
     pub(crate) watermark: Lsn,
@@ -251,7 +260,7 @@ impl Rebuild {
 
     /// Takes a whole frame in. Behind damage nothing is checked or kept but what tells where the damage ends.
     pub(crate) fn frame(&mut self, frame: &FrameView<'_>) {
-        self.frames_count += 1;
+        self.frames_count += u64::from(frame.header.entry().kind() != EntryKind::SEAL);
         self.hard_states.frame(frame);
         if self.damages_count > 0 {
             if let Some(id) = frame.entry_id() {
@@ -264,7 +273,7 @@ impl Rebuild {
             return;
         }
         self.watermark = self.watermark.max(frame.header.durable());
-        if frame.header.entry().kind() != EntryKind::MARK {
+        if !matches!(frame.header.entry().kind(), EntryKind::MARK | EntryKind::SEAL) {
             self.content_end = self.geometry.lsn(frame.segment, frame.end_offset());
         }
         if let Err(inconsistency) = self.apply(frame) {
@@ -292,7 +301,7 @@ impl Rebuild {
     fn apply(&mut self, frame: &FrameView<'_>) -> Result<(), Inconsistency> {
         let header = frame.header.entry();
         match header.kind() {
-            EntryKind::MARK => {}
+            EntryKind::MARK | EntryKind::SEAL => {}
             EntryKind::HARD_STATE => {
                 let hard_state = hard_state_of(frame);
                 if !hard_state.may_follow(&self.hard_state) {
@@ -335,7 +344,7 @@ impl HardStates {
     fn frame(&mut self, frame: &FrameView<'_>) {
         let header = frame.header.entry();
         match header.kind() {
-            EntryKind::MARK => {}
+            EntryKind::MARK | EntryKind::SEAL => {}
             EntryKind::HARD_STATE => {
                 let hard_state = hard_state_of(frame);
                 // One that takes back another can't both be right with it.

@@ -88,7 +88,7 @@ fn bytes_behind_a_full_segments_last_frame_mean_nothing() {
     let (full, last) = last_before.expect("an entry in the full segment");
     assert!(offset >= FIRST_FRAME_OFFSET);
     let mut storage = log.into_storage();
-    storage.overwrite(full, last + frame_bytes(1500) + 16, &[0xAB; 64]);
+    storage.overwrite(full, last + frame_bytes(1500) + frame_bytes(0) + 16, &[0xAB; 64]);
     let (_, report) = reopen(storage).expect("sound");
     assert_eq!((report.entries_count, report.tail), (10, Tail::Clean));
 }
@@ -234,15 +234,17 @@ fn a_truncated_file_is_damage_wherever_it_ends() {
         for bytes in [0, 10, 64, 4096, 5000, 9000, SEGMENT_BYTES as usize - 1] {
             let mut truncated = storage.clone();
             truncated.truncate(seq, bytes);
+            if seq > active {
+                let (log, report) = reopen(truncated).expect("it was never used");
+                assert_eq!((log.last_id(), report.unused_from), (id(3, 10), Some(seq)));
+                continue;
+            }
             let error = reopen(truncated).expect_err("never a torn tail");
             let corruption = error.corruption().expect("corruption");
             let expected = DamageKind::Truncated { got_bytes: bytes, expected_bytes: SEGMENT_BYTES as usize };
             let damage = corruption.damages[0];
             assert_eq!((damage.segment, damage.kind), (seq, expected), "{error}");
             assert_eq!(corruption.damages_count, 1, "{corruption:?}");
-            if seq > active {
-                assert_eq!(damage.entry_before, Some(id(3, 10)));
-            }
         }
     }
 }
@@ -255,7 +257,7 @@ fn a_damaged_segment_header_is_damage_of_its_own_kind() {
         (60, |kind| matches!(kind, DamageKind::SegmentHeader(SegmentHeaderError::Checksum { .. }))),
     ] as [(usize, fn(DamageKind) -> bool); 3]
     {
-        for segment in 1..=4 {
+        for segment in 1..=2 {
             let corruption = damaged(|storage, _| storage.flip_bit(seq(segment), offset, 1));
             let damage = corruption.damages[0];
             assert!(check(damage.kind), "{damage}");
@@ -274,12 +276,6 @@ fn a_missing_segment_is_named() {
         assert_eq!((damage.segment, damage.kind), (seq(missing), DamageKind::Missing { last: seq(missing) }));
         assert_eq!(corruption.damages_count, 1);
     }
-    let log = ten_entries(true);
-    let mut storage = log.into_storage();
-    let spare = storage.segments().len() as u64;
-    storage.remove(seq(spare - 1));
-    let error = reopen(storage).expect_err("a gap among segments that were never used");
-    assert_eq!(error.corruption().expect("corruption").damages[0].kind, DamageKind::Missing { last: seq(spare - 1) });
 }
 
 #[test]
@@ -428,6 +424,8 @@ fn a_log_goes_on_where_it_ended_also_at_the_start_of_a_segment() {
     let (segment, offset) = place(&log, 3);
     assert_eq!((segment, offset), (seq(2), FIRST_FRAME_OFFSET));
     let (mut log, _) = torn(log, |storage| storage.overwrite(segment, offset + 1000, &[0; 2000]));
+    // The seal of the segment before is the last frame.
+    let end = Lsn::new(end.get() + frame_bytes(0) as u64);
     assert_eq!((log.last_id(), log.end_lsn(), log.durable_lsn()), (id(1, 2), end, end));
     assert_eq!(log.next_sync(), None);
     // What is written now must not look as if something durable lay between the segments.

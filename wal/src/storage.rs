@@ -1,8 +1,8 @@
 //! The seam between the log and what holds its bytes: mapped files in production, a simulated disk in tests.
 //!
 //! A storage stores and shows bytes. It does not sync on its own account: what must become durable is asked for by
-//! `SyncRequest`, performed by whoever drives the log, and reported back. The exception is [`Storage::reset_tail`], used
-//! only while a log opens, when nobody waits. Beside the segments it keeps one note: how far the log is durable.
+//! `SyncRequest`, performed by whoever drives the log, and reported back. The exception is [`Storage::reset_tail`], and
+//! [`Storage::remove_from`], used only while a log opens, when nobody waits. Beside the segments it keeps one note: how far the log is durable.
 
 use std::ops::Range;
 
@@ -37,6 +37,9 @@ pub trait Storage {
     ///
     /// Interrupted anywhere it may be repeated: it only ever turns bytes to zero.
     fn reset_tail(&mut self, seq: SegmentSeq, offset: usize) -> Result<(), StorageError>;
+
+    /// Removes a segment and all behind it, present or not; durable on return. Only for segments that hold nothing.
+    fn remove_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError>;
 
     /// Remembers, outside the segments, that everything below `lsn` is durable. Called once it is, before anybody is told.
     ///
@@ -80,6 +83,10 @@ impl<S: Storage> Storage for &mut S {
 
     fn reset_tail(&mut self, seq: SegmentSeq, offset: usize) -> Result<(), StorageError> {
         (**self).reset_tail(seq, offset)
+    }
+
+    fn remove_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError> {
+        (**self).remove_from(seq)
     }
 
     fn note_durable(&mut self, lsn: Lsn) {

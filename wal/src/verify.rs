@@ -84,7 +84,7 @@ pub struct VerifyReport {
     pub segment_bytes: u64,
     /// Files found.
     pub segments_count: usize,
-    /// Frames that are whole.
+    /// Frames that are whole, seals not counted.
     pub frames_count: u64,
     /// Current entries up to the first damage.
     pub entries_count: usize,
@@ -98,6 +98,8 @@ pub struct VerifyReport {
     pub damages_count: u64,
     /// How the log ends; `None` if damage hides that.
     pub tail: Option<Tail>,
+    /// Segments from here on are damaged or missing and hold nothing: opening makes them anew.
+    pub unused_from: Option<SegmentSeq>,
 }
 
 impl VerifyReport {
@@ -154,25 +156,29 @@ impl LogFiles {
 
     /// Everything in the log, in order, superseded entries included.
     pub fn walk(&self) -> impl Iterator<Item = Found<'_>> {
-        let images: Vec<_> =
-            self.segments.iter().map(|segment| SegmentImage { seq: segment.seq, bytes: segment.bytes() }).collect();
-        Walk::new(&images, self.geometry, None, self.noted).map(|step| match step {
+        self.steps().map(|step| match step {
             Step::Frame(frame) => Found::Frame(frame),
             Step::Damage(damage) => Found::Damage(damage),
             Step::End(tail, _) => Found::Tail(tail),
         })
     }
 
+    fn steps(&self) -> impl Iterator<Item = Step<'_>> {
+        let images: Vec<_> =
+            self.segments.iter().map(|segment| SegmentImage { seq: segment.seq, bytes: segment.bytes() }).collect();
+        Walk::new(&images, self.geometry, None, self.noted)
+    }
+
     /// Reads the whole log and sums up.
     #[must_use]
     pub fn verify(&self) -> VerifyReport {
         let mut rebuild = Rebuild::new(self.geometry);
-        let mut tail = None;
-        for found in self.walk() {
-            match found {
-                Found::Frame(frame) => rebuild.frame(&frame),
-                Found::Damage(damage) => rebuild.damage(damage),
-                Found::Tail(end) => tail = Some(end),
+        let (mut tail, mut unused_from) = (None, None);
+        for step in self.steps() {
+            match step {
+                Step::Frame(frame) => rebuild.frame(&frame),
+                Step::Damage(damage) => rebuild.damage(damage),
+                Step::End(found, end) => (tail, unused_from) = (Some(found), end.unused_from),
             }
         }
         VerifyReport {
@@ -186,6 +192,7 @@ impl LogFiles {
             damages: rebuild.damages,
             damages_count: rebuild.damages_count,
             tail,
+            unused_from,
         }
     }
 }

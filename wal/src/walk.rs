@@ -8,10 +8,10 @@ use std::fmt;
 
 use crate::constants::{FIRST_FRAME_OFFSET, SEGMENT_SEQ_MAX};
 use crate::error::{EntryError, Inconsistency};
-use crate::format::{CHAIN_START, FrameHeader, frame_bytes};
+use crate::format::{CHAIN_START, EntryKind, FrameHeader, frame_bytes};
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::recovery::{Decision, Finding, Surroundings, decide};
-use crate::scan::{Look, SegmentView};
+use crate::scan::{Look, SegmentView, is_zero};
 use crate::segment::{IdentityMismatch, SegmentHeader, SegmentHeaderError, SegmentIdentity};
 use crate::types::{EntryId, Lsn};
 use crate::writer::segment_mismatch;
@@ -170,6 +170,8 @@ pub(crate) struct LogEnd {
     /// End of the last frame, in this segment or the one before. Watermarks are ends of frames and never the start of a
     /// segment: the two would compare as if something lay between them.
     pub(crate) lsn: Lsn,
+    /// Segments from here on hold nothing, and at least one of them is damaged or missing.
+    pub(crate) unused_from: Option<SegmentSeq>,
 }
 
 /// One step of a walk.
@@ -213,6 +215,20 @@ struct WholeSegment {
     /// It is reported once the walk has this many walkable segments behind it.
     behind_count: usize,
     damage: Damage,
+    /// Where frames would be, all that can be read is zero.
+    is_blank: bool,
+}
+
+impl WholeSegment {
+    fn new(behind_count: usize, damage: Damage, bytes: &[u8]) -> Self {
+        Self { behind_count, damage, is_blank: bytes.get(FIRST_FRAME_OFFSET..).is_none_or(is_zero) }
+    }
+
+    /// Bytes that rotted or got lost, and no segment of somebody else.
+    fn is_loss(&self) -> bool {
+        let kind = self.damage.kind;
+        matches!(kind, DamageKind::SegmentHeader(_) | DamageKind::Truncated { .. } | DamageKind::Missing { .. })
+    }
 }
 
 /// The walk. Yields frames and damages in log order; after damage to a whole segment never an end, which it may hide.
@@ -230,6 +246,10 @@ pub(crate) struct Walk<'a> {
     beyond: Option<Beyond>,
     /// What the note says: everything below was durable.
     noted: Lsn,
+    /// The last segment in which a seal was seen.
+    sealed: Option<SegmentSeq>,
+    /// Damage was reported.
+    is_damaged: bool,
     ended: bool,
 }
 
@@ -248,7 +268,7 @@ impl<'a> Walk<'a> {
         let mut expected_raw = SegmentSeq::FIRST.get();
         for image in images {
             if let Some(damage) = missing(expected_raw, image.seq.get() - 1) {
-                damages.push_back(WholeSegment { behind_count: segments.len(), damage });
+                damages.push_back(WholeSegment::new(segments.len(), damage, &[]));
                 mark_broken(&mut segments);
             }
             expected_raw = image.seq.get() + 1;
@@ -259,12 +279,12 @@ impl<'a> Walk<'a> {
                     segments.push(Walkable { view, broken_after: view.is_truncated() });
                     if let Some(kind) = wrong_size(image, geometry) {
                         let damage = whole_segment(image.seq, bytes, bytes, kind);
-                        damages.push_back(WholeSegment { behind_count: segments.len(), damage });
+                        damages.push_back(WholeSegment::new(segments.len(), damage, image.bytes));
                     }
                 }
                 Err(kind) => {
                     let damage = whole_segment(image.seq, 0, bytes, kind);
-                    damages.push_back(WholeSegment { behind_count: segments.len(), damage });
+                    damages.push_back(WholeSegment::new(segments.len(), damage, image.bytes));
                     mark_broken(&mut segments);
                 }
             }
@@ -272,7 +292,7 @@ impl<'a> Walk<'a> {
         // The last byte that is known to have been durable lies in a file that must be there.
         let noted_raw = noted.get().checked_sub(1).map_or(0, |last| last / geometry.segment_bytes() as u64);
         if let Some(damage) = missing(expected_raw, noted_raw) {
-            damages.push_back(WholeSegment { behind_count: segments.len(), damage });
+            damages.push_back(WholeSegment::new(segments.len(), damage, &[]));
             mark_broken(&mut segments);
         }
         let starts_whole = segments.first().is_some_and(|first| first.view.seq == SegmentSeq::FIRST);
@@ -286,6 +306,8 @@ impl<'a> Walk<'a> {
             last_entry: None,
             beyond: None,
             noted,
+            sealed: None,
+            is_damaged: false,
             ended: false,
         }
     }
@@ -305,6 +327,9 @@ impl<'a> Walk<'a> {
         }
         let more_here = here.view.next_header(self.offset.saturating_add(1)).is_some();
         let nothing_here = matches!(finding, Finding::Zeros | Finding::CutOff) && !more_here;
+        if finding == Finding::Zeros && nothing_here && self.damaged_are_unused(here.view) {
+            return Some(self.end(here.view, Tail::Clean));
+        }
         if here.broken_after && nothing_here {
             self.go_to_next(None);
             return None;
@@ -363,6 +388,9 @@ impl<'a> Walk<'a> {
         self.frames_end = view.lsn(self.offset);
         self.chain = Some(header.header_crc());
         self.last_entry = frame.entry_id().or(self.last_entry);
+        if header.entry().kind() == EntryKind::SEAL {
+            self.sealed = Some(segment);
+        }
         Step::Frame(frame)
     }
 
@@ -402,13 +430,35 @@ impl<'a> Walk<'a> {
         let known = beyond.durable.max(self.noted);
         let durable = (known > view.lsn(offset)).then_some(known);
         let segment = view.seq;
+        self.is_damaged = true;
         Step::Damage(Damage { segment, offset, resume_offset, kind, entry, entry_before, entry_after: None, durable })
     }
 
     fn end(&mut self, view: SegmentView<'a>, tail: Tail) -> Step<'a> {
         self.ended = true;
         let chain = self.chain.unwrap_or(CHAIN_START);
-        Step::End(tail, LogEnd { seq: view.seq, offset: self.offset, chain, lsn: self.frames_end })
+        let unused_from = self.whole_segments.front().map(|first| first.damage.segment);
+        Step::End(tail, LogEnd { seq: view.seq, offset: self.offset, chain, lsn: self.frames_end, unused_from })
+    }
+
+    /// Whether the log ends here, in zeros, and all segments beyond were never used, the damaged and missing ones included.
+    ///
+    /// * Everything before is whole, so this is where the log was last written to, if it was not left.
+    /// * It was not left: it has no seal, and a sync of the next segment begins only when that of the seal has completed.
+    ///   A seal that is lost is damage to this segment, at another place than the damage beyond.
+    /// * Whatever can be read beyond is zero.
+    /// * The note is there and says no more. As long as the host did not crash it is exact, and proves the same alone.
+    fn damaged_are_unused(&self, here: SegmentView<'a>) -> bool {
+        let are_lost = |whole: &WholeSegment| whole.is_loss() && whole.is_blank && whole.damage.segment > here.seq;
+        let is_whole_so_far = !self.is_damaged && self.chain.is_some() && !here.is_truncated();
+        let was_left = self.sealed == Some(here.seq);
+        let is_noted = self.noted > Lsn::ZERO && self.noted <= here.lsn(self.offset);
+        !self.whole_segments.is_empty()
+            && self.whole_segments.iter().all(are_lost)
+            && is_whole_so_far
+            && !was_left
+            && is_noted
+            && self.look_beyond().all_zero
     }
 
     /// Damage to a whole segment that lies before the current place, not yet reported.
@@ -484,6 +534,7 @@ impl<'a> Iterator for Walk<'a> {
     fn next(&mut self) -> Option<Step<'a>> {
         while !self.ended {
             if let Some(damage) = self.take_whole_segment() {
+                self.is_damaged = true;
                 return Some(Step::Damage(damage));
             }
             let Some(here) = self.segments.get(self.at).copied() else {

@@ -10,7 +10,7 @@ use crate::format::{EntryHeader, EntryKind, FRAME_HEADER_BYTES, FrameHeader, fra
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::segment::{IdentityField, IdentityMismatch, SegmentHeader, SegmentIdentity};
 use crate::storage::Storage;
-use crate::types::{EntryId, Lsn};
+use crate::types::{EntryId, Lsn, Term};
 use crate::walk::LogEnd;
 
 /// Which part of a segment a frame may use.
@@ -72,7 +72,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// Writes on where a log ends.
     pub(crate) fn new(geometry: Geometry, identity: SegmentIdentity, end: &LogEnd) -> Self {
-        let LogEnd { seq, offset, chain, lsn } = *end;
+        let LogEnd { seq, offset, chain, lsn, .. } = *end;
         Self { geometry, identity, seq, offset, end: lsn, chain, seed: None, batch: None }
     }
 
@@ -106,7 +106,8 @@ impl Writer {
     pub(crate) fn limit(&self, space: Space) -> usize {
         match space {
             Space::Common => self.geometry.segment_bytes() - RESERVE_BYTES,
-            Space::WithReserve => self.geometry.segment_bytes(),
+            // The seal comes last.
+            Space::WithReserve => self.geometry.segment_bytes() - frame_bytes(0),
         }
     }
 
@@ -122,26 +123,32 @@ impl Writer {
 
     /// Makes sure that a frame with this payload fits at the writing end, moving to the next segment if it does not.
     ///
-    /// Returns the segment that was left, if so. On an error nothing has moved.
+    /// A segment that is left gets a seal. Syncs go segment by segment, so nothing in the next segment is durable before
+    /// the seal is: a segment without one has no successor that holds anything durable. Returns the segment that was left, if so. On an error nothing has moved.
     pub(crate) fn make_room(
         &mut self,
-        storage: &impl Storage,
+        storage: &mut impl Storage,
         payload_len: usize,
         space: Space,
+        durable: Lsn,
     ) -> Result<Option<Sealed>, AppendError> {
         assert!(self.batch.is_none(), "nothing moves under a batch");
         let limit_bytes = self.payload_limit_bytes();
         if payload_len > limit_bytes {
             return Err(AppendError::TooLarge { payload_bytes: payload_len, limit_bytes });
         }
+        if self.seed.is_none() {
+            self.seed = Some(self.seed_of(storage, self.seq)?);
+        }
         if self.offset + frame_bytes(payload_len) <= self.limit(space) {
-            if self.seed.is_none() {
-                self.seed = Some(self.seed_of(storage, self.seq)?);
-            }
             return Ok(None);
         }
         let next = self.seq.next();
         let seed = self.seed_of(storage, next)?;
+        // Without room for it there is one already: the log was opened again right behind it.
+        if self.offset + frame_bytes(0) <= self.geometry.segment_bytes() {
+            self.write(storage, &EntryHeader::local(EntryKind::SEAL, Term::ZERO, &[]), &[], durable);
+        }
         let sealed = (self.seq, self.offset);
         self.seq = next;
         self.offset = FIRST_FRAME_OFFSET;

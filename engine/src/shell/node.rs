@@ -322,6 +322,9 @@ fn open_shard(
         return Err(StartError::LogGone { shard, dir: wal_dir });
     }
     tracing::info!(%shard, ?report, elapsed_ms = started.elapsed().as_millis() as u64, "log opened");
+    if let Some(segment) = report.unused_from {
+        tracing::warn!(%shard, %segment, "segments from this one on were damaged or missing; they held nothing and are prepared anew");
+    }
     let [seed, relay_id_floor, nonce] = random_numbers().map_err(|source| StartError::Random { source })?;
     let mut options = replica_options(config, shard);
     options.raft.seed = seed;

@@ -266,6 +266,11 @@ impl SimStorage {
         self.rot_note(|note| note[bytes..].fill(0));
     }
 
+    /// Puts the note of another disk in the place of this one's, as it may be after a crash of the host: an older one.
+    pub fn copy_note_of(&mut self, other: &Self) {
+        self.rot_note(|note| note.copy_from_slice(&other.note));
+    }
+
     fn durable_page(&self, (seq, offset): (SegmentSeq, usize)) -> Vec<u8> {
         self.durable_bytes(seq)[page_range(offset / PAGE_BYTES)].to_vec()
     }
@@ -358,6 +363,11 @@ impl Storage for SimStorage {
             let reason = "simulated crash".to_owned();
             return Err(StorageError { segment: seq, action: "zero its tail", reason });
         }
+        Ok(())
+    }
+
+    fn remove_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError> {
+        self.segments.retain(|present, _| *present < seq);
         Ok(())
     }
 

@@ -25,6 +25,8 @@ pub struct ReportJson {
     vote: String,
     damages: Vec<PlaceJson>,
     damages_count: u64,
+    /// First of the segments that are damaged or missing and hold nothing.
+    unused_from: Option<String>,
     tail: TailJson,
 }
 
@@ -98,6 +100,7 @@ impl ReportJson {
             vote: format!("{:016x}", report.hard_state.vote),
             damages: report.damages.iter().map(PlaceJson::damage).collect(),
             damages_count: report.damages_count,
+            unused_from: report.unused_from.map(|segment| segment.to_string()),
             tail: report.tail.as_ref().map_or(TailJson::Hidden, TailJson::new),
         }
     }
@@ -206,6 +209,13 @@ pub fn report_lines(dir: &Path, report: &VerifyReport) -> Vec<String> {
     let unlisted = report.damages_count.saturating_sub(report.damages.len() as u64);
     if unlisted > 0 {
         lines.push(format!("{}: and {unlisted} more", dir.display()));
+    }
+    if let Some(segment) = report.unused_from {
+        lines.push(format!(
+            "{}: segment {segment} or one behind it is damaged or missing; none of them was ever used, and the next start \
+             prepares them anew",
+            dir.display()
+        ));
     }
     match &report.tail {
         Some(Tail::Clean) => {}
