@@ -50,6 +50,12 @@ pub enum Mutation {
     RepairForgetsVote,
     /// A write of unknown outcome is tried again.
     RetryUnknownWrite,
+    /// A follower that once had no room for entries is sent none any more.
+    NoRoomForGood,
+    /// Entries that found no room on the connection count as sent.
+    AppendDroppedCountsAsSent,
+    /// A write that waited too long is refused as not executed, and proposed all the same.
+    QueuedWriteRefusedButProposed,
 }
 
 impl Mutation {
@@ -67,7 +73,7 @@ impl Mutation {
     }
 
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::AcknowledgeBeforeSync,
         Self::CountOwnDiskEarly,
         Self::ForgetVote,
@@ -90,6 +96,9 @@ impl Mutation {
         Self::RepairEndsEarly,
         Self::RepairForgetsVote,
         Self::RetryUnknownWrite,
+        Self::NoRoomForGood,
+        Self::AppendDroppedCountsAsSent,
+        Self::QueuedWriteRefusedButProposed,
     ];
 }
 

@@ -12,7 +12,7 @@ use wal::{EntryHeader, Log, ReadError, Storage};
 
 use crate::mutation::{self, Mutation};
 use crate::raft::{AppendEntries, AppendOutcome, Message};
-use crate::replica::{Event, Origin, Refusal, Request, RequestKind};
+use crate::replica::{Event, Origin, Outgoing, Refusal, Request, RequestKind};
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
 
 /// Longest text of a refusal. Unit: bytes.
@@ -24,13 +24,27 @@ const NUMBER_LIMIT: u64 = 1 << 62;
 /// Longest time that a relayed request may wait. Unit: ticks.
 const TIMEOUT_TICKS_MAX: u64 = 1 << 48;
 
-/// Which of the two connections to a peer a message takes. Heartbeats never queue behind bulk data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which of the three connections to a peer a message takes. Heartbeats never queue behind entries, nor entries behind answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
     /// Votes, heartbeats, acknowledgements, rejections: small and urgent.
     Control,
-    /// Entries, and requests and replies that one node relays for another.
+    /// Entries. They are bounded by Raft's window.
     Bulk,
+    /// Requests and answers that one node relays for another.
+    Relay,
+}
+
+impl Lane {
+    /// The lane that a message takes.
+    #[must_use]
+    pub const fn of(message: &Outgoing) -> Self {
+        match message {
+            Outgoing::Raft(Message::AppendEntries(_)) => Self::Bulk,
+            Outgoing::Raft(_) => Self::Control,
+            Outgoing::RelayRequest { .. } | Outgoing::RelayReply { .. } => Self::Relay,
+        }
+    }
 }
 
 /// Kinds of peer frames. A number never changes its meaning within a protocol version.
@@ -51,6 +65,8 @@ pub mod kind {
     pub const APPEND_ACCEPTED: FrameKind = FrameKind::new(69);
     /// `AppendEntriesResponse`, rejected.
     pub const APPEND_REJECTED: FrameKind = FrameKind::new(70);
+    /// `AppendEntriesResponse`, without room.
+    pub const APPEND_NO_ROOM: FrameKind = FrameKind::new(78);
     /// `Heartbeat`.
     pub const HEARTBEAT: FrameKind = FrameKind::new(71);
     /// `HeartbeatResponse`.
@@ -158,6 +174,12 @@ pub fn encode_message(message: &Message, shard: ShardId, out: &mut Vec<u8>) {
             put(&mut meta, &[persisted_index.get(), matched_index.get()]);
             kind::APPEND_ACCEPTED
         }
+        Message::AppendEntriesResponse {
+            outcome: AppendOutcome::NoRoom { persisted_index, matched_index }, ..
+        } => {
+            put(&mut meta, &[persisted_index.get(), matched_index.get()]);
+            kind::APPEND_NO_ROOM
+        }
         Message::AppendEntriesResponse { outcome: AppendOutcome::Rejected { prev_index, hint }, .. } => {
             put(&mut meta, &[prev_index.get(), hint.term.get(), hint.index.get()]);
             kind::APPEND_REJECTED
@@ -215,6 +237,17 @@ pub fn encode_append<S: Storage>(
     }
     builder.finish(out);
     Ok(())
+}
+
+/// Names and payload sizes of the entries of an `AppendEntries`, as they are announced: nothing is verified. Ends early where
+/// the bytes make no sense. For a look at what it would take to append them.
+pub fn announced_entries(bytes: &[u8]) -> impl Iterator<Item = (EntryId, usize)> {
+    let mut reader = Reader::new(bytes);
+    std::iter::from_fn(move || {
+        let header = EntryHeader::parse(reader.bytes("an entry's header", ENTRY_HEADER_BYTES).ok()?).ok()?;
+        reader.bytes("an entry's payload", header.payload_len()).ok()?;
+        Some((header.id(), header.payload_len()))
+    })
 }
 
 /// Takes the entries of an `AppendEntries` apart and verifies each against its checksum.
@@ -403,6 +436,11 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
         kind::APPEND_ACCEPTED => {
             let (persisted_index, matched_index) = (fields.index()?, fields.index()?);
             let outcome = AppendOutcome::Accepted { persisted_index, matched_index };
+            Message::AppendEntriesResponse { term, outcome }
+        }
+        kind::APPEND_NO_ROOM => {
+            let (persisted_index, matched_index) = (fields.index()?, fields.index()?);
+            let outcome = AppendOutcome::NoRoom { persisted_index, matched_index };
             Message::AppendEntriesResponse { term, outcome }
         }
         kind::APPEND_REJECTED => {

@@ -31,7 +31,7 @@ const TERM: Term = Term::new(5);
 const SEGMENT_BYTES: u64 = 64 << 10;
 
 /// Names in the document, as the code has them.
-const KINDS: [(FrameKind, &str); 15] = [
+const KINDS: [(FrameKind, &str); 16] = [
     (kind::REQUEST_PRE_VOTE, "RequestPreVote"),
     (kind::PRE_VOTE_RESPONSE, "PreVoteResponse"),
     (kind::REQUEST_VOTE, "RequestVote"),
@@ -44,6 +44,7 @@ const KINDS: [(FrameKind, &str); 15] = [
     (kind::TIMEOUT_NOW, "TimeoutNow"),
     (kind::REPAIR_REQUEST, "RepairRequest"),
     (kind::REPAIR_RESPONSE, "RepairResponse"),
+    (kind::APPEND_NO_ROOM, "AppendEntriesResponse, no room"),
     (kind::RELAY_REQUEST, "relayed request"),
     (kind::RELAY_REPLY, "relayed answer"),
     (kind::RELAY_REFUSAL, "relayed refusal"),
@@ -84,6 +85,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             append_response(AppendOutcome::Accepted { persisted_index, matched_index }),
         ),
         ("AppendEntriesResponse, rejected", append_response(rejected)),
+        ("AppendEntriesResponse, no room", append_response(AppendOutcome::NoRoom { persisted_index, matched_index })),
         ("Heartbeat", Message::Heartbeat { term, commit_index: Index::new(80), round: 17 }),
         ("HeartbeatResponse", Message::HeartbeatResponse { term, round: 17, persisted_index, matched_index }),
         ("TimeoutNow", Message::TimeoutNow { term }),

@@ -71,6 +71,7 @@ fn options(node: usize, seed: u64) -> ReplicaOptions {
         relayed_limit: 4096,
         quota_bytes: u64::MAX,
         uncommitted_bytes_limit: 1 << 20,
+        queued_write_bytes_limit: 1 << 20,
         command: state_machine::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
         apply_bytes_per_turn: 1 << 20,
         idle_mark_ticks: 5,

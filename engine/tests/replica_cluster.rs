@@ -77,6 +77,7 @@ fn options(node: usize, count: usize, life: u64, seed: u64) -> ReplicaOptions {
         relayed_limit: 64,
         quota_bytes: u64::MAX,
         uncommitted_bytes_limit: 1 << 20,
+        queued_write_bytes_limit: 1 << 20,
         command: state_machine::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
         apply_bytes_per_turn: 600,
         idle_mark_ticks: 5,

@@ -89,8 +89,8 @@ fn documented_handshake_is_the_one_in_the_code() {
     assert_eq!(names(&layout("Hello")), fields);
     let values = [1, 2, 0, 4, samples::CLUSTER_ID, 0x11, 0x22];
     assert_eq!(fields.map(|field| number(meta, &layout("Hello"), field)), values);
-    assert_eq!(texts("Hello"), ["name", "client_url"]);
-    assert_eq!(meta[32..], *b"\x02\0n1\x0a\0http://h:1");
+    assert_eq!(texts("Hello"), ["name"]);
+    assert_eq!(meta[32..], *b"\x02\0n1");
 
     let mut bytes = Vec::new();
     samples::refusing_welcome().encode(&mut bytes);
@@ -114,8 +114,8 @@ fn documented_handshake_is_the_one_in_the_code() {
     let accepting = &accepting[FRAME_HEADER_BYTES..];
     let limits = ["requests_limit", "request_bytes_limit", "queued_bytes_limit"];
     assert_eq!(limits.map(|field| number(accepting, &layout("Welcome"), field)), [4096, 0x0018_0000, 0x0400_0000]);
-    assert_eq!(texts("Welcome"), ["name", "message"]);
-    assert_eq!(meta[40..], *b"\x02\0n2\x0d\0other cluster");
+    assert_eq!(texts("Welcome"), ["name", "client_url", "message"]);
+    assert_eq!(meta[40..], *b"\x02\0n2\0\0\x0d\0other cluster");
 }
 
 /// Sets the byte at `at` behind the handshake frame's header and fits the checksums to it.
@@ -147,7 +147,7 @@ fn documented_roles_and_verdicts_are_all_there_are() {
     }
     assert_eq!(numbers("Roles"), roles);
     assert_eq!(numbers("Verdicts"), verdicts);
-    for role in [Role::Client, Role::PeerControl, Role::PeerBulk] {
+    for role in [Role::Client, Role::PeerControl, Role::PeerBulk, Role::PeerRelay] {
         let mut bytes = Vec::new();
         Hello { role, ..samples::peer_hello() }.encode(&mut bytes);
         assert_eq!(with_frame(&bytes, Hello::decode).map(|hello| hello.role), Ok(role));
@@ -198,6 +198,7 @@ fn golden_bytes_are_read_back() {
     assert_eq!(hello("A client's Hello,"), Ok(samples::client_hello()));
     let welcome = |name| with_frame(&golden(name), Welcome::decode);
     assert_eq!(welcome("A Welcome:"), Ok(samples::welcome()));
+    assert_eq!(welcome("A Welcome to a peer:"), Ok(samples::peer_welcome()));
     assert_eq!(welcome("A refusing Welcome:"), Ok(samples::refusing_welcome()));
     for (name, request) in [
         ("A write:", samples::write()),

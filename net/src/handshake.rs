@@ -19,7 +19,7 @@ pub const HANDSHAKE_BODY_BYTES_MAX: usize = 2048;
 pub const HANDSHAKE_TEXT_BYTES_MAX: u16 = 512;
 
 const _: () = assert!(
-    40 + 2 * (2 + HANDSHAKE_TEXT_BYTES_MAX as usize) <= HANDSHAKE_BODY_BYTES_MAX,
+    40 + 3 * (2 + HANDSHAKE_TEXT_BYTES_MAX as usize) <= HANDSHAKE_BODY_BYTES_MAX,
     "the longest handshake that is written must be one that is read"
 );
 
@@ -36,8 +36,10 @@ pub enum Role {
     Client,
     /// A peer's urgent messages of one shard; nothing is answered on it.
     PeerControl,
-    /// A peer's bulk messages of one shard; nothing is answered on it.
+    /// A peer's entries of one shard; nothing is answered on it.
     PeerBulk,
+    /// Requests and answers of clients that a peer passes on, of one shard; nothing is answered on it.
+    PeerRelay,
 }
 
 impl Role {
@@ -46,6 +48,7 @@ impl Role {
             Self::Client => 1,
             Self::PeerControl => 2,
             Self::PeerBulk => 3,
+            Self::PeerRelay => 4,
         }
     }
 
@@ -54,6 +57,7 @@ impl Role {
             1 => Ok(Self::Client),
             2 => Ok(Self::PeerControl),
             3 => Ok(Self::PeerBulk),
+            4 => Ok(Self::PeerRelay),
             got => Err(DecodeError::Unknown { what: "the role in the handshake", got: got.into() }),
         }
     }
@@ -78,8 +82,6 @@ pub struct Hello {
     pub to: u64,
     /// The caller's name, for logs.
     pub name: String,
-    /// Where clients reach the caller, for leader hints; empty from a client.
-    pub client_url: String,
 }
 
 /// How a handshake ends.
@@ -149,6 +151,10 @@ pub struct Welcome {
     pub limits: ClientLimits,
     /// Its name.
     pub name: String,
+    /// Where clients reach it, to a peer that it accepts: the peer tells its clients. Empty to everybody else.
+    ///
+    /// It stands here and not in the `Hello`: a peer calls an address of its configuration, while anybody can call a peer.
+    pub client_url: String,
     /// With a refusal: what was wrong, what was expected.
     pub message: String,
 }
@@ -165,7 +171,6 @@ impl Hello {
         meta.extend_from_slice(&self.from.to_le_bytes());
         meta.extend_from_slice(&self.to.to_le_bytes());
         put_text(&mut meta, &self.name, HANDSHAKE_TEXT_BYTES_MAX);
-        put_text(&mut meta, &self.client_url, HANDSHAKE_TEXT_BYTES_MAX);
         encode_frame(out, KIND_HELLO, 0, self.shard, 0, &meta);
     }
 
@@ -193,7 +198,6 @@ impl Hello {
             from: reader.u64("the caller in the handshake")?,
             to: reader.u64("the node called in the handshake")?,
             name: reader.text("the name in the handshake", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
-            client_url: reader.text("the client URL in the handshake", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
         };
         reader.finish("the handshake")?;
         Ok(hello)
@@ -209,7 +213,6 @@ impl Hello {
             from: 0,
             to: 0,
             name: String::new(),
-            client_url: String::new(),
         }
     }
 }
@@ -238,6 +241,7 @@ impl Welcome {
         meta.extend_from_slice(&self.limits.request_bytes.to_le_bytes());
         meta.extend_from_slice(&self.limits.queued_bytes.to_le_bytes());
         put_text(&mut meta, &self.name, HANDSHAKE_TEXT_BYTES_MAX);
+        put_text(&mut meta, &self.client_url, HANDSHAKE_TEXT_BYTES_MAX);
         put_text(&mut meta, &self.message, HANDSHAKE_TEXT_BYTES_MAX);
         encode_frame(out, KIND_WELCOME, 0, 0, 0, &meta);
     }
@@ -269,6 +273,7 @@ impl Welcome {
                 queued_bytes: reader.u64("the limit of queued bytes in the welcome")?,
             },
             name: reader.text("the name in the welcome", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
+            client_url: reader.text("the client URL in the welcome", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
             message: reader.text("the message in the welcome", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
         };
         reader.finish("the welcome")?;
@@ -284,6 +289,7 @@ impl Welcome {
             node_id: 0,
             limits: ClientLimits::default(),
             name: String::new(),
+            client_url: String::new(),
             message: format!("the node speaks protocol {version}, expected {PROTOCOL_VERSION}"),
         }
     }

@@ -129,10 +129,10 @@ fn text(limit: u16) -> impl Strategy<Value = String> {
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
-    let role = prop_oneof![Just(Role::Client), Just(Role::PeerControl), Just(Role::PeerBulk)];
+    let role = prop_oneof![Just(Role::Client), Just(Role::PeerControl), Just(Role::PeerBulk), Just(Role::PeerRelay)];
     let numbers = (any::<u32>(), any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>());
-    (role, numbers, text(HANDSHAKE_TEXT_BYTES_MAX), text(HANDSHAKE_TEXT_BYTES_MAX)).prop_map(
-        |(role, (shard_count, shard, cluster_id, from, to), name, client_url)| Hello {
+    (role, numbers, text(HANDSHAKE_TEXT_BYTES_MAX)).prop_map(
+        |(role, (shard_count, shard, cluster_id, from, to), name)| Hello {
             version: PROTOCOL_VERSION,
             role,
             shard_count,
@@ -141,7 +141,6 @@ fn hello() -> impl Strategy<Value = Hello> {
             from,
             to,
             name,
-            client_url,
         },
     )
 }
@@ -159,8 +158,14 @@ fn welcome() -> impl Strategy<Value = Welcome> {
     ];
     let numbers = (any::<u32>(), any::<u64>(), any::<u64>());
     let limits = (any::<u32>(), any::<u32>(), any::<u64>());
-    (verdict, numbers, limits, text(HANDSHAKE_TEXT_BYTES_MAX), text(HANDSHAKE_TEXT_BYTES_MAX)).prop_map(
-        |(verdict, (shard_count, cluster_id, node_id), (requests, request_bytes, queued_bytes), name, message)| {
+    let texts = (text(HANDSHAKE_TEXT_BYTES_MAX), text(HANDSHAKE_TEXT_BYTES_MAX), text(HANDSHAKE_TEXT_BYTES_MAX));
+    (verdict, numbers, limits, texts).prop_map(
+        |(
+            verdict,
+            (shard_count, cluster_id, node_id),
+            (requests, request_bytes, queued_bytes),
+            (name, client_url, message),
+        )| {
             Welcome {
                 version: PROTOCOL_VERSION,
                 verdict,
@@ -169,6 +174,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
                 node_id,
                 limits: ClientLimits { requests, request_bytes, queued_bytes },
                 name,
+                client_url,
                 message,
             }
         },

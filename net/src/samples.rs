@@ -21,6 +21,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("A peer's Hello,", bytes(&|out| peer_hello().encode(out))),
         ("A client's Hello,", bytes(&|out| client_hello().encode(out))),
         ("A Welcome:", bytes(&|out| welcome().encode(out))),
+        ("A Welcome to a peer:", bytes(&|out| peer_welcome().encode(out))),
         ("A refusing Welcome:", bytes(&|out| refusing_welcome().encode(out))),
         ("A write:", bytes(&|out| write().encode(out))),
         ("A read:", bytes(&|out| read().encode(out))),
@@ -55,7 +56,6 @@ pub(crate) fn peer_hello() -> Hello {
         from: 0x11,
         to: 0x22,
         name: "n1".to_owned(),
-        client_url: "http://h:1".to_owned(),
     }
 }
 
@@ -69,7 +69,6 @@ pub(crate) fn client_hello() -> Hello {
         from: 0,
         to: 0,
         name: String::new(),
-        client_url: String::new(),
     }
 }
 
@@ -82,8 +81,13 @@ pub(crate) fn welcome() -> Welcome {
         node_id: 0x22,
         limits: ClientLimits { requests: 4096, request_bytes: 0x0018_0000, queued_bytes: 0x0400_0000 },
         name: "n2".to_owned(),
+        client_url: String::new(),
         message: String::new(),
     }
+}
+
+pub(crate) fn peer_welcome() -> Welcome {
+    Welcome { limits: ClientLimits::default(), client_url: "http://h:2".to_owned(), ..welcome() }
 }
 
 pub(crate) fn refusing_welcome() -> Welcome {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::follower::Following;
 use super::leader::Leading;
 use super::log_view::LogView;
-use super::{HardState, Message, Raft, State};
+use super::{HardState, Message, Raft, State, TERM_MAX};
 use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, NodeId, Term};
 
@@ -115,6 +115,9 @@ impl Raft {
     fn ask_for_pre_votes(&mut self, log: &impl LogView) {
         self.leader = None;
         self.restart_election_timer();
+        if !self.has_next_term() {
+            return;
+        }
         let votes = Votes::new(self.config.id, log.last_id());
         self.state = State::PreCandidate(votes);
         for to in self.peers() {
@@ -123,7 +126,15 @@ impl Raft {
         self.count_pre_votes(log);
     }
 
+    /// There is a term to campaign in. Without one this cluster elects nobody any more; nothing is lost.
+    fn has_next_term(&self) -> bool {
+        self.hard_state.term < TERM_MAX
+    }
+
     fn campaign(&mut self, transfer: bool, log: &impl LogView) {
+        if !self.has_next_term() {
+            return;
+        }
         self.leader = None;
         self.restart_election_timer();
         self.hard_state = HardState { term: self.hard_state.term.next(), vote: Some(self.config.id) };

@@ -3,7 +3,7 @@
 //! Thesis 3.5 (log replication), 3.6 (safety). Appending itself is the replica's.
 
 use super::log_view::{LogView, last_not_after_term, term_at};
-use super::{AppendDecision, AppendEntries, AppendOutcome, Message, Raft, State};
+use super::{AppendDecision, AppendEntries, AppendOutcome, Message, Nonsense, Raft, State};
 use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index, NodeId, Term};
 
@@ -19,6 +19,19 @@ pub(super) struct Following {
     acked_index: Index,
     /// The append that the replica was told to carry out and has not reported yet.
     appending: Option<Appending>,
+    room: Room,
+}
+
+/// Whether this node's log takes entries, and whether its leader knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Room {
+    /// It does, as far as is known.
+    #[default]
+    Enough,
+    /// Entries were dropped for want of room, and the leader was told: it sends none until it is told otherwise.
+    Lacking,
+    /// There is room again. The leader is told with every heartbeat until it sends something: the news may get lost.
+    Regained,
 }
 
 /// An append on its way into the log.
@@ -35,15 +48,16 @@ struct Appending {
 impl Following {
     /// A new term, in which only what is committed is known to match.
     pub(super) fn starting_at(commit_index: Index) -> Self {
-        Self { matched_index: commit_index, acked_index: Index::ZERO, appending: None }
+        Self { matched_index: commit_index, acked_index: Index::ZERO, appending: None, room: Room::Enough }
     }
 }
 
 impl Raft {
     /// `AppendEntries` arrived with the entries of these ids. Says which of them the caller is to append.
     ///
-    /// The caller must have verified the entries' checksums. It may ignore `Append` (for want of space, say) as long as it
-    /// carries it out completely or reports `on_appended` after appending a prefix: the leader will send again.
+    /// The caller must have verified the entries' checksums. It carries `Append` out completely, or reports `on_appended` after
+    /// appending a prefix: the leader will send again. One that sees before that there is no room calls `admit_append` and
+    /// `on_no_room` instead.
     pub fn step_append(
         &mut self,
         from: NodeId,
@@ -51,20 +65,15 @@ impl Raft {
         entries: &[EntryId],
         log: &impl LogView,
     ) -> AppendDecision {
-        if !self.is_peer(from) || !self.may_follow() || !is_well_formed(append, entries) {
+        if !is_well_formed(append, entries) || !self.admit_append(from, append, log) {
             return AppendDecision::Drop;
         }
-        if append.term < self.hard_state.term {
-            self.tell_term(from, 0);
+        if let Some(why) = self.contradiction(append, entries, log) {
+            self.refuse(from, why);
             return AppendDecision::Drop;
         }
-        self.follow(from, append.term);
-        self.following.appending = None;
-        if !self.agrees_at(append.prev, log) {
-            let upto = log.last_id().index.min(append.prev.index.prev());
-            let hint = last_not_after_term(log, self.following.matched_index, upto, append.prev.term);
-            self.reject(from, append.prev.index, hint);
-            return AppendDecision::Drop;
+        if self.following.room == Room::Regained {
+            self.following.room = Room::Enough;
         }
         let skip = entries.iter().take_while(|entry| self.agrees_at(**entry, log)).count();
         let matched_before = match skip.checked_sub(1).and_then(|at| entries.get(at)) {
@@ -91,27 +100,54 @@ impl Raft {
         }
     }
 
-    /// The log holds this entry of the current leader's log. What is known to match is not looked up again: it may have been
-    /// compacted away.
+    /// Looks at an `AppendEntries` without its entries: sender, term, and whether the logs agree before the first entry.
+    ///
+    /// `false`: its entries are of no interest, and whatever there is to answer was answered. Cheap, so that messages which are
+    /// not taken cost no checksums. `step_append` begins with this; to call it before is allowed.
+    pub fn admit_append(&mut self, from: NodeId, append: &AppendEntries, log: &impl LogView) -> bool {
+        if !self.is_peer(from) || !self.may_follow() || !is_sane(append) || self.refuses_term(from, append.term) {
+            return false;
+        }
+        if append.term < self.hard_state.term {
+            self.tell_term(from, 0);
+            return false;
+        }
+        if !self.follow(from, append.term) {
+            return false;
+        }
+        self.following.appending = None;
+        if !self.agrees_at(append.prev, log) {
+            let upto = log.last_id().index.min(append.prev.index.prev());
+            let hint = last_not_after_term(log, self.following.matched_index, upto, append.prev.term);
+            self.reject(from, append.prev.index, hint);
+            return false;
+        }
+        true
+    }
+
+    /// What the leader sends now that contradicts what it sent before: then there are two leaders in one term.
+    fn contradiction(&self, append: &AppendEntries, entries: &[EntryId], log: &impl LogView) -> Option<Nonsense> {
+        let matched_index = self.following.matched_index;
+        let known = std::iter::once(&append.prev).chain(entries).take_while(|entry| entry.index <= matched_index);
+        known.map(|&got| (got, term_at(log, got.index))).find_map(|(got, term)| {
+            let matched = term.filter(|term| *term != got.term)?;
+            Some(Nonsense::OtherEntry { got, matched })
+        })
+    }
+
+    /// The log holds this entry of the current leader's log. What is known to match may have been compacted away.
     fn agrees_at(&self, entry: EntryId, log: &impl LogView) -> bool {
         let term = term_at(log, entry.index);
         if mutation::is(Mutation::SkipLogMatching) && entry.index < log.last_id().index {
             return true;
         }
-        if entry.index > self.following.matched_index {
-            return term == Some(entry.term);
-        }
-        assert!(
-            term.is_none_or(|term| term == entry.term),
-            "the leader's entry {entry} was matched before as {term:?}.{}: two leaders in one term",
-            entry.index
-        );
-        true
+        entry.index <= self.following.matched_index || term == Some(entry.term)
     }
 
     /// The replica appended what it was told to, or a prefix of it.
     pub(super) fn take_appended(&mut self, log: &impl LogView) {
         let Some(appending) = self.following.appending.take() else { return };
+        self.following.room = Room::Enough;
         let is_complete = log.last_id() == appending.last;
         let matched = if is_complete { appending.last.index } else { appending.matched_before };
         self.match_through(matched, appending.commit_index, log);
@@ -139,8 +175,26 @@ impl Raft {
         let Some(leader) = self.leader else { return };
         let persisted_index = self.persisted_match(log);
         self.following.acked_index = persisted_index;
-        let outcome = AppendOutcome::Accepted { matched_index: self.following.matched_index, persisted_index };
+        let matched_index = self.following.matched_index;
+        let outcome = match self.following.room {
+            Room::Lacking => AppendOutcome::NoRoom { matched_index, persisted_index },
+            Room::Enough | Room::Regained => AppendOutcome::Accepted { matched_index, persisted_index },
+        };
         self.respond(leader, Message::AppendEntriesResponse { term: self.hard_state.term, outcome });
+    }
+
+    /// The log has no room for the entries of an `AppendEntries` that was admitted: they were dropped. Tells the leader.
+    pub fn on_no_room(&mut self, log: &impl LogView) {
+        self.following.room = Room::Lacking;
+        self.acknowledge(log);
+    }
+
+    /// There may be room for entries again. Tells the leader if it was told otherwise.
+    pub fn on_room(&mut self, log: &impl LogView) {
+        if self.following.room == Room::Lacking && !mutation::is(Mutation::NoRoomForGood) {
+            self.following.room = Room::Regained;
+            self.acknowledge(log);
+        }
     }
 
     fn reject(&mut self, to: NodeId, prev_index: Index, hint: EntryId) {
@@ -171,7 +225,9 @@ impl Raft {
             self.tell_term(from, round);
             return;
         }
-        self.follow(from, term);
+        if !self.follow(from, term) {
+            return;
+        }
         self.match_through(Index::ZERO, commit_index, log);
         let matched_index = self.following.matched_index;
         let persisted_index = self.persisted_match(log);
@@ -179,6 +235,9 @@ impl Raft {
         // A node under repair may have promised a later term: it confirms nobody.
         let round = if self.is_under_repair() { 0 } else { round };
         self.respond(from, Message::HeartbeatResponse { term, round, matched_index, persisted_index });
+        if self.following.room == Room::Regained {
+            self.acknowledge(log);
+        }
         self.check_repair(log);
     }
 
@@ -195,33 +254,47 @@ impl Raft {
         );
     }
 
-    /// `from` leads `term`, which is not older than this node's.
-    fn follow(&mut self, from: NodeId, term: Term) {
+    /// `from` says that it leads `term`, which is not older than this node's. `false` if another node does: there is no second
+    /// leader of a term, so the message is refused.
+    fn follow(&mut self, from: NodeId, term: Term) -> bool {
         let is_news = term > self.hard_state.term || self.leader != Some(from);
         if is_news {
-            if term == self.hard_state.term {
-                assert!(self.leader.is_none(), "{from} leads term {term}, but so does {:?}", self.leader);
+            if term == self.hard_state.term
+                && let Some(leader) = self.leader
+            {
+                self.refuse(from, Nonsense::SecondLeader { term, leader });
+                return false;
             }
             self.become_follower(term, Some(from));
         }
         assert!(matches!(self.state, State::Follower), "a node with another leader is a follower");
         self.heard_leader();
+        true
     }
+}
+
+/// The message can be one of a leader, whatever its entries are.
+fn is_sane(append: &AppendEntries) -> bool {
+    let prev_is_sane = (append.prev.index == Index::ZERO) == (append.prev.term == Term::ZERO);
+    append.prev.index.get() != u64::MAX
+        && append.last.get() != u64::MAX
+        && prev_is_sane
+        && append.first == append.prev.index.next()
+        && append.prev.term <= append.term
+        && append.term > Term::ZERO
 }
 
 /// The ids are those the message announces: contiguous, of terms that do not decrease or exceed the leader's.
 fn is_well_formed(append: &AppendEntries, entries: &[EntryId]) -> bool {
-    if append.prev.index.get() == u64::MAX || append.last.get() == u64::MAX {
+    if !is_sane(append) {
         return false;
     }
-    let prev_is_sane = (append.prev.index == Index::ZERO) == (append.prev.term == Term::ZERO);
-    let ends_match = append.first == append.prev.index.next()
-        && append.last.get().checked_sub(append.prev.index.get()) == Some(entries.len() as u64);
+    let ends_match = append.last.get().checked_sub(append.prev.index.get()) == Some(entries.len() as u64);
     let mut before = append.prev;
     let is_contiguous = entries.iter().all(|entry| {
         let follows = entry.index == before.index.next() && entry.term >= before.term && entry.term > Term::ZERO;
         before = *entry;
         follows
     });
-    prev_is_sane && ends_match && is_contiguous && before.term <= append.term && append.term > Term::ZERO
+    ends_match && is_contiguous && before.term <= append.term
 }

@@ -8,7 +8,7 @@ use super::log_view::LogView;
 use super::read_index::Reads;
 use super::tracker::Progress;
 use super::transfer::Transfer;
-use super::{AppendEntries, AppendOutcome, Config, Message, Raft, ReadId, State};
+use super::{AppendEntries, AppendOutcome, Config, Message, Nonsense, Raft, ReadId, State};
 use crate::mutation::{self, Mutation};
 use crate::types::{Index, NodeId, Term};
 
@@ -142,7 +142,12 @@ impl Raft {
         let Some(progress) = leading.progress.get_mut(&from) else { return };
         progress.on_heard(self.now_tick);
         match outcome {
+            AppendOutcome::NoRoom { matched_index, persisted_index } => {
+                progress.on_no_room(matched_index, log.last_id().index, self.now_tick);
+                self.take_report(from, matched_index, persisted_index, log);
+            }
             AppendOutcome::Accepted { matched_index, persisted_index } => {
+                progress.on_room();
                 self.take_report(from, matched_index, persisted_index, log);
             }
             AppendOutcome::Rejected { prev_index, hint } => {
@@ -161,7 +166,12 @@ impl Raft {
         log: &impl LogView,
     ) {
         let State::Leader(leading) = &mut self.state else { return };
+        let newest = leading.reads.round();
         let Some(progress) = leading.progress.get_mut(&from) else { return };
+        if round > newest && !mutation::is(Mutation::OldRoundConfirms) {
+            self.refuse(from, Nonsense::FutureRound { got: round, newest });
+            return;
+        }
         progress.on_heard(self.now_tick);
         progress.on_round(round);
         self.take_report(from, matched_index, persisted_index, log);

@@ -132,6 +132,14 @@ pub enum AppendOutcome {
         /// Invariant: persisted_index <= matched_index.
         persisted_index: Index,
     },
+    /// The logs agreed, but the follower's log has no room for the entries: it dropped them. It takes entries again once it
+    /// answers `Accepted`. The fields are those of `Accepted`.
+    NoRoom {
+        /// See `Accepted`.
+        matched_index: Index,
+        /// See `Accepted`.
+        persisted_index: Index,
+    },
     /// The follower has no entry at `prev_index`, or another one.
     Rejected {
         /// `prev.index` of the rejected message: tells the leader which of several in flight is meant.

@@ -35,6 +35,7 @@ mod message;
 mod prng;
 mod read_index;
 mod ready;
+mod refused;
 mod repair;
 mod tracker;
 mod transfer;
@@ -44,6 +45,7 @@ pub use log_view::LogView;
 pub use membership::Membership;
 pub use message::{AppendEntries, AppendOutcome, Message};
 pub use ready::{AppendDecision, HardState, Leadership, NotLeader, ReadId, ReadIndexError, Ready, Role, TransferError};
+pub use refused::{Nonsense, TERM_MAX};
 pub use repair::RepairView;
 pub use tracker::{Inflights, Progress, ProgressState};
 
@@ -53,6 +55,7 @@ use election::{ElectionTimer, Votes};
 use follower::Following;
 use leader::Leading;
 use prng::SplitMix64;
+use refused::Refused;
 use repair::Repair;
 use transfer::PreferredPacing;
 
@@ -87,6 +90,7 @@ pub struct Raft {
     repair: Option<Repair>,
     out: Ready,
     announced: Leadership,
+    refused: Refused,
 }
 
 /// What a role needs to remember.
@@ -130,6 +134,7 @@ impl Raft {
             repair: None,
             out: Ready::default(),
             announced,
+            refused: Refused::default(),
             config,
         };
         raft.arm_first_timer();
@@ -147,10 +152,13 @@ impl Raft {
 
     /// A peer's message arrived; `AppendEntries` with entries go to `step_append`.
     ///
-    /// Messages of nodes that are not peers are ignored.
+    /// Messages of nodes that are not peers are ignored; those that make no sense are refused (see `Nonsense`).
     pub fn step(&mut self, from: NodeId, message: Message, log: &impl LogView) {
         let may_elect = !self.is_under_repair() || mutation::is(Mutation::VoteUnderRepair);
         if !self.is_peer(from) || (!may_elect && message.is_about_elections()) {
+            return;
+        }
+        if self.refuses_term(from, message.term()) {
             return;
         }
         match message {
@@ -240,6 +248,17 @@ impl Raft {
         }
     }
 
+    /// An `AppendEntries` to this follower could not be sent: its entries, behind `prev_index`, count as not sent.
+    ///
+    /// They are sent again with the next entries, acknowledgement or answer to a heartbeat.
+    pub fn on_append_unsent(&mut self, node: NodeId, prev_index: Index) {
+        if let State::Leader(leading) = &mut self.state
+            && let Some(progress) = leading.progress.get_mut(&node)
+        {
+            progress.on_unsent(prev_index);
+        }
+    }
+
     /// Both connections to a peer are up (again).
     pub fn on_peer_connected(&mut self, node: NodeId) {
         if !self.is_peer(node) {
@@ -272,6 +291,17 @@ impl Raft {
         match &self.state {
             State::Leader(leading) if !leading.is_transferring() => Ok(()),
             _ => Err(NotLeader { leader: self.leader }),
+        }
+    }
+
+    /// The first entry of this leader's own term that is not known to be committed; it need not be in the log yet. On every
+    /// other node the first entry that is not known to be committed.
+    #[must_use]
+    pub fn first_own_uncommitted(&self) -> Index {
+        let uncommitted = self.commit_index.next();
+        match &self.state {
+            State::Leader(leading) => uncommitted.max(leading.opening_index),
+            State::Follower | State::PreCandidate(_) | State::Candidate(_) => uncommitted,
         }
     }
 

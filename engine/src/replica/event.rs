@@ -9,7 +9,7 @@ use net::api::{Executed, Status};
 use wal::{SegmentSeq, SyncFailure, SyncId, SyncRequest};
 
 use crate::raft::{AppendEntries, Message};
-use crate::types::NodeId;
+use crate::types::{Index, NodeId};
 
 /// Names one request at the gateway that waits for its reply; opaque to the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,12 +89,26 @@ pub enum Event<'a> {
         /// Encoded response, empty with a refusal.
         body: &'a [u8],
     },
-    /// A relayed request or reply could not be queued towards the peer and did not leave this node.
+    /// A request to be relayed could not be queued towards the leader and did not leave this node.
     RelayDropped {
         /// This node's number for the request.
         request: u64,
     },
-    /// Both lanes to a peer are up.
+    /// The answer to a request that a peer relayed could not be queued towards it and did not leave this node.
+    ReplyDropped {
+        /// The peer.
+        to: NodeId,
+        /// Its number for the request.
+        request: u64,
+    },
+    /// An `AppendEntries` could not be queued towards a follower and did not leave this node.
+    AppendDropped {
+        /// The follower.
+        to: NodeId,
+        /// The entry before the first that it carried.
+        prev_index: Index,
+    },
+    /// All lanes to a peer are up.
     PeerConnected(NodeId),
     /// A connection to or from a peer broke.
     PeerDisconnected(NodeId),
@@ -113,6 +127,25 @@ pub enum Event<'a> {
     RepairFinished,
     /// The log's files are not where the next start will look for them. The text says what is where. Ends the replica.
     LogNotInPlace(String),
+}
+
+impl Event<'_> {
+    /// What to tell a replica whose message could not be queued towards `to`. `None`: it needs not know, since it sends such
+    /// messages again by itself.
+    #[must_use]
+    pub const fn of_unsent(to: NodeId, message: &Outgoing) -> Option<Self> {
+        match message {
+            Outgoing::Raft(Message::AppendEntries(append)) => {
+                Some(Self::AppendDropped { to, prev_index: append.prev.index })
+            }
+            Outgoing::RelayRequest { request, .. } => Some(Self::RelayDropped { request: *request }),
+            Outgoing::RelayReply { request, reply: Reply { result: Ok(_), .. } } => {
+                Some(Self::ReplyDropped { to, request: *request })
+            }
+            // A refusal has room on every connection that is up.
+            Outgoing::Raft(_) | Outgoing::RelayReply { .. } => None,
+        }
+    }
 }
 
 /// Something a replica wants done.

@@ -13,7 +13,9 @@ mod apply;
 mod event;
 mod options;
 mod pending;
+mod queue;
 mod requests;
+mod room;
 mod view;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -22,6 +24,7 @@ use std::ops::Range;
 pub use event::{Action, Event, Origin, Outgoing, Refusal, Reply, Request, RequestKind, Ticket};
 pub use options::{RepairOptions, ReplicaOptions};
 use pending::{Reads, Relays, Waiter, Writes};
+use queue::Queue;
 pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 
 use net::api::Status;
@@ -64,10 +67,12 @@ pub struct Replica<S: Storage> {
     forming: Vec<Waiter>,
     /// The batch being formed has been begun in the log. Invariant: `!forming.is_empty()` implies it.
     batch_open: bool,
+    /// Writes that are in no batch yet.
+    queue: Queue,
     writes: Writes,
     reads: Reads,
     relays: Relays,
-    /// Peers to which both lanes are up; requests are relayed to no other.
+    /// Peers to which all lanes are up; requests are relayed to no other.
     connected: BTreeSet<NodeId>,
     /// Messages that promise something not durable yet, in log order.
     held: VecDeque<Held>,
@@ -110,6 +115,7 @@ impl<S: Storage> Replica<S> {
             reply_bytes: Vec::new(),
             forming: Vec::new(),
             batch_open: false,
+            queue: Queue::default(),
             writes: Writes::default(),
             reads: Reads::default(),
             relays,
@@ -153,6 +159,8 @@ impl<S: Storage> Replica<S> {
             Event::Append { from, append, entries } => self.on_append(from, &append, entries),
             Event::RelayReply { from, request, result, body } => self.on_relay_reply(from, request, result, body),
             Event::RelayDropped { request } => self.on_relay_dropped(request),
+            Event::ReplyDropped { to, request } => self.on_reply_dropped(to, request),
+            Event::AppendDropped { to, prev_index } => self.raft.on_append_unsent(to, prev_index),
             Event::PeerConnected(node) => {
                 self.connected.insert(node);
                 self.raft.on_peer_connected(node);
@@ -163,6 +171,8 @@ impl<S: Storage> Replica<S> {
             Event::SegmentPrepared => {
                 self.segment_requested = false;
                 self.no_segment = None;
+                self.raft.on_room(&self.log);
+                self.after_raft();
             }
             // It stays asked for: whoever prepares it goes on trying, and a second request would make it twice.
             Event::SegmentUnavailable(reason) => self.no_segment = Some(reason),
@@ -211,7 +221,8 @@ impl<S: Storage> Replica<S> {
     #[must_use]
     pub fn wants_turn(&self) -> bool {
         let applied = self.machine.applied_index();
-        self.fault.is_none() && (applied < self.raft.commit_index() || self.reads.has_ready(applied))
+        let has_work = applied < self.raft.commit_index() || self.reads.has_ready(applied) || self.queue.is_ready();
+        self.fault.is_none() && has_work
     }
 
     /// What stopped this replica, if anything did.
@@ -234,6 +245,7 @@ impl<S: Storage> Replica<S> {
     pub fn refuse_all(&mut self) {
         self.abandon_batch();
         let message = "this node is shutting down";
+        self.refuse_queue(Status::ShuttingDown, message);
         for origin in self.writes.drain() {
             self.refuse(origin, Refusal::unknown(Status::ShuttingDown, message));
         }
@@ -259,7 +271,7 @@ impl<S: Storage> Replica<S> {
             applied_index: self.machine.applied_index(),
             revision: self.machine.revision(),
             state_bytes: self.machine.state_bytes(),
-            pending_writes_count: self.writes.len() + self.forming.len(),
+            pending_writes_count: self.writes.len() + self.forming.len() + self.queue.len(),
             pending_reads_count: self.reads.len(),
             relayed_count: self.relays.len(),
             repair: self.raft.repair_view().map(|raft| {
@@ -274,10 +286,21 @@ impl<S: Storage> Replica<S> {
         self.last_corrupt_append.take()
     }
 
+    /// The last message that made no sense since this was last asked, and who sent it.
+    pub fn take_refused_message(&mut self) -> Option<(NodeId, raft::Nonsense)> {
+        self.raft.take_refused()
+    }
+
     /// Counters since this replica was opened.
     #[must_use]
     pub fn stats(&self) -> &ReplicaStats {
         &self.stats
+    }
+
+    /// What this node knows of a follower, while it leads.
+    #[must_use]
+    pub fn progress_of(&self, node: NodeId) -> Option<&raft::Progress> {
+        self.raft.progress().find_map(|(follower, progress)| (follower == node).then_some(progress))
     }
 
     /// The log, for reading.
@@ -350,6 +373,7 @@ impl<S: Storage> Replica<S> {
     /// Ends a turn: closes the batch, applies, releases what became durable, asks for a segment and for a sync.
     fn on_turn(&mut self) {
         self.append_noop();
+        self.serve_queue();
         if self.batch_open && (self.pipeline_has_room() || self.log.batch_bytes() >= self.options.batch_bytes_target) {
             self.close_batch();
         }
@@ -367,23 +391,25 @@ impl<S: Storage> Replica<S> {
     }
 
     fn pipeline_has_room(&self) -> bool {
-        let uncommitted = self.log.last_id().index.get() - self.raft.commit_index().get();
+        // Entries of this leader alone: it may not know yet which of its predecessors' are committed.
+        let uncommitted = self.log.last_id().index.next().get().saturating_sub(self.raft.first_own_uncommitted().get());
         uncommitted < self.options.pipeline_batches_limit as u64
     }
 
     fn on_append(&mut self, from: NodeId, append: &AppendEntries, entries: &[u8]) {
+        if !self.admit_append(from, append, entries) {
+            self.after_raft();
+            return;
+        }
         let parsed = match wire::parse_entries(append, entries) {
             Ok(parsed) => parsed,
             Err(error) => {
                 self.stats.appends_corrupt += 1;
                 self.last_corrupt_append = Some((from, error));
+                self.after_raft();
                 return;
             }
         };
-        if !self.log.has_room_for(parsed.iter().map(|entry| entry.payload.len())) {
-            self.stats.appends_without_room += 1;
-            return;
-        }
         let ids: Vec<EntryId> = parsed.iter().map(wire::WireEntry::id).collect();
         match self.raft.step_append(from, append, &ids, &self.log) {
             AppendDecision::Drop => {}
@@ -449,9 +475,16 @@ impl<S: Storage> Replica<S> {
         if self.fault.is_some() {
             return;
         }
-        if self.batch_open && self.raft.role() != Role::Leader {
-            self.abandon_batch();
+        if self.raft.role() != Role::Leader {
+            if self.batch_open {
+                self.abandon_batch();
+            }
+            self.refuse_queue(
+                Status::Unavailable,
+                "this node lost its leadership before it proposed the write; try again",
+            );
         }
+        self.stats.messages_refused = self.raft.refused_count();
         let ready = self.raft.ready();
         if let Some(hard_state) = ready.hard_state {
             // A new term or vote ends any leadership that the forming batch belongs to.

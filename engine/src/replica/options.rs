@@ -21,8 +21,10 @@ pub struct ReplicaOptions {
     pub relayed_limit: usize,
     /// Size of the state, as the state machine estimates it, from which on writes are refused as `no space`. Unit: bytes.
     pub quota_bytes: u64,
-    /// Bytes of the log behind the last committed entry, from which on writes are refused as `overloaded`. Unit: bytes.
+    /// Bytes of a leader's own uncommitted entries, from which on writes wait. Unit: bytes.
     pub uncommitted_bytes_limit: u64,
+    /// Bytes of writes that wait for room in the log, beyond which new ones are refused as `overloaded`. Unit: bytes.
+    pub queued_write_bytes_limit: u64,
     /// What a command may hold. Clients' are checked where they come in; what another node passes on is checked here.
     pub command: state_machine::command::Limits,
     /// Bytes of entries applied in one turn before other work gets its chance.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use net::api::Status;
+use net::api::{Executed, Status};
 use wal::{AppendError, Storage};
 
 use super::event::{Action, Event, Origin, Outgoing, Refusal, Reply, Request, RequestKind};
@@ -45,34 +45,12 @@ impl<S: Storage> Replica<S> {
         checked.map_err(|error| format!("the leader does not take what was passed on to it: {error}"))
     }
 
-    /// Adds a command to the batch that is being formed in the log.
-    fn propose(&mut self, request: Request<'_>) {
-        if let Some(refusal) = self.refuse_write() {
-            self.refuse(request.origin, refusal);
-            return;
-        }
-        if let Err(error) = self.push_command(request.payload) {
-            let refusal = self.refusal_for(error);
-            self.refuse(request.origin, refusal);
-            return;
-        }
-        self.stats.writes_proposed += 1;
-        self.forming.push(Waiter::new(request.origin, self.now_tick + request.timeout_ticks));
-    }
-
     /// A reason not to take any write now.
-    fn refuse_write(&mut self) -> Option<Refusal> {
-        let waiting = self.writes.len() + self.forming.len();
+    pub(super) fn refuse_write(&mut self) -> Option<Refusal> {
+        let waiting = self.writes.len() + self.forming.len() + self.queue.len();
         if waiting >= self.options.pending_writes_limit {
             self.stats.refused_overloaded += 1;
             let message = format!("{waiting} writes wait for a quorum already; slow down and try again");
-            return Some(Refusal::not_executed(Status::Overloaded, message));
-        }
-        let uncommitted_bytes = self.log.bytes_from(self.raft.commit_index().next());
-        if uncommitted_bytes >= self.options.uncommitted_bytes_limit {
-            self.stats.refused_overloaded += 1;
-            let message =
-                format!("{uncommitted_bytes} bytes of writes wait for a quorum already; slow down and try again");
             return Some(Refusal::not_executed(Status::Overloaded, message));
         }
         let state_bytes = self.machine.state_bytes();
@@ -87,7 +65,7 @@ impl<S: Storage> Replica<S> {
     }
 
     /// Copies a command into the forming batch, closing the one before it if that is full.
-    fn push_command(&mut self, command: &[u8]) -> Result<(), AppendError> {
+    pub(super) fn push_command(&mut self, command: &[u8]) -> Result<(), AppendError> {
         let prefix = batch::length_prefix(command);
         if self.batch_open {
             match self.log.batch_push(&[&prefix, command]) {
@@ -105,7 +83,7 @@ impl<S: Storage> Replica<S> {
         self.log.batch_push(&[&prefix, command])
     }
 
-    fn refusal_for(&mut self, error: AppendError) -> Refusal {
+    pub(super) fn refusal_for(&mut self, error: AppendError) -> Refusal {
         match error {
             AppendError::SegmentNotReady => match &self.no_segment {
                 Some(reason) => {
@@ -216,7 +194,13 @@ impl<S: Storage> Replica<S> {
     pub(super) fn on_relay_reply(&mut self, from: NodeId, request: u64, result: Result<(), Refusal>, body: &[u8]) {
         // A request that timed out here, or of an earlier life of this node: nobody waits for it.
         let Some(relayed) = self.relays.take(request, Some(from)) else { return };
-        let result = result.map(|()| self.keep_body(body));
+        let result = result.map(|()| self.keep_body(body)).map_err(|mut refusal| {
+            // Whatever became of a read, it took no effect.
+            if relayed.kind != RequestKind::Write {
+                refusal.executed = Executed::No;
+            }
+            refusal
+        });
         let reply = Reply { result, relayed: true };
         self.actions.push_back(Action::Reply { ticket: relayed.ticket, reply });
     }
@@ -229,6 +213,18 @@ impl<S: Storage> Replica<S> {
         }
     }
 
+    /// The answer to a relayed request found no room on the connection: a refusal takes its place, which always does.
+    ///
+    /// Whether the request was a write only the relaying node knows; to it an unknown outcome of a read is none.
+    pub(super) fn on_reply_dropped(&mut self, to: NodeId, request: u64) {
+        self.stats.answers_dropped += 1;
+        let message =
+            "the request was carried out, but its answer found no room on the way back; a read can be sent again";
+        let result = Err(Refusal::unknown(Status::Overloaded, message));
+        let reply = Reply { result, relayed: false };
+        self.actions.push_back(Action::Send { to, message: Outgoing::RelayReply { request, reply } });
+    }
+
     /// Answers every request whose time is up. A write's outcome is then unknown: its command stays in the log, or in the
     /// batch that is being formed.
     pub(super) fn expire_requests(&mut self) {
@@ -239,6 +235,7 @@ impl<S: Storage> Replica<S> {
             let message = "no quorum made the write durable in time; it may still take effect";
             self.refuse(origin, Refusal::unknown(Status::Timeout, message));
         }
+        self.expire_queue();
         self.reads.expire(self.now_tick, |origin| expired.push(origin));
         for origin in expired.drain(..) {
             let message = "no quorum confirmed the leader in time for the read";
@@ -290,6 +287,7 @@ impl<S: Storage> Replica<S> {
         let message = format!("this node stopped: {fault}");
         self.fault = Some(fault);
         self.batch_open = false;
+        self.refuse_queue(Status::Internal, &message);
         let forming = std::mem::take(&mut self.forming);
         let writes = self.writes.drain();
         for origin in forming.iter().filter_map(Waiter::unanswered).chain(writes) {

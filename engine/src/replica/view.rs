@@ -37,6 +37,8 @@ pub enum Fault {
 pub struct ReplicaStats {
     /// Writes taken into a batch.
     pub writes_proposed: u64,
+    /// Writes that had to wait before they were taken into one.
+    pub writes_queued: u64,
     /// Batches closed.
     pub batches_closed: u64,
     /// Entries applied.
@@ -47,8 +49,12 @@ pub struct ReplicaStats {
     pub appends_without_room: u64,
     /// `AppendEntries` not taken because an entry failed its checksum.
     pub appends_corrupt: u64,
+    /// Messages of peers that made no sense.
+    pub messages_refused: u64,
     /// Requests refused as `overloaded`.
     pub refused_overloaded: u64,
+    /// Answers to relayed requests that found no room on the connection and were replaced by a refusal.
+    pub answers_dropped: u64,
 }
 
 /// What a replica shows of itself, for `status` and metrics.

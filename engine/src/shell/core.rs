@@ -15,27 +15,25 @@ use glommio::channels::channel_mesh::{Full, MeshBuilder};
 use glommio::net::{TcpListener, TcpStream};
 use net::handshake::{ClientLimits, Hello, PROTOCOL_VERSION, Role as HelloRole, Verdict, Welcome};
 use net::patience;
-use net::shell::{Greeting, LinkEvent, PeerLink, PeerLinkOptions, attach, detach, greet, limit_patience, listen};
+use net::shell::{
+    Greeting, LinkEvent, PeerLink, PeerLinkOptions, Resolver, attach, detach, greet, limit_patience, listen,
+};
 
 use super::client_conn;
 use super::gateway::{Gateway, GatewayLimits, Routed, Waiting};
 use super::handle::HandleRequest;
 use super::http::{self, Probes};
-use super::links::PeerLinks;
+use super::links::{BULK_QUEUE_BYTES, CONTROL_QUEUE_BYTES, PeerLinks, RELAY_QUEUE_BYTES};
 use super::mesh::{Mesh, MeshMessage};
 use super::metrics::NodeMetrics;
 use super::peer_conn;
+use super::said::{Complaint, Said};
 use super::shard::{Shard, ShardParts};
 use super::status::StatusBoard;
 use crate::config::{Member, ValidConfig};
 use crate::replica::{Event, Origin, Request};
 use crate::types::{NodeId, ShardId};
-
-/// Bytes of urgent messages that may wait for a peer. Unit: bytes.
-const CONTROL_QUEUE_BYTES: usize = 1 << 20;
-
-/// Bytes of entries and relayed requests that may wait for a peer; more than Raft's window. Unit: bytes.
-const BULK_QUEUE_BYTES: usize = 64 << 20;
+use crate::wire::Lane;
 
 /// Connections beyond the limit that are still greeted, so that clients are told and probes answered.
 const CONNECTIONS_RESERVE: usize = 64;
@@ -63,6 +61,8 @@ pub struct Shared {
     pub connections: Arc<AtomicUsize>,
     /// Requests that wait for an answer.
     pub waiting: Arc<AtomicU64>,
+    /// Finds the addresses of peers.
+    pub resolver: Resolver,
 }
 
 /// What one core is started with.
@@ -88,6 +88,8 @@ struct Core {
     gateway: Rc<Gateway>,
     mesh: Rc<Mesh>,
     shards: Vec<Rc<Shard>>,
+    /// Complaints about strangers.
+    said: Said,
     /// Peer connections in their handshake.
     greeting_peers: Cell<usize>,
     /// Connections of clients, or of peers, are being turned away; said once, until one is taken again.
@@ -129,6 +131,7 @@ pub async fn run(parts: CoreParts) {
         gateway,
         mesh,
         shards,
+        said: Said::default(),
         greeting_peers: Cell::new(0),
         is_crowded: Default::default(),
         stopping: Cell::new(false),
@@ -154,6 +157,21 @@ pub async fn run(parts: CoreParts) {
 fn tell(started: &std::sync::mpsc::Sender<Result<(), String>>, result: Result<(), String>) {
     // The starter waits for every core; if it is gone, so is the node.
     drop(started.send(result));
+}
+
+/// Who is at the other end of a connection, for people.
+fn address_of(stream: &TcpStream) -> String {
+    stream.peer_addr().map_or_else(|_| "an address that is gone".to_owned(), |address| address.to_string())
+}
+
+/// What a peer sends on a connection of this role; `None` for a client's.
+const fn lane_of(role: HelloRole) -> Option<Lane> {
+    match role {
+        HelloRole::Client => None,
+        HelloRole::PeerControl => Some(Lane::Control),
+        HelloRole::PeerBulk => Some(Lane::Bulk),
+        HelloRole::PeerRelay => Some(Lane::Relay),
+    }
 }
 
 struct Listeners {
@@ -197,7 +215,7 @@ impl Core {
         }
     }
 
-    /// Starts both lanes to every other member.
+    /// Starts all lanes to every other member.
     fn link_peers(&self, shard: &Rc<Shard>) -> BTreeMap<NodeId, PeerLinks> {
         let config = &self.shared.config;
         let others = config.members().iter().filter(|member| member.id != config.node_id());
@@ -205,7 +223,8 @@ impl Core {
             .map(|member| {
                 let control = self.link(shard, member, HelloRole::PeerControl, CONTROL_QUEUE_BYTES);
                 let bulk = self.link(shard, member, HelloRole::PeerBulk, BULK_QUEUE_BYTES);
-                (member.id, PeerLinks { control, bulk })
+                let relay = self.link(shard, member, HelloRole::PeerRelay, RELAY_QUEUE_BYTES);
+                (member.id, PeerLinks { control, bulk, relay })
             })
             .collect()
     }
@@ -221,16 +240,17 @@ impl Core {
             from: config.node_id().get(),
             to: member.id.get(),
             name: config.name().to_owned(),
-            client_url: config.advertise_client().first().map(ToString::to_string).unwrap_or_default(),
         };
-        let authority = member.peer_urls.first().map(crate::config::Url::authority).unwrap_or_default();
-        let options = PeerLinkOptions { authority, hello, queue_bytes_limit };
+        let authorities = member.peer_urls.iter().map(crate::config::Url::authority).collect();
+        let resolver = self.shared.resolver.clone();
+        let options = PeerLinkOptions { authorities, resolver, hello, queue_bytes_limit };
         let (id, name) = (member.id, member.name.clone());
-        let shard = Rc::downgrade(shard);
+        let (shard, board) = (Rc::downgrade(shard), self.shared.board.clone());
         PeerLink::spawn(options, move |event| {
             let Some(shard) = shard.upgrade() else { return };
             match event {
-                LinkEvent::Up => {
+                LinkEvent::Up { client_url } => {
+                    board.note_client_url(id, &client_url);
                     tracing::info!(shard = %shard.id(), peer = %name, ?role, "connected");
                     shard.link_changed(id, true);
                 }
@@ -310,7 +330,7 @@ impl Core {
             Greeting::Native(hello) => {
                 let refusal = self.judge_client(&hello, count);
                 let limits = if refusal.is_none() { self.gateway.limits().told() } else { ClientLimits::default() };
-                self.welcome(&mut stream, refusal.as_ref(), limits).await?;
+                self.welcome(&mut stream, refusal.as_ref(), limits, String::new()).await?;
                 match refusal {
                     None => {
                         client_conn::serve(stream, Rc::clone(&self.gateway), self.shared.board.clone()).await;
@@ -319,7 +339,10 @@ impl Core {
                         if verdict == Verdict::Busy {
                             self.shared.metrics.connections_refused.inc();
                         }
-                        tracing::warn!(?verdict, %message, "refused a client connection");
+                        if let Some(left_out) = self.said.may_say(Complaint::ClientRefused) {
+                            let address = address_of(&stream);
+                            tracing::warn!(%address, ?verdict, %message, left_out, "refused a client connection");
+                        }
                     }
                 }
             }
@@ -352,7 +375,11 @@ impl Core {
         let admitted = self.admit_peer(&mut stream).await;
         self.greeting_peers.set(self.greeting_peers.get() - 1);
         if let Err(error) = admitted {
-            tracing::warn!(%error, "a peer connection was not taken");
+            self.shared.metrics.peer_connections_refused.inc();
+            if let Some(left_out) = self.said.may_say(Complaint::Stranger) {
+                let address = address_of(&stream);
+                tracing::warn!(%address, %error, left_out, "a connection to the peer port was not taken");
+            }
         }
     }
 
@@ -368,25 +395,32 @@ impl Core {
                 return Ok(());
             }
         };
+        let lane = lane_of(hello.role);
         let refusal = self.judge_peer(&hello);
-        self.welcome(stream, refusal.as_ref(), ClientLimits::default()).await?;
+        let own_url = || self.shared.config.advertise_client().first().map(ToString::to_string).unwrap_or_default();
+        let client_url = if refusal.is_none() { own_url() } else { String::new() };
+        self.welcome(stream, refusal.as_ref(), ClientLimits::default(), client_url).await?;
         if let Some((verdict, message)) = refusal {
-            tracing::error!(peer = %hello.name, ?verdict, %message, "refused a peer");
+            self.shared.metrics.peer_connections_refused.inc();
+            if let Some(left_out) = self.said.may_say(Complaint::PeerRefused) {
+                let address = address_of(stream);
+                tracing::error!(%address, peer = %hello.name, ?verdict, %message, left_out, "refused a peer");
+            }
             return Ok(());
         }
+        let Some(lane) = lane else { return Ok(()) };
         let (from, shard) = (NodeId::new(hello.from), ShardId::new(hello.shard));
-        self.shared.board.note_client_url(from, &hello.client_url);
         let connection = detach(stream)?;
         match self.gateway.shard(shard) {
-            Some(shard) => self.serve_peer(shard, from, attach(connection)),
-            None => self.mesh.send(self.mesh.owner(shard), MeshMessage::Peer { shard, from, connection }),
+            Some(shard) => self.serve_peer(shard, from, lane, attach(connection)),
+            None => self.mesh.send(self.mesh.owner(shard), MeshMessage::Peer { shard, from, lane, connection }),
         }
         Ok(())
     }
 
-    fn serve_peer(&self, shard: &Rc<Shard>, from: NodeId, stream: TcpStream) {
+    fn serve_peer(&self, shard: &Rc<Shard>, from: NodeId, lane: Lane, stream: TcpStream) {
         let body_bytes_max = peer_conn::body_bytes_max(self.shared.config.segment_bytes());
-        glommio::spawn_local(peer_conn::serve(stream, Rc::clone(shard), from, body_bytes_max)).detach();
+        glommio::spawn_local(peer_conn::serve(stream, Rc::clone(shard), from, lane, body_bytes_max)).detach();
     }
 
     fn judge_peer(&self, hello: &Hello) -> Option<(Verdict, String)> {
@@ -418,6 +452,7 @@ impl Core {
         stream: &mut TcpStream,
         refusal: Option<&(Verdict, String)>,
         limits: ClientLimits,
+        client_url: String,
     ) -> std::io::Result<()> {
         let config = &self.shared.config;
         let (verdict, message) = refusal.map_or((Verdict::Accepted, ""), |(verdict, message)| (*verdict, message));
@@ -429,6 +464,7 @@ impl Core {
             node_id: config.node_id().get(),
             limits,
             name: config.name().to_owned(),
+            client_url,
             message: message.to_owned(),
         };
         let mut bytes = Vec::new();
@@ -447,9 +483,9 @@ impl Core {
             MeshMessage::Reply { shard, ticket, result, relayed } => {
                 self.gateway.reply_here(shard, ticket, result.as_deref(), relayed);
             }
-            MeshMessage::Peer { shard, from, connection } => {
+            MeshMessage::Peer { shard, from, lane, connection } => {
                 let shard = self.gateway.shard(shard).expect("the mesh brings peers to the shard's owner");
-                self.serve_peer(shard, from, attach(connection));
+                self.serve_peer(shard, from, lane, attach(connection));
             }
         }
     }

@@ -13,6 +13,7 @@ use glommio::channels::channel_mesh::Senders;
 use super::notify::Notify;
 use crate::replica::{Refusal, RequestKind, Ticket};
 use crate::types::{NodeId, ShardId};
+use crate::wire::Lane;
 
 /// Messages that one core may have on the way to another.
 pub const MESH_CHANNEL_LEN: usize = 4096;
@@ -49,6 +50,8 @@ pub enum MeshMessage {
         shard: ShardId,
         /// The peer.
         from: NodeId,
+        /// What it sends on it.
+        lane: Lane,
         /// The connection.
         connection: OwnedFd,
     },

@@ -60,6 +60,9 @@ pub struct ShardMetrics {
     appends_without_room: Counter,
     appends_corrupt: Counter,
     refused_overloaded: Counter,
+    answers_dropped: Counter,
+    messages_refused: Counter,
+    writes_queued: Counter,
 }
 
 impl ShardMetrics {
@@ -112,6 +115,12 @@ impl ShardMetrics {
             ),
             appends_corrupt: counter("appends_corrupt", "AppendEntries that failed a checksum, since the start"),
             refused_overloaded: counter("refused_overloaded", "Requests refused as overloaded since the start"),
+            messages_refused: counter("messages_refused", "Messages of peers that made no sense, since the start"),
+            writes_queued: counter("writes_queued", "Writes that waited for room in the log, since the start"),
+            answers_dropped: counter(
+                "answers_dropped",
+                "Answers to relayed requests replaced by a refusal for want of room, since the start",
+            ),
         }
     }
 
@@ -151,6 +160,9 @@ impl ShardMetrics {
         self.appends_without_room.inner().store(stats.appends_without_room, Ordering::Relaxed);
         self.appends_corrupt.inner().store(stats.appends_corrupt, Ordering::Relaxed);
         self.refused_overloaded.inner().store(stats.refused_overloaded, Ordering::Relaxed);
+        self.messages_refused.inner().store(stats.messages_refused, Ordering::Relaxed);
+        self.writes_queued.inner().store(stats.writes_queued, Ordering::Relaxed);
+        self.answers_dropped.inner().store(stats.answers_dropped, Ordering::Relaxed);
     }
 }
 
@@ -163,6 +175,8 @@ pub struct NodeMetrics {
     pub client_connections: UGauge,
     /// Client connections refused because the limit was reached.
     pub connections_refused: Counter,
+    /// Connections to the peer port that were not taken.
+    pub peer_connections_refused: Counter,
     /// Requests that wait for an answer, of all connections.
     pub requests_waiting: UGauge,
 }
@@ -181,9 +195,22 @@ impl NodeMetrics {
             "Client connections refused because the limit was reached",
             connections_refused.clone(),
         );
+        let peer_connections_refused = Counter::default();
+        registry.register(
+            "peer_connections_refused",
+            "Connections to the peer port that were not taken",
+            peer_connections_refused.clone(),
+        );
         let requests_waiting = UGauge::default();
         registry.register("requests_waiting", "Client requests that wait for an answer", requests_waiting.clone());
-        Arc::new(Self { registry, shards, client_connections, connections_refused, requests_waiting })
+        Arc::new(Self {
+            registry,
+            shards,
+            client_connections,
+            connections_refused,
+            peer_connections_refused,
+            requests_waiting,
+        })
     }
 
     /// The figures of one shard.

@@ -9,13 +9,13 @@ use net::deframer::Deframer;
 use super::node::APPEND_BYTES_LIMIT;
 use super::shard::Shard;
 use crate::types::NodeId;
-use crate::wire::{self, Incoming};
+use crate::wire::{self, Incoming, Lane};
 
 /// Largest answer to a relayed request. Unit: bytes.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
+pub const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// Room in a frame besides entries or an answer. Unit: bytes.
-const FRAME_SLACK_BYTES: u64 = 4096;
+pub const FRAME_SLACK_BYTES: u64 = 4096;
 
 /// Largest body of a frame that a peer may send: as many entries as a leader puts into a message, a single entry as large as a
 /// segment, or an answer. A limit below what peers send would close their connections for ever.
@@ -28,11 +28,11 @@ pub const fn body_bytes_max(segment_bytes: u64) -> u64 {
 }
 
 /// Serves a connection past its handshake until it ends. Nothing is written to it.
-pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, from: NodeId, body_bytes_max: u64) {
-    shard.incoming_opened();
+pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, from: NodeId, lane: Lane, body_bytes_max: u64) {
+    let number = shard.incoming_opened(from, lane);
     let reason = read_frames(&mut stream, &shard, from, body_bytes_max).await;
     tracing::info!(shard = %shard.id(), %from, %reason, "a peer's connection ended");
-    shard.incoming_closed(from);
+    shard.incoming_closed(from, lane, number);
 }
 
 /// Delivers frames until the connection ends; says why it did.

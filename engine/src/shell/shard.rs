@@ -14,12 +14,13 @@ use wal::mmap::MmapStorage;
 use wal::{SegmentIdentity, SegmentSeq, SyncFailure, SyncRequest};
 
 use super::gateway::Gateway;
+use super::incoming::Incoming;
 use super::links::PeerLinks;
 use super::metrics::ShardMetrics;
 use super::notify::Notify;
+use super::said::{Complaint, Said};
 use super::status::StatusBoard;
 use super::sync_file::SyncFile;
-use crate::raft::Message;
 use crate::replica::{Action, Event, Outgoing, Replica, ReplicaView};
 use crate::status::SHARD_STOPPED;
 use crate::types::{Index, NodeId, ShardId};
@@ -70,8 +71,10 @@ pub struct Shard {
     gateway: RefCell<Weak<Gateway>>,
     /// When batches were handed to Raft, to measure how long they take to commit.
     timed_batches: RefCell<VecDeque<(Index, Instant)>>,
-    /// Incoming connections of peers.
-    incoming_count: Cell<usize>,
+    /// Complaints about peers.
+    said: Said,
+    /// Connections that peers opened.
+    incoming: RefCell<Incoming>,
     board: StatusBoard,
     stopping: Cell<bool>,
     fault_reported: Cell<bool>,
@@ -96,7 +99,8 @@ impl Shard {
             links: RefCell::new(BTreeMap::new()),
             gateway: RefCell::new(Weak::new()),
             timed_batches: RefCell::new(VecDeque::new()),
-            incoming_count: Cell::new(0),
+            said: Said::default(),
+            incoming: RefCell::default(),
             board: board.clone(),
             stopping: Cell::new(false),
             fault_reported: Cell::new(false),
@@ -145,15 +149,17 @@ impl Shard {
         self.wake.notify();
     }
 
-    /// An incoming connection of a peer opened.
-    pub fn incoming_opened(&self) {
-        self.incoming_count.set(self.incoming_count.get() + 1);
+    /// An incoming connection of a peer opened. Returns its number.
+    pub fn incoming_opened(&self, node: NodeId, lane: Lane) -> u64 {
+        self.incoming.borrow_mut().opened(node, lane)
     }
 
-    /// An incoming connection of a peer ended: its process may be gone.
-    pub fn incoming_closed(self: &Rc<Self>, node: NodeId) {
-        self.incoming_count.set(self.incoming_count.get() - 1);
-        self.link_changed(node, false);
+    /// An incoming connection of a peer ended: its process may be gone, unless it has opened another one since.
+    pub fn incoming_closed(self: &Rc<Self>, node: NodeId, lane: Lane, number: u64) {
+        let is_newest = self.incoming.borrow_mut().closed(node, lane, number);
+        if is_newest {
+            self.link_changed(node, false);
+        }
     }
 
     /// A lane to a peer came up, or any connection with it broke.
@@ -272,9 +278,9 @@ impl Shard {
                 match action {
                     Action::Send { to, message } => {
                         if !self.send(&replica, to, &message)
-                            && let Outgoing::RelayRequest { request, .. } = message
+                            && let Some(event) = Event::of_unsent(to, &message)
                         {
-                            dropped.push(request);
+                            dropped.push(event);
                         }
                     }
                     Action::Reply { ticket, reply } => {
@@ -286,8 +292,15 @@ impl Shard {
                     Action::Sync(_) | Action::PrepareSegment(_) | Action::FinishRepair => tasks.push(action),
                 }
             }
-            if let Some((from, error)) = replica.take_corrupt_append() {
-                tracing::warn!(shard = %self.id, %from, %error, "an AppendEntries was not taken");
+            if let Some((from, error)) = replica.take_corrupt_append()
+                && let Some(left_out) = self.said.may_say(Complaint::CorruptAppend)
+            {
+                tracing::warn!(shard = %self.id, %from, %error, left_out, "an AppendEntries was not taken");
+            }
+            if let Some((from, error)) = replica.take_refused_message()
+                && let Some(left_out) = self.said.may_say(Complaint::Nonsense)
+            {
+                tracing::warn!(shard = %self.id, %from, %error, left_out, "a message of a peer makes no sense");
             }
             if let Some(fault) = replica.fault()
                 && !self.fault_reported.replace(true)
@@ -295,8 +308,8 @@ impl Shard {
                 tracing::error!(shard = %self.id, %fault, "{SHARD_STOPPED}");
             }
         }
-        for request in dropped {
-            self.replica.borrow_mut().handle(Event::RelayDropped { request });
+        for event in dropped {
+            self.replica.borrow_mut().handle(event);
             self.act();
         }
         for task in tasks {
@@ -313,13 +326,7 @@ impl Shard {
     fn send(&self, replica: &Replica<MmapStorage>, to: NodeId, message: &Outgoing) -> bool {
         let links = self.links.borrow();
         let Some(links) = links.get(&to) else { return false };
-        let lane = match message {
-            Outgoing::Raft(Message::AppendEntries(_)) | Outgoing::RelayRequest { .. } | Outgoing::RelayReply { .. } => {
-                Lane::Bulk
-            }
-            Outgoing::Raft(_) => Lane::Control,
-        };
-        links.send(lane, |out| {
+        links.send(message, |out| {
             if let Err(error) = replica.encode(message, self.id, out) {
                 tracing::error!(shard = %self.id, %to, %error, "a message could not be encoded");
             }

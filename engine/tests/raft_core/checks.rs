@@ -49,7 +49,10 @@ impl Checks {
                 assert!(term_is_durable && own, "{} campaigns in {term} before its vote is durable", node.id);
                 self.note_vote(node.id, *term, node.id);
             }
-            Message::AppendEntriesResponse { outcome: AppendOutcome::Accepted { persisted_index, .. }, .. }
+            Message::AppendEntriesResponse {
+                outcome: AppendOutcome::Accepted { persisted_index, .. } | AppendOutcome::NoRoom { persisted_index, .. },
+                ..
+            }
             | Message::HeartbeatResponse { persisted_index, .. } => {
                 assert!(term_is_durable, "{} acknowledges in a term that is not durable", node.id);
                 assert!(*persisted_index <= node.log.persisted_index(), "{} acknowledges too much", node.id);

@@ -7,6 +7,7 @@
 mod checks;
 mod cluster;
 mod history;
+mod hostile;
 mod paper;
 mod paper_replication;
 mod properties;

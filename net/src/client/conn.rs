@@ -532,7 +532,6 @@ fn hello() -> Vec<u8> {
         from: 0,
         to: 0,
         name: String::new(),
-        client_url: String::new(),
     }
     .encode(&mut bytes);
     bytes

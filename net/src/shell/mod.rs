@@ -7,10 +7,12 @@ mod greet;
 mod handover;
 mod listener;
 mod peer;
+mod resolve;
 mod writer;
 
 pub use greet::{GreetError, Greeting, greet, read_frame};
 pub use handover::{attach, detach, limit_patience};
 pub use listener::listen;
 pub use peer::{LinkEvent, PeerLink, PeerLinkOptions};
+pub use resolve::{Lookup, Resolver};
 pub use writer::{ConnWriter, Full};

@@ -1,8 +1,11 @@
 //! An outgoing link to a peer: connects, greets, writes what is queued, and starts over when it breaks.
 //!
-//! One link is one lane; a peer and shard have two, so that heartbeats never queue behind bulk data. Frames are only taken
+//! One link is one lane; a peer and shard have three, so that heartbeats never queue behind entries, nor entries behind answers. Frames are only taken
 //! while the link is up, and what is queued when it breaks is dropped: Raft sends again what it must. The link also reads,
 //! so a peer that died is noticed even while there is nothing to write.
+//!
+//! A peer may have several addresses, and some may be dead. An attempt tries all of them, one after the other, the one that
+//! answered last first.
 
 use std::cell::RefCell;
 use std::io;
@@ -15,12 +18,17 @@ use glommio::net::TcpStream;
 
 use super::greet::{GreetError, read_frame};
 use super::handover::limit_patience;
+use super::resolve::Resolver;
 use super::writer::{ConnWriter, Full};
 use crate::handshake::{Hello, PROTOCOL_VERSION, Verdict, Welcome};
 use crate::patience;
 
-/// A connection attempt may take this long. Unit: ms.
+/// Connecting to the only address of a peer and greeting it may take this long. Unit: ms.
 const CONNECT_MS_MAX: u64 = 2_000;
+/// The same for each address of a peer that has several. Unit: ms.
+const CONNECT_ONE_MS_MAX: u64 = 1_000;
+/// Addresses that one attempt tries. The next attempt goes on behind them.
+const ADDRESSES_MAX: usize = 8;
 /// First pause after a failure. Unit: ms.
 const BACKOFF_MS_MIN: u64 = 20;
 /// Longest pause after failures. Unit: ms.
@@ -29,8 +37,10 @@ const BACKOFF_MS_MAX: u64 = 1_000;
 /// What a link is made with.
 #[derive(Clone, Debug)]
 pub struct PeerLinkOptions {
-    /// Host and port of the peer; the host may be a name.
-    pub authority: String,
+    /// Hosts and ports of the peer; the hosts may be names.
+    pub authorities: Vec<String>,
+    /// Finds their addresses.
+    pub resolver: Resolver,
     /// What to say first.
     pub hello: Hello,
     /// Bytes that may wait to be written. Unit: bytes.
@@ -41,7 +51,10 @@ pub struct PeerLinkOptions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
     /// The peer took the connection.
-    Up,
+    Up {
+        /// Where clients reach it, as it says at the address that this node's configuration names; empty if it does not.
+        client_url: String,
+    },
     /// The connection broke after it was up.
     Down {
         /// Why.
@@ -77,7 +90,7 @@ impl PeerLink {
     /// Starts a link on this executor; `report` is called for what happens to it.
     pub fn spawn(options: PeerLinkOptions, report: impl Fn(LinkEvent) + 'static) -> Self {
         let link = Self { shared: Rc::default() };
-        let task = Task { link: link.clone(), options, report, last_failure: None };
+        let task = Task { link: link.clone(), options, report, last_failure: None, order: Vec::new() };
         glommio::spawn_local(task.run()).detach();
         link
     }
@@ -89,6 +102,15 @@ impl PeerLink {
     pub fn push(&self, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
         let writer = self.shared.borrow().writer.clone();
         writer.ok_or(Full)?.push(append)
+    }
+
+    /// The same with a limit of its own; see `ConnWriter::push_within`.
+    ///
+    /// # Errors
+    /// The link is down, or there is no room; then nothing was added.
+    pub fn push_within(&self, bytes_limit: usize, bytes: usize, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+        let writer = self.shared.borrow().writer.clone();
+        writer.ok_or(Full)?.push_within(bytes_limit, bytes, append)
     }
 
     /// The peer takes frames.
@@ -116,6 +138,8 @@ struct Task<F> {
     options: PeerLinkOptions,
     report: F,
     last_failure: Option<String>,
+    /// The peer's addresses in the order in which they are tried.
+    order: Vec<SocketAddr>,
 }
 
 impl<F: Fn(LinkEvent)> Task<F> {
@@ -125,10 +149,10 @@ impl<F: Fn(LinkEvent)> Task<F> {
             match self.connect().await {
                 // Closed while it was connecting: nobody would close this connection any more.
                 Ok(_) if self.link.is_closed() => return,
-                Ok(stream) => {
+                Ok((stream, client_url)) => {
                     self.last_failure = None;
                     let up_since = Instant::now();
-                    self.serve(stream).await;
+                    self.serve(stream, client_url).await;
                     // A peer that takes connections and drops them is no reason to hurry.
                     if up_since.elapsed() >= Duration::from_millis(BACKOFF_MS_MAX) {
                         backoff_ms = BACKOFF_MS_MIN;
@@ -151,18 +175,33 @@ impl<F: Fn(LinkEvent)> Task<F> {
         }
     }
 
-    /// Connects and greets.
-    async fn connect(&self) -> Result<TcpStream, LinkEvent> {
-        let limit = Duration::from_millis(CONNECT_MS_MAX);
-        let connecting = async { Ok(self.connect_without_limit().await) };
-        match glommio::timer::timeout(limit, connecting).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(failed(&format!("no answer from {} in {CONNECT_MS_MAX} ms", self.options.authority))),
+    /// Connects and greets. What failed is tried last the next time.
+    async fn connect(&mut self) -> Result<(TcpStream, String), LinkEvent> {
+        let found = self.options.resolver.addresses(&self.options.authorities).await.map_err(|error| failed(&error))?;
+        self.order.retain(|address| found.contains(address));
+        self.order.extend(found.iter().filter(|address| !self.order.contains(address)).copied().collect::<Vec<_>>());
+        let limit_ms = if self.order.len() > 1 { CONNECT_ONE_MS_MAX } else { CONNECT_MS_MAX };
+        let mut failures = Vec::new();
+        let mut refusal = None;
+        for _ in 0..self.order.len().min(ADDRESSES_MAX) {
+            if self.link.is_closed() {
+                break;
+            }
+            let Some(&address) = self.order.first() else { break };
+            let connecting = async { Ok(self.connect_to(address).await) };
+            match glommio::timer::timeout(Duration::from_millis(limit_ms), connecting).await {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(LinkEvent::Failed { reason })) => failures.push(format!("{address}: {reason}")),
+                Ok(Err(event)) => refusal = refusal.or(Some(event)),
+                Err(_elapsed) => failures.push(format!("{address}: no answer in {limit_ms} ms")),
+            }
+            self.order.rotate_left(1);
         }
+        // A peer that refuses says more than an address that does not answer.
+        Err(refusal.unwrap_or_else(|| failed(&failures.join("; "))))
     }
 
-    async fn connect_without_limit(&self) -> Result<TcpStream, LinkEvent> {
-        let address = resolve(&self.options.authority).await.map_err(|error| failed(&error))?;
+    async fn connect_to(&self, address: SocketAddr) -> Result<(TcpStream, String), LinkEvent> {
         let mut stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
         stream.set_nodelay(true).map_err(|error| failed(&error))?;
         limit_patience(&stream, patience::PEERS);
@@ -177,42 +216,35 @@ impl<F: Fn(LinkEvent)> Task<F> {
             }
             error => failed(&error),
         })?;
-        self.check(welcome)?;
-        Ok(stream)
+        let client_url = welcome.client_url.clone();
+        self.check(address, welcome)?;
+        Ok((stream, client_url))
     }
 
-    fn check(&self, welcome: Welcome) -> Result<(), LinkEvent> {
+    fn check(&self, address: SocketAddr, welcome: Welcome) -> Result<(), LinkEvent> {
         if welcome.verdict != Verdict::Accepted {
             return Err(LinkEvent::Refused { verdict: welcome.verdict, message: welcome.message });
         }
         let hello = &self.options.hello;
         if (welcome.version, welcome.cluster_id, welcome.node_id) != (PROTOCOL_VERSION, hello.cluster_id, hello.to) {
             let message = format!(
-                "{} answers as node {:016x} of cluster {:016x}, protocol {}; expected node {:016x} of cluster {:016x}, protocol {PROTOCOL_VERSION}",
-                self.options.authority,
-                welcome.node_id,
-                welcome.cluster_id,
-                welcome.version,
-                hello.to,
-                hello.cluster_id
+                "{address} answers as node {:016x} of cluster {:016x}, protocol {}; expected node {:016x} of cluster {:016x}, protocol {PROTOCOL_VERSION}",
+                welcome.node_id, welcome.cluster_id, welcome.version, hello.to, hello.cluster_id
             );
             return Err(LinkEvent::Refused { verdict: Verdict::Node, message });
         }
         if welcome.shard_count != hello.shard_count {
-            let message = format!(
-                "{} has {} shards, expected {}",
-                self.options.authority, welcome.shard_count, hello.shard_count
-            );
+            let message = format!("{address} has {} shards, expected {}", welcome.shard_count, hello.shard_count);
             return Err(LinkEvent::Refused { verdict: Verdict::Shards, message });
         }
         Ok(())
     }
 
     /// Writes what is queued until the connection breaks or the link is closed.
-    async fn serve(&self, stream: TcpStream) {
+    async fn serve(&self, stream: TcpStream, client_url: String) {
         let writer = ConnWriter::new(self.options.queue_bytes_limit);
         self.link.shared.borrow_mut().writer = Some(writer.clone());
-        (self.report)(LinkEvent::Up);
+        (self.report)(LinkEvent::Up { client_url });
         let (mut reading, mut writing) = futures_lite::io::split(stream);
         let watch = async {
             let mut byte = [0];
@@ -237,15 +269,4 @@ impl<F: Fn(LinkEvent)> Task<F> {
 
 fn failed(error: &impl ToString) -> LinkEvent {
     LinkEvent::Failed { reason: error.to_string() }
-}
-
-/// Finds the address of a host and port, off this thread if the host is a name.
-async fn resolve(authority: &str) -> io::Result<SocketAddr> {
-    if let Ok(address) = authority.parse() {
-        return Ok(address);
-    }
-    let name = authority.to_owned();
-    let addresses = glommio::executor()
-        .spawn_blocking(move || std::net::ToSocketAddrs::to_socket_addrs(&name).map(|mut addresses| addresses.next()));
-    addresses.await?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{authority} has no address")))
 }

@@ -93,7 +93,20 @@ impl ConnWriter {
     /// # Errors
     /// The queue holds its limit already, or is closed; then nothing was added.
     pub fn push(&self, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
-        if self.shared.closed.get() || self.queued_bytes() >= self.shared.bytes_limit {
+        self.push_if(self.queued_bytes() < self.shared.bytes_limit, append)
+    }
+
+    /// The same with a limit of its own: adds about `bytes` if the queue then holds at most `bytes_limit`, or if it is empty.
+    ///
+    /// # Errors
+    /// There is no room, or the queue is closed; then nothing was added.
+    pub fn push_within(&self, bytes_limit: usize, bytes: usize, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+        let queued = self.queued_bytes();
+        self.push_if(queued == 0 || queued.saturating_add(bytes) <= bytes_limit, append)
+    }
+
+    fn push_if(&self, has_room: bool, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+        if self.shared.closed.get() || !has_room {
             return Err(Full);
         }
         append(&mut self.shared.queue.borrow_mut());
@@ -244,6 +257,16 @@ mod tests {
         let mut running = Box::pin(writer.run(&mut stream));
         assert!(block_on(poll_once(&mut running)).is_none());
         assert_eq!((writer.queued_bytes(), push(&writer, 1)), (100, Err(Full)));
+    }
+
+    #[test]
+    fn a_large_frame_waits_for_an_empty_queue_and_a_small_one_may_have_room_of_its_own() {
+        let writer = ConnWriter::new(1000);
+        let push = |limit, bytes: usize| writer.push_within(limit, bytes, |queue| queue.resize(queue.len() + bytes, 7));
+        assert_eq!((push(100, 500), push(100, 1)), (Ok(()), Err(Full)), "an empty queue takes a frame of any size");
+        assert_eq!((push(600, 100), push(600, 1), push(610, 10)), (Ok(()), Err(Full), Ok(())));
+        writer.close();
+        assert_eq!(push(usize::MAX, 1), Err(Full));
     }
 
     #[test]

@@ -97,6 +97,7 @@ pub fn welcome() -> Welcome {
         node_id: 1,
         limits: ClientLimits::default(),
         name: "n1".to_owned(),
+        client_url: String::new(),
         message: String::new(),
     }
 }

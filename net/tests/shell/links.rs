@@ -2,13 +2,17 @@
 
 use futures_lite::AsyncWriteExt;
 use net::handshake::{PROTOCOL_VERSION, Role, Verdict, Welcome};
-use net::shell::{Full, LinkEvent};
+use net::shell::{Full, LinkEvent, PeerLinkOptions, Resolver};
 use socket2::{Domain, Socket, Type};
 
 use crate::on_an_executor;
-use crate::peer::{CALLED, CLUSTER_ID, Frames, Peer, SHARDS, frame, hello, link_to, send_welcome, welcome};
+use crate::peer::{CALLED, CLUSTER_ID, Frames, Peer, SHARDS, frame, hello, link_to, link_with, send_welcome, welcome};
 
 const LIMIT: usize = 1 << 16;
+
+fn up() -> LinkEvent {
+    LinkEvent::Up { client_url: welcome().client_url }
+}
 
 #[test]
 fn a_link_says_who_it_is_and_brings_frames_in_order() {
@@ -20,7 +24,7 @@ fn a_link_says_who_it_is_and_brings_frames_in_order() {
         assert_eq!(got, hello(Role::PeerControl));
         assert!(!link.is_up(), "not before the peer has taken it");
         send_welcome(&mut stream, &welcome()).await;
-        assert_eq!(events.recv().await, Some(LinkEvent::Up));
+        assert_eq!(events.recv().await, Some(up()));
         assert!(link.is_up());
         let mut frames = Frames::of(stream);
         for id in 0..100 {
@@ -40,7 +44,7 @@ fn a_host_may_be_a_name() {
         let peer = Peer::start();
         let (link, events) = link_to(&format!("localhost:{}", peer.address().port()), Role::PeerBulk, LIMIT);
         let _stream = peer.accept().await;
-        assert_eq!(events.recv().await, Some(LinkEvent::Up));
+        assert_eq!(events.recv().await, Some(up()));
         link.close();
         let (link, events) = link_to("no-such-host.invalid:1", Role::PeerBulk, LIMIT);
         match events.recv().await {
@@ -48,6 +52,54 @@ fn a_host_may_be_a_name() {
             other => panic!("{other:?}"),
         }
         link.close();
+    });
+}
+
+#[test]
+fn every_address_of_a_peer_is_tried_and_the_one_that_answered_first_the_next_time() {
+    on_an_executor(async {
+        let (dead, peer) = (Peer::start(), Peer::start());
+        let dead_address = dead.address();
+        drop(dead);
+        // The name of the first URL stands for a host that is gone, that of the second for two, one of which is alive.
+        let addresses = [dead_address, peer.address()];
+        let resolver =
+            Resolver::new(move |name| Ok(if name == "gone:1" { vec![dead_address] } else { addresses.to_vec() }));
+        let authorities = vec!["gone:1".to_owned(), "both:1".to_owned()];
+        let hello = hello(Role::PeerBulk);
+        let (link, events) = link_with(PeerLinkOptions { authorities, resolver, hello, queue_bytes_limit: LIMIT });
+        let stream = peer.accept().await;
+        assert_eq!(events.recv().await, Some(up()), "no failure before: the attempt goes on");
+        drop(stream);
+        assert!(matches!(events.recv().await, Some(LinkEvent::Down { .. })));
+        let _stream = peer.accept().await;
+        assert_eq!(events.recv().await, Some(up()));
+        link.close();
+    });
+}
+
+#[test]
+fn a_lookup_that_hangs_keeps_no_link_from_the_addresses_that_are_known() {
+    on_an_executor(async {
+        let peer = Peer::start();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = std::sync::Mutex::new(released);
+        let resolver = Resolver::new(move |_name| {
+            // It ends with the test.
+            let _ended = released.lock().expect("unpoisoned").recv();
+            Ok(Vec::new())
+        });
+        let options = |authority: String| PeerLinkOptions {
+            authorities: vec!["hangs:1".to_owned(), authority],
+            resolver: resolver.clone(),
+            hello: hello(Role::PeerBulk),
+            queue_bytes_limit: LIMIT,
+        };
+        let (link, events) = link_with(options(peer.address().to_string()));
+        let _stream = peer.accept().await;
+        assert_eq!(events.recv().await, Some(up()));
+        link.close();
+        drop(release);
     });
 }
 
@@ -74,7 +126,7 @@ fn every_refusal_is_reported_once_and_the_link_comes_back() {
             // The same again is no news.
             drop(peer.answer(&refusal).await);
             let stream = peer.accept().await;
-            assert_eq!(events.recv().await, Some(LinkEvent::Up));
+            assert_eq!(events.recv().await, Some(up()));
             link.close();
             assert_eq!(Frames::of(stream).next().await, None);
         }
@@ -165,7 +217,7 @@ fn a_peer_that_is_not_there_is_reported_once_and_found_when_it_comes() {
         }
         let peer = Peer::start_at(address);
         let stream = peer.accept().await;
-        assert_eq!(events.recv().await, Some(LinkEvent::Up), "the failures in between are the one that was reported");
+        assert_eq!(events.recv().await, Some(up()), "the failures in between are the one that was reported");
         // A process that ends and starts again at the same place.
         drop((stream, peer));
         assert!(matches!(events.recv().await, Some(LinkEvent::Down { .. })));
@@ -175,7 +227,7 @@ fn a_peer_that_is_not_there_is_reported_once_and_found_when_it_comes() {
             other => panic!("{other:?}"),
         };
         let _stream = peer.accept().await;
-        assert_eq!(events.recv().await, Some(LinkEvent::Up));
+        assert_eq!(events.recv().await, Some(up()));
         link.close();
     });
 }
@@ -186,7 +238,7 @@ fn a_link_that_breaks_drops_what_was_queued_and_comes_back() {
         let peer = Peer::start();
         let (link, events) = link_to(&peer.address().to_string(), Role::PeerBulk, LIMIT);
         let stream = peer.accept().await;
-        assert_eq!(events.recv().await, Some(LinkEvent::Up));
+        assert_eq!(events.recv().await, Some(up()));
         while link.push(|out| out.extend_from_slice(&frame(1, 4096))).is_ok() {
             glommio::executor().yield_now().await;
         }
@@ -195,7 +247,7 @@ fn a_link_that_breaks_drops_what_was_queued_and_comes_back() {
         assert!(!link.is_up());
         assert_eq!(link.push(|_| panic!("nothing is queued for a link that is down")), Err(Full));
         let mut frames = Frames::of(peer.accept().await);
-        assert_eq!(events.recv().await, Some(LinkEvent::Up));
+        assert_eq!(events.recv().await, Some(up()));
         link.push(|out| out.extend_from_slice(&frame(2, 10))).expect("room");
         assert_eq!(frames.next().await, Some(2), "nothing of before");
         link.close();
@@ -208,7 +260,7 @@ fn a_peer_that_speaks_where_it_only_listens_is_cut_off() {
         let peer = Peer::start();
         let (link, events) = link_to(&peer.address().to_string(), Role::PeerControl, LIMIT);
         let mut stream = peer.accept().await;
-        assert_eq!(events.recv().await, Some(LinkEvent::Up));
+        assert_eq!(events.recv().await, Some(up()));
         stream.write_all(b"x").await.expect("an open connection");
         let reason = "the peer sent bytes on a connection that it only reads from".to_owned();
         assert_eq!(events.recv().await, Some(LinkEvent::Down { reason }));
@@ -224,10 +276,10 @@ fn a_full_bulk_lane_refuses_and_the_control_lane_goes_on() {
         let (bulk, bulk_events) = link_to(&authority, Role::PeerBulk, LIMIT);
         // Nobody reads this connection.
         let stuck = peer.accept().await;
-        assert_eq!(bulk_events.recv().await, Some(LinkEvent::Up));
+        assert_eq!(bulk_events.recv().await, Some(up()));
         let (control, control_events) = link_to(&authority, Role::PeerControl, LIMIT);
         let mut control_frames = Frames::of(peer.accept().await);
-        assert_eq!(control_events.recv().await, Some(LinkEvent::Up));
+        assert_eq!(control_events.recv().await, Some(up()));
 
         let mut pushed = 0;
         for id in 0..500_u64 {
@@ -260,7 +312,7 @@ fn a_closed_link_writes_what_is_queued_and_does_not_come_back() {
         let peer = Peer::start();
         let (link, events) = link_to(&peer.address().to_string(), Role::PeerControl, LIMIT);
         let mut frames = Frames::of(peer.accept().await);
-        assert_eq!(events.recv().await, Some(LinkEvent::Up));
+        assert_eq!(events.recv().await, Some(up()));
         for id in 0..10 {
             link.push(|out| out.extend_from_slice(&frame(id, 10))).expect("room");
         }

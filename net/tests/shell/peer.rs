@@ -9,7 +9,7 @@ use glommio::net::{TcpListener, TcpStream};
 use net::deframer::Deframer;
 use net::frame::{FrameKind, encode_frame};
 use net::handshake::{ClientLimits, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
-use net::shell::{Greeting, LinkEvent, PeerLink, PeerLinkOptions, greet, listen};
+use net::shell::{Greeting, LinkEvent, PeerLink, PeerLinkOptions, Resolver, greet, listen};
 
 pub const CLUSTER_ID: u64 = 77;
 pub const CALLER: u64 = 1;
@@ -27,7 +27,6 @@ pub fn hello(role: Role) -> Hello {
         from: CALLER,
         to: CALLED,
         name: "n1".to_owned(),
-        client_url: "http://h:1".to_owned(),
     }
 }
 
@@ -40,6 +39,7 @@ pub fn welcome() -> Welcome {
         node_id: CALLED,
         limits: ClientLimits::default(),
         name: "n2".to_owned(),
+        client_url: "http://h:2".to_owned(),
         message: String::new(),
     }
 }
@@ -97,9 +97,14 @@ pub async fn send_welcome(stream: &mut TcpStream, welcome: &Welcome) {
 
 /// A link, and what it reports.
 pub fn link_to(authority: &str, role: Role, queue_bytes_limit: usize) -> (PeerLink, LocalReceiver<LinkEvent>) {
+    let authorities = vec![authority.to_owned()];
+    link_with(PeerLinkOptions { authorities, resolver: Resolver::default(), hello: hello(role), queue_bytes_limit })
+}
+
+/// The same with all options.
+pub fn link_with(options: PeerLinkOptions) -> (PeerLink, LocalReceiver<LinkEvent>) {
     let (sender, events) = local_channel::new_unbounded();
     let sender = Rc::new(sender);
-    let options = PeerLinkOptions { authority: authority.to_owned(), hello: hello(role), queue_bytes_limit };
     let link = PeerLink::spawn(options, move |event| {
         // Nobody listens any more once a test is over.
         drop(sender.try_send(event));

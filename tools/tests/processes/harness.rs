@@ -24,6 +24,8 @@ pub struct Node {
     pub name: String,
     pub client_url: String,
     peer_url: String,
+    /// Where the node says that it is, too, and is not.
+    dead_peer_url: Option<String>,
     data_dir: PathBuf,
     process: Option<Child>,
 }
@@ -61,36 +63,58 @@ impl Cluster {
     }
 
     pub async fn start_with(count: usize, shards: u32, cores: u32) -> Self {
+        Self::plan(count, shards, cores).begin().await
+    }
+
+    /// The same; each node has a second peer URL, sorted before the other, at which nobody listens.
+    pub async fn start_with_dead_peer_urls(count: usize) -> Self {
+        let mut cluster = Self::plan(count, 1, 1);
+        for (number, node) in cluster.nodes.iter_mut().enumerate() {
+            node.dead_peer_url = Some(format!("http://127.0.0.1:{}", number + 1));
+        }
+        cluster.begin().await
+    }
+
+    fn plan(count: usize, shards: u32, cores: u32) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let ports = free_ports(2 * count);
         let node = |number: usize| Node {
             name: format!("n{number}"),
             client_url: format!("http://127.0.0.1:{}", ports[2 * number]),
             peer_url: format!("http://127.0.0.1:{}", ports[2 * number + 1]),
+            dead_peer_url: None,
             data_dir: dir.path().join(format!("n{number}")),
             process: None,
         };
         let nodes = (0..count).map(node).collect();
-        let mut cluster = Self { dir, nodes, shards, cores };
-        for number in 0..count {
-            cluster.start_node(number);
+        Self { dir, nodes, shards, cores }
+    }
+
+    async fn begin(mut self) -> Self {
+        for number in 0..self.nodes.len() {
+            self.start_node(number);
         }
-        cluster.wait_for_leaders().await;
-        cluster
+        self.wait_for_leaders().await;
+        self
     }
 
     pub fn start_node(&mut self, number: usize) {
-        let members: Vec<String> = self.nodes.iter().map(|node| format!("{}={}", node.name, node.peer_url)).collect();
+        let members: Vec<String> = self
+            .nodes
+            .iter()
+            .flat_map(|node| node.peer_urls().map(|url| format!("{}={url}", node.name)).collect::<Vec<_>>())
+            .collect();
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.dir.path().join(format!("n{number}.log")))
             .expect("a log file");
         let node = &mut self.nodes[number];
+        let advertised = node.peer_urls().collect::<Vec<_>>().join(",");
         let child = Command::new(env!("CARGO_BIN_EXE_quorate"))
             .args(["start", "--name", &node.name, "--initial-cluster", &members.join(",")])
             .args(["--listen-client-urls", &node.client_url, "--advertise-client-urls", &node.client_url])
-            .args(["--listen-peer-urls", &node.peer_url, "--initial-advertise-peer-urls", &node.peer_url])
+            .args(["--listen-peer-urls", &node.peer_url, "--initial-advertise-peer-urls", &advertised])
             .args(["--shards", &self.shards.to_string(), "--cores", &self.cores.to_string()])
             .args(["--segment-bytes", "8388608"])
             .arg("--data-dir")
@@ -227,6 +251,17 @@ impl Cluster {
                 })
         })
         .await;
+    }
+}
+
+impl Node {
+    /// Host and port at which it serves peers.
+    pub fn peer_address(&self) -> &str {
+        self.peer_url.trim_start_matches("http://")
+    }
+
+    fn peer_urls(&self) -> impl Iterator<Item = &str> {
+        self.dead_peer_url.iter().chain([&self.peer_url]).map(String::as_str)
     }
 }
 

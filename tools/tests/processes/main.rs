@@ -6,6 +6,7 @@
 mod damage;
 mod harness;
 mod load;
+mod peers;
 mod place;
 
 use std::time::Duration;

@@ -53,6 +53,13 @@ impl Inflights {
         }
     }
 
+    /// Forgets every message with entries behind `index`.
+    pub fn forget_after(&mut self, index: Index) {
+        while let Some((_, bytes)) = self.messages.pop_back_if(|&mut (last, _)| last > index) {
+            self.bytes -= bytes;
+        }
+    }
+
     /// Forgets everything in flight.
     pub fn clear(&mut self) {
         self.messages.clear();
@@ -97,6 +104,18 @@ mod tests {
         assert_eq!(window.room_bytes(), None);
         window.free_to(Index::new(4));
         assert_eq!(window.room_bytes(), Some(60));
+    }
+
+    #[test]
+    fn what_did_not_leave_is_forgotten_from_the_back() {
+        let mut window = Inflights::new(10, 100);
+        window.add(Index::new(3), 30);
+        window.add(Index::new(6), 20);
+        window.add(Index::new(7), 10);
+        window.forget_after(Index::new(3));
+        assert_eq!((window.count(), window.bytes()), (1, 30));
+        window.add(Index::new(4), 5);
+        assert_eq!((window.count(), window.bytes()), (2, 35));
     }
 
     #[test]

@@ -19,6 +19,10 @@ pub enum ProgressState {
     Replicate,
 }
 
+/// A follower without room is sent entries all the same after so many stall timeouts: the news that it has room again may be
+/// older than the last that it has none.
+const NO_ROOM_STALLS: u64 = 16;
+
 /// The question a probe asks, and whether it is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probe {
@@ -28,6 +32,8 @@ enum Probe {
     DueEmpty,
     /// Sent, with entries through `last` of this size in all. Nothing more until an answer arrives or the stall timeout ends.
     Sent { last: Index, bytes: u64 },
+    /// Not to be sent: the follower has no room for entries, and says so when it has some again.
+    NoRoom,
 }
 
 /// A message to be sent: entries `first..=last` behind `prev`.
@@ -142,6 +148,7 @@ impl Progress {
         }
         if matched_index.next() >= self.next_index {
             match self.state {
+                ProgressState::Probe if self.probe == Probe::NoRoom => self.next_index = matched_index.next(),
                 ProgressState::Probe => self.become_replicate(matched_index, now_tick),
                 ProgressState::Replicate => {
                     self.next_index = matched_index.next();
@@ -158,6 +165,13 @@ impl Progress {
     ///
     /// Acknowledgements need no such care: every answer to a heartbeat repeats them.
     pub(in crate::raft) fn on_heartbeat_answered(&mut self, config: &Config, matched_index: Index, now_tick: u64) {
+        if self.probe == Probe::NoRoom && self.state == ProgressState::Probe {
+            let is_over = now_tick >= self.progressed_tick + NO_ROOM_STALLS * config.stall_ticks();
+            if is_over && !mutation::is(Mutation::NoRoomForGood) {
+                self.probe = Probe::Due;
+            }
+            return;
+        }
         let is_recent = now_tick < self.progressed_tick + config.stall_ticks();
         if matched_index.next() >= self.next_index || is_recent || mutation::is(Mutation::LoseInflightOnReconnect) {
             return;
@@ -165,6 +179,24 @@ impl Progress {
         match self.state {
             ProgressState::Probe => self.probe = Probe::DueEmpty,
             ProgressState::Replicate => self.become_probe(matched_index.max(self.match_index).next()),
+        }
+    }
+
+    /// The follower dropped entries behind `matched_index` for want of room: none are sent until it has some again.
+    ///
+    /// To be called before `on_report`. A report that contradicts the leader's log is ignored.
+    pub(in crate::raft) fn on_no_room(&mut self, matched_index: Index, last_index: Index, now_tick: u64) {
+        if matched_index <= last_index {
+            self.become_probe(matched_index.max(self.match_index).next());
+            self.probe = Probe::NoRoom;
+            self.progressed_tick = now_tick;
+        }
+    }
+
+    /// The follower takes entries: if it had no room before, it is probed now.
+    pub(in crate::raft) fn on_room(&mut self) {
+        if self.state == ProgressState::Probe && self.probe == Probe::NoRoom {
+            self.probe = Probe::Due;
         }
     }
 
@@ -206,6 +238,33 @@ impl Progress {
         self.probe = Probe::Sent { last: self.match_index, bytes: 0 };
     }
 
+    /// A message behind `prev_index` did not leave: neither did what came after it, as far as is known.
+    pub(in crate::raft) fn on_unsent(&mut self, prev_index: Index) {
+        if mutation::is(Mutation::AppendDroppedCountsAsSent) {
+            return;
+        }
+        match (self.state, self.probe) {
+            (ProgressState::Replicate, _) => {
+                // What arrived was sent by another message.
+                let sent_index = prev_index.max(self.received_index);
+                if sent_index < self.next_index.prev() {
+                    self.inflights.forget_after(sent_index);
+                    self.next_index = sent_index.next();
+                }
+            }
+            (ProgressState::Probe, Probe::Sent { .. }) if prev_index == self.next_index.prev() => {
+                self.probe = Probe::Due;
+            }
+            (ProgressState::Probe, _) => {}
+        }
+    }
+
+    /// Highest index that it reported as arrived.
+    #[must_use]
+    pub fn received_index(&self) -> Index {
+        self.received_index
+    }
+
     /// The connection is back: the next answer to a heartbeat brings a probe.
     pub(in crate::raft) fn on_connected(&mut self) {
         if self.state == ProgressState::Probe {
@@ -228,7 +287,7 @@ impl Progress {
         match self.state {
             ProgressState::Probe => {
                 let (last, bytes) = match self.probe {
-                    Probe::Sent { .. } => return None,
+                    Probe::Sent { .. } | Probe::NoRoom => return None,
                     Probe::DueEmpty => (prev_index, 0),
                     Probe::Due => take_entries(log, prev_index, config.append_bytes_limit),
                 };

@@ -209,3 +209,15 @@ impl ShardChecks {
         Err(format!("state at index {index} differs from that of node {first}"))
     }
 }
+
+/// What found no room on the connection does not count as sent, unless the follower has said that it arrived.
+pub(super) fn check_unsent(replica: &Replica<SimStorage>, unsent: (NodeId, Index)) -> Result<(), String> {
+    let (to, prev_index) = unsent;
+    let Some(progress) = replica.progress_of(to) else { return Ok(()) };
+    let sent_index = prev_index.max(progress.received_index()).max(progress.match_index());
+    if progress.next_index() > sent_index.next() {
+        let next_index = progress.next_index();
+        return Err(format!("entries behind {prev_index} to node {to} did not leave, but {next_index} is sent next"));
+    }
+    Ok(())
+}

@@ -424,8 +424,7 @@ impl World {
     fn drop_link(&mut self, from: usize, to: usize, is_silent: bool) {
         let link = self.network.link(from, to);
         let was_up = std::mem::take(&mut link.is_up);
-        link.incarnation += 1;
-        let incarnation = link.incarnation;
+        let incarnation = link.begin_another();
         drop(link.release());
         let notice_us = if is_silent { (200_000, 5_000_000) } else { (10, 5_000) };
         if was_up {

@@ -1,6 +1,6 @@
-//! Connections between nodes: one in each direction with two lanes, as the server has them, and everything that befalls them.
+//! Connections between nodes: one in each direction with three lanes, as the server has them, and everything that befalls them.
 //!
-//! A lane keeps its order; the two overtake each other. A broken connection loses what is on its way, or delivers it late,
+//! A lane keeps its order; they overtake each other. What waits in a lane is bounded. A broken connection loses what is on its way, or delivers it late,
 //! when the next connection is up already. A blocked direction holds messages back, as TCP does, until it is open again or
 //! the connection breaks.
 
@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use wal::testing::SimRng;
 
 use super::plan::Plan;
+use crate::replica::{Outgoing, Reply};
 use crate::wire::Lane;
 
 /// Messages that a blocked direction holds back; more are lost with the connection.
@@ -33,32 +34,71 @@ pub(super) struct Packet {
     pub(super) to_life: u64,
     /// It is Raft's own, which promises to bear any message twice and late. Relayed requests rely on TCP.
     pub(super) may_repeat: bool,
+    /// It takes room in its lane until it arrives. A copy does not.
+    pub(super) is_counted: bool,
     pub(super) bytes: Vec<u8>,
+}
+
+const fn place_of(lane: Lane) -> usize {
+    match lane {
+        Lane::Control => 0,
+        Lane::Bulk => 1,
+        Lane::Relay => 2,
+    }
 }
 
 /// The connection from one node to another.
 #[derive(Debug, Default)]
 pub(super) struct Link {
-    /// Both lanes are up.
+    /// All lanes are up.
     pub(super) is_up: bool,
     /// Counts connections.
     pub(super) incarnation: u64,
     /// Nothing gets through in this direction.
     pub(super) is_blocked: bool,
     /// When the last message of each lane arrives. Unit: us.
-    last_arrival_us: [u64; 2],
+    last_arrival_us: [u64; 3],
+    /// Bytes on their way in each lane. Unit: bytes.
+    queued_bytes: [usize; 3],
     held: Vec<Packet>,
 }
 
 impl Link {
     /// When a message that leaves now arrives: after `delay_us`, and behind those before it.
     pub(super) fn arrival_us(&mut self, lane: Lane, now_us: u64, delay_us: u64) -> u64 {
-        let last = &mut self.last_arrival_us[match lane {
-            Lane::Control => 0,
-            Lane::Bulk => 1,
-        }];
+        let last = &mut self.last_arrival_us[place_of(lane)];
         *last = (now_us + delay_us).max(*last + 1);
         *last
+    }
+
+    /// Takes room for a message, as the server's queues do: the rule is that of `shell::links`. `false` if there is none.
+    pub(super) fn takes(&mut self, message: &Outgoing, bytes: usize, bytes_limit: usize) -> bool {
+        let lane = Lane::of(message);
+        let queued = &mut self.queued_bytes[place_of(lane)];
+        let has_room = match (lane, message) {
+            (Lane::Control, _) | (_, Outgoing::RelayReply { reply: Reply { result: Err(_), .. }, .. }) => true,
+            (Lane::Bulk, _) => *queued < bytes_limit,
+            (Lane::Relay, _) => *queued == 0 || *queued + bytes <= bytes_limit,
+        };
+        if has_room {
+            *queued += bytes;
+        }
+        has_room
+    }
+
+    /// A message arrived.
+    pub(super) fn arrived(&mut self, packet: &Packet) {
+        if packet.is_counted && packet.incarnation == self.incarnation {
+            let queued = &mut self.queued_bytes[place_of(packet.lane)];
+            *queued = queued.saturating_sub(packet.bytes.len());
+        }
+    }
+
+    /// The connection is another one from here on.
+    pub(super) fn begin_another(&mut self) -> u64 {
+        self.incarnation += 1;
+        self.queued_bytes = [0; 3];
+        self.incarnation
     }
 
     /// Keeps a message back. `false` if there is no room: the connection is as good as broken.
@@ -107,11 +147,12 @@ impl Network {
         if !packet.may_repeat || !rng.chance(1, KEEP_ONE_IN) {
             return;
         }
+        let copy = Packet { is_counted: false, ..packet.clone() };
         if self.kept.len() < KEPT_MAX {
-            self.kept.push(packet.clone());
+            self.kept.push(copy);
         } else {
             let at = usize::try_from(rng.below(KEPT_MAX as u64)).expect("few");
-            self.kept[at] = packet.clone();
+            self.kept[at] = copy;
         }
     }
 

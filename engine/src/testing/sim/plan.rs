@@ -72,6 +72,10 @@ pub struct Plan {
     pub clock_skew_permille: u64,
     /// Delay of a message. Unit: us.
     pub delay_us: (u64, u64),
+    /// Bytes of entries, and of what is relayed, that may be on their way from one node to another. Unit: bytes.
+    pub lane_bytes_limit: usize,
+    /// See `ReplicaOptions`. Unit: bytes.
+    pub uncommitted_bytes_limit: u64,
     /// One of so many messages takes ten times as long.
     pub spike_one_in: u64,
     /// Time that a sync takes. Unit: us.
@@ -143,6 +147,8 @@ impl Plan {
             timeout_us,
             chaos_us: between(rng, 5, 40) * 1_000_000,
             faults,
+            uncommitted_bytes_limit: pick(rng, &[256 << 10, 16 << 10, 4 << 10, 1 << 10]),
+            lane_bytes_limit: pick(rng, &[64 << 20, 64 << 20, 64 << 10, 8 << 10, 2 << 10]),
         }
     }
 }

@@ -7,7 +7,7 @@ use net::deframer::Deframer;
 use wal::testing::SimRng;
 use wal::{SegmentSeq, SyncRequest};
 
-use super::checks::ShardChecks;
+use super::checks::{self, ShardChecks};
 use super::clients::{Answer, Clients};
 use super::faults::{FAILED_SYNC, Undo};
 use super::host::Host;
@@ -17,7 +17,7 @@ use super::trace::Trace;
 use super::verdict::{Failure, Report};
 use crate::raft::Message;
 use crate::replica::{self, Action, Outgoing};
-use crate::types::ShardId;
+use crate::types::{NodeId, ShardId};
 use crate::wire::{self, Lane};
 
 /// Largest frame that a node takes. Unit: bytes.
@@ -376,9 +376,9 @@ impl World {
                 Action::Send { to, message } => {
                     let to = usize::try_from(to.get() - 1).map_err(|_| "a stranger")?;
                     if !self.send(at, to, &message)?
-                        && let Outgoing::RelayRequest { request, .. } = message
+                        && let Some(event) = replica::Event::of_unsent(NodeId::new(to as u64 + 1), &message)
                     {
-                        dropped.push(request);
+                        dropped.push(event);
                     }
                 }
                 Action::Reply { ticket, reply } => {
@@ -398,25 +398,35 @@ impl World {
                 }
             }
         }
-        for request in dropped {
-            self.hand_over(at, replica::Event::RelayDropped { request })?;
+        for event in dropped {
+            let unsent = match event {
+                replica::Event::AppendDropped { to, prev_index } => Some((to, prev_index)),
+                _ => None,
+            };
+            self.hand_over(at, event)?;
+            if let (Some(unsent), Some(replica)) = (unsent, &self.hosts[at.host].shards[at.shard].replica) {
+                checks::check_unsent(replica, unsent)?;
+            }
         }
         Ok(())
     }
 
-    /// Sends a message; `false` if there is no connection.
+    /// Sends a message; `false` if there is no connection, or no room on it.
     fn send(&mut self, at: Place, to: usize, message: &Outgoing) -> Result<bool, String> {
-        let lane = match message {
-            Outgoing::Raft(Message::AppendEntries(_)) | Outgoing::RelayRequest { .. } | Outgoing::RelayReply { .. } => {
-                Lane::Bulk
-            }
-            Outgoing::Raft(_) => Lane::Control,
-        };
+        let lane = Lane::of(message);
         let link = self.network.link(at.host, to);
         if !link.is_up {
             return Ok(false);
         }
         let incarnation = link.incarnation;
+        let mut bytes = Vec::new();
+        let replica = self.hosts[at.host].shards[at.shard].replica.as_ref().ok_or("a message of a dead node")?;
+        let shard = ShardId::new(u32::try_from(at.shard).map_err(|_| "too many shards")?);
+        replica.encode(message, shard, &mut bytes).map_err(|error| format!("a message has no bytes: {error}"))?;
+        if !link.takes(message, bytes.len(), self.plan.lane_bytes_limit) {
+            self.count_fault("full lane");
+            return Ok(false);
+        }
         let may_repeat = matches!(message, Outgoing::Raft(_));
         let is_vote = matches!(message, Outgoing::Raft(Message::RequestVoteResponse { granted: true, .. }));
         if is_vote && self.plan.faults.damage.is_some() && self.rng.chance(1, DAMAGE_VOTER_ONE_IN) {
@@ -424,13 +434,11 @@ impl World {
             let delay_us = between(&mut self.rng, 1, 30_000);
             self.schedule(delay_us, Event::Undo(Undo::DamageVoter { at, life }));
         }
-        let mut bytes = Vec::new();
-        let replica = self.hosts[at.host].shards[at.shard].replica.as_ref().ok_or("a message of a dead node")?;
-        let shard = ShardId::new(u32::try_from(at.shard).map_err(|_| "too many shards")?);
-        replica.encode(message, shard, &mut bytes).map_err(|error| format!("a message has no bytes: {error}"))?;
         self.trace.detail(self.now_us, || format!("{} -> {} shard {} {message:?}", at.host + 1, to + 1, at.shard));
         let to_life = self.hosts[to].life;
-        let packet = Packet { from: at.host, to, shard: at.shard, lane, incarnation, to_life, may_repeat, bytes };
+        let shard = at.shard;
+        let packet =
+            Packet { from: at.host, to, shard, lane, incarnation, to_life, may_repeat, is_counted: true, bytes };
         self.dispatch(packet);
         Ok(true)
     }
@@ -462,6 +470,7 @@ impl World {
 
     fn receive(&mut self, packet: Packet) -> Result<(), String> {
         let Packet { from, to, shard, incarnation, to_life, .. } = packet;
+        self.network.link(from, to).arrived(&packet);
         if !self.is_alive(to, to_life) {
             return Ok(());
         }

@@ -1,0 +1,176 @@
+//! Writes that wait on the leader until the log takes them, each within its own time.
+//!
+//! A write waits here while the no-op of its leader's term is not in the log, while the next segment is being prepared, and
+//! while as many bytes as may be are uncommitted. All of these pass by themselves in a healthy cluster. The queue is bounded by
+//! count and bytes; beyond that the answer is `overloaded`. Order is kept: while anything waits, new writes wait behind it.
+//! Nothing in here has taken effect: whoever is refused out of it is told so.
+
+use std::collections::VecDeque;
+
+use net::api::Status;
+use wal::{AppendError, Storage};
+
+use super::Replica;
+use super::event::{Origin, Refusal, Request};
+use super::pending::Waiter;
+use crate::mutation::{self, Mutation};
+
+/// Bytes of commands that one turn takes out of the queue; the rest waits for the next one. Unit: bytes.
+const BYTES_PER_TURN: u64 = 8 << 20;
+
+/// A write that is in no batch yet.
+#[derive(Debug)]
+struct Queued {
+    waiter: Waiter,
+    command: Vec<u8>,
+}
+
+/// Writes in the order in which they arrived.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    writes: VecDeque<Queued>,
+    bytes: u64,
+    /// The last turn ended before the log stopped taking them.
+    is_ready: bool,
+}
+
+impl Queue {
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// The next turn can take some out.
+    pub fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
+    fn push(&mut self, waiter: Waiter, command: &[u8]) {
+        self.bytes += command.len() as u64;
+        self.writes.push_back(Queued { waiter, command: command.to_vec() });
+    }
+
+    fn pop(&mut self) -> Option<Queued> {
+        let queued = self.writes.pop_front()?;
+        self.bytes -= queued.command.len() as u64;
+        Some(queued)
+    }
+
+    fn push_front(&mut self, queued: Queued) {
+        self.bytes += queued.command.len() as u64;
+        self.writes.push_front(queued);
+    }
+
+    /// Takes out every write whose time is up.
+    pub fn expire(&mut self, now_tick: u64) -> Vec<Origin> {
+        let mut expired = Vec::new();
+        let bytes = &mut self.bytes;
+        self.writes.retain_mut(|queued| {
+            let Some(origin) = queued.waiter.expire(now_tick) else { return true };
+            expired.push(origin);
+            if mutation::is(Mutation::QueuedWriteRefusedButProposed) {
+                return true;
+            }
+            *bytes -= queued.command.len() as u64;
+            false
+        });
+        expired
+    }
+
+    /// Takes everything out.
+    pub fn drain(&mut self) -> Vec<Origin> {
+        self.bytes = 0;
+        self.is_ready = false;
+        self.writes.drain(..).filter_map(|queued| queued.waiter.unanswered()).collect()
+    }
+}
+
+impl<S: Storage> Replica<S> {
+    /// Adds a write to the forming batch, or lets it wait until that is possible.
+    pub(super) fn propose(&mut self, request: Request<'_>) {
+        if let Some(refusal) = self.refuse_write() {
+            self.refuse(request.origin, refusal);
+            return;
+        }
+        let waiter = Waiter::new(request.origin, self.now_tick + request.timeout_ticks);
+        if self.queue.is_empty() && self.has_uncommitted_room() {
+            match self.push_write(waiter, request.payload) {
+                Ok(()) => return,
+                Err(AppendError::SegmentNotReady) if self.no_segment.is_none() => {}
+                Err(error) => {
+                    let refusal = self.refusal_for(error);
+                    self.refuse(request.origin, refusal);
+                    return;
+                }
+            }
+        }
+        let queued_bytes = self.queue.bytes;
+        if queued_bytes + request.payload.len() as u64 > self.options.queued_write_bytes_limit {
+            self.stats.refused_overloaded += 1;
+            let message =
+                format!("{queued_bytes} bytes of writes wait for room in the log already; slow down and try again");
+            self.refuse(request.origin, Refusal::not_executed(Status::Overloaded, message));
+            return;
+        }
+        self.stats.writes_queued += 1;
+        self.queue.push(waiter, request.payload);
+    }
+
+    fn push_write(&mut self, waiter: Waiter, command: &[u8]) -> Result<(), AppendError> {
+        self.push_command(command)?;
+        self.stats.writes_proposed += 1;
+        self.forming.push(waiter);
+        Ok(())
+    }
+
+    /// Fewer bytes of this leader's own entries are uncommitted than may be. What earlier terms left in the log does not count:
+    /// a leader that just started has not heard yet how much of it is committed.
+    fn has_uncommitted_room(&self) -> bool {
+        self.log.bytes_from(self.raft.first_own_uncommitted()) < self.options.uncommitted_bytes_limit
+    }
+
+    /// Takes writes out of the queue for as long as the log takes them.
+    pub(super) fn serve_queue(&mut self) {
+        self.queue.is_ready = false;
+        let mut budget_bytes = BYTES_PER_TURN;
+        while !self.queue.is_empty() && self.raft.may_propose().is_ok() && self.has_uncommitted_room() {
+            if budget_bytes == 0 {
+                self.queue.is_ready = true;
+                return;
+            }
+            let Some(queued) = self.queue.pop() else { return };
+            budget_bytes = budget_bytes.saturating_sub(queued.command.len() as u64);
+            match self.push_write(queued.waiter, &queued.command) {
+                Ok(()) => {}
+                Err(AppendError::SegmentNotReady) if self.no_segment.is_none() => {
+                    self.queue.push_front(queued);
+                    return;
+                }
+                Err(error) => {
+                    let refusal = self.refusal_for(error);
+                    if let Some(origin) = queued.waiter.unanswered() {
+                        self.refuse(origin, refusal);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Refuses everything that waits in the queue: it took no effect.
+    pub(super) fn refuse_queue(&mut self, status: Status, message: &str) {
+        for origin in self.queue.drain() {
+            self.refuse(origin, Refusal::not_executed(status, message.to_owned()));
+        }
+    }
+
+    /// Refuses what has waited in the queue for as long as it may.
+    pub(super) fn expire_queue(&mut self) {
+        for origin in self.queue.expire(self.now_tick) {
+            let message = "the log had no room for the write in time; it was not proposed and takes no effect";
+            self.refuse(origin, Refusal::not_executed(Status::Timeout, message));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Messages that no honest peer sends, and followers that have no room: nothing trips an assertion, nothing is flooded.
+
+use engine::raft::{AppendDecision, AppendEntries, AppendOutcome, HardState, LogView, Message, Role, TERM_MAX};
+use engine::types::{EntryId, Index, NodeId, Term};
+
+use crate::cluster::{Cluster, Packet, config, node_id};
+use crate::paper::{id, led_by_first, sent_by, step, tick_all};
+use crate::sim_log::SimLog;
+
+fn heartbeat(term: Term, round: u64) -> Message {
+    Message::Heartbeat { term, commit_index: Index::ZERO, round }
+}
+
+fn append(term: u64, prev: EntryId, entries: &[EntryId]) -> (AppendEntries, Vec<EntryId>) {
+    let last = Index::new(prev.index.get() + entries.len() as u64);
+    let (term, first) = (Term::new(term), prev.index.next());
+    (AppendEntries { term, prev, first, last, commit_index: Index::ZERO }, entries.to_vec())
+}
+
+fn receive(cluster: &mut Cluster, from: u64, (append, entries): (AppendEntries, Vec<EntryId>)) -> AppendDecision {
+    let message = Message::AppendEntries(append);
+    cluster.receive(Packet { from: node_id(from), to: node_id(1), message, entries })
+}
+
+fn follower_with(terms: &[u64], term: Term) -> Cluster {
+    let log = SimLog::with_terms(terms, HardState { term, vote: None });
+    Cluster::with_logs(config(3), vec![log; 3])
+}
+
+fn refused(cluster: &Cluster) -> u64 {
+    cluster.raft(0).refused_count()
+}
+
+#[test]
+fn a_second_leader_of_a_term_is_refused_by_followers_and_by_the_leader() {
+    let mut cluster = follower_with(&[1, 1], Term::new(1));
+    step(&mut cluster, 0, 2, heartbeat(Term::new(2), 1));
+    step(&mut cluster, 0, 3, heartbeat(Term::new(2), 1));
+    assert_eq!(receive(&mut cluster, 3, append(2, id(1, 2), &[id(2, 3)])), AppendDecision::Drop);
+    assert_eq!((refused(&cluster), cluster.raft(0).leader()), (2, Some(node_id(2))));
+
+    let mut cluster = led_by_first();
+    let term = cluster.raft(0).term();
+    step(&mut cluster, 0, 2, heartbeat(term, 1));
+    receive(&mut cluster, 2, append(term.get(), EntryId::ZERO, &[]));
+    assert_eq!((refused(&cluster), cluster.raft(0).role()), (2, Role::Leader));
+}
+
+#[test]
+fn a_leader_that_contradicts_itself_changes_nothing() {
+    let mut cluster = follower_with(&[1, 1, 2], Term::new(2));
+    receive(&mut cluster, 2, append(3, id(2, 3), &[]));
+    for (at, lie) in [append(3, id(1, 3), &[]), append(3, id(1, 1), &[id(2, 2), id(3, 3)])].into_iter().enumerate() {
+        assert_eq!(receive(&mut cluster, 2, lie), AppendDecision::Drop);
+        assert_eq!(refused(&cluster), at as u64 + 1);
+    }
+    assert_eq!(cluster.nodes[0].log.last_id(), id(2, 3));
+}
+
+#[test]
+fn a_term_far_above_the_own_one_is_refused_whatever_names_it() {
+    let term = TERM_MAX;
+    let nothing = Index::ZERO;
+    let messages = [
+        heartbeat(term, 1),
+        Message::RequestPreVote { term, last: id(1, 9) },
+        Message::RequestVote { term, last: id(1, 9), transfer: true },
+        Message::RequestVoteResponse { term, granted: true },
+        Message::PreVoteResponse { term, campaign_term: Term::new(2), granted: false },
+        Message::HeartbeatResponse { term, round: 0, matched_index: nothing, persisted_index: nothing },
+        Message::RepairResponse { term, nonce: 0, last_index: nothing },
+        Message::AppendEntries(append(term.get(), EntryId::ZERO, &[]).0),
+    ];
+    let mut cluster = follower_with(&[1], Term::new(1));
+    for (at, message) in messages.into_iter().enumerate() {
+        step(&mut cluster, 0, 2, message);
+        assert_eq!((refused(&cluster), cluster.raft(0).term()), (at as u64 + 1, Term::new(1)));
+    }
+    // A node that was away for long is not refused by its peers, nor refuses them.
+    step(&mut cluster, 0, 2, heartbeat(Term::new(1_000_000_000), 1));
+    assert_eq!(cluster.raft(0).term(), Term::new(1_000_000_000));
+}
+
+#[test]
+fn without_a_next_term_nobody_campaigns() {
+    let mut cluster = follower_with(&[1], TERM_MAX);
+    tick_all(&mut cluster, 100);
+    step(&mut cluster, 0, 2, heartbeat(TERM_MAX, 1));
+    step(&mut cluster, 0, 2, Message::TimeoutNow { term: TERM_MAX });
+    assert_eq!((cluster.raft(0).term(), cluster.raft(0).leader()), (TERM_MAX, Some(node_id(2))));
+}
+
+#[test]
+fn an_answer_to_a_round_that_was_not_begun_confirms_nothing() {
+    let mut cluster = led_by_first();
+    let (term, nothing) = (cluster.raft(0).term(), Index::ZERO);
+    let answer = Message::HeartbeatResponse { term, round: 1 << 40, matched_index: nothing, persisted_index: nothing };
+    step(&mut cluster, 0, 2, answer);
+    assert_eq!(refused(&cluster), 1);
+}
+
+fn no_room(index: u64) -> AppendOutcome {
+    AppendOutcome::NoRoom { matched_index: Index::new(index), persisted_index: Index::new(index) }
+}
+
+fn accepted(index: u64) -> AppendOutcome {
+    AppendOutcome::Accepted { matched_index: Index::new(index), persisted_index: Index::new(index) }
+}
+
+fn outcomes(cluster: &mut Cluster) -> Vec<AppendOutcome> {
+    let outcome = |(_, message)| match message {
+        Message::AppendEntriesResponse { outcome, .. } => Some(outcome),
+        _ => None,
+    };
+    sent_by(cluster, 1).into_iter().filter_map(outcome).collect()
+}
+
+#[test]
+fn a_follower_without_room_says_so_and_says_when_it_has_some_until_it_is_heard() {
+    let mut cluster = follower_with(&[1], Term::new(1));
+    let (message, _) = append(1, id(1, 1), &[id(1, 2)]);
+    let refuse = |cluster: &mut Cluster| {
+        cluster.with_raft(0, |raft, log| {
+            assert!(raft.admit_append(node_id(2), &message, log));
+            raft.on_no_room(log);
+        });
+    };
+    receive(&mut cluster, 2, append(1, id(1, 1), &[]));
+    assert_eq!(outcomes(&mut cluster), [accepted(1)]);
+    refuse(&mut cluster);
+    assert_eq!(outcomes(&mut cluster), [no_room(1)]);
+    // A question without entries is answered, but is no reason to send some.
+    receive(&mut cluster, 2, append(1, id(1, 1), &[]));
+    assert_eq!(outcomes(&mut cluster), [no_room(1)]);
+    cluster.with_raft(0, |raft, log| raft.on_room(log));
+    assert_eq!(outcomes(&mut cluster), [accepted(1)]);
+    for _ in 0..2 {
+        step(&mut cluster, 0, 2, heartbeat(Term::new(1), 1));
+        assert_eq!(outcomes(&mut cluster), [accepted(1)], "the news may have got lost");
+    }
+    receive(&mut cluster, 2, append(1, id(1, 1), &[id(1, 2)]));
+    cluster.sync(0);
+    assert_eq!(outcomes(&mut cluster), [accepted(2)]);
+    step(&mut cluster, 0, 2, heartbeat(Term::new(1), 1));
+    assert_eq!(outcomes(&mut cluster), []);
+}
+
+/// Entries that the leader sent to a node and nobody received.
+fn entries_sent_to(cluster: &mut Cluster, to: NodeId) -> u64 {
+    let entries = |(receiver, message)| match message {
+        Message::AppendEntries(append) if receiver == to => Some(append.entries_count()),
+        _ => None,
+    };
+    sent_by(cluster, 1).into_iter().filter_map(entries).sum()
+}
+
+#[test]
+fn a_leader_sends_nothing_to_a_follower_without_room_and_everything_once_there_is_some() {
+    let mut cluster = led_by_first();
+    let term = cluster.raft(0).term();
+    let matched = cluster.nodes[0].log.last_id().index.get();
+    assert!(cluster.propose(0, 1));
+    assert_eq!(entries_sent_to(&mut cluster, node_id(2)), 1);
+    let answer = |outcome| Message::AppendEntriesResponse { term, outcome };
+    step(&mut cluster, 0, 2, answer(no_room(matched)));
+    let (matched_index, persisted_index) = (Index::new(matched), Index::new(matched));
+    for _ in 0..10 {
+        assert!(cluster.propose(0, 1));
+        cluster.tick(0);
+        let alive = Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index };
+        step(&mut cluster, 0, 2, alive);
+        assert_eq!(entries_sent_to(&mut cluster, node_id(2)), 0);
+        let alive = Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index };
+        step(&mut cluster, 0, 3, alive);
+    }
+    step(&mut cluster, 0, 2, answer(accepted(matched)));
+    assert!(entries_sent_to(&mut cluster, node_id(2)) > 0);
+}

@@ -1,0 +1,554 @@
+//! One shipped replica whose peers are played by the test: what they may send, what finds no room, and which writes wait.
+
+use std::collections::BTreeMap;
+
+use engine::raft::{self, AppendEntries, AppendOutcome, Message};
+use engine::replica::{Action, Event, Origin, Refusal, Replica, ReplicaOptions, Request, RequestKind, Ticket};
+use engine::state_machine::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
+use engine::types::{EntryId, Index, NodeId, ShardId, Term};
+use engine::wire::{self, Incoming};
+use engine::{log_store, state_machine};
+use net::api::{Executed, Status};
+use net::deframer::Deframer;
+use wal::testing::{SimRng, SimStorage};
+use wal::{EntryHeader, Log, LogOptions, SegmentIdentity, SegmentSeq};
+
+const SHARD: ShardId = ShardId::new(0);
+const SEGMENT_BYTES: u64 = 16 << 10;
+const TIMEOUT_TICKS: u64 = 40;
+
+fn node_id(number: u64) -> NodeId {
+    NodeId::new(number)
+}
+
+fn identity() -> SegmentIdentity {
+    SegmentIdentity { cluster_id: 1, node_id: 1, shard: 0, shard_count: 1 }
+}
+
+fn options(seed: u64) -> ReplicaOptions {
+    ReplicaOptions {
+        raft: raft::Config {
+            id: node_id(1),
+            voters: (1..=3).map(node_id).collect(),
+            election_ticks: 10,
+            heartbeat_ticks: 2,
+            inflight_messages_limit: 4,
+            inflight_bytes_limit: 1 << 20,
+            append_bytes_limit: 1 << 20,
+            seed,
+            preferred_leader: None,
+        },
+        machine: state_machine::Options::default(),
+        pipeline_batches_limit: 2,
+        batch_bytes_target: 2 << 10,
+        pending_writes_limit: 4096,
+        pending_reads_limit: 4096,
+        relayed_limit: 4096,
+        quota_bytes: u64::MAX,
+        uncommitted_bytes_limit: 8 << 10,
+        queued_write_bytes_limit: 64 << 10,
+        command: state_machine::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
+        apply_bytes_per_turn: 1 << 20,
+        idle_mark_ticks: 5,
+        relay_id_floor: 0,
+        repair: None,
+    }
+}
+
+/// What the replica sent to a peer.
+#[derive(Debug)]
+enum Sent {
+    Message(Message),
+    Append(AppendEntries),
+    Request(u64),
+    Reply(u64, Result<usize, Refusal>),
+}
+
+/// Node 1 of three.
+struct Subject {
+    replica: Replica<SimStorage>,
+    sent: Vec<(NodeId, Sent)>,
+    answers: BTreeMap<u64, Result<Vec<u8>, Refusal>>,
+    prepares: Vec<SegmentSeq>,
+    last_ticket: u64,
+}
+
+fn log_with(terms: &[u64], payload_bytes: usize, segment_bytes: u64) -> Log<SimStorage> {
+    let options = LogOptions { identity: identity(), segment_bytes };
+    let (mut log, _) = Log::open(SimStorage::new(identity(), segment_bytes, 1), options).expect("an empty log");
+    let prepare = |log: &mut Log<SimStorage>| {
+        if let Some(seq) = log.needs_segment() {
+            log.storage_mut().prepare(seq);
+        }
+    };
+    prepare(&mut log);
+    if let Some(term) = terms.iter().max() {
+        log.append_hard_state(wal::HardState { term: Term::new(*term), vote: 0 }).expect("room");
+    }
+    for (index, term) in (1..).zip(terms) {
+        let id = EntryId::new(Term::new(*term), Index::new(index));
+        // An empty batch for the state machine's taste.
+        let payload = vec![0; payload_bytes];
+        let header = EntryHeader::new(
+            id,
+            if payload_bytes == 0 { log_store::KIND_NOOP } else { log_store::KIND_COMMANDS },
+            &payload,
+        );
+        prepare(&mut log);
+        log.append_entry(&header, &payload).expect("room");
+    }
+    log
+}
+
+impl Subject {
+    fn new(options: ReplicaOptions, log: Log<SimStorage>) -> Self {
+        let replica = Replica::new(options, log);
+        let (sent, answers, prepares) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let mut subject = Self { replica, sent, answers, prepares, last_ticket: 0 };
+        subject.turn();
+        for peer in [2, 3] {
+            subject.deliver(Event::PeerConnected(node_id(peer)));
+        }
+        subject
+    }
+
+    fn deliver(&mut self, event: Event<'_>) {
+        self.replica.handle(event);
+        while let Some(action) = self.replica.poll_action() {
+            match action {
+                Action::Send { to, message } => {
+                    let mut bytes = Vec::new();
+                    self.replica.encode(&message, SHARD, &mut bytes).expect("it has bytes");
+                    let mut deframer = Deframer::new(1 << 24);
+                    deframer.feed(&bytes);
+                    let frame = deframer.next_frame().expect("a sound frame").expect("a whole frame");
+                    let sent = match wire::decode(&frame).expect("a message") {
+                        Incoming::Message(message) => Sent::Message(message),
+                        Incoming::Append(append, _) => Sent::Append(append),
+                        Incoming::RelayRequest { request, .. } => Sent::Request(request),
+                        Incoming::RelayReply { request, result, body } => {
+                            Sent::Reply(request, result.map(|()| body.len()))
+                        }
+                    };
+                    self.sent.push((to, sent));
+                }
+                Action::Reply { ticket, reply } => {
+                    let answer = reply.result.map(|range| self.replica.body(&range).to_vec());
+                    let before = self.answers.insert(ticket.0, answer);
+                    assert!(before.is_none(), "request {} was answered twice", ticket.0);
+                }
+                Action::Sync(request) => {
+                    let storage = self.replica.storage_mut();
+                    storage.begin_sync(&request);
+                    storage.complete_sync(request.id);
+                    self.deliver(Event::Synced { id: request.id, result: Ok(()) });
+                }
+                Action::PrepareSegment(seq) => self.prepares.push(seq),
+                Action::FinishRepair => panic!("nothing was damaged"),
+            }
+        }
+    }
+
+    fn turn(&mut self) {
+        self.deliver(Event::Turn);
+        self.deliver(Event::Turn);
+    }
+
+    fn tick(&mut self, ticks: u64) {
+        for _ in 0..ticks {
+            self.deliver(Event::Tick);
+            self.turn();
+        }
+    }
+
+    fn hear(&mut self, from: u64, message: Message) {
+        self.deliver(Event::Message { from: node_id(from), message });
+        self.turn();
+    }
+
+    /// Installs every segment that was asked for.
+    fn prepare(&mut self) {
+        while let Some(seq) = self.prepares.pop() {
+            self.replica.storage_mut().prepare(seq);
+            self.deliver(Event::SegmentPrepared);
+            self.turn();
+        }
+    }
+
+    fn sent(&mut self) -> Vec<(NodeId, Sent)> {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// Both peers vote for it.
+    fn lead(&mut self) {
+        let before = self.replica.view().term;
+        while self.replica.view().role == raft::Role::Follower {
+            self.tick(1);
+        }
+        let term = before.next();
+        self.hear(2, Message::PreVoteResponse { term: before, campaign_term: term, granted: true });
+        self.hear(2, Message::RequestVoteResponse { term, granted: true });
+        assert!(self.replica.view().is_leader, "{:?}", self.replica.view());
+        self.sent();
+    }
+
+    /// A follower has everything durably.
+    fn acknowledge_all(&mut self) {
+        let view = self.replica.view();
+        let (matched_index, persisted_index) = (view.last_index, view.last_index);
+        let outcome = AppendOutcome::Accepted { matched_index, persisted_index };
+        self.hear(2, Message::AppendEntriesResponse { term: view.term, outcome });
+    }
+
+    fn put(&mut self, origin: Option<Origin>, value_bytes: usize) -> u64 {
+        let mut payload = Vec::new();
+        let value = vec![7; value_bytes];
+        let op = Op::Put { key: b"k", value: &value, lease: 0, prev_kv: false };
+        encode_op_command(&op, &mut payload).expect("a valid operation");
+        self.ask(origin, RequestKind::Write, &payload)
+    }
+
+    fn read(&mut self) -> u64 {
+        let mut payload = Vec::new();
+        let range = KeyRange { key: b"k", range_end: b"" };
+        let op = RangeOp { range, limit: 0, revision: 0, keys_only: false, count_only: false };
+        encode_range(&op, &mut payload).expect("a valid range");
+        self.ask(None, RequestKind::Read, &payload)
+    }
+
+    fn ask(&mut self, origin: Option<Origin>, kind: RequestKind, payload: &[u8]) -> u64 {
+        self.last_ticket += 1;
+        let origin = origin.unwrap_or(Origin::Local(Ticket(self.last_ticket)));
+        self.deliver(Event::Request(Request { origin, kind, timeout_ticks: TIMEOUT_TICKS, payload }));
+        self.last_ticket
+    }
+
+    fn refusal(&self, ticket: u64) -> (Status, Executed) {
+        match self.answers.get(&ticket) {
+            Some(Err(refusal)) => (refusal.status, refusal.executed),
+            other => panic!("request {ticket} was to be refused, its answer is {other:?}"),
+        }
+    }
+
+    /// Entries `first..=last` of a leader's log, from node 2.
+    fn append(&mut self, log: &Log<SimStorage>, first: u64, last: u64, damage: bool) {
+        let prev_index = Index::new(first - 1);
+        let prev = EntryId::new(if first == 1 { Term::ZERO } else { log.term(prev_index).expect("held") }, prev_index);
+        let (term, commit_index) = (log.last_id().term, Index::ZERO);
+        let append = AppendEntries { term, prev, first: Index::new(first), last: Index::new(last), commit_index };
+        let mut bytes = Vec::new();
+        wire::encode_append(&append, log, SHARD, &mut bytes).expect("held");
+        if damage {
+            *bytes.last_mut().expect("bytes") ^= 1;
+        }
+        let mut deframer = Deframer::new(1 << 24);
+        deframer.feed(&bytes);
+        let frame = deframer.next_frame().expect("a sound frame").expect("a whole frame");
+        let incoming = wire::decode(&frame).expect("a message");
+        self.deliver(incoming.into_event(node_id(2)));
+        self.turn();
+    }
+}
+
+/// A replica with its first segment and nothing in it.
+fn fresh(options: ReplicaOptions) -> Subject {
+    Subject::new(options, log_with(&[], 0, SEGMENT_BYTES))
+}
+
+fn outcomes(sent: Vec<(NodeId, Sent)>) -> Vec<AppendOutcome> {
+    let outcome = |(_, sent)| match sent {
+        Sent::Message(Message::AppendEntriesResponse { outcome, .. }) => Some(outcome),
+        _ => None,
+    };
+    sent.into_iter().filter_map(outcome).collect()
+}
+
+#[test]
+fn a_follower_without_room_verifies_nothing_and_goes_on_once_it_has_some() {
+    let mut subject = fresh(options(1));
+    let leader = log_with(&[1; 40], 1000, 1 << 20);
+    let mut last = 0;
+    loop {
+        subject.append(&leader, last + 1, last + 1, false);
+        let outcomes = outcomes(subject.sent());
+        match outcomes.last() {
+            Some(AppendOutcome::Accepted { persisted_index, .. }) => last = persisted_index.get(),
+            Some(AppendOutcome::NoRoom { matched_index, persisted_index }) => {
+                assert_eq!((matched_index.get(), persisted_index.get()), (last, last));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(last > 5, "the first segment takes some");
+    for _ in 0..100 {
+        subject.append(&leader, last + 1, last + 3, true);
+        assert!(matches!(outcomes(subject.sent()).as_slice(), [AppendOutcome::NoRoom { .. }]));
+    }
+    assert_eq!(subject.replica.stats().appends_corrupt, 0, "no checksum was computed");
+    // What it holds already is acknowledged again, room or not.
+    subject.append(&leader, last, last, false);
+    assert!(
+        matches!(outcomes(subject.sent()).as_slice(), [AppendOutcome::NoRoom { persisted_index, .. }] if persisted_index.get() == last)
+    );
+    subject.prepare();
+    assert!(matches!(outcomes(subject.sent()).as_slice(), [AppendOutcome::Accepted { .. }, ..]));
+    subject.append(&leader, last + 1, last + 3, true);
+    assert_eq!(subject.replica.stats().appends_corrupt, 1);
+    subject.append(&leader, last + 1, last + 3, false);
+    let got = outcomes(subject.sent());
+    assert!(
+        matches!(got.last(), Some(AppendOutcome::Accepted { persisted_index, .. }) if persisted_index.get() == last + 3),
+        "{got:?}"
+    );
+}
+
+#[test]
+fn writes_wait_for_the_next_segment_in_their_order() {
+    let mut subject = fresh(options(2));
+    subject.lead();
+    subject.acknowledge_all();
+    let mut tickets = Vec::new();
+    while subject.replica.stats().writes_queued < 10 {
+        tickets.push(subject.put(None, 1000));
+        subject.turn();
+        subject.acknowledge_all();
+        assert!(tickets.len() < 100, "a segment is full at some time");
+    }
+    assert!(subject.answers.values().all(Result::is_ok), "nothing is refused");
+    for _ in 0..20 {
+        subject.prepare();
+        subject.acknowledge_all();
+    }
+    let mut revisions = Vec::new();
+    for ticket in &tickets {
+        revisions.push(subject.answers.get(ticket).expect("answered").clone().expect("done"));
+    }
+    assert!(revisions.is_sorted(), "the order is kept: answers begin with their revision");
+}
+
+#[test]
+fn what_earlier_terms_left_in_the_log_holds_up_no_write() {
+    let log = log_with(&[1; 30], 0, 1 << 20);
+    let options = ReplicaOptions { uncommitted_bytes_limit: 120, ..options(3) };
+    let mut subject = Subject::new(options, log);
+    subject.prepare();
+    subject.lead();
+    let ticket = subject.put(None, 10);
+    subject.turn();
+    assert_eq!(subject.replica.stats().writes_proposed, 1, "31 uncommitted entries are no reason to wait");
+    // More of the own term wait, and none is refused.
+    let others: Vec<u64> = (0..5).map(|_| subject.put(None, 100)).collect();
+    assert!(subject.replica.stats().writes_queued > 0);
+    for _ in 0..10 {
+        subject.acknowledge_all();
+    }
+    assert!(subject.answers[&ticket].is_ok());
+    assert!(others.iter().all(|ticket| subject.answers[ticket].is_ok()), "{:?}", subject.answers);
+}
+
+/// A leader whose first segment is full and where one write waits.
+fn full_leader(seed: u64) -> (Subject, u64) {
+    let mut subject = fresh(options(seed));
+    subject.lead();
+    subject.acknowledge_all();
+    loop {
+        let ticket = subject.put(None, 2000);
+        subject.turn();
+        subject.acknowledge_all();
+        if subject.replica.stats().writes_queued > 0 {
+            return (subject, ticket);
+        }
+    }
+}
+
+#[test]
+fn the_queue_is_bounded_and_who_leaves_it_is_told_that_nothing_happened() {
+    let (mut subject, first) = full_leader(4);
+    let mut tickets = vec![first];
+    let refused = loop {
+        let ticket = subject.put(None, 2000);
+        if subject.answers.contains_key(&ticket) {
+            break ticket;
+        }
+        tickets.push(ticket);
+    };
+    assert_eq!(subject.refusal(refused), (Status::Overloaded, Executed::No));
+    assert!((20..40).contains(&tickets.len()), "{} of 2000 bytes in 64 KiB", tickets.len());
+    let term = subject.replica.view().term.next();
+    subject.hear(2, Message::Heartbeat { term, commit_index: Index::ZERO, round: 1 });
+    for ticket in tickets {
+        assert_eq!(subject.refusal(ticket), (Status::Unavailable, Executed::No));
+    }
+
+    let (mut subject, ticket) = full_leader(5);
+    for _ in 0..TIMEOUT_TICKS + 5 {
+        subject.tick(1);
+        subject.acknowledge_all();
+    }
+    assert_eq!(subject.refusal(ticket), (Status::Timeout, Executed::No));
+    subject.prepare();
+    subject.acknowledge_all();
+    assert_eq!(subject.replica.view().pending_writes_count, 0);
+
+    let (mut subject, ticket) = full_leader(6);
+    subject.deliver(Event::SegmentUnavailable("the disk is full".to_owned()));
+    subject.turn();
+    assert_eq!(subject.refusal(ticket), (Status::NoSpace, Executed::No));
+}
+
+#[test]
+fn an_answer_without_room_on_the_way_back_becomes_a_refusal() {
+    let mut subject = fresh(options(7));
+    subject.lead();
+    subject.acknowledge_all();
+    subject.sent();
+    let origin = Origin::Peer { node: node_id(3), request: 77 };
+    subject.put(Some(origin), 10);
+    subject.turn();
+    subject.acknowledge_all();
+    let is_reply = |(to, sent): &(NodeId, Sent)| *to == node_id(3) && matches!(sent, Sent::Reply(77, Ok(_)));
+    assert!(subject.sent().iter().any(is_reply));
+    subject.deliver(Event::ReplyDropped { to: node_id(3), request: 77 });
+    match subject.sent().as_slice() {
+        [(to, Sent::Reply(77, Err(refusal)))] => {
+            assert_eq!((*to, refusal.status, refusal.executed), (node_id(3), Status::Overloaded, Executed::Unknown));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn to_the_node_that_passed_it_on_a_lost_answer_is_unknown_for_a_write_and_harmless_for_a_read() {
+    let mut subject = fresh(options(8));
+    let term = Term::new(1);
+    subject.hear(2, Message::Heartbeat { term, commit_index: Index::ZERO, round: 1 });
+    subject.sent();
+    let (write, read) = (subject.put(None, 10), subject.read());
+    let numbers: Vec<u64> = subject
+        .sent()
+        .into_iter()
+        .filter_map(|(_, sent)| match sent {
+            Sent::Request(number) => Some(number),
+            _ => None,
+        })
+        .collect();
+    for request in numbers {
+        let result = Err(Refusal::unknown(Status::Overloaded, "dropped"));
+        subject.deliver(Event::RelayReply { from: node_id(2), request, result, body: &[] });
+    }
+    assert_eq!(subject.refusal(write), (Status::Overloaded, Executed::Unknown));
+    assert_eq!(subject.refusal(read), (Status::Overloaded, Executed::No));
+}
+
+#[test]
+fn entries_that_did_not_leave_are_sent_again_with_the_next_heartbeat() {
+    let mut subject = fresh(options(9));
+    subject.lead();
+    subject.acknowledge_all();
+    subject.sent();
+    subject.put(None, 10);
+    subject.turn();
+    let appends = |sent: Vec<(NodeId, Sent)>| -> Vec<AppendEntries> {
+        let append = |(to, sent)| match sent {
+            Sent::Append(append) if to == node_id(2) => Some(append),
+            _ => None,
+        };
+        sent.into_iter().filter_map(append).collect()
+    };
+    let sent = appends(subject.sent());
+    assert_eq!(sent.len(), 1);
+    subject.deliver(Event::AppendDropped { to: node_id(2), prev_index: sent[0].prev.index });
+    assert!(appends(subject.sent()).is_empty(), "no busy loop");
+    let (term, matched_index) = (subject.replica.view().term, sent[0].prev.index);
+    let alive = Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index: matched_index };
+    subject.hear(2, alive);
+    assert_eq!(appends(subject.sent()), sent);
+}
+
+/// A number as a stranger would choose it: small, near what the replica has, or huge.
+fn number(rng: &mut SimRng, near: u64) -> u64 {
+    match rng.below(4) {
+        0 => rng.below(4),
+        1 | 2 => (near + rng.below(5)).saturating_sub(2),
+        _ => (1 << 62) - 1 - rng.below(3),
+    }
+}
+
+fn any_message(rng: &mut SimRng, term: u64, index: u64) -> Message {
+    let own = Term::new(term);
+    let term = Term::new(if rng.chance(2, 3) { own.get() } else { number(rng, own.get()) });
+    let flag = rng.chance(1, 2);
+    let (one, other) = (Index::new(number(rng, index)), Index::new(number(rng, index)));
+    let entry = EntryId::new(Term::new(number(rng, own.get())), one);
+    match rng.below(12) {
+        0 => Message::RequestPreVote { term, last: entry },
+        1 => Message::PreVoteResponse { term, campaign_term: Term::new(number(rng, own.get())), granted: flag },
+        2 => Message::RequestVote { term, last: entry, transfer: flag },
+        3 => Message::RequestVoteResponse { term, granted: flag },
+        4 => {
+            let outcome = AppendOutcome::Accepted { matched_index: one, persisted_index: other };
+            Message::AppendEntriesResponse { term, outcome }
+        }
+        5 => {
+            let outcome = AppendOutcome::NoRoom { matched_index: one, persisted_index: other };
+            Message::AppendEntriesResponse { term, outcome }
+        }
+        6 => {
+            let outcome = AppendOutcome::Rejected { prev_index: other, hint: entry };
+            Message::AppendEntriesResponse { term, outcome }
+        }
+        7 => Message::Heartbeat { term, commit_index: one, round: number(rng, 3) },
+        8 => Message::HeartbeatResponse { term, round: number(rng, 3), matched_index: one, persisted_index: other },
+        9 => Message::TimeoutNow { term },
+        10 => Message::RepairRequest { term, nonce: number(rng, 3), last: entry },
+        _ => Message::RepairResponse { term, nonce: number(rng, 3), last_index: one },
+    }
+}
+
+#[test]
+fn well_formed_messages_that_make_no_sense_trip_no_assertion() {
+    for seed in 0..300 {
+        let rng = &mut SimRng::new(seed);
+        let mut subject = Subject::new(options(seed), log_with(&[1, 1, 2], 0, SEGMENT_BYTES));
+        for _ in 0..300 {
+            let view = subject.replica.view();
+            let from = node_id(1 + rng.below(4));
+            match rng.below(12) {
+                0..=6 => {
+                    let message = any_message(rng, view.term.get(), view.last_index.get());
+                    subject.deliver(Event::Message { from, message });
+                }
+                7 | 8 => {
+                    let (term, prev) = (Term::new(number(rng, view.term.get())), number(rng, view.last_index.get()));
+                    let prev = EntryId::new(Term::new(number(rng, view.term.get())), Index::new(prev));
+                    let mut append = AppendEntries {
+                        term,
+                        prev,
+                        first: prev.index.next(),
+                        last: prev.index,
+                        commit_index: view.commit_index,
+                    };
+                    let mut bytes = Vec::new();
+                    for _ in 0..rng.below(3) {
+                        append.last = append.last.next();
+                        let id = EntryId::new(Term::new(number(rng, term.get())), append.last);
+                        bytes.extend_from_slice(zerocopy::IntoBytes::as_bytes(&EntryHeader::new(
+                            id,
+                            log_store::KIND_NOOP,
+                            &[],
+                        )));
+                    }
+                    subject.deliver(Event::Append { from, append, entries: &bytes });
+                }
+                9 => subject.tick(1 + rng.below(12)),
+                10 => subject.prepare(),
+                _ => {
+                    subject.put(None, 10);
+                }
+            }
+            subject.turn();
+            assert!(subject.replica.view().term.get() < 1 << 40, "one message does not use the terms up");
+        }
+    }
+}
