@@ -56,6 +56,12 @@ pub enum Mutation {
     AppendDroppedCountsAsSent,
     /// A write that waited too long is refused as not executed, and proposed all the same.
     QueuedWriteRefusedButProposed,
+    /// A read that goes on after a turn sees what was written meanwhile.
+    SlicedReadSeesLater,
+    /// What is left of a node's turn decides whether a command visits too many keys.
+    BudgetDecidesOutcome,
+    /// A transaction that reads at a revision which does not exist yet is done all the same.
+    TxnFutureReadApplies,
 }
 
 impl Mutation {
@@ -73,7 +79,7 @@ impl Mutation {
     }
 
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::AcknowledgeBeforeSync,
         Self::CountOwnDiskEarly,
         Self::ForgetVote,
@@ -99,6 +105,9 @@ impl Mutation {
         Self::NoRoomForGood,
         Self::AppendDroppedCountsAsSent,
         Self::QueuedWriteRefusedButProposed,
+        Self::SlicedReadSeesLater,
+        Self::BudgetDecidesOutcome,
+        Self::TxnFutureReadApplies,
     ];
 }
 

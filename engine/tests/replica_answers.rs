@@ -3,10 +3,14 @@
 //! Three shipped replicas on simulated disks; a link can be cut. It does not look at what is durable: the tests of whole
 //! clusters do.
 
+#[path = "replica_answers/work.rs"]
+mod work;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::replica::{
-    Action, Event, Fault, Origin, Refusal, Replica, ReplicaOptions, ReplicaView, Request, RequestKind, Ticket,
+    Action, Event, Fault, Origin, ReadingLimits, Refusal, Replica, ReplicaOptions, ReplicaView, Request, RequestKind,
+    Ticket,
 };
 use engine::state_machine::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
 use engine::types::{NodeId, ShardId};
@@ -74,6 +78,8 @@ fn options(node: usize, seed: u64) -> ReplicaOptions {
         queued_write_bytes_limit: 1 << 20,
         command: state_machine::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
         apply_bytes_per_turn: 1 << 20,
+        apply_keys_per_turn: 4096,
+        reading: ReadingLimits::default(),
         idle_mark_ticks: 5,
         relay_id_floor: 0,
         repair: None,
@@ -83,12 +89,18 @@ fn options(node: usize, seed: u64) -> ReplicaOptions {
 impl Trio {
     /// Nodes that know a leader.
     fn new(seed: u64) -> Self {
+        Self::with(seed, |_| {})
+    }
+
+    fn with(seed: u64, change: fn(&mut ReplicaOptions)) -> Self {
         let nodes = (0..NODES_COUNT).map(|node| {
             let identity = SegmentIdentity { cluster_id: 1, node_id: node as u64 + 1, shard: 0, shard_count: 1 };
             let mut disk = SimStorage::new(identity, SEGMENT_BYTES, seed ^ node as u64);
             disk.prepare(SegmentSeq::FIRST);
             let log = Log::open(disk, LogOptions { identity, segment_bytes: SEGMENT_BYTES }).expect("an empty log").0;
-            Node { replica: Replica::new(options(node, seed), log), syncs: vec![], prepares: vec![] }
+            let mut options = options(node, seed);
+            change(&mut options);
+            Node { replica: Replica::new(options, log), syncs: vec![], prepares: vec![] }
         });
         let mut trio = Self {
             nodes: nodes.collect(),

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::replica::{Action, Event, Origin, Replica, ReplicaOptions, Request, RequestKind, Ticket};
+use engine::replica::{Action, Event, Origin, ReadingLimits, Replica, ReplicaOptions, Request, RequestKind, Ticket};
 use engine::state_machine::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
 use engine::state_machine::response::{OpResponse, Response};
 use engine::types::{NodeId, ShardId};
@@ -80,6 +80,8 @@ fn options(node: usize, count: usize, life: u64, seed: u64) -> ReplicaOptions {
         queued_write_bytes_limit: 1 << 20,
         command: state_machine::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
         apply_bytes_per_turn: 600,
+        apply_keys_per_turn: 4096,
+        reading: ReadingLimits::default(),
         idle_mark_ticks: 5,
         relay_id_floor: life << 32,
         repair: None,

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use engine::raft::{self, AppendEntries, AppendOutcome, Message};
-use engine::replica::{Action, Event, Origin, Refusal, Replica, ReplicaOptions, Request, RequestKind, Ticket};
+use engine::replica::{
+    Action, Event, Origin, ReadingLimits, Refusal, Replica, ReplicaOptions, Request, RequestKind, Ticket,
+};
 use engine::state_machine::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
 use engine::types::{EntryId, Index, NodeId, ShardId, Term};
 use engine::wire::{self, Incoming};
@@ -49,6 +51,8 @@ fn options(seed: u64) -> ReplicaOptions {
         queued_write_bytes_limit: 64 << 10,
         command: state_machine::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
         apply_bytes_per_turn: 1 << 20,
+        apply_keys_per_turn: 4096,
+        reading: ReadingLimits::default(),
         idle_mark_ticks: 5,
         relay_id_floor: 0,
         repair: None,

@@ -5,7 +5,7 @@ use engine::state_machine::command::{
     encode_op_command, encode_range, encode_txn_command, validate,
 };
 use engine::state_machine::response::{KeyValue, OpResponse, Response};
-use engine::state_machine::{Answers, Options, StateMachine, TooLarge, batch};
+use engine::state_machine::{Answers, CommandRefused, Options, StateMachine, batch};
 use engine::types::Index;
 use wal::testing::SimRng;
 
@@ -17,7 +17,7 @@ impl Answers for Nobody {
         false
     }
 
-    fn take(&mut self, position: usize, _answer: Result<&[u8], TooLarge>) {
+    fn take(&mut self, position: usize, _answer: Result<&[u8], CommandRefused>) {
         panic!("an answer that nobody wants was made for command {position}");
     }
 }
@@ -44,6 +44,11 @@ impl Machine {
     }
 
     fn apply(&mut self, commands: &[Vec<u8>]) -> Vec<Response> {
+        let answers = self.try_apply(commands).into_iter();
+        answers.map(|answer| answer.expect("it is not refused")).collect()
+    }
+
+    fn try_apply(&mut self, commands: &[Vec<u8>]) -> Vec<Result<Response, CommandRefused>> {
         let mut payload = Vec::new();
         for command in commands {
             assert!(is_valid(command), "a valid command");
@@ -53,9 +58,8 @@ impl Machine {
         self.index += 1;
         let mut responses = Vec::new();
         self.machine
-            .apply_batch(Index::new(self.index), &payload, &mut |_, response: Result<&[u8], TooLarge>| {
-                let response = response.expect("an answer within the limit");
-                responses.push(Response::decode(response).expect("an answer decodes"));
+            .apply_batch(Index::new(self.index), &payload, &mut |_, response: Result<&[u8], CommandRefused>| {
+                responses.push(response.map(|response| Response::decode(response).expect("an answer decodes")));
             })
             .expect("what is valid applies");
         responses
@@ -190,7 +194,7 @@ impl Model {
         compare.result.holds(ordering)
     }
 
-    fn command(&mut self, command: &Command<'_>) -> Response {
+    fn command(&mut self, command: &Command<'_>) -> Result<Response, CommandRefused> {
         let (succeeded, ops) = match command {
             Command::Op(op) => (true, vec![*op]),
             Command::Txn(txn) => {
@@ -198,12 +202,20 @@ impl Model {
                 (succeeded, if succeeded { txn.success.clone() } else { txn.failure.clone() })
             }
         };
+        let current = self.revision;
+        for op in &ops {
+            if let Op::Range(RangeOp { revision: asked, .. }) = *op
+                && asked > current
+            {
+                return Err(CommandRefused::FutureRevision { asked, current });
+            }
+        }
         let (changes_before, next) = (self.changes.len(), self.revision + 1);
         let ops = ops.iter().map(|op| self.op(op, next)).collect();
         if self.changes.len() > changes_before {
             self.revision = next;
         }
-        Response { revision: self.revision, succeeded, ops }
+        Ok(Response { revision: self.revision, succeeded, ops })
     }
 }
 
@@ -238,7 +250,8 @@ fn some_op(rng: &mut SimRng) -> Op<'static> {
             let range = KeyRange { key: pick(rng, &KEYS), range_end: pick(rng, &ENDS) };
             Op::Delete { range, prev_kv: rng.chance(1, 2) }
         }
-        _ => Op::Range(some_range(rng, 1)),
+        // Some of them in the future, sometimes by one.
+        _ => Op::Range(some_range(rng, 12)),
     }
 }
 
@@ -284,12 +297,12 @@ fn it_does_what_a_list_of_changes_does() {
             // What is refused (a key written twice in a transaction) is not part of the batch.
             let commands: Vec<_> = commands.into_iter().filter(|bytes| is_valid(bytes)).collect();
             accepted += commands.len() as u64;
-            let expected: Vec<Response> =
+            let expected: Vec<Result<Response, CommandRefused>> =
                 commands.iter().map(|bytes| model.command(&decode(bytes).expect("encoded above"))).collect();
-            assert_eq!(machine.apply(&commands), expected, "seed {seed}");
+            assert_eq!(machine.try_apply(&commands), expected, "seed {seed}");
             // The same commands, each an entry of its own, make the same state.
             for command in commands {
-                replayed.apply(&[command]);
+                replayed.try_apply(&[command]);
             }
             let range = some_range(rng, model.revision);
             let read = machine.read(&range).expect("not in the future");
@@ -393,7 +406,7 @@ fn state_does_not_depend_on_who_waits_for_answers() {
         for _ in 0..20 {
             let commands: Vec<Vec<u8>> = (0..=rng.below(4)).map(|_| some_command(&mut rng)).collect();
             let commands: Vec<_> = commands.into_iter().filter(|bytes| is_valid(bytes)).collect();
-            heard.apply(&commands);
+            heard.try_apply(&commands);
             unheard.apply_unseen(&commands);
             assert_eq!(heard.machine.digest(), unheard.machine.digest(), "seed {seed}");
         }
@@ -413,9 +426,9 @@ fn an_answer_over_the_limit_is_told_and_the_write_is_done() {
     encode_op_command(&all, &mut command).expect("a valid operation");
     let payload = [&batch::length_prefix(&command)[..], &command].concat();
     let mut answers = Vec::new();
-    let mut take = |position, answer: Result<&[u8], TooLarge>| answers.push((position, answer.map(<[u8]>::len)));
+    let mut take = |position, answer: Result<&[u8], CommandRefused>| answers.push((position, answer.map(<[u8]>::len)));
     machine.machine.apply_batch(Index::new(5), &payload, &mut take).expect("a valid batch");
-    assert_eq!(answers, [(0, Err(TooLarge { bytes_limit: 1_000 }))]);
+    assert_eq!(answers, [(0, Err(CommandRefused::AnswerTooLarge { bytes_limit: 1_000 }))]);
     machine.index = 5;
     assert_eq!(machine.get(b"a"), None);
     // Three of them fit.

@@ -15,7 +15,7 @@ use engine::config::Url;
 use crate::cmd;
 
 pub use duration::parse_duration;
-pub use kv::{Consistency, DelArgs, GetArgs, PutArgs, TxnArgs};
+pub use kv::{Consistency, DelArgs, DelCommandArgs, GetArgs, PutArgs, TxnArgs};
 pub use start::StartArgs;
 
 /// Replicated, durable key-value storage: the server, its client commands and its tools.
@@ -117,7 +117,7 @@ pub enum ClientCommand {
     /// Read a key or a range of keys
     Get(GetArgs),
     /// Delete a key or a range of keys
-    Del(DelArgs),
+    Del(DelCommandArgs),
     /// Run a transaction read from standard input
     #[command(after_help = TXN_HELP)]
     Txn(TxnArgs),

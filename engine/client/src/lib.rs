@@ -104,7 +104,8 @@ impl Client {
 
     /// Deletes a key, or the keys from `key` to `range_end`.
     ///
-    /// Over several shards the parts are deleted one after the other, until one fails.
+    /// Over several shards the parts are deleted one after the other, until one fails. A shard refuses a range of too many keys
+    /// as `Status::TooLarge` and deletes none of them: see `engine::state_machine::KEYS_VISITED_PER_COMMAND_MAX`.
     ///
     /// # Errors
     /// Why not, and whether it can still take effect. `Partial` if keys of other shards were deleted before.

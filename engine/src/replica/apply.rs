@@ -1,99 +1,84 @@
 //! Committed entries into the state machine, answers out of it.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
 use net::api::Status;
 use wal::Storage;
 
-use super::event::{Action, Origin, Refusal, Reply};
+use super::event::{Action, Refusal, Reply};
 use super::pending::{Fate, Waiter};
 use super::{Fault, Replica};
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
 use crate::mutation::{self, Mutation};
-use crate::state_machine::{Answers, ApplyError, RangeError, TooLarge};
+use crate::state_machine::{Answers, ApplyError, Budget, CommandRefused};
 use crate::types::{EntryId, Index};
 
-/// Once so many bytes of answers were made in a turn, the rest waits for the next one. Unit: bytes.
+/// Once so many bytes of answers to writes were made in a turn, the rest waits for the next one. Unit: bytes.
 const REPLY_BYTES_PER_TURN: usize = 8 << 20;
-
-/// Bytes of answers to one batch, beyond which its further writes are done but not answered in full. Unit: bytes.
-const BATCH_REPLY_BYTES_MAX: usize = 128 << 20;
 
 /// Answers of one batch on their way to those who wait for them.
 struct Replies<'a> {
-    waiters: &'a [Waiter],
+    waiters: &'a mut [Waiter],
     reply_bytes: &'a mut Vec<u8>,
     actions: &'a mut VecDeque<Action>,
+    /// Commands applied so far, of the whole batch.
+    applied_count: usize,
+    /// Commands applied in this slice.
     commands_count: usize,
-}
-
-impl Replies<'_> {
-    fn push(&mut self, position: usize, result: Result<Range<usize>, Refusal>) {
-        if let Some(origin) = self.waiters.get(position).and_then(Waiter::unanswered) {
-            self.actions.push_back(super::requests::reply_action(origin, Reply { result, relayed: false }));
-        }
-    }
-
-    fn refuse_large(&mut self, position: usize, bytes_limit: usize) {
-        let message = format!(
-            "the write was applied, but its answer has over {bytes_limit} bytes; ask without prev_kv or for fewer keys"
-        );
-        self.push(position, Err(Refusal::unknown(Status::TooLarge, message)));
-    }
 }
 
 impl Answers for Replies<'_> {
     fn wants(&mut self, position: usize) -> bool {
+        self.applied_count = position + 1;
         self.commands_count += 1;
-        let is_wanted = self.waiters.get(position).and_then(Waiter::unanswered).is_some();
-        if is_wanted && self.reply_bytes.len() >= BATCH_REPLY_BYTES_MAX {
-            self.refuse_large(position, BATCH_REPLY_BYTES_MAX);
-            return false;
-        }
-        is_wanted
+        self.waiters.get(position).and_then(Waiter::unanswered).is_some()
     }
 
-    fn take(&mut self, position: usize, answer: Result<&[u8], TooLarge>) {
-        match answer {
-            Ok(bytes) => {
-                let start = self.reply_bytes.len();
-                self.reply_bytes.extend_from_slice(bytes);
-                self.push(position, Ok(start..start + bytes.len()));
-            }
-            Err(TooLarge { bytes_limit }) => self.refuse_large(position, bytes_limit),
+    fn take(&mut self, position: usize, answer: Result<&[u8], CommandRefused>) {
+        let result = answer.map_err(|refused| refusal_for_command(&refused)).map(|bytes| {
+            let start = self.reply_bytes.len();
+            self.reply_bytes.extend_from_slice(bytes);
+            start..self.reply_bytes.len()
+        });
+        if let Some(origin) = self.waiters.get_mut(position).and_then(Waiter::take_origin) {
+            self.actions.push_back(super::requests::reply_action(origin, Reply { result, relayed: false }));
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.reply_bytes.len() >= REPLY_BYTES_PER_TURN
     }
 }
 
 impl<S: Storage> Replica<S> {
-    /// Applies committed entries in order, up to the turn's budget, and answers the writes that they carry.
+    /// Applies committed entries in order, up to the turn's budget, and answers the writes that they carry. An entry may take
+    /// several turns; whatever is read in between sees the commands up to some point of it.
     pub(super) fn apply_committed(&mut self) {
-        let mut budget_bytes = self.options.apply_bytes_per_turn;
+        let mut budget = Budget { bytes: self.options.apply_bytes_per_turn, keys: self.options.apply_keys_per_turn };
         let may_apply =
             if mutation::is(Mutation::ApplyBeforeCommit) { self.log.last_id().index } else { self.raft.commit_index() };
         while self.machine.applied_index() < may_apply {
             let index = self.machine.applied_index().next();
-            let entry_bytes = self.log.entry_bytes(index);
-            match self.apply_entry(index) {
-                Ok(id) => {
+            match self.apply_entry(index, &mut budget) {
+                Ok(Some(id)) => {
                     self.stats.entries_applied += 1;
                     self.refuse_superseded(id);
                 }
+                Ok(None) => return,
                 Err(fault) => {
                     self.stop_with(fault);
                     return;
                 }
             }
-            if entry_bytes >= budget_bytes || self.reply_bytes.len() >= REPLY_BYTES_PER_TURN {
+            if budget.is_spent() || self.reply_bytes.len() >= REPLY_BYTES_PER_TURN {
                 return;
             }
-            budget_bytes -= entry_bytes;
         }
     }
 
-    /// Applies one entry. Its writes are answered in the order of the batch.
-    fn apply_entry(&mut self, index: Index) -> Result<EntryId, Fault> {
+    /// Applies one entry, or goes on with it; `None` if the budget did not last to its end. Its writes are answered in the order
+    /// of the batch.
+    fn apply_entry(&mut self, index: Index, budget: &mut Budget) -> Result<Option<EntryId>, Fault> {
         let read_fault = |reason: String| Fault::Read { index, reason };
         let entry = self
             .log
@@ -105,11 +90,13 @@ impl<S: Storage> Replica<S> {
         match entry.kind() {
             KIND_NOOP => {
                 self.machine.apply_noop(index).map_err(apply_fault)?;
+                budget.spend(self.log.entry_bytes(index), 1);
+                Ok(Some(id))
             }
             KIND_COMMANDS => {
-                let mut waiters = Vec::new();
-                // Batches of older terms at or before this index are refused by the caller; this one is answered here.
+                // Batches of other terms at or before this index are refused below; this one is answered here.
                 let mut superseded = Vec::new();
+                let mut waiters = self.writes.take_half_applied().unwrap_or_default();
                 while let Some((fate, taken)) = self.writes.take_decided(id) {
                     match fate {
                         Fate::Applied => waiters = taken,
@@ -117,27 +104,32 @@ impl<S: Storage> Replica<S> {
                     }
                 }
                 let mut replies = Replies {
-                    waiters: &waiters,
+                    waiters: &mut waiters,
                     reply_bytes: &mut self.reply_bytes,
                     actions: &mut self.actions,
+                    applied_count: 0,
                     commands_count: 0,
                 };
-                let applied = self.machine.apply_batch(index, entry.payload(), &mut replies);
-                let commands_count = replies.commands_count;
-                self.stats.commands_applied += commands_count as u64;
+                let applied = self.machine.apply_slice(index, entry.payload(), budget, &mut replies);
+                let applied_count = replies.applied_count;
+                self.stats.commands_applied += replies.commands_count as u64;
                 for waiters in superseded {
                     self.refuse_waiters(waiters);
                 }
+                if applied == Ok(false) {
+                    self.writes.keep_half_applied(waiters);
+                    return Ok(None);
+                }
                 // Whoever got no answer waits at a command that was not applied, or at none.
-                self.refuse_unapplied(waiters, commands_count);
+                self.refuse_unapplied(waiters, applied_count);
                 applied.map_err(apply_fault)?;
+                Ok(Some(id))
             }
             kind => {
                 let reason = format!("its kind {kind:?} is unknown to this version; upgrade this node");
-                return Err(Fault::Apply { index, reason });
+                Err(Fault::Apply { index, reason })
             }
         }
-        Ok(id)
     }
 
     /// Refuses writes at whose index another entry was committed: they certainly took no effect.
@@ -163,37 +155,15 @@ impl<S: Storage> Replica<S> {
         }
         self.writes.recycle(waiters);
     }
-
-    /// Answers the confirmed reads whose index is applied.
-    pub(super) fn serve_reads(&mut self) {
-        // What is left waits for the next turn: all reads of a round become ready at once, each may be answered with megabytes.
-        // The limit is theirs alone, so that writes with large answers don't keep them waiting.
-        let limit = self.reply_bytes.len() + REPLY_BYTES_PER_TURN;
-        while self.reply_bytes.len() < limit
-            && let Some(read) = self.reads.take_ready(self.machine.applied_index())
-        {
-            self.serve_read(read.origin, &read.payload);
-        }
-    }
-
-    /// Answers a read from the state as it is.
-    pub(super) fn serve_read(&mut self, origin: Origin, payload: &[u8]) {
-        let start = self.reply_bytes.len();
-        let result = match self.machine.range(payload, &mut self.reply_bytes) {
-            Ok(()) => Ok(start..self.reply_bytes.len()),
-            Err(error) => {
-                self.reply_bytes.truncate(start);
-                Err(refusal_for_range(&error))
-            }
-        };
-        self.reply(origin, Reply { result, relayed: false });
-    }
 }
 
-fn refusal_for_range(error: &RangeError) -> Refusal {
-    let status = match error {
-        RangeError::FutureRevision { .. } => Status::FutureRevision,
-        RangeError::Malformed(_) => Status::Invalid,
-    };
-    Refusal::not_executed(status, error.to_string())
+fn refusal_for_command(refused: &CommandRefused) -> Refusal {
+    let message = refused.to_string();
+    match refused {
+        CommandRefused::FutureRevision { .. } => Refusal::not_executed(Status::FutureRevision, message),
+        CommandRefused::TooManyKeys { .. } | CommandRefused::ReadTooLarge { .. } => {
+            Refusal::not_executed(Status::TooLarge, message)
+        }
+        CommandRefused::AnswerTooLarge { .. } => Refusal::unknown(Status::TooLarge, message),
+    }
 }

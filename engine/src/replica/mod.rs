@@ -14,6 +14,7 @@ mod event;
 mod options;
 mod pending;
 mod queue;
+mod reading;
 mod requests;
 mod room;
 mod view;
@@ -22,7 +23,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 pub use event::{Action, Event, Origin, Outgoing, Refusal, Reply, Request, RequestKind, Ticket};
-pub use options::{RepairOptions, ReplicaOptions};
+pub use options::{ReadingLimits, RepairOptions, ReplicaOptions};
 use pending::{Reads, Relays, Waiter, Writes};
 use queue::Queue;
 pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};

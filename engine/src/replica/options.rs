@@ -15,7 +15,7 @@ pub struct ReplicaOptions {
     pub batch_bytes_target: usize,
     /// Writes without an answer, beyond which new ones are refused as `overloaded`.
     pub pending_writes_limit: usize,
-    /// Linearizable reads without an answer, beyond which new ones are refused as `overloaded`.
+    /// Reads without an answer, beyond which new ones are refused as `overloaded`.
     pub pending_reads_limit: usize,
     /// Requests relayed to the leader without an answer, beyond which new ones are refused as `overloaded`.
     pub relayed_limit: usize,
@@ -27,14 +27,35 @@ pub struct ReplicaOptions {
     pub queued_write_bytes_limit: u64,
     /// What a command may hold. Clients' are checked where they come in; what another node passes on is checked here.
     pub command: state_machine::command::Limits,
-    /// Bytes of entries applied in one turn before other work gets its chance.
+    /// Bytes of entries applied in one turn before other work gets its chance, in the middle of an entry if need be.
     pub apply_bytes_per_turn: u64,
+    /// Keys visited by applying in one turn before other work gets its chance. One command may visit more by itself.
+    pub apply_keys_per_turn: u64,
+    /// How reads over many keys are cut into slices.
+    pub reading: ReadingLimits,
     /// Ticks without anything to sync after which the durable watermark is written to the log by itself.
     pub idle_mark_ticks: u64,
     /// Numbers for relayed requests start behind this; distinct for each life of the node.
     pub relay_id_floor: u64,
     /// The log lost durable entries, and this node has not got them back yet.
     pub repair: Option<RepairOptions>,
+}
+
+/// How reads over many keys are cut into slices. What a read is answered does not depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadingLimits {
+    /// Keys visited in one turn by all reads together. At least 1.
+    pub keys_per_turn: u64,
+    /// Keys visited by one read before it is another's turn. At least 1.
+    pub keys_per_slice: u64,
+    /// Bytes of answers that are not whole yet, beyond which a read that grows gives up what it has and waits to begin anew.
+    pub kept_bytes_limit: usize,
+}
+
+impl Default for ReadingLimits {
+    fn default() -> Self {
+        Self { keys_per_turn: 10_000, keys_per_slice: 1_000, kept_bytes_limit: 64 << 20 }
+    }
 }
 
 /// How a replica starts under repair. See `raft::Raft::begin_repair`.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::types::{EntryId, Index, NodeId};
 
 use super::event::{Origin, RequestKind, Ticket};
+use super::reading::BegunReads;
 
 /// A write whose entry is in the log, or still in the forming batch.
 #[derive(Clone, Copy, Debug)]
@@ -40,13 +41,25 @@ pub(super) enum Fate {
 pub(super) struct Writes {
     batches: BTreeMap<(Index, EntryId), Vec<Waiter>>,
     waiter_count: usize,
+    /// Writes of the entry that is applied in part, in batch order.
+    half_applied: Option<Vec<Waiter>>,
     pool: Vec<Vec<Waiter>>,
 }
 
 impl Writes {
     /// Number of writes without an answer that hold a place.
     pub fn len(&self) -> usize {
-        self.waiter_count
+        self.waiter_count + self.half_applied.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Keeps the writes of an entry that is applied in part, until its next slice takes them.
+    pub fn keep_half_applied(&mut self, waiters: Vec<Waiter>) {
+        self.half_applied = Some(waiters);
+    }
+
+    /// Takes the writes of the entry that is applied in part, if one is.
+    pub fn take_half_applied(&mut self) -> Option<Vec<Waiter>> {
+        self.half_applied.take()
     }
 
     /// Remembers who waits for the entry `id`, in batch order; leaves an empty vector for the next batch.
@@ -81,14 +94,22 @@ impl Writes {
 
     /// Marks every write whose time is up as answered and reports it. Its place is kept until its entry is decided.
     pub fn expire(&mut self, now_tick: u64, timed_out: impl FnMut(Origin)) {
-        self.batches.values_mut().flatten().filter_map(|waiter| waiter.expire(now_tick)).for_each(timed_out);
+        let waiters = self.half_applied.iter_mut().chain(self.batches.values_mut()).flatten();
+        waiters.filter_map(|waiter| waiter.expire(now_tick)).for_each(timed_out);
     }
 
     /// Takes everything, for a replica that stops.
     pub fn drain(&mut self) -> Vec<Origin> {
         self.waiter_count = 0;
-        let batches = std::mem::take(&mut self.batches);
-        batches.into_values().flatten().filter(|waiter| !waiter.answered).map(|waiter| waiter.origin).collect()
+        let batches = std::mem::take(&mut self.batches).into_values();
+        let half_applied = self.half_applied.take();
+        half_applied
+            .into_iter()
+            .chain(batches)
+            .flatten()
+            .filter(|waiter| !waiter.answered)
+            .map(|waiter| waiter.origin)
+            .collect()
     }
 }
 
@@ -96,6 +117,13 @@ impl Waiter {
     /// Where the answer goes, unless a timeout was already sent.
     pub fn unanswered(&self) -> Option<Origin> {
         (!self.answered).then_some(self.origin)
+    }
+
+    /// Takes where the answer goes, unless one was already sent.
+    pub fn take_origin(&mut self) -> Option<Origin> {
+        let origin = self.unanswered();
+        self.answered = true;
+        origin
     }
 
     /// Marks the write as answered if its time is up and says whom to tell. Its place in the batch is kept.
@@ -106,7 +134,7 @@ impl Waiter {
     }
 }
 
-/// A linearizable read.
+/// A read.
 #[derive(Debug)]
 pub(super) struct Read {
     pub origin: Origin,
@@ -114,9 +142,11 @@ pub(super) struct Read {
     pub payload: Vec<u8>,
 }
 
-/// Linearizable reads: first waiting for a heartbeat round, then for their index to be applied.
+/// Reads: first waiting for a heartbeat round, then for their index to be applied, then being answered in slices.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
+    /// Those that were begun.
+    pub begun: BegunReads,
     unconfirmed: BTreeMap<u64, Read>,
     confirmed: BTreeMap<(Index, u64), Read>,
     last_id: u64,
@@ -124,7 +154,7 @@ pub(super) struct Reads {
 
 impl Reads {
     pub fn len(&self) -> usize {
-        self.unconfirmed.len() + self.confirmed.len()
+        self.unconfirmed.len() + self.confirmed.len() + self.begun.len()
     }
 
     /// Adds a read and returns the number under which Raft knows it.
@@ -146,9 +176,9 @@ impl Reads {
         self.unconfirmed.remove(&id)
     }
 
-    /// A read may be answered with `applied` applied.
+    /// A read may be answered, or gone on with, with `applied` applied.
     pub fn has_ready(&self, applied: Index) -> bool {
-        self.confirmed.first_key_value().is_some_and(|((index, _), _)| *index <= applied)
+        self.begun.len() > 0 || self.confirmed.first_key_value().is_some_and(|((index, _), _)| *index <= applied)
     }
 
     /// Takes one read that may be answered with `applied` applied; call until it returns `None`.
@@ -157,7 +187,7 @@ impl Reads {
         (first.key().0 <= applied).then(|| first.remove())
     }
 
-    /// Removes every read whose time is up.
+    /// Removes every read that was not begun and whose time is up.
     pub fn expire(&mut self, now_tick: u64, mut timed_out: impl FnMut(Origin)) {
         let mut keep = |read: &Read| {
             let expired = read.deadline_tick <= now_tick;
@@ -173,7 +203,9 @@ impl Reads {
     /// Takes everything, for a replica that stops.
     pub fn drain(&mut self) -> Vec<Origin> {
         let unconfirmed = std::mem::take(&mut self.unconfirmed).into_values();
-        unconfirmed.chain(std::mem::take(&mut self.confirmed).into_values()).map(|read| read.origin).collect()
+        let confirmed = std::mem::take(&mut self.confirmed).into_values();
+        let waiting = unconfirmed.chain(confirmed).map(|read| read.origin);
+        waiting.chain(self.begun.drain()).collect()
     }
 }
 

@@ -91,7 +91,7 @@ impl Queue {
 impl<S: Storage> Replica<S> {
     /// Adds a write to the forming batch, or lets it wait until that is possible.
     pub(super) fn propose(&mut self, request: Request<'_>) {
-        if let Some(refusal) = self.refuse_write() {
+        if let Some(refusal) = self.refuse_write(request.payload) {
             self.refuse(request.origin, refusal);
             return;
         }

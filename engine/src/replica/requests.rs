@@ -16,7 +16,7 @@ use crate::types::NodeId;
 impl<S: Storage> Replica<S> {
     pub(super) fn on_request(&mut self, request: Request<'_>) {
         if request.kind == RequestKind::ReadSerializable {
-            self.serve_read(request.origin, request.payload);
+            self.queue_serializable_read(&request);
             return;
         }
         if let Err(error) = self.check_relayed(&request) {
@@ -46,7 +46,7 @@ impl<S: Storage> Replica<S> {
     }
 
     /// A reason not to take any write now.
-    pub(super) fn refuse_write(&mut self) -> Option<Refusal> {
+    pub(super) fn refuse_write(&mut self, command: &[u8]) -> Option<Refusal> {
         let waiting = self.writes.len() + self.forming.len() + self.queue.len();
         if waiting >= self.options.pending_writes_limit {
             self.stats.refused_overloaded += 1;
@@ -54,9 +54,12 @@ impl<S: Storage> Replica<S> {
             return Some(Refusal::not_executed(Status::Overloaded, message));
         }
         let state_bytes = self.machine.state_bytes();
-        if state_bytes >= self.options.quota_bytes {
+        // Only a full state makes it worth looking into the command again. What frees room, or reads, is always taken: deletes add
+        // a mark for each key that is there, and with nothing put meanwhile that is a fraction of the quota.
+        if state_bytes >= self.options.quota_bytes && command::adds(command) {
             let message = format!(
-                "the state holds {state_bytes} bytes and the quota is {}; raise --quota-backend-bytes",
+                "the state holds {state_bytes} bytes and the quota is {}; deletes and reads go on, but free nothing while old \
+                 versions are kept: raise --quota-backend-bytes",
                 self.options.quota_bytes
             );
             return Some(Refusal::not_executed(Status::NoSpace, message));
@@ -141,11 +144,31 @@ impl<S: Storage> Replica<S> {
         self.forming = forming;
     }
 
+    /// Refuses a read if too many wait; says whether it did.
+    fn refuse_read(&mut self, origin: Origin) -> bool {
+        let waiting = self.reads.len();
+        if waiting < self.options.pending_reads_limit {
+            return false;
+        }
+        self.stats.refused_overloaded += 1;
+        let message = format!("{waiting} reads wait already; slow down and try again");
+        self.refuse(origin, Refusal::not_executed(Status::Overloaded, message));
+        true
+    }
+
+    /// A serializable read waits for nobody, only for its turn among the other reads.
+    fn queue_serializable_read(&mut self, request: &Request<'_>) {
+        if self.refuse_read(request.origin) {
+            return;
+        }
+        let deadline_tick = self.now_tick + request.timeout_ticks;
+        let read = Read { origin: request.origin, deadline_tick, payload: request.payload.to_vec() };
+        let id = self.reads.insert(read);
+        self.reads.confirm(id, self.machine.applied_index());
+    }
+
     fn queue_read(&mut self, request: Request<'_>) {
-        if self.reads.len() >= self.options.pending_reads_limit {
-            self.stats.refused_overloaded += 1;
-            let message = format!("{} reads wait for a quorum already; slow down and try again", self.reads.len());
-            self.refuse(request.origin, Refusal::not_executed(Status::Overloaded, message));
+        if self.refuse_read(request.origin) {
             return;
         }
         let deadline_tick = self.now_tick + request.timeout_ticks;
@@ -239,6 +262,10 @@ impl<S: Storage> Replica<S> {
         self.reads.expire(self.now_tick, |origin| expired.push(origin));
         for origin in expired.drain(..) {
             let message = "no quorum confirmed the leader in time for the read";
+            self.refuse(origin, Refusal::not_executed(Status::Timeout, message));
+        }
+        for origin in self.reads.begun.take_expired(self.now_tick) {
+            let message = "the read visits more keys than its time allows beside other reads; ask for fewer";
             self.refuse(origin, Refusal::not_executed(Status::Timeout, message));
         }
         for relayed in self.relays.take_expired(self.now_tick) {

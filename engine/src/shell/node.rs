@@ -26,7 +26,7 @@ use super::shard::ShardParts;
 use super::status::StatusBoard;
 use crate::config::{ClusterState, ValidConfig};
 use crate::raft;
-use crate::replica::{Refusal, RepairOptions, Replica, ReplicaOptions, RequestKind};
+use crate::replica::{ReadingLimits, Refusal, RepairOptions, Replica, ReplicaOptions, RequestKind};
 use crate::state_machine::{self, command};
 use crate::status::ShardStatus;
 use crate::types::{NodeId, ShardId};
@@ -405,6 +405,8 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
         queued_write_bytes_limit: 64 << 20,
         command: command_limits(config),
         apply_bytes_per_turn: 1 << 20,
+        apply_keys_per_turn: 4096,
+        reading: ReadingLimits::default(),
         idle_mark_ticks: u64::from(ticks(100)),
         relay_id_floor: 0,
         repair: None,

@@ -488,6 +488,17 @@ pub fn validate(bytes: &[u8], limits: &Limits) -> Result<CommandInfo, CommandErr
     }
 }
 
+/// Whether a command may add something to the state: it puts, or a branch of it does. Bytes that are no command add nothing.
+#[must_use]
+pub fn adds(bytes: &[u8]) -> bool {
+    let is_put = |op: &Op<'_>| matches!(op, Op::Put { .. });
+    match decode(bytes) {
+        Ok(Command::Op(op)) => is_put(&op),
+        Ok(Command::Txn(txn)) => txn.success.iter().chain(&txn.failure).any(is_put),
+        Err(_) => false,
+    }
+}
+
 /// Checks a range request once, where it enters.
 ///
 /// # Errors

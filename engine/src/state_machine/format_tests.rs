@@ -12,7 +12,7 @@ use super::command::{
     decode_range, encode_op_command, encode_range, encode_txn_command,
 };
 use super::response::{KeyValue, OpResponse, Response};
-use super::{Options, StateMachine, TooLarge, batch};
+use super::{CommandRefused, KEYS_VISITED_PER_COMMAND_MAX, Options, StateMachine, batch};
 use crate::doc_table::{COMMAND_DOC, numbers, values};
 use crate::testing::fuzz;
 use crate::types::Index;
@@ -139,7 +139,8 @@ fn golden_answers_are_what_the_state_machine_says() {
     for (index, (name, command)) in (1..).zip(commands()) {
         let mut answers = Vec::new();
         let payload = batch_of(&[encoded(&command)]);
-        let mut on_answer = |_, answer: Result<&[u8], TooLarge>| answers.push(answer.expect("a small answer").to_vec());
+        let mut on_answer =
+            |_, answer: Result<&[u8], CommandRefused>| answers.push(answer.expect("a small answer").to_vec());
         state.apply_batch(Index::new(index), &payload, &mut on_answer).expect("a sound batch");
         assert_eq!(answers, [golden(&answer_to(name))], "{name} was answered {:?}", Response::decode(&answers[0]));
     }
@@ -187,7 +188,11 @@ fn assert_fields(heading: &str, bytes: &[u8], expected: &[(&str, u64)]) {
 #[test]
 fn documented_layouts_are_the_ones_in_the_code() {
     let documented: Vec<_> = COMMAND_DOC.table("Limits").into_iter().map(|row| row[..2].join(" ")).collect();
-    let limits = [format!("COMMAND_VERSION {COMMAND_VERSION}"), format!("KEY_BYTES_MAX {KEY_BYTES_MAX}")];
+    let limits = [
+        format!("COMMAND_VERSION {COMMAND_VERSION}"),
+        format!("KEY_BYTES_MAX {KEY_BYTES_MAX}"),
+        format!("KEYS_VISITED_PER_COMMAND_MAX {KEYS_VISITED_PER_COMMAND_MAX}"),
+    ];
     assert_eq!(documented, limits);
     let bytes = golden("A transaction");
     assert_fields("Command", &bytes, &[("version", 1), ("kind", 2), ("reserved", 0)]);

@@ -3,18 +3,24 @@
 //! Deterministic: equal entries make equal state and equal answers on every replica. It does no I/O, knows no clock, and keeps
 //! all state in memory; leases, watches and compaction are not here yet.
 
+mod answers;
 pub mod batch;
 pub mod command;
 mod mvcc;
 pub mod response;
+mod scan;
 mod values;
 
 use net::codec::DecodeError;
 
-use crate::types::{Index, Revision};
-use command::{Command, Compare, CompareTarget, KeyRange, Op, RangeOp, Txn};
+pub use answers::{Answers, Budget, CommandRefused, KEYS_VISITED_PER_COMMAND_MAX};
+use command::{Command, Compare, CompareTarget, Op, Txn};
 use mvcc::Mvcc;
 use response::{KvView, ResponseWriter};
+pub use scan::Scan;
+
+use crate::mutation::{self, Mutation};
+use crate::types::{Index, Revision};
 
 /// Revision of an empty store, as in etcd.
 const REVISION_EMPTY: u64 = 1;
@@ -28,43 +34,21 @@ const RESPONSE_KEPT_BYTES_MAX: usize = 1 << 20;
 /// Settings of a state machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Size from which on a range's answer takes no more keys and says that there are more. Unit: bytes.
+    /// Size from which on a range takes no more keys and says that there are more, each range by itself. Unit: bytes.
     pub range_bytes_limit: usize,
-    /// Size over which a write's answer is not given, only that it is too large. More than any single range takes. Unit: bytes.
+    /// Size over which a command's answer is not given, only that it is too large. More than any single range takes. Unit: bytes.
     pub answer_bytes_limit: usize,
+    /// Keys that one command may visit, beyond which it is refused. Equal on all replicas, or they split.
+    pub command_keys_limit: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { range_bytes_limit: 4 << 20, answer_bytes_limit: 32 << 20 }
-    }
-}
-
-/// A write was done, but its answer is larger than `Options::answer_bytes_limit`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the answer has over {bytes_limit} bytes")]
-pub struct TooLarge {
-    /// The limit. Unit: bytes.
-    pub bytes_limit: usize,
-}
-
-/// Takes the answers to the commands of a batch.
-pub trait Answers {
-    /// Somebody waits for the answer to the command at `position`. Otherwise none is made; the state changes all the same.
-    fn wants(&mut self, position: usize) -> bool;
-
-    /// Takes the encoded answer to the command at `position`.
-    fn take(&mut self, position: usize, answer: Result<&[u8], TooLarge>);
-}
-
-/// A closure takes them all.
-impl<F: FnMut(usize, Result<&[u8], TooLarge>)> Answers for F {
-    fn wants(&mut self, _position: usize) -> bool {
-        true
-    }
-
-    fn take(&mut self, position: usize, answer: Result<&[u8], TooLarge>) {
-        self(position, answer);
+        Self {
+            range_bytes_limit: 4 << 20,
+            answer_bytes_limit: 32 << 20,
+            command_keys_limit: KEYS_VISITED_PER_COMMAND_MAX,
+        }
     }
 }
 
@@ -112,7 +96,27 @@ pub struct StateMachine {
     mvcc: Mvcc,
     revision: u64,
     applied_index: Index,
+    /// The revision once `applied_index` was applied: what is newer belongs to the entry that is being applied.
+    applied_revision: u64,
+    /// How far the entry behind `applied_index` is applied.
+    cursor: Cursor,
     response: Vec<u8>,
+}
+
+/// A place in a batch, between two commands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    /// Bytes of the batch before it. Unit: bytes.
+    offset: usize,
+    /// Commands before it.
+    position: usize,
+}
+
+/// What came of a command that is done.
+struct Done {
+    changed: bool,
+    /// The answer, if one was wanted, is whole.
+    is_whole: bool,
 }
 
 impl StateMachine {
@@ -124,6 +128,8 @@ impl StateMachine {
             mvcc: Mvcc::default(),
             revision: REVISION_EMPTY,
             applied_index: Index::ZERO,
+            applied_revision: REVISION_EMPTY,
+            cursor: Cursor::default(),
             response: Vec::new(),
         }
     }
@@ -134,7 +140,7 @@ impl StateMachine {
         self.applied_index
     }
 
-    /// The current revision.
+    /// The current revision: that of the last command applied, which may belong to an entry that is applied in part.
     #[must_use]
     pub const fn revision(&self) -> Revision {
         Revision::new(self.revision)
@@ -146,10 +152,10 @@ impl StateMachine {
         self.mvcc.bytes()
     }
 
-    /// A hash of the whole state, to compare replicas at equal index. Walks everything.
+    /// A hash of the whole state as of `applied_index`, to compare replicas at equal index. Walks everything.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        self.mvcc.digest() ^ self.revision.rotate_left(32)
+        self.mvcc.digest(self.applied_revision) ^ self.applied_revision.rotate_left(32)
     }
 
     /// Applies an entry that carries nothing.
@@ -158,34 +164,70 @@ impl StateMachine {
     /// It is not the entry that is due.
     pub fn apply_noop(&mut self, index: Index) -> Result<(), ApplyError> {
         self.expect(index)?;
-        self.applied_index = index;
+        self.finish_entry(index);
         Ok(())
     }
 
-    /// Applies a batch; `answers` gets the answers that it wants.
+    /// Applies a batch in one go; `answers` gets the answers that it wants.
+    ///
+    /// # Errors
+    /// As for `apply_slice`.
+    pub fn apply_batch(&mut self, index: Index, payload: &[u8], answers: &mut dyn Answers) -> Result<(), ApplyError> {
+        let mut budget = Budget::UNLIMITED;
+        while !self.apply_slice(index, payload, &mut budget, answers)? {}
+        Ok(())
+    }
+
+    /// Applies commands of a batch, at least one if any is left, until the budget is spent; says whether that was the last.
+    /// Otherwise the next call goes on with the same batch. In between the state is that after some command, as if each were an
+    /// entry of its own; `applied_index` moves at the end.
     ///
     /// # Errors
     /// It is not the entry that is due, or a command is malformed; then the state must not be used further.
-    pub fn apply_batch(&mut self, index: Index, payload: &[u8], answers: &mut dyn Answers) -> Result<(), ApplyError> {
+    pub fn apply_slice(
+        &mut self,
+        index: Index,
+        payload: &[u8],
+        budget: &mut Budget,
+        answers: &mut dyn Answers,
+    ) -> Result<bool, ApplyError> {
         self.expect(index)?;
         let mut response = std::mem::take(&mut self.response);
-        for (position, bytes) in batch::commands(payload).enumerate() {
-            let command = bytes.and_then(command::decode).map_err(|error| ApplyError::Malformed { position, error })?;
-            response.clear();
-            if !answers.wants(position) {
-                self.apply(&command, None);
-                continue;
+        let rest = payload.get(self.cursor.offset..).unwrap_or_default();
+        let mut may_go_on = true;
+        for bytes in batch::commands(rest) {
+            if !may_go_on {
+                self.response = response;
+                return Ok(false);
             }
-            let bytes_limit = self.options.answer_bytes_limit;
-            let is_whole = self.apply(&command, Some(&mut response));
-            answers.take(position, if is_whole { Ok(&response) } else { Err(TooLarge { bytes_limit }) });
+            let position = self.cursor.position;
+            let malformed = |error| ApplyError::Malformed { position, error };
+            let bytes = bytes.map_err(malformed)?;
+            let command = command::decode(bytes).map_err(malformed)?;
+            let is_wanted = answers.wants(position);
+            response.clear();
+            let done = self.apply(&command, is_wanted.then_some(&mut response), budget);
+            if is_wanted {
+                let bytes_limit = self.options.answer_bytes_limit;
+                let answer = match done {
+                    Ok(Done { is_whole: true, .. }) => Ok(&response[..]),
+                    Ok(Done { changed: true, .. }) => Err(CommandRefused::AnswerTooLarge { bytes_limit }),
+                    Ok(_) => Err(CommandRefused::ReadTooLarge { bytes_limit }),
+                    Err(refused) => Err(refused),
+                };
+                answers.take(position, answer);
+            }
+            let bytes_count = batch::length_prefix(bytes).len() + bytes.len();
+            self.cursor = Cursor { offset: self.cursor.offset + bytes_count, position: position + 1 };
+            budget.spend(bytes_count as u64, 0);
+            may_go_on = !budget.is_spent() && !answers.is_full();
         }
         if response.capacity() > RESPONSE_KEPT_BYTES_MAX {
             response = Vec::new();
         }
         self.response = response;
-        self.applied_index = index;
-        Ok(())
+        self.finish_entry(index);
+        Ok(true)
     }
 
     fn expect(&self, index: Index) -> Result<(), ApplyError> {
@@ -193,29 +235,72 @@ impl StateMachine {
         if index == expected { Ok(()) } else { Err(ApplyError::OutOfOrder { got: index, expected }) }
     }
 
-    /// Does a command and writes its answer, if one is wanted; says whether the answer is whole.
-    fn apply(&mut self, command: &Command<'_>, out: Option<&mut Vec<u8>>) -> bool {
+    const fn finish_entry(&mut self, index: Index) {
+        self.applied_index = index;
+        self.applied_revision = self.revision;
+        self.cursor = Cursor { offset: 0, position: 0 };
+    }
+
+    /// Does a command and writes its answer, if one is wanted.
+    ///
+    /// # Errors
+    /// It is refused; nothing was done.
+    fn apply(
+        &mut self,
+        command: &Command<'_>,
+        out: Option<&mut Vec<u8>>,
+        budget: &mut Budget,
+    ) -> Result<Done, CommandRefused> {
+        let (succeeded, ops) = match command {
+            Command::Op(op) => (true, std::slice::from_ref(op)),
+            Command::Txn(Txn { compares, success, failure }) => {
+                budget.spend(0, compares.len() as u64);
+                let holds = compares.iter().all(|compare| self.holds(compare));
+                (holds, if holds { &success[..] } else { &failure[..] })
+            }
+        };
+        self.check(ops, budget)?;
         let mut writer = out.map(|out| ResponseWriter::begin(out, self.options.answer_bytes_limit));
         // A transaction takes the next revision only if it changes something.
         let revision = self.revision + 1;
         let mut changed = false;
-        let succeeded = match command {
-            Command::Op(op) => {
-                changed |= self.apply_op(op, revision, &mut writer);
-                true
-            }
-            Command::Txn(Txn { compares, success, failure }) => {
-                let holds = compares.iter().all(|compare| self.holds(compare));
-                for op in if holds { success } else { failure } {
-                    changed |= self.apply_op(op, revision, &mut writer);
-                }
-                holds
-            }
-        };
+        for op in ops {
+            changed |= self.apply_op(op, revision, &mut writer);
+        }
         if changed {
             self.revision = revision;
         }
-        writer.is_none_or(|writer| writer.finish(self.revision, succeeded))
+        let is_whole = writer.is_none_or(|writer| writer.finish(self.revision, succeeded));
+        Ok(Done { changed, is_whole })
+    }
+
+    /// Decides, before anything of a command is done, whether all of it can be; as in etcd, for the branch that is taken. Looks at
+    /// the command and the state alone: every replica must come to the same.
+    fn check(&self, ops: &[Op<'_>], budget: &mut Budget) -> Result<(), CommandRefused> {
+        let limit = self.options.command_keys_limit;
+        let mut keys_count = 0;
+        for op in ops {
+            let range = match op {
+                // The revision that the transaction itself makes does not exist yet either.
+                Op::Range(range) if range.revision > self.revision && !mutation::is(Mutation::TxnFutureReadApplies) => {
+                    let (asked, current) = (range.revision, self.revision);
+                    return Err(CommandRefused::FutureRevision { asked, current });
+                }
+                Op::Range(range) => Some(&range.range),
+                Op::Delete { range, .. } => Some(range),
+                Op::Put { .. } => None,
+            };
+            keys_count += match range {
+                Some(range) if !range.is_single() => self.mvcc.count_visits(range, limit + 1 - keys_count.min(limit)),
+                _ => 1,
+            };
+        }
+        let keys_left = budget.keys;
+        budget.spend(0, keys_count);
+        if keys_count > limit || (mutation::is(Mutation::BudgetDecidesOutcome) && keys_count > keys_left.max(1)) {
+            return Err(CommandRefused::TooManyKeys { limit });
+        }
+        Ok(())
     }
 
     /// Does one operation; says whether it changed something.
@@ -234,27 +319,25 @@ impl StateMachine {
                 true
             }
             Op::Delete { range, prev_kv } => {
-                let keys: Vec<Box<[u8]>> = self.mvcc.range(range, LATEST).map(|kv| kv.key.into()).collect();
-                if let Some(writer) = writer {
-                    let place = writer.begin_op();
-                    if *prev_kv {
-                        self.mvcc.range(range, LATEST).for_each(|kv| writer.kv(&kv));
+                let place = writer.as_mut().map(ResponseWriter::begin_op);
+                let mut shown = writer.as_mut().filter(|_| *prev_kv);
+                let deleted_count = self.mvcc.delete(range, revision, |kv| {
+                    if let Some(writer) = &mut shown {
+                        writer.kv(kv);
                     }
-                    let kvs_count = if *prev_kv { keys.len() } else { 0 };
+                });
+                if let (Some(place), Some(writer)) = (place, writer) {
+                    let kvs_count = if *prev_kv { deleted_count } else { 0 };
                     let kvs_count = u32::try_from(kvs_count).expect("fewer than 2^32 keys");
-                    writer.end_op(place, response::OP_DELETE, false, kvs_count, keys.len() as u64);
+                    writer.end_op(place, response::OP_DELETE, false, kvs_count, deleted_count);
                 }
-                for key in &keys {
-                    self.mvcc.delete(key, revision);
-                }
-                !keys.is_empty()
+                deleted_count > 0
             }
             Op::Range(range) => {
                 if let Some(writer) = writer {
-                    let place = writer.begin_op();
                     let at =
                         if range.revision == 0 || range.revision > self.revision { LATEST } else { range.revision };
-                    self.write_range(range, at, place, writer);
+                    self.write_range(range, at, writer);
                 }
                 false
             }
@@ -276,47 +359,6 @@ impl StateMachine {
             },
         };
         compare.result.holds(ordering)
-    }
-
-    /// Answers a read, appending to `out`.
-    ///
-    /// # Errors
-    /// The revision does not exist, or the bytes are malformed; then `out` is as it was.
-    pub fn range(&self, request: &[u8], out: &mut Vec<u8>) -> Result<(), RangeError> {
-        let request = command::decode_range(request)?;
-        if request.revision > self.revision {
-            return Err(RangeError::FutureRevision { asked: request.revision, current: self.revision });
-        }
-        let at = if request.revision == 0 { LATEST } else { request.revision };
-        // A single range ends at its own limit, with `more` set.
-        let mut writer = ResponseWriter::begin(out, usize::MAX);
-        let place = writer.begin_op();
-        self.write_range(&request, at, place, &mut writer);
-        writer.finish(self.revision, true);
-        Ok(())
-    }
-
-    fn write_range(&self, request: &RangeOp<'_>, at: u64, place: usize, writer: &mut ResponseWriter<'_>) {
-        let limit = if request.limit == 0 { u64::MAX } else { request.limit };
-        let mut kvs_count: u32 = 0;
-        let mut count: u64 = 0;
-        let mut full = false;
-        let mut write = |kv: KvView<'_>| {
-            count += 1;
-            full |= u64::from(kvs_count) >= limit || writer.len() >= self.options.range_bytes_limit;
-            if !request.count_only && !full {
-                writer.kv(&if request.keys_only { KvView { value: &[], ..kv } } else { kv });
-                kvs_count += 1;
-            }
-        };
-        let KeyRange { key, .. } = request.range;
-        if request.range.is_single() {
-            self.mvcc.get(key, at).into_iter().for_each(&mut write);
-        } else {
-            self.mvcc.range(&request.range, at).for_each(&mut write);
-        }
-        let more = !request.count_only && count > u64::from(kvs_count);
-        writer.end_op(place, response::OP_RANGE, more, kvs_count, count);
     }
 }
 

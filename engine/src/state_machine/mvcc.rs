@@ -75,14 +75,7 @@ impl Mvcc {
     }
 
     fn view<'a>(&'a self, key: &'a [u8], version: &Version) -> KvView<'a> {
-        KvView {
-            key,
-            value: self.values.get(version.value),
-            create_revision: version.create_revision,
-            mod_revision: version.mod_revision,
-            version: version.version,
-            lease: version.lease,
-        }
+        view(&self.values, key, version)
     }
 
     /// The key as it stood at `revision`.
@@ -90,21 +83,26 @@ impl Mvcc {
         self.keys.get(key)?.at(revision).map(|version| self.view(key, version))
     }
 
-    /// The keys of a range as they stood at `revision`, in order.
-    pub fn range<'a>(&'a self, range: &KeyRange<'a>, revision: u64) -> impl Iterator<Item = KvView<'a>> {
-        let upper = match range.range_end {
-            [] => Bound::Included(range.key),
-            [0] => Bound::Unbounded,
-            end => Bound::Excluded(end),
-        };
-        // A range that ends before it begins holds nothing; the map would refuse it.
-        let empty = matches!(upper, Bound::Excluded(end) if end <= range.key);
-        let bounds: (Bound<&[u8]>, Bound<&[u8]>) =
-            if empty { (Bound::Excluded(&[]), Bound::Included(&[])) } else { (Bound::Included(range.key), upper) };
-        let keys = (!empty).then(|| self.keys.range::<[u8], _>(bounds));
-        keys.into_iter()
-            .flatten()
-            .filter_map(move |(key, history)| history.at(revision).map(|version| self.view(key, version)))
+    /// Every key that was ever written in a range, in order, and what it was at `revision` if it was there; from behind `behind`
+    /// on if that is given. The caller pays for each of them, there or not.
+    pub fn visit<'a>(
+        &'a self,
+        range: &KeyRange<'a>,
+        behind: Option<&'a [u8]>,
+        revision: u64,
+    ) -> impl Iterator<Item = (&'a [u8], Option<KvView<'a>>)> {
+        let keys = bounds(range, behind).map(|bounds| self.keys.range::<[u8], _>(bounds));
+        keys.into_iter().flatten().map(move |(key, history)| {
+            let version = history.at(revision);
+            (&key[..], version.map(|version| self.view(key, version)))
+        })
+    }
+
+    /// Keys that were ever written in a range, but no more than `most`: what it takes to visit it.
+    pub fn count_visits(&self, range: &KeyRange<'_>, most: u64) -> u64 {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let keys = bounds(range, None).map(|bounds| self.keys.range::<[u8], _>(bounds));
+        keys.map_or(0, |keys| keys.take(most).count()) as u64
     }
 
     /// Writes a key.
@@ -130,28 +128,40 @@ impl Mvcc {
         }
     }
 
-    /// Deletes a key that is there; says whether it was.
-    pub fn delete(&mut self, key: &[u8], revision: u64) -> bool {
-        let Some(history) = self.keys.get_mut(key).filter(|history| !history.last().is_deleted()) else {
-            return false;
+    /// Deletes the keys of a range that are there and says how many were; `gone` is shown each of them.
+    pub fn delete(&mut self, range: &KeyRange<'_>, revision: u64, mut gone: impl FnMut(&KvView<'_>)) -> u64 {
+        let values = &self.values;
+        let mut deleted_count = 0;
+        let mut delete = |key: &[u8], history: &mut History| {
+            let last = *history.last();
+            if last.is_deleted() {
+                return;
+            }
+            gone(&view(values, key, &last));
+            deleted_count += 1;
+            history.later.push(Version {
+                mod_revision: revision,
+                create_revision: 0,
+                version: 0,
+                lease: 0,
+                value: ValueRef::default(),
+            });
         };
-        self.overhead_bytes += VERSION_OVERHEAD_BYTES;
-        history.later.push(Version {
-            mod_revision: revision,
-            create_revision: 0,
-            version: 0,
-            lease: 0,
-            value: ValueRef::default(),
-        });
-        true
+        if range.is_single() {
+            self.keys.get_mut(range.key).into_iter().for_each(|history| delete(range.key, history));
+        } else if let Some(bounds) = bounds(range, None) {
+            self.keys.range_mut::<[u8], _>(bounds).for_each(|(key, history)| delete(key, history));
+        }
+        self.overhead_bytes += VERSION_OVERHEAD_BYTES * deleted_count;
+        deleted_count
     }
 
-    /// A hash over every version of every key.
-    pub fn digest(&self) -> u64 {
+    /// A hash over every version of every key up to `revision`.
+    pub fn digest(&self, revision: u64) -> u64 {
         let mut digest = Digest::default();
-        for (key, history) in &self.keys {
+        for (key, history) in self.keys.iter().filter(|(_, history)| history.first.mod_revision <= revision) {
             digest.add(u64::from(crc32fast::hash(key)) << 32 | key.len() as u64);
-            for version in history.all() {
+            for version in history.all().filter(|version| version.mod_revision <= revision) {
                 let value = if version.is_deleted() { &[] } else { self.values.get(version.value) };
                 digest.add(version.mod_revision);
                 digest.add(version.create_revision);
@@ -161,6 +171,32 @@ impl Mvcc {
             }
         }
         digest.0
+    }
+}
+
+fn view<'a>(values: &'a ValueStore, key: &'a [u8], version: &Version) -> KvView<'a> {
+    KvView {
+        key,
+        value: values.get(version.value),
+        create_revision: version.create_revision,
+        mod_revision: version.mod_revision,
+        version: version.version,
+        lease: version.lease,
+    }
+}
+
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// Where a range begins and ends in the map, begun from behind a key if one is given; `None` if it holds nothing, which the map
+/// would refuse.
+fn bounds<'a>(range: &KeyRange<'a>, behind: Option<&'a [u8]>) -> Option<Bounds<'a>> {
+    let lower = behind.unwrap_or(range.key);
+    match range.range_end {
+        [] if behind.is_some() => None,
+        [] => Some((Bound::Included(lower), Bound::Included(lower))),
+        [0] => Some((behind.map_or(Bound::Included(lower), Bound::Excluded), Bound::Unbounded)),
+        end if end <= lower => None,
+        end => Some((behind.map_or(Bound::Included(lower), Bound::Excluded), Bound::Excluded(end))),
     }
 }
 

@@ -92,6 +92,11 @@ impl<'a> ResponseWriter<'a> {
         Self { out, start, ops_count: 0, bytes_limit, is_over: false }
     }
 
+    /// Goes on with an answer that was begun at `start` with `ops_count` operations and not finished.
+    pub fn resume(out: &'a mut Vec<u8>, start: usize, ops_count: u32) -> Self {
+        Self { out, start, ops_count, bytes_limit: usize::MAX, is_over: false }
+    }
+
     /// Whether the answer is whole; otherwise it grew over the limit and must not be used.
     pub fn finish(self, revision: u64, succeeded: bool) -> bool {
         let header = &mut self.out[self.start..self.start + 16];

@@ -68,6 +68,17 @@ pub struct DelArgs {
     pub prev_kv: bool,
 }
 
+/// `del` as a command of its own.
+#[derive(Args, Clone, Debug)]
+pub struct DelCommandArgs {
+    /// What it deletes
+    #[command(flatten)]
+    pub del: DelArgs,
+    /// Delete in parts, one after the other and not at once: for more keys than one command may visit
+    #[arg(long, conflicts_with = "prev_kv")]
+    pub in_parts: bool,
+}
+
 /// `txn`.
 #[derive(Args, Clone, Debug)]
 pub struct TxnArgs {

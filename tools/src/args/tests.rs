@@ -66,7 +66,7 @@ fn durations_have_units() {
 fn span(words: &[&str]) -> (Vec<u8>, Vec<u8>) {
     match parse(words).command {
         Command::Client(ClientCommand::Get(get)) => get.span.bounds(),
-        Command::Client(ClientCommand::Del(del)) => del.span.bounds(),
+        Command::Client(ClientCommand::Del(del)) => del.del.span.bounds(),
         other => panic!("expected a range, got {other:?}"),
     }
 }

@@ -1,10 +1,11 @@
 //! Real processes, real disks, real sockets: what an operator does to a cluster, and what must come of it.
 //!
-//! Every process runs on loopback in a temporary directory and ends with its test. Nothing here asserts how long anything
-//! takes beyond a patience that only a hang reaches.
+//! Every process runs on loopback in a temporary directory and ends with its test. Only `large` asserts how
+//! long something takes; elsewhere there is nothing but a patience that only a hang reaches.
 
 mod damage;
 mod harness;
+mod large;
 mod load;
 mod peers;
 mod place;

@@ -36,10 +36,53 @@ pub(super) enum Answer {
     Broken { was_sent: bool },
 }
 
+/// What a transaction of two puts does besides. The judges of histories need not know; `Extra::check` looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extra {
+    Nothing,
+    /// Reads the first key as of this revision, which may not exist yet.
+    GetAt(u64),
+    /// Counts all keys, which may be too many for one command.
+    CountAll,
+}
+
+impl Extra {
+    fn op<'a>(self, key: &'a [u8]) -> Option<CommandOp<'a>> {
+        let range = |range, revision, count_only| {
+            CommandOp::Range(RangeOp { range, limit: 0, revision, keys_only: false, count_only })
+        };
+        match self {
+            Self::Nothing => None,
+            Self::GetAt(revision) => Some(range(KeyRange { key, range_end: &[] }, revision, false)),
+            Self::CountAll => Some(range(KeyRange { key: b"\0", range_end: b"\0" }, 0, true)),
+        }
+    }
+
+    /// Whether the answer to a transaction fits.
+    fn check(self, response: &Response) -> Result<(), String> {
+        let made = response.revision;
+        match (self, response.ops.last()) {
+            (Self::Nothing, _) => Ok(()),
+            (Self::GetAt(asked), _) if asked >= made => {
+                Err(format!("a transaction read at {asked}, which did not exist before it made {made}"))
+            }
+            (Self::GetAt(asked), Some(OpResponse::Range { kvs, .. })) => match kvs.first() {
+                Some(kv) if asked != 0 && kv.mod_revision > asked => {
+                    Err(format!("a transaction read at {asked} what was written at {}", kv.mod_revision))
+                }
+                _ => Ok(()),
+            },
+            (Self::CountAll, Some(OpResponse::Range { count, kvs, .. })) if *count >= 2 && kvs.is_empty() => Ok(()),
+            (_, answer) => Err(format!("{self:?} was answered with {answer:?}")),
+        }
+    }
+}
+
 /// An operation, and what is left to do for it.
 #[derive(Debug)]
 struct Running {
     operation: Operation,
+    extra: Extra,
     deadline_us: u64,
     is_open: bool,
 }
@@ -60,6 +103,8 @@ struct Client {
 #[derive(Debug)]
 pub(super) struct Clients {
     rng: SimRng,
+    /// Chooses what transactions do besides.
+    extra_rng: SimRng,
     clients: Vec<Client>,
     operations: Vec<Running>,
     /// No new operations but scripted ones.
@@ -73,6 +118,7 @@ impl Clients {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
             rng: SimRng::new(plan.seed ^ 0xC11E),
+            extra_rng: SimRng::new(plan.seed ^ 0xE842),
             clients: (0..plan.clients).map(|_| Client::default()).collect(),
             operations: Vec::new(),
             is_finishing: false,
@@ -144,6 +190,19 @@ impl Clients {
         (input, shard)
     }
 
+    fn extra(&mut self, client: usize, input: &Input) -> Extra {
+        let seen = self.clients[client].seen_revision;
+        match input {
+            Input::PutBoth { .. } => match self.extra_rng.below(4) {
+                0 => Extra::Nothing,
+                1 => Extra::GetAt(seen.saturating_sub(self.extra_rng.below(4))),
+                2 => Extra::GetAt(seen + 1 + self.extra_rng.below(8)),
+                _ => Extra::CountAll,
+            },
+            _ => Extra::Nothing,
+        }
+    }
+
     fn running(&mut self, op: u64) -> &mut Running {
         &mut self.operations[usize::try_from(op).expect("small")]
     }
@@ -154,7 +213,7 @@ fn key_name(number: u64) -> Vec<u8> {
 }
 
 impl Input {
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, extra: Extra) -> Vec<u8> {
         let mut out = Vec::new();
         let single = |key| KeyRange { key, range_end: &[] };
         let get = |range| RangeOp { range, limit: 0, revision: 0, keys_only: false, count_only: false };
@@ -176,7 +235,8 @@ impl Input {
                 encode_txn_command(&txn, &mut out)
             }
             Self::PutBoth { keys, value } => {
-                let success = keys.iter().map(|key| put(key, value)).collect();
+                let puts = keys.iter().map(|key| put(key, value));
+                let success = puts.chain(extra.op(&keys[0])).collect();
                 encode_txn_command(&Txn { success, ..Txn::default() }, &mut out)
             }
         };
@@ -204,7 +264,8 @@ impl World {
         let deadline_us = self.now_us + self.plan.timeout_us;
         let called_us = self.now_us;
         let operation = Operation { client, shard, input, called_us, process: (0, 0), outcome: None, is_void: false };
-        self.clients.operations.push(Running { operation, deadline_us, is_open: true });
+        let extra = self.clients.extra(client, &operation.input);
+        self.clients.operations.push(Running { operation, extra, deadline_us, is_open: true });
         self.clients.clients[client].open = Some(number);
         let op = number as u64;
         self.schedule_at(deadline_us, Event::GiveUp { op });
@@ -231,9 +292,9 @@ impl World {
             return Ok(());
         }
         let life = self.hosts[at.host].life;
-        let operation = &mut self.clients.running(op).operation;
+        let Running { operation, extra, .. } = self.clients.running(op);
         operation.process = (at.host, life);
-        let (kind, payload) = (operation.input.kind(), operation.input.encode());
+        let (kind, payload) = (operation.input.kind(), operation.input.encode(*extra));
         let timeout_ticks = self.plan.timeout_us.div_ceil(self.plan.tick_us);
         self.hosts[at.host].shards[at.shard].waiting.insert(op);
         let origin = Origin::Local(Ticket(op));
@@ -340,6 +401,11 @@ impl Clients {
     pub(super) fn judge(&self) -> Result<u64, String> {
         let mut given_up_count = 0;
         for shard in 0..usize::try_from(self.shards).expect("few") {
+            for Running { operation, extra, .. } in self.operations.iter().filter(|op| op.operation.shard == shard) {
+                if let Some((_, response)) = &operation.outcome {
+                    extra.check(response).map_err(|what| format!("shard {shard}: {what}"))?;
+                }
+            }
             let operations: Vec<&Operation> =
                 self.operations.iter().map(|running| &running.operation).filter(|op| op.shard == shard).collect();
             judge::judge(&operations).map_err(|what| format!("shard {shard}: {what}"))?;

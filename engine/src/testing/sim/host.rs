@@ -214,7 +214,10 @@ fn replica_options(plan: &Plan, id: NodeId, life: u64, shard: u32, repair: Optio
     let seed = plan.seed ^ life << 40 ^ u64::from(shard) << 52;
     ReplicaOptions {
         raft: raft::Config { id, seed, preferred_leader, ..plan.raft.clone() },
-        machine: state_machine::Options::default(),
+        machine: state_machine::Options {
+            command_keys_limit: plan.command_keys_limit,
+            ..state_machine::Options::default()
+        },
         pipeline_batches_limit: plan.pipeline_batches_limit,
         batch_bytes_target: plan.batch_bytes_target,
         pending_writes_limit: plan.pending_limit,
@@ -225,6 +228,9 @@ fn replica_options(plan: &Plan, id: NodeId, life: u64, shard: u32, repair: Optio
         queued_write_bytes_limit: 64 << 10,
         command: state_machine::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: plan.shards },
         apply_bytes_per_turn: plan.apply_bytes_per_turn,
+        // Each node cuts its work in its own way, and all must come to the same.
+        apply_keys_per_turn: plan.apply_keys_per_turn + id.get() - 1,
+        reading: plan.reading,
         idle_mark_ticks: 5,
         relay_id_floor: life << 32,
         repair,

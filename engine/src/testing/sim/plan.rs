@@ -5,6 +5,7 @@
 use wal::testing::SimRng;
 
 use crate::raft;
+use crate::replica::ReadingLimits;
 use crate::types::NodeId;
 
 /// How often something happens: mean time between two. `None`: never.
@@ -65,6 +66,12 @@ pub struct Plan {
     /// See `ReplicaOptions`. Unit: bytes.
     pub apply_bytes_per_turn: u64,
     /// See `ReplicaOptions`.
+    pub apply_keys_per_turn: u64,
+    /// See `ReplicaOptions`.
+    pub reading: ReadingLimits,
+    /// See `state_machine::Options`.
+    pub command_keys_limit: u64,
+    /// See `ReplicaOptions`.
     pub pending_limit: usize,
     /// Length of a tick on a clock that runs right. Unit: us.
     pub tick_us: u64,
@@ -123,6 +130,14 @@ impl Plan {
         let value_bytes = pick(rng, &[16, 64, 300, 1000]);
         let timeout_us = between(rng, 300_000, 3_000_000);
         let faults = Faults::choose(rng);
+        // Small enough that reads and entries take several turns, and some commands visit too many keys. From numbers of their own,
+        // so that everything else stays what it was for each seed.
+        let work = &mut SimRng::new(seed ^ 0x3042);
+        let reading = ReadingLimits {
+            keys_per_turn: between(work, 1, 12),
+            keys_per_slice: between(work, 1, 6),
+            kept_bytes_limit: pick(work, &[0, 200, 2_000, 64 << 20]),
+        };
         Self {
             seed,
             nodes,
@@ -134,6 +149,9 @@ impl Plan {
             pipeline_batches_limit: usize::try_from(between(rng, 1, 8)).expect("small"),
             batch_bytes_target: usize::try_from(between(rng, 1, 4096)).expect("small"),
             apply_bytes_per_turn: between(rng, 1, 8192),
+            apply_keys_per_turn: pick(work, &[1, 2, 5, 10, 1_000]),
+            reading,
+            command_keys_limit: pick(work, &[3, 5, 8, 1_000]),
             pending_limit: usize::try_from(between(rng, 2, 200)).expect("small"),
             tick_us,
             clock_skew_permille: pick(rng, &[0, 10, 100, 300]),

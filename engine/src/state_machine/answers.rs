@@ -1,0 +1,97 @@
+//! What comes of a command: an answer, or why there is none; and how much may be done at once.
+//!
+//! A refusal follows from the command and the state alone: every replica decides alike, whoever waits and however the work is
+//! cut into slices.
+
+/// Keys that one command may visit: every key that was ever written in the ranges of its operations, deleted ones included.
+///
+/// A command is applied in one piece, so this bounds how long nothing else happens. All replicas must decide alike: it may change
+/// only together with the version of the commands. Measured at a million keys: see `docs/decisions/0004-bounded-work.md`.
+pub const KEYS_VISITED_PER_COMMAND_MAX: u64 = 50_000;
+
+/// Why a command has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandRefused {
+    /// A read of the transaction asks for a revision that did not exist when its turn came. Nothing was done.
+    #[error("required revision {asked} is a future revision, the current one is {current}; nothing of it was done")]
+    FutureRevision {
+        /// As asked for.
+        asked: u64,
+        /// The revision before the command.
+        current: u64,
+    },
+    /// Its ranges hold too many keys. Nothing was done.
+    #[error(
+        "its ranges hold more than {limit} keys, deleted ones included, and one command visits no more; nothing of it was \
+         done; take smaller ranges, one after the other (quorate del --in-parts does so)"
+    )]
+    TooManyKeys {
+        /// Keys that one command may visit.
+        limit: u64,
+    },
+    /// It was done, but its answer is too large to be given.
+    #[error(
+        "the write was applied, but its answer has over {bytes_limit} bytes; ask without prev_kv or for fewer keys"
+    )]
+    AnswerTooLarge {
+        /// `Options::answer_bytes_limit`. Unit: bytes.
+        bytes_limit: usize,
+    },
+    /// It changed nothing, and its answer is too large to be given.
+    #[error("the answer has over {bytes_limit} bytes, and nothing was changed; ask for fewer keys")]
+    ReadTooLarge {
+        /// `Options::answer_bytes_limit`. Unit: bytes.
+        bytes_limit: usize,
+    },
+}
+
+/// Takes the answers to the commands of a batch.
+pub trait Answers {
+    /// Somebody waits for the answer to the command at `position`. Otherwise none is made; the state changes all the same.
+    fn wants(&mut self, position: usize) -> bool;
+
+    /// Takes the encoded answer to the command at `position`.
+    fn take(&mut self, position: usize, answer: Result<&[u8], CommandRefused>);
+
+    /// There is room for no further answer now: the slice ends after this command.
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+/// A closure takes them all.
+impl<F: FnMut(usize, Result<&[u8], CommandRefused>)> Answers for F {
+    fn wants(&mut self, _position: usize) -> bool {
+        true
+    }
+
+    fn take(&mut self, position: usize, answer: Result<&[u8], CommandRefused>) {
+        self(position, answer);
+    }
+}
+
+/// What may still be done before other work gets its chance. What is done may exceed it by one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes of commands.
+    pub bytes: u64,
+    /// Keys visited.
+    pub keys: u64,
+}
+
+impl Budget {
+    /// No bound.
+    pub const UNLIMITED: Self = Self { bytes: u64::MAX, keys: u64::MAX };
+
+    /// Nothing more should be done.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.bytes == 0 || self.keys == 0
+    }
+
+    /// Takes off what was done.
+    pub const fn spend(&mut self, bytes: u64, keys: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.keys = self.keys.saturating_sub(keys);
+    }
+}

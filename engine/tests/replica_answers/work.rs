@@ -1,0 +1,199 @@
+//! Bounded work: reads in slices, entries in several turns, and commands that are refused for what they would do.
+
+use std::collections::BTreeSet;
+
+use engine::replica::{Event, ReadingLimits, ReplicaOptions, RequestKind};
+use engine::state_machine::command::{KeyRange, Op, RangeOp, Txn, encode_range, encode_txn_command};
+use engine::state_machine::response::{OpResponse, Response};
+use net::api::{Executed, Status};
+
+use super::{EXPIRED_TICKS, NODES_COUNT, Trio, encoded, whole};
+
+/// A trio whose replicas have options of their own.
+fn trio_with(seed: u64, change: fn(&mut ReplicaOptions)) -> (Trio, usize) {
+    let trio = Trio::with(seed, change);
+    let leader = trio.leader().expect("there is one");
+    (trio, leader)
+}
+
+/// Puts so many keys, `k000` and on.
+fn put_keys(trio: &mut Trio, leader: usize, count: usize) {
+    for number in 0..count {
+        trio.put(leader, format!("k{number:03}").as_bytes());
+    }
+    (0..10).for_each(|_| trio.round());
+}
+
+fn count_of(body: &[u8]) -> u64 {
+    let response = Response::decode(body).expect("an answer decodes");
+    match &response.ops[..] {
+        [OpResponse::Range { count, .. }] => *count,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_small_read_does_not_wait_for_large_ones_and_all_see_one_revision() {
+    let (mut trio, leader) = trio_with(8, |options| {
+        options.reading = ReadingLimits { keys_per_turn: 20, keys_per_slice: 5, kept_bytes_limit: 1 << 20 };
+    });
+    put_keys(&mut trio, leader, 300);
+    let mut all = Vec::new();
+    encode_range(&whole(b"k", b"z"), &mut all).expect("a valid range");
+    let large: Vec<u64> = (0..10).map(|_| trio.ask(leader, RequestKind::ReadSerializable, &all)).collect();
+    trio.deliver(leader, Event::Turn);
+    let small = trio.read(leader, b"k000");
+    let late = trio.put(leader, b"late");
+    trio.settle();
+    assert!(trio.answers[&small].is_ok() && trio.answers[&late].is_ok(), "they pass the large ones by");
+    assert!(large.iter().any(|ticket| !trio.answers.contains_key(ticket)), "some of the large ones still go on");
+    assert!(trio.nodes[leader].replica.wants_turn());
+    let mut turns = 0;
+    while trio.nodes[leader].replica.wants_turn() {
+        trio.deliver(leader, Event::Turn);
+        turns += 1;
+    }
+    assert!(turns < 300, "{turns} turns");
+    // What was put after they began is not in them; the last ones began later.
+    let counts: Vec<u64> =
+        large.iter().map(|ticket| count_of(trio.answers[ticket].as_ref().expect("answered"))).collect();
+    assert!(counts[0] == 300 && counts.iter().all(|count| [300, 301].contains(count)), "{counts:?}");
+    assert_eq!(trio.leader_view().pending_reads_count, 0);
+}
+
+#[test]
+fn reads_without_room_for_their_answers_begin_anew_and_end() {
+    let (mut trio, leader) = trio_with(9, |options| {
+        options.reading = ReadingLimits { keys_per_turn: 50, keys_per_slice: 7, kept_bytes_limit: 2_000 };
+    });
+    put_keys(&mut trio, leader, 100);
+    let mut all = Vec::new();
+    encode_range(&whole(b"k", b"z"), &mut all).expect("a valid range");
+    let tickets: Vec<u64> = (0..20).map(|_| trio.ask(leader, RequestKind::ReadSerializable, &all)).collect();
+    let mut turns = 0;
+    while trio.nodes[leader].replica.wants_turn() {
+        trio.deliver(leader, Event::Turn);
+        turns += 1;
+        assert!(turns < 1_000, "they end");
+    }
+    assert!(tickets.iter().all(|ticket| count_of(trio.answers[ticket].as_ref().expect("answered")) == 100));
+}
+
+#[test]
+fn a_read_that_was_begun_ends_with_its_time_with_a_fault_and_with_a_stop() {
+    let slow: fn(&mut ReplicaOptions) = |options| {
+        options.reading = ReadingLimits { keys_per_turn: 1, keys_per_slice: 1, kept_bytes_limit: 1 << 20 };
+    };
+    let mut all = Vec::new();
+    encode_range(&whole(b"k", b"z"), &mut all).expect("a valid range");
+    for how in 0..3 {
+        let (mut trio, leader) = trio_with(10 + how, slow);
+        put_keys(&mut trio, leader, 300);
+        let tickets = [RequestKind::Read, RequestKind::ReadSerializable].map(|kind| trio.ask(leader, kind, &all));
+        trio.settle();
+        let (status, executed) = match how {
+            0 => {
+                (0..EXPIRED_TICKS).for_each(|_| trio.deliver(leader, Event::Tick));
+                (Status::Timeout, Executed::No)
+            }
+            1 => {
+                trio.faults_are_expected = true;
+                trio.hung.insert(leader);
+                trio.put(leader, b"k");
+                trio.settle();
+                trio.fail_sync(leader);
+                (Status::Internal, Executed::No)
+            }
+            _ => {
+                trio.nodes[leader].replica.refuse_all();
+                trio.carry_out(leader);
+                (Status::ShuttingDown, Executed::No)
+            }
+        };
+        assert!(tickets.iter().all(|ticket| trio.refusal(*ticket) == (status, executed)), "way {how}");
+        assert_eq!(trio.nodes[leader].replica.view().pending_reads_count, 0);
+        if how != 1 {
+            trio.check_all_answered();
+        }
+    }
+}
+
+#[test]
+fn one_large_entry_is_applied_in_several_turns_and_its_writes_are_answered() {
+    let (mut trio, leader) = trio_with(14, |options| options.apply_keys_per_turn = 3);
+    // All in one batch: they arrive in one turn.
+    let mut tickets = Vec::new();
+    for number in 0..20 {
+        tickets.push(trio.put(leader, format!("k{number:03}").as_bytes()));
+    }
+    let mut most = 0;
+    let mut before = trio.answers.len();
+    for _ in 0..200 {
+        for node in 0..NODES_COUNT {
+            trio.deliver(node, Event::Turn);
+            most = most.max(trio.answers.len() - before);
+            before = trio.answers.len();
+            trio.finish_sync(node);
+        }
+        if !trio.packets.is_empty() {
+            trio.receive(0);
+        }
+    }
+    assert!(tickets.iter().all(|ticket| trio.answers[ticket].is_ok()));
+    assert!((1..=3).contains(&most), "{most} writes answered in one turn");
+    (0..5).for_each(|_| trio.round());
+    let digests =
+        trio.nodes.iter().map(|node| (node.replica.machine().applied_index(), node.replica.machine().digest()));
+    let digests: BTreeSet<_> = digests.collect();
+    assert_eq!(digests.len(), 1, "{digests:?}");
+}
+
+#[test]
+fn a_full_state_takes_deletes_and_reads_but_nothing_that_adds() {
+    let (mut trio, leader) = trio_with(15, |options| options.quota_bytes = 1_000);
+    put_keys(&mut trio, leader, 10);
+    let put = Op::Put { key: b"new", value: b"v", lease: 0, prev_kv: false };
+    let delete = |key| Op::Delete { range: KeyRange { key, range_end: b"" }, prev_kv: false };
+    let txn = |success: Vec<Op<'_>>, failure: Vec<Op<'_>>| {
+        let mut command = Vec::new();
+        encode_txn_command(&Txn { success, failure, ..Txn::default() }, &mut command).expect("valid");
+        command
+    };
+    let refused = [encoded(&put), txn(vec![put, delete(b"k000")], vec![]), txn(vec![delete(b"k000")], vec![put])];
+    let taken = [
+        encoded(&delete(b"k001")),
+        encoded(&Op::Range(whole(b"k", b"z"))),
+        txn(vec![Op::Range(whole(b"k", b"z")), delete(b"k002")], vec![]),
+    ];
+    for node in [leader, (leader + 1) % NODES_COUNT] {
+        for command in &refused {
+            let ticket = trio.ask(node, RequestKind::Write, command);
+            trio.settle();
+            assert_eq!(trio.refusal(ticket), (Status::NoSpace, Executed::No));
+        }
+        for command in &taken {
+            let ticket = trio.ask(node, RequestKind::Write, command);
+            trio.settle();
+            assert!(trio.answers[&ticket].is_ok(), "{:?}", trio.answers[&ticket]);
+        }
+    }
+}
+
+#[test]
+fn what_a_command_is_refused_for_is_told_and_nothing_of_it_is_done() {
+    let (mut trio, leader) = trio_with(16, |options| options.machine.command_keys_limit = 5);
+    put_keys(&mut trio, leader, 10);
+    let before = trio.leader_view().revision;
+    let future = Op::Range(RangeOp { revision: 99, ..whole(b"k", b"z") });
+    let put = Op::Put { key: b"new", value: b"v", lease: 0, prev_kv: false };
+    let mut command = Vec::new();
+    encode_txn_command(&Txn { success: vec![put, future], ..Txn::default() }, &mut command).expect("valid");
+    let all = encoded(&Op::Delete { range: KeyRange { key: b"k", range_end: b"z" }, prev_kv: false });
+    for (command, status) in [(command, Status::FutureRevision), (all, Status::TooLarge)] {
+        let ticket = trio.ask((leader + 1) % NODES_COUNT, RequestKind::Write, &command);
+        trio.settle();
+        assert_eq!(trio.refusal(ticket), (status, Executed::No));
+    }
+    (0..5).for_each(|_| trio.round());
+    assert!(trio.nodes.iter().all(|node| node.replica.view().revision == before));
+}

@@ -1,0 +1,132 @@
+//! Requests over very many keys: small writes go on beside them, and the leader keeps its office.
+//!
+//! `QUORATE_LARGE_KEYS` sets how many keys there are; the figures are printed (`--nocapture`).
+
+use std::time::{Duration, Instant};
+
+use client::{Client, ClientError, Op, PutOptions, RangeRequest, Txn};
+use net::api::Status;
+use tokio::task::JoinSet;
+
+use crate::harness::{Cluster, quorate};
+
+/// Keys, unless the environment says otherwise: more than one command may visit.
+const KEYS: u64 = 60_000;
+
+/// How long a small write may take beside a large request. Unit: ms.
+const PUT_MS_MAX: u128 = 200;
+
+/// A machine that is busy with other tests is slow by itself: so many times the longest put with nothing beside is as good.
+const SLOWER_MAX: u128 = 10;
+
+fn keys_count() -> u64 {
+    std::env::var("QUORATE_LARGE_KEYS").ok().and_then(|count| count.parse().ok()).unwrap_or(KEYS)
+}
+
+/// Puts `big/0000000` and on, in transactions of as many as one takes, several at a time.
+async fn fill(client: &Client, count: u64) {
+    const TXN_OPS: u64 = 128;
+    const WRITERS: u64 = 8;
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let client = client.clone();
+        writers.spawn(async move {
+            let mut first = writer * TXN_OPS;
+            while first < count {
+                let put = |number: u64| Op::Put {
+                    key: format!("big/{number:07}").into_bytes(),
+                    value: b"v".to_vec(),
+                    options: PutOptions::default(),
+                };
+                let success = (first..count.min(first + TXN_OPS)).map(put).collect();
+                client.txn(&Txn { success, ..Txn::default() }).await.expect("the keys are put");
+                first += WRITERS * TXN_OPS;
+            }
+        });
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended.expect("a writer ends well");
+    }
+}
+
+/// The longest of puts, one after the other, while `others` run; at least so many puts.
+async fn longest_put(client: &Client, what: &str, mut others: JoinSet<()>) -> u128 {
+    const PUTS_MIN: u32 = 100;
+    let (mut longest, mut puts_count) = (Duration::ZERO, 0);
+    let started = Instant::now();
+    while puts_count < PUTS_MIN || !others.is_empty() {
+        let before = Instant::now();
+        client.put(b"small", b"v").await.expect("a put is acknowledged");
+        longest = longest.max(before.elapsed());
+        puts_count += 1;
+        while let Some(ended) = others.try_join_next() {
+            ended.expect("a large request ends as expected");
+        }
+    }
+    println!("{what}: {puts_count} puts in {:?}, the longest took {longest:?}", started.elapsed());
+    longest.as_millis()
+}
+
+fn all_keys() -> RangeRequest {
+    RangeRequest { key: b"big/".to_vec(), range_end: b"big0".to_vec(), ..RangeRequest::default() }
+}
+
+fn is_too_large<T>(result: Result<T, ClientError>) -> bool {
+    let Err(ClientError::Refused { status: Status::TooLarge, message }) = result else { return false };
+    message.contains("more than 50000 keys") && message.contains("nothing of it was done")
+}
+
+async fn term_of(cluster: &Cluster) -> u64 {
+    cluster.wait_for_leaders().await[0].term
+}
+
+#[tokio::test]
+async fn small_writes_go_on_beside_requests_over_very_many_keys() {
+    let cluster = Cluster::start(3).await;
+    let count = keys_count();
+    let client = cluster.client_of(&[cluster.leader(0).await], Duration::from_secs(60)).await;
+    fill(&client, count).await;
+    let term = term_of(&cluster).await;
+    let alone = longest_put(&client, "nothing beside", JoinSet::new()).await;
+    let bound = PUT_MS_MAX.max(alone * SLOWER_MAX);
+
+    let mut gets = JoinSet::new();
+    for _ in 0..60 {
+        let client = client.clone();
+        gets.spawn(async move {
+            let found = client.range(RangeRequest { limit: 1, ..all_keys() }).await.expect("a read is answered");
+            assert_eq!((found.kvs.len() as u64, found.more, found.count), (1, true, count));
+        });
+    }
+    let took = longest_put(&client, "beside 60 reads of all keys", gets).await;
+    assert!(took <= bound, "a put took {took} ms beside 60 reads of {count} keys; alone {alone} ms");
+
+    let mut refused = JoinSet::new();
+    for _ in 0..4 {
+        let client = client.clone();
+        refused.spawn(async move {
+            assert!(is_too_large(client.delete(b"big/", Some(b"big0")).await));
+            let counts = vec![Op::Range(RangeRequest { count_only: true, ..all_keys() }); 100];
+            assert!(is_too_large(client.txn(&Txn { success: counts, ..Txn::default() }).await));
+        });
+    }
+    let took = longest_put(&client, "beside deletes and counts that are too large", refused).await;
+    assert!(took <= bound, "a put took {took} ms beside what is refused; alone {alone} ms");
+    let found = client.range(RangeRequest { count_only: true, ..all_keys() }).await.expect("a count");
+    assert_eq!(found.count, count, "nothing was deleted");
+
+    let endpoint = cluster.nodes[cluster.leader(0).await].client_url.clone();
+    let mut deleted = JoinSet::new();
+    deleted.spawn_blocking(move || {
+        let output =
+            quorate(&["del", "big/", "--prefix", "--in-parts", "--endpoints", &endpoint, "--command-timeout", "60s"]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{count}\n"), "{output:?}");
+    });
+    let took = longest_put(&client, "beside a delete in parts", deleted).await;
+    assert!(took <= bound, "a put took {took} ms beside a delete in parts; alone {alone} ms");
+    let found = client.range(RangeRequest { count_only: true, ..all_keys() }).await.expect("a count");
+    assert_eq!(found.count, 0);
+
+    assert_eq!(term_of(&cluster).await, term, "the leader kept its office");
+    cluster.wait_for_equal().await;
+}
