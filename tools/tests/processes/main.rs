@@ -4,6 +4,7 @@
 //! long something takes; elsewhere there is nothing but a patience that only a hang reaches.
 
 mod damage;
+mod disks;
 mod harness;
 mod large;
 mod load;
