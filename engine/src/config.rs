@@ -33,6 +33,8 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
 /// An election timeout shorter than this many heartbeats would depose healthy leaders, as in etcd.
 pub const HEARTBEATS_PER_ELECTION_MIN: u64 = 5;
+/// Longest `slow-disk-handover-ms`: later nobody would wait for it any more. Unit: milliseconds.
+pub const SLOW_DISK_MS_MAX: u64 = 3_600_000;
 /// Longest spin before an executor parks. Unit: microseconds.
 pub const SPIN_US_MAX: u64 = 1_000_000;
 /// Smallest log segment. Unit: bytes.
@@ -116,6 +118,8 @@ pub struct Config {
     pub pin_cores: bool,
     /// How long an idle executor spins before it sleeps; 0 = it never spins. Unit: microseconds.
     pub spin_us: u64,
+    /// A leader whose disk takes longer for one sync hands over to a healthy follower; 0 = it never does. Unit: milliseconds.
+    pub slow_disk_handover_ms: u64,
     /// Least severe messages that are logged.
     pub log_level: LogLevel,
 }
@@ -146,6 +150,7 @@ impl Default for Config {
             max_queued_bytes: 64 << 20,
             pin_cores: false,
             spin_us: 0,
+            slow_disk_handover_ms: 1_000,
             log_level: LogLevel::Warn,
         }
     }

@@ -33,4 +33,8 @@ impl<S: Storage> LogView for Log<S> {
     fn entry_bytes(&self, index: Index) -> u64 {
         Self::entry_bytes(self, index)
     }
+
+    fn is_forming(&self) -> bool {
+        self.batch_id().is_some()
+    }
 }

@@ -62,6 +62,12 @@ pub enum Mutation {
     BudgetDecidesOutcome,
     /// A transaction that reads at a revision which does not exist yet is done all the same.
     TxnFutureReadApplies,
+    /// A leader tells its successor to take over while a batch is being formed, which is appended afterwards.
+    TransferWithOpenBatch,
+    /// Leadership is handed to a node under repair.
+    TransferToRepairing,
+    /// A leader that hands over refuses the writes of its open batch, which it appends all the same.
+    RefusedThoughAppended,
 }
 
 impl Mutation {
@@ -79,7 +85,7 @@ impl Mutation {
     }
 
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::AcknowledgeBeforeSync,
         Self::CountOwnDiskEarly,
         Self::ForgetVote,
@@ -108,6 +114,9 @@ impl Mutation {
         Self::SlicedReadSeesLater,
         Self::BudgetDecidesOutcome,
         Self::TxnFutureReadApplies,
+        Self::TransferWithOpenBatch,
+        Self::TransferToRepairing,
+        Self::RefusedThoughAppended,
     ];
 }
 

@@ -14,7 +14,7 @@ pub struct ShardStatus {
     pub node_id: u64,
     /// The shard.
     pub shard: u32,
-    /// `follower`, `pre-candidate`, `candidate` or `leader`.
+    /// `follower`, `pre-candidate`, `candidate` or `leader`; `stopped` once the shard stopped by itself.
     pub role: String,
     /// The leader that the node knows of; 0 = none.
     pub leader: u64,
@@ -30,6 +30,9 @@ pub struct ShardStatus {
     pub applied_index: u64,
     /// MVCC revision of its state.
     pub revision: u64,
+    /// Present once the shard stopped by itself: why. It serves nothing until the node is restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
     /// Present while the node gets back log entries that it lost: what was damaged and what it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub under_repair: Option<String>,

@@ -11,7 +11,7 @@ use wal::format::ENTRY_HEADER_BYTES;
 use wal::{EntryHeader, Log, ReadError, Storage};
 
 use crate::mutation::{self, Mutation};
-use crate::raft::{AppendEntries, AppendOutcome, Message};
+use crate::raft::{AppendEntries, AppendOutcome, Health, Message};
 use crate::replica::{Event, Origin, Outgoing, Refusal, Request, RequestKind};
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
 
@@ -137,6 +137,21 @@ impl WireEntry<'_> {
     }
 }
 
+/// Bits of `ailments` in a `HeartbeatResponse`: why a follower should not lead.
+mod ailment {
+    pub const MAY_NOT_LEAD: u64 = 1;
+    pub const NO_ROOM: u64 = 2;
+    pub const SLOW_DISK: u64 = 4;
+    pub const ALL: u64 = MAY_NOT_LEAD | NO_ROOM | SLOW_DISK;
+}
+
+fn ailments_of(health: &Health) -> u64 {
+    let bit = |is_well: bool, bit: u64| if is_well { 0 } else { bit };
+    bit(health.may_lead, ailment::MAY_NOT_LEAD)
+        | bit(health.has_room, ailment::NO_ROOM)
+        | bit(health.disk_keeps_up, ailment::SLOW_DISK)
+}
+
 fn put(out: &mut Vec<u8>, numbers: &[u64]) {
     for number in numbers {
         out.extend_from_slice(&number.to_le_bytes());
@@ -188,8 +203,9 @@ pub fn encode_message(message: &Message, shard: ShardId, out: &mut Vec<u8>) {
             put(&mut meta, &[commit_index.get(), *round]);
             kind::HEARTBEAT
         }
-        Message::HeartbeatResponse { round, persisted_index, matched_index, .. } => {
+        Message::HeartbeatResponse { round, persisted_index, matched_index, health, .. } => {
             put(&mut meta, &[*round, persisted_index.get(), matched_index.get()]);
+            put(&mut meta, &[health.applied_index.get(), ailments_of(health)]);
             kind::HEARTBEAT_RESPONSE
         }
         Message::TimeoutNow { .. } => kind::TIMEOUT_NOW,
@@ -382,6 +398,21 @@ impl Fields<'_> {
         Ok(EntryId::new(term, self.index()?))
     }
 
+    fn health(&mut self) -> Result<Health, DecodeError> {
+        let applied_index = self.index()?;
+        let ailments = self.u64()?;
+        if ailments & !ailment::ALL != 0 {
+            return Err(DecodeError::Unknown { what: "the ailments of a follower", got: ailments });
+        }
+        let lacks = |bit: u64| ailments & bit == 0;
+        Ok(Health {
+            applied_index,
+            may_lead: lacks(ailment::MAY_NOT_LEAD),
+            has_room: lacks(ailment::NO_ROOM),
+            disk_keeps_up: lacks(ailment::SLOW_DISK),
+        })
+    }
+
     fn flag(&mut self) -> Result<bool, DecodeError> {
         match self.u64()? {
             0 => Ok(false),
@@ -453,6 +484,7 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
             round: fields.u64()?,
             persisted_index: fields.index()?,
             matched_index: fields.index()?,
+            health: fields.health()?,
         },
         kind::TIMEOUT_NOW => Message::TimeoutNow { term },
         kind::REPAIR_REQUEST => Message::RepairRequest { term, nonce: fields.u64()?, last: fields.entry_id()? },

@@ -14,7 +14,7 @@ use wal::{EntryHeader, EntryKind, Log, LogOptions, SegmentIdentity};
 
 use crate::doc_table::WIRE_DOC;
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
-use crate::raft::{AppendEntries, AppendOutcome, Message};
+use crate::raft::{AppendEntries, AppendOutcome, Health, Message};
 use crate::replica::{Event, Refusal, RequestKind};
 use crate::testing::fuzz;
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
@@ -70,6 +70,10 @@ fn append_response(outcome: AppendOutcome) -> Message {
     Message::AppendEntriesResponse { term: TERM, outcome }
 }
 
+fn golden_health() -> Health {
+    Health { applied_index: Index::new(79), may_lead: true, has_room: false, disk_keeps_up: false }
+}
+
 /// The messages without entries whose golden bytes the document has.
 fn messages() -> Vec<(&'static str, Message)> {
     let (persisted_index, matched_index) = (Index::new(88), Index::new(91));
@@ -87,7 +91,10 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("AppendEntriesResponse, rejected", append_response(rejected)),
         ("AppendEntriesResponse, no room", append_response(AppendOutcome::NoRoom { persisted_index, matched_index })),
         ("Heartbeat", Message::Heartbeat { term, commit_index: Index::new(80), round: 17 }),
-        ("HeartbeatResponse", Message::HeartbeatResponse { term, round: 17, persisted_index, matched_index }),
+        (
+            "HeartbeatResponse",
+            Message::HeartbeatResponse { term, round: 17, persisted_index, matched_index, health: golden_health() },
+        ),
         ("TimeoutNow", Message::TimeoutNow { term }),
         ("RepairRequest", Message::RepairRequest { term, nonce, last }),
         ("RepairResponse", Message::RepairResponse { term, nonce, last_index: Index::new(99) }),
@@ -279,7 +286,8 @@ fn message() -> impl Strategy<Value = Message> {
             6 => Message::Heartbeat { term, commit_index: index(one), round: two },
             7 => {
                 let (persisted_index, matched_index) = (index(one.min(two)), index(one.max(two)));
-                Message::HeartbeatResponse { term, round: three, persisted_index, matched_index }
+                let health = Health { applied_index: index(two), may_lead: flag, has_room: !flag, disk_keeps_up: flag };
+                Message::HeartbeatResponse { term, round: three, persisted_index, matched_index, health }
             }
             8 => Message::TimeoutNow { term },
             9 => Message::RepairRequest { term, nonce: three, last },

@@ -81,6 +81,7 @@ fn options(node: usize, seed: u64) -> ReplicaOptions {
         apply_keys_per_turn: 4096,
         reading: ReadingLimits::default(),
         idle_mark_ticks: 5,
+        slow_disk_ticks: 0,
         relay_id_floor: 0,
         repair: None,
     }
@@ -338,8 +339,74 @@ fn a_failed_sync_answers_everything_that_waits_also_what_was_relayed() {
     let read = trio.read(follower, b"k");
     trio.fail_sync(follower);
     assert!(trio.nodes[follower].replica.fault().is_some(), "the sync was to fail");
-    assert_eq!(trio.refusal(write), (Status::Internal, Executed::Unknown));
-    assert_eq!(trio.refusal(read), (Status::Internal, Executed::No));
+    assert_eq!(trio.refusal(write), (Status::Unavailable, Executed::Unknown));
+    assert_eq!(trio.refusal(read), (Status::Unavailable, Executed::No));
+}
+
+#[test]
+fn a_stopped_leader_names_an_heir_at_once_and_sends_clients_to_it() {
+    let mut trio = Trio::new(8);
+    let leader = trio.leader().expect("there is one");
+    trio.faults_are_expected = true;
+    trio.hung.insert(leader);
+    let pending = trio.put(leader, b"pending");
+    trio.deliver(leader, Event::Turn);
+    trio.fail_sync(leader);
+    assert_eq!(trio.refusal(pending), (Status::Internal, Executed::Unknown));
+    let view = trio.nodes[leader].replica.view();
+    assert!(!view.is_leader && view.leader.is_none(), "it leads nobody any more: {view:?}");
+    // Far less than an election timeout, which no tick even begins.
+    trio.settle();
+    let heir = trio.nodes.iter().position(|node| node.replica.view().is_leader).expect("the heir leads");
+    assert_eq!(trio.nodes[leader].replica.view().leader, Some(node_id(heir)), "it heard of that");
+    let write = trio.put(leader, b"k");
+    let read = trio.read(leader, b"k");
+    assert_eq!(trio.refusal(write), (Status::Unavailable, Executed::No));
+    assert_eq!(trio.refusal(read), (Status::Unavailable, Executed::No));
+    let done = trio.put(heir, b"k");
+    trio.settle();
+    assert!(trio.answers[&done].is_ok());
+}
+
+#[test]
+fn writes_that_arrive_while_leadership_is_handed_over_are_done_by_the_next_leader() {
+    let mut trio = Trio::new(9);
+    let leader = trio.leader().expect("there is one");
+    // One in the batch that is being formed, one behind it.
+    let before = trio.put(leader, b"before");
+    trio.nodes[leader].replica.hand_over();
+    let meanwhile: Vec<u64> = (0..3).map(|_| trio.put(leader, b"meanwhile")).collect();
+    let read = trio.read(leader, b"before");
+    assert!(trio.answers.is_empty(), "nothing is refused");
+    (0..4).for_each(|_| trio.round());
+    trio.settle();
+    assert!(!trio.nodes[leader].replica.view().is_leader && trio.leader().is_some());
+    for ticket in meanwhile.into_iter().chain([before, read]) {
+        assert!(trio.answers[&ticket].is_ok(), "{:?}", trio.answers[&ticket]);
+    }
+    assert!(trio.nodes[leader].replica.owes_no_answer());
+    trio.nodes[leader].replica.close();
+    let late = trio.put(leader, b"late");
+    assert_eq!(trio.refusal(late), (Status::ShuttingDown, Executed::No));
+}
+
+#[test]
+fn a_transfer_that_is_given_up_lets_what_waited_be_done_here() {
+    let mut trio = Trio::new(10);
+    let leader = trio.leader().expect("there is one");
+    let to = (leader + 1) % NODES_COUNT;
+    trio.hung.insert(to);
+    let first = trio.put(leader, b"first");
+    trio.settle();
+    assert!(trio.answers[&first].is_ok());
+    trio.nodes[leader].replica.transfer_to(node_id(to)).expect("it was well a moment ago");
+    let held = trio.put(leader, b"held");
+    trio.settle();
+    assert!(!trio.answers.contains_key(&held));
+    (0..12).for_each(|_| trio.round());
+    trio.settle();
+    assert!(trio.nodes[leader].replica.view().is_leader);
+    assert!(trio.answers[&held].is_ok(), "{:?}", trio.answers[&held]);
 }
 
 /// Random requests, cut links, hung and failing disks, commands that cannot be applied, ticks and stops.

@@ -83,6 +83,7 @@ fn options(node: usize, count: usize, life: u64, seed: u64) -> ReplicaOptions {
         apply_keys_per_turn: 4096,
         reading: ReadingLimits::default(),
         idle_mark_ticks: 5,
+        slow_disk_ticks: 0,
         relay_id_floor: life << 32,
         repair: None,
     }

@@ -219,6 +219,8 @@ fn numbers_have_bounds() {
     );
     assert_eq!(message(|c| c.max_queued_bytes = 0), range("max-queued-bytes", 0, 1, u64::MAX));
     assert_eq!(message(|c| c.spin_us = 1_000_001), range("spin-us", 1_000_001, 0, 1_000_000));
+    let slow_disk = range("slow-disk-handover-ms", 3_600_001, 0, 3_600_000);
+    assert_eq!(message(|c| c.slow_disk_handover_ms = 3_600_001), slow_disk);
 }
 
 #[test]

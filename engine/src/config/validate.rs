@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::{
     CORES_MAX, ClusterState, Config, ConfigError, ELECTION_TIMEOUT_MS_MAX, HEARTBEATS_PER_ELECTION_MIN, LogLevel,
     NAME_BYTES_MAX, QUOTA_BYTES_MIN, REQUEST_BYTES_MIN, REQUESTS_PER_SEGMENT_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
-    SEGMENT_BYTES_STEP, SHARDS_MAX, SPIN_US_MAX, TXN_OPS_MAX, Url, UrlError, VOTERS_MAX, WalIo, identity,
+    SEGMENT_BYTES_STEP, SHARDS_MAX, SLOW_DISK_MS_MAX, SPIN_US_MAX, TXN_OPS_MAX, Url, UrlError, VOTERS_MAX, WalIo,
+    identity,
 };
 use crate::types::{ClusterId, NodeId};
 
@@ -114,6 +115,7 @@ impl Config {
             ("max-requests-per-connection", self.max_requests_per_connection.into(), 1, u32_max),
             ("max-queued-bytes", self.max_queued_bytes, 1, u64::MAX),
             ("spin-us", self.spin_us, 0, SPIN_US_MAX),
+            ("slow-disk-handover-ms", self.slow_disk_handover_ms, 0, SLOW_DISK_MS_MAX),
         ];
         for (flag, got, min, max) in bounds {
             if got < min || got > max {
@@ -371,6 +373,12 @@ impl ValidConfig {
     #[must_use]
     pub fn spin_us(&self) -> u64 {
         self.settings.spin_us
+    }
+
+    /// A leader hands over when one sync of its log takes longer; 0 = it never does. Unit: milliseconds.
+    #[must_use]
+    pub fn slow_disk_handover_ms(&self) -> u64 {
+        self.settings.slow_disk_handover_ms
     }
 
     /// Least severe messages that are logged.

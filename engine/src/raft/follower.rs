@@ -234,7 +234,8 @@ impl Raft {
         self.following.acked_index = self.following.acked_index.max(persisted_index);
         // A node under repair may have promised a later term: it confirms nobody.
         let round = if self.is_under_repair() { 0 } else { round };
-        self.respond(from, Message::HeartbeatResponse { term, round, matched_index, persisted_index });
+        let health = self.own_health();
+        self.respond(from, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
         if self.following.room == Room::Regained {
             self.acknowledge(log);
         }
@@ -247,11 +248,9 @@ impl Raft {
     /// the earlier one: a round of that term would pass for one of this term and confirm reads that it knows nothing of.
     fn tell_term(&mut self, from: NodeId, asked_round: u64) {
         let round = if mutation::is(Mutation::OldRoundConfirms) { asked_round } else { 0 };
-        let (term, nothing) = (self.hard_state.term, Index::ZERO);
-        self.respond(
-            from,
-            Message::HeartbeatResponse { term, round, matched_index: nothing, persisted_index: nothing },
-        );
+        let (term, matched_index, persisted_index) = (self.hard_state.term, Index::ZERO, Index::ZERO);
+        let health = self.own_health();
+        self.respond(from, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
     }
 
     /// `from` says that it leads `term`, which is not older than this node's. `false` if another node does: there is no second

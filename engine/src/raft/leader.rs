@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::log_view::LogView;
 use super::read_index::Reads;
 use super::tracker::Progress;
-use super::transfer::Transfer;
+use super::transfer::{HealthReport, Leaving, Transfer};
 use super::{AppendEntries, AppendOutcome, Config, Message, Nonsense, Raft, ReadId, State};
 use crate::mutation::{self, Mutation};
 use crate::types::{Index, NodeId, Term};
@@ -19,6 +19,10 @@ pub(super) struct Leading {
     pub(super) progress: BTreeMap<NodeId, Progress>,
     pub(super) reads: Reads,
     pub(super) transfer: Option<Transfer>,
+    /// This leader wants to leave its office, and looks for a successor until it has one.
+    pub(super) leaving: Option<Leaving>,
+    /// What followers last said of themselves, on the connections that are up now.
+    pub(super) health: BTreeMap<NodeId, HealthReport>,
     /// Index of this term's first entry, the no-op; not in the log at first.
     pub(super) opening_index: Index,
     /// Ticks since the last heartbeat to everyone.
@@ -34,6 +38,8 @@ impl Leading {
             progress,
             reads: Reads::default(),
             transfer: None,
+            leaving: None,
+            health: BTreeMap::new(),
             opening_index: last_index.next(),
             heartbeat_elapsed_ticks: 0,
             preferred_since_tick: None,
@@ -49,6 +55,8 @@ impl Leading {
     }
 
     pub(super) fn on_peer_disconnected(&mut self, node: NodeId) {
+        // It may come back as another process, which has to replay its log.
+        self.health.remove(&node);
         if let Some(progress) = self.progress.get_mut(&node) {
             progress.on_disconnected();
         }
@@ -75,7 +83,7 @@ impl Raft {
         leading.heartbeat_elapsed_ticks += 1;
         if leading.heartbeat_elapsed_ticks >= self.config.heartbeat_ticks {
             self.broadcast_heartbeat();
-            self.drive_transfer(log);
+            self.proceed_with_transfer(log);
         }
     }
 
@@ -190,7 +198,7 @@ impl Raft {
         let last_index = log.last_id().index;
         if progress.on_report(matched_index, persisted_index, last_index, self.now_tick) {
             self.advance_commit(log);
-            self.drive_transfer(log);
+            self.proceed_with_transfer(log);
         }
     }
 

@@ -24,6 +24,9 @@ pub trait LogView {
 
     /// Size of the entry at `index` as it travels. Unit: bytes.
     fn entry_bytes(&self, index: Index) -> u64;
+
+    /// A batch is being formed that will be the next entry: the log is about to grow.
+    fn is_forming(&self) -> bool;
 }
 
 /// Term at `index`, where index 0 has term 0.

@@ -69,6 +69,8 @@ pub enum Message {
         matched_index: Index,
         /// What of it is durable; see `AppendOutcome::Accepted`.
         persisted_index: Index,
+        /// Whether the follower could lead.
+        health: Health,
     },
     /// Campaign now, without asking beforehand: the leader hands over. Source: thesis 3.10.
     TimeoutNow {
@@ -94,6 +96,25 @@ pub enum Message {
         /// leader since.
         last_index: Index,
     },
+}
+
+/// What a node knows of itself beside its log: leadership goes only to nodes that can hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Last entry applied to its state. A node far behind its own log is replaying and would answer nothing for a while.
+    pub applied_index: Index,
+    /// It may campaign; a node under repair may not.
+    pub may_lead: bool,
+    /// The last segment that its log asked for could be prepared.
+    pub has_room: bool,
+    /// Its syncs end in time.
+    pub disk_keeps_up: bool,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { applied_index: Index::ZERO, may_lead: true, has_room: true, disk_keeps_up: true }
+    }
 }
 
 /// Entries `first..=last` of the leader's log, right behind `prev`.

@@ -43,11 +43,12 @@ mod transfer;
 pub use config::{Config, PENDING_READS_MAX};
 pub use log_view::LogView;
 pub use membership::Membership;
-pub use message::{AppendEntries, AppendOutcome, Message};
+pub use message::{AppendEntries, AppendOutcome, Health, Message};
 pub use ready::{AppendDecision, HardState, Leadership, NotLeader, ReadId, ReadIndexError, Ready, Role, TransferError};
 pub use refused::{Nonsense, TERM_MAX};
 pub use repair::RepairView;
 pub use tracker::{Inflights, Progress, ProgressState};
+pub use transfer::{Transfer, Unfit};
 
 use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index, NodeId, Term};
@@ -57,7 +58,7 @@ use leader::Leading;
 use prng::SplitMix64;
 use refused::Refused;
 use repair::Repair;
-use transfer::PreferredPacing;
+use transfer::Pacing;
 
 /// One replica of one Raft group. See the module's documentation for the calling order.
 #[derive(Debug)]
@@ -85,7 +86,14 @@ pub struct Raft {
     /// What this node, as a follower, knows of its leader's log. Meaningless while it leads.
     following: Following,
     timer: ElectionTimer,
-    preferred: PreferredPacing,
+    /// Paces hand-overs to the preferred leader.
+    preferred: Pacing,
+    /// Paces hand-overs of this node while it is not fit to lead.
+    ailing: Pacing,
+    /// Since when this node has not been fit to lead. Unit: ticks of this core.
+    ailing_since_tick: Option<u64>,
+    /// How this node is, as far as the caller told. Whether it may lead is known here.
+    health: Health,
     /// This node lost durable entries and is getting them back. Invariant: it is a follower meanwhile.
     repair: Option<Repair>,
     out: Ready,
@@ -130,7 +138,10 @@ impl Raft {
             commit_index: Index::ZERO,
             following: Following::default(),
             timer: ElectionTimer::default(),
-            preferred: PreferredPacing::new(&config),
+            preferred: Pacing::new(&config),
+            ailing: Pacing::new(&config),
+            ailing_since_tick: None,
+            health: Health::default(),
             repair: None,
             out: Ready::default(),
             announced,
@@ -182,8 +193,9 @@ impl Raft {
                 }
             }
             Message::Heartbeat { term, commit_index, round } => self.on_heartbeat(from, term, commit_index, round, log),
-            Message::HeartbeatResponse { term, round, matched_index, persisted_index } => {
+            Message::HeartbeatResponse { term, round, matched_index, persisted_index, health } => {
                 if self.is_current(term) {
+                    self.note_health_of(from, matched_index, health);
                     self.on_heartbeat_response(from, round, matched_index, persisted_index, log);
                 }
             }

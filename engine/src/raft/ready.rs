@@ -2,7 +2,7 @@
 //!
 //! Plain data; the replica does it. What must be durable before what leaves is said on each field.
 
-use super::Message;
+use super::{Message, Unfit};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// What a node must never forget: its term, and whom it voted for in it. Source: thesis 3.4 (persistent state).
@@ -108,6 +108,14 @@ pub enum TransferError {
     NotVoter {
         /// The intended receiver.
         to: NodeId,
+    },
+    /// The receiver could not hold leadership now.
+    #[error("node {to} cannot take leadership now: {why}")]
+    NotFit {
+        /// The intended receiver.
+        to: NodeId,
+        /// What is wrong with it.
+        why: Unfit,
     },
 }
 

@@ -1,43 +1,101 @@
-//! Handing leadership over: on request, and to the preferred leader when it can take it.
+//! Handing leadership over: on request, when this node stops or is not fit to lead, and to the preferred leader.
 //!
-//! Thesis 3.10. The receiver must have everything the leader has; proposals stop until it has taken over, or for an election
-//! timeout. Whether the receiver succeeded shows in the term that it starts.
+//! Thesis 3.10. A transfer goes in this order: proposals stop, the batch being formed is closed, the successor gets the whole
+//! log and has it durable, and then it is told to take over. So no entry comes after `TimeoutNow`, and the successor's log is as
+//! good as any. Whether it succeeded shows in the term that it starts. Leadership goes only to nodes that can hold it: they tell
+//! how they are in their answers to heartbeats.
+
+use std::collections::BTreeSet;
+use std::fmt;
 
 use super::log_view::LogView;
+use super::message::Health;
 use super::tracker::ProgressState;
 use super::{Config, Message, NotLeader, Raft, State, TransferError};
+use crate::mutation::{self, Mutation};
 use crate::types::{Index, NodeId};
 
 /// A transfer under way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Transfer {
-    to: NodeId,
-    since_tick: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Who is to lead.
+    pub to: NodeId,
+    /// It was told to take over when the leader's log ended here. Nothing may be appended since.
+    pub told_at: Option<Index>,
+    /// When it is given up. Unit: ticks of this core.
+    end_tick: u64,
 }
 
-/// Keeps leadership from going to and fro when the preferred leader cannot hold it.
+/// A leader looks for a successor.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leaving {
+    /// Who did not take over in time.
+    tried: BTreeSet<NodeId>,
+}
+
+/// What a follower said of itself last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HealthReport {
+    health: Health,
+    /// What it could have applied by then: committed, and in its log.
+    due_index: Index,
+}
+
+/// Why a node cannot take leadership now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It did not answer the last heartbeats, or never since its connection is up.
+    Silent,
+    /// It may not campaign: it is under repair.
+    MayNotLead,
+    /// Its log cannot get another segment.
+    NoRoom,
+    /// Its disk does not keep up.
+    SlowDisk,
+    /// It lacks more of the log than what is on its way.
+    LogBehind,
+    /// It has applied much less than it has in its log.
+    Replaying,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Silent => "it has not answered the last heartbeats",
+            Self::MayNotLead => "it is under repair",
+            Self::NoRoom => "its log has no room",
+            Self::SlowDisk => "its disk does not keep up",
+            Self::LogBehind => "it lacks entries that are committed",
+            Self::Replaying => "it is still applying its log",
+        })
+    }
+}
+
+/// Keeps leadership from going to and fro when nobody can hold it for long.
 ///
-/// Each hand-over to it doubles the time for which it must have been fit before the next, up to a limit; each such limit
-/// that passes in peace halves it again.
+/// Each hand-over doubles the time before the next, up to a limit; each such limit that passes in peace halves it again.
 #[derive(Debug)]
-pub(super) struct PreferredPacing {
-    /// Time for which it must have been connected and up to date. Unit: ticks.
+pub(super) struct Pacing {
+    /// Time for which a receiver must have been fit, or since the last hand-over. Unit: ticks.
     steady_ticks: u64,
     /// Lower and upper end of it.
     steady_min_ticks: u64,
     steady_max_ticks: u64,
     /// When `steady_ticks` last changed. Unit: ticks of this core.
     changed_tick: u64,
+    /// Before this there is no other hand-over. Unit: ticks of this core.
+    not_before_tick: u64,
 }
 
-impl PreferredPacing {
+impl Pacing {
     pub(super) fn new(config: &Config) -> Self {
         let steady_min_ticks = 2 * u64::from(config.election_ticks);
         let steady_max_ticks = 32 * steady_min_ticks;
-        Self { steady_ticks: steady_min_ticks, steady_min_ticks, steady_max_ticks, changed_tick: 0 }
+        Self { steady_ticks: steady_min_ticks, steady_min_ticks, steady_max_ticks, changed_tick: 0, not_before_tick: 0 }
     }
 
     fn on_handed_over(&mut self, now_tick: u64) {
+        self.not_before_tick = now_tick + self.steady_ticks;
         self.steady_ticks = (self.steady_ticks * 2).min(self.steady_max_ticks);
         self.changed_tick = now_tick;
     }
@@ -51,11 +109,39 @@ impl PreferredPacing {
 }
 
 impl Raft {
+    /// The caller says how this node is: what it has applied, whether its log gets segments, whether its disk keeps up.
+    ///
+    /// A follower tells its leader. A leader that is not well hands over to a follower that is, if the followers that are well
+    /// are a quorum without it; otherwise nothing would be won.
+    pub fn note_health(&mut self, applied_index: Index, has_room: bool, disk_keeps_up: bool) {
+        self.health = Health { applied_index, may_lead: true, has_room, disk_keeps_up };
+    }
+
+    pub(super) fn own_health(&self) -> Health {
+        Health { may_lead: !self.is_under_repair(), ..self.health }
+    }
+
+    pub(super) fn note_health_of(&mut self, from: NodeId, matched_index: Index, health: Health) {
+        if let State::Leader(leading) = &mut self.state {
+            let due_index = matched_index.min(self.commit_index);
+            leading.health.insert(from, HealthReport { health, due_index });
+        }
+    }
+
+    /// The transfer under way on a leader.
+    #[must_use]
+    pub fn transfer(&self) -> Option<Transfer> {
+        match &self.state {
+            State::Leader(leading) => leading.transfer,
+            _ => None,
+        }
+    }
+
     /// Hands leadership over to `to`, as soon as it has the whole log; replaces a transfer to another node.
     ///
     /// Proposals are refused until the new leader is known, or for an election timeout at most. To itself: does nothing.
     pub fn transfer_leader(&mut self, to: NodeId, log: &impl LogView) -> Result<(), TransferError> {
-        let State::Leader(leading) = &mut self.state else {
+        let State::Leader(leading) = &self.state else {
             return Err(TransferError::NotLeader { leader: self.leader });
         };
         if !self.membership.is_voter(to) {
@@ -64,68 +150,181 @@ impl Raft {
         if to == self.config.id || leading.transfer.is_some_and(|transfer| transfer.to == to) {
             return Ok(());
         }
-        leading.transfer = Some(Transfer { to, since_tick: self.now_tick });
-        self.drive_transfer(log);
+        if let Some(why) = self.unfit(to) {
+            return Err(TransferError::NotFit { to, why });
+        }
+        self.begin_transfer(to, self.config.election_ticks, log);
         Ok(())
     }
 
-    /// Hands leadership over to the follower that is furthest, of those heard from lately; says to which.
-    pub fn transfer_to_best(&mut self, log: &impl LogView) -> Result<Option<NodeId>, NotLeader> {
-        let State::Leader(leading) = &self.state else { return Err(NotLeader { leader: self.leader }) };
-        let heartbeats_ticks = 2 * self.config.heartbeat_ticks + 1;
-        let fit = leading.followers().filter(|(node, _)| leading.heard_within(*node, heartbeats_ticks, self.now_tick));
-        let best = fit.max_by_key(|(_, progress)| progress.match_index()).map(|(node, _)| node);
-        if let Some(to) = best {
-            self.transfer_leader(to, log).map_err(|_| NotLeader { leader: self.leader })?;
-        }
-        Ok(best)
+    /// Looks for a successor until there is one: this node is going to stop. Followers that could lead are tried one after the
+    /// other, those with the longest log first. Returns the first of them if there is one now; while there is none, or between
+    /// two tries, proposals are taken.
+    pub fn leave_office(&mut self, log: &impl LogView) -> Result<Option<NodeId>, NotLeader> {
+        let State::Leader(leading) = &mut self.state else { return Err(NotLeader { leader: self.leader }) };
+        leading.leaving.get_or_insert_default();
+        self.choose_successor(log);
+        Ok(self.transfer().map(|transfer| transfer.to))
     }
 
-    /// Gives up a transfer that takes too long; starts one to the preferred leader when that is due.
+    /// Who is told to campaign when this leader stops without warning: a hint that promises nothing, so it may leave at once.
+    #[must_use]
+    pub fn heir(&self) -> Option<(NodeId, Message)> {
+        let to = self.best_successor(&BTreeSet::new())?;
+        Some((to, Message::TimeoutNow { term: self.hard_state.term }))
+    }
+
+    fn begin_transfer(&mut self, to: NodeId, ticks_max: u32, log: &impl LogView) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let end_tick = self.now_tick + u64::from(ticks_max);
+        leading.transfer = Some(Transfer { to, told_at: None, end_tick });
+        self.proceed_with_transfer(log);
+    }
+
+    /// The next of those that could succeed a leader that leaves.
+    fn choose_successor(&mut self, log: &impl LogView) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let Some(leaving) = leading.leaving.as_ref().filter(|_| leading.transfer.is_none()) else { return };
+        let tried = leaving.tried.clone();
+        match self.best_successor(&tried) {
+            Some(to) => self.begin_transfer(to, self.try_ticks(), log),
+            // Everybody gets another chance, a tick later.
+            None => self.forget_tried(),
+        }
+    }
+
+    fn forget_tried(&mut self) {
+        if let State::Leader(leading) = &mut self.state
+            && let Some(leaving) = &mut leading.leaving
+        {
+            leaving.tried.clear();
+        }
+    }
+
+    /// The fit follower that is furthest, of those not excluded.
+    fn best_successor(&self, excluded: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let State::Leader(leading) = &self.state else { return None };
+        let may_follow = |node: NodeId| !excluded.contains(&node) && self.unfit(node).is_none();
+        let fit = leading.followers().filter(|(node, _)| may_follow(*node));
+        fit.max_by_key(|(_, progress)| progress.match_index()).map(|(node, _)| node)
+    }
+
+    /// Time that a successor that was not asked for by name has to take over. Unit: ticks.
+    fn try_ticks(&self) -> u32 {
+        (self.config.election_ticks / 2).max(self.answer_ticks())
+    }
+
+    /// Time within which a follower that is there has answered a heartbeat. Unit: ticks.
+    fn answer_ticks(&self) -> u32 {
+        2 * self.config.heartbeat_ticks + 1
+    }
+
+    /// Gives up a transfer that takes too long; starts one that is due.
     pub(super) fn tick_transfer(&mut self, log: &impl LogView) {
         let State::Leader(leading) = &mut self.state else { return };
-        let election_ticks = u64::from(self.config.election_ticks);
-        if leading.transfer.is_some_and(|transfer| self.now_tick >= transfer.since_tick + election_ticks) {
-            leading.transfer = None;
+        if let Some(late) = leading.transfer.take_if(|transfer| self.now_tick >= transfer.end_tick)
+            && let Some(leaving) = &mut leading.leaving
+        {
+            leaving.tried.insert(late.to);
         }
+        self.choose_successor(log);
         self.tick_preferred(log);
+        self.tick_ailing(log);
     }
 
     fn tick_preferred(&mut self, log: &impl LogView) {
         self.preferred.on_tick(self.now_tick);
         let Some(preferred) = self.config.preferred_leader.filter(|&node| self.is_peer(node)) else { return };
+        let is_fit = self.unfit(preferred).is_none();
         let State::Leader(leading) = &mut self.state else { return };
-        if leading.is_transferring() || !leading.is_fit(preferred, &self.config, self.commit_index, self.now_tick) {
+        if leading.is_transferring() || !is_fit {
             leading.preferred_since_tick = None;
             return;
         }
         let since_tick = *leading.preferred_since_tick.get_or_insert(self.now_tick);
         if self.now_tick >= since_tick + self.preferred.steady_ticks {
             leading.preferred_since_tick = None;
-            leading.transfer = Some(Transfer { to: preferred, since_tick: self.now_tick });
             self.preferred.on_handed_over(self.now_tick);
-            self.drive_transfer(log);
+            self.begin_transfer(preferred, self.try_ticks(), log);
+        }
+    }
+
+    /// Hands over while this node is not fit to lead and enough others are.
+    ///
+    /// Those others must be a quorum: with this node's disk they could commit no better than it does now.
+    fn tick_ailing(&mut self, log: &impl LogView) {
+        self.ailing.on_tick(self.now_tick);
+        let State::Leader(leading) = &self.state else { return };
+        if self.health.has_room && self.health.disk_keeps_up {
+            self.ailing_since_tick = None;
+            return;
+        }
+        let since_tick = *self.ailing_since_tick.get_or_insert(self.now_tick);
+        // Disks that are shared fail together: the followers had the time to say so.
+        let is_due = self.now_tick >= self.ailing.not_before_tick.max(since_tick + u64::from(self.answer_ticks()));
+        if !is_due || leading.is_transferring() {
+            return;
+        }
+        if !self.membership.quorum_has(|node| node != self.config.id && self.unfit(node).is_none()) {
+            return;
+        }
+        if let Some(to) = self.best_successor(&BTreeSet::new()) {
+            self.ailing.on_handed_over(self.now_tick);
+            self.begin_transfer(to, self.try_ticks(), log);
         }
     }
 
     /// Tells the receiver to take over once it has everything. Repeated with every heartbeat: it may get lost.
-    pub(super) fn drive_transfer(&mut self, log: &impl LogView) {
-        let State::Leader(leading) = &mut self.state else { return };
+    ///
+    /// To be called when a batch was closed or given up while a transfer is under way.
+    pub fn proceed_with_transfer(&mut self, log: &impl LogView) {
+        let State::Leader(leading) = &self.state else { return };
         let Some(Transfer { to, .. }) = leading.transfer else { return };
         let Some(progress) = leading.progress.get(&to) else { return };
-        if progress.match_index() == log.last_id().index {
-            self.out.messages.push((to, Message::TimeoutNow { term: self.hard_state.term }));
+        let last_index = log.last_id().index;
+        let is_complete = !log.is_forming() || mutation::is(Mutation::TransferWithOpenBatch);
+        // It may have become unfit since it was chosen.
+        let could_lead = leading.health.get(&to).is_some_and(|report| report.ailment().is_none());
+        if progress.match_index() != last_index || !is_complete || !could_lead {
+            return;
         }
+        self.out.messages.push((to, Message::TimeoutNow { term: self.hard_state.term }));
+        if let State::Leader(leading) = &mut self.state
+            && let Some(transfer) = &mut leading.transfer
+        {
+            transfer.told_at = Some(last_index);
+        }
+    }
+
+    /// Why a follower could not take leadership now, if it could not.
+    fn unfit(&self, node: NodeId) -> Option<Unfit> {
+        let State::Leader(leading) = &self.state else { return Some(Unfit::Silent) };
+        let Some((progress, report)) = leading.progress.get(&node).zip(leading.health.get(&node)) else {
+            return Some(Unfit::Silent);
+        };
+        if !leading.heard_within(node, self.answer_ticks(), self.now_tick) {
+            return Some(Unfit::Silent);
+        }
+        let lag_limit = self.config.inflight_messages_limit as u64;
+        let is_level =
+            progress.state() == ProgressState::Replicate && progress.match_index().plus(lag_limit) >= self.commit_index;
+        let has_applied = report.health.applied_index.plus(lag_limit) >= report.due_index;
+        report.ailment().or((!is_level).then_some(Unfit::LogBehind)).or((!has_applied).then_some(Unfit::Replaying))
     }
 }
 
-impl super::leader::Leading {
-    /// The node answers heartbeats and keeps up: it lags behind what is committed by no more than a window of messages.
-    fn is_fit(&self, node: NodeId, config: &Config, commit_index: Index, now_tick: u64) -> bool {
-        let lag_limit = config.inflight_messages_limit as u64;
-        self.heard_within(node, 2 * config.heartbeat_ticks + 1, now_tick)
-            && self.progress.get(&node).is_some_and(|progress| {
-                progress.state() == ProgressState::Replicate && progress.match_index().plus(lag_limit) >= commit_index
-            })
+impl HealthReport {
+    /// What the node says is wrong with it.
+    fn ailment(&self) -> Option<Unfit> {
+        let Health { may_lead, has_room, disk_keeps_up, .. } = self.health;
+        if !may_lead && !mutation::is(Mutation::TransferToRepairing) {
+            Some(Unfit::MayNotLead)
+        } else if !has_room {
+            Some(Unfit::NoRoom)
+        } else if !disk_keeps_up {
+            Some(Unfit::SlowDisk)
+        } else {
+            None
+        }
     }
 }

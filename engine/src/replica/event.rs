@@ -224,7 +224,8 @@ impl Refusal {
     /// The request certainly took no effect, and may do so when it is sent again.
     #[must_use]
     pub fn is_safe_to_retry(&self) -> bool {
-        self.executed == Executed::No && matches!(self.status, Status::Unavailable | Status::Overloaded)
+        self.executed == Executed::No
+            && matches!(self.status, Status::Unavailable | Status::ShuttingDown | Status::Overloaded)
     }
 
     /// A refusal of a request that certainly took no effect.

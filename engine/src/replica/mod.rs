@@ -11,21 +11,25 @@
 
 mod apply;
 mod event;
+mod handover;
 mod options;
 mod pending;
 mod queue;
 mod reading;
 mod requests;
 mod room;
+mod stopped;
 mod view;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 pub use event::{Action, Event, Origin, Outgoing, Refusal, Reply, Request, RequestKind, Ticket};
+use handover::{DiskWatch, HandOver};
 pub use options::{ReadingLimits, RepairOptions, ReplicaOptions};
 use pending::{Reads, Relays, Waiter, Writes};
 use queue::Queue;
+use stopped::Heard;
 pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 
 use net::api::Status;
@@ -87,7 +91,11 @@ pub struct Replica<S: Storage> {
     no_segment: Option<String>,
     segment_requested: bool,
     idle_ticks: u64,
+    disk: DiskWatch,
+    hand_over: HandOver,
     fault: Option<Fault>,
+    /// The leader that was heard last since the fault.
+    heard: Option<Heard>,
     /// The last `AppendEntries` that failed a check, for the shell to log.
     last_corrupt_append: Option<(NodeId, wire::EntriesError)>,
     stats: ReplicaStats,
@@ -128,13 +136,16 @@ impl<S: Storage> Replica<S> {
             no_segment: None,
             segment_requested: false,
             idle_ticks: 0,
+            disk: DiskWatch::default(),
+            hand_over: HandOver::default(),
             fault: None,
+            heard: None,
             last_corrupt_append: None,
             stats: ReplicaStats::default(),
         }
     }
 
-    /// Takes one event. After a fault only requests are answered, with a refusal.
+    /// Takes one event. After a fault requests are refused, leaders are noted, and nothing else happens.
     pub fn handle(&mut self, event: Event<'_>) {
         if self.actions.is_empty() {
             self.reply_bytes.clear();
@@ -142,8 +153,8 @@ impl<S: Storage> Replica<S> {
         }
         // Writing the hard state may be what stops this replica.
         let has_hard_state = self.fault.is_none() && self.has_written_hard_state();
-        if self.fault.is_some() {
-            self.refuse_after_fault(&event);
+        if let Some(fault) = self.fault.clone() {
+            self.handle_stopped(&event, &fault);
             return;
         }
         if !has_hard_state && is_for_raft(&event) {
@@ -154,6 +165,7 @@ impl<S: Storage> Replica<S> {
             Event::Turn => self.on_turn(),
             Event::Request(request) => self.on_request(request),
             Event::Message { from, message } => {
+                self.note_own_health();
                 self.raft.step(from, message, &self.log);
                 self.after_raft();
             }
@@ -232,21 +244,12 @@ impl<S: Storage> Replica<S> {
         self.fault.as_ref()
     }
 
-    /// Gives leadership to the best follower, for a stop that should not cost the others an election timeout.
-    pub fn hand_over(&mut self) {
-        if self.raft.role() == Role::Leader {
-            // Without a follower to take over the others elect one themselves.
-            if let Ok(Some(_)) = self.raft.transfer_to_best(&self.log) {
-                self.after_raft();
-            }
-        }
-    }
-
     /// Refuses everything that waits; the node is stopping.
     pub fn refuse_all(&mut self) {
         self.abandon_batch();
         let message = "this node is shutting down";
         self.refuse_queue(Status::ShuttingDown, message);
+        self.drain_held(Status::ShuttingDown, message);
         for origin in self.writes.drain() {
             self.refuse(origin, Refusal::unknown(Status::ShuttingDown, message));
         }
@@ -261,7 +264,7 @@ impl<S: Storage> Replica<S> {
     /// What this replica shows of itself.
     #[must_use]
     pub fn view(&self) -> ReplicaView {
-        ReplicaView {
+        let mut view = ReplicaView {
             is_leader: self.raft.role() == Role::Leader,
             role: self.raft.role(),
             leader: self.raft.leader(),
@@ -279,7 +282,12 @@ impl<S: Storage> Replica<S> {
                 let damage = self.options.repair.as_ref().map_or_else(String::new, |repair| repair.damage.clone());
                 RepairProgress { damage, raft }
             }),
+            transfer: self.raft.transfer(),
+        };
+        if self.fault.is_some() {
+            self.show_stopped(&mut view);
         }
+        view
     }
 
     /// The last `AppendEntries` that failed a check since this was last asked, and who sent it.
@@ -331,6 +339,7 @@ impl<S: Storage> Replica<S> {
         const EXPIRE_EVERY_TICKS: u64 = 5;
         self.now_tick += 1;
         if self.unwritten.is_none() {
+            self.note_own_health();
             self.raft.tick(&self.log);
             self.after_raft();
         }
@@ -375,6 +384,7 @@ impl<S: Storage> Replica<S> {
     fn on_turn(&mut self) {
         self.append_noop();
         self.serve_queue();
+        self.proceed_with_hand_over();
         if self.batch_open && (self.pipeline_has_room() || self.log.batch_bytes() >= self.options.batch_bytes_target) {
             self.close_batch();
         }
@@ -387,6 +397,7 @@ impl<S: Storage> Replica<S> {
             self.actions.push_back(Action::PrepareSegment(seq));
         }
         if let Some(request) = self.log.next_sync() {
+            self.disk.on_sync_started(self.now_tick);
             self.actions.push_back(Action::Sync(request));
         }
     }
@@ -442,6 +453,7 @@ impl<S: Storage> Replica<S> {
 
     fn on_synced(&mut self, id: SyncId, result: Result<(), SyncFailure>) {
         let result = if mutation::is(Mutation::IgnoreFailedSync) { Ok(()) } else { result };
+        self.disk.on_sync_ended();
         self.log.on_synced(id, result);
         if let Some(latch) = self.log.latched() {
             self.stop_with(Fault::Log(latch.to_string()));

@@ -35,6 +35,8 @@ pub struct ReplicaOptions {
     pub reading: ReadingLimits,
     /// Ticks without anything to sync after which the durable watermark is written to the log by itself.
     pub idle_mark_ticks: u64,
+    /// A sync that takes longer shows a sick disk: this node leads no more if others can. 0 = however long. Unit: ticks.
+    pub slow_disk_ticks: u64,
     /// Numbers for relayed requests start behind this; distinct for each life of the node.
     pub relay_id_floor: u64,
     /// The log lost durable entries, and this node has not got them back yet.

@@ -62,6 +62,11 @@ impl Writes {
         self.half_applied.take()
     }
 
+    /// Some write has got no answer yet.
+    pub fn has_unanswered(&self) -> bool {
+        self.batches.values().flatten().any(|waiter| !waiter.answered)
+    }
+
     /// Remembers who waits for the entry `id`, in batch order; leaves an empty vector for the next batch.
     pub fn insert(&mut self, id: EntryId, waiters: &mut Vec<Waiter>) {
         self.waiter_count += waiters.len();

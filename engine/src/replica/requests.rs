@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use net::api::{Executed, Status};
 use wal::{AppendError, Storage};
 
-use super::event::{Action, Event, Origin, Outgoing, Refusal, Reply, Request, RequestKind};
+use super::event::{Action, Origin, Outgoing, Refusal, Reply, Request, RequestKind};
 use super::pending::{Read, Relayed, Waiter};
 use super::{Fault, Replica};
 use crate::log_store::KIND_COMMANDS;
@@ -15,6 +15,9 @@ use crate::types::NodeId;
 
 impl<S: Storage> Replica<S> {
     pub(super) fn on_request(&mut self, request: Request<'_>) {
+        if self.refuse_when_closed(&request) {
+            return;
+        }
         if request.kind == RequestKind::ReadSerializable {
             self.queue_serializable_read(&request);
             return;
@@ -26,6 +29,7 @@ impl<S: Storage> Replica<S> {
         match self.raft.may_propose() {
             Ok(()) if request.kind == RequestKind::Write => self.propose(request),
             Ok(()) => self.queue_read(request),
+            Err(NotLeader { .. }) if self.hold_request(&request) => {}
             Err(NotLeader { leader }) => self.relay(request, leader),
         }
     }
@@ -268,6 +272,7 @@ impl<S: Storage> Replica<S> {
             let message = "the read visits more keys than its time allows beside other reads; ask for fewer";
             self.refuse(origin, Refusal::not_executed(Status::Timeout, message));
         }
+        self.expire_held();
         for relayed in self.relays.take_expired(self.now_tick) {
             self.refuse_relayed(&relayed, Status::Timeout, "the leader did not answer in time");
         }
@@ -311,8 +316,10 @@ impl<S: Storage> Replica<S> {
         }
         // Sends and acknowledgements that are queued already rest on what was durable before.
         self.held.clear();
+        self.name_heir();
         let message = format!("this node stopped: {fault}");
         self.fault = Some(fault);
+        self.drain_held(Status::Unavailable, &message);
         self.batch_open = false;
         self.refuse_queue(Status::Internal, &message);
         let forming = std::mem::take(&mut self.forming);
@@ -321,17 +328,10 @@ impl<S: Storage> Replica<S> {
             self.refuse(origin, Refusal::unknown(Status::Internal, message.clone()));
         }
         for origin in self.reads.drain() {
-            self.refuse(origin, Refusal::not_executed(Status::Internal, message.clone()));
+            self.refuse(origin, Refusal::not_executed(Status::Unavailable, message.clone()));
         }
         for relayed in self.relays.drain() {
-            self.refuse_relayed(&relayed, Status::Internal, message.clone());
-        }
-    }
-
-    pub(super) fn refuse_after_fault(&mut self, event: &Event<'_>) {
-        if let (Event::Request(request), Some(fault)) = (event, &self.fault) {
-            let message = format!("this node stopped: {fault}");
-            self.refuse(request.origin, Refusal::not_executed(Status::Internal, message));
+            self.refuse_relayed(&relayed, Status::Unavailable, message.clone());
         }
     }
 }

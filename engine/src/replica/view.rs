@@ -88,6 +88,8 @@ pub struct ReplicaView {
     pub relayed_count: usize,
     /// This node lost durable entries and is getting them back: what was damaged, and what it waits for.
     pub repair: Option<RepairProgress>,
+    /// The hand-over of leadership that is under way.
+    pub transfer: Option<raft::Transfer>,
 }
 
 /// How far a repair has come.

@@ -47,6 +47,8 @@ pub struct ClientConn {
     waiting_count: Cell<u32>,
     /// Whoever waits for the last answer.
     last_answer: RefCell<Option<Waker>>,
+    /// The goodbye was said: nothing more is taken.
+    is_over: Cell<bool>,
 }
 
 impl ClientConn {
@@ -98,6 +100,20 @@ impl ClientConn {
         .await;
     }
 
+    /// Tells the client that nothing more is taken and that whatever it got no answer to took no effect.
+    ///
+    /// Not said while requests wait for an answer: of those that would be wrong.
+    pub fn say_goodbye(&self) {
+        if self.waiting_count() == 0 && !self.is_over.replace(true) {
+            self.refuse(0, Status::ShuttingDown, "it is shutting down");
+        }
+    }
+
+    /// The goodbye was said: requests that still arrive are not looked at.
+    pub fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+
     fn push(&self, response: &Response<'_>) {
         // A client that is gone needs no answer; one that does not read its answers loses its connection.
         // One that closed its side still gets what is queued.
@@ -120,7 +136,14 @@ enum End {
 pub async fn serve(stream: TcpStream, gateway: Rc<Gateway>, board: StatusBoard) {
     let core_bytes = gateway.answer_bytes();
     let writer = ConnWriter::with_total(ANSWER_BYTES_MAX, Rc::clone(&core_bytes));
-    let conn = Rc::new(ClientConn { writer, core_bytes, waiting_count: Cell::new(0), last_answer: RefCell::default() });
+    let conn = Rc::new(ClientConn {
+        writer,
+        core_bytes,
+        waiting_count: Cell::new(0),
+        last_answer: RefCell::default(),
+        is_over: Cell::new(false),
+    });
+    gateway.note_conn(&conn);
     let (mut reading, mut writing) = futures_lite::io::split(stream);
     let writer = conn.writer.clone();
     let write = async {
@@ -199,6 +222,7 @@ fn take_request(conn: &Rc<ClientConn>, frame: &Frame<'_>, gateway: &Gateway, boa
             let body = board.to_json();
             conn.push(&Response { id: request.id, leader_hint: None, result: Ok(&body) });
         }
+        Ok(_) if conn.is_over() => {}
         Ok(request) => gateway.on_request(conn, &request),
         Err(error) => conn.refuse(frame.id, Status::Invalid, &error.to_string()),
     }
@@ -211,7 +235,13 @@ mod tests {
     fn conn(core_bytes: usize) -> ClientConn {
         let core_bytes = Rc::new(Cell::new(core_bytes));
         let writer = ConnWriter::with_total(ANSWER_BYTES_MAX, Rc::default());
-        ClientConn { writer, core_bytes, waiting_count: Cell::new(1), last_answer: RefCell::default() }
+        ClientConn {
+            writer,
+            core_bytes,
+            waiting_count: Cell::new(1),
+            last_answer: RefCell::default(),
+            is_over: Cell::new(false),
+        }
     }
 
     #[test]

@@ -41,8 +41,17 @@ const CONNECTIONS_RESERVE: usize = 64;
 /// Peer connections of a core that may be in their handshake.
 const PEER_GREETINGS_MAX: usize = 256;
 
-/// How long a stopping node waits for another to take its leaderships. Unit: ms.
+/// How long a stopping node waits for others to take its leaderships. Unit: ms.
 const HAND_OVER_MS_MAX: u64 = 1_000;
+
+/// How long it then goes on serving clients that do not go to the new leaders. Unit: ms.
+const LINGER_MS_MAX: u64 = 500;
+
+/// Clients count as gone once they asked for nothing for so long. Unit: ms.
+const QUIET_MS: u64 = 30;
+
+/// How long it waits for the answers to what it has taken. Unit: ms.
+const ANSWER_MS_MAX: u64 = 1_000;
 
 /// What all cores of a node share.
 #[derive(Clone)]
@@ -501,23 +510,50 @@ impl Core {
         }
     }
 
-    /// Gives leaderships away, refuses what waits, and lets answers leave.
+    /// Gives leaderships away and leaves when nobody needs this node any more, so that no client notices. All waits are bounded.
+    ///
+    /// While another node leads, requests go on to it, and its answers tell clients where to go. Once they are there, or had
+    /// their time, new requests are refused, what was taken before gets its answer, and clients are told the end.
     async fn stop(&self) {
-        const STEP_MS: u64 = 10;
+        const STEP_MS: u64 = 5;
         self.stopping.set(true);
         for shard in &self.shards {
             shard.hand_over();
         }
-        let mut waited_ms = 0;
-        while waited_ms < HAND_OVER_MS_MAX && self.shards.iter().any(|shard| shard.view().is_leader) {
-            glommio::timer::sleep(Duration::from_millis(STEP_MS)).await;
-            waited_ms += STEP_MS;
+        wait_for(HAND_OVER_MS_MAX, STEP_MS, || !self.shards.iter().any(|shard| shard.view().is_leader)).await;
+        let mut quiet_ms = 0;
+        let mut taken_count = self.gateway.taken_count();
+        wait_for(LINGER_MS_MAX, STEP_MS, || {
+            let is_quiet = taken_count == self.gateway.taken_count() && self.owes_no_answer();
+            taken_count = self.gateway.taken_count();
+            quiet_ms = if is_quiet { quiet_ms + STEP_MS } else { 0 };
+            quiet_ms > QUIET_MS
+        })
+        .await;
+        for shard in &self.shards {
+            shard.close();
         }
+        wait_for(ANSWER_MS_MAX, STEP_MS, || self.owes_no_answer()).await;
         for shard in &self.shards {
             shard.settle().await;
             shard.stop();
         }
+        self.gateway.say_goodbye();
         // Answers that were queued leave while this core still runs; clients close their connections on their own.
-        glommio::timer::sleep(Duration::from_millis(5 * STEP_MS)).await;
+        glommio::timer::sleep(Duration::from_millis(10 * STEP_MS)).await;
+    }
+
+    /// Nobody waits for an answer of this node, on whatever core.
+    fn owes_no_answer(&self) -> bool {
+        self.shared.waiting.load(Ordering::Relaxed) == 0 && self.shards.iter().all(|shard| shard.owes_no_answer())
+    }
+}
+
+/// Looks every `step_ms` whether something holds, until it does or `ms_max` have passed.
+async fn wait_for(ms_max: u64, step_ms: u64, mut holds: impl FnMut() -> bool) {
+    let mut waited_ms = 0;
+    while !holds() && waited_ms < ms_max {
+        glommio::timer::sleep(Duration::from_millis(step_ms)).await;
+        waited_ms += step_ms;
     }
 }

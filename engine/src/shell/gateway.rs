@@ -5,7 +5,7 @@
 //! `overloaded`. The gateway knows nothing of replication.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -75,6 +75,10 @@ pub struct Gateway {
     /// Answers that wait for this core's clients to take them. Unit: bytes.
     answer_bytes: Rc<Cell<usize>>,
     waiting_total: Arc<AtomicU64>,
+    /// Requests that were taken so far.
+    taken_count: Cell<u64>,
+    /// Connections of this core's clients; some may be gone.
+    conns: RefCell<Vec<Weak<ClientConn>>>,
     /// Where clients reach the leader of each shard, for hints.
     leader_hints: Rc<dyn Fn(ShardId) -> Option<String>>,
 }
@@ -116,6 +120,8 @@ impl Gateway {
             queued_bytes: Cell::new(0),
             answer_bytes: Rc::default(),
             waiting_total,
+            taken_count: Cell::new(0),
+            conns: RefCell::default(),
             leader_hints,
         })
     }
@@ -133,6 +139,26 @@ impl Gateway {
     /// This core's shard of that number, if it owns it.
     pub fn shard(&self, shard: ShardId) -> Option<&Rc<Shard>> {
         self.shards.get(shard.get() as usize)?.as_ref()
+    }
+
+    /// Notes a client's connection, to tell it when the node stops.
+    pub fn note_conn(&self, conn: &Rc<ClientConn>) {
+        let mut conns = self.conns.borrow_mut();
+        // Amortized: those that are gone are looked for when the vector would grow.
+        if conns.len() == conns.capacity() {
+            conns.retain(|conn| conn.strong_count() > 0);
+        }
+        conns.push(Rc::downgrade(conn));
+    }
+
+    /// Tells every client that nothing more is taken here.
+    pub fn say_goodbye(&self) {
+        self.conns.borrow().iter().filter_map(Weak::upgrade).for_each(|conn| conn.say_goodbye());
+    }
+
+    /// Requests that were taken so far: whether clients are still busy shows in its growth.
+    pub fn taken_count(&self) -> u64 {
+        self.taken_count.get()
     }
 
     /// Takes a request of a client's connection; pings and status requests are the caller's.
@@ -207,6 +233,7 @@ impl Gateway {
         }
         let Some(ticket) = self.take_slot(waiting, bytes) else { return };
         self.queued_bytes.set(queued);
+        self.taken_count.set(self.taken_count.get() + 1);
         match self.shard(routed.shard) {
             Some(shard) => {
                 let request = Request {
@@ -281,7 +308,12 @@ impl Gateway {
         self.waiting_total.fetch_sub(1, Ordering::Relaxed);
         match waiting {
             Waiting::Conn(conn, id) => {
-                let hint = if relayed { (self.leader_hints)(shard) } else { None };
+                let asks_elsewhere = |refusal: &Refusal| {
+                    refusal.executed == Executed::No
+                        && matches!(refusal.status, Status::Unavailable | Status::ShuttingDown)
+                };
+                let wants_hint = relayed || body.is_err_and(asks_elsewhere);
+                let hint = if wants_hint { (self.leader_hints)(shard) } else { None };
                 let result = body.map_err(|refusal| Refused {
                     status: refusal.status,
                     executed: refusal.executed,

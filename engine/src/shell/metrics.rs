@@ -43,6 +43,7 @@ pub struct ShardMetrics {
     apply_latency: Histogram,
     is_leader: UGauge,
     under_repair: UGauge,
+    stopped: UGauge,
     term: UGauge,
     last_index: UGauge,
     persisted_index: UGauge,
@@ -95,6 +96,7 @@ impl ShardMetrics {
             apply_latency,
             is_leader: gauge("raft_is_leader", "1 while this node leads the shard"),
             under_repair: gauge("raft_under_repair", "1 while this node gets back log entries that it lost"),
+            stopped: gauge("shard_stopped", "1 once the shard stopped by itself; the node has to be restarted"),
             term: gauge("raft_term", "Current term"),
             last_index: gauge("raft_last_index", "Last entry in the log"),
             persisted_index: gauge("raft_persisted_index", "Last entry durable on this node's own disk"),
@@ -140,7 +142,8 @@ impl ShardMetrics {
     }
 
     /// Takes over the state of the replica.
-    pub fn update(&self, view: &ReplicaView, stats: &ReplicaStats) {
+    pub fn update(&self, view: &ReplicaView, stats: &ReplicaStats, is_stopped: bool) {
+        self.stopped.set(u64::from(is_stopped));
         self.is_leader.set(u64::from(view.is_leader));
         self.under_repair.set(u64::from(view.repair.is_some()));
         self.term.set(view.term.get());

@@ -408,6 +408,7 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
         apply_keys_per_turn: 4096,
         reading: ReadingLimits::default(),
         idle_mark_ticks: u64::from(ticks(100)),
+        slow_disk_ticks: config.slow_disk_handover_ms().div_ceil(tick_ms),
         relay_id_floor: 0,
         repair: None,
     }

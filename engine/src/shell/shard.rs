@@ -23,7 +23,7 @@ use super::status::StatusBoard;
 use super::sync_file::SyncFile;
 use crate::replica::{Action, Event, Outgoing, Replica, ReplicaView};
 use crate::status::SHARD_STOPPED;
-use crate::types::{Index, NodeId, ShardId};
+use crate::types::{Index, NodeId, ShardId, Term};
 use crate::wire::Lane;
 
 /// Pause before a segment that could not be prepared is tried again. Unit: ms.
@@ -76,6 +76,8 @@ pub struct Shard {
     /// Connections that peers opened.
     incoming: RefCell<Incoming>,
     board: StatusBoard,
+    /// Term and leader as the board last got them.
+    posted: Cell<(Term, Option<NodeId>)>,
     stopping: Cell<bool>,
     fault_reported: Cell<bool>,
     /// Syncs end at once, before whoever starts them goes on.
@@ -102,6 +104,7 @@ impl Shard {
             said: Said::default(),
             incoming: RefCell::default(),
             board: board.clone(),
+            posted: Cell::new((Term::ZERO, None)),
             stopping: Cell::new(false),
             fault_reported: Cell::new(false),
             #[cfg(test)]
@@ -173,6 +176,16 @@ impl Shard {
         }
     }
 
+    /// Whether everybody who asked this shard was answered.
+    pub fn owes_no_answer(&self) -> bool {
+        self.replica.borrow().owes_no_answer()
+    }
+
+    /// Refuses every new request from here on.
+    pub fn close(&self) {
+        self.replica.borrow_mut().close();
+    }
+
     /// Gives leadership away, if this node has it.
     pub fn hand_over(self: &Rc<Self>) {
         self.replica.borrow_mut().hand_over();
@@ -232,6 +245,15 @@ impl Shard {
             self.metrics.applied(started.elapsed());
         }
         self.time_batches(started, batches);
+        self.post_new_leader();
+    }
+
+    /// Posts a change of leader at once: clients are sent to it.
+    fn post_new_leader(&self) {
+        let view = self.view();
+        if self.posted.replace((view.term, view.leader)) != (view.term, view.leader) {
+            self.board.post(self.id, view, self.fault());
+        }
     }
 
     /// Notes a batch that was closed, and observes those that were committed.
@@ -260,7 +282,7 @@ impl Shard {
             tick += 1;
             if tick.is_multiple_of(METRICS_EVERY_TICKS) {
                 let replica = self.replica.borrow();
-                self.metrics.update(&replica.view(), replica.stats());
+                self.metrics.update(&replica.view(), replica.stats(), replica.fault().is_some());
             }
         }
     }

@@ -10,6 +10,9 @@ use crate::replica::ReplicaView;
 use crate::status::ShardStatus;
 use crate::types::{NodeId, ShardId};
 
+/// A shard that has applied fewer entries than are committed, by more than this, is not ready: it answers late.
+const READY_LAG_ENTRIES: u64 = 256;
+
 /// The board; clones share it.
 #[derive(Clone, Debug)]
 pub struct StatusBoard {
@@ -63,6 +66,9 @@ impl StatusBoard {
     pub fn leader_hint(&self, shard: ShardId) -> Option<String> {
         let board = self.lock();
         let leader = board.shards.get(shard.get() as usize)?.as_ref()?.view.leader?;
+        if leader == board.node {
+            return None;
+        }
         board.client_urls.get(&leader).cloned()
     }
 
@@ -72,11 +78,11 @@ impl StatusBoard {
         let board = self.lock();
         let posted = board.shards.iter().enumerate().filter_map(|(shard, posted)| Some((shard, posted.as_ref()?)));
         posted
-            .map(|(shard, Posted { view, .. })| ShardStatus {
+            .map(|(shard, Posted { view, fault })| ShardStatus {
                 name: board.name.clone(),
                 node_id: board.node.get(),
                 shard: u32::try_from(shard).unwrap_or(u32::MAX),
-                role: role_name(view.role).to_owned(),
+                role: if fault.is_some() { "stopped" } else { role_name(view.role) }.to_owned(),
                 leader: view.leader.map_or(0, NodeId::get),
                 term: view.term.get(),
                 last_index: view.last_index.get(),
@@ -84,6 +90,7 @@ impl StatusBoard {
                 commit_index: view.commit_index.get(),
                 applied_index: view.applied_index.get(),
                 revision: view.revision.get(),
+                stopped: fault.clone(),
                 under_repair: view.repair.as_ref().map(ToString::to_string),
             })
             .collect()
@@ -107,6 +114,12 @@ impl StatusBoard {
                 None => return Err(format!("shard {shard} has not started yet")),
                 Some(posted) if posted.view.leader.is_none() => {
                     return Err(format!("shard {shard} has no leader: no majority of its nodes is connected"));
+                }
+                Some(Posted { view, .. }) if view.applied_index.plus(READY_LAG_ENTRIES) < view.commit_index => {
+                    let (applied, committed) = (view.applied_index, view.commit_index);
+                    return Err(format!(
+                        "shard {shard} is applying its log: {applied} of {committed} committed entries are applied"
+                    ));
                 }
                 Some(_) => {}
             }

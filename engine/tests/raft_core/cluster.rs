@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use engine::raft::{AppendDecision, AppendOutcome, Config, HardState, LogView, Message, Raft, ReadId, Ready, Role};
+use engine::raft::{
+    AppendDecision, AppendOutcome, Config, HardState, LogView, Message, Raft, ReadId, Ready, Role, TransferError,
+};
 use engine::types::{EntryId, Index, NodeId};
 
 use crate::checks::Checks;
@@ -29,6 +31,10 @@ pub struct Node {
     pub lost: BTreeSet<EntryId>,
     /// Entries of others that its log has room for; what comes after them is not appended.
     pub log_room: usize,
+    /// It applies nothing beyond this.
+    pub apply_limit: Index,
+    /// It says that its disk does not keep up.
+    pub is_slow: bool,
     commit_seen: Index,
     role_seen: Role,
 }
@@ -155,6 +161,8 @@ impl Cluster {
                 repair: None,
                 lost: BTreeSet::new(),
                 log_room: usize::MAX,
+                apply_limit: Index::new(u64::MAX),
+                is_slow: false,
                 commit_seen: Index::ZERO,
                 role_seen: Role::Follower,
             });
@@ -304,7 +312,10 @@ impl Cluster {
 
     pub fn transfer(&mut self, at: usize, to: NodeId) {
         if self.is_leader(at) {
-            self.with_raft(at, |raft, log| raft.transfer_leader(to, log).expect("to a voter"));
+            self.with_raft(at, |raft, log| match raft.transfer_leader(to, log) {
+                Ok(()) | Err(TransferError::NotFit { .. }) => {}
+                Err(error) => panic!("it leads, and the receiver is a voter: {error}"),
+            });
         }
     }
 
@@ -433,6 +444,8 @@ impl Cluster {
     pub fn with_raft(&mut self, at: usize, call: impl FnOnce(&mut Raft, &SimLog)) {
         let node = &mut self.nodes[at];
         let Some(raft) = &mut node.raft else { return };
+        let applied_index = raft.commit_index().min(node.apply_limit);
+        raft.note_health(applied_index, node.log_room > 0, !node.is_slow);
         call(raft, &node.log);
         let ready = raft.ready();
         self.check(at);

@@ -1,6 +1,8 @@
 //! Elections, leases, transfers and reads, rule by rule, each where the thesis states it.
 
-use engine::raft::{HardState, LogView, Message, PENDING_READS_MAX, Raft, ReadId, ReadIndexError, Role, TransferError};
+use engine::raft::{
+    HardState, LogView, Message, PENDING_READS_MAX, Raft, ReadId, ReadIndexError, Role, TransferError, Unfit,
+};
 use engine::types::{EntryId, Index, NodeId, Term};
 
 use crate::cluster::{Cluster, config, node_id};
@@ -297,7 +299,7 @@ fn a_leader_that_stops_hands_over_to_the_follower_that_is_furthest() {
     cluster.propose(0, 3);
     cluster.settle();
     let mut chosen = None;
-    cluster.with_raft(0, |raft, log| chosen = raft.transfer_to_best(log).expect("it leads"));
+    cluster.with_raft(0, |raft, log| chosen = raft.leave_office(log).expect("it leads"));
     assert_eq!(chosen, Some(node_id(3)));
     cluster.settle();
     assert_eq!(cluster.leader(), Some(2));
@@ -413,4 +415,106 @@ fn a_deposed_leader_learns_from_the_answer_to_its_heartbeat() {
     (0..2).for_each(|_| cluster.tick(0));
     cluster.settle();
     assert_eq!((cluster.raft(0).role(), cluster.raft(0).term()), (Role::Follower, cluster.raft(1).term()));
+}
+
+#[test]
+fn a_successor_is_told_only_when_the_open_batch_is_closed_and_on_its_disk() {
+    let mut cluster = led_by_first();
+    cluster.nodes[0].log.is_forming = true;
+    cluster.transfer(0, node_id(2));
+    cluster.settle();
+    tick_all(&mut cluster, 2);
+    assert_eq!(cluster.leader(), Some(0), "the log is about to grow");
+    assert!(cluster.raft(0).may_propose().is_err());
+    cluster.nodes[0].log.is_forming = false;
+    cluster.with_raft(0, |raft, log| raft.proceed_with_transfer(log));
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(1));
+}
+
+#[test]
+fn leadership_goes_to_no_node_that_could_not_hold_it() {
+    type Ail = fn(&mut Cluster);
+    let ailments: [(Unfit, Ail); 5] = [
+        (Unfit::NoRoom, |cluster| cluster.nodes[1].log_room = 0),
+        (Unfit::SlowDisk, |cluster| cluster.nodes[1].is_slow = true),
+        (Unfit::Replaying, |cluster| cluster.nodes[1].apply_limit = Index::new(1)),
+        (Unfit::Silent, |cluster| cluster.isolate(node_id(2))),
+        (Unfit::MayNotLead, |cluster| {
+            cluster.crash(1, 0);
+            cluster.damage(1, 0, true);
+            cluster.restart(1);
+            // It is not repaired before the others have confirmed the leader, which the test does not let happen.
+            cluster.block(node_id(1), node_id(3));
+        }),
+    ];
+    for (expected, ail) in ailments {
+        let mut cluster = led_by_first();
+        for _ in 0..8 {
+            cluster.propose(0, 1);
+            cluster.settle();
+        }
+        ail(&mut cluster);
+        tick_all(&mut cluster, 6);
+        let mut result = Ok(());
+        cluster.with_raft(0, |raft, log| result = raft.transfer_leader(node_id(2), log));
+        assert_eq!(result, Err(TransferError::NotFit { to: node_id(2), why: expected }));
+        assert!(cluster.raft(0).may_propose().is_ok());
+    }
+}
+
+#[test]
+fn a_leader_that_leaves_tries_one_follower_after_the_other() {
+    let mut cluster = led_by_first();
+    let mut first = None;
+    cluster.with_raft(0, |raft, log| first = raft.leave_office(log).expect("it leads"));
+    // The one that was chosen never hears of it.
+    cluster.network.retain(|packet| !matches!(packet.message, Message::TimeoutNow { .. }));
+    let first = first.expect("both are fit");
+    let other = node_id(5 - first.get());
+    for _ in 0..20 {
+        (0..3).for_each(|at| cluster.tick(at));
+        cluster.network.retain(|packet| packet.to != first || !matches!(packet.message, Message::TimeoutNow { .. }));
+        cluster.settle();
+    }
+    assert_eq!(cluster.leader().map(|at| cluster.nodes[at].id), Some(other));
+}
+
+#[test]
+fn a_leader_with_a_sick_disk_hands_over_if_the_others_are_a_healthy_quorum() {
+    type Ail = fn(&mut Cluster, usize);
+    let ailments: [Ail; 2] =
+        [|cluster, at| cluster.nodes[at].is_slow = true, |cluster, at| cluster.nodes[at].log_room = 0];
+    for ail in ailments {
+        let mut cluster = led_by_first();
+        ail(&mut cluster, 1);
+        ail(&mut cluster, 0);
+        tick_all(&mut cluster, 60);
+        assert!(cluster.is_leader(0) && cluster.raft(0).may_propose().is_ok(), "one healthy node is no quorum");
+
+        let mut cluster = led_by_first();
+        ail(&mut cluster, 0);
+        tick_all(&mut cluster, 10);
+        let leader = cluster.leader().expect("somebody leads");
+        assert_ne!(leader, 0);
+        // Nor does it get leadership back while it is sick.
+        cluster.transfer(leader, node_id(1));
+        tick_all(&mut cluster, 20);
+        assert_eq!(cluster.leader(), Some(leader));
+    }
+}
+
+#[test]
+fn a_preferred_leader_with_a_sick_disk_is_not_preferred() {
+    let preferred_leader = Some(node_id(2));
+    let mut cluster = Cluster::new(engine::raft::Config { preferred_leader, ..config(3) });
+    tick_all(&mut cluster, 4);
+    assert_eq!(cluster.leader(), Some(1));
+    cluster.nodes[1].is_slow = true;
+    tick_all(&mut cluster, 100);
+    let leader = cluster.leader().expect("somebody leads");
+    assert_ne!(leader, 1);
+    cluster.nodes[1].is_slow = false;
+    tick_all(&mut cluster, 100);
+    assert_eq!(cluster.leader(), Some(1), "it has recovered");
 }

@@ -1,7 +1,7 @@
 //! Replication and commitment, rule by rule, each where the thesis states it.
 
 use engine::raft::{
-    AppendDecision, AppendEntries, AppendOutcome, Config, HardState, LogView, Message, ProgressState, Role,
+    AppendDecision, AppendEntries, AppendOutcome, Config, HardState, Health, LogView, Message, ProgressState, Role,
 };
 use engine::types::{EntryId, Index, Term};
 
@@ -111,7 +111,13 @@ fn section_3_5_a_durable_suffix_of_another_term_is_never_acknowledged() {
     step(&mut cluster, 0, 3, heartbeat);
     cluster.sync(0);
     let (term, one) = (Term::new(4), Index::new(1));
-    let answer = Message::HeartbeatResponse { term, round: 7, matched_index: one, persisted_index: one };
+    let answer = Message::HeartbeatResponse {
+        term,
+        round: 7,
+        matched_index: one,
+        persisted_index: one,
+        health: Health { applied_index: one, ..Health::default() },
+    };
     assert_eq!(sent_by(&mut cluster, 1), [(node_id(3), answer)]);
 }
 

@@ -290,7 +290,7 @@ fn random_runs_reach_every_situation_that_matters() {
     at_least("lost in a crash", total.lost_in_crash, 0.25);
     at_least("rejected", total.rejected, 0.7);
     at_least("empty probes", total.empty_probes, 0.1);
-    at_least("transfer campaigns", total.transfer_campaigns, 0.2);
+    at_least("transfer campaigns", total.transfer_campaigns, 0.06);
     at_least("stepped down", total.stepped_down, 0.3);
     at_least("committed ahead of the own disk", total.committed_ahead_of_own_disk, 0.01);
     at_least("damaged", total.damaged, 0.5);

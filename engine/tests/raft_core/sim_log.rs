@@ -18,6 +18,8 @@ pub struct SimLog {
     /// The entries as they stand, each with the frame that holds it.
     entries: Vec<(EntryId, usize)>,
     persisted_count: usize,
+    /// A batch is being formed.
+    pub is_forming: bool,
 }
 
 impl SimLog {
@@ -140,5 +142,9 @@ impl LogView for SimLog {
     fn entry_bytes(&self, index: Index) -> u64 {
         // Sizes that differ, and with them the number of entries in a message.
         1 + (index.get() * 7) % 20
+    }
+
+    fn is_forming(&self) -> bool {
+        self.is_forming
     }
 }

@@ -81,9 +81,14 @@ fn describe(message: &Message) -> String {
         Message::Heartbeat { term, commit_index, round } => {
             format!("Heartbeat term {term}, commit {commit_index}, round {round}")
         }
-        Message::HeartbeatResponse { term, round, matched_index, persisted_index } => {
+        Message::HeartbeatResponse { term, round, matched_index, persisted_index, health } => {
+            let ailments =
+                [(health.may_lead, "may not lead"), (health.has_room, "no room"), (health.disk_keeps_up, "slow disk")];
+            let ailments: String =
+                ailments.iter().filter(|(is_well, _)| !is_well).map(|(_, ailment)| format!(", {ailment}")).collect();
             format!(
-                "HeartbeatResponse term {term}, round {round}, matched {matched_index}, persisted {persisted_index}"
+                "HeartbeatResponse term {term}, round {round}, matched {matched_index}, persisted {persisted_index}, applied {}{ailments}",
+                health.applied_index
             )
         }
         Message::TimeoutNow { term } => format!("TimeoutNow term {term}"),

@@ -71,6 +71,7 @@ fn values_of(config: &Config) -> Vec<(&'static str, String)> {
         ("max-queued-bytes", config.max_queued_bytes.to_string()),
         ("pin-cores", config.pin_cores.to_string()),
         ("spin-us", config.spin_us.to_string()),
+        ("slow-disk-handover-ms", config.slow_disk_handover_ms.to_string()),
         ("log-level", quoted(&config.log_level.to_string())),
     ];
     values.extend(data_dir.map(|path| ("data-dir", path)));

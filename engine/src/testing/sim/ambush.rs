@@ -208,7 +208,7 @@ impl World {
     }
 
     /// The term that a node leads a shard in.
-    fn leads(&self, host: usize, shard: usize) -> Option<Term> {
+    pub(super) fn leads(&self, host: usize, shard: usize) -> Option<Term> {
         let view = self.hosts[host].shards[shard].replica.as_ref()?.view();
         (view.role == Role::Leader).then_some(view.term)
     }

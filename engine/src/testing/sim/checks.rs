@@ -101,6 +101,12 @@ impl ShardChecks {
             return Err(format!("takes back what was committed: {} after {}", view.commit_index, seen.commit_index));
         }
         seen.commit_index = view.commit_index;
+        if let Some(told_at) = view.transfer.and_then(|transfer| transfer.told_at)
+            && view.last_index > told_at
+        {
+            let last = view.last_index;
+            return Err(format!("appended {last} after its successor was told to take over at {told_at}"));
+        }
         if view.applied_index > view.commit_index {
             return Err(format!("applied {} and committed {}", view.applied_index, view.commit_index));
         }

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use net::api::Executed;
 use wal::testing::SimRng;
 
 use super::plan::{Plan, between, pick};
@@ -85,6 +86,10 @@ struct Running {
     extra: Extra,
     deadline_us: u64,
     is_open: bool,
+    /// How often it arrived at a node that was there.
+    attempts_count: u64,
+    /// How often a node said that it took no effect.
+    void_count: u64,
 }
 
 #[derive(Debug, Default)]
@@ -265,7 +270,14 @@ impl World {
         let called_us = self.now_us;
         let operation = Operation { client, shard, input, called_us, process: (0, 0), outcome: None, is_void: false };
         let extra = self.clients.extra(client, &operation.input);
-        self.clients.operations.push(Running { operation, extra, deadline_us, is_open: true });
+        self.clients.operations.push(Running {
+            operation,
+            extra,
+            deadline_us,
+            is_open: true,
+            attempts_count: 0,
+            void_count: 0,
+        });
         self.clients.clients[client].open = Some(number);
         let op = number as u64;
         self.schedule_at(deadline_us, Event::GiveUp { op });
@@ -292,7 +304,9 @@ impl World {
             return Ok(());
         }
         let life = self.hosts[at.host].life;
-        let Running { operation, extra, .. } = self.clients.running(op);
+        let running = self.clients.running(op);
+        running.attempts_count += 1;
+        let Running { operation, extra, .. } = running;
         operation.process = (at.host, life);
         let (kind, payload) = (operation.input.kind(), operation.input.encode(*extra));
         let timeout_ticks = self.plan.timeout_us.div_ceil(self.plan.tick_us);
@@ -302,8 +316,14 @@ impl World {
     }
 
     /// A replica answered; the answer is on its way to the client.
-    pub(super) fn reply(&mut self, at: Place, op: u64, result: Result<Vec<u8>, Refusal>) {
-        self.hosts[at.host].shards[at.shard].waiting.remove(&op);
+    pub(super) fn reply(&mut self, at: Place, op: u64, result: Result<Vec<u8>, Refusal>) -> Result<(), String> {
+        if !self.hosts[at.host].shards[at.shard].waiting.remove(&op) {
+            let number = at.host + 1;
+            return Err(format!("node {number} answers operation {op} a second time: {result:?}"));
+        }
+        if result.as_ref().is_err_and(|refusal| refusal.executed == Executed::No) {
+            self.clients.running(op).void_count += 1;
+        }
         let answer = match result {
             Ok(body) => Answer::Done(body),
             Err(refusal) => Answer::Refused(refusal),
@@ -311,6 +331,7 @@ impl World {
         let (low, high) = self.plan.delay_us;
         let delay_us = between(&mut self.rng, low, high);
         self.schedule(delay_us, Event::Answer { op, answer });
+        Ok(())
     }
 
     pub(super) fn answer(&mut self, op: u64, answer: Answer) {
@@ -339,7 +360,7 @@ impl World {
             Answer::Broken { .. } => self.retry(op),
             Answer::Refused(refusal) if refusal.is_safe_to_retry() => self.retry(op),
             Answer::Refused(refusal) => {
-                let is_void = refusal.executed == net::api::Executed::No;
+                let is_void = refusal.executed == Executed::No;
                 operation.is_void = is_void;
                 *(if is_void { &mut self.report.refused_count } else { &mut self.report.unknown_count }) += 1;
                 self.clients.clients[client].home = None;
@@ -383,6 +404,18 @@ impl World {
 }
 
 impl Clients {
+    /// Writes whose bytes no other operation has, and how often each may take effect at most: as often as it was sent without
+    /// being told that it did not.
+    pub(super) fn writes_with_limits(&self, shard: usize) -> impl Iterator<Item = (Vec<u8>, u64)> {
+        let writes = self.operations.iter().filter(move |running| running.operation.shard == shard);
+        writes
+            .filter(|running| {
+                let input = &running.operation.input;
+                matches!(input, Input::Put { .. } | Input::PutBoth { .. } | Input::Swap { .. })
+            })
+            .map(|running| (running.operation.input.encode(running.extra), running.attempts_count - running.void_count))
+    }
+
     fn note_answer(&mut self, op: u64, home: usize) {
         let operation = &self.operations[usize::try_from(op).expect("small")].operation;
         let client = operation.client;

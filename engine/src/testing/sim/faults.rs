@@ -33,6 +33,10 @@ pub(super) enum Undo {
     Depose { host: usize, life: u64 },
     /// A node that just voted dies, and what it wrote last rots.
     DamageVoter { at: Place, life: u64 },
+    /// An orderly stop goes on: requests are refused from here on.
+    Close { host: usize, life: u64 },
+    /// An orderly stop ends.
+    End { host: usize, life: u64 },
     /// A disk is as fast as before.
     Fast { host: usize },
     /// A disk has room again.
@@ -51,7 +55,7 @@ type Damage = fn(&mut SimStorage, &mut SimRng, u64) -> String;
 type Strike = fn(&mut World) -> Result<bool, String>;
 
 /// Every kind of fault: its name, how often it strikes, what it does.
-const KINDS: [(&str, Rate, Strike); 13] = [
+const KINDS: [(&str, Rate, Strike); 16] = [
     ("process killed", |faults| faults.kill, |world| world.kill_some(false)),
     ("power lost", |faults| faults.power_loss, |world| world.kill_some(true)),
     ("everything killed", |faults| faults.kill_all, World::kill_all),
@@ -65,6 +69,9 @@ const KINDS: [(&str, Rate, Strike); 13] = [
     (DAMAGED_LOG, |faults| faults.damage, World::damage_some),
     ("full disk", |faults| faults.disk_full, World::fill_some),
     ("ambush", |faults| faults.ambush, World::lay_ambush),
+    ("orderly stop", |faults| faults.orderly_stop, World::stop_some),
+    ("leadership transfer", |faults| faults.transfer, World::transfer_some),
+    ("leader's disk", |faults| faults.leader_disk, World::spoil_leaders_disk),
 ];
 
 /// Flips a bit of what was written last.
@@ -184,6 +191,8 @@ impl World {
                     self.damage_log(at, damage_end);
                 }
             }
+            Undo::Close { host, life } => self.close_node(host, life),
+            Undo::End { host, life } => self.end_stop(host, life)?,
             Undo::Fast { host } => self.hosts[host].slowness = 1,
             Undo::Room { host } => self.hosts[host].disk_is_full = false,
         }
@@ -235,7 +244,7 @@ impl World {
         (0..self.hosts.len()).filter(move |other| *other != host)
     }
 
-    fn random_host(&mut self) -> usize {
+    pub(super) fn random_host(&mut self) -> usize {
         usize::try_from(self.rng.below(self.hosts.len() as u64)).expect("few")
     }
 

@@ -232,6 +232,7 @@ fn replica_options(plan: &Plan, id: NodeId, life: u64, shard: u32, repair: Optio
         apply_keys_per_turn: plan.apply_keys_per_turn + id.get() - 1,
         reading: plan.reading,
         idle_mark_ticks: 5,
+        slow_disk_ticks: plan.slow_disk_ticks,
         relay_id_floor: life << 32,
         repair,
     }

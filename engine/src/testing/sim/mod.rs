@@ -9,6 +9,7 @@ mod ambush;
 mod checks;
 mod clients;
 mod faults;
+mod handover;
 mod host;
 mod network;
 mod plan;

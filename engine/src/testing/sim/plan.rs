@@ -42,6 +42,12 @@ pub struct Faults {
     pub damage: Every,
     /// Faults with an aim: see `ambush`.
     pub ambush: Every,
+    /// A node is stopped in order: it hands over, answers what it has taken, and ends.
+    pub orderly_stop: Every,
+    /// A leader is asked to hand over to some node.
+    pub transfer: Every,
+    /// The disk of a leader becomes slow, or full, for a while.
+    pub leader_disk: Every,
 }
 
 /// Everything that is fixed before a run begins.
@@ -73,6 +79,8 @@ pub struct Plan {
     pub command_keys_limit: u64,
     /// See `ReplicaOptions`.
     pub pending_limit: usize,
+    /// See `ReplicaOptions`. Unit: ticks.
+    pub slow_disk_ticks: u64,
     /// Length of a tick on a clock that runs right. Unit: us.
     pub tick_us: u64,
     /// Largest deviation of a clock's speed. Unit: thousandths.
@@ -153,6 +161,7 @@ impl Plan {
             reading,
             command_keys_limit: pick(work, &[3, 5, 8, 1_000]),
             pending_limit: usize::try_from(between(rng, 2, 200)).expect("small"),
+            slow_disk_ticks: pick(rng, &[0, 3, 20, 100]),
             tick_us,
             clock_skew_permille: pick(rng, &[0, 10, 100, 300]),
             delay_us: (delay_min_us, delay_min_us + between(rng, 1, 20_000)),
@@ -202,6 +211,9 @@ impl Faults {
             disk_full: every(2_000, 20_000),
             damage: every(1_000, 8_000),
             ambush: every(1_000, 8_000),
+            orderly_stop: every(500, 8_000),
+            transfer: every(100, 4_000),
+            leader_disk: every(1_000, 10_000),
         }
     }
 }

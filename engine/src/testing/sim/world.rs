@@ -10,6 +10,7 @@ use wal::{SegmentSeq, SyncRequest};
 use super::checks::{self, ShardChecks};
 use super::clients::{Answer, Clients};
 use super::faults::{FAILED_SYNC, Undo};
+use super::handover::HandOverChecks;
 use super::host::Host;
 use super::network::{Network, Packet};
 use super::plan::{Plan, between};
@@ -148,6 +149,7 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) clients: Clients,
     pub(super) checks: Vec<ShardChecks>,
+    pub(super) hand_overs: HandOverChecks,
     /// Faults strike no more.
     pub(super) is_calm: bool,
     pub(super) trace: Trace,
@@ -168,6 +170,7 @@ impl World {
             network: Network::new(&plan),
             clients: Clients::new(&plan),
             checks: (0..plan.shards).map(|_| ShardChecks::default()).collect(),
+            hand_overs: HandOverChecks::default(),
             report: Report { seed: plan.seed, ..Report::default() },
             plan,
             rng,
@@ -193,6 +196,7 @@ impl World {
         self.run_until(self.plan.chaos_us)?;
         self.calm_down()?;
         self.converge()?;
+        self.check_void_writes()?;
         self.report.given_up_count = self.clients.judge()?;
         self.report.judged_count = self.plan.shards.into();
         Ok(())
@@ -367,7 +371,7 @@ impl World {
     }
 
     /// Does what a replica asks for.
-    fn carry_out(&mut self, at: Place) -> Result<(), String> {
+    pub(super) fn carry_out(&mut self, at: Place) -> Result<(), String> {
         let mut dropped = Vec::new();
         while let Some(replica) = self.hosts[at.host].shards[at.shard].replica.as_mut()
             && let Some(action) = replica.poll_action()
@@ -383,7 +387,7 @@ impl World {
                 }
                 Action::Reply { ticket, reply } => {
                     let result = reply.result.map(|range| replica.body(&range).to_vec());
-                    self.reply(at, ticket.0, result);
+                    self.reply(at, ticket.0, result)?;
                 }
                 Action::Sync(request) => self.begin_sync(at, request),
                 Action::PrepareSegment(seq) => {
@@ -434,6 +438,7 @@ impl World {
             let delay_us = between(&mut self.rng, 1, 30_000);
             self.schedule(delay_us, Event::Undo(Undo::DamageVoter { at, life }));
         }
+        self.check_successor(at, to, message)?;
         self.trace.detail(self.now_us, || format!("{} -> {} shard {} {message:?}", at.host + 1, to + 1, at.shard));
         let to_life = self.hosts[to].life;
         let shard = at.shard;
@@ -498,6 +503,7 @@ impl World {
                 self.break_link(from, to);
                 return Ok(());
             };
+            self.note_report(Place { host: to, shard }, from_id, &incoming);
             self.deliver(Place { host: to, shard }, incoming.into_event(from_id))?;
         }
     }

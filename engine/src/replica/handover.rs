@@ -1,0 +1,204 @@
+//! Giving leadership away, and what happens to requests meanwhile.
+//!
+//! While a transfer is under way nothing is proposed. Requests that arrive wait here, in bounded number, until the next leader
+//! is known, and then go on to it; if the transfer is given up they are served here. None of them has taken effect, so they can
+//! be refused at any time. Also watches how this node is: whether its disk keeps up and its log gets segments. Raft decides who
+//! leads; this module starts nothing by itself.
+
+use std::collections::VecDeque;
+
+use net::api::Status;
+use wal::Storage;
+
+use super::Replica;
+use super::event::{Origin, Refusal, Request, RequestKind};
+use crate::mutation::{self, Mutation};
+use crate::types::NodeId;
+
+/// Requests that may wait for the next leader.
+const HELD_LEN_MAX: usize = 8192;
+
+/// Bytes of them. Unit: bytes.
+const HELD_BYTES_MAX: usize = 8 << 20;
+
+/// A disk that was too slow counts as slow for so many times the bound: a hand-over to and fro costs more than waiting.
+const SLOW_MEMORY_FACTOR: u64 = 8;
+
+/// A request that waits for the next leader.
+#[derive(Debug)]
+struct Held {
+    origin: Origin,
+    kind: RequestKind,
+    deadline_tick: u64,
+    payload: Vec<u8>,
+}
+
+/// What a replica remembers for hand-overs.
+#[derive(Debug, Default)]
+pub(super) struct HandOver {
+    held: VecDeque<Held>,
+    /// Sum of their payloads. Unit: bytes.
+    held_bytes: usize,
+    /// Until then a leader that this node made is expected to show up.
+    expects_leader_until_tick: u64,
+    /// No request is taken any more.
+    is_closed: bool,
+}
+
+/// Watches the log's syncs.
+#[derive(Debug, Default)]
+pub(super) struct DiskWatch {
+    sync_since_tick: Option<u64>,
+    slow_until_tick: u64,
+}
+
+impl DiskWatch {
+    pub fn on_sync_started(&mut self, now_tick: u64) {
+        self.sync_since_tick = Some(now_tick);
+    }
+
+    pub fn on_sync_ended(&mut self) {
+        self.sync_since_tick = None;
+    }
+
+    /// Whether syncs end within `limit_ticks`, and did so for a while; 0 = no limit.
+    pub fn keeps_up(&mut self, now_tick: u64, limit_ticks: u64) -> bool {
+        if limit_ticks == 0 {
+            return true;
+        }
+        if self.sync_since_tick.is_some_and(|since| now_tick >= since + limit_ticks) {
+            self.slow_until_tick = now_tick + limit_ticks.saturating_mul(SLOW_MEMORY_FACTOR);
+        }
+        now_tick >= self.slow_until_tick
+    }
+}
+
+impl<S: Storage> Replica<S> {
+    /// Looks for another leader until there is one, for a stop that should cost nobody anything. Call it once; requests are
+    /// still taken, and go to the next leader once it is known.
+    pub fn hand_over(&mut self) {
+        if self.fault.is_none() && self.raft.leave_office(&self.log).is_ok() {
+            self.after_raft();
+        }
+    }
+
+    /// Whether everybody who asked this replica was answered.
+    #[must_use]
+    pub fn owes_no_answer(&self) -> bool {
+        self.forming.is_empty()
+            && !self.writes.has_unanswered()
+            && self.reads.len() == 0
+            && self.relays.len() == 0
+            && self.queue.is_empty()
+            && self.hand_over.held.is_empty()
+    }
+
+    /// From here on refuses every new request: the node is about to stop. What was taken before still gets its answer.
+    pub fn close(&mut self) {
+        self.hand_over.is_closed = true;
+    }
+
+    /// Refuses a request if this replica takes none any more. Says whether it did.
+    pub(super) fn refuse_when_closed(&mut self, request: &Request<'_>) -> bool {
+        if self.hand_over.is_closed {
+            let message = "this node is shutting down; ask another";
+            self.refuse(request.origin, Refusal::not_executed(Status::ShuttingDown, message));
+        }
+        self.hand_over.is_closed
+    }
+
+    /// Tells Raft how this node is.
+    pub(super) fn note_own_health(&mut self) {
+        let keeps_up = self.disk.keeps_up(self.now_tick, self.options.slow_disk_ticks);
+        self.raft.note_health(self.machine.applied_index(), self.no_segment.is_none(), keeps_up);
+    }
+
+    /// Part of a turn: closes the batch of a leader that hands over, and lets requests that waited go on.
+    pub(super) fn proceed_with_hand_over(&mut self) {
+        if self.raft.transfer().is_some() {
+            self.hand_over.expects_leader_until_tick = self.now_tick + u64::from(self.options.raft.election_ticks);
+            if self.batch_open && !mutation::is(Mutation::TransferWithOpenBatch) {
+                if mutation::is(Mutation::RefusedThoughAppended) {
+                    self.refuse_forming();
+                }
+                // Nothing is proposed from here on, so this is the leader's last entry.
+                self.close_batch();
+                self.raft.proceed_with_transfer(&self.log);
+                self.after_raft();
+            }
+        }
+        if !self.hand_over.held.is_empty() && !self.expects_leader() {
+            let held = std::mem::take(&mut self.hand_over.held);
+            self.hand_over.held_bytes = 0;
+            for Held { origin, kind, deadline_tick, payload } in held {
+                let timeout_ticks = deadline_tick.saturating_sub(self.now_tick).max(1);
+                self.on_request(Request { origin, kind, timeout_ticks, payload: &payload });
+            }
+        }
+    }
+
+    /// A planted bug: tells writers that their writes take no effect, and appends them.
+    fn refuse_forming(&mut self) {
+        let forming: Vec<Origin> = self.forming.iter_mut().filter_map(|waiter| waiter.expire(u64::MAX)).collect();
+        for origin in forming {
+            self.refuse(origin, Refusal::not_executed(Status::Unavailable, "leadership is being handed over"));
+        }
+    }
+
+    /// A transfer is under way here, or was until just now and its receiver has not shown itself yet.
+    fn expects_leader(&self) -> bool {
+        self.raft.transfer().is_some()
+            || (self.raft.leader().is_none() && self.now_tick < self.hand_over.expects_leader_until_tick)
+    }
+
+    /// Keeps a request for the next leader, if one is expected and there is room. Says whether it did.
+    pub(super) fn hold_request(&mut self, request: &Request<'_>) -> bool {
+        let bytes = self.hand_over.held_bytes + request.payload.len();
+        if !self.expects_leader() || self.hand_over.held.len() >= HELD_LEN_MAX || bytes > HELD_BYTES_MAX {
+            return false;
+        }
+        self.hand_over.held_bytes = bytes;
+        self.hand_over.held.push_back(Held {
+            origin: request.origin,
+            kind: request.kind,
+            deadline_tick: self.now_tick + request.timeout_ticks,
+            payload: request.payload.to_vec(),
+        });
+        true
+    }
+
+    /// Refuses the requests that waited for the next leader for too long.
+    pub(super) fn expire_held(&mut self) {
+        let now_tick = self.now_tick;
+        let (expired, kept) = std::mem::take(&mut self.hand_over.held)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|held| held.deadline_tick <= now_tick);
+        self.hand_over.held = kept;
+        self.refuse_held(expired, Status::Timeout, "no new leader showed itself in time");
+    }
+
+    /// Refuses all requests that wait for the next leader.
+    pub(super) fn drain_held(&mut self, status: Status, message: &str) {
+        let held = std::mem::take(&mut self.hand_over.held);
+        self.refuse_held(held, status, message);
+    }
+
+    fn refuse_held(&mut self, held: VecDeque<Held>, status: Status, message: &str) {
+        for Held { origin, payload, .. } in held {
+            self.hand_over.held_bytes -= payload.len();
+            self.refuse(origin, Refusal::not_executed(status, message.to_owned()));
+        }
+    }
+}
+
+impl<S: Storage> Replica<S> {
+    /// Gives leadership to this node, if it can hold it, as an operator may ask.
+    ///
+    /// # Errors
+    /// This replica does not lead, or the node could not lead now.
+    pub fn transfer_to(&mut self, node: NodeId) -> Result<(), crate::raft::TransferError> {
+        self.raft.transfer_leader(node, &self.log)?;
+        self.after_raft();
+        Ok(())
+    }
+}
