@@ -82,6 +82,9 @@ pub struct StartArgs {
     /// Microseconds an idle executor spins before it sleeps [default: 0]
     #[arg(long, env = "QUORATE_SPIN_US", value_name = "US")]
     spin_us: Option<u64>,
+    /// Milliseconds that one sync of a leader's log may take before it hands over to a healthy node; 0 = it never does [default: 1000]
+    #[arg(long, env = "QUORATE_SLOW_DISK_HANDOVER_MS", value_name = "MS")]
+    slow_disk_handover_ms: Option<u64>,
     /// Least severe messages that are logged: error, warn, info, debug or trace [default: warn]
     #[arg(long, env = "QUORATE_LOG_LEVEL", value_name = "LEVEL")]
     log_level: Option<LogLevel>,
@@ -121,6 +124,7 @@ impl StartArgs {
         set(&mut config.max_queued_bytes, self.max_queued_bytes);
         set(&mut config.pin_cores, self.pin_cores);
         set(&mut config.spin_us, self.spin_us);
+        set(&mut config.slow_disk_handover_ms, self.slow_disk_handover_ms);
         set(&mut config.log_level, self.log_level);
         Ok(())
     }

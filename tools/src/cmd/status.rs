@@ -24,6 +24,10 @@ struct Row {
     commit_index: u64,
     applied_index: u64,
     revision: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    under_repair: Option<String>,
 }
 
 const HEADER: [&str; 12] = [
@@ -98,6 +102,8 @@ impl Row {
             commit_index: status.commit_index,
             applied_index: status.applied_index,
             revision: status.revision,
+            stopped: status.stopped,
+            under_repair: status.under_repair,
         }
     }
 
@@ -125,6 +131,7 @@ mod tests {
 
     fn row() -> Row {
         let status = ShardStatus {
+            stopped: None,
             under_repair: None,
             name: "a".to_owned(),
             node_id: 0xab,

@@ -236,6 +236,16 @@ impl Cluster {
         self.nodes.iter().position(|node| node.name == *name).expect("the leader is a node")
     }
 
+    /// Waits until all running nodes are nearly level while writes go on: each has applied what was committed when this was called.
+    pub async fn wait_for_equal_applied(&self) {
+        let committed = |statuses: &[ShardStatus]| statuses.iter().map(|status| status.commit_index).max().unwrap_or(0);
+        let goal = committed(&self.wait_for_leaders().await);
+        self.wait_until("a node does not catch up", |statuses| {
+            statuses.len() == self.nodes.len() && statuses.iter().all(|status| status.applied_index >= goal)
+        })
+        .await;
+    }
+
     /// Waits until all running nodes have applied the same, and everything.
     pub async fn wait_for_equal(&self) {
         let running = self.nodes.iter().filter(|node| node.process.is_some()).count();

@@ -5,6 +5,7 @@
 
 mod damage;
 mod disks;
+mod handover;
 mod harness;
 mod large;
 mod load;
