@@ -56,14 +56,25 @@ impl Raft {
         };
     }
 
-    /// The leader's connection broke: campaign after a few random ticks, and for an election timeout retry fast.
+    /// The leader's connection broke: campaign in one's turn, and for an election timeout retry fast.
     ///
-    /// Others may not have noticed yet and refuse their pre-votes; hence the retries. If the leader is alive after all, its
+    /// Whoever is left campaigns in an order that all know, so that nobody has to wait for chance. Others may not have noticed
+    /// yet and refuse their pre-votes; then the next turn or a retry succeeds. If the leader is alive after all, its
     /// next heartbeat ends this, and as long as a quorum hears it no term is disturbed.
     pub(super) fn hurry_election(&mut self) {
         self.timer.hurry_until_tick = self.now_tick + u64::from(self.config.election_ticks);
         self.timer.leader_is_gone = true;
-        self.hurry_timeout();
+        self.timer.elapsed_ticks = 0;
+        self.timer.timeout_ticks = self.turn_ticks();
+    }
+
+    /// Ticks until this node's turn to succeed a leader that is gone: greater ids first, as in `goes_before`. Between two turns there
+    /// is time for an election on any network that the election timeout fits.
+    fn turn_ticks(&self) -> u32 {
+        let goes_first = |node: &&NodeId| **node > self.config.id && Some(**node) != self.leader;
+        let before = self.membership.voters().iter().filter(goes_first).count();
+        let step_ticks = (self.config.hurry_ticks() / 2).max(2);
+        u32::try_from(before).map_or(u32::MAX, |before| 1 + step_ticks * before)
     }
 
     /// Brings the preferred leader's campaign forward while it knows of no leader.

@@ -2,7 +2,7 @@
 //!
 //! Thesis 3.5, 3.6.2 (commit), 6.2 (stepping down without a quorum), 10.2.1 (own disk in parallel with the followers').
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::log_view::LogView;
 use super::read_index::Reads;
@@ -25,6 +25,8 @@ pub(super) struct Leading {
     pub(super) health: BTreeMap<NodeId, HealthReport>,
     /// Index of this term's first entry, the no-op; not in the log at first.
     pub(super) opening_index: Index,
+    /// Followers that know that it is committed, if it got there.
+    told_opening: BTreeSet<NodeId>,
     /// Ticks since the last heartbeat to everyone.
     heartbeat_elapsed_ticks: u32,
     /// Since when the preferred leader could take over. Unit: ticks of this core.
@@ -41,6 +43,7 @@ impl Leading {
             leaving: None,
             health: BTreeMap::new(),
             opening_index: last_index.next(),
+            told_opening: BTreeSet::new(),
             heartbeat_elapsed_ticks: 0,
             preferred_since_tick: None,
         }
@@ -198,7 +201,25 @@ impl Raft {
         let last_index = log.last_id().index;
         if progress.on_report(matched_index, persisted_index, last_index, self.now_tick) {
             self.advance_commit(log);
+            self.tell_opening();
             self.proceed_with_transfer(log);
+        }
+    }
+
+    /// Tells each follower once that this term's first entry is committed, and with it all before it. Entries that come later tell
+    /// what is committed as they go; without any, whoever waited for the entries of an earlier term, the old leader's writers,
+    /// would wait for the next heartbeat.
+    pub(super) fn tell_opening(&mut self) {
+        let State::Leader(leading) = &mut self.state else { return };
+        if self.commit_index < leading.opening_index || leading.told_opening.len() == leading.progress.len() {
+            return;
+        }
+        let round = leading.reads.round();
+        for (&to, progress) in &leading.progress {
+            if progress.match_index() >= leading.opening_index && leading.told_opening.insert(to) {
+                let commit_index = self.commit_index.min(progress.match_index());
+                self.out.messages.push((to, Message::Heartbeat { term: self.hard_state.term, commit_index, round }));
+            }
         }
     }
 

@@ -220,7 +220,10 @@ impl Raft {
     /// More of the log became durable: `LogView::persisted_index` advanced.
     pub fn on_persisted(&mut self, log: &impl LogView) {
         match &self.state {
-            State::Leader(_) => self.advance_commit(log),
+            State::Leader(_) => {
+                self.advance_commit(log);
+                self.tell_opening();
+            }
             State::Follower | State::PreCandidate(_) | State::Candidate(_) => {
                 self.acknowledge_news(log);
                 self.check_repair(log);

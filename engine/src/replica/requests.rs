@@ -321,7 +321,7 @@ impl<S: Storage> Replica<S> {
         self.fault = Some(fault);
         self.drain_held(Status::Unavailable, &message);
         self.batch_open = false;
-        self.refuse_queue(Status::Internal, &message);
+        self.refuse_queue(Status::Unavailable, &message);
         let forming = std::mem::take(&mut self.forming);
         let writes = self.writes.drain();
         for origin in forming.iter().filter_map(Waiter::unanswered).chain(writes) {

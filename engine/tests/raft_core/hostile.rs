@@ -1,6 +1,6 @@
 //! Messages that no honest peer sends, and followers that have no room: nothing trips an assertion, nothing is flooded.
 
-use engine::raft::{AppendDecision, AppendEntries, AppendOutcome, HardState, LogView, Message, Role, TERM_MAX};
+use engine::raft::{AppendDecision, AppendEntries, AppendOutcome, HardState, Health, LogView, Message, Role, TERM_MAX};
 use engine::types::{EntryId, Index, NodeId, Term};
 
 use crate::cluster::{Cluster, Packet, config, node_id};
@@ -67,7 +67,13 @@ fn a_term_far_above_the_own_one_is_refused_whatever_names_it() {
         Message::RequestVote { term, last: id(1, 9), transfer: true },
         Message::RequestVoteResponse { term, granted: true },
         Message::PreVoteResponse { term, campaign_term: Term::new(2), granted: false },
-        Message::HeartbeatResponse { term, round: 0, matched_index: nothing, persisted_index: nothing },
+        Message::HeartbeatResponse {
+            term,
+            round: 0,
+            matched_index: nothing,
+            persisted_index: nothing,
+            health: Health::default(),
+        },
         Message::RepairResponse { term, nonce: 0, last_index: nothing },
         Message::AppendEntries(append(term.get(), EntryId::ZERO, &[]).0),
     ];
@@ -94,7 +100,13 @@ fn without_a_next_term_nobody_campaigns() {
 fn an_answer_to_a_round_that_was_not_begun_confirms_nothing() {
     let mut cluster = led_by_first();
     let (term, nothing) = (cluster.raft(0).term(), Index::ZERO);
-    let answer = Message::HeartbeatResponse { term, round: 1 << 40, matched_index: nothing, persisted_index: nothing };
+    let answer = Message::HeartbeatResponse {
+        term,
+        round: 1 << 40,
+        matched_index: nothing,
+        persisted_index: nothing,
+        health: Health::default(),
+    };
     step(&mut cluster, 0, 2, answer);
     assert_eq!(refused(&cluster), 1);
 }
@@ -167,10 +179,12 @@ fn a_leader_sends_nothing_to_a_follower_without_room_and_everything_once_there_i
     for _ in 0..10 {
         assert!(cluster.propose(0, 1));
         cluster.tick(0);
-        let alive = Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index };
+        let alive =
+            Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index, health: Health::default() };
         step(&mut cluster, 0, 2, alive);
         assert_eq!(entries_sent_to(&mut cluster, node_id(2)), 0);
-        let alive = Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index };
+        let alive =
+            Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index, health: Health::default() };
         step(&mut cluster, 0, 3, alive);
     }
     step(&mut cluster, 0, 2, answer(accepted(matched)));

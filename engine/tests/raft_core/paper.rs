@@ -518,3 +518,33 @@ fn a_preferred_leader_with_a_sick_disk_is_not_preferred() {
     tick_all(&mut cluster, 100);
     assert_eq!(cluster.leader(), Some(1), "it has recovered");
 }
+
+#[test]
+fn an_old_leader_learns_at_once_what_its_successor_commits() {
+    let mut cluster = led_by_first();
+    cluster.propose(0, 3);
+    cluster.transfer(0, node_id(2));
+    // Not a tick passes, so no heartbeat is due.
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(1));
+    let committed: Vec<Index> = (0..3).map(|at| cluster.raft(at).commit_index()).collect();
+    assert_eq!(committed, [cluster.nodes[1].log.last_id().index; 3]);
+}
+
+#[test]
+fn after_a_leaders_death_the_others_campaign_in_turn() {
+    for (deaf, successor) in [(None, 2), (Some(2), 1)] {
+        let mut cluster = led_by_first();
+        cluster.crash(0, 0);
+        for at in [1, 2] {
+            cluster.disconnect(at, 0);
+        }
+        // The first in turn may be gone, too.
+        if let Some(deaf) = deaf {
+            cluster.crash(deaf, 0);
+            cluster.restart(deaf);
+        }
+        tick_all(&mut cluster, 4);
+        assert_eq!(cluster.leader(), Some(successor));
+    }
+}
