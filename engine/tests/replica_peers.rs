@@ -54,6 +54,7 @@ fn options(seed: u64) -> ReplicaOptions {
         apply_keys_per_turn: 4096,
         reading: ReadingLimits::default(),
         idle_mark_ticks: 5,
+        slow_disk_ticks: 0,
         relay_id_floor: 0,
         repair: None,
     }
@@ -465,7 +466,13 @@ fn entries_that_did_not_leave_are_sent_again_with_the_next_heartbeat() {
     subject.deliver(Event::AppendDropped { to: node_id(2), prev_index: sent[0].prev.index });
     assert!(appends(subject.sent()).is_empty(), "no busy loop");
     let (term, matched_index) = (subject.replica.view().term, sent[0].prev.index);
-    let alive = Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index: matched_index };
+    let alive = Message::HeartbeatResponse {
+        term,
+        round: 0,
+        matched_index,
+        persisted_index: matched_index,
+        health: raft::Health::default(),
+    };
     subject.hear(2, alive);
     assert_eq!(appends(subject.sent()), sent);
 }
@@ -503,7 +510,13 @@ fn any_message(rng: &mut SimRng, term: u64, index: u64) -> Message {
             Message::AppendEntriesResponse { term, outcome }
         }
         7 => Message::Heartbeat { term, commit_index: one, round: number(rng, 3) },
-        8 => Message::HeartbeatResponse { term, round: number(rng, 3), matched_index: one, persisted_index: other },
+        8 => Message::HeartbeatResponse {
+            term,
+            round: number(rng, 3),
+            matched_index: one,
+            persisted_index: other,
+            health: raft::Health::default(),
+        },
         9 => Message::TimeoutNow { term },
         10 => Message::RepairRequest { term, nonce: number(rng, 3), last: entry },
         _ => Message::RepairResponse { term, nonce: number(rng, 3), last_index: one },

@@ -64,7 +64,8 @@ impl Writes {
 
     /// Some write has got no answer yet.
     pub fn has_unanswered(&self) -> bool {
-        self.batches.values().flatten().any(|waiter| !waiter.answered)
+        let half_applied = self.half_applied.iter().flatten();
+        self.batches.values().flatten().chain(half_applied).any(|waiter| !waiter.answered)
     }
 
     /// Remembers who waits for the entry `id`, in batch order; leaves an empty vector for the next batch.
