@@ -409,6 +409,26 @@ fn a_transfer_that_is_given_up_lets_what_waited_be_done_here() {
     assert!(trio.answers[&held].is_ok(), "{:?}", trio.answers[&held]);
 }
 
+#[test]
+fn requests_to_a_leader_that_is_gone_are_answered_before_their_time_is_up() {
+    let mut trio = Trio::new(5);
+    let leader = trio.leader().expect("there is one");
+    let follower = (leader + 1) % NODES_COUNT;
+    trio.isolate(leader);
+    let appended = trio.put(leader, b"k");
+    let (write, read) = (trio.put(follower, b"k"), trio.read(follower, b"k"));
+    let asked = [appended, write, read];
+    let mut ticks = 0;
+    while asked.iter().any(|ticket| !trio.answers.contains_key(ticket)) {
+        trio.round();
+        ticks += 1;
+    }
+    assert!(ticks < TIMEOUT_TICKS, "{ticks} ticks");
+    assert_eq!(trio.refusal(appended), (Status::Unavailable, Executed::Unknown), "it is in the log of the old leader");
+    assert_eq!(trio.refusal(write), (Status::Unavailable, Executed::Unknown), "the old leader may have got it");
+    assert_eq!(trio.refusal(read), (Status::Unavailable, Executed::No));
+}
+
 /// Random requests, cut links, hung and failing disks, commands that cannot be applied, ticks and stops.
 fn run_random(seed: u64) -> (usize, usize, usize) {
     let mut trio = Trio::new(seed);

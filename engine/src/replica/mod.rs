@@ -12,6 +12,7 @@
 mod apply;
 mod event;
 mod handover;
+mod lost;
 mod options;
 mod pending;
 mod queue;
@@ -26,6 +27,7 @@ use std::ops::Range;
 
 pub use event::{Action, Event, Origin, Outgoing, Refusal, Reply, Request, RequestKind, Ticket};
 use handover::{DiskWatch, HandOver};
+use lost::LeaderWatch;
 pub use options::{ReadingLimits, RepairOptions, ReplicaOptions};
 use pending::{Reads, Relays, Waiter, Writes};
 use queue::Queue;
@@ -93,6 +95,7 @@ pub struct Replica<S: Storage> {
     idle_ticks: u64,
     disk: DiskWatch,
     hand_over: HandOver,
+    leader_watch: LeaderWatch,
     fault: Option<Fault>,
     /// The leader that was heard last since the fault.
     heard: Option<Heard>,
@@ -138,6 +141,7 @@ impl<S: Storage> Replica<S> {
             idle_ticks: 0,
             disk: DiskWatch::default(),
             hand_over: HandOver::default(),
+            leader_watch: LeaderWatch::default(),
             fault: None,
             heard: None,
             last_corrupt_append: None,
@@ -345,6 +349,7 @@ impl<S: Storage> Replica<S> {
         }
         if self.now_tick.is_multiple_of(EXPIRE_EVERY_TICKS) {
             self.expire_requests();
+            self.answer_lost_requests();
         }
         self.mark_when_idle();
     }

@@ -261,6 +261,11 @@ impl Relays {
         self.waiting.extract_if(.., |_, relayed| relayed.to == node).map(|(_, relayed)| relayed).collect()
     }
 
+    /// Takes everything that was relayed to anybody but `node`.
+    pub fn take_all_but_to(&mut self, node: Option<NodeId>) -> Vec<Relayed> {
+        self.waiting.extract_if(.., |_, relayed| Some(relayed.to) != node).map(|(_, relayed)| relayed).collect()
+    }
+
     /// Takes everything whose time is up.
     pub fn take_expired(&mut self, now_tick: u64) -> Vec<Relayed> {
         self.waiting

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use client::{Client, ClientOptions, ShardStatus};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::namespaces::{self, Namespaces};
+
 /// Longest wait for anything; a test that reaches it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -26,6 +28,10 @@ pub struct Node {
     peer_url: String,
     /// Where the node says that it is, too, and is not.
     dead_peer_url: Option<String>,
+    /// What clients are told instead of `client_url`.
+    advertised: Option<String>,
+    /// What stands in front of the program's name.
+    launcher: Vec<String>,
     data_dir: PathBuf,
     process: Option<Child>,
 }
@@ -75,6 +81,26 @@ impl Cluster {
         cluster.begin().await
     }
 
+    /// The same; clients are told to find every node at `advertised`.
+    pub async fn start_as(count: usize, advertised: Option<&str>) -> Self {
+        let mut cluster = Self::plan(count, 1, 1);
+        for node in &mut cluster.nodes {
+            node.advertised = advertised.map(str::to_owned);
+        }
+        cluster.begin().await
+    }
+
+    /// Starts a node in each of the namespaces.
+    pub async fn start_in(namespaces: &Namespaces, count: usize) -> Self {
+        let mut cluster = Self::plan(count, 1, 1);
+        for (number, node) in cluster.nodes.iter_mut().enumerate() {
+            node.client_url = format!("http://{}:2379", namespaces::address(number));
+            node.peer_url = format!("http://{}:2380", namespaces::address(number));
+            node.launcher = namespaces.launcher(number);
+        }
+        cluster.begin().await
+    }
+
     fn plan(count: usize, shards: u32, cores: u32) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let ports = free_ports(2 * count);
@@ -83,6 +109,8 @@ impl Cluster {
             client_url: format!("http://127.0.0.1:{}", ports[2 * number]),
             peer_url: format!("http://127.0.0.1:{}", ports[2 * number + 1]),
             dead_peer_url: None,
+            advertised: None,
+            launcher: Vec::new(),
             data_dir: dir.path().join(format!("n{number}")),
             process: None,
         };
@@ -111,9 +139,12 @@ impl Cluster {
             .expect("a log file");
         let node = &mut self.nodes[number];
         let advertised = node.peer_urls().collect::<Vec<_>>().join(",");
-        let child = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        let words = [&node.launcher[..], &[env!("CARGO_BIN_EXE_quorate").to_owned()]].concat();
+        let child = Command::new(&words[0])
+            .args(&words[1..])
             .args(["start", "--name", &node.name, "--initial-cluster", &members.join(",")])
-            .args(["--listen-client-urls", &node.client_url, "--advertise-client-urls", &node.client_url])
+            .args(["--listen-client-urls", &node.client_url])
+            .args(["--advertise-client-urls", node.advertised.as_ref().unwrap_or(&node.client_url)])
             .args(["--listen-peer-urls", &node.peer_url, "--initial-advertise-peer-urls", &advertised])
             .args(["--shards", &self.shards.to_string(), "--cores", &self.cores.to_string()])
             .args(["--segment-bytes", "8388608"])

@@ -1,14 +1,17 @@
 //! Real processes, real disks, real sockets: what an operator does to a cluster, and what must come of it.
 //!
-//! Every process runs on loopback in a temporary directory and ends with its test. Only `large` asserts how
-//! long something takes; elsewhere there is nothing but a patience that only a hang reaches.
+//! Every process runs on loopback, or in namespaces of the test, in a temporary directory, and ends with its test. Only `large`
+//! and `clients` assert how long something takes; elsewhere there is nothing but a patience that only a hang reaches.
 
+mod clients;
 mod damage;
 mod disks;
+mod door;
 mod handover;
 mod harness;
 mod large;
 mod load;
+mod namespaces;
 mod peers;
 mod place;
 

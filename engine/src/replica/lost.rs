@@ -1,0 +1,58 @@
+//! Requests whose leader is gone. They are answered once that is certain, not only when their time is up.
+//!
+//! What was passed on or appended may still take effect; the answers say so. A leader that hands over answers what it took
+//! itself, so nothing is given up before an election timeout has passed since. Nothing here decides who leads.
+
+use net::api::Status;
+use wal::Storage;
+
+use super::Replica;
+use super::event::Refusal;
+use crate::types::NodeId;
+
+/// Who leads, and since when.
+#[derive(Debug, Default)]
+pub(super) struct LeaderWatch {
+    leader: Option<NodeId>,
+    since_tick: u64,
+}
+
+impl LeaderWatch {
+    /// Notes who leads; says whether it is the same for so many ticks.
+    const fn is_steady(&mut self, leader: Option<NodeId>, now_tick: u64, ticks: u64) -> bool {
+        let is_same = match (self.leader, leader) {
+            (Some(before), Some(now)) => before.get() == now.get(),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !is_same {
+            *self = Self { leader, since_tick: now_tick };
+        }
+        now_tick >= self.since_tick + ticks
+    }
+}
+
+impl<S: Storage> Replica<S> {
+    /// Answers what was passed on to a node that has not led for an election timeout, and, while nobody leads, what this node
+    /// appended as the leader.
+    pub(super) fn answer_lost_requests(&mut self) {
+        let leader = self.raft.leader();
+        let ticks = u64::from(self.options.raft.election_ticks);
+        if !self.leader_watch.is_steady(leader, self.now_tick, ticks) {
+            return;
+        }
+        for relayed in self.relays.take_all_but_to(leader) {
+            self.refuse_relayed(&relayed, Status::Unavailable, "the leader was lost before it answered");
+        }
+        if leader.is_none() {
+            let mut lost = Vec::new();
+            self.writes.expire(u64::MAX, |origin| lost.push(origin));
+            for origin in lost {
+                let message =
+                    "this node lost its leadership and knows no other leader; the write may still take effect";
+                let refusal = Refusal::unknown(Status::Unavailable, message);
+                self.refuse(origin, refusal);
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What stands at the client port and at the command line: limits, half-closed connections, values that are missing, variables.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use client::{Client, ClientError, ClientOptions};
+use engine::state_machine::command::{Op, encode_op_command};
+use net::api::{Request, RequestKind, Response, Status};
+use net::deframer::Deframer;
+use net::handshake::{Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
+
+use crate::harness::{Cluster, PATIENCE, quorate};
+
+/// A connection without the client library.
+struct Raw {
+    stream: TcpStream,
+    deframer: Deframer,
+}
+
+impl Raw {
+    fn connect(cluster: &Cluster) -> Self {
+        let address = cluster.nodes[0].client_url.trim_start_matches("http://");
+        let stream = TcpStream::connect(address).expect("the port is open");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let mut raw = Self { stream, deframer: Deframer::new(64 << 20) };
+        let mut hello = Vec::new();
+        Hello {
+            version: PROTOCOL_VERSION,
+            role: Role::Client,
+            shard_count: 0,
+            shard: 0,
+            cluster_id: 0,
+            from: 0,
+            to: 0,
+            name: String::new(),
+            client_url: String::new(),
+        }
+        .encode(&mut hello);
+        raw.send(&hello);
+        let welcome = raw.frame(|frame| Welcome::decode(frame).expect("a welcome")).expect("a frame");
+        assert_eq!(welcome.verdict, Verdict::Accepted);
+        assert!(welcome.limits.requests > 0 && welcome.limits.request_bytes > 0 && welcome.limits.queued_bytes > 0);
+        raw
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("an open connection");
+    }
+
+    fn request(&mut self, id: u64, kind: RequestKind, payload: &[u8]) {
+        let mut bytes = Vec::new();
+        Request { id, kind, shard: 0, timeout_ms: 20_000, payload }.encode(&mut bytes);
+        self.send(&bytes);
+    }
+
+    fn put(&mut self, id: u64, value: &[u8]) {
+        let mut payload = Vec::new();
+        encode_op_command(&Op::Put { key: b"key", value, lease: 0, prev_kv: false }, &mut payload).expect("sound");
+        self.request(id, RequestKind::Write, &payload);
+    }
+
+    /// The next frame; `None` once the node has closed its side.
+    fn frame<T>(&mut self, take: impl FnOnce(&net::frame::Frame<'_>) -> T) -> Option<T> {
+        loop {
+            if let Some(frame) = self.deframer.next_frame().expect("sound frames") {
+                return Some(take(&frame));
+            }
+            match self.stream.read(self.deframer.space()).expect("something arrives in time") {
+                0 => return None,
+                read => self.deframer.advance(read),
+            }
+        }
+    }
+
+    /// The next answer: its number, and how it was refused if it was.
+    fn answer(&mut self) -> Option<(u64, Option<Status>)> {
+        self.frame(|frame| {
+            let response = Response::decode(frame).expect("an answer");
+            (response.id, response.result.err().map(|refused| refused.status))
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_request_over_the_limit_is_refused_alone_and_the_connection_goes_on() {
+    let cluster = Cluster::start(1).await;
+    let mut raw = Raw::connect(&cluster);
+    raw.put(1, b"before");
+    raw.put(2, &vec![7; 3 << 20]);
+    raw.put(3, b"behind");
+    raw.request(4, RequestKind::Ping, b"");
+    let mut answers: Vec<_> = (0..4).map(|_| raw.answer().expect("the connection stays open")).collect();
+    answers.sort_by_key(|(id, _)| *id);
+    assert_eq!(answers, [(1, None), (2, Some(Status::TooLarge)), (3, None), (4, None)]);
+    // What is too large to be passed over ends the connection, and says so.
+    let mut huge = Vec::new();
+    net::frame::encode_frame(&mut huge, net::api::KIND_WRITE, 0, 0, 5, &vec![0; (64 << 20) + 1]);
+    raw.send(&huge[..net::frame::FRAME_HEADER_BYTES]);
+    assert_eq!(raw.answer(), Some((0, Some(Status::Invalid))));
+    assert_eq!(raw.answer(), None);
+}
+
+#[tokio::test]
+async fn a_client_that_closed_its_sending_side_gets_its_answers() {
+    let cluster = Cluster::start(1).await;
+    for round in 0..20 {
+        let mut raw = Raw::connect(&cluster);
+        for id in 1..=10 {
+            raw.put(id, b"value");
+        }
+        raw.stream.shutdown(Shutdown::Write).expect("an open connection");
+        for _ in 1..=10 {
+            assert!(matches!(raw.answer(), Some((_, None))), "round {round}");
+        }
+        assert_eq!(raw.answer(), None, "then the node closes, too");
+    }
+}
+
+#[tokio::test]
+async fn of_ten_thousand_puts_at_once_only_the_one_that_is_too_large_is_refused() {
+    const PUTS: usize = 10_000;
+    let cluster = Cluster::start(3).await;
+    let endpoints = cluster.nodes.iter().map(|node| node.client_url.clone()).collect();
+    let options = ClientOptions { endpoints, request_timeout: PATIENCE, ..ClientOptions::default() };
+    let client = Client::connect(options).await.expect("a node answers");
+    let put = |number: usize| {
+        let client = client.clone();
+        let value = vec![7; if number == PUTS / 2 { 3 << 20 } else { 100 }];
+        tokio::spawn(async move { client.put(format!("key-{number}").as_bytes(), &value).await })
+    };
+    let puts: Vec<_> = (0..PUTS).map(put).collect();
+    let mut refused = Vec::new();
+    let mut acknowledged = 0;
+    for put in puts {
+        match put.await.expect("no panic") {
+            Ok(_) => acknowledged += 1,
+            Err(error) => refused.push(error),
+        }
+    }
+    assert_eq!(acknowledged, PUTS - 1, "{:?}", refused.first());
+    assert!(matches!(&refused[..], [ClientError::Refused { status: Status::TooLarge, .. }]), "{refused:?}");
+}
+
+#[tokio::test]
+async fn leases_are_refused_by_the_server_too() {
+    let cluster = Cluster::start(1).await;
+    let mut raw = Raw::connect(&cluster);
+    let mut payload = Vec::new();
+    encode_op_command(&Op::Put { key: b"key", value: b"v", lease: 7, prev_kv: false }, &mut payload).expect("sound");
+    raw.request(1, RequestKind::Write, &payload);
+    assert_eq!(raw.answer(), Some((1, Some(Status::Invalid))));
+    let client = cluster.client_of(&[0], Duration::from_secs(10)).await;
+    let options = client::PutOptions { lease: 7, prev_kv: false };
+    let error = client.put_with(b"key", b"v", options).await.expect_err("there are no leases").to_string();
+    assert!(error.contains("leases do not exist yet"), "{error}");
+    assert!(client.get(b"key").await.expect("a read").is_none(), "nothing was written");
+}
+
+#[tokio::test]
+async fn without_a_quorum_the_error_says_so_and_what_each_endpoint_answered() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader(0).await;
+    let down = [(leader + 1) % 3, (leader + 2) % 3];
+    for number in down {
+        cluster.kill(number);
+    }
+    cluster.wait_until("the leader steps down", |statuses| statuses.iter().all(|status| status.role != "leader")).await;
+    // The dead ones stand first and last.
+    let urls: Vec<_> = [down[0], leader, down[1]].map(|number| cluster.nodes[number].client_url.clone()).into();
+    let output = quorate(&["put", "key", "value", "--endpoints", &urls.join(","), "--command-timeout", "2s"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.starts_with("error: unavailable, and the request took no effect: there is no quorum: "), "{text}");
+    let lines: Vec<_> = text.lines().skip(1).map(str::trim_start).collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    for number in [down[0], leader, down[1]] {
+        let endpoint = cluster.nodes[number].client_url.trim_start_matches("http://");
+        let line = lines.iter().find(|line| line.starts_with(endpoint)).expect(endpoint);
+        let expected = if number == leader { "no leader" } else { "nothing listens there" };
+        assert!(line.contains(expected), "{line}");
+    }
+}
+
+fn quorate_with(args: &[&str], variables: &[(&str, &str)], input: Stdio) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+    command.args(args).envs(variables.iter().copied()).stdin(input);
+    command.output().expect("the binary runs")
+}
+
+#[test]
+fn a_put_without_a_value_and_without_input_is_refused() {
+    for args in [&["put", "key"][..], &["put", "key", "-"]] {
+        let output = quorate_with(args, &[], Stdio::null());
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.starts_with("error: put needs a value: "), "{text}");
+    }
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_given_and_a_wrong_one_is_named() {
+    let empty = [("QUORATE_ENDPOINTS", ""), ("QUORATE_COMMAND_TIMEOUT", ""), ("QUORATE_WRITE_OUT", "")];
+    let output = quorate_with(&["version"], &empty, Stdio::null());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let dir = tempfile::tempdir().expect("a directory");
+    let data_dir = dir.path().join("data");
+    // The settings are looked at, and refused for a reason of their own: no variable is in the way.
+    let start = |name: &str, value: &str, more: &[&str]| {
+        let args = ["start", "--data-dir", data_dir.to_str().expect("a path")];
+        let args = [&args[..], more].concat();
+        let variables = [(name, value), ("QUORATE_SHARDS", ""), ("QUORATE_LOG", ""), ("QUORATE_PIN_CORES", "")];
+        let output = quorate_with(&args, &variables, Stdio::null());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let text = start("QUORATE_CORES", "", &["--heartbeat-interval", "0"]);
+    assert!(text.contains("--heartbeat-interval") && !text.contains("QUORATE"), "{text}");
+    let text = start("QUORATE_CORES", "many", &[]);
+    assert!(text.contains("QUORATE_CORES (--cores <N>)"), "{text}");
+    let text = start("QUORATE_CORES", "many", &["--cores", "few"]);
+    assert!(text.contains("'--cores <N>'") && !text.contains("QUORATE_CORES"), "{text}");
+    let text = start("QUORATE_HEARTBEAT_INTERVAL", "0", &[]);
+    assert!(text.contains("--heartbeat-interval") && text.contains("QUORATE_HEARTBEAT_INTERVAL"), "{text}");
+    let text = start("QUORATE_INITIAL_CLUSTER", "a", &[]);
+    assert!(text.contains("QUORATE_INITIAL_CLUSTER"), "{text}");
+    assert!(!data_dir.exists(), "nothing was touched");
+}
