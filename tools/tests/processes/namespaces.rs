@@ -15,8 +15,12 @@ const INSIDE: &str = "QUORATE_TEST_NAMESPACES";
 #[derive(Debug)]
 pub struct Namespaces {
     prefix: String,
+    nodes: usize,
     made: Vec<String>,
 }
+
+/// Rules before this one concern every packet; behind it only those that are passed on from node to node.
+const LOCAL_RULE: &str = "100";
 
 fn ip(arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("ip").args(arguments).stdin(Stdio::null()).output();
@@ -46,7 +50,8 @@ impl Namespaces {
     }
 
     fn create(nodes: usize) -> Result<Self, String> {
-        let mut namespaces = Self { prefix: format!("quorate-test-{}", std::process::id()), made: Vec::new() };
+        let prefix = format!("quorate-test-{}", std::process::id());
+        let mut namespaces = Self { prefix, nodes, made: Vec::new() };
         let hub = namespaces.hub();
         namespaces.add(&hub)?;
         for node in 0..nodes {
@@ -66,7 +71,10 @@ impl Namespaces {
     fn add(&mut self, name: &str) -> Result<(), String> {
         ip(&["netns", "add", name])?;
         self.made.push(name.to_owned());
-        ip(&["-n", name, "link", "set", "lo", "up"])
+        ip(&["-n", name, "link", "set", "lo", "up"])?;
+        // Local addresses are looked up first of all by default; here there is room before that.
+        ip(&["-n", name, "rule", "add", "pref", LOCAL_RULE, "lookup", "local"])?;
+        ip(&["-n", name, "rule", "del", "pref", "0"])
     }
 
     /// In the middle: the namespaces. Elsewhere: runs the test of this name again in the middle, fails as it fails, and
@@ -74,7 +82,7 @@ impl Namespaces {
     pub fn enter(nodes: usize, test: &str) -> Option<Self> {
         if let Ok(prefix) = std::env::var(INSIDE) {
             std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("a namespace of our own");
-            return Some(Self { prefix, made: Vec::new() });
+            return Some(Self { prefix, nodes, made: Vec::new() });
         }
         let namespaces = match Self::create(nodes) {
             Ok(namespaces) => namespaces,
@@ -97,20 +105,45 @@ impl Namespaces {
         ["ip", "netns", "exec", &self.node(node)].map(str::to_owned).to_vec()
     }
 
-    /// Drops every packet from a node and to it, without a word.
+    /// Drops every packet from a node and to it, without a word: as if its host had lost power.
     pub fn cut_off(&self, node: usize) {
-        self.rules("add", node);
+        self.change("add", &self.host_rules(node));
     }
 
     /// Undoes `cut_off`.
-    pub fn heal(&self, node: usize) {
-        self.rules("del", node);
+    pub fn bring_back(&self, node: usize) {
+        self.change("del", &self.host_rules(node));
     }
 
-    fn rules(&self, verb: &str, node: usize) {
-        // Each side drops what arrives: what leaves is not refused with an error.
-        ip(&["rule", verb, "iif", &device(node), "blackhole"]).expect("a rule of the middle");
-        ip(&["-n", &self.node(node), "rule", verb, "iif", "eth0", "blackhole"]).expect("a rule of the node");
+    /// Drops every packet between a node and the others, both ways; the middle still reaches it.
+    pub fn isolate(&self, node: usize) {
+        self.change("add", &self.peer_rules(node));
+    }
+
+    /// Undoes `isolate`.
+    pub fn join(&self, node: usize) {
+        self.change("del", &self.peer_rules(node));
+    }
+
+    /// Each side drops what arrives: what leaves is not refused with an error.
+    fn host_rules(&self, node: usize) -> Vec<String> {
+        vec![format!("pref 10 iif {}", device(node)), format!("-n {} pref 10 iif eth0", self.node(node))]
+    }
+
+    fn peer_rules(&self, node: usize) -> Vec<String> {
+        let others = (0..self.nodes).filter(|other| *other != node);
+        let to_it = others.map(|other| format!("pref 200 iif {} to {}", device(other), address(node)));
+        to_it.chain([format!("pref 200 iif {}", device(node))]).collect()
+    }
+
+    fn change(&self, verb: &str, rules: &[String]) {
+        for rule in rules {
+            let mut words: Vec<&str> = rule.split(' ').collect();
+            let at = if words[0] == "-n" { 2 } else { 0 };
+            words.splice(at..at, ["rule", verb]);
+            words.push("blackhole");
+            ip(&words).expect("a rule of a namespace of our own");
+        }
     }
 }
 
