@@ -38,6 +38,7 @@ async fn serve(listener: TcpListener, script: Vec<Result<u64, (Status, Executed)
         node_id: 1,
         limits: ClientLimits::default(),
         name: "n".to_owned(),
+        client_url: String::new(),
         message: String::new(),
     }
     .encode(&mut bytes);
