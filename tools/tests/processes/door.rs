@@ -35,7 +35,6 @@ impl Raw {
             from: 0,
             to: 0,
             name: String::new(),
-            client_url: String::new(),
         }
         .encode(&mut hello);
         raw.send(&hello);
