@@ -12,7 +12,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,6 +26,7 @@ use crate::lsn::SegmentSeq;
 use crate::note::{self, NOTE_BYTES, NOTE_FILE_NAME, NoteOwner};
 use crate::place::LogPlace;
 use crate::scan::is_zero;
+use crate::prepare::FILE_MODE;
 use crate::storage::{Storage, StorageError};
 use crate::types::Lsn;
 
@@ -131,7 +132,8 @@ impl NoteFile {
             let path = path.clone();
             move |error| MmapError::new(action, &path, error)
         };
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let open =
+            || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
         let mut file = open().map_err(failed("open"))?;
         let mut bytes = usize::try_from(file.metadata().map_err(failed("look at"))?.len()).unwrap_or(NOTE_BYTES);
         // Read before it is mapped: what can't be read would end the process there.

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statvfs;
@@ -19,6 +19,12 @@ use crate::segment::{SegmentHeader, SegmentIdentity};
 /// The kernel tracks what is dirty per folio, and folios are as large as the writes that made them: filled in 1 MiB pieces
 /// a small append makes its sync write 1 MiB. 64 KiB measured best overall.
 pub const FILL_BYTES: usize = 64 << 10;
+
+/// Permissions of a log's files: for their owner alone.
+pub(crate) const FILE_MODE: u32 = 0o600;
+
+/// Permissions of a log's directories: for their owner alone.
+pub(crate) const DIR_MODE: u32 = 0o700;
 
 /// Suffix of files that are being prepared. They hold nothing.
 const LEFTOVER_SUFFIX: &str = ".wal.preparing";
@@ -133,7 +139,13 @@ fn write_file(path: &Path, header: &SegmentHeader, geometry: Geometry) -> Result
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", path)(error)),
         _ => {}
     }
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).map_err(failed("create", path))?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path)
+        .map_err(failed("create", path))?;
     fill_with_zeros(&file, 0, geometry.segment_bytes()).map_err(failed("fill", path))?;
     file.write_all_at(&header.encode(), 0).map_err(failed("write the header of", path))?;
     file.sync_all().map_err(failed("sync", path))?;

@@ -32,13 +32,15 @@
 //! Opening salvages if the log is damaged. A finished repair moves `<log>.damaged` to `<log>.repaired`, removes the mark, and
 //! then `<log>.repaired`; a start removes that whenever it is found, and goes by the mark.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
 use crate::log::{Log, LogOptions};
 use crate::mmap::{MmapError, MmapStorage, PrepareError, prepare_segment};
+use crate::prepare::{DIR_MODE, FILE_MODE};
 use crate::recovery::RecoveryReport;
 use crate::salvage::{SalvageError, SalvageReport, salvage};
 
@@ -241,7 +243,7 @@ impl Repairer<'_> {
     fn salvage(&mut self, damage: &str) -> Result<SalvageReport, RepairError> {
         let Places { log, repair, parent, .. } = &self.places;
         let (log, repair, parent) = (log.clone(), repair.clone(), parent.clone());
-        self.step("create", &repair, |repair| fs::create_dir(repair))?;
+        self.step("create", &repair, |repair| DirBuilder::new().mode(DIR_MODE).create(repair))?;
         self.step("sync", &parent, sync_dir)?;
         let (from, to) = (MmapStorage::open(&log)?, MmapStorage::open(&repair)?);
         let LogOptions { identity, segment_bytes } = self.options;
@@ -352,8 +354,9 @@ fn unless_gone(result: io::Result<()>) -> io::Result<()> {
 /// Writes a small file whole or not at all; durable on return.
 fn write_durably(dir: &Path, name: &str, text: &str) -> io::Result<()> {
     let temporary = dir.join(format!("{name}.new"));
-    fs::write(&temporary, text)?;
-    File::open(&temporary)?.sync_all()?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
     fs::rename(&temporary, dir.join(name))?;
     sync_dir(dir)
 }

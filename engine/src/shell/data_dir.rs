@@ -1,10 +1,12 @@
 //! The data directory: whose it is, where each shard's log lies, and that nobody else uses it.
 //!
 //! Blocking file work, done before any executor runs. Layout: `LOCK`, `identity` (one line of JSON and one with its
-//! checksum), `shards/NNNN/wal/`. It never changes a directory that belongs to another node, cluster or shard count.
+//! checksum), `shards/NNNN/wal/`. It never changes a directory that belongs to another node, cluster or shard count. What it
+//! creates only its owner may read. A start that fails before the node ever ran takes away what it created.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -13,8 +15,20 @@ use serde::{Deserialize, Serialize};
 use crate::types::{ClusterId, NodeId, ShardId};
 
 const IDENTITY_FILE: &str = "identity";
+/// The identity while it is being written.
+const IDENTITY_NEW_FILE: &str = "identity.new";
 const LOCK_FILE: &str = "LOCK";
 const LAYOUT_VERSION: u32 = 1;
+const SHARDS_DIR: &str = "shards";
+
+/// Permissions of directories that are created here: for their owner alone.
+const DIR_MODE: u32 = 0o700;
+
+/// Permissions of files that are created here: for their owner alone.
+const FILE_MODE: u32 = 0o600;
+
+/// Permissions that others have if any of these bits is set.
+const OTHERS_MODE: u32 = 0o077;
 
 /// What a data directory was created for. None of it can change later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +119,42 @@ pub enum DataDirError {
 pub struct DataDir {
     root: PathBuf,
     identity: Identity,
+    /// What this start created, while the node never ran.
+    created: Created,
     _lock: File,
+}
+
+/// What of a data directory was created by the start that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Created {
+    /// The directory itself.
+    root: bool,
+    /// The identity, and with it everything else in the directory.
+    identity: bool,
+}
+
+impl Created {
+    /// Removes what was created, as far as it can be removed; what is left keeps no later start from beginning anew.
+    fn remove(self, root: &Path) {
+        if !self.identity {
+            return;
+        }
+        let removed = remove_if_there(&root.join(IDENTITY_FILE), |path| fs::remove_file(path))
+            .and_then(|()| remove_if_there(&root.join(IDENTITY_NEW_FILE), |path| fs::remove_file(path)))
+            .and_then(|()| remove_if_there(&root.join(SHARDS_DIR), |path| fs::remove_dir_all(path)))
+            .and_then(|()| remove_if_there(&root.join(LOCK_FILE), |path| fs::remove_file(path)))
+            .and_then(|()| if self.root { fs::remove_dir(root) } else { Ok(()) });
+        if let Err(error) = removed {
+            tracing::warn!(dir = %root.display(), %error, "what a failed first start created cannot be removed");
+        }
+    }
+}
+
+fn remove_if_there(path: &Path, remove: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    match remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 impl DataDir {
@@ -120,39 +169,62 @@ impl DataDir {
         };
         // What is opened and looked at later must not depend on where the process stands by then.
         let root = &std::path::absolute(root).map_err(io_error("resolve", root))?;
-        fs::create_dir_all(root).map_err(io_error("create", root))?;
+        let is_new_root = !root.exists();
+        create_dir(root).map_err(io_error("create", root))?;
         let identity_path = root.join(IDENTITY_FILE);
         if read_identity(&identity_path)?.is_none() && !is_unused(root)? {
             return Err(DataDirError::Foreign { path: root.to_owned() });
         }
+        warn_of_wide_permissions(root);
         let lock_path = root.join(LOCK_FILE);
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(&lock_path);
         let lock = lock.map_err(io_error("open", &lock_path))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let is_locked = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        // A failed first start takes its lock file away: a lock on that one keeps nobody out.
+        if !is_locked || !is_same_file(&lock, &lock_path).map_err(io_error("look at", &lock_path))? {
             return Err(DataDirError::InUse { path: root.to_owned() });
         }
         // Read under the lock: another first start may have written it since.
-        let identity = match read_identity(&identity_path)? {
-            Some(found) => {
-                compare(root, &found, wanted)?;
-                found
-            }
-            None => {
-                sync_name(root).map_err(io_error("sync the name of", root))?;
-                write_identity(root, wanted).map_err(io_error("write", &identity_path))?;
-                wanted.clone()
-            }
+        let found = read_identity(&identity_path)?;
+        let created = Created { root: is_new_root, identity: found.is_none() };
+        let identity = match found {
+            Some(found) => compare(root, &found, wanted).map(|()| found),
+            None => sync_name(root)
+                .map_err(io_error("sync the name of", root))
+                .and_then(|()| write_identity(root, wanted).map_err(io_error("write", &identity_path)))
+                .map(|()| wanted.clone()),
         };
-        let directory = Self { root: root.to_owned(), identity, _lock: lock };
-        for shard in 0..wanted.shards {
-            let path = directory.wal_dir(ShardId::new(shard));
-            fs::create_dir_all(&path).map_err(io_error("create", &path))?;
+        let opened = identity.and_then(|identity| {
+            let directory = Self { root: root.to_owned(), identity, created, _lock: lock };
+            directory.create_shard_dirs(wanted.shards).map(|()| directory)
+        });
+        if opened.is_err() {
+            created.remove(root);
+        }
+        opened
+    }
+
+    fn create_shard_dirs(&self, shards: u32) -> Result<(), DataDirError> {
+        for shard in 0..shards {
+            let path = self.wal_dir(ShardId::new(shard));
+            let failed = |action, path: &Path| {
+                let path = path.to_owned();
+                move |source| DataDirError::Io { action, path, source }
+            };
+            create_dir(&path).map_err(failed("create", &path))?;
             // A start that died in between may have left the name of any of them in memory only.
             for synced in path.ancestors().take(4) {
-                sync_dir(synced).map_err(io_error("sync", synced))?;
+                sync_dir(synced).map_err(failed("sync", synced))?;
             }
         }
-        Ok(directory)
+        Ok(())
+    }
+
+    /// Takes away what this start created, if the node never ran: the next start finds no trace of it.
+    ///
+    /// A directory that was there before, or that was marked as ready, is left as it is.
+    pub fn discard(self) {
+        self.created.remove(&self.root);
     }
 
     /// Whether a node was ever created in this directory.
@@ -182,6 +254,7 @@ impl DataDir {
             source,
         })?;
         self.identity = identity;
+        self.created = Created { root: false, identity: false };
         Ok(())
     }
 
@@ -207,7 +280,33 @@ impl DataDir {
     /// Where a shard's log lies.
     #[must_use]
     pub fn wal_dir(&self, shard: ShardId) -> PathBuf {
-        self.root.join("shards").join(format!("{:04}", shard.get())).join("wal")
+        self.root.join(SHARDS_DIR).join(format!("{:04}", shard.get())).join("wal")
+    }
+}
+
+/// The path names the open file.
+fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((open.dev(), open.ino()) == (named.dev(), named.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Creates a directory and those above it that are missing.
+fn create_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIR_MODE).create(path)
+}
+
+/// Says so if other users may look into the directory: it holds everybody's data, and its permissions are its owner's business.
+fn warn_of_wide_permissions(root: &Path) {
+    if let Ok(metadata) = fs::metadata(root)
+        && metadata.permissions().mode() & OTHERS_MODE != 0
+    {
+        let mode = format!("{:04o}", metadata.permissions().mode() & 0o7777);
+        let dir = root.display();
+        tracing::warn!(%dir, %mode, "other users of this host may enter the data directory; `chmod 700` keeps them out");
     }
 }
 
@@ -216,7 +315,7 @@ fn is_unused(root: &Path) -> Result<bool, DataDirError> {
     for entry in fs::read_dir(root).map_err(error)? {
         let name = entry.map_err(error)?.file_name();
         // A start that died between creating the lock and the identity leaves these behind; a fresh file system, the last.
-        if name != LOCK_FILE && name != "identity.new" && name != "lost+found" {
+        if name != LOCK_FILE && name != IDENTITY_NEW_FILE && name != "lost+found" {
             return Ok(false);
         }
     }
@@ -245,8 +344,8 @@ fn checksum_line(json: &str) -> String {
 
 fn write_identity(root: &Path, identity: &Identity) -> io::Result<()> {
     let json = serde_json::to_string(identity)?;
-    let temporary = root.join("identity.new");
-    let mut file = File::create(&temporary)?;
+    let temporary = root.join(IDENTITY_NEW_FILE);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&temporary)?;
     file.write_all(format!("{json}\n{}", checksum_line(&json)).as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, root.join(IDENTITY_FILE))?;
@@ -299,6 +398,42 @@ mod tests {
         opened.mark_ready().expect("written");
         drop(opened);
         assert!(DataDir::open(root.path(), &identity()).expect("opened").is_ready());
+    }
+
+    #[test]
+    fn only_the_owner_may_read_what_is_created() {
+        let above = tempfile::tempdir().expect("temporary directory");
+        let root = above.path().join("data");
+        let opened = DataDir::open(&root, &identity()).expect("created");
+        let wal_dir = opened.wal_dir(ShardId::new(1));
+        let dirs = wal_dir.ancestors().take_while(|path| *path != above.path());
+        for path in dirs.chain([root.join(LOCK_FILE).as_path(), root.join(IDENTITY_FILE).as_path()]) {
+            let mode = fs::metadata(path).expect("it is there").permissions().mode();
+            assert_eq!(mode & OTHERS_MODE, 0, "{} has {mode:o}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_failed_first_start_leaves_nothing_behind() {
+        let above = tempfile::tempdir().expect("temporary directory");
+        let (new, empty) = (above.path().join("new"), above.path().join("empty"));
+        fs::create_dir(&empty).expect("a directory");
+        for root in [&new, &empty] {
+            DataDir::open(root, &identity()).expect("created").discard();
+        }
+        assert!(!new.exists() && fs::read_dir(&empty).expect("it was there before").next().is_none());
+    }
+
+    #[test]
+    fn a_failed_start_of_a_node_that_ran_takes_nothing_away() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let mut opened = DataDir::open(root.path(), &identity()).expect("created");
+        opened.mark_ready().expect("written");
+        opened.discard();
+        let opened = DataDir::open(root.path(), &identity()).expect("it is still there");
+        assert!(opened.is_ready());
+        opened.discard();
+        assert!(DataDir::open(root.path(), &identity()).expect("it is still there").is_ready());
     }
 
     #[test]

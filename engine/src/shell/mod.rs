@@ -20,3 +20,4 @@ mod said;
 mod shard;
 mod status;
 mod sync_file;
+mod uring;

@@ -132,6 +132,9 @@ impl Node {
     pub fn start(config: ValidConfig) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let connections_limit = preflight::check_host(config.limits().connections as usize)?;
+        if config.pin_cores() {
+            preflight::check_pinning(config.cores() as usize)?;
+        }
         for address in config.listen_client() {
             preflight::check_address(*address, "clients")?;
         }
@@ -286,12 +289,18 @@ pub(super) fn open_shards(
         return Err(StartError::NoMember { dir: config.data_dir().to_owned() });
     }
     let mut data_dir = DataDir::open(config.data_dir(), &wanted)?;
-    let mut shards = Vec::new();
-    for shard in (0..config.shards()).map(ShardId::new) {
-        shards.push(open_shard(config, &data_dir, shard, metrics)?);
+    let opened = (0..config.shards()).map(ShardId::new).map(|shard| open_shard(config, &data_dir, shard, metrics));
+    let ready = opened.collect::<Result<Vec<_>, _>>().and_then(|shards| {
+        data_dir.mark_ready()?;
+        Ok(shards)
+    });
+    match ready {
+        Ok(shards) => Ok((shards, data_dir)),
+        Err(error) => {
+            data_dir.discard();
+            Err(error)
+        }
     }
-    data_dir.mark_ready()?;
-    Ok((shards, data_dir))
 }
 
 fn open_shard(

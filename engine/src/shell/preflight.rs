@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use glommio::{GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity};
+
+use super::uring;
 
 /// Locked memory that an executor needs at least. Unit: bytes. Source: glommio's own check.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
@@ -45,6 +48,17 @@ pub enum PreflightError {
         /// What the system said.
         reason: String,
     },
+    /// More cores are to be pinned than this process may run on.
+    #[error(
+        "--pin-cores with --cores {cores} needs the processors 0 to {last}, and this process may run on {allowed} only: lower --cores, or leave out --pin-cores",
+        last = cores - 1
+    )]
+    Pinning {
+        /// Executors.
+        cores: usize,
+        /// Processors that the process may run on, as a list.
+        allowed: String,
+    },
     /// An address cannot be listened on.
     #[error("cannot listen on {address} for {purpose}: {source}{hint}")]
     Listen {
@@ -80,12 +94,28 @@ pub fn check_host(connections_limit: usize) -> Result<usize, PreflightError> {
         let got = open_files.unwrap_or(u64::MAX);
         return Err(PreflightError::OpenFiles { got, needed: OPEN_FILES_RESERVE + CONNECTIONS_MIN });
     }
+    uring::probe().map_err(|error| PreflightError::IoUring { reason: error.to_string() })?;
     let made = LocalExecutorBuilder::new(Placement::Unbound).io_memory(EXECUTOR_IO_MEMORY_BYTES).make();
     match made {
         Ok(_executor) => Ok(connections_limit.min(usize::try_from(room).unwrap_or(usize::MAX))),
         Err(GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(got, _))) => Err(PreflightError::Memlock { got }),
         Err(error) => Err(PreflightError::IoUring { reason: error.to_string() }),
     }
+}
+
+/// Checks that executor number n can be pinned to processor n, for all of them.
+///
+/// # Errors
+/// Names the processors that there are.
+pub fn check_pinning(cores: usize) -> Result<(), PreflightError> {
+    // If the system does not say, pinning itself will.
+    let Ok(allowed) = sched_getaffinity(None) else { return Ok(()) };
+    if (0..cores).all(|core| allowed.is_set(core)) {
+        return Ok(());
+    }
+    let allowed: Vec<String> =
+        (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).map(|core| core.to_string()).collect();
+    Err(PreflightError::Pinning { cores, allowed: allowed.join(", ") })
 }
 
 /// How long an address may still be taken by a process that has just ended: the kernel closes the sockets of io_uring a little

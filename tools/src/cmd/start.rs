@@ -1,6 +1,8 @@
 //! `quorate start`: runs a node until a signal stops it.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, mpsc};
 
 use engine::config::{LogLevel, Url, ValidConfig};
 use engine::shell::node::{Node, StartError};
@@ -45,18 +47,48 @@ fn run_node(config: ValidConfig) -> Result<(), StartCommandError> {
     start_logging(config.log_level());
     let ready_line = ready_line(&config);
     // Before the node starts, so that a signal in between is not lost.
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(StartCommandError::Signals)?;
+    let (phase, stop) = hear_signals()?;
     let node = Node::start(config)?;
+    phase.store(RUNNING, Ordering::SeqCst);
     announce(&ready_line);
-    let signal = signals.forever().next();
-    tracing::info!(?signal, "stopping");
-    // It ends with the process; a second signal ends the process.
-    std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            std::process::exit(EXIT_CUT_SHORT);
-        }
-    });
+    // An error means that the thread is gone, and with it any way to stop the node in order.
+    let signal = stop.recv().map_err(|_gone| StartCommandError::Signals(io::ErrorKind::BrokenPipe.into()))?;
+    // From here on nobody takes a signal: the next one ends the process.
+    drop(stop);
+    tracing::info!(signal, "stopping");
     node.stop().map_err(|reason| StartCommandError::Stop { reason })
+}
+
+/// The node is not ready yet.
+const STARTING: u8 = 0;
+/// The node serves; a signal stops it.
+const RUNNING: u8 = 1;
+
+/// Starts a thread that hears signals until the process ends.
+///
+/// While the node starts, which takes long with a long log, a signal ends the process at once, as it would end any other:
+/// nothing was acknowledged yet. Later the first signal is passed on to whoever stops the node, and the second ends the process.
+fn hear_signals() -> Result<(Arc<AtomicU8>, mpsc::Receiver<i32>), StartCommandError> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(StartCommandError::Signals)?;
+    let phase = Arc::new(AtomicU8::new(STARTING));
+    let (heard, stop) = mpsc::sync_channel(1);
+    let seen = Arc::clone(&phase);
+    let hear = move || {
+        for signal in signals.forever() {
+            if seen.load(Ordering::SeqCst) == STARTING {
+                tracing::warn!(signal, "ended by a signal before the node was ready");
+                // It only returns if the system refuses to end the process by this signal.
+                let refused = signal_hook::low_level::emulate_default_handler(signal);
+                tracing::error!(?refused, "the signal cannot end the process by itself");
+                std::process::exit(EXIT_CUT_SHORT);
+            }
+            if heard.try_send(signal).is_err() {
+                std::process::exit(EXIT_CUT_SHORT);
+            }
+        }
+    };
+    let spawned = std::thread::Builder::new().name("signals".to_owned()).spawn(hear);
+    spawned.map(|_thread| (phase, stop)).map_err(StartCommandError::Signals)
 }
 
 /// Logs go to standard error; `QUORATE_LOG`, with the filter syntax of tracing, overrides the level for single modules.

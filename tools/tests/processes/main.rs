@@ -10,6 +10,7 @@ mod door;
 mod handover;
 mod harness;
 mod large;
+mod hosts;
 mod load;
 mod namespaces;
 mod peers;

@@ -1,0 +1,128 @@
+//! Hosts that are not like ours: what a node says and leaves behind where it cannot run, and how it hears signals early.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+
+/// Tells the second process of a test which system calls to lose before it becomes a node.
+const REFUSED: &str = "QUORATE_TEST_REFUSED_CALLS";
+/// And where that node keeps its data.
+const DATA_DIR: &str = "QUORATE_TEST_DATA_DIR";
+
+/// Longest wait for a process; a test that reaches it fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Numbers of io_uring's system calls, the same on every architecture. Source: Linux, `asm-generic/unistd.h`.
+const URING_CALLS: [(&str, i64); 3] = [("io_uring_setup", 425), ("io_uring_enter", 426), ("io_uring_register", 427)];
+
+const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
+
+fn start_command(data_dir: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+    command.args(["start", "--listen-client-urls", "http://127.0.0.1:1", "--listen-peer-urls", "http://127.0.0.1:2"]);
+    command.arg("--data-dir").arg(data_dir).args(more).stdin(Stdio::null());
+    command
+}
+
+/// Runs the test of this name again as a process that loses the calls and then becomes a node.
+fn start_without(calls: &str, data_dir: &Path) -> Output {
+    let mut command = Command::new(std::env::current_exe().expect("this test"));
+    command.args(["hosts::without_io_uring_one_line_says_which_call_was_refused", "--exact", "--nocapture"]);
+    command.env(REFUSED, calls).env(DATA_DIR, data_dir).output().expect("a second process")
+}
+
+/// Refuses the calls `name=errno,...` to this process and to what it becomes.
+fn refuse(calls: &str) {
+    for call in calls.split(',') {
+        let (name, errno) = call.split_once('=').expect("name=errno");
+        let number = URING_CALLS.iter().find(|(known, _)| *known == name).expect("a known call").1;
+        let arch = TargetArch::try_from(std::env::consts::ARCH).expect("an architecture with seccomp");
+        let errno = SeccompAction::Errno(errno.parse().expect("a number"));
+        let filter = SeccompFilter::new(BTreeMap::from([(number, Vec::new())]), SeccompAction::Allow, errno, arch);
+        let program: BpfProgram = filter.expect("a filter").try_into().expect("a program");
+        seccompiler::apply_filter(&program).expect("any process may give up rights");
+    }
+}
+
+#[test]
+fn without_io_uring_one_line_says_which_call_was_refused() {
+    if let (Ok(calls), Some(data_dir)) = (std::env::var(REFUSED), std::env::var_os(DATA_DIR)) {
+        refuse(&calls);
+        let error = start_command(Path::new(&data_dir), &[]).exec();
+        panic!("the node cannot be started: {error}");
+    }
+    let above = tempfile::tempdir().expect("a temporary directory");
+    let data_dir = above.path().join("data");
+    for errno in [EPERM, ENOSYS] {
+        let each = URING_CALLS.map(|(name, _)| (name, format!("{name}={errno}")));
+        let all = each.clone().map(|(_, refused)| refused).join(",");
+        for (named, refused) in each.into_iter().chain([("io_uring_setup", all)]) {
+            let output = start_without(&refused, &data_dir);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{refused}: {said}");
+            let is_named = said.contains(&format!("the system call {named} was refused"));
+            assert!(is_named && said.contains("seccomp") && said.lines().count() == 1, "{refused}: {said}");
+            assert!(!data_dir.exists(), "{refused}: something was touched");
+        }
+    }
+}
+
+#[test]
+fn more_pinned_cores_than_processors_are_refused_before_anything_is_touched() {
+    let above = tempfile::tempdir().expect("a temporary directory");
+    let data_dir = above.path().join("data");
+    let output = start_command(&data_dir, &["--pin-cores", "--cores", "128"]).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("--pin-cores with --cores 128"), "{said}");
+    assert!(!data_dir.exists());
+}
+
+/// Waits until the process has ended, or fails.
+fn wait(child: &mut Child) -> std::process::ExitStatus {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status;
+        }
+        if started.elapsed() > PATIENCE {
+            child.kill().expect("SIGKILL is sent");
+            panic!("the process does not end");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_signal_ends_a_node_that_is_still_starting() {
+    let above = tempfile::tempdir().expect("a temporary directory");
+    // A node waits some seconds for a port that is in use, and is starting meanwhile.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+        command.args(["start", "--listen-client-urls", &url, "--listen-peer-urls", "http://127.0.0.1:2"]);
+        command.arg("--data-dir").arg(above.path().join("data")).stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let pid = Pid::from_child(&child);
+        // It hears signals once it asks for them, which shows in the mask of caught ones.
+        let status = format!("/proc/{}/status", child.id());
+        let started = Instant::now();
+        let hears = |text: &str| {
+            let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap_or_default();
+            u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+        };
+        while !hears(&std::fs::read_to_string(&status).unwrap_or_default()) && started.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        kill_process(pid, signal).expect("a signal is sent");
+        let status = wait(&mut child);
+        assert_eq!(status.signal(), Some(signal.as_raw()), "{status:?}");
+    }
+}
