@@ -25,8 +25,8 @@ use crate::group_commit::{SyncFailure, SyncRequest};
 use crate::lsn::SegmentSeq;
 use crate::note::{self, NOTE_BYTES, NOTE_FILE_NAME, NoteOwner};
 use crate::place::LogPlace;
-use crate::scan::is_zero;
 use crate::prepare::FILE_MODE;
+use crate::scan::is_zero;
 use crate::storage::{Storage, StorageError};
 use crate::types::Lsn;
 
