@@ -1,14 +1,18 @@
 //! Frames out of a stream of bytes, whatever the pieces it arrives in.
 //!
-//! Bytes are read into the deframer's own buffer and frames are handed out as slices of it, without copying. It does no I/O.
+//! Bytes are read into the deframer's own buffer and frames are handed out as slices of it, without copying. The buffer grows
+//! with the bytes that arrived, never with a length that was only announced. It does no I/O.
 
 use crate::frame::{self, FRAME_HEADER_BYTES, Frame, FrameError};
 
-/// Space offered to one read when no large frame is under way. Unit: bytes.
+/// Size of the buffer of a connection that is busy and has no large frame under way. Unit: bytes.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Least space offered to one read. Unit: bytes.
-const READ_BYTES_MIN: usize = READ_BYTES / 4;
+/// Size of the first buffer: thousands of connections may never send more than a few bytes. Unit: bytes.
+const READ_BYTES_FIRST: usize = 4 * 1024;
+
+/// A read is offered at least the buffer's size divided by this.
+const READS_PER_BUFFER: usize = 4;
 
 /// Buffers larger than this are given back once they are empty. Unit: bytes.
 const KEPT_BYTES_MAX: usize = 4 * READ_BYTES;
@@ -22,6 +26,9 @@ pub struct Deframer {
     body_bytes_limit: usize,
     /// Bytes of a frame that is passed over, still to come. Invariant: 0 unless `start == end`.
     skip_bytes: usize,
+    /// Size of the buffer while no large frame is under way; doubles with each read that fills it. Unit: bytes.
+    /// Invariant: READ_BYTES_FIRST <= read_bytes <= READ_BYTES.
+    read_bytes: usize,
 }
 
 /// A frame over the limit, of which only the header was taken.
@@ -37,7 +44,7 @@ impl Deframer {
     /// Takes frames whose body has at most `body_bytes_limit` bytes.
     #[must_use]
     pub const fn new(body_bytes_limit: usize) -> Self {
-        Self { buffer: Vec::new(), start: 0, end: 0, body_bytes_limit, skip_bytes: 0 }
+        Self { buffer: Vec::new(), start: 0, end: 0, body_bytes_limit, skip_bytes: 0, read_bytes: READ_BYTES_FIRST }
     }
 
     /// Takes frames of another size from now on: a connection is trusted with more once its handshake is done.
@@ -46,27 +53,36 @@ impl Deframer {
     }
 
     /// Space to read into; never empty. Call after `next_frame` returned `None`.
+    ///
+    /// What has arrived of a large frame pays for the space that is set aside for the rest: the buffer at most doubles.
     pub fn space(&mut self) -> &mut [u8] {
-        let wanted = self.wanted_bytes().max(READ_BYTES_MIN);
+        let missing = self.wanted_bytes();
+        let offered = missing.min(self.end - self.start).max(self.read_bytes / READS_PER_BUFFER);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-            if self.buffer.len() > KEPT_BYTES_MAX && wanted < READ_BYTES {
+            if self.buffer.len() > KEPT_BYTES_MAX && missing < READ_BYTES {
                 self.buffer = Vec::new();
             }
         }
-        if self.buffer.len() - self.end < wanted {
+        if self.buffer.len() - self.end < offered {
             if self.start > 0 {
                 self.buffer.copy_within(self.start..self.end, 0);
                 self.end -= self.start;
                 self.start = 0;
             }
-            let needed = (self.end + wanted).max(READ_BYTES);
+            let needed = (self.end + offered).max(self.read_bytes);
             if self.buffer.len() < needed {
                 self.buffer.reserve_exact(needed - self.buffer.len());
                 self.buffer.resize(needed, 0);
             }
         }
         self.buffer.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// Bytes that arrived of a frame that is not complete. Unit: bytes.
+    #[must_use]
+    pub const fn partial_bytes(&self) -> usize {
+        self.end - self.start
     }
 
     /// Memory that the deframer holds: at most `held_bytes_max` as long as `space` is called in its time. Unit: bytes.
@@ -78,7 +94,7 @@ impl Deframer {
     /// Most memory that a deframer with this limit ever holds. Unit: bytes.
     #[must_use]
     pub const fn held_bytes_max(body_bytes_limit: usize) -> usize {
-        let frame_and_read = body_bytes_limit.saturating_add(FRAME_HEADER_BYTES + READ_BYTES_MIN);
+        let frame_and_read = body_bytes_limit.saturating_add(FRAME_HEADER_BYTES + READ_BYTES / READS_PER_BUFFER);
         if frame_and_read > READ_BYTES { frame_and_read } else { READ_BYTES }
     }
 
@@ -89,6 +105,9 @@ impl Deframer {
     pub fn advance(&mut self, read: usize) {
         assert!(read <= self.buffer.len() - self.end, "more bytes read than there was space for");
         self.end += read;
+        if self.end == self.buffer.len() {
+            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES);
+        }
         self.pass_over();
     }
 
@@ -161,5 +180,44 @@ impl Deframer {
         let body = self.buffer.get(body_start..self.start).unwrap_or_default();
         let (meta, rest) = body.split_at_checked(lengths.meta).unwrap_or_default();
         frame::parse(&header, meta, rest).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{FrameKind, encode_frame};
+
+    /// The front of a frame with a body of `body_bytes`, of which `arrived` bytes are there.
+    fn partial(body_bytes: usize, arrived: usize) -> Deframer {
+        let mut frame = Vec::new();
+        encode_frame(&mut frame, FrameKind::new(1), 0, 0, 1, &vec![0; body_bytes]);
+        let mut deframer = Deframer::new(body_bytes);
+        deframer.feed(&frame[..arrived]);
+        assert!(deframer.next_frame().expect("sound so far").is_none());
+        let _offered = deframer.space();
+        deframer
+    }
+
+    #[test]
+    fn memory_grows_with_what_arrived_and_not_with_what_was_announced() {
+        for arrived in [FRAME_HEADER_BYTES, 100, 5_000, 70_000, 1_000_000] {
+            let held = partial(8 << 20, arrived).held_bytes();
+            assert!(held <= 2 * arrived + READ_BYTES_FIRST, "{held} bytes are held for {arrived}");
+        }
+    }
+
+    #[test]
+    fn a_busy_connection_gets_a_large_buffer_and_an_idle_one_a_small_one() {
+        let (mut busy, mut idle) = (Deframer::new(1 << 20), Deframer::new(1 << 20));
+        assert_eq!(idle.space().len(), READ_BYTES_FIRST);
+        let mut frame = Vec::new();
+        encode_frame(&mut frame, FrameKind::new(1), 0, 0, 1, &[0; 1000]);
+        for _ in 0..1000 {
+            busy.feed(&frame);
+            while busy.next_frame().expect("sound").is_some() {}
+        }
+        let _offered = busy.space();
+        assert!(busy.held_bytes() <= READ_BYTES && idle.held_bytes() <= READ_BYTES_FIRST);
     }
 }
