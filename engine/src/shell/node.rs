@@ -414,7 +414,7 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
         queued_write_bytes_limit: 64 << 20,
         command: command_limits(config),
         apply_bytes_per_turn: 1 << 20,
-        apply_keys_per_turn: 4096,
+        apply_keys_per_turn: 2048,
         reading: ReadingLimits::default(),
         idle_mark_ticks: u64::from(ticks(100)),
         slow_disk_ticks: config.slow_disk_handover_ms().div_ceil(tick_ms),
