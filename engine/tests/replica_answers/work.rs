@@ -102,7 +102,7 @@ fn a_read_that_was_begun_ends_with_its_time_with_a_fault_and_with_a_stop() {
                 trio.put(leader, b"k");
                 trio.settle();
                 trio.fail_sync(leader);
-                (Status::Internal, Executed::No)
+                (Status::Unavailable, Executed::No)
             }
             _ => {
                 trio.nodes[leader].replica.refuse_all();

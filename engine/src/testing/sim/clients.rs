@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use net::api::Executed;
+use net::api::{Executed, Status};
 use wal::testing::SimRng;
 
 use super::plan::{Plan, between, pick};
@@ -321,7 +321,13 @@ impl World {
             let number = at.host + 1;
             return Err(format!("node {number} answers operation {op} a second time: {result:?}"));
         }
-        if result.as_ref().is_err_and(|refusal| refusal.executed == Executed::No) {
+        // What every replica refuses alike when it applies the entry is in the log, and takes no effect there.
+        let is_in_no_log = |refusal: &Refusal| {
+            refusal.executed == Executed::No
+                && refusal.status != Status::FutureRevision
+                && refusal.status != Status::TooLarge
+        };
+        if result.as_ref().is_err_and(is_in_no_log) {
             self.clients.running(op).void_count += 1;
         }
         let answer = match result {
