@@ -68,6 +68,12 @@ pub enum Mutation {
     TransferToRepairing,
     /// A leader that hands over refuses the writes of its open batch, which it appends all the same.
     RefusedThoughAppended,
+    /// A node lets a leader cut what it knows to be committed.
+    CutBelowCommitted,
+    /// A node notes what is in its log as committed, whether it is or not.
+    NoteAheadOfCommit,
+    /// A node that started answers serializable reads before it has applied what it had applied before.
+    SerializableBeforeReplay,
 }
 
 impl Mutation {
@@ -85,7 +91,7 @@ impl Mutation {
     }
 
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::AcknowledgeBeforeSync,
         Self::CountOwnDiskEarly,
         Self::ForgetVote,
@@ -117,6 +123,9 @@ impl Mutation {
         Self::TransferWithOpenBatch,
         Self::TransferToRepairing,
         Self::RefusedThoughAppended,
+        Self::CutBelowCommitted,
+        Self::NoteAheadOfCommit,
+        Self::SerializableBeforeReplay,
     ];
 }
 

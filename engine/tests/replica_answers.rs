@@ -80,8 +80,9 @@ fn options(node: usize, seed: u64) -> ReplicaOptions {
         apply_bytes_per_turn: 1 << 20,
         apply_keys_per_turn: 4096,
         reading: ReadingLimits::default(),
-        idle_mark_ticks: 5,
         slow_disk_ticks: 0,
+        note_idle_ticks: 5,
+        note_busy_ticks: 12,
         relay_id_floor: 0,
         repair: None,
     }
@@ -170,6 +171,8 @@ impl Trio {
                 }
                 Action::PrepareSegment(seq) => self.nodes[node].prepares.push(seq),
                 Action::FinishRepair => panic!("nothing was damaged"),
+                // Nothing waits for it.
+                Action::SyncNote => {}
             }
         }
     }

@@ -82,8 +82,9 @@ fn options(node: usize, count: usize, life: u64, seed: u64) -> ReplicaOptions {
         apply_bytes_per_turn: 600,
         apply_keys_per_turn: 4096,
         reading: ReadingLimits::default(),
-        idle_mark_ticks: 5,
         slow_disk_ticks: 0,
+        note_idle_ticks: 5,
+        note_busy_ticks: 12,
         relay_id_floor: life << 32,
         repair: None,
     }
@@ -181,6 +182,8 @@ impl Cluster {
                 }
                 Action::PrepareSegment(seq) => self.nodes[node].prepares.push(seq),
                 Action::FinishRepair => panic!("nothing was damaged"),
+                // Nothing waits for it.
+                Action::SyncNote => {}
             }
         }
     }

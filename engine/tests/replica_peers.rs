@@ -53,8 +53,9 @@ fn options(seed: u64) -> ReplicaOptions {
         apply_bytes_per_turn: 1 << 20,
         apply_keys_per_turn: 4096,
         reading: ReadingLimits::default(),
-        idle_mark_ticks: 5,
         slow_disk_ticks: 0,
+        note_idle_ticks: 5,
+        note_busy_ticks: 12,
         relay_id_floor: 0,
         repair: None,
     }
@@ -149,6 +150,7 @@ impl Subject {
                     self.deliver(Event::Synced { id: request.id, result: Ok(()) });
                 }
                 Action::PrepareSegment(seq) => self.prepares.push(seq),
+                Action::SyncNote => {}
                 Action::FinishRepair => panic!("nothing was damaged"),
             }
         }

@@ -5,6 +5,7 @@ use crate::constants;
 use crate::doc_table::{golden, layout, table};
 use crate::note::{self, NOTE_BYTES, NOTE_SLOT_BYTES};
 use crate::segment::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader, SegmentHeaderError, SegmentIdentity};
+use crate::storage::Noted;
 
 macro_rules! field {
     ($struct:ty, $field:ident, $bytes:expr) => {
@@ -111,9 +112,11 @@ fn golden_segment_header() {
 #[test]
 fn golden_note() {
     let owner = note::NoteOwner::new(&golden_segment());
-    let bytes = note::encode(owner, Lsn::new(5 * 65536 + 4096 + 64));
+    let committed = EntryId::new(Term::new(7), Index::new(42));
+    let noted = Noted { durable: Lsn::new(5 * 65536 + 4096 + 64), committed };
+    let bytes = note::encode(owner, noted);
     assert_eq!(bytes.to_vec(), golden("A slot of the note:"), "got {bytes:02x?}");
-    assert_eq!(note::read(&bytes, Some(owner)), Lsn::new(331_840));
+    assert_eq!(note::read(&bytes, Some(owner)), noted);
 }
 
 #[test]

@@ -81,5 +81,5 @@ pub use reader::EntryRef;
 pub use recovery::{Corruption, HardState, RecoveryReport, Tail};
 pub use segment::SegmentIdentity;
 pub use stats::LogStats;
-pub use storage::{Storage, StorageError};
+pub use storage::{Noted, Storage, StorageError};
 pub use walk::{Damage, DamageKind};

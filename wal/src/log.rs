@@ -13,7 +13,7 @@ use crate::reader::EntryRef;
 use crate::recovery::{self, HardState, Rebuild, RecoveryReport, Tail, check_sequence};
 use crate::segment::SegmentIdentity;
 use crate::stats::LogStats;
-use crate::storage::Storage;
+use crate::storage::{Noted, Storage};
 use crate::types::{EntryId, Index, Lsn, Term};
 use crate::walk::LogEnd;
 use crate::writer::{Placed, Space, Writer};
@@ -39,10 +39,8 @@ pub struct Log<S> {
     writer: Writer,
     commit: GroupCommit,
     hard_state: HardState,
-    /// Highest watermark that any frame carries.
-    watermark: Lsn,
-    /// End of the last frame that is not a mark.
-    content_end: Lsn,
+    /// What the storage's note says.
+    noted: Noted,
     latch: Option<Latch>,
     stats: LogStats,
 }
@@ -68,14 +66,15 @@ impl<S: Storage> Log<S> {
                 let (seq, offset) = (SegmentSeq::FIRST, FIRST_FRAME_OFFSET);
                 let lsn = geometry.lsn(seq, offset);
                 let end = LogEnd { seq, offset, chain: CHAIN_START, lsn, unused_from: None };
-                (Rebuild::new(geometry), Tail::Clean, end)
+                (Rebuild::new(), Tail::Clean, end)
             }
         };
         let writer = Writer::new(geometry, options.identity, &end);
-        let Rebuild { mut index, hard_state, frames_count, watermark, content_end, .. } = rebuild;
+        let Rebuild { mut index, hard_state, frames_count, .. } = rebuild;
         index.advance_persisted(writer.end());
         // What was read counts as durable from here on and is acknowledged without another sync.
-        storage.note_durable(writer.end());
+        let noted = Noted { durable: writer.end(), ..Noted::default() }.max(storage.noted());
+        storage.note(noted);
         let report = RecoveryReport {
             segments_count: storage.segments().len(),
             frames_count,
@@ -94,8 +93,7 @@ impl<S: Storage> Log<S> {
             writer,
             commit,
             hard_state,
-            watermark,
-            content_end,
+            noted,
             latch: None,
             stats: LogStats::default(),
         };
@@ -210,12 +208,11 @@ impl<S: Storage> Log<S> {
         self.hard_state = hard_state;
         self.stats.hard_states_count += 1;
         self.on_frame(placed);
-        self.content_end = placed.end;
         Ok(placed.end)
     }
 
     /// Appends a frame that carries nothing but the durable watermark: once it is durable, damage to anything before it
-    /// is told from a torn tail. For when nothing else is written, and before a stop. Returns the end of the frame.
+    /// is told from a torn tail. For a log that was just built out of a damaged one. Returns the end of the frame.
     ///
     /// The mark lies in a page of its own, behind another that fills up the page of what it covers, so that losing one
     /// page never takes both. That costs up to two pages.
@@ -228,12 +225,6 @@ impl<S: Storage> Log<S> {
             self.write_mark(&vec![0; filler]);
         }
         Ok(self.write_mark(&[]))
-    }
-
-    /// Whether some frame that is no mark is covered by no watermark yet.
-    #[must_use]
-    pub fn wants_mark(&self) -> bool {
-        self.watermark < self.content_end
     }
 
     /// Whether entries with these payloads could be appended now, a hard state before them, without waiting for a segment.
@@ -345,7 +336,7 @@ impl<S: Storage> Log<S> {
                 self.stats.synced_bytes += request.end_offset - request.start_offset;
                 self.index.advance_persisted(self.commit.durable());
                 // Before anyone can be told: damage that looks like a torn tail is then known for what it is.
-                self.storage.note_durable(self.commit.durable());
+                self.note(Noted { durable: self.commit.durable(), ..Noted::default() });
             }
             Ok(()) => {}
             Err(failure) => {
@@ -354,6 +345,19 @@ impl<S: Storage> Log<S> {
                 self.latch.get_or_insert(Latch::SyncFailed { segment: seq, start_offset, end_offset, failure });
             }
         }
+    }
+
+    /// Notes, beside the segments, that an entry is committed and with it all before it. The entry need not be durable here.
+    ///
+    /// Nothing is synced; see [`Storage::note`]. After a restart [`Log::noted`] says so again.
+    pub fn note_committed(&mut self, id: EntryId) {
+        self.note(Noted { committed: id, ..Noted::default() });
+    }
+
+    /// What is noted beside the segments; right after opening, what earlier lives noted.
+    #[must_use]
+    pub fn noted(&self) -> Noted {
+        self.noted
     }
 
     /// The failure that stopped this log, if one did. It takes nothing more and durability no longer grows.
@@ -412,6 +416,14 @@ impl<S: Storage> Log<S> {
         self.stats
     }
 
+    fn note(&mut self, noted: Noted) {
+        let noted = self.noted.max(noted);
+        if noted != self.noted {
+            self.noted = noted;
+            self.storage.note(noted);
+        }
+    }
+
     fn split(&self, lsn: Lsn) -> (SegmentSeq, usize) {
         self.geometry.split(lsn).expect("positions of frames lie in segments")
     }
@@ -466,12 +478,10 @@ impl<S: Storage> Log<S> {
         self.stats.entries_superseded_count += self.index.put(header.index(), slot) as u64;
         self.stats.entries_count += 1;
         self.on_frame(placed);
-        self.content_end = placed.end;
     }
 
     fn on_frame(&mut self, placed: Placed) {
         self.stats.frames_bytes += placed.end.get() - placed.start.get();
-        self.watermark = self.commit.durable();
     }
 }
 

@@ -273,21 +273,6 @@ fn a_segment_of_another_log_is_not_written_to() {
 }
 
 #[test]
-fn a_mark_covers_what_came_before_it_and_is_wanted_once() {
-    let mut log = new_log(1);
-    assert!(!log.wants_mark());
-    append(&mut log, 1, 1, b"one").expect("room");
-    sync_all(&mut log);
-    assert!(log.wants_mark());
-    log.append_mark().expect("room");
-    assert!(!log.wants_mark(), "a mark needs no mark");
-    sync_all(&mut log);
-    let (log, _) = reopen(log.into_storage()).expect("sound");
-    assert!(!log.wants_mark(), "also after a restart");
-    assert_eq!(log.last_id(), id(1, 1));
-}
-
-#[test]
 fn has_room_for_agrees_with_appending() {
     for bytes in [0, 1, 100, 3000, 8000] {
         let mut log = new_log(bytes as u64);

@@ -27,8 +27,7 @@ use crate::note::{self, NOTE_BYTES, NOTE_FILE_NAME, NoteOwner};
 use crate::place::LogPlace;
 use crate::prepare::FILE_MODE;
 use crate::scan::is_zero;
-use crate::storage::{Storage, StorageError};
-use crate::types::Lsn;
+use crate::storage::{Noted, Storage, StorageError};
 
 pub use crate::prepare::{FILL_BYTES, PrepareError, PreparedSegment, prepare_segment};
 
@@ -117,9 +116,10 @@ impl MappedSegment {
     }
 }
 
-/// The note of what is durable, in a mapped file: it outlives the process, and nothing ever waits for it.
+/// The note in a mapped file: it outlives the process, and nothing that is acknowledged waits for it.
 #[derive(Debug)]
 pub(crate) struct NoteFile {
+    file: Arc<File>,
     map: MmapMut,
 }
 
@@ -152,7 +152,7 @@ impl NoteFile {
             take_space(&file, &parts).map_err(failed("write what has no blocks of its own in"))?;
             file.sync_all().map_err(failed("sync"))?;
         }
-        Ok(Self { map: map_mut(&file).map_err(failed("map"))? })
+        Ok(Self { map: map_mut(&file).map_err(failed("map"))?, file: Arc::new(file) })
     }
 }
 
@@ -244,6 +244,13 @@ impl MmapStorage {
         segment.file.sync_data().map_err(|error| SyncFailure::new(error.to_string()))
     }
 
+    /// The file that holds the note, to sync it elsewhere; `None` before the first segment. It is the mapped file itself,
+    /// whatever has become of its name.
+    #[must_use]
+    pub fn note_file(&self) -> Option<Arc<File>> {
+        self.note.as_ref().map(|note| Arc::clone(&note.file))
+    }
+
     fn position(&self, seq: SegmentSeq) -> Option<usize> {
         let first = self.segments.first()?.seq.get();
         let guess = usize::try_from(seq.get().checked_sub(first)?).ok()?;
@@ -303,15 +310,15 @@ impl Storage for MmapStorage {
         self.dir_file.sync_all().map_err(failed(seq))
     }
 
-    fn note_durable(&mut self, lsn: Lsn) {
+    fn note(&mut self, noted: Noted) {
         if let Some(owner) = self.note_owner() {
             let note = self.note.as_mut().expect("a note is opened with the first segment");
-            note::store(&mut note.map, owner, lsn);
+            note::store(&mut note.map, owner, noted);
         }
     }
 
-    fn noted_durable(&self) -> Lsn {
-        self.note.as_ref().map_or(Lsn::ZERO, |note| note::read(&note.map, self.note_owner()))
+    fn noted(&self) -> Noted {
+        self.note.as_ref().map_or_else(Noted::default, |note| note::read(&note.map, self.note_owner()))
     }
 }
 

@@ -1,7 +1,9 @@
-//! The note of how far a log is durable, kept beside its segments: two slots, each in a page of its own, written in turn.
+//! The note beside a log's segments: how far the log is durable, and which entries its owner knew to be committed. Two
+//! slots, each in a page of its own, written in turn.
 //!
-//! Bytes only: where they are kept is the storage's business, and nothing here syncs. A note is made after the sync that
-//! it tells of has completed, so whatever can still be read is true, however old. It outlives the process, not the host.
+//! Bytes only: where they are kept and when they are synced is the storage's business. A note is made when what it says
+//! has come true, so whatever can still be read is true, however old. It outlives the process; what of it outlives the
+//! host is decided by the syncs of its file, which nobody waits for.
 //!
 //! A slot belongs to one log: it repeats the checksum and the nonce of that log's first segment header, which together
 //! cover cluster, node, shard, segment size and the moment of creation. The note of a log that was discarded or replaced
@@ -13,9 +15,10 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::checksum::crc32;
-use crate::constants::PAGE_BYTES;
+use crate::constants::{PAGE_BYTES, SECTOR_BYTES};
 use crate::segment::{FORMAT_VERSION, SegmentHeader};
-use crate::types::Lsn;
+use crate::storage::Noted;
+use crate::types::{EntryId, Index, Lsn, Term};
 
 /// Size of a note with both its slots. Unit: bytes.
 pub const NOTE_BYTES: usize = SLOTS_COUNT * PAGE_BYTES;
@@ -41,9 +44,11 @@ struct RawSlot {
     reserved: [u8; 4],
     nonce: U64,
     durable: U64,
+    committed_term: U64,
+    committed_index: U64,
 }
 
-const _: () = assert!(size_of::<RawSlot>() == 40);
+const _: () = assert!(size_of::<RawSlot>() == 56);
 const _: () = assert!(offset_of!(RawSlot, magic) == 0);
 const _: () = assert!(offset_of!(RawSlot, slot_crc) == 8);
 const _: () = assert!(offset_of!(RawSlot, format_version) == 12);
@@ -51,6 +56,10 @@ const _: () = assert!(offset_of!(RawSlot, segment_crc) == 16);
 const _: () = assert!(offset_of!(RawSlot, reserved) == 20);
 const _: () = assert!(offset_of!(RawSlot, nonce) == 24);
 const _: () = assert!(offset_of!(RawSlot, durable) == 32);
+const _: () = assert!(offset_of!(RawSlot, committed_term) == 40);
+const _: () = assert!(offset_of!(RawSlot, committed_index) == 48);
+// A slot is written whole or not at all by any disk.
+const _: () = assert!(NOTE_SLOT_BYTES <= SECTOR_BYTES);
 const _: () = assert!(NOTE_SLOT_BYTES <= PAGE_BYTES);
 
 /// Bytes that the slot's checksum covers begin here.
@@ -75,7 +84,7 @@ impl NoteOwner {
 }
 
 /// What a slot says, if it was written whole.
-fn slot(bytes: &[u8], number: usize) -> Option<(NoteOwner, Lsn)> {
+fn slot(bytes: &[u8], number: usize) -> Option<(NoteOwner, Noted)> {
     let (raw, _) = RawSlot::ref_from_prefix(bytes.get(number * PAGE_BYTES..)?).ok()?;
     let computed = crc32(&[raw.as_bytes().get(COVERED_FROM..)?]);
     let is_whole = raw.magic == NOTE_MAGIC
@@ -83,40 +92,44 @@ fn slot(bytes: &[u8], number: usize) -> Option<(NoteOwner, Lsn)> {
         && raw.format_version.get() == FORMAT_VERSION as u32
         && raw.reserved == [0; 4];
     let owner = NoteOwner { segment_crc: raw.segment_crc.get(), nonce: raw.nonce.get() };
-    is_whole.then(|| (owner, Lsn::new(raw.durable.get())))
+    let committed = EntryId::new(Term::new(raw.committed_term.get()), Index::new(raw.committed_index.get()));
+    is_whole.then(|| (owner, Noted { durable: Lsn::new(raw.durable.get()), committed }))
 }
 
-/// The slot with the highest note about a log, and that note.
-fn highest(bytes: &[u8], owner: Option<NoteOwner>) -> Option<(usize, Lsn)> {
-    let about = |number| match slot(bytes, number) {
-        Some((found, lsn)) if owner.is_none_or(|owner| owner == found) => Some((number, lsn)),
+/// The slots that are about a log, and what they say. Without an owner every whole slot counts.
+fn slots(bytes: &[u8], owner: Option<NoteOwner>) -> impl Iterator<Item = (usize, Noted)> {
+    let about = move |number| match slot(bytes, number) {
+        Some((found, noted)) if owner.is_none_or(|owner| owner == found) => Some((number, noted)),
         _ => None,
     };
-    (0..SLOTS_COUNT).filter_map(about).max_by_key(|(_, lsn)| *lsn)
+    (0..SLOTS_COUNT).filter_map(about)
 }
 
-/// The highest note that can be read; `Lsn::ZERO` without one.
+/// What can be read of the notes; zeros without one.
 ///
 /// Without an owner, because the first segment is gone or can't say, every whole slot counts: such a log is damaged, and
 /// the note tells how far it went.
-pub(crate) fn read(bytes: &[u8], owner: Option<NoteOwner>) -> Lsn {
-    highest(bytes, owner).map_or(Lsn::ZERO, |(_, lsn)| lsn)
+pub(crate) fn read(bytes: &[u8], owner: Option<NoteOwner>) -> Noted {
+    slots(bytes, owner).map(|(_, noted)| noted).fold(Noted::default(), Noted::max)
 }
 
-/// Notes that everything below `lsn` is durable, in the slot that does not hold the highest note so far.
-pub(crate) fn store(bytes: &mut [u8], owner: NoteOwner, lsn: Lsn) {
-    let number = match highest(bytes, Some(owner)) {
-        Some((_, noted)) if noted >= lsn => return,
+/// Notes something more, in the slot that does not hold the latest note so far. A later slot says at least as much as an
+/// earlier one in every field.
+pub(crate) fn store(bytes: &mut [u8], owner: NoteOwner, noted: Noted) {
+    let latest = slots(bytes, Some(owner)).max_by_key(|(_, noted)| (noted.durable, noted.committed.index));
+    let noted = read(bytes, Some(owner)).max(noted);
+    let number = match latest {
+        Some((_, before)) if before == noted => return,
         Some((number, _)) => (number + 1) % SLOTS_COUNT,
         None => 0,
     };
-    let encoded = encode(owner, lsn);
+    let encoded = encode(owner, noted);
     if let Some(place) = bytes.get_mut(number * PAGE_BYTES..).and_then(|rest| rest.get_mut(..encoded.len())) {
         place.copy_from_slice(&encoded);
     }
 }
 
-pub(crate) fn encode(owner: NoteOwner, lsn: Lsn) -> [u8; NOTE_SLOT_BYTES] {
+pub(crate) fn encode(owner: NoteOwner, noted: Noted) -> [u8; NOTE_SLOT_BYTES] {
     let mut raw = RawSlot {
         magic: NOTE_MAGIC,
         slot_crc: U32::ZERO,
@@ -124,7 +137,9 @@ pub(crate) fn encode(owner: NoteOwner, lsn: Lsn) -> [u8; NOTE_SLOT_BYTES] {
         segment_crc: U32::new(owner.segment_crc),
         reserved: [0; 4],
         nonce: U64::new(owner.nonce),
-        durable: U64::new(lsn.get()),
+        durable: U64::new(noted.durable.get()),
+        committed_term: U64::new(noted.committed.term.get()),
+        committed_index: U64::new(noted.committed.index.get()),
     };
     raw.slot_crc = U32::new(crc32(&[&raw.as_bytes()[COVERED_FROM..]]));
     zerocopy::transmute!(raw)
@@ -138,7 +153,17 @@ pub(crate) fn layout() -> Vec<(String, usize, usize)> {
             vec![$((stringify!($field).to_owned(), offset_of!(RawSlot, $field), $bytes)),*]
         };
     }
-    fields![(magic, 8), (slot_crc, 4), (format_version, 4), (segment_crc, 4), (reserved, 4), (nonce, 8), (durable, 8)]
+    fields![
+        (magic, 8),
+        (slot_crc, 4),
+        (format_version, 4),
+        (segment_crc, 4),
+        (reserved, 4),
+        (nonce, 8),
+        (durable, 8),
+        (committed_term, 8),
+        (committed_index, 8)
+    ]
 }
 
 #[cfg(test)]
@@ -147,24 +172,41 @@ mod tests {
 
     const OWNER: NoteOwner = NoteOwner { segment_crc: 7, nonce: 8 };
 
+    /// A note whose fields grow with `number`.
+    fn note(number: u64) -> Noted {
+        Noted { durable: Lsn::new(number), committed: EntryId::new(Term::new(2), Index::new(number / 2)) }
+    }
+
     fn noted(upto: u64) -> Vec<u8> {
         let mut bytes = vec![0; NOTE_BYTES];
-        for lsn in 1..=upto {
-            store(&mut bytes, OWNER, Lsn::new(lsn));
+        for number in 1..=upto {
+            store(&mut bytes, OWNER, note(number));
         }
         bytes
     }
 
     #[test]
     fn notes_alternate_and_the_highest_counts() {
-        assert_eq!(read(&noted(0), Some(OWNER)), Lsn::ZERO);
+        assert_eq!(read(&noted(0), Some(OWNER)), Noted::default());
         let mut bytes = noted(5);
-        assert_eq!(read(&bytes, Some(OWNER)), Lsn::new(5));
-        assert_eq!(slot(&bytes, 0).map(|(_, lsn)| lsn), Some(Lsn::new(5)));
-        assert_eq!(slot(&bytes, 1).map(|(_, lsn)| lsn), Some(Lsn::new(4)));
+        assert_eq!(read(&bytes, Some(OWNER)), note(5));
+        assert_eq!(slot(&bytes, 0).map(|(_, noted)| noted), Some(note(5)));
+        assert_eq!(slot(&bytes, 1).map(|(_, noted)| noted), Some(note(4)));
         let before = bytes.clone();
-        store(&mut bytes, OWNER, Lsn::new(3));
+        store(&mut bytes, OWNER, note(3));
         assert_eq!(bytes, before, "a note never falls");
+    }
+
+    #[test]
+    fn each_field_grows_by_itself() {
+        let mut bytes = noted(4);
+        let committed = EntryId::new(Term::new(3), Index::new(9));
+        store(&mut bytes, OWNER, Noted { committed, ..Noted::default() });
+        assert_eq!(read(&bytes, Some(OWNER)), Noted { durable: Lsn::new(4), committed });
+        store(&mut bytes, OWNER, Noted { durable: Lsn::new(6), ..Noted::default() });
+        assert_eq!(read(&bytes, Some(OWNER)), Noted { durable: Lsn::new(6), committed });
+        let both = |number| slot(&bytes, number).map(|(_, noted)| noted.committed);
+        assert_eq!((both(0), both(1)), (Some(committed), Some(committed)), "in either slot");
     }
 
     #[test]
@@ -173,14 +215,14 @@ mod tests {
         for bit in 0..NOTE_SLOT_BYTES * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(read(&flipped, Some(OWNER)), Lsn::new(4), "bit {bit}");
+            assert_eq!(read(&flipped, Some(OWNER)), note(4), "bit {bit}");
             // The damaged slot is written next, and the whole one stays until then.
-            store(&mut flipped, OWNER, Lsn::new(6));
-            assert_eq!(read(&flipped, Some(OWNER)), Lsn::new(6));
-            assert_eq!(slot(&flipped, 1).map(|(_, lsn)| lsn), Some(Lsn::new(4)));
+            store(&mut flipped, OWNER, note(6));
+            assert_eq!(read(&flipped, Some(OWNER)), note(6));
+            assert_eq!(slot(&flipped, 1).map(|(_, noted)| noted), Some(note(4)));
         }
         for length in 0..bytes.len() {
-            assert!(read(&bytes[..length], Some(OWNER)) <= Lsn::new(5));
+            assert!(read(&bytes[..length], Some(OWNER)).durable <= Lsn::new(5));
         }
     }
 
@@ -192,7 +234,7 @@ mod tests {
             let mut bytes = before.clone();
             bytes[..stored].copy_from_slice(&after[..stored]);
             let expected = if bytes == after { 5 } else { 4 };
-            assert_eq!(read(&bytes, Some(OWNER)), Lsn::new(expected), "{stored} bytes");
+            assert_eq!(read(&bytes, Some(OWNER)), note(expected), "{stored} bytes");
         }
     }
 
@@ -200,11 +242,11 @@ mod tests {
     fn the_note_of_another_log_says_nothing() {
         let bytes = noted(5);
         for other in [NoteOwner { segment_crc: 6, ..OWNER }, NoteOwner { nonce: 9, ..OWNER }] {
-            assert_eq!(read(&bytes, Some(other)), Lsn::ZERO);
+            assert_eq!(read(&bytes, Some(other)), Noted::default());
             let mut bytes = bytes.clone();
-            store(&mut bytes, other, Lsn::new(2));
-            assert_eq!(read(&bytes, Some(other)), Lsn::new(2), "and is written over");
+            store(&mut bytes, other, note(2));
+            assert_eq!(read(&bytes, Some(other)), note(2), "and is written over");
         }
-        assert_eq!(read(&bytes, None), Lsn::new(5), "with no log to compare with it is all there is");
+        assert_eq!(read(&bytes, None), note(5), "with no log to compare with it is all there is");
     }
 }

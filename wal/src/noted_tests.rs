@@ -16,7 +16,7 @@ fn ten_entries() -> Log<SimStorage> {
     append_many(&mut log, 3, 1..=10, 1500);
     sync_all(&mut log);
     prepare_all(&mut log);
-    assert!(log.wants_mark() && place(&log, 10).0 == seq(2));
+    assert_eq!(place(&log, 10).0, seq(2));
     log
 }
 
@@ -167,32 +167,32 @@ fn what_was_not_durable_is_cut_as_before() {
 #[test]
 fn a_note_is_made_by_every_sync_and_by_opening() {
     let mut log = new_log(1);
-    assert_eq!(log.storage().noted_durable(), Lsn::ZERO, "nothing is durable yet");
+    assert_eq!(log.storage().noted().durable, Lsn::ZERO, "nothing is durable yet");
     for index in 1..=20 {
         append_many(&mut log, 1, index..=index, 900);
         let before = log.durable_lsn();
-        assert!(log.storage().noted_durable() <= before, "an append notes nothing");
+        assert!(log.storage().noted().durable <= before, "an append notes nothing");
         sync_all(&mut log);
-        assert_eq!(log.storage().noted_durable(), log.end_lsn());
+        assert_eq!(log.storage().noted().durable, log.end_lsn());
     }
     // Opening acknowledges what it reads, so that is noted too.
     append_many(&mut log, 1, 21..=21, 900);
     let mut storage = log.into_storage();
     storage.crash_process();
     let (log, report) = reopen(storage).expect("sound");
-    assert_eq!((report.last, log.storage().noted_durable()), (id(1, 21), log.end_lsn()));
+    assert_eq!((report.last, log.storage().noted().durable), (id(1, 21), log.end_lsn()));
 }
 
 #[test]
 fn a_failed_sync_notes_nothing() {
     let mut log = ten_entries();
-    let noted = log.storage().noted_durable();
+    let noted = log.storage().noted().durable;
     append_many(&mut log, 3, 11..=11, 100);
     let request = log.next_sync().expect("something to sync");
     log.storage_mut().begin_sync(&request);
     let failure = log.storage_mut().fail_sync(request.id);
     log.on_synced(request.id, Err(failure));
-    assert_eq!(log.storage().noted_durable(), noted);
+    assert_eq!(log.storage().noted().durable, noted);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn after_a_crash_of_the_host_a_note_is_old_or_gone_and_never_wrong() {
         let durable = log.durable_lsn();
         let mut storage = log.into_storage();
         storage.crash();
-        let noted = storage.noted_durable();
+        let noted = storage.noted().durable;
         assert!(noted <= durable);
         gone += u32::from(noted == Lsn::ZERO);
         latest += u32::from(noted == durable);
@@ -233,7 +233,7 @@ fn damage_to_the_note_itself_keeps_no_log_from_opening() {
         let mut storage = storage.clone();
         change(&mut storage);
         let (log, _) = reopen(storage).expect("sound");
-        assert_eq!((log.last_id(), log.storage().noted_durable()), (id(3, 10), end), "and the note is made again");
+        assert_eq!((log.last_id(), log.storage().noted().durable), (id(3, 10), end), "and the note is made again");
     }
 }
 
@@ -247,5 +247,5 @@ fn the_note_of_a_log_that_was_replaced_is_not_believed() {
     storage.prepare(seq(1));
     let (log, report) = reopen(storage).expect("a new log");
     assert_eq!((log.last_id(), report.frames_count), (id(0, 0), 0));
-    assert_eq!(log.storage().noted_durable(), log.end_lsn());
+    assert_eq!(log.storage().noted().durable, log.end_lsn());
 }

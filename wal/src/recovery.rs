@@ -25,7 +25,7 @@
 //! | a whole frame whose entry or hard state can't come next | any | any | any | refuse |
 //!
 //! *Watermark beyond*: a whole header beyond the place has a watermark that lies beyond the place. *Noted beyond*: the
-//! storage's note of what is durable ([`Storage::noted_durable`]) lies beyond the place.
+//! storage's note of what is durable ([`Storage::noted`]) lies beyond the place.
 //!
 //! Segments are prepared ahead, and one that was never used may rot or get lost like any other. It is certain that it holds
 //! nothing (`walk`, `Walk::damaged_are_unused`) if everything before is whole, the segment in which the log ends was not
@@ -233,28 +233,20 @@ pub(crate) struct Rebuild {
     pub(crate) hard_state: HardState,
     /// Seals not counted.
     pub(crate) frames_count: u64,
-    /// Highest watermark of any frame.
-    pub(crate) watermark: Lsn,
-    /// End of the last frame that is not a mark.
-    pub(crate) content_end: Lsn,
     pub(crate) damages: Vec<Damage>,
     pub(crate) damages_count: u64,
     pub(crate) hard_states: HardStates,
-    geometry: Geometry,
 }
 
 impl Rebuild {
-    pub(crate) fn new(geometry: Geometry) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             index: EntryIndex::new(EntryId::ZERO),
             hard_state: HardState::default(),
             frames_count: 0,
-            watermark: Lsn::ZERO,
-            content_end: Lsn::ZERO,
             damages: Vec::new(),
             damages_count: 0,
             hard_states: HardStates::default(),
-            geometry,
         }
     }
 
@@ -271,10 +263,6 @@ impl Rebuild {
                     .for_each(|damage| damage.entry_after = Some(id));
             }
             return;
-        }
-        self.watermark = self.watermark.max(frame.header.durable());
-        if !matches!(frame.header.entry().kind(), EntryKind::MARK | EntryKind::SEAL) {
-            self.content_end = self.geometry.lsn(frame.segment, frame.end_offset());
         }
         if let Err(inconsistency) = self.apply(frame) {
             self.damage(Damage {
@@ -432,11 +420,11 @@ pub(crate) fn examine<S: Storage>(
 ) -> Result<Option<Examined>, OpenError> {
     let images: Vec<_> =
         storage.segments().into_iter().map(|seq| SegmentImage { seq, bytes: storage.bytes(seq) }).collect();
-    let noted = storage.noted_durable();
+    let noted = storage.noted().durable;
     if images.is_empty() && noted == Lsn::ZERO {
         return Ok(None);
     }
-    let mut rebuild = Rebuild::new(geometry);
+    let mut rebuild = Rebuild::new();
     let mut end = None;
     for step in Walk::new(&images, geometry, Some(identity), noted) {
         match step {

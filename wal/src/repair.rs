@@ -5,7 +5,7 @@
 //! version, and it never deletes a damaged log before [`finish_repair`] is called.
 //!
 //! A salvage goes like this, each step durable before the next:
-//! 1. what is whole is built into a new log in `<log>.repair`;
+//! 1. what is whole is built into a new log in `<log>.repair`, and what the note says of committed entries is noted there;
 //! 2. a mark is written into the new log: that this node is under repair, what was damaged, and, if so, that the hard state is
 //!    certain;
 //! 3. the damaged log is moved to `<log>.damaged`, or to `replaced` inside it if there is one already: now the new one
@@ -260,7 +260,10 @@ impl Repairer<'_> {
         let sync = |storage: &mut MmapStorage, request: &_| storage.sync_blocking(request);
         let salvaged = salvage(&from, to, self.options, prepare, sync);
         let failed = |source| RepairError::Salvage { damage: damage.to_owned(), source: Box::new(source) };
-        salvaged.map(|(_, report)| report).map_err(failed)
+        let (log, report) = salvaged.map_err(failed)?;
+        let sync_note = |_: &Path| log.storage().note_file().map_or(Ok(()), |note| note.sync_data());
+        self.step("sync the note in", &repair, sync_note)?;
+        Ok(report)
     }
 
     /// Step 2. What the mark in the damaged log says stays true.

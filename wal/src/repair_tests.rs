@@ -339,7 +339,7 @@ fn a_damaged_note_is_no_damage_to_the_log() {
     for bytes in [0, 10, 4096, 5000] {
         OpenOptions::new().write(true).open(&note).expect("the note").set_len(bytes).expect("writable");
         let opened = node.open().expect("sound");
-        assert_eq!((opened.repair, opened.log.storage().noted_durable()), (None, opened.log.end_lsn()));
+        assert_eq!((opened.repair, opened.log.storage().noted().durable), (None, opened.log.end_lsn()));
     }
     fs::remove_file(&note).expect("the note");
     assert_eq!(node.open().expect("sound").report.last, id(1, ENTRIES));

@@ -3,7 +3,8 @@
 //! The new log holds the entries before the first damage, as they were current there, then the highest hard state that is
 //! whole anywhere; everything is synced before it is handed over. The damaged log is only read. What stood beyond the
 //! damage is not taken over: it has to come from the other nodes, and whether this node may vote before that is for the
-//! protocol to say, which learns here how certain the hard state is.
+//! protocol to say, which learns here how certain the hard state is. Which entries were known to be committed is noted
+//! beside the new log as it was beside the old one, also where the new one ends before them; that note is not synced yet.
 //!
 //! Which files become the log, and what happens if the process ends half way, is `repair`'s business.
 
@@ -79,7 +80,7 @@ pub fn salvage<F: Storage, T: Storage, E>(
         return Err(SalvageError::NotEmpty);
     }
     let examined = recovery::examine(from, geometry, options.identity).map_err(SalvageError::Source)?;
-    let rebuild = examined.map_or_else(|| Rebuild::new(geometry), |(rebuild, _)| rebuild);
+    let rebuild = examined.map_or_else(Rebuild::new, |(rebuild, _)| rebuild);
     let hard_state = rebuild.hard_states.found();
     let (log, _) = Log::open(to, options).map_err(SalvageError::Target)?;
     let mut target = Target { log, prepare: &mut prepare, sync: &mut sync };
@@ -100,7 +101,8 @@ pub fn salvage<F: Storage, T: Storage, E>(
     // From here on the device alone can tell damage to any of it from a torn tail.
     target.log.append_mark()?;
     target.sync_all()?;
-    let (log, report) = Log::open(target.log.into_storage(), options).map_err(SalvageError::Target)?;
+    let (mut log, report) = Log::open(target.log.into_storage(), options).map_err(SalvageError::Target)?;
+    log.note_committed(from.noted().committed);
     let report = SalvageReport {
         entries_count: rebuild.index.len(),
         last: rebuild.index.last_id(),

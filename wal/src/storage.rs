@@ -1,13 +1,33 @@
 //! The seam between the log and what holds its bytes: mapped files in production, a simulated disk in tests.
 //!
 //! A storage stores and shows bytes. It does not sync on its own account: what must become durable is asked for by
-//! `SyncRequest`, performed by whoever drives the log, and reported back. The exception is [`Storage::reset_tail`], and
-//! [`Storage::remove_from`], used only while a log opens, when nobody waits. Beside the segments it keeps one note: how far the log is durable.
+//! `SyncRequest`, performed by whoever drives the log, and reported back. The exceptions are [`Storage::reset_tail`] and
+//! [`Storage::remove_from`], used only while a log opens, when nobody waits. Beside the segments it keeps one note: see [`Noted`].
 
 use std::ops::Range;
 
 use crate::lsn::SegmentSeq;
-use crate::types::Lsn;
+use crate::types::{EntryId, Lsn};
+
+/// What the note says. Each part was true when it was noted and stays true, however old the note is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Everything below this position is durable.
+    pub durable: Lsn,
+    /// The last entry that this node knew to be committed. The log's owner says so; the log does not check it.
+    ///
+    /// It need not be durable in this log: a crash of the host may leave a note about an entry that the log lost.
+    pub committed: EntryId,
+}
+
+impl Noted {
+    /// What both notes say together.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        let committed = if other.committed.index > self.committed.index { other.committed } else { self.committed };
+        Self { durable: self.durable.max(other.durable), committed }
+    }
+}
 
 /// What holds a log's segments.
 ///
@@ -41,14 +61,15 @@ pub trait Storage {
     /// Removes a segment and all behind it, present or not; durable on return. Only for segments that hold nothing.
     fn remove_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError>;
 
-    /// Remembers, outside the segments, that everything below `lsn` is durable. Called once it is, before anybody is told.
+    /// Remembers something outside the segments. Called once it is true, before anybody is told. A note never falls.
     ///
-    /// Cheap and not synced: the note survives the end of the process and may be lost, or an older one, after the host
-    /// crashed. It belongs to the log whose first segment is present; before there is one nothing is noted.
-    fn note_durable(&mut self, lsn: Lsn);
+    /// Cheap and not synced: the note survives the end of the process. After a crash of the host it is the latest, or an
+    /// older one that is at least as new as the last completed sync of the note, which the log's owner asks for now and
+    /// then. It belongs to the log whose first segment is present; before there is one nothing is noted.
+    fn note(&mut self, noted: Noted);
 
-    /// The highest note about this log that can be read; `Lsn::ZERO` if there is none. True whenever it was made.
-    fn noted_durable(&self) -> Lsn;
+    /// What can be read of the notes about this log; nothing but zeros if there is none.
+    fn noted(&self) -> Noted;
 }
 
 /// A storage that failed while its log was opened.
@@ -89,11 +110,11 @@ impl<S: Storage> Storage for &mut S {
         (**self).remove_from(seq)
     }
 
-    fn note_durable(&mut self, lsn: Lsn) {
-        (**self).note_durable(lsn);
+    fn note(&mut self, noted: Noted) {
+        (**self).note(noted);
     }
 
-    fn noted_durable(&self) -> Lsn {
-        (**self).noted_durable()
+    fn noted(&self) -> Noted {
+        (**self).noted()
     }
 }

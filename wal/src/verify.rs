@@ -139,7 +139,7 @@ impl LogFiles {
         let first = segments.first().filter(|first| first.seq == SegmentSeq::FIRST).map(SegmentFile::bytes);
         // A note that can't be read says nothing.
         let note = fs::read(dir.join(NOTE_FILE_NAME)).unwrap_or_default();
-        let noted = note::read(&note, first.and_then(NoteOwner::of));
+        let noted = note::read(&note, first.and_then(NoteOwner::of)).durable;
         Ok(Self { segments, header, geometry, noted })
     }
 
@@ -172,7 +172,7 @@ impl LogFiles {
     /// Reads the whole log and sums up.
     #[must_use]
     pub fn verify(&self) -> VerifyReport {
-        let mut rebuild = Rebuild::new(self.geometry);
+        let mut rebuild = Rebuild::new();
         let (mut tail, mut unused_from) = (None, None);
         for step in self.steps() {
             match step {

@@ -105,7 +105,7 @@ impl Raft {
             return;
         }
         self.timer.elapsed_ticks += 1;
-        if self.timer.elapsed_ticks >= self.timer.timeout_ticks {
+        if self.timer.elapsed_ticks >= self.timer.timeout_ticks && !self.lacks_committed(log) {
             self.ask_for_pre_votes(log);
         }
     }
@@ -149,7 +149,7 @@ impl Raft {
         self.leader = None;
         self.restart_election_timer();
         self.hard_state = HardState { term: self.hard_state.term.next(), vote: Some(self.config.id) };
-        self.following = Following::starting_at(self.commit_index);
+        self.following = Following::default();
         // The own vote is not among them before it is durable.
         self.state = State::Candidate(Votes { last: log.last_id(), transfer, answers: BTreeMap::new() });
         for to in self.peers() {
@@ -193,7 +193,8 @@ impl Raft {
         let could_vote = campaign_term > self.hard_state.term
             || (campaign_term == self.hard_state.term && self.vote_is_free_for(from));
         let is_up_to_date = last >= log.last_id() || mutation::is(Mutation::VoteForShortLog);
-        let granted = !self.hears_leader() && could_vote && is_up_to_date && !self.goes_before(from, last);
+        let may_win = is_up_to_date && self.may_have_committed(last);
+        let granted = !self.hears_leader() && could_vote && may_win && !self.goes_before(from, last);
         let term = self.hard_state.term;
         self.respond(from, Message::PreVoteResponse { term, campaign_term, granted });
     }
@@ -250,7 +251,8 @@ impl Raft {
             self.become_follower(term, None);
         }
         let is_up_to_date = last >= log.last_id() || mutation::is(Mutation::VoteForShortLog);
-        let granted = term == self.hard_state.term && self.vote_is_free_for(from) && is_up_to_date;
+        let may_win = is_up_to_date && self.may_have_committed(last);
+        let granted = term == self.hard_state.term && self.vote_is_free_for(from) && may_win;
         if granted {
             self.state = State::Follower;
             self.hard_state.vote = Some(from);
@@ -305,7 +307,7 @@ impl Raft {
 
     pub(super) fn on_timeout_now(&mut self, from: NodeId, term: Term, log: &impl LogView) {
         let is_from_leader = term == self.hard_state.term && self.leader == Some(from);
-        if is_from_leader && matches!(self.state, State::Follower) {
+        if is_from_leader && matches!(self.state, State::Follower) && !self.lacks_committed(log) {
             self.campaign(true, log);
         }
     }

@@ -12,8 +12,9 @@ use crate::types::{EntryId, Index, NodeId, Term};
 pub(super) struct Following {
     /// Highest index through which this node's log is known to equal the leader's, in the current term.
     ///
-    /// Starts at commit_index, which every later leader's log contains (thesis 3.6.3), and never decreases within a term.
-    /// Invariant: commit_index <= matched_index <= last_index while there is a leader.
+    /// Starts at 0 and never decreases within a term. What is committed every later leader's log contains (thesis 3.6.3); it
+    /// is compared all the same, so that nothing is acknowledged to a leader that lacks it (see `known`).
+    /// Invariant: matched_index <= last_index while there is a leader.
     matched_index: Index,
     /// Highest index acknowledged as durable in the current term.
     acked_index: Index,
@@ -45,13 +46,6 @@ struct Appending {
     commit_index: Index,
 }
 
-impl Following {
-    /// A new term, in which only what is committed is known to match.
-    pub(super) fn starting_at(commit_index: Index) -> Self {
-        Self { matched_index: commit_index, acked_index: Index::ZERO, appending: None, room: Room::Enough }
-    }
-}
-
 impl Raft {
     /// `AppendEntries` arrived with the entries of these ids. Says which of them the caller is to append.
     ///
@@ -68,6 +62,9 @@ impl Raft {
         if !is_well_formed(append, entries) || !self.admit_append(from, append, log) {
             return AppendDecision::Drop;
         }
+        if !entries.iter().all(|theirs| self.agrees_with_committed(from, append.term, *theirs, log)) {
+            return AppendDecision::Drop;
+        }
         if let Some(why) = self.contradiction(append, entries, log) {
             self.refuse(from, why);
             return AppendDecision::Drop;
@@ -82,11 +79,6 @@ impl Raft {
         };
         match entries.last() {
             Some(&last) if skip < entries.len() => {
-                assert!(
-                    matched_before >= self.commit_index,
-                    "the leader of {} rewrites what is committed",
-                    append.term
-                );
                 let commit_index = append.commit_index;
                 self.following.appending = Some(Appending { last, matched_before, commit_index });
                 AppendDecision::Append { skip }
@@ -115,10 +107,13 @@ impl Raft {
         if !self.follow(from, append.term) {
             return false;
         }
+        if !self.agrees_with_committed(from, append.term, append.prev, log) {
+            return false;
+        }
         self.following.appending = None;
         if !self.agrees_at(append.prev, log) {
             let upto = log.last_id().index.min(append.prev.index.prev());
-            let hint = last_not_after_term(log, self.following.matched_index, upto, append.prev.term);
+            let hint = last_not_after_term(log, self.agreed_floor(), upto, append.prev.term);
             self.reject(from, append.prev.index, hint);
             return false;
         }
@@ -135,7 +130,14 @@ impl Raft {
         })
     }
 
-    /// The log holds this entry of the current leader's log. What is known to match may have been compacted away.
+    /// Where the leader is to look for the last common entry at the earliest: what matched, and what is committed.
+    fn agreed_floor(&self) -> Index {
+        let matched_index = self.following.matched_index;
+        if mutation::is(Mutation::CutBelowCommitted) { matched_index } else { matched_index.max(self.commit_index) }
+    }
+
+    /// The log holds this entry of the current leader's log. What is known to match is not looked up again: it may have been
+    /// compacted away.
     fn agrees_at(&self, entry: EntryId, log: &impl LogView) -> bool {
         let term = term_at(log, entry.index);
         if mutation::is(Mutation::SkipLogMatching) && entry.index < log.last_id().index {
@@ -232,8 +234,9 @@ impl Raft {
         let matched_index = self.following.matched_index;
         let persisted_index = self.persisted_match(log);
         self.following.acked_index = self.following.acked_index.max(persisted_index);
-        // A node under repair may have promised a later term: it confirms nobody.
-        let round = if self.is_under_repair() { 0 } else { round };
+        // A node under repair may have promised a later term: it confirms nobody. Nor does anybody confirm a leader whose log
+        // was not yet seen to have what is committed.
+        let round = if self.is_under_repair() || matched_index < self.commit_index { 0 } else { round };
         let health = self.own_health();
         self.respond(from, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
         if self.following.room == Room::Regained {

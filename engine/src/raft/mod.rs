@@ -15,7 +15,8 @@
 //!
 //! * A vote, granted or a candidate's own, counts or leaves only when it is durable (thesis 3.4, 3.8).
 //! * A follower acknowledges min(persisted_index, matched_index), where `matched_index` is the highest index through which
-//!   its log is known to equal that of the leader *of this term*. It starts at `commit_index` in every term.
+//!   its log is known to equal that of the leader *of this term*. It starts at 0 in every term: every later leader should
+//!   have what is committed, but only comparing shows that this one does (see `known`).
 //! * An acknowledgement also promises the term it is given in. Everything that carries a term leaves through
 //!   `messages_after_persist` until that term is durable. Hard state is appended to the same log before the entries of its
 //!   leader, so that in practice a durable entry implies a durable term and acknowledgements are never held up.
@@ -28,6 +29,7 @@
 mod config;
 mod election;
 mod follower;
+mod known;
 mod leader;
 mod log_view;
 mod membership;
@@ -41,6 +43,7 @@ mod tracker;
 mod transfer;
 
 pub use config::{Config, PENDING_READS_MAX};
+pub use known::{Contradiction, ContradictionKind};
 pub use log_view::LogView;
 pub use membership::Membership;
 pub use message::{AppendEntries, AppendOutcome, Health, Message};
@@ -79,10 +82,12 @@ pub struct Raft {
     state: State,
     /// The leader of the current term, as far as known; this node while it leads.
     leader: Option<NodeId>,
-    /// Highest index known durable on a quorum. Never decreases. Starts at 0: it is not persisted but learned again.
+    /// Highest index known durable on a quorum. Never decreases. Starts at 0, or where an earlier life of this node noted it.
     ///
     /// Invariant: commit_index <= last_index. May exceed this node's own persisted_index.
     commit_index: Index,
+    /// The last entry that an earlier life of this node knew to be committed; the log need not hold it (see `known`).
+    noted_committed: EntryId,
     /// What this node, as a follower, knows of its leader's log. Meaningless while it leads.
     following: Following,
     timer: ElectionTimer,
@@ -136,6 +141,7 @@ impl Raft {
             state: State::Follower,
             leader: None,
             commit_index: Index::ZERO,
+            noted_committed: EntryId::ZERO,
             following: Following::default(),
             timer: ElectionTimer::default(),
             preferred: Pacing::new(&config),
@@ -413,7 +419,7 @@ impl Raft {
         assert!(leader != Some(self.config.id), "a node does not follow itself");
         if term > self.hard_state.term {
             self.hard_state = HardState { term, vote: None };
-            self.following = Following::starting_at(self.commit_index);
+            self.following = Following::default();
         }
         if let State::Leader(leading) = &mut self.state {
             self.out.append_noop = None;

@@ -2,7 +2,7 @@
 //!
 //! Plain data; the replica does it. What must be durable before what leaves is said on each field.
 
-use super::{Message, Unfit};
+use super::{Contradiction, Message, Unfit};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// What a node must never forget: its term, and whom it voted for in it. Source: thesis 3.4 (persistent state).
@@ -45,6 +45,8 @@ pub struct ReadId(pub u64);
 /// Outputs since they were last drained, to be carried out in the order of the fields.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Ready {
+    /// A leader lacks what this node knows to be committed. Stop for good, before and instead of everything else here.
+    pub contradiction: Option<Contradiction>,
     /// Append this to the log before anything else, entries included, and report `on_hard_state_persisted` when it is
     /// durable. Entries that come after it in the same log are then never durable without it.
     pub hard_state: Option<HardState>,

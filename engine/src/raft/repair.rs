@@ -155,6 +155,9 @@ impl Raft {
                 repair.goal = Some(Goal { term, last_index });
             }
         }
+        if last_index > Index::ZERO {
+            self.check_end_of_leader(from, term, last_index);
+        }
         self.settle_hard_state();
         self.check_repair(log);
     }

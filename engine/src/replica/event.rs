@@ -119,6 +119,8 @@ pub enum Event<'a> {
         /// How.
         result: Result<(), SyncFailure>,
     },
+    /// The sync that an `Action::SyncNote` asked for has ended.
+    NoteSynced(Result<(), SyncFailure>),
     /// The segment that an `Action::PrepareSegment` asked for is installed in the log's storage.
     SegmentPrepared,
     /// The segment could not be prepared; the shell will try again. The text says why, for refusals.
@@ -167,6 +169,8 @@ pub enum Action {
     },
     /// Sync this part of the log and report `Event::Synced`.
     Sync(SyncRequest),
+    /// Sync the note beside the log and report `Event::NoteSynced`. Nothing waits for it.
+    SyncNote,
     /// Prepare this segment, install it, and report `Event::SegmentPrepared`.
     PrepareSegment(SegmentSeq),
     /// The log holds again what this node lost: make it durable that it is under repair no more, and report

@@ -13,6 +13,7 @@ mod apply;
 mod event;
 mod handover;
 mod lost;
+mod noted;
 mod options;
 mod pending;
 mod queue;
@@ -28,6 +29,7 @@ use std::ops::Range;
 pub use event::{Action, Event, Origin, Outgoing, Refusal, Reply, Request, RequestKind, Ticket};
 use handover::{DiskWatch, HandOver};
 use lost::LeaderWatch;
+use noted::{NoteSync, ShowsFrom};
 pub use options::{ReadingLimits, RepairOptions, ReplicaOptions};
 use pending::{Reads, Relays, Waiter, Writes};
 use queue::Queue;
@@ -92,10 +94,12 @@ pub struct Replica<S: Storage> {
     /// Why no segment could be prepared, while that is so.
     no_segment: Option<String>,
     segment_requested: bool,
-    idle_ticks: u64,
     disk: DiskWatch,
     hand_over: HandOver,
     leader_watch: LeaderWatch,
+    note: NoteSync,
+    /// Whether reads of this node's own state are answered yet.
+    shows_from: ShowsFrom,
     fault: Option<Fault>,
     /// The leader that was heard last since the fault.
     heard: Option<Heard>,
@@ -105,13 +109,17 @@ pub struct Replica<S: Storage> {
 }
 
 impl<S: Storage> Replica<S> {
-    /// Puts a replica together from its recovered log. It starts as a follower that has applied nothing.
+    /// Puts a replica together from its recovered log. It starts as a follower that has applied nothing, and applies what an
+    /// earlier life noted as committed in its first turns.
     #[must_use]
     pub fn new(options: ReplicaOptions, log: Log<S>) -> Self {
         let recovered = log.hard_state();
         let hard_state =
             raft::HardState { term: recovered.term, vote: (recovered.vote != 0).then(|| NodeId::new(recovered.vote)) };
         let mut raft = Raft::new(options.raft.clone(), hard_state, &log);
+        let committed = log.noted().committed;
+        raft.recall_committed(committed, &log);
+        let shows_from = ShowsFrom::recall(committed, log.last_id());
         if let Some(repair) = &options.repair {
             raft.begin_repair(repair.nonce, repair.hard_state_is_certain);
         }
@@ -138,10 +146,11 @@ impl<S: Storage> Replica<S> {
             noop: None,
             no_segment: None,
             segment_requested: false,
-            idle_ticks: 0,
             disk: DiskWatch::default(),
             hand_over: HandOver::default(),
             leader_watch: LeaderWatch::default(),
+            note: NoteSync::default(),
+            shows_from,
             fault: None,
             heard: None,
             last_corrupt_append: None,
@@ -185,6 +194,7 @@ impl<S: Storage> Replica<S> {
             }
             Event::PeerDisconnected(node) => self.on_peer_disconnected(node),
             Event::Synced { id, result } => self.on_synced(id, result),
+            Event::NoteSynced(result) => self.on_note_synced(&result),
             Event::SegmentPrepared => {
                 self.segment_requested = false;
                 self.no_segment = None;
@@ -238,7 +248,7 @@ impl<S: Storage> Replica<S> {
     #[must_use]
     pub fn wants_turn(&self) -> bool {
         let applied = self.machine.applied_index();
-        let has_work = applied < self.raft.commit_index() || self.reads.has_ready(applied) || self.queue.is_ready();
+        let has_work = applied < self.may_apply() || self.reads.has_ready(applied) || self.queue.is_ready();
         self.fault.is_none() && has_work
     }
 
@@ -351,38 +361,7 @@ impl<S: Storage> Replica<S> {
             self.expire_requests();
             self.answer_lost_requests();
         }
-        self.mark_when_idle();
-    }
-
-    /// Writes the durable watermark to the log once nothing else does, so that recovery can tell damage to the last
-    /// entries from a torn tail.
-    fn mark_when_idle(&mut self) {
-        if self.batch_open || self.log.durable_lsn() < self.log.end_lsn() || !self.log.wants_mark() {
-            self.idle_ticks = 0;
-            return;
-        }
-        self.idle_ticks += 1;
-        if self.idle_ticks >= self.options.idle_mark_ticks {
-            self.idle_ticks = 0;
-            self.write_mark();
-        }
-    }
-
-    /// Writes the durable watermark to the log, if that says anything new and there is room for it. Returns the end of the
-    /// mark: it is durable once the log is so up to there.
-    pub fn write_mark(&mut self) -> Option<Lsn> {
-        if self.batch_open || self.fault.is_some() || !self.log.wants_mark() {
-            return None;
-        }
-        match self.log.append_mark() {
-            Ok(end) => Some(end),
-            // The next frame carries the watermark.
-            Err(AppendError::SegmentNotReady) => None,
-            Err(error) => {
-                self.latch(&error);
-                None
-            }
-        }
+        self.tick_note();
     }
 
     /// Ends a turn: closes the batch, applies, releases what became durable, asks for a segment and for a sync.
@@ -393,6 +372,7 @@ impl<S: Storage> Replica<S> {
         if self.batch_open && (self.pipeline_has_room() || self.log.batch_bytes() >= self.options.batch_bytes_target) {
             self.close_batch();
         }
+        self.note_committed();
         self.apply_committed();
         self.serve_reads();
         if !self.segment_requested
@@ -504,6 +484,10 @@ impl<S: Storage> Replica<S> {
         }
         self.stats.messages_refused = self.raft.refused_count();
         let ready = self.raft.ready();
+        if let Some(contradiction) = ready.contradiction {
+            self.stop_with(Fault::Contradiction(contradiction));
+            return;
+        }
         if let Some(hard_state) = ready.hard_state {
             // A new term or vote ends any leadership that the forming batch belongs to.
             self.abandon_batch();

@@ -33,10 +33,12 @@ pub struct ReplicaOptions {
     pub apply_keys_per_turn: u64,
     /// How reads over many keys are cut into slices.
     pub reading: ReadingLimits,
-    /// Ticks without anything to sync after which the durable watermark is written to the log by itself.
-    pub idle_mark_ticks: u64,
     /// A sync that takes longer shows a sick disk: this node leads no more if others can. 0 = however long. Unit: ticks.
     pub slow_disk_ticks: u64,
+    /// Ticks after the last change of the note beside the log until it is synced.
+    pub note_idle_ticks: u64,
+    /// Ticks between two syncs of a note that goes on changing.
+    pub note_busy_ticks: u64,
     /// Numbers for relayed requests start behind this; distinct for each life of the node.
     pub relay_id_floor: u64,
     /// The log lost durable entries, and this node has not got them back yet.

@@ -19,7 +19,10 @@ impl<S: Storage> Replica<S> {
             return;
         }
         if request.kind == RequestKind::ReadSerializable {
-            self.queue_serializable_read(&request);
+            match self.refuse_serializable() {
+                Some(refusal) => self.refuse(request.origin, refusal),
+                None => self.queue_serializable_read(&request),
+            }
             return;
         }
         if let Err(error) = self.check_relayed(&request) {

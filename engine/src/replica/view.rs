@@ -14,6 +14,15 @@ pub enum Fault {
     /// The log's files are not where the next start will look for them, so what goes into them would be lost.
     #[error("the log is not in its place: {0}")]
     NotInPlace(String),
+    /// A leader lacks what this node knows to be committed.
+    #[error(
+        "{0}: some other node forgot what it had acknowledged, because its data directory was put back to an older copy or \
+         was removed; this node keeps its entries, which may be the only ones left, and takes no further part until it is \
+         started again. Stop the other nodes before they take more writes. If the newest directory of the node that forgot \
+         still exists, put it back and start all nodes; if not, copy all data directories, start this node alone, and read \
+         what it has with `quorate get --consistency s`"
+    )]
+    Contradiction(raft::Contradiction),
     /// A committed entry could not be read back.
     #[error("committed entry {index} cannot be read from the log: {reason}")]
     Read {
@@ -55,6 +64,10 @@ pub struct ReplicaStats {
     pub refused_overloaded: u64,
     /// Answers to relayed requests that found no room on the connection and were replaced by a refusal.
     pub answers_dropped: u64,
+    /// Syncs of the note beside the log that succeeded.
+    pub note_syncs: u64,
+    /// Syncs of the note that failed. No promise rests on them.
+    pub note_syncs_failed: u64,
 }
 
 /// What a replica shows of itself, for `status` and metrics.

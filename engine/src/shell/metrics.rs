@@ -64,6 +64,8 @@ pub struct ShardMetrics {
     answers_dropped: Counter,
     messages_refused: Counter,
     writes_queued: Counter,
+    note_syncs: Counter,
+    note_syncs_failed: Counter,
 }
 
 impl ShardMetrics {
@@ -123,6 +125,11 @@ impl ShardMetrics {
                 "answers_dropped",
                 "Answers to relayed requests replaced by a refusal for want of room, since the start",
             ),
+            note_syncs: counter("note_syncs", "Syncs of the note beside the log since the start"),
+            note_syncs_failed: counter(
+                "note_syncs_failed",
+                "Syncs of the note beside the log that failed, since the start",
+            ),
         }
     }
 
@@ -166,6 +173,8 @@ impl ShardMetrics {
         self.messages_refused.inner().store(stats.messages_refused, Ordering::Relaxed);
         self.writes_queued.inner().store(stats.writes_queued, Ordering::Relaxed);
         self.answers_dropped.inner().store(stats.answers_dropped, Ordering::Relaxed);
+        self.note_syncs.inner().store(stats.note_syncs, Ordering::Relaxed);
+        self.note_syncs_failed.inner().store(stats.note_syncs_failed, Ordering::Relaxed);
     }
 }
 

@@ -364,6 +364,12 @@ fn open_log(config: &ValidConfig, shard: ShardId, wal_dir: &Path, options: LogOp
     Ok((log, report, None))
 }
 
+/// Time from the last change of the note beside a log until it is synced. Unit: ms.
+const NOTE_IDLE_MS: u64 = 2_000;
+
+/// Time between two syncs of a note that goes on changing. Unit: ms.
+const NOTE_BUSY_MS: u64 = 5_000;
+
 /// Entries of one AppendEntries, unless a single one is larger. Unit: bytes.
 pub(super) const APPEND_BYTES_LIMIT: u64 = 1 << 20;
 
@@ -416,8 +422,9 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
         apply_bytes_per_turn: 1 << 20,
         apply_keys_per_turn: 2048,
         reading: ReadingLimits::default(),
-        idle_mark_ticks: u64::from(ticks(100)),
         slow_disk_ticks: config.slow_disk_handover_ms().div_ceil(tick_ms),
+        note_idle_ticks: u64::from(ticks(NOTE_IDLE_MS)),
+        note_busy_ticks: u64::from(ticks(NOTE_BUSY_MS)),
         relay_id_floor: 0,
         repair: None,
     }

@@ -32,7 +32,7 @@ const PREPARE_RETRY_MS: u64 = 500;
 /// Pause between two looks at whether the log is still in its place. Unit: ms.
 const PLACE_CHECK_MS: u64 = 1000;
 
-/// How long a stopping shard waits for its last sync. Unit: ms.
+/// How long a stopping shard waits for the sync of its note. Unit: ms.
 const SETTLE_MS_MAX: u64 = 1000;
 
 /// Batches whose time to commit is measured at once; more are not measured.
@@ -193,16 +193,18 @@ impl Shard {
         self.wake.notify();
     }
 
-    /// Writes down how far the log is durable, durably, so that damage to its end is told from a torn tail at the next start.
+    /// Makes the note beside the log durable, which says how far the log is durable and what is committed.
     ///
     /// For a stop that is in no hurry. A disk that does not answer is not waited for long.
     pub async fn settle(self: &Rc<Self>) {
         const STEP_MS: u64 = 2;
-        let mark = self.replica.borrow_mut().write_mark();
-        let Some(mark) = mark else { return };
         let mut waited_ms = 0;
-        while waited_ms < SETTLE_MS_MAX && self.replica.borrow().log().durable_lsn() < mark {
-            self.wake.notify();
+        while waited_ms < SETTLE_MS_MAX {
+            let is_settled = self.replica.borrow_mut().sync_note();
+            if is_settled {
+                return;
+            }
+            self.act();
             glommio::timer::sleep(Duration::from_millis(STEP_MS)).await;
             waited_ms += STEP_MS;
         }
@@ -311,7 +313,9 @@ impl Shard {
                             gateway.reply(self.id, ticket, body, reply.relayed);
                         }
                     }
-                    Action::Sync(_) | Action::PrepareSegment(_) | Action::FinishRepair => tasks.push(action),
+                    Action::Sync(_) | Action::SyncNote | Action::PrepareSegment(_) | Action::FinishRepair => {
+                        tasks.push(action)
+                    }
                 }
             }
             if let Some((from, error)) = replica.take_corrupt_append()
@@ -337,6 +341,7 @@ impl Shard {
         for task in tasks {
             match task {
                 Action::Sync(request) => self.start_sync(request),
+                Action::SyncNote => self.start_note_sync(),
                 Action::PrepareSegment(seq) => self.start_preparing(seq),
                 Action::FinishRepair => self.start_finishing_repair(),
                 Action::Send { .. } | Action::Reply { .. } => unreachable!("these were done above"),
@@ -387,6 +392,24 @@ impl Shard {
                 return;
             }
         }
+    }
+
+    /// Syncs the note beside the log. Nothing waits for it, and a failure is told and changes nothing else.
+    fn start_note_sync(self: &Rc<Self>) {
+        let shard = Rc::clone(self);
+        glommio::spawn_local(async move {
+            let file = shard.replica.borrow().log().storage().note_file();
+            let result = match file {
+                Some(file) => SyncFile::new(file).sync().await,
+                None => Ok(()),
+            };
+            if let Err(error) = &result {
+                let error = &error.reason;
+                tracing::warn!(shard = %shard.id, %error, "the note beside the log cannot be synced; the log itself goes on");
+            }
+            shard.deliver(Event::NoteSynced(result));
+        })
+        .detach();
     }
 
     fn start_finishing_repair(self: &Rc<Self>) {

@@ -453,6 +453,7 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, at: usize, ready: Ready) {
+        assert_eq!(ready.contradiction, None, "nobody forgets anything here");
         let node = &mut self.nodes[at];
         if let Some(became) = ready.became {
             self.trace.became(node.id, became);

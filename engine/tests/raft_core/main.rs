@@ -8,6 +8,7 @@ mod checks;
 mod cluster;
 mod history;
 mod hostile;
+mod known;
 mod paper;
 mod paper_replication;
 mod properties;

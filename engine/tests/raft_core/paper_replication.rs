@@ -110,13 +110,15 @@ fn section_3_5_a_durable_suffix_of_another_term_is_never_acknowledged() {
     sent_by(&mut cluster, 1);
     step(&mut cluster, 0, 3, heartbeat);
     cluster.sync(0);
-    let (term, one) = (Term::new(4), Index::new(1));
+    // Nothing of it was compared yet, so that nothing is acknowledged, and the leader is not confirmed either: it could be one
+    // that lacks what is committed.
+    let (term, nothing) = (Term::new(4), Index::ZERO);
     let answer = Message::HeartbeatResponse {
         term,
-        round: 7,
-        matched_index: one,
-        persisted_index: one,
-        health: Health { applied_index: one, ..Health::default() },
+        round: 0,
+        matched_index: nothing,
+        persisted_index: nothing,
+        health: Health { applied_index: Index::new(1), ..Health::default() },
     };
     assert_eq!(sent_by(&mut cluster, 1), [(node_id(3), answer)]);
 }

@@ -15,6 +15,7 @@ mod load;
 mod namespaces;
 mod peers;
 mod place;
+mod put_back;
 
 use std::time::Duration;
 

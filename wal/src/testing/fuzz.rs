@@ -8,7 +8,7 @@ use crate::format::{ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FRAME_ENTRY_OFFS
 use crate::note::{self, NOTE_BYTES, NoteOwner};
 use crate::salvage::{SalvageError, salvage};
 use crate::segment::{SegmentHeader, SegmentIdentity};
-use crate::storage::Storage;
+use crate::storage::{Noted, Storage};
 use crate::testing::SimStorage;
 use crate::types::{EntryId, Index, Lsn, Term};
 use crate::{HardState, Log, LogOptions, OpenError, SegmentSeq, SyncRequest};
@@ -121,10 +121,10 @@ fn change(storage: &mut SimStorage, input: &mut Input<'_>) {
         }
         7 => {
             if let Some(owner) = NoteOwner::of(storage.bytes(SegmentSeq::FIRST)) {
-                storage.overwrite_note(
-                    offset / PAGE_BYTES % 2 * PAGE_BYTES,
-                    &note::encode(owner, Lsn::new(input.number(8))),
-                );
+                let durable = Lsn::new(input.number(8));
+                let committed = EntryId::new(Term::new(input.number(8)), Index::new(input.number(8)));
+                let encoded = note::encode(owner, Noted { durable, committed });
+                storage.overwrite_note(offset / PAGE_BYTES % 2 * PAGE_BYTES, &encoded);
             }
         }
         _ => {}
@@ -204,7 +204,7 @@ pub fn frame_header(data: &[u8]) {
         assert!(NoteOwner::of(bytes) == Some(NoteOwner::new(&header)));
     }
     let noted = note::read(bytes, None);
-    assert!(noted == Lsn::ZERO || bytes.len() >= note::NOTE_SLOT_BYTES);
+    assert!(noted == Noted::default() || bytes.len() >= note::NOTE_SLOT_BYTES);
 }
 
 #[cfg(test)]

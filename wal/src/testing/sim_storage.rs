@@ -9,8 +9,8 @@
 //!   the rest, as on ext4.
 //! * A crash keeps any mixture of durable, syncing and live sectors of pages that were not durable.
 //! * A process that ends takes nothing with it: what it stored reaches the device ([`SimStorage::crash_process`]).
-//! * The note of what is durable is never synced. The end of a process keeps it; a crash of the host keeps, of each of
-//!   its two pages, the latest version or an older one, or nothing.
+//! * The end of a process keeps the note. A crash of the host keeps, of each of its two pages, the latest version or an
+//!   older one that is not older than the last completed sync of the note; before its first sync it may be gone.
 //! * Durable bytes can rot: bits, pages, sectors, the end of a file, whole segments. A page can be written in the place of
 //!   another. The note can be damaged in the same ways, or be lost.
 //!
@@ -26,8 +26,7 @@ use crate::group_commit::{SyncFailure, SyncId, SyncRequest};
 use crate::lsn::SegmentSeq;
 use crate::note::{self, NOTE_BYTES, NoteOwner};
 use crate::segment::{SegmentHeader, SegmentIdentity};
-use crate::storage::{Storage, StorageError};
-use crate::types::Lsn;
+use crate::storage::{Noted, Storage, StorageError};
 
 #[derive(Clone)]
 struct SimSegment {
@@ -54,6 +53,10 @@ pub struct SimStorage {
     /// The note as the process sees it, and as the device holds it.
     note: Vec<u8>,
     note_on_device: Vec<u8>,
+    /// What the note's sync in flight took.
+    note_syncing: Option<Vec<u8>>,
+    /// What the note's last completed sync put on the device.
+    note_synced: Option<Vec<u8>>,
     /// Of its own, so that notes change nothing about what becomes of segments.
     note_rng: SimRng,
     /// Resets that succeed before one stops half way; `None` lets all succeed.
@@ -81,6 +84,8 @@ impl SimStorage {
             rng: SimRng::new(seed),
             note: vec![0; NOTE_BYTES],
             note_on_device: vec![0; NOTE_BYTES],
+            note_syncing: None,
+            note_synced: None,
             note_rng: SimRng::new(seed ^ 0x6e6f_7465),
             resets_until_crash: None,
         }
@@ -130,6 +135,34 @@ impl SimStorage {
         self.complete_sync(request.id);
     }
 
+    /// Starts a sync of the note: takes it as it is now.
+    pub fn begin_note_sync(&mut self) {
+        self.note_syncing = Some(self.note.clone());
+    }
+
+    /// Completes a sync of the note: what it took is durable, or something newer.
+    pub fn complete_note_sync(&mut self) {
+        let Some(taken) = self.note_syncing.take() else { return };
+        for page in 0..NOTE_BYTES / PAGE_BYTES {
+            let from = if self.note_rng.chance(1, 2) { &self.note } else { &taken };
+            self.note_on_device[page_range(page)].copy_from_slice(&from[page_range(page)]);
+        }
+        self.note_synced = Some(self.note_on_device.clone());
+    }
+
+    /// Fails a sync of the note: nothing of what it took is certainly durable.
+    pub fn fail_note_sync(&mut self) -> SyncFailure {
+        self.note_syncing = None;
+        self.write_back_note();
+        SyncFailure::new("simulated I/O error")
+    }
+
+    /// Starts and completes a sync of the note.
+    pub fn sync_note(&mut self) {
+        self.begin_note_sync();
+        self.complete_note_sync();
+    }
+
     /// Lets the kernel write back some sectors of some dirty pages, which stay dirty.
     pub fn write_back(&mut self) {
         let pages: Vec<_> =
@@ -152,7 +185,7 @@ impl SimStorage {
         self.write_back();
         self.write_back();
         self.write_back_note();
-        if self.note_rng.chance(1, 8) {
+        if self.note_synced.is_none() && self.note_rng.chance(1, 8) {
             self.note_on_device.fill(0);
         }
         self.lose_what_is_not_durable();
@@ -161,7 +194,7 @@ impl SimStorage {
     /// Crashes the host at a moment when the device holds nothing but what completed syncs put there.
     pub fn crash_losing_everything(&mut self) {
         self.syncing.clear();
-        self.note_on_device.fill(0);
+        self.note_on_device = self.note_synced.clone().unwrap_or_else(|| vec![0; NOTE_BYTES]);
         self.lose_what_is_not_durable();
     }
 
@@ -169,6 +202,7 @@ impl SimStorage {
     /// the device in full, as with [`SimStorage::settle`].
     pub fn crash_process(&mut self) -> bool {
         self.resets_until_crash = None;
+        self.note_syncing = None;
         self.settle()
     }
 
@@ -278,6 +312,9 @@ impl SimStorage {
     fn rot_note(&mut self, change: impl Fn(&mut [u8])) {
         change(&mut self.note);
         change(&mut self.note_on_device);
+        if let Some(note) = &mut self.note_synced {
+            change(note);
+        }
     }
 
     /// Lets the kernel write back some pages of the note.
@@ -295,6 +332,7 @@ impl SimStorage {
             segment.dirty.clear();
         }
         self.note.clone_from(&self.note_on_device);
+        self.note_syncing = None;
         self.resets_until_crash = None;
     }
 
@@ -371,14 +409,14 @@ impl Storage for SimStorage {
         Ok(())
     }
 
-    fn note_durable(&mut self, lsn: Lsn) {
+    fn note(&mut self, noted: Noted) {
         if let Some(owner) = self.note_owner() {
-            note::store(&mut self.note, owner, lsn);
+            note::store(&mut self.note, owner, noted);
             self.write_back_note();
         }
     }
 
-    fn noted_durable(&self) -> Lsn {
+    fn noted(&self) -> Noted {
         note::read(&self.note, self.note_owner())
     }
 }

@@ -7,7 +7,7 @@ use wal::testing::SimStorage;
 
 use super::host::{Host, Seen};
 use crate::raft::Role;
-use crate::replica::Replica;
+use crate::replica::{Fault, Replica};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// A state's hash is taken where this divides the index: walking the whole state at each would take most of the time.
@@ -24,6 +24,8 @@ pub(super) struct ShardChecks {
     committed: Vec<(EntryId, Term)>,
     /// State at an index.
     digests: BTreeMap<Index, (u64, NodeId)>,
+    /// A node was made to forget what it promised: from then on only what each node may do by itself is checked.
+    pub(super) is_broken: bool,
 }
 
 /// Nobody who lacks a committed entry can be elected: a quorum has logs that are more up to date than his. Finds what was
@@ -89,6 +91,13 @@ impl ShardChecks {
     ) -> Result<(), String> {
         self.check_entries(replica, seen)?;
         let view = replica.view();
+        if let (false, Some(Fault::Contradiction(contradiction))) = (self.is_broken, replica.fault()) {
+            return Err(format!("nobody forgot anything, but {contradiction}"));
+        }
+        if self.is_broken {
+            seen.commit_index = view.commit_index;
+            return Ok(());
+        }
         let role = (view.role, view.term);
         if view.role == Role::Leader && seen.role != Some(role) {
             self.check_leader(node, view.term, replica)?;
@@ -135,6 +144,13 @@ impl ShardChecks {
             }
             first_new -= 1;
         }
+        let committed = usize::try_from(seen.commit_index.get()).map_err(|_| "too many entries")?;
+        if first_new < seen.ids.len() && first_new < committed {
+            return Err(format!(
+                "supersedes {}, and knew entries up to {committed} to be committed",
+                seen.ids[first_new]
+            ));
+        }
         seen.ids.truncate(first_new);
         for number in first_new + 1..=known {
             let index = Index::new(number as u64);
@@ -144,7 +160,7 @@ impl ShardChecks {
             let before = seen.ids.last().copied().unwrap_or(EntryId::ZERO);
             let checksum = *entry.header().as_bytes().first_chunk().ok_or("a header without a checksum")?;
             let found = *self.entries.entry(id).or_insert((before, checksum));
-            if found != (before, checksum) {
+            if found != (before, checksum) && !self.is_broken {
                 return Err(format!("log matching: entry {id} follows {before} here and {} elsewhere", found.0));
             }
             seen.ids.push(id);

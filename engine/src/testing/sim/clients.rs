@@ -208,6 +208,11 @@ impl Clients {
         }
     }
 
+    /// What an operation asks a node for.
+    pub(super) fn kind(&self, op: u64) -> RequestKind {
+        self.operations[usize::try_from(op).expect("small")].operation.input.kind()
+    }
+
     fn running(&mut self, op: u64) -> &mut Running {
         &mut self.operations[usize::try_from(op).expect("small")]
     }

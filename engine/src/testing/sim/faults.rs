@@ -411,6 +411,7 @@ impl World {
         let Some(disk) = place.disk.as_mut() else { return false };
         let what = damage(disk, rng, self.plan.segment_bytes);
         place.is_damaged = true;
+        place.shown_revision = 0;
         self.trace.note(self.now_us, || format!("node {} shard {shard}: {what}", host + 1));
         self.count_fault(DAMAGED_LOG);
         true

@@ -9,8 +9,9 @@ use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq, Storage};
 use super::plan::Plan;
 use crate::mutation::{self, Mutation};
 use crate::raft::{self, Role};
-use crate::replica::{RepairOptions, Replica, ReplicaOptions};
+use crate::replica::{Refusal, RepairOptions, Replica, ReplicaOptions, RequestKind};
 use crate::state_machine;
+use crate::state_machine::response::Response;
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// A shard on a node.
@@ -32,6 +33,8 @@ pub(super) struct ShardHost {
     pub(super) waiting: BTreeSet<u64>,
     /// What the checks saw last.
     pub(super) seen: Seen,
+    /// Highest revision that this node answered anything from, until its host loses power or its disk is damaged.
+    pub(super) shown_revision: u64,
 }
 
 /// What the checks saw of a replica last; starts anew with each life, but for what is durable.
@@ -86,6 +89,7 @@ impl Host {
                 turn_is_due: false,
                 waiting: BTreeSet::new(),
                 seen: Seen::default(),
+                shown_revision: 0,
             }
         });
         Self {
@@ -142,6 +146,7 @@ impl Host {
                 shard.seen.promised.extend(durable_ids(&replica));
                 let mut disk = replica.into_storage();
                 if power_is_lost {
+                    shard.shown_revision = 0;
                     disk.crash();
                 } else {
                     disk.crash_process();
@@ -181,12 +186,34 @@ impl ShardHost {
             storage.sync(request);
             Ok(())
         };
-        let (log, report) =
+        let (mut log, report) =
             salvage(&disk, fresh, options, prepare, sync).expect("a simulated disk takes what is whole");
+        log.storage_mut().sync_note();
         if !mutation::is(Mutation::CutDurableDamage) {
             self.repair = Some(self.repair.unwrap_or(true) && report.hard_state_is_certain);
         }
         Ok(log)
+    }
+
+    /// A node's own state never goes back behind what the node once answered from it.
+    pub(super) fn check_shown(
+        &mut self,
+        kind: RequestKind,
+        result: &Result<Vec<u8>, Refusal>,
+        is_relayed: bool,
+    ) -> Result<(), String> {
+        let Ok(body) = result else { return Ok(()) };
+        let revision = Response::decode(body).map_err(|error| error.to_string())?.revision;
+        if kind == RequestKind::ReadSerializable && revision < self.shown_revision {
+            let shown = self.shown_revision;
+            return Err(format!(
+                "a serializable read is answered at revision {revision}, after this node showed {shown}"
+            ));
+        }
+        if !is_relayed {
+            self.shown_revision = self.shown_revision.max(revision);
+        }
+        Ok(())
     }
 
     /// The entry is durable here, or was so when the node went down or lost it.
@@ -231,8 +258,9 @@ fn replica_options(plan: &Plan, id: NodeId, life: u64, shard: u32, repair: Optio
         // Each node cuts its work in its own way, and all must come to the same.
         apply_keys_per_turn: plan.apply_keys_per_turn + id.get() - 1,
         reading: plan.reading,
-        idle_mark_ticks: 5,
         slow_disk_ticks: plan.slow_disk_ticks,
+        note_idle_ticks: 5,
+        note_busy_ticks: 12,
         relay_id_floor: life << 32,
         repair,
     }

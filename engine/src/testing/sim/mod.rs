@@ -13,6 +13,7 @@ mod handover;
 mod host;
 mod network;
 mod plan;
+mod put_back;
 mod trace;
 mod verdict;
 mod world;

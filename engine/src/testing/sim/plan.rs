@@ -8,11 +8,14 @@ use crate::raft;
 use crate::replica::ReadingLimits;
 use crate::types::NodeId;
 
+/// One of so many runs puts a disk back to an earlier image.
+const PUT_BACK_ONE_IN: u64 = 12;
+
 /// How often something happens: mean time between two. `None`: never.
 pub type Every = Option<u64>;
 
 /// Faults and how often they strike. Unit: us of simulated time between two, on average.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// A process dies; its host goes on.
     pub kill: Every,
@@ -109,6 +112,8 @@ pub struct Plan {
     pub chaos_us: u64,
     /// The faults.
     pub faults: Faults,
+    /// The run is one of its own kind, without other faults: see `put_back`.
+    pub puts_back: bool,
 }
 
 impl Plan {
@@ -146,7 +151,7 @@ impl Plan {
             keys_per_slice: between(work, 1, 6),
             kept_bytes_limit: pick(work, &[0, 200, 2_000, 64 << 20]),
         };
-        Self {
+        let plan = Self {
             seed,
             nodes,
             shards: pick(rng, &[1, 1, 1, 2, 3]),
@@ -176,7 +181,18 @@ impl Plan {
             faults,
             uncommitted_bytes_limit: pick(rng, &[256 << 10, 16 << 10, 4 << 10, 1 << 10]),
             lane_bytes_limit: pick(rng, &[64 << 20, 64 << 20, 64 << 10, 8 << 10, 2 << 10]),
-        }
+            puts_back: false,
+        };
+        if rng.chance(1, PUT_BACK_ONE_IN) { plan.into_put_back() } else { plan }
+    }
+
+    /// Three nodes and one shard, and nothing that goes wrong but what the run is about.
+    fn into_put_back(self) -> Self {
+        let voters = (1..=3).map(NodeId::new).collect();
+        let raft = raft::Config { voters, ..self.raft };
+        let clients = self.clients.max(3);
+        let faults = Faults::default();
+        Self { nodes: 3, shards: 1, raft, prefers_leaders: false, clients, faults, puts_back: true, ..self }
     }
 }
 

@@ -80,6 +80,10 @@ pub(super) enum Event {
         request: SyncRequest,
         fails: bool,
     },
+    NoteSyncEnd {
+        at: Place,
+        life: u64,
+    },
     SegmentEnd {
         at: Place,
         life: u64,
@@ -192,6 +196,9 @@ impl World {
             let delay_us = between(&mut self.rng, 0, self.plan.think_us.1);
             self.schedule(delay_us, Event::Ask { client });
         }
+        if self.plan.puts_back {
+            return self.put_back();
+        }
         self.schedule_faults();
         self.run_until(self.plan.chaos_us)?;
         self.calm_down()?;
@@ -255,7 +262,7 @@ impl World {
         None
     }
 
-    fn run_until(&mut self, end_us: u64) -> Result<(), String> {
+    pub(super) fn run_until(&mut self, end_us: u64) -> Result<(), String> {
         while let Some(Reverse(next)) = self.queue.peek()
             && next.at_us <= end_us
         {
@@ -299,6 +306,7 @@ impl World {
                 Ok(())
             }
             Event::SyncEnd { at, life, request, fails } => self.end_sync(at, life, request, fails),
+            Event::NoteSyncEnd { at, life } => self.end_note_sync(at, life),
             Event::SegmentEnd { at, life, seq } => self.end_prepare(at, life, seq),
             Event::RepairEnd { at, life } => self.end_repair(at, life),
             Event::Ask { client } => {
@@ -387,9 +395,15 @@ impl World {
                 }
                 Action::Reply { ticket, reply } => {
                     let result = reply.result.map(|range| replica.body(&range).to_vec());
+                    self.hosts[at.host].shards[at.shard].check_shown(
+                        self.clients.kind(ticket.0),
+                        &result,
+                        reply.relayed,
+                    )?;
                     self.reply(at, ticket.0, result)?;
                 }
                 Action::Sync(request) => self.begin_sync(at, request),
+                Action::SyncNote => self.begin_note_sync(at),
                 Action::PrepareSegment(seq) => {
                     let life = self.hosts[at.host].life;
                     let delay_us = between(&mut self.rng, 1, PREPARE_US_MAX);
@@ -607,7 +621,8 @@ impl Event {
         match self {
             Self::Tick { host, .. } | Self::Notice { host, .. } => Some(*host),
             Self::Turn { at, .. } | Self::Arrive { at, .. } => Some(at.host),
-            Self::SyncEnd { at, .. } | Self::SegmentEnd { at, .. } | Self::RepairEnd { at, .. } => Some(at.host),
+            Self::SyncEnd { at, .. } | Self::NoteSyncEnd { at, .. } => Some(at.host),
+            Self::SegmentEnd { at, .. } | Self::RepairEnd { at, .. } => Some(at.host),
             Self::Packet(packet) => Some(packet.to),
             Self::Connect { from, .. } => Some(*from),
             Self::Ask { .. } | Self::Answer { .. } | Self::GiveUp { .. } | Self::Strike(_) | Self::Undo(_) => None,

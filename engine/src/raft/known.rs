@@ -1,0 +1,143 @@
+//! What this node knows to be committed, and what it does about a leader that shows to lack it.
+//!
+//! Every leader has all that was committed in earlier terms (thesis 3.6.3, leader completeness). That rests on nodes that
+//! never forget what they acknowledged. A node whose directory was put back to an older copy, or that was wiped, has
+//! forgotten, and with its vote a node can be elected that lacks committed entries. Whoever has these entries must not cut
+//! them then: the only copy may be its own. So what is known to be committed, in this life or by the note of an earlier one,
+//! is held against everything that a leader says of its log, and the first contradiction ends this node's part in the
+//! cluster: nothing is answered, acknowledged or voted for any more.
+//!
+//! What is not noticed: a leader whose entries have the very terms and indexes of the committed ones, because a node that
+//! forgot its vote elected a second leader in one term. While a node that heard of both lives it refuses the second one's
+//! messages (`refused`).
+
+use super::Raft;
+use super::log_view::{LogView, term_at};
+use crate::mutation::{self, Mutation};
+use crate::types::{EntryId, Index, NodeId, Term};
+
+/// A leader that can't be one, if no node had forgotten anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The leader.
+    pub leader: NodeId,
+    /// Its term.
+    pub term: Term,
+    /// How it shows.
+    pub kind: ContradictionKind,
+}
+
+/// How a leader shows that it lacks what was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContradictionKind {
+    /// It has another entry than the committed one.
+    Rewrites {
+        /// The committed entry, which this node has or had.
+        committed: EntryId,
+        /// The entry of the leader's log that excludes it.
+        theirs: EntryId,
+    },
+    /// Its log ends before the committed entry.
+    EndsBefore {
+        /// The committed entry's index.
+        committed: Index,
+        /// Where the leader's log ended.
+        last: Index,
+    },
+}
+
+impl std::fmt::Display for Contradiction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { leader, term, kind } = self;
+        match kind {
+            ContradictionKind::Rewrites { committed, theirs } => write!(
+                f,
+                "node {leader}, which leads term {term}, has entry {theirs}, but this node knows that entry {committed} was committed"
+            ),
+            ContradictionKind::EndsBefore { committed, last } => write!(
+                f,
+                "the log of node {leader}, which leads term {term}, ended at index {last}, but this node knows that entries up to index {committed} were committed"
+            ),
+        }
+    }
+}
+
+impl Raft {
+    /// Tells a node that just started what it once knew to be committed; right after `new`.
+    ///
+    /// If the log holds that very entry it is committed, and everything before it. If it does not, the entry was not durable
+    /// here when the host crashed, or the log is under repair; a leader brings it back.
+    pub fn recall_committed(&mut self, noted: EntryId, log: &impl LogView) {
+        self.noted_committed = noted;
+        if noted.index > Index::ZERO && log.term(noted.index) == Some(noted.term) {
+            self.commit_index = noted.index;
+        }
+    }
+
+    /// What the commit index says is known for good: the term in which it was learned is durable. Before that a crash would
+    /// take this node back to a term whose leader need not have those entries.
+    #[must_use]
+    pub fn may_note_committed(&self) -> bool {
+        self.hard_state_is_durable()
+    }
+
+    /// The highest index known to be committed, whether the log holds it or not.
+    fn known_index(&self) -> Index {
+        self.commit_index.max(self.noted_committed.index)
+    }
+
+    /// Whether a log that ends at `last` can have everything that this node knows to be committed. One that is shorter can't,
+    /// whatever its term.
+    pub(super) fn may_have_committed(&self, last: EntryId) -> bool {
+        last.index >= self.known_index()
+    }
+
+    /// Whether this node's log lacks an entry that it knows to be committed: it could not be a leader.
+    pub(super) fn lacks_committed(&self, log: &impl LogView) -> bool {
+        let EntryId { term, index } = self.noted_committed;
+        index > self.commit_index && log.term(index) != Some(term)
+    }
+
+    /// Holds an entry of the log of `leader`, which leads a term not older than this node's, against what is known to be
+    /// committed. Says whether both can be true; if not, this node takes no further part.
+    pub(super) fn agrees_with_committed(
+        &mut self,
+        leader: NodeId,
+        term: Term,
+        theirs: EntryId,
+        log: &impl LogView,
+    ) -> bool {
+        if mutation::is(Mutation::CutBelowCommitted) {
+            return true;
+        }
+        let noted = self.noted_committed;
+        // Terms never fall along a log, so that an entry of another place may exclude the noted one, too.
+        let excludes_noted = match theirs.index.cmp(&noted.index) {
+            std::cmp::Ordering::Less => theirs.term > noted.term,
+            std::cmp::Ordering::Equal => theirs.term != noted.term,
+            std::cmp::Ordering::Greater => theirs.term < noted.term,
+        };
+        let own = term_at(log, theirs.index).map(|term| EntryId::new(term, theirs.index)).filter(|own| *own != theirs);
+        let kind = match own {
+            Some(own) if own.index <= self.commit_index => ContradictionKind::Rewrites { committed: own, theirs },
+            _ if excludes_noted => ContradictionKind::Rewrites { committed: noted, theirs },
+            _ => return true,
+        };
+        self.contradict(leader, term, kind);
+        false
+    }
+
+    /// A leader that a quorum confirmed since this node started said where its log ended then, or later.
+    pub(super) fn check_end_of_leader(&mut self, leader: NodeId, term: Term, last: Index) {
+        // What was committed since this node started may be news to the leader's answer.
+        let committed = self.noted_committed.index;
+        if term >= self.hard_state.term && last < committed {
+            self.contradict(leader, term, ContradictionKind::EndsBefore { committed, last });
+        }
+    }
+
+    /// This node takes no further part. The first reason stays.
+    pub(super) fn contradict(&mut self, leader: NodeId, term: Term, kind: ContradictionKind) {
+        self.out.contradiction.get_or_insert(Contradiction { leader, term, kind });
+    }
+}

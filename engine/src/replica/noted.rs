@@ -1,0 +1,128 @@
+//! The note beside the log: what is noted when, when the note is synced, and what it means for reads after a start.
+//!
+//! What is committed is noted before it is applied. So after the death of the process a node knows everything that it can have
+//! shown to anybody, and refuses reads of its own state until it has applied that again. The note is synced seconds later, off
+//! the path of any write; nothing that is acknowledged rests on that sync.
+
+use net::api::Status;
+use wal::{Noted, Storage, SyncFailure};
+
+use super::Replica;
+use super::event::{Action, Refusal};
+use crate::mutation::{self, Mutation};
+use crate::types::{EntryId, Index};
+
+/// When the note is to be synced.
+#[derive(Debug, Default)]
+pub(super) struct NoteSync {
+    /// The note as it was at the last tick.
+    seen: Noted,
+    /// When it was last seen to change. Unit: ticks.
+    changed_tick: u64,
+    /// The note as it was when its last sync began. Whether that sync succeeded does not matter: one that failed is not
+    /// repeated, and the next change brings another.
+    asked: Noted,
+    /// When that was. Unit: ticks.
+    asked_tick: u64,
+    is_in_flight: bool,
+}
+
+/// From where on this node's own state may be shown to reads that are content with an older one.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ShowsFrom {
+    /// From this index on: what an earlier life had applied, or was about to.
+    Index(Index),
+    /// Nothing is noted about a log with entries: from what is committed when a leader first says so.
+    FirstCommit,
+}
+
+impl ShowsFrom {
+    /// As it is right after a start.
+    pub(super) fn recall(noted: EntryId, last: EntryId) -> Self {
+        if noted.index > Index::ZERO || last.index == Index::ZERO {
+            Self::Index(noted.index)
+        } else {
+            Self::FirstCommit
+        }
+    }
+}
+
+impl<S: Storage> Replica<S> {
+    /// Notes what is committed, so that it may be applied.
+    pub(super) fn note_committed(&mut self) {
+        let is_ahead = mutation::is(Mutation::NoteAheadOfCommit);
+        let index = if is_ahead { self.log.last_id().index } else { self.raft.commit_index() };
+        if index <= self.log.noted().committed.index || !self.raft.may_note_committed() {
+            return;
+        }
+        if let Some(term) = self.log.term(index) {
+            self.log.note_committed(EntryId::new(term, index));
+        }
+        if matches!(self.shows_from, ShowsFrom::FirstCommit) {
+            self.shows_from = ShowsFrom::Index(index);
+        }
+    }
+
+    /// How far committed entries may be applied: as far as that is noted.
+    pub(super) fn may_apply(&self) -> Index {
+        self.raft.commit_index().min(self.log.noted().committed.index)
+    }
+
+    /// Why this node's own state may not be shown yet, if that is so.
+    pub(super) fn refuse_serializable(&self) -> Option<Refusal> {
+        let applied = self.machine.applied_index();
+        let message = match self.shows_from {
+            _ if mutation::is(Mutation::SerializableBeforeReplay) => return None,
+            ShowsFrom::Index(index) if applied >= index => return None,
+            ShowsFrom::Index(index) => format!(
+                "this node started and has applied its log up to entry {applied}, but showed entries up to {index} before; \
+                 try again, or ask another node"
+            ),
+            ShowsFrom::FirstCommit => {
+                "this node started and does not know yet which entries of its log are committed: it \
+                                       waits for a leader; try again, or ask another node"
+                    .to_owned()
+            }
+        };
+        Some(Refusal::not_executed(Status::Unavailable, message))
+    }
+
+    /// Asks for a sync of the note some time after it changed last, and now and then while it goes on changing.
+    pub(super) fn tick_note(&mut self) {
+        let now_tick = self.now_tick;
+        let note = &mut self.note;
+        if note.seen != self.log.noted() {
+            note.seen = self.log.noted();
+            note.changed_tick = now_tick;
+        }
+        let is_idle = now_tick >= note.changed_tick + self.options.note_idle_ticks;
+        if is_idle || now_tick >= note.asked_tick + self.options.note_busy_ticks {
+            self.sync_note();
+        }
+    }
+
+    /// Asks for a sync of the note now, if it has changed since the last one. Says whether nothing is left to wait for.
+    pub fn sync_note(&mut self) -> bool {
+        let noted = self.log.noted();
+        let note = &mut self.note;
+        if self.fault.is_some() || (noted == note.asked && !note.is_in_flight) {
+            return true;
+        }
+        if !note.is_in_flight {
+            note.is_in_flight = true;
+            note.asked = noted;
+            note.asked_tick = self.now_tick;
+            self.actions.push_back(Action::SyncNote);
+        }
+        false
+    }
+
+    /// A sync of the note ended. Nothing rests on it: a failure is counted, and what is noted stays in the page cache.
+    pub(super) fn on_note_synced(&mut self, result: &Result<(), SyncFailure>) {
+        self.note.is_in_flight = false;
+        match result {
+            Ok(()) => self.stats.note_syncs += 1,
+            Err(_) => self.stats.note_syncs_failed += 1,
+        }
+    }
+}

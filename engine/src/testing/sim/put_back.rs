@@ -1,0 +1,179 @@
+//! A run of its own kind: a node's disk is put back to an earlier image while a third node is down, and the two elect.
+//!
+//! That breaks what Raft rests on, so that what clients are told is not judged any more from then on, nor what the nodes agree
+//! on. What is judged is each node by itself: the old leader, which has entries that were acknowledged, comes back, and keeps
+//! every entry that it knew to be committed. If the others lost such an entry it stops and says so, and does so again after
+//! every restart.
+//!
+//! Syncs of the note are simulated here, too.
+
+use wal::Storage;
+use wal::testing::SimStorage;
+
+use super::plan::{between, pick};
+use super::world::{Event, Place, World};
+use crate::replica::{self, Fault};
+use crate::types::{EntryId, Index, Term};
+
+/// Longest time for an election, and for the old leader to meet the new one. Unit: us.
+const MEETING_US: u64 = 60_000_000;
+
+/// How often it is looked whether what is waited for has happened. Unit: us.
+const LOOK_EVERY_US: u64 = 50_000;
+
+/// One of so many syncs of the note fails, where syncs fail.
+const NOTE_SYNC_FAILS_ONE_IN: u64 = 8;
+
+/// Name of the fault.
+const PUT_BACK: &str = "put back";
+
+impl World {
+    /// The run, once all nodes are started. It ends early where chance makes it pointless.
+    pub(super) fn put_back(&mut self) -> Result<(), String> {
+        let Some((leader, _)) = self.await_leader(&[0, 1, 2])? else { return Ok(()) };
+        let work_us = between(&mut self.rng, 100_000, 2_000_000);
+        self.run_until(self.now_us + work_us)?;
+        let followers: Vec<usize> = (0..3).filter(|host| *host != leader).collect();
+        let forgets = pick(&mut self.rng, &followers);
+        let away = 3 - leader - forgets;
+        let power_is_lost = self.rng.chance(1, 2);
+        self.kill(away, power_is_lost);
+        let Some(image) = self.image(forgets) else { return Ok(()) };
+        let work_us = between(&mut self.rng, 100_000, 3_000_000);
+        self.run_until(self.now_us + work_us)?;
+
+        let noted_in_life = self.noted(leader);
+        let old_term = self.hosts[leader].shards[0].replica.as_ref().map(|replica| replica.view().term);
+        let power_is_lost = self.rng.chance(1, 2);
+        self.kill(leader, power_is_lost);
+        self.kill(forgets, false);
+        let known = self.noted(leader);
+        if !power_is_lost && known != noted_in_life {
+            return Err(format!("{known:?} is noted after the process died, {noted_in_life:?} was before"));
+        }
+        self.trace.note(self.now_us, || format!("the disk of node {} is put back", forgets + 1));
+        self.hosts[forgets].shards[0].disk = Some(image);
+        self.hosts[forgets].shards[0].shown_revision = 0;
+        self.checks[0].is_broken = true;
+        self.start(forgets)?;
+        self.start(away)?;
+        let Some((_, term)) = self.await_leader(&[forgets, away])? else { return Ok(()) };
+        let work_us = between(&mut self.rng, 0, 2_000_000);
+        self.run_until(self.now_us + work_us)?;
+        // A second leader of the old one's own term has entries of the same names: see `raft::known`.
+        let Some(known) = known.filter(|_| Some(term) > old_term) else { return Ok(()) };
+        self.meet(leader, known)
+    }
+
+    /// The old leader starts, and starts again. Each time it keeps what it knew, and stops if the others lost that.
+    fn meet(&mut self, old: usize, known: EntryId) -> Result<(), String> {
+        let others: Vec<usize> = (0..3).filter(|host| *host != old).collect();
+        let had_it = {
+            let Some((leader, _)) = self.await_leader(&others)? else { return Ok(()) };
+            self.holds(leader, known)
+        };
+        let keeps = self.hosts[old].shards[0].disk.as_ref().map(SimStorage::noted).map(|noted| noted.committed);
+        if keeps != Some(known) {
+            return Err(format!("{keeps:?} is noted at the end, {known} was before"));
+        }
+        if !had_it {
+            self.count_fault(PUT_BACK);
+        }
+        for _ in 0..2 {
+            self.start(old)?;
+            let is_held = self.holds(old, known);
+            let end_us = self.now_us + MEETING_US;
+            while self.now_us < end_us && self.fault_of(old).is_none() && !(had_it && self.holds(old, known)) {
+                self.run_until(self.now_us + LOOK_EVERY_US)?;
+            }
+            if is_held && !self.holds(old, known) {
+                return Err(format!("node {} cut {known}, which it knew to be committed", old + 1));
+            }
+            match self.fault_of(old) {
+                Some(Fault::Contradiction(_)) if !had_it => {}
+                None if had_it => return Ok(()),
+                found => {
+                    let expected = if had_it { "no reason to stop" } else { "the others to lack it" };
+                    return Err(format!(
+                        "node {} knows {known} to be committed and has {expected}: {found:?}",
+                        old + 1
+                    ));
+                }
+            }
+            self.kill(old, false);
+        }
+        Ok(())
+    }
+
+    /// Waits for one of these nodes to lead and to have committed something in its term.
+    fn await_leader(&mut self, among: &[usize]) -> Result<Option<(usize, Term)>, String> {
+        let end_us = self.now_us + MEETING_US;
+        while self.now_us < end_us {
+            let found = among.iter().find_map(|host| {
+                let term = self.leads(*host, 0)?;
+                let replica = self.hosts[*host].shards[0].replica.as_ref()?;
+                (replica.log().term(replica.view().commit_index) == Some(term)).then_some((*host, term))
+            });
+            if found.is_some() {
+                return Ok(found);
+            }
+            self.run_until(self.now_us + LOOK_EVERY_US)?;
+        }
+        Ok(None)
+    }
+
+    /// What a copy of a node's disk, made while it runs, would hold.
+    fn image(&mut self, host: usize) -> Option<SimStorage> {
+        let mut image = self.hosts[host].shards[0].replica.as_ref()?.log().storage().clone();
+        if self.rng.chance(1, 2) {
+            image.crash();
+        } else {
+            image.crash_process();
+        }
+        Some(image)
+    }
+
+    /// What a node noted as committed.
+    fn noted(&self, host: usize) -> Option<EntryId> {
+        let shard = &self.hosts[host].shards[0];
+        let running = shard.replica.as_ref().map(|replica| replica.log().noted());
+        let noted = running.or_else(|| shard.disk.as_ref().map(SimStorage::noted))?.committed;
+        (noted.index > Index::ZERO).then_some(noted)
+    }
+
+    fn holds(&self, host: usize, id: EntryId) -> bool {
+        let replica = self.hosts[host].shards[0].replica.as_ref();
+        replica.is_some_and(|replica| replica.log().term(id.index) == Some(id.term))
+    }
+
+    fn fault_of(&self, host: usize) -> Option<&Fault> {
+        self.hosts[host].shards[0].replica.as_ref()?.fault()
+    }
+
+    pub(super) fn begin_note_sync(&mut self, at: Place) {
+        let host = &mut self.hosts[at.host];
+        let (life, slowness) = (host.life, host.slowness);
+        if let Some(replica) = host.shards[at.shard].replica.as_mut() {
+            replica.storage_mut().begin_note_sync();
+        }
+        let (low, high) = self.plan.sync_us;
+        let delay_us = between(&mut self.rng, low, high) * slowness;
+        self.schedule(delay_us, Event::NoteSyncEnd { at, life });
+    }
+
+    pub(super) fn end_note_sync(&mut self, at: Place, life: u64) -> Result<(), String> {
+        if !self.hosts[at.host].is_up || self.hosts[at.host].life != life {
+            return Ok(());
+        }
+        let may_fail = self.plan.faults.sync_failure.is_some() && !self.is_calm;
+        let fails = may_fail && self.rng.chance(1, NOTE_SYNC_FAILS_ONE_IN);
+        let Some(replica) = self.hosts[at.host].shards[at.shard].replica.as_mut() else { return Ok(()) };
+        let result = if fails {
+            Err(replica.storage_mut().fail_note_sync())
+        } else {
+            replica.storage_mut().complete_note_sync();
+            Ok(())
+        };
+        self.deliver(at, replica::Event::NoteSynced(result))
+    }
+}

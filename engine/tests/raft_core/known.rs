@@ -1,0 +1,136 @@
+//! What a node knows to be committed from an earlier life, against leaders and candidates that lack it.
+
+use engine::raft::{AppendEntries, Contradiction, ContradictionKind, HardState, Health, Message, Raft, Ready};
+use engine::types::{EntryId, Index, Term};
+
+use crate::cluster::{config, node_id};
+use crate::paper::id;
+use crate::sim_log::SimLog;
+
+/// Node 1 of three in term 2, which noted this entry as committed and has this log.
+fn knowing(terms: &[u64], noted: EntryId) -> (Raft, SimLog) {
+    let hard_state = HardState { term: Term::new(2), vote: None };
+    let log = SimLog::with_terms(terms, hard_state);
+    let mut raft = Raft::new(config(3), hard_state, &log);
+    raft.recall_committed(noted, &log);
+    (raft, log)
+}
+
+fn append(term: u64, prev: EntryId, entries: &[EntryId]) -> AppendEntries {
+    let last = Index::new(prev.index.get() + entries.len() as u64);
+    AppendEntries { term: Term::new(term), prev, first: prev.index.next(), last, commit_index: Index::ZERO }
+}
+
+/// What comes of an append of node 2.
+fn after(raft: &mut Raft, log: &SimLog, term: u64, prev: EntryId, entries: &[EntryId]) -> Ready {
+    raft.step_append(node_id(2), &append(term, prev, entries), entries, log);
+    raft.ready()
+}
+
+fn rewrites(term: u64, committed: EntryId, theirs: EntryId) -> Option<Contradiction> {
+    let kind = ContradictionKind::Rewrites { committed, theirs };
+    Some(Contradiction { leader: node_id(2), term: Term::new(term), kind })
+}
+
+#[test]
+fn what_was_noted_is_committed_from_the_start_if_the_log_holds_it() {
+    assert_eq!(knowing(&[1, 1, 2], id(1, 2)).0.commit_index(), Index::new(2));
+    assert_eq!(knowing(&[1, 1, 2], id(2, 2)).0.commit_index(), Index::ZERO, "another entry says nothing");
+    assert_eq!(knowing(&[1, 1], id(1, 3)).0.commit_index(), Index::ZERO);
+}
+
+/// Terms of the log, what comes before the leader's entries, these, the committed entry, and the leader's that excludes it.
+type Refused<'a> = (&'a [u64], EntryId, &'a [EntryId], EntryId, EntryId);
+
+#[test]
+fn a_leader_with_another_entry_in_place_of_a_committed_one_is_refused_and_gets_no_answer() {
+    let noted = id(1, 3);
+    let cases: [Refused<'_>; 5] = [
+        (&[1, 1, 1], id(1, 2), &[id(3, 3)], id(1, 3), id(3, 3)),
+        (&[1, 1, 1], id(3, 2), &[], id(1, 2), id(3, 2)),
+        (&[1, 1, 1, 2], id(1, 1), &[id(3, 2)], id(1, 2), id(3, 2)),
+        // The log lost the entry; what the leader has excludes it all the same.
+        (&[1, 1], id(1, 1), &[id(3, 2)], noted, id(3, 2)),
+        (&[1, 1], id(1, 2), &[id(3, 3)], noted, id(3, 3)),
+    ];
+    for (terms, prev, entries, committed, theirs) in cases {
+        let (mut raft, log) = knowing(terms, noted);
+        let ready = after(&mut raft, &log, 3, prev, entries);
+        assert_eq!(ready.contradiction, rewrites(3, committed, theirs), "log {terms:?}, behind {prev}: {entries:?}");
+        assert_eq!((ready.messages, ready.messages_after_persist), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn a_leader_that_has_what_is_committed_is_followed() {
+    for (terms, prev, entries) in [
+        (&[1, 1, 1][..], id(1, 3), vec![id(3, 4)]),
+        (&[1, 1, 1, 2], id(1, 3), vec![id(3, 4)]),
+        (&[1, 1], id(1, 2), vec![id(1, 3), id(3, 4)]),
+        (&[1, 1], id(1, 9), vec![]),
+    ] {
+        let (mut raft, log) = knowing(terms, id(1, 3));
+        let ready = after(&mut raft, &log, 3, prev, &entries);
+        assert_eq!(ready.contradiction, None, "log {terms:?}, behind {prev}: {entries:?}");
+    }
+}
+
+#[test]
+fn a_leader_of_an_earlier_term_is_only_told_the_term() {
+    let (mut raft, log) = knowing(&[1, 1, 1], id(1, 3));
+    let ready = after(&mut raft, &log, 1, id(1, 1), &[]);
+    assert_eq!((ready.contradiction, ready.messages.len()), (None, 1));
+}
+
+#[test]
+fn nothing_is_confirmed_or_acknowledged_before_the_logs_were_compared() {
+    let (mut raft, log) = knowing(&[1, 1, 1], id(1, 3));
+    let heartbeat = Message::Heartbeat { term: Term::new(2), commit_index: Index::ZERO, round: 9 };
+    let answer = |round, index| {
+        let (term, index) = (Term::new(2), Index::new(index));
+        let answer = Message::HeartbeatResponse {
+            term,
+            round,
+            matched_index: index,
+            persisted_index: index,
+            health: Health::default(),
+        };
+        vec![(node_id(2), answer)]
+    };
+    raft.step(node_id(2), heartbeat.clone(), &log);
+    assert_eq!(raft.ready().messages, answer(0, 0));
+    after(&mut raft, &log, 2, id(1, 3), &[]);
+    raft.step(node_id(2), heartbeat, &log);
+    assert_eq!(raft.ready().messages, answer(9, 3));
+}
+
+#[test]
+fn a_candidate_whose_log_is_too_short_gets_no_vote_whatever_its_term() {
+    let (mut raft, log) = knowing(&[1, 1, 1], id(1, 3));
+    for (last, expected) in [(id(2, 2), false), (id(2, 3), true)] {
+        raft.step(node_id(2), Message::RequestPreVote { term: Term::new(5), last }, &log);
+        raft.step(node_id(2), Message::RequestVote { term: Term::new(5), last, transfer: false }, &log);
+        let ready = raft.ready();
+        let granted = |message: &Message| match message {
+            Message::PreVoteResponse { granted, .. } | Message::RequestVoteResponse { granted, .. } => Some(*granted),
+            _ => None,
+        };
+        let all =
+            ready.messages.iter().chain(&ready.messages_after_persist).filter_map(|(_, message)| granted(message));
+        assert_eq!(all.collect::<Vec<_>>(), [expected; 2], "{last}");
+    }
+}
+
+#[test]
+fn a_node_whose_log_lost_what_it_knows_to_be_committed_does_not_campaign() {
+    let (mut raft, log) = knowing(&[1, 1], id(1, 3));
+    for _ in 0..100 {
+        raft.tick(&log);
+    }
+    assert_eq!(raft.ready(), Ready::default());
+    let (mut raft, log) = knowing(&[1, 1, 1], id(1, 3));
+    for _ in 0..100 {
+        raft.tick(&log);
+    }
+    assert!(!raft.ready().messages.is_empty());
+}

@@ -1,0 +1,150 @@
+//! Nodes that forget: a data directory that is put back to an older copy, and a node that is the only one left.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::ALL;
+use crate::harness::{Cluster, PATIENCE, quorate};
+
+const KEYS: [&str; 5] = ["k1", "k2", "k3", "k4", "k5"];
+
+fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory of the node") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("a file of the node");
+        }
+    }
+}
+
+async fn put_all(cluster: &Cluster, numbers: &[usize]) {
+    let client = cluster.client_of(numbers, Duration::from_secs(20)).await;
+    for key in KEYS {
+        client.put(key.as_bytes(), b"value").await.expect("acknowledged");
+    }
+}
+
+/// Reads a lone node's own state until it answers. It answers with everything it showed before, or not at all.
+async fn read_alone(cluster: &Cluster, number: usize) -> usize {
+    let endpoint = cluster.nodes[number].client_url.clone();
+    let started = Instant::now();
+    let mut refused = 0;
+    loop {
+        let args = ["get", "k", "--prefix", "--consistency", "s", "--command-timeout", "2s", "--endpoints", &endpoint];
+        let output = quorate(&args);
+        if output.status.success() {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(text.lines().filter(|line| KEYS.contains(line)).count(), KEYS.len(), "{text}");
+            return refused;
+        }
+        refused += 1;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(started.elapsed() < PATIENCE, "{error}\n{}", cluster.log_of(number));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_only_node_left_shows_what_it_has() {
+    let mut cluster = Cluster::start(3).await;
+    put_all(&cluster, &ALL).await;
+    cluster.wait_for_equal().await;
+    for number in ALL {
+        cluster.kill(number);
+    }
+    for number in ALL {
+        cluster.start_node(number);
+        let refused = read_alone(&cluster, number).await;
+        println!("node {number} refused {refused} reads before it answered");
+        cluster.kill(number);
+    }
+}
+
+#[tokio::test]
+async fn a_node_does_not_cut_what_was_acknowledged_when_another_was_put_back() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.client_of(&ALL, Duration::from_secs(20)).await.put(b"before", b"1").await.expect("acknowledged");
+    cluster.wait_for_equal().await;
+    let keeper = cluster.leader(0).await;
+    let (put_back, away) = ((keeper + 1) % 3, (keeper + 2) % 3);
+    let copy = cluster.dir.path().join("copy");
+    cluster.kill(put_back);
+    copy_directory(cluster.data_dir(put_back), &copy);
+    cluster.start_node(put_back);
+    cluster.wait_for_equal().await;
+    // From here on one node is away; the other two acknowledge five writes.
+    cluster.kill(away);
+    put_all(&cluster, &[keeper, put_back]).await;
+    cluster.wait_for_equal().await;
+    cluster.kill(keeper);
+    cluster.kill(put_back);
+    fs::remove_dir_all(cluster.data_dir(put_back)).expect("ours");
+    copy_directory(&copy, cluster.data_dir(put_back));
+    cluster.start_node(put_back);
+    cluster.start_node(away);
+    cluster.wait_for_leaders().await;
+    let client = cluster.client_of(&[put_back, away], Duration::from_secs(20)).await;
+    client.put(b"after", b"2").await.expect("two of three are a majority");
+
+    for _ in 0..2 {
+        let before = cluster.log_of(keeper).len();
+        cluster.start_node(keeper);
+        let started = Instant::now();
+        loop {
+            let log = cluster.log_of(keeper);
+            if log[before..].contains("was committed") && log[before..].contains("put back to an older copy") {
+                break;
+            }
+            assert!(started.elapsed() < PATIENCE, "{log}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        cluster.kill(keeper);
+    }
+    for number in [put_back, away] {
+        cluster.kill(number);
+    }
+    cluster.start_node(keeper);
+    read_alone(&cluster, keeper).await;
+}
+
+/// Value of a figure in a node's metrics.
+fn figure(cluster: &Cluster, number: usize, name: &str) -> u64 {
+    let address = cluster.nodes[number].client_url.trim_start_matches("http://");
+    let mut stream = std::net::TcpStream::connect(address).expect("the port is open");
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let line = answer.lines().find(|line| line.starts_with(name)).expect("the figure");
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+}
+
+#[tokio::test]
+async fn an_isolated_write_costs_one_sync_of_the_log_on_every_node() {
+    const WRITES: u64 = 6;
+    let cluster = Cluster::start(3).await;
+    let client = cluster.client_of(&ALL, Duration::from_secs(20)).await;
+    client.put(b"first", b"1").await.expect("acknowledged");
+    cluster.wait_for_equal().await;
+    let syncs = || ALL.map(|number| figure(&cluster, number, "quorate_sync_latency_seconds_count"));
+    let terms = || ALL.map(|number| figure(&cluster, number, "quorate_raft_term"));
+    let (syncs_before, terms_before) = (syncs(), terms());
+    for _ in 0..WRITES {
+        client.put(b"key", &[7; 100]).await.expect("acknowledged");
+        // Long enough for anything that a node does when it has become idle.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    cluster.wait_for_equal().await;
+    let taken: Vec<u64> = syncs().iter().zip(syncs_before).map(|(after, before)| after - before).collect();
+    let note_syncs = ALL.map(|number| figure(&cluster, number, "quorate_note_syncs"));
+    println!("{WRITES} writes: {taken:?} syncs of the log, {note_syncs:?} syncs of the note since the start");
+    // An election in between takes syncs of its own; then nothing can be said.
+    if terms() == terms_before {
+        assert!(taken.iter().all(|count| *count == WRITES), "{taken:?}");
+    }
+}
