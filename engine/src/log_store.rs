@@ -37,4 +37,8 @@ impl<S: Storage> LogView for Log<S> {
     fn is_forming(&self) -> bool {
         self.batch_id().is_some()
     }
+
+    fn is_resident(&self, first: Index, last: Index) -> bool {
+        Self::is_resident(self, first, last)
+    }
 }

@@ -173,6 +173,7 @@ impl Trio {
                 Action::FinishRepair => panic!("nothing was damaged"),
                 // Nothing waits for it.
                 Action::SyncNote => {}
+                Action::Load { .. } => panic!("everything is in memory"),
             }
         }
     }

@@ -184,6 +184,7 @@ impl Cluster {
                 Action::FinishRepair => panic!("nothing was damaged"),
                 // Nothing waits for it.
                 Action::SyncNote => {}
+                Action::Load { .. } => panic!("everything is in memory"),
             }
         }
     }

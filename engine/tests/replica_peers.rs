@@ -152,6 +152,7 @@ impl Subject {
                 Action::PrepareSegment(seq) => self.prepares.push(seq),
                 Action::SyncNote => {}
                 Action::FinishRepair => panic!("nothing was damaged"),
+                Action::Load { .. } => panic!("everything is in memory"),
             }
         }
     }

@@ -3,6 +3,8 @@
 //! A plain value over a [`Storage`]. It never waits: what needs time is asked for ([`Log::next_sync`],
 //! [`Log::needs_segment`]) and reported back. It does not decide which entries are right; that is Raft's business.
 
+use std::ops::Range;
+
 use crate::constants::{FIRST_FRAME_OFFSET, SEGMENTS_AHEAD};
 use crate::error::{AppendError, Inconsistency, Latch, OpenError, ReadError};
 use crate::format::{CHAIN_START, EntryHeader, EntryKind, HARD_STATE_PAYLOAD_BYTES, frame_bytes};
@@ -137,6 +139,29 @@ impl<S: Storage> Log<S> {
     #[must_use]
     pub fn place_of(&self, index: Index) -> Option<(SegmentSeq, usize)> {
         self.index.get(index).map(|slot| self.split(slot.lsn))
+    }
+
+    /// The parts of segments that hold the entries `first..=last`, in order; none if the log does not hold them all.
+    #[must_use]
+    pub fn parts_of(&self, first: Index, last: Index) -> Vec<(SegmentSeq, Range<usize>)> {
+        let (Some(from), Some(to)) = (self.index.get(first), self.index.get(last)) else { return Vec::new() };
+        let ((mut seq, mut start), (last_seq, last_start)) = (self.split(from.lsn), self.split(to.lsn));
+        let end = last_start + usize::try_from(to.end().get() - to.lsn.get()).unwrap_or(0);
+        let mut parts = Vec::new();
+        while seq < last_seq {
+            parts.push((seq, start..self.storage.bytes(seq).len()));
+            (seq, start) = (seq.next(), 0);
+        }
+        parts.push((seq, start..end));
+        parts
+    }
+
+    /// Whether the entries `first..=last` can be read without waiting for the device, as far as can be told.
+    #[must_use]
+    pub fn is_resident(&self, first: Index, last: Index) -> bool {
+        let behind_bytes = self.bytes_from(first);
+        let parts = self.parts_of(first, last);
+        parts.into_iter().all(|(seq, part)| self.storage.is_resident(seq, part, behind_bytes))
     }
 
     /// Bytes of the log from the frame that holds the entry at `index` to the end of the last frame; 0 if it does not hold it.

@@ -10,7 +10,7 @@
 //! process, which is a crash like any other; nothing here ever truncates a file that is mapped.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use memmap2::{Mmap, MmapMut};
 use rustix::fs::{Access, Advice, access, fadvise};
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::constants::{PAGE_BYTES, SEGMENTS_AHEAD};
 use crate::device::{Cache, compare_cache, parts_without_space, take_space};
@@ -65,6 +66,9 @@ impl MmapError {
         Self { action: "trust the page cache of", path: path.to_owned(), source: io::Error::other(reason), advice }
     }
 }
+
+/// What was stored so shortly before the log's end is in memory: at least the writing of it just was. Unit: bytes.
+const RECENT_BYTES: u64 = 8 << 20;
 
 /// Size of the reads that try whether a segment can be read. Unit: bytes.
 ///
@@ -238,6 +242,21 @@ impl MmapStorage {
         LogPlace { files: std::iter::once(dir).chain(self.segments.iter().map(segment_of)).collect() }
     }
 
+    /// Work for a helper thread that reads parts of segments into memory, so that looking at them waits for no device.
+    ///
+    /// It reads by descriptors of its own: the storage may change meanwhile. It fails where the device does.
+    pub fn reading_in(
+        &self,
+        parts: Vec<(SegmentSeq, Range<usize>)>,
+    ) -> io::Result<impl FnOnce() -> io::Result<()> + Send + 'static> {
+        let mut files = Vec::new();
+        for (seq, part) in parts {
+            let segment = self.get(seq).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+            files.push((segment.file.try_clone()?, part));
+        }
+        Ok(move || files.into_iter().try_for_each(|(file, part)| read_in(&file, part)))
+    }
+
     /// Performs a sync and waits for it. For owners without an executor; blocks.
     pub fn sync_blocking(&self, request: &SyncRequest) -> Result<(), SyncFailure> {
         let segment = self.get(request.seq).ok_or_else(|| SyncFailure::new("the segment is not open"))?;
@@ -310,6 +329,10 @@ impl Storage for MmapStorage {
         self.dir_file.sync_all().map_err(failed(seq))
     }
 
+    fn is_resident(&self, seq: SegmentSeq, part: Range<usize>, behind_bytes: u64) -> bool {
+        behind_bytes <= RECENT_BYTES || self.get(seq).is_some_and(|segment| is_cached(&segment.file, part))
+    }
+
     fn note(&mut self, noted: Noted) {
         if let Some(owner) = self.note_owner() {
             let note = self.note.as_mut().expect("a note is opened with the first segment");
@@ -320,6 +343,37 @@ impl Storage for MmapStorage {
     fn noted(&self) -> Noted {
         self.note.as_ref().map_or_else(Noted::default, |note| note::read(&note.map, self.note_owner()))
     }
+}
+
+/// Reads a part of a file into the page cache.
+fn read_in(file: &File, part: Range<usize>) -> io::Result<()> {
+    let mut buffer = vec![0; READ_BYTES.min(part.len())];
+    let mut at = part.start;
+    while at < part.end {
+        let wanted = buffer.len().min(part.end - at);
+        match file.read_at(&mut buffer[..wanted], at as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => at += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a part of a file can be read without waiting. Where the system cannot tell, it counts as absent.
+fn is_cached(file: &File, part: Range<usize>) -> bool {
+    let mut buffer = vec![0; READ_BYTES.min(part.len())];
+    let mut at = part.start;
+    while at < part.end {
+        let wanted = buffer.len().min(part.end - at);
+        let mut buffers = [IoSliceMut::new(&mut buffer[..wanted])];
+        match preadv2(file, &mut buffers, at as u64, ReadWriteFlags::NOWAIT) {
+            Ok(count @ 1..) => at += count,
+            Ok(0) | Err(_) => return false,
+        }
+    }
+    true
 }
 
 /// Writes zeros over `offset..end`, in pieces that end at multiples of `FILL_BYTES`.
@@ -398,6 +452,23 @@ pub(crate) fn map_for_reading(file: &File) -> io::Result<Mmap> {
     // SAFETY: the checker is for logs that no process has open; its caller is told so. Files that change nevertheless
     // make its report wrong and touch nothing else, since every read is bounds-checked and no value is trusted twice.
     unsafe { Mmap::map(file) }
+}
+
+#[test]
+fn what_was_read_in_is_cached_and_what_was_dropped_is_not() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.path().join("file"));
+    let file = file.expect("a file");
+    let end = 3 * READ_BYTES + 100;
+    fill_with_zeros(&file, 0, end).expect("space");
+    file.sync_all().expect("synced");
+    fadvise(&file, 0, None, Advice::DontNeed).expect("dropped");
+    // A file system in memory has nothing to drop.
+    let is_in_memory = is_cached(&file, 0..end);
+    read_in(&file, READ_BYTES..end).expect("readable");
+    let can_tell = is_cached(&file, READ_BYTES..end);
+    assert!(can_tell || !is_in_memory, "a file system that cannot tell says that nothing is cached");
+    assert!(read_in(&file, 0..end + 1).is_err(), "behind its end nothing can be read");
 }
 
 #[test]

@@ -379,3 +379,21 @@ fn a_prepared_segment_that_rots_or_is_lost_is_made_anew() {
         assert_eq!(open(dir.path()).expect("sound").1.last, id(1, 80));
     }
 }
+
+#[test]
+fn the_parts_of_entries_lie_where_the_entries_do_across_segments() {
+    let dir = a_log();
+    let (log, _) = open(dir.path()).expect("a log");
+    let (first, last) = (Index::new(3), Index::new(38));
+    let parts = log.parts_of(first, last);
+    assert_eq!(parts.len(), 3, "{parts:?}");
+    assert_eq!(log.place_of(first), Some((parts[0].0, parts[0].1.start)));
+    let (seq, start) = log.place_of(last).expect("it is there");
+    let entry = log.entry(last).expect("readable").expect("it is there");
+    assert_eq!(seq, parts[2].0);
+    assert!(parts[2].1.end >= start + entry.bytes().len() && parts[2].1.start == 0, "{parts:?}");
+    assert!(log.parts_of(first, Index::new(41)).is_empty());
+    let reading = log.storage().reading_in(parts).expect("descriptors");
+    std::thread::spawn(reading).join().expect("no panic").expect("readable");
+    assert!(log.is_resident(first, last));
+}

@@ -61,6 +61,12 @@ pub trait Storage {
     /// Removes a segment and all behind it, present or not; durable on return. Only for segments that hold nothing.
     fn remove_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError>;
 
+    /// Whether a part of a segment can be looked at without waiting for the device. A wrong answer costs time, never bytes.
+    ///
+    /// `behind_bytes` is how far before the log's end the part begins: what was stored lately is in memory, and an
+    /// implementation need not look. The part begins and ends within the segment.
+    fn is_resident(&self, seq: SegmentSeq, part: Range<usize>, behind_bytes: u64) -> bool;
+
     /// Remembers something outside the segments. Called once it is true, before anybody is told. A note never falls.
     ///
     /// Cheap and not synced: the note survives the end of the process. After a crash of the host it is the latest, or an
@@ -108,6 +114,10 @@ impl<S: Storage> Storage for &mut S {
 
     fn remove_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError> {
         (**self).remove_from(seq)
+    }
+
+    fn is_resident(&self, seq: SegmentSeq, part: Range<usize>, behind_bytes: u64) -> bool {
+        (**self).is_resident(seq, part, behind_bytes)
     }
 
     fn note(&mut self, noted: Noted) {

@@ -128,6 +128,7 @@ impl Raft {
             config: &self.config,
             now_tick: self.now_tick,
             messages: &mut self.out.messages,
+            loads: &mut self.out.loads,
         };
         for (&to, progress) in &mut leading.progress {
             sender.send(to, progress, log);
@@ -144,8 +145,19 @@ impl Raft {
             config: &self.config,
             now_tick: self.now_tick,
             messages: &mut self.out.messages,
+            loads: &mut self.out.loads,
         };
         sender.send(to, progress, log);
+    }
+
+    /// The entries `first..=last` that `Ready::loads` named are in memory: whoever waited for them gets them.
+    pub fn on_loaded(&mut self, first: Index, last: Index, log: &impl LogView) {
+        let State::Leader(leading) = &mut self.state else { return };
+        let waiting =
+            leading.progress.iter_mut().filter_map(|(&node, progress)| progress.on_loaded(first, last).then_some(node));
+        for node in waiting.collect::<Vec<_>>() {
+            self.send_appends(node, log);
+        }
     }
 
     pub(super) fn on_append_response(&mut self, from: NodeId, outcome: AppendOutcome, log: &impl LogView) {
@@ -252,6 +264,7 @@ struct AppendSender<'a> {
     config: &'a Config,
     now_tick: u64,
     messages: &'a mut Vec<(NodeId, Message)>,
+    loads: &'a mut Vec<(Index, Index)>,
 }
 
 impl AppendSender<'_> {
@@ -267,5 +280,6 @@ impl AppendSender<'_> {
             };
             self.messages.push((to, Message::AppendEntries(append)));
         }
+        self.loads.extend(progress.take_load_request());
     }
 }

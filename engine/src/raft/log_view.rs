@@ -27,6 +27,12 @@ pub trait LogView {
 
     /// A batch is being formed that will be the next entry: the log is about to grow.
     fn is_forming(&self) -> bool;
+
+    /// Whether the entries `first..=last` can be read without waiting for a disk. Entries that are not are asked for in
+    /// `Ready::loads` before a message with them is sent.
+    fn is_resident(&self, _first: Index, _last: Index) -> bool {
+        true
+    }
 }
 
 /// Term at `index`, where index 0 has term 0.

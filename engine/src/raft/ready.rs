@@ -63,6 +63,8 @@ pub struct Ready {
     /// nothing may be proposed before it; without room for it now, append it as soon as there is some, unless the role or
     /// the term has changed by then.
     pub append_noop: Option<EntryId>,
+    /// Read these entries, first and last, into memory and call `on_loaded`. Nothing is sent to whoever waits for them before.
+    pub loads: Vec<(Index, Index)>,
     /// Role, term or leader changed.
     pub became: Option<Leadership>,
     /// This node, which was under repair, has everything back: make that durable, then call `end_repair`.

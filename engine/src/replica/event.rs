@@ -125,6 +125,15 @@ pub enum Event<'a> {
     SegmentPrepared,
     /// The segment could not be prepared; the shell will try again. The text says why, for refusals.
     SegmentUnavailable(String),
+    /// What an `Action::Load` asked for is in memory, or cannot be read.
+    Loaded {
+        /// The first entry.
+        first: Index,
+        /// The last entry.
+        last: Index,
+        /// What the system said, if the device failed.
+        result: Result<(), String>,
+    },
     /// What `Action::FinishRepair` asked for is durable.
     RepairFinished,
     /// The log's files are not where the next start will look for them. The text says what is where. Ends the replica.
@@ -173,6 +182,13 @@ pub enum Action {
     SyncNote,
     /// Prepare this segment, install it, and report `Event::SegmentPrepared`.
     PrepareSegment(SegmentSeq),
+    /// Read these entries of the log into memory and report `Event::Loaded`, whatever comes of it.
+    Load {
+        /// The first entry.
+        first: Index,
+        /// The last entry.
+        last: Index,
+    },
     /// The log holds again what this node lost: make it durable that it is under repair no more, and report
     /// `Event::RepairFinished`. Until then it goes on as a node under repair.
     FinishRepair,

@@ -43,7 +43,7 @@ use crate::log_store::KIND_NOOP;
 use crate::mutation::{self, Mutation};
 use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role};
 use crate::state_machine::StateMachine;
-use crate::types::{EntryId, Lsn, NodeId};
+use crate::types::{EntryId, Index, Lsn, NodeId};
 use crate::wire::{self, EncodeError};
 
 /// A buffer for answers larger than this is not kept. Unit: bytes.
@@ -205,6 +205,7 @@ impl<S: Storage> Replica<S> {
             Event::SegmentUnavailable(reason) => self.no_segment = Some(reason),
             Event::RepairFinished => self.raft.end_repair(),
             Event::LogNotInPlace(reason) => self.stop_with(Fault::NotInPlace(reason)),
+            Event::Loaded { first, last, result } => self.on_loaded(first, last, result),
         }
     }
 
@@ -458,6 +459,17 @@ impl<S: Storage> Replica<S> {
         self.after_raft();
     }
 
+    /// Entries that a follower waits for were read in. A device that cannot give them ends this replica: a look at them would
+    /// end the process.
+    fn on_loaded(&mut self, first: Index, last: Index, result: Result<(), String>) {
+        if let Err(reason) = result {
+            self.stop_with(Fault::Read { index: first, reason });
+            return;
+        }
+        self.raft.on_loaded(first, last, &self.log);
+        self.after_raft();
+    }
+
     fn on_peer_disconnected(&mut self, node: NodeId) {
         self.connected.remove(&node);
         self.raft.on_peer_disconnected(node);
@@ -518,6 +530,7 @@ impl<S: Storage> Replica<S> {
                 self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
             }
         }
+        self.actions.extend(ready.loads.into_iter().map(|(first, last)| Action::Load { first, last }));
         if ready.repaired {
             self.actions.push_back(Action::FinishRepair);
         }

@@ -13,6 +13,7 @@ use net::deframer::Deframer;
 use net::frame::Frame;
 use net::shell::ConnWriter;
 
+use super::classes::Slice;
 use super::gateway::Gateway;
 use super::status::StatusBoard;
 
@@ -178,6 +179,7 @@ async fn take_requests(
 ) -> End {
     let payload_limit = gateway.limits().command.request_bytes_limit();
     let mut deframer = Deframer::new(payload_limit + FRAME_SLACK_BYTES);
+    let slice = Slice::default();
     loop {
         loop {
             // Answers to what was taken already may still grow beyond this.
@@ -186,11 +188,16 @@ async fn take_requests(
                 return End::Broken;
             }
             match deframer.next_frame() {
-                Ok(Some(frame)) => take_request(conn, &frame, gateway, board),
+                Ok(Some(frame)) => {
+                    let bytes = frame.meta.len() + frame.rest.len();
+                    take_request(conn, &frame, gateway, board);
+                    slice.spend(bytes).await;
+                }
                 Ok(None) => break,
                 Err(error) => {
                     if let Some(skipped) = deframer.skip_too_large(SKIP_BYTES_MAX).filter(|skipped| skipped.id != 0) {
                         conn.refuse(skipped.id, Status::TooLarge, &gateway.too_large(skipped.body_bytes));
+                        slice.spend(0).await;
                         continue;
                     }
                     // The position in the stream is lost: say why under no number, and close.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_lite::AsyncWriteExt;
+use futures_lite::{AsyncWriteExt, FutureExt};
 use glommio::channels::channel_mesh::{Full, MeshBuilder};
 use glommio::net::{TcpListener, TcpStream};
 use net::handshake::{ClientLimits, Hello, PROTOCOL_VERSION, Role as HelloRole, Verdict, Welcome};
@@ -19,9 +19,12 @@ use net::shell::{
     Greeting, LinkEvent, PeerLink, PeerLinkOptions, Resolver, attach, detach, greet, limit_patience, listen,
 };
 
+use super::classes::{Class, Classes, Slice};
 use super::client_conn;
+use super::cores::Starting;
 use super::gateway::{Gateway, GatewayLimits, Routed, Waiting};
 use super::handle::HandleRequest;
+use super::helpers::Helpers;
 use super::http::{self, Probes};
 use super::links::{BULK_QUEUE_BYTES, CONTROL_QUEUE_BYTES, PeerLinks, RELAY_QUEUE_BYTES};
 use super::mesh::{Mesh, MeshMessage};
@@ -72,6 +75,8 @@ pub struct Shared {
     pub waiting: Arc<AtomicU64>,
     /// Finds the addresses of peers.
     pub resolver: Resolver,
+    /// What may block is done by these.
+    pub helpers: Helpers,
 }
 
 /// What one core is started with.
@@ -88,8 +93,8 @@ pub struct CoreParts {
     pub handles: Option<async_channel::Receiver<HandleRequest>>,
     /// Closes when the node is to stop.
     pub stop: async_channel::Receiver<()>,
-    /// Takes one message once this core listens, or the reason why it cannot.
-    pub started: std::sync::mpsc::Sender<Result<(), String>>,
+    /// Is told once this core listens, or why it cannot.
+    pub starting: Starting,
 }
 
 struct Core {
@@ -104,29 +109,39 @@ struct Core {
     /// Connections of clients, or of peers, are being turned away; said once, until one is taken again.
     is_crowded: [Cell<bool>; 2],
     stopping: Cell<bool>,
+    classes: Classes,
 }
 
 /// Runs one core until the node stops.
 pub async fn run(parts: CoreParts) {
     let listeners = listen_all(&parts.shared.config);
+    let classes = Classes::create();
     let mut receivers = None;
     let cores = parts.shared.config.cores() as usize;
     let mut senders = None;
     if let Some(builder) = parts.mesh {
-        match builder.join().await {
+        // A core that is not coming must not keep this one waiting: the start has failed then.
+        let stopped = async {
+            let _closed = parts.stop.recv().await;
+            Err("another core did not start".to_owned())
+        };
+        let joined = async { builder.join().await.map_err(|error| format!("the cores cannot be connected: {error}")) };
+        match joined.or(stopped).await {
             Ok((outgoing, incoming)) => {
                 senders = Some(outgoing);
                 receivers = Some(incoming);
             }
-            Err(error) => return tell(&parts.started, Err(format!("the cores cannot be connected: {error}"))),
+            Err(reason) => return parts.starting.tell(Err(reason)),
         }
     }
     let listeners = match listeners {
         Ok(listeners) => listeners,
-        Err(reason) => return tell(&parts.started, Err(reason)),
+        Err(reason) => return parts.starting.tell(Err(reason)),
     };
     let mesh = Mesh::new(cores, senders);
-    let shards: Vec<Rc<Shard>> = parts.shards.into_iter().map(|shard| Shard::new(shard, &parts.shared.board)).collect();
+    let (board, helpers) = (&parts.shared.board, &parts.shared.helpers);
+    let shards: Vec<Rc<Shard>> =
+        parts.shards.into_iter().map(|shard| Shard::new(shard, board, helpers, classes)).collect();
     let mut by_number = vec![None; parts.shared.limits.shard_count as usize];
     for shard in &shards {
         by_number[shard.id().get() as usize] = Some(Rc::clone(shard));
@@ -144,33 +159,40 @@ pub async fn run(parts: CoreParts) {
         greeting_peers: Cell::new(0),
         is_crowded: Default::default(),
         stopping: Cell::new(false),
+        classes,
     });
     core.start(listeners, parts.handles);
     if let Some(mut receivers) = receivers {
         for (_, receiver) in receivers.streams() {
             let core = Rc::clone(&core);
-            glommio::spawn_local(async move {
+            classes.spawn(Class::Serving, async move {
+                let slice = Slice::default();
                 while let Some(message) = receiver.recv().await {
+                    let bytes = message.bytes();
                     core.on_message(message);
+                    slice.spend(bytes).await;
                 }
-            })
-            .detach();
+            });
         }
     }
-    tell(&parts.started, Ok(()));
+    parts.starting.tell(Ok(()));
     // The channel carries nothing: it ends when the node is to stop.
     let _closed = parts.stop.recv().await;
     core.stop().await;
 }
 
-fn tell(started: &std::sync::mpsc::Sender<Result<(), String>>, result: Result<(), String>) {
-    // The starter waits for every core; if it is gone, so is the node.
-    drop(started.send(result));
-}
-
 /// Who is at the other end of a connection, for people.
 fn address_of(stream: &TcpStream) -> String {
     stream.peer_addr().map_or_else(|_| "an address that is gone".to_owned(), |address| address.to_string())
+}
+
+/// The class of work that a lane brings.
+const fn class_of(lane: Lane) -> Class {
+    match lane {
+        Lane::Control => Class::Control,
+        Lane::Bulk => Class::Commit,
+        Lane::Relay => Class::Serving,
+    }
 }
 
 /// What a peer sends on a connection of this role; `None` for a client's.
@@ -200,27 +222,29 @@ fn listen_all(config: &ValidConfig) -> Result<Listeners, String> {
 
 impl Core {
     fn start(self: &Rc<Self>, listeners: Listeners, handles: Option<async_channel::Receiver<HandleRequest>>) {
-        glommio::spawn_local(Rc::clone(&self.mesh).run()).detach();
+        self.classes.spawn(Class::Serving, Rc::clone(&self.mesh).run());
         for shard in &self.shards {
             let links = self.link_peers(shard);
             shard.start(&self.gateway, links);
         }
         for listener in listeners.clients {
             let core = Rc::clone(self);
-            glommio::spawn_local(async move { core.accept(listener, false).await }).detach();
+            self.classes.spawn(Class::Serving, async move { core.accept(listener, false).await });
         }
         for listener in listeners.peers {
             let core = Rc::clone(self);
-            glommio::spawn_local(async move { core.accept(listener, true).await }).detach();
+            self.classes.spawn(Class::Control, async move { core.accept(listener, true).await });
         }
         if let Some(handles) = handles {
             let core = Rc::clone(self);
-            glommio::spawn_local(async move {
+            self.classes.spawn(Class::Serving, async move {
+                let slice = Slice::default();
                 while let Ok(request) = handles.recv().await {
+                    let bytes = request.payload.len();
                     core.on_handle(request);
+                    slice.spend(bytes).await;
                 }
-            })
-            .detach();
+            });
         }
     }
 
@@ -281,7 +305,9 @@ impl Core {
     async fn accept(self: Rc<Self>, listener: TcpListener, from_peers: bool) {
         /// Pause after a failed accept, so that a lack of descriptors does not turn into a busy loop. Unit: ms.
         const PAUSE_MS: u64 = 50;
+        let slice = Slice::default();
         while !self.stopping.get() {
+            slice.spend(0).await;
             match listener.accept().await {
                 Ok(stream) if self.turns_away(from_peers) => drop(stream),
                 Ok(stream) => {
@@ -429,7 +455,7 @@ impl Core {
 
     fn serve_peer(&self, shard: &Rc<Shard>, from: NodeId, lane: Lane, stream: TcpStream) {
         let body_bytes_max = peer_conn::body_bytes_max(self.shared.config.segment_bytes());
-        glommio::spawn_local(peer_conn::serve(stream, Rc::clone(shard), from, lane, body_bytes_max)).detach();
+        self.classes.spawn(class_of(lane), peer_conn::serve(stream, Rc::clone(shard), from, lane, body_bytes_max));
     }
 
     fn judge_peer(&self, hello: &Hello) -> Option<(Verdict, String)> {
@@ -501,6 +527,8 @@ impl Core {
 
     fn on_handle(&self, request: HandleRequest) {
         let HandleRequest { shard, kind, timeout_ms, payload, reply } = request;
+        #[cfg(test)]
+        assert_ne!(shard, super::node::tests::PANICS, "a task gives up");
         match self.gateway.check_payload(kind, shard, &payload) {
             Ok(()) => {
                 let routed = Routed { shard, kind, timeout_ms, payload: &payload };

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use glommio::channels::channel_mesh::Senders;
 
+use super::classes::Slice;
 use super::notify::Notify;
 use crate::replica::{Refusal, RequestKind, Ticket};
 use crate::types::{NodeId, ShardId};
@@ -57,6 +58,18 @@ pub enum MeshMessage {
     },
 }
 
+impl MeshMessage {
+    /// What handling it costs, roughly. Unit: bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Request { payload, .. } => payload.len(),
+            Self::Reply { result, .. } => result.as_ref().map_or(0, Vec::len),
+            Self::Peer { .. } => 0,
+        }
+    }
+}
+
 /// This core's way to the others.
 pub struct Mesh {
     cores: usize,
@@ -95,6 +108,7 @@ impl Mesh {
 
     /// Moves what waits to the other cores. Runs for as long as the core does.
     pub async fn run(self: Rc<Self>) {
+        let slice = Slice::default();
         loop {
             let next = self.backlog.borrow_mut().pop_front();
             match (next, &self.senders) {
@@ -102,6 +116,7 @@ impl Mesh {
                     // It fails only for a core that is gone, which means that the node is stopping: a core that panics
                     // takes the process with it. The others still get their answers.
                     drop(senders.send_to(core, message).await);
+                    slice.spend(0).await;
                 }
                 _ => self.wake.wait().await,
             }

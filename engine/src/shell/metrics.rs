@@ -4,8 +4,8 @@
 //! read them back. Names are documented in `docs/metrics.md`.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -41,6 +41,7 @@ pub struct ShardMetrics {
     commit_latency: Histogram,
     sync_latency: Histogram,
     apply_latency: Histogram,
+    tick_gap: Histogram,
     is_leader: UGauge,
     under_repair: UGauge,
     stopped: UGauge,
@@ -81,6 +82,7 @@ impl ShardMetrics {
             histogram("commit_latency_seconds", "Time from handing a batch to Raft until a quorum made it durable");
         let sync_latency = histogram("sync_latency_seconds", "Time of one sync of the log");
         let apply_latency = histogram("apply_latency_seconds", "Time of a turn that applied entries");
+        let tick_gap = histogram("tick_gap_seconds", "Time between two ticks");
         let registry = std::cell::RefCell::new(registry);
         let gauge = |name: &str, help: &str| {
             let gauge = UGauge::default();
@@ -96,6 +98,7 @@ impl ShardMetrics {
             commit_latency,
             sync_latency,
             apply_latency,
+            tick_gap,
             is_leader: gauge("raft_is_leader", "1 while this node leads the shard"),
             under_repair: gauge("raft_under_repair", "1 while this node gets back log entries that it lost"),
             stopped: gauge("shard_stopped", "1 once the shard stopped by itself; the node has to be restarted"),
@@ -148,6 +151,11 @@ impl ShardMetrics {
         self.apply_latency.observe(latency.as_secs_f64());
     }
 
+    /// A tick came this long after the one before.
+    pub fn ticked(&self, gap: Duration) {
+        self.tick_gap.observe(gap.as_secs_f64());
+    }
+
     /// Takes over the state of the replica.
     pub fn update(&self, view: &ReplicaView, stats: &ReplicaStats, is_stopped: bool) {
         self.stopped.set(u64::from(is_stopped));
@@ -176,6 +184,14 @@ impl ShardMetrics {
         self.note_syncs.inner().store(stats.note_syncs, Ordering::Relaxed);
         self.note_syncs_failed.inner().store(stats.note_syncs_failed, Ordering::Relaxed);
     }
+}
+
+/// Lines that the process' log lost because nobody took them in time. Counted by whoever writes the log.
+///
+/// There is one standard error in a process, and so one count, however many nodes run in it.
+pub fn log_lines_dropped() -> &'static Counter {
+    static DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
+    &DROPPED
 }
 
 /// All figures of a node.
@@ -215,6 +231,8 @@ impl NodeMetrics {
         );
         let requests_waiting = UGauge::default();
         registry.register("requests_waiting", "Client requests that wait for an answer", requests_waiting.clone());
+        let dropped = log_lines_dropped().clone();
+        registry.register("log_lines_dropped", "Log lines lost because nobody took them in time", dropped);
         Arc::new(Self {
             registry,
             shards,

@@ -2,11 +2,14 @@
 //!
 //! `node::Node` is the way in, for the binary and for programs that embed a node. It decides nothing that the core decides.
 
+mod classes;
 mod client_conn;
 mod core;
+mod cores;
 pub mod data_dir;
 mod gateway;
 mod handle;
+mod helpers;
 mod http;
 mod incoming;
 mod links;
@@ -14,6 +17,7 @@ mod mesh;
 pub mod metrics;
 pub mod node;
 mod notify;
+pub mod panics;
 mod peer_conn;
 pub mod preflight;
 mod said;

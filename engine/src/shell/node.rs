@@ -6,22 +6,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use glommio::channels::channel_mesh::MeshBuilder;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
 use wal::mmap::{MmapError, MmapStorage, PrepareError, prepare_segment};
 use wal::repair::{Repair, RepairError, open_or_salvage};
 use wal::{Log, LogOptions, OpenError, RecoveryReport, SegmentIdentity, SegmentSeq};
 
-use super::core::{self, CoreParts, Shared};
+use super::core::Shared;
+use super::cores::Cores;
 use super::data_dir::{DataDir, DataDirError, Identity};
 use super::gateway::GatewayLimits;
 use super::handle::{HANDLE_QUEUE_LEN, HandleReply, HandleRequest};
-use super::mesh::MESH_CHANNEL_LEN;
+use super::helpers::Helpers;
 use super::metrics::NodeMetrics;
-use super::preflight::{self, EXECUTOR_IO_MEMORY_BYTES, PreflightError};
+use super::preflight::{self, PreflightError};
 use super::shard::ShardParts;
 use super::status::StatusBoard;
 use crate::config::{ClusterState, ValidConfig};
@@ -110,10 +108,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Node {
     handle: Handle,
-    stop: Option<async_channel::Sender<()>>,
-    executors: Vec<ExecutorJoinHandle<()>>,
-    /// Keeps other processes out for as long as the node lives.
-    _data_dir: DataDir,
+    cores: Cores,
 }
 
 /// Proposes to a node of this process and reads from it. Clones share it; any thread may use it.
@@ -130,7 +125,6 @@ impl Node {
     /// # Errors
     /// What is wrong, where, and what to do.
     pub fn start(config: ValidConfig) -> Result<Self, StartError> {
-        let config = Arc::new(config);
         let connections_limit = preflight::check_host(config.limits().connections as usize)?;
         if config.pin_cores() {
             preflight::check_pinning(config.cores() as usize)?;
@@ -141,6 +135,12 @@ impl Node {
         for address in config.listen_peer() {
             preflight::check_address(*address, "peers")?;
         }
+        Self::start_checked(config, connections_limit)
+    }
+
+    /// Starts a node on a host whose limits and addresses were found to be good.
+    fn start_checked(config: ValidConfig, connections_limit: usize) -> Result<Self, StartError> {
+        let config = Arc::new(config);
         let metrics = NodeMetrics::new(config.shards());
         let (shards, data_dir) = open_shards(&config, &metrics)?;
         let board = StatusBoard::new(config.name(), config.node_id(), config.shards());
@@ -156,11 +156,12 @@ impl Node {
             metrics,
             board: board.clone(),
             config: Arc::clone(&config),
+            helpers: Helpers::default(),
         };
         let (requests, taken) = async_channel::bounded(HANDLE_QUEUE_LEN);
         let handle = Handle { requests, board, config };
-        let (stop, executors) = start_cores(&shared, shards, taken)?;
-        Ok(Self { handle, stop: Some(stop), executors, _data_dir: data_dir })
+        let cores = Cores::start(&shared, shards, taken, data_dir).map_err(StartError::Core)?;
+        Ok(Self { handle, cores })
     }
 
     /// Proposes and reads without a socket.
@@ -174,24 +175,13 @@ impl Node {
     /// # Errors
     /// A core panicked; the text says which.
     pub fn stop(mut self) -> Result<(), String> {
-        self.stop_and_join()
-    }
-
-    fn stop_and_join(&mut self) -> Result<(), String> {
-        drop(self.stop.take());
-        let mut result = Ok(());
-        for (core, executor) in self.executors.drain(..).enumerate() {
-            if let Err(error) = executor.join() {
-                result = Err(format!("core {core} did not end well: {error}"));
-            }
-        }
-        result
+        self.cores.join()
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Err(error) = self.stop_and_join() {
+        if let Err(error) = self.cores.join() {
             tracing::error!(%error, "while stopping");
         }
     }
@@ -419,7 +409,7 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
         uncommitted_bytes_limit: 256 << 20,
         queued_write_bytes_limit: 64 << 20,
         command: command_limits(config),
-        apply_bytes_per_turn: 1 << 20,
+        apply_bytes_per_turn: 64 << 10,
         apply_keys_per_turn: 2048,
         reading: ReadingLimits::default(),
         slow_disk_ticks: config.slow_disk_handover_ms().div_ceil(tick_ms),
@@ -430,96 +420,6 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
     }
 }
 
-type StartedCores = (async_channel::Sender<()>, Vec<ExecutorJoinHandle<()>>);
-
-/// Ends the process if its core panics. A node whose shards are gone and whose process lives would be worse than a crash: nobody
-/// starts it again, and the other cores wait for it.
-struct PanicGuard {
-    core: usize,
-}
-
-impl Drop for PanicGuard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("core {} panicked: this node ends, as in a crash; its log holds what it acknowledged", self.core);
-            std::process::abort();
-        }
-    }
-}
-
-/// Starts one executor per core and waits until all of them listen.
-fn start_cores(
-    shared: &Shared,
-    shards: Vec<ShardParts>,
-    handles: async_channel::Receiver<HandleRequest>,
-) -> Result<StartedCores, StartError> {
-    let cores = shared.config.cores() as usize;
-    let mesh = (cores > 1).then(|| MeshBuilder::full(cores, MESH_CHANNEL_LEN));
-    let (stop, stopped) = async_channel::bounded(1);
-    let (started, starting) = mpsc::channel();
-    let mut owned: Vec<Vec<ShardParts>> = (0..cores).map(|_| Vec::new()).collect();
-    for shard in shards {
-        owned[shard.id.get() as usize % cores].push(shard);
-    }
-    let mut handles = Some(handles);
-    let mut executors = Vec::new();
-    for (number, shards) in owned.into_iter().enumerate() {
-        let parts = CoreParts {
-            core: number,
-            shared: shared.clone(),
-            shards,
-            mesh: mesh.clone(),
-            handles: handles.take(),
-            stop: stopped.clone(),
-            started: started.clone(),
-        };
-        let placement = if shared.config.pin_cores() { Placement::Fixed(number) } else { Placement::Unbound };
-        let mut builder = LocalExecutorBuilder::new(placement)
-            .name(&format!("quorate-{number}"))
-            .io_memory(EXECUTOR_IO_MEMORY_BYTES)
-            .blocking_thread_pool_placement(PoolPlacement::Unbound(2));
-        if shared.config.spin_us() > 0 {
-            builder = builder.spin_before_park(Duration::from_micros(shared.config.spin_us()));
-        }
-        let spawned = builder.spawn(move || async move {
-            let _guard = PanicGuard { core: number };
-            core::run(parts).await;
-        });
-        executors.push(spawned.map_err(|error| StartError::Core(format!("core {number} cannot start: {error}")))?);
-    }
-    drop(started);
-    for _ in 0..cores {
-        let result = starting.recv().unwrap_or_else(|_gone| Err("a core ended while it started".to_owned()));
-        result.map_err(StartError::Core)?;
-    }
-    Ok((stop, executors))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Tells the test's second process that it is to panic.
-    const IS_SECOND: &str = "QUORATE_TEST_PANICS";
-
-    #[test]
-    fn a_panic_of_any_task_ends_the_process() {
-        if std::env::var_os(IS_SECOND).is_some() {
-            let spawned = LocalExecutorBuilder::new(Placement::Unbound).spawn(|| async {
-                let _guard = PanicGuard { core: 0 };
-                glommio::spawn_local(async { panic!("a task gives up") }).detach();
-                std::future::pending::<()>().await;
-            });
-            drop(spawned.expect("an executor").join());
-            return;
-        }
-        let program = std::env::current_exe().expect("this test");
-        let name = "shell::node::tests::a_panic_of_any_task_ends_the_process";
-        let output =
-            std::process::Command::new(program).args([name, "--exact", "--nocapture"]).env(IS_SECOND, "1").output();
-        let output = output.expect("a second process");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("core 0 panicked"), "{said}");
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(6), "{:?}", output.status);
-    }
-}
+#[path = "node_tests.rs"]
+pub(super) mod tests;

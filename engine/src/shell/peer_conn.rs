@@ -6,6 +6,7 @@ use futures_lite::AsyncReadExt;
 use glommio::net::TcpStream;
 use net::deframer::Deframer;
 
+use super::classes::Slice;
 use super::node::APPEND_BYTES_LIMIT;
 use super::shard::Shard;
 use crate::types::NodeId;
@@ -38,13 +39,18 @@ pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, from: NodeId, lane: 
 /// Delivers frames until the connection ends; says why it did.
 async fn read_frames(stream: &mut TcpStream, shard: &Rc<Shard>, from: NodeId, body_bytes_max: u64) -> String {
     let mut deframer = Deframer::new(usize::try_from(body_bytes_max).unwrap_or(usize::MAX));
+    let slice = Slice::default();
     loop {
         loop {
             match deframer.next_frame() {
-                Ok(Some(frame)) => match wire::decode(&frame) {
-                    Ok(incoming) => shard.on_peer(from, incoming),
-                    Err(error) => return error.to_string(),
-                },
+                Ok(Some(frame)) => {
+                    let bytes = frame.meta.len() + frame.rest.len();
+                    match wire::decode(&frame) {
+                        Ok(incoming) => shard.on_peer(from, incoming),
+                        Err(error) => return error.to_string(),
+                    }
+                    slice.spend(bytes).await;
+                }
                 Ok(None) => break,
                 Err(error) => return error.to_string(),
             }

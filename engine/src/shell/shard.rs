@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use wal::mmap::MmapStorage;
 use wal::{SegmentIdentity, SegmentSeq, SyncFailure, SyncRequest};
 
+use super::classes::{Class, Classes, give_way};
 use super::gateway::Gateway;
+use super::helpers::Helpers;
 use super::incoming::Incoming;
 use super::links::PeerLinks;
 use super::metrics::ShardMetrics;
@@ -78,6 +80,8 @@ pub struct Shard {
     board: StatusBoard,
     /// Term and leader as the board last got them.
     posted: Cell<(Term, Option<NodeId>)>,
+    helpers: Helpers,
+    classes: Classes,
     stopping: Cell<bool>,
     fault_reported: Cell<bool>,
     /// Syncs end at once, before whoever starts them goes on.
@@ -88,7 +92,7 @@ pub struct Shard {
 impl Shard {
     /// Puts the shard together; `start` begins its work.
     #[must_use]
-    pub fn new(parts: ShardParts, board: &StatusBoard) -> Rc<Self> {
+    pub fn new(parts: ShardParts, board: &StatusBoard, helpers: &Helpers, classes: Classes) -> Rc<Self> {
         Rc::new(Self {
             id: parts.id,
             replica: RefCell::new(parts.replica),
@@ -105,6 +109,8 @@ impl Shard {
             incoming: RefCell::default(),
             board: board.clone(),
             posted: Cell::new((Term::ZERO, None)),
+            helpers: helpers.clone(),
+            classes,
             stopping: Cell::new(false),
             fault_reported: Cell::new(false),
             #[cfg(test)]
@@ -129,9 +135,9 @@ impl Shard {
         let shard = Rc::clone(self);
         glommio::spawn_local(async move { shard.run_turns().await }).detach();
         let shard = Rc::clone(self);
-        glommio::spawn_local(async move { shard.run_ticks().await }).detach();
+        self.classes.spawn(Class::Control, async move { shard.run_ticks().await });
         let shard = Rc::clone(self);
-        glommio::spawn_local(async move { shard.watch_place().await }).detach();
+        self.classes.spawn(Class::Background, async move { shard.watch_place().await });
         self.wake.notify();
     }
 
@@ -226,7 +232,7 @@ impl Shard {
             self.wake.wait().await;
             self.turn();
             while self.replica.borrow().wants_turn() && !self.stopping.get() {
-                glommio::executor().yield_now().await;
+                give_way().await;
                 self.turn();
             }
         }
@@ -275,10 +281,18 @@ impl Shard {
 
     async fn run_ticks(self: Rc<Self>) {
         const METRICS_EVERY_TICKS: u64 = 10;
+        let tick_length = Duration::from_millis(self.tick_ms);
         let mut tick: u64 = 0;
+        let (mut due, mut last) = (Instant::now(), None);
         while !self.stopping.get() {
             // One tick at a time, however late: a node that was stopped must not count the time as its peers' silence.
-            glommio::timer::sleep(Duration::from_millis(self.tick_ms)).await;
+            due = (due + tick_length).max(Instant::now());
+            glommio::timer::sleep(due.saturating_duration_since(Instant::now())).await;
+            let now = Instant::now();
+            // The first sleep of an executor is long and says nothing.
+            if let Some(last) = last.replace(now) {
+                self.metrics.ticked(now.duration_since(last));
+            }
             self.deliver(Event::Tick);
             self.board.post(self.id, self.view(), self.fault());
             tick += 1;
@@ -313,8 +327,12 @@ impl Shard {
                             gateway.reply(self.id, ticket, body, reply.relayed);
                         }
                     }
-                    Action::Sync(_) | Action::SyncNote | Action::PrepareSegment(_) | Action::FinishRepair => {
-                        tasks.push(action)
+                    Action::Sync(_)
+                    | Action::SyncNote
+                    | Action::PrepareSegment(_)
+                    | Action::FinishRepair
+                    | Action::Load { .. } => {
+                        tasks.push(action);
                     }
                 }
             }
@@ -344,6 +362,7 @@ impl Shard {
                 Action::SyncNote => self.start_note_sync(),
                 Action::PrepareSegment(seq) => self.start_preparing(seq),
                 Action::FinishRepair => self.start_finishing_repair(),
+                Action::Load { first, last } => self.start_loading(first, last),
                 Action::Send { .. } | Action::Reply { .. } => unreachable!("these were done above"),
             }
         }
@@ -387,7 +406,7 @@ impl Shard {
         while !self.stopping.get() {
             glommio::timer::sleep(Duration::from_millis(PLACE_CHECK_MS)).await;
             let place = self.replica.borrow().log().storage().place();
-            if let Err(error) = glommio::executor().spawn_blocking(move || place.check()).await {
+            if let Err(error) = self.helpers.run(move || place.check()).await {
                 self.deliver(Event::LogNotInPlace(error.to_string()));
                 return;
             }
@@ -412,16 +431,37 @@ impl Shard {
         .detach();
     }
 
+    /// Reads entries of the log into memory on a helper thread.
+    fn start_loading(self: &Rc<Self>, first: Index, last: Index) {
+        let reading = {
+            let replica = self.replica.borrow();
+            let log = replica.log();
+            log.storage().reading_in(log.parts_of(first, last))
+        };
+        let shard = Rc::clone(self);
+        self.classes.spawn(Class::Background, async move {
+            let result = match reading {
+                Ok(reading) => shard.helpers.run(reading).await.map_err(|error| error.to_string()),
+                Err(error) => {
+                    // A lack of descriptors: the core reads them itself, and waits for the device.
+                    tracing::warn!(shard = %shard.id, %error, "old entries are read without a helper");
+                    Ok(())
+                }
+            };
+            shard.deliver(Event::Loaded { first, last, result });
+        });
+    }
+
     fn start_finishing_repair(self: &Rc<Self>) {
         let shard = Rc::clone(self);
-        glommio::spawn_local(async move { shard.finish_repair().await }).detach();
+        self.classes.spawn(Class::Background, async move { shard.finish_repair().await });
     }
 
     /// Removes the damaged log on a helper thread, until it succeeds or the shard stops.
     async fn finish_repair(self: Rc<Self>) {
         while !self.stopping.get() {
             let dir = self.wal_dir.clone();
-            match glommio::executor().spawn_blocking(move || wal::repair::finish_repair(&dir)).await {
+            match self.helpers.run(move || wal::repair::finish_repair(&dir)).await {
                 Ok(()) => {
                     tracing::warn!(shard = %self.id, "the log is repaired");
                     self.deliver(Event::RepairFinished);
@@ -437,7 +477,7 @@ impl Shard {
 
     fn start_preparing(self: &Rc<Self>, seq: SegmentSeq) {
         let shard = Rc::clone(self);
-        glommio::spawn_local(async move { shard.prepare(seq).await }).detach();
+        self.classes.spawn(Class::Background, async move { shard.prepare(seq).await });
     }
 
     /// Prepares a segment on a helper thread, until it succeeds or the shard stops.
@@ -451,7 +491,7 @@ impl Shard {
                 let prepared = wal::mmap::prepare_segment(&dir, seq, identity, segment_bytes);
                 place.check().map(|()| prepared)
             };
-            match glommio::executor().spawn_blocking(prepare).await {
+            match self.helpers.run(prepare).await {
                 Err(not_in_place) => return self.deliver(Event::LogNotInPlace(not_in_place.to_string())),
                 Ok(Ok(prepared)) => {
                     self.replica.borrow_mut().storage_mut().install(prepared);

@@ -22,7 +22,7 @@ fn with_shard(root: &Path, test: impl AsyncFn(Rc<Shard>, Rc<Gateway>)) {
     let (mut parts, _data_dir) = open_shards(&config, &NodeMetrics::new(1)).expect("a new log");
     let board = StatusBoard::new(config.name(), config.node_id(), 1);
     LocalExecutor::default().run(async {
-        let shard = Shard::new(parts.remove(0), &board);
+        let shard = Shard::new(parts.remove(0), &board, &Helpers::default(), Classes::create());
         let by_number = vec![Some(Rc::clone(&shard))];
         let gateway =
             Gateway::new(0, gateway_limits(&config), by_number, Mesh::new(1, None), Arc::default(), Rc::new(|_| None));

@@ -87,8 +87,11 @@ impl CommandError {
             {
                 return ExitCode::SUCCESS;
             }
-            Self::Settings(error) => eprintln!("error: {error}{}", variables::note(&error.to_string())),
-            _ => eprintln!("error: {self}"),
+            // Nobody may be reading; the exit code says it all the same.
+            Self::Settings(error) => {
+                drop(writeln!(io::stderr(), "error: {error}{}", variables::note(&error.to_string())));
+            }
+            _ => drop(writeln!(io::stderr(), "error: {self}")),
         }
         let is_usage = matches!(self, Self::Settings(_) | Self::TxnText(_) | Self::NoValue);
         ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_FAILED })

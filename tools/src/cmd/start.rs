@@ -4,14 +4,15 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 
-use engine::config::{LogLevel, Url, ValidConfig};
+use engine::config::{Url, ValidConfig};
 use engine::shell::node::{Node, StartError};
+use engine::shell::panics;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tracing_subscriber::EnvFilter;
 
 use super::CommandError;
 use crate::args::StartArgs;
+use crate::logging::{self, FLUSH_WITHIN, LogQueue};
 use crate::settings::{self, SettingsError};
 
 /// Exit code after a second signal: stopping was cut short. What was acknowledged is safe; it always is.
@@ -23,6 +24,9 @@ pub enum StartCommandError {
     /// It did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Logs cannot be written.
+    #[error("cannot start the thread that writes the log: {0}")]
+    Logging(io::Error),
     /// Signals cannot be received.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
@@ -44,10 +48,17 @@ pub fn run(args: StartArgs) -> Result<(), CommandError> {
 }
 
 fn run_node(config: ValidConfig) -> Result<(), StartCommandError> {
-    start_logging(config.log_level());
+    let log = logging::start(config.log_level()).map_err(StartCommandError::Logging)?;
+    panics::process_is_node();
+    let result = run_until_stopped(config, log.clone());
+    log.flush(FLUSH_WITHIN);
+    result
+}
+
+fn run_until_stopped(config: ValidConfig, log: LogQueue) -> Result<(), StartCommandError> {
     let ready_line = ready_line(&config);
     // Before the node starts, so that a signal in between is not lost.
-    let (phase, stop) = hear_signals()?;
+    let (phase, stop) = hear_signals(log)?;
     let node = Node::start(config)?;
     phase.store(RUNNING, Ordering::SeqCst);
     announce(&ready_line);
@@ -68,7 +79,7 @@ const RUNNING: u8 = 1;
 ///
 /// While the node starts, which takes long with a long log, a signal ends the process at once, as it would end any other:
 /// nothing was acknowledged yet. Later the first signal is passed on to whoever stops the node, and the second ends the process.
-fn hear_signals() -> Result<(Arc<AtomicU8>, mpsc::Receiver<i32>), StartCommandError> {
+fn hear_signals(log: LogQueue) -> Result<(Arc<AtomicU8>, mpsc::Receiver<i32>), StartCommandError> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(StartCommandError::Signals)?;
     let phase = Arc::new(AtomicU8::new(STARTING));
     let (heard, stop) = mpsc::sync_channel(1);
@@ -77,37 +88,21 @@ fn hear_signals() -> Result<(Arc<AtomicU8>, mpsc::Receiver<i32>), StartCommandEr
         for signal in signals.forever() {
             if seen.load(Ordering::SeqCst) == STARTING {
                 tracing::warn!(signal, "ended by a signal before the node was ready");
+                log.flush(FLUSH_WITHIN);
                 // It only returns if the system refuses to end the process by this signal.
                 let refused = signal_hook::low_level::emulate_default_handler(signal);
                 tracing::error!(?refused, "the signal cannot end the process by itself");
+                log.flush(FLUSH_WITHIN);
                 std::process::exit(EXIT_CUT_SHORT);
             }
             if heard.try_send(signal).is_err() {
+                log.flush(FLUSH_WITHIN);
                 std::process::exit(EXIT_CUT_SHORT);
             }
         }
     };
     let spawned = std::thread::Builder::new().name("signals".to_owned()).spawn(hear);
     spawned.map(|_thread| (phase, stop)).map_err(StartCommandError::Signals)
-}
-
-/// Logs go to standard error; `QUORATE_LOG`, with the filter syntax of tracing, overrides the level for single modules.
-fn start_logging(level: LogLevel) {
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing_level(level).into())
-        .with_env_var("QUORATE_LOG")
-        .from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
-}
-
-fn tracing_level(level: LogLevel) -> tracing::Level {
-    match level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    }
 }
 
 fn ready_line(config: &ValidConfig) -> String {

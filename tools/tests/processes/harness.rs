@@ -127,6 +127,11 @@ impl Cluster {
     }
 
     pub fn start_node(&mut self, number: usize) {
+        self.start_node_with(number, None, &[]);
+    }
+
+    /// Starts a node with more arguments; its standard error goes to its log if it goes nowhere else.
+    pub fn start_node_with(&mut self, number: usize, stderr: Option<Stdio>, more: &[&str]) {
         let members: Vec<String> = self
             .nodes
             .iter()
@@ -152,7 +157,8 @@ impl Cluster {
             .arg(&node.data_dir)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log file"))
-            .stderr(log)
+            .stderr(stderr.unwrap_or_else(|| log.into()))
+            .args(more)
             .spawn()
             .expect("the binary starts");
         node.process = Some(child);

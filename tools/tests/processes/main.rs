@@ -16,6 +16,7 @@ mod namespaces;
 mod peers;
 mod place;
 mod put_back;
+mod runtime;
 
 use std::time::Duration;
 

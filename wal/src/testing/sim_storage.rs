@@ -16,6 +16,7 @@
 //!
 //! It has no time: the caller decides when a sync completes.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
@@ -59,6 +60,10 @@ pub struct SimStorage {
     note_synced: Option<Vec<u8>>,
     /// Of its own, so that notes change nothing about what becomes of segments.
     note_rng: SimRng,
+    /// Of so many looks one finds a part that is not in memory; 0 = none does.
+    absent_one_in: u64,
+    /// Of its own, so that it changes nothing about what becomes of bytes.
+    absent_rng: RefCell<SimRng>,
     /// Resets that succeed before one stops half way; `None` lets all succeed.
     resets_until_crash: Option<u64>,
 }
@@ -87,8 +92,15 @@ impl SimStorage {
             note_syncing: None,
             note_synced: None,
             note_rng: SimRng::new(seed ^ 0x6e6f_7465),
+            absent_one_in: 0,
+            absent_rng: RefCell::new(SimRng::new(seed ^ 0x636f_6c64)),
             resets_until_crash: None,
         }
+    }
+
+    /// From now on one of so many looks at whether a part is in memory finds that it is not; 0 = none does.
+    pub fn set_absent_one_in(&mut self, absent_one_in: u64) {
+        self.absent_one_in = absent_one_in;
     }
 
     /// Prepares and installs a segment: durable at once, as the shell does it before it installs one.
@@ -407,6 +419,10 @@ impl Storage for SimStorage {
     fn remove_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError> {
         self.segments.retain(|present, _| *present < seq);
         Ok(())
+    }
+
+    fn is_resident(&self, _seq: SegmentSeq, _part: Range<usize>, _behind_bytes: u64) -> bool {
+        self.absent_one_in == 0 || !self.absent_rng.borrow_mut().chance(1, self.absent_one_in)
     }
 
     fn note(&mut self, noted: Noted) {

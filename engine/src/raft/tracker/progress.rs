@@ -62,6 +62,20 @@ pub struct Progress {
     heard_tick: u64,
     /// Newest round of leadership confirmation the follower answered.
     confirmed_round: u64,
+    loading: Loading,
+}
+
+/// Entries of the next message that are not in memory. First and last of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loading {
+    /// Nothing is waited for.
+    No,
+    /// To be asked for.
+    Due(Index, Index),
+    /// Asked for. Nothing is sent until they are there.
+    Asked(Index, Index),
+    /// They were read in. They are sent wherever they are by now: asking again might go on for ever.
+    Done(Index, Index),
 }
 
 impl Progress {
@@ -77,6 +91,7 @@ impl Progress {
             progressed_tick: now_tick,
             heard_tick: now_tick,
             confirmed_round: 0,
+            loading: Loading::No,
         }
     }
 
@@ -272,6 +287,34 @@ impl Progress {
         }
     }
 
+    /// Entries, first and last, that must be read into memory before the next message can be sent. Named once.
+    pub(in crate::raft) fn take_load_request(&mut self) -> Option<(Index, Index)> {
+        let Loading::Due(first, last) = self.loading else { return None };
+        self.loading = Loading::Asked(first, last);
+        Some((first, last))
+    }
+
+    /// Entries are in memory; says whether this follower waited for them.
+    pub(in crate::raft) fn on_loaded(&mut self, first: Index, last: Index) -> bool {
+        let is_awaited = self.loading == Loading::Asked(first, last);
+        if is_awaited {
+            self.loading = Loading::Done(first, last);
+        }
+        is_awaited
+    }
+
+    /// Whether the entries behind `prev_index` through `last` may be read now. If not, they are waited for.
+    fn can_read(&mut self, log: &impl LogView, prev_index: Index, last: Index) -> bool {
+        let first = prev_index.next();
+        if last < first {
+            return true;
+        }
+        let was_loaded = matches!(self.loading, Loading::Done(from, to) if from <= first && last <= to);
+        let can_read = was_loaded || log.is_resident(first, last);
+        self.loading = if can_read { Loading::No } else { Loading::Due(first, last) };
+        can_read
+    }
+
     /// The next message to send, noted as sent; `None` when nothing may or need be sent.
     pub(in crate::raft) fn next_message(
         &mut self,
@@ -279,6 +322,9 @@ impl Progress {
         log: &impl LogView,
         now_tick: u64,
     ) -> Option<Outgoing> {
+        if matches!(self.loading, Loading::Due(..) | Loading::Asked(..)) {
+            return None;
+        }
         let last_index = log.last_id().index;
         self.assert_invariants(last_index);
         let prev_index = self.next_index.prev();
@@ -291,6 +337,9 @@ impl Progress {
                     Probe::DueEmpty => (prev_index, 0),
                     Probe::Due => take_entries(log, prev_index, config.append_bytes_limit),
                 };
+                if !self.can_read(log, prev_index, last) {
+                    return None;
+                }
                 self.probe = Probe::Sent { last, bytes };
                 self.progressed_tick = now_tick;
                 Some(Outgoing { prev, last })
@@ -301,7 +350,7 @@ impl Progress {
                 }
                 let room = self.inflights.room_bytes()?;
                 let (last, bytes) = take_entries(log, prev_index, config.append_bytes_limit.min(room));
-                if bytes > room {
+                if bytes > room || !self.can_read(log, prev_index, last) {
                     return None;
                 }
                 if self.received_index >= prev_index {
@@ -359,4 +408,74 @@ fn take_entries(log: &impl LogView, prev_index: Index, bytes_limit: u64) -> (Ind
         bytes += entry_bytes;
     }
     (last, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{NodeId, Term};
+
+    /// Ten entries of 100 bytes, none of them in memory.
+    struct ColdLog;
+
+    impl LogView for ColdLog {
+        fn first_index(&self) -> Index {
+            Index::new(1)
+        }
+
+        fn last_id(&self) -> EntryId {
+            EntryId::new(Term::new(1), Index::new(10))
+        }
+
+        fn term(&self, index: Index) -> Option<Term> {
+            (index <= self.last_id().index).then_some(Term::new(1))
+        }
+
+        fn persisted_index(&self) -> Index {
+            Index::new(10)
+        }
+
+        fn entry_bytes(&self, _index: Index) -> u64 {
+            100
+        }
+
+        fn is_forming(&self) -> bool {
+            false
+        }
+
+        fn is_resident(&self, _first: Index, _last: Index) -> bool {
+            false
+        }
+    }
+
+    fn config() -> Config {
+        Config {
+            id: NodeId::new(1),
+            voters: vec![NodeId::new(1), NodeId::new(2)],
+            election_ticks: 10,
+            heartbeat_ticks: 1,
+            inflight_messages_limit: 10,
+            inflight_bytes_limit: 10_000,
+            append_bytes_limit: 400,
+            seed: 0,
+            preferred_leader: None,
+        }
+    }
+
+    #[test]
+    fn entries_that_are_not_in_memory_are_asked_for_once_and_sent_when_they_are() {
+        let (config, (first, last)) = (config(), (Index::new(1), Index::new(4)));
+        let mut progress = Progress::new(&config, Index::ZERO, 0);
+        for _ in 0..2 {
+            assert_eq!(progress.next_message(&config, &ColdLog, 0), None);
+        }
+        assert_eq!(progress.take_load_request(), Some((first, last)));
+        assert_eq!(progress.next_message(&config, &ColdLog, 0), None);
+        assert_eq!(progress.take_load_request(), None);
+        assert!(!progress.on_loaded(first, Index::new(3)), "another follower's entries");
+        assert_eq!(progress.next_message(&config, &ColdLog, 0), None);
+        assert!(progress.on_loaded(first, last));
+        let sent = progress.next_message(&config, &ColdLog, 0).expect("they are in memory");
+        assert_eq!((sent.prev.index, sent.last), (Index::ZERO, last));
+    }
 }

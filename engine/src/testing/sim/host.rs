@@ -80,6 +80,7 @@ impl Host {
             let mut disk = SimStorage::new(identity, plan.segment_bytes, seed);
             // As the server does before a node first runs.
             disk.prepare(SegmentSeq::FIRST);
+            disk.set_absent_one_in(plan.absent_one_in);
             ShardHost {
                 replica: None,
                 disk: Some(disk),

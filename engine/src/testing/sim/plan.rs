@@ -78,6 +78,8 @@ pub struct Plan {
     pub apply_keys_per_turn: u64,
     /// See `ReplicaOptions`.
     pub reading: ReadingLimits,
+    /// Of so many looks at whether old entries are in memory one finds that they are not; 0 = none does.
+    pub absent_one_in: u64,
     /// See `state_machine::Options`.
     pub command_keys_limit: u64,
     /// See `ReplicaOptions`.
@@ -165,6 +167,8 @@ impl Plan {
             apply_keys_per_turn: pick(work, &[1, 2, 5, 10, 1_000]),
             reading,
             command_keys_limit: pick(work, &[3, 5, 8, 1_000]),
+            // Drawn from the seed alone, so that the rest of the plan stays what it was before there was this.
+            absent_one_in: pick(&mut SimRng::new(!seed), &[0, 0, 1, 3, 20]),
             pending_limit: usize::try_from(between(rng, 2, 200)).expect("small"),
             slow_disk_ticks: pick(rng, &[0, 3, 20, 100]),
             tick_us,

@@ -18,7 +18,7 @@ use super::trace::Trace;
 use super::verdict::{Failure, Report};
 use crate::raft::Message;
 use crate::replica::{self, Action, Outgoing};
-use crate::types::{NodeId, ShardId};
+use crate::types::{Index, NodeId, ShardId};
 use crate::wire::{self, Lane};
 
 /// Largest frame that a node takes. Unit: bytes.
@@ -92,6 +92,12 @@ pub(super) enum Event {
     RepairEnd {
         at: Place,
         life: u64,
+    },
+    LoadEnd {
+        at: Place,
+        life: u64,
+        first: Index,
+        last: Index,
     },
     /// A client begins its next operation.
     Ask {
@@ -309,6 +315,7 @@ impl World {
             Event::NoteSyncEnd { at, life } => self.end_note_sync(at, life),
             Event::SegmentEnd { at, life, seq } => self.end_prepare(at, life, seq),
             Event::RepairEnd { at, life } => self.end_repair(at, life),
+            Event::LoadEnd { at, life, first, last } => self.end_load(at, life, first, last),
             Event::Ask { client } => {
                 self.ask(client);
                 Ok(())
@@ -408,6 +415,11 @@ impl World {
                     let life = self.hosts[at.host].life;
                     let delay_us = between(&mut self.rng, 1, PREPARE_US_MAX);
                     self.schedule(delay_us, Event::SegmentEnd { at, life, seq });
+                }
+                Action::Load { first, last } => {
+                    let life = self.hosts[at.host].life;
+                    let delay_us = between(&mut self.rng, 1, PREPARE_US_MAX);
+                    self.schedule(delay_us, Event::LoadEnd { at, life, first, last });
                 }
                 Action::FinishRepair => {
                     let life = self.hosts[at.host].life;
@@ -578,6 +590,13 @@ impl World {
         self.deliver(at, replica::Event::SegmentPrepared)
     }
 
+    fn end_load(&mut self, at: Place, life: u64, first: Index, last: Index) -> Result<(), String> {
+        if !self.is_alive(at.host, life) {
+            return Ok(());
+        }
+        self.deliver(at, replica::Event::Loaded { first, last, result: Ok(()) })
+    }
+
     fn end_repair(&mut self, at: Place, life: u64) -> Result<(), String> {
         if !self.is_alive(at.host, life) {
             return Ok(());
@@ -622,7 +641,7 @@ impl Event {
             Self::Tick { host, .. } | Self::Notice { host, .. } => Some(*host),
             Self::Turn { at, .. } | Self::Arrive { at, .. } => Some(at.host),
             Self::SyncEnd { at, .. } | Self::NoteSyncEnd { at, .. } => Some(at.host),
-            Self::SegmentEnd { at, .. } | Self::RepairEnd { at, .. } => Some(at.host),
+            Self::SegmentEnd { at, .. } | Self::RepairEnd { at, .. } | Self::LoadEnd { at, .. } => Some(at.host),
             Self::Packet(packet) => Some(packet.to),
             Self::Connect { from, .. } => Some(*from),
             Self::Ask { .. } | Self::Answer { .. } | Self::GiveUp { .. } | Self::Strike(_) | Self::Undo(_) => None,

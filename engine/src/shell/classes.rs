@@ -1,0 +1,127 @@
+//! Classes of work on a core, so that none starves another.
+//!
+//! Each class is a task queue of the executor. Within a class tasks run in turn. Between classes the executor picks the one
+//! that had the least time, weighed by its shares; what wakes up after a pause goes first. A task runs until it waits or
+//! yields, so every loop that may find more work without waiting yields after a [`Slice`]. Input and output advance at least
+//! once in `POLL_WITHIN`, plus what the longest slice takes.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::time::Duration;
+
+use glommio::{Latency, Shares, TaskQueueHandle};
+
+/// An executor that always finds work looks at its sockets, disks and timers this often. Unit: ms.
+pub const POLL_WITHIN: Duration = Duration::from_millis(2);
+
+/// The same while control work waits.
+const CONTROL_WITHIN: Duration = Duration::from_millis(1);
+
+/// Frames that one connection may hand over before others have their turn.
+const SLICE_FRAMES: u32 = 64;
+
+/// Bytes that one connection may hand over before others have their turn, the last frame not counted. Unit: bytes.
+const SLICE_BYTES: usize = 256 << 10;
+
+/// What a piece of work is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Ticks, and what peers say besides entries: votes, heartbeats, acknowledgements.
+    Control,
+    /// Turns, syncs, entries. The class that a core starts in.
+    Commit,
+    /// Clients and probes.
+    Serving,
+    /// Preparing segments, repairs, reading old entries in.
+    Background,
+}
+
+/// The task queues of one core.
+#[derive(Clone, Copy, Debug)]
+pub struct Classes {
+    control: TaskQueueHandle,
+    serving: TaskQueueHandle,
+    background: TaskQueueHandle,
+}
+
+impl Classes {
+    /// Makes the queues on the calling executor.
+    #[must_use]
+    pub fn create() -> Self {
+        // The class that a core starts in has glommio's default of 1,000 shares.
+        let queue =
+            |shares, latency, name| glommio::executor().create_task_queue(Shares::Static(shares), latency, name);
+        Self {
+            control: queue(1000, Latency::Matters(CONTROL_WITHIN), "control"),
+            serving: queue(1000, Latency::NotImportant, "serving"),
+            background: queue(100, Latency::NotImportant, "background"),
+        }
+    }
+
+    /// Starts a task in a class. It first runs when the class has its turn, not at once.
+    pub fn spawn(&self, class: Class, task: impl Future<Output = ()> + 'static) {
+        let queue = match class {
+            Class::Control => self.control,
+            Class::Commit => TaskQueueHandle::default(),
+            Class::Serving => self.serving,
+            Class::Background => self.background,
+        };
+        glommio::spawn_local_into(task, queue).expect("the queues live as long as their executor").detach();
+    }
+}
+
+/// What a task that never waits may do before it lets others run.
+#[derive(Debug)]
+pub struct Slice {
+    frames_left: Cell<u32>,
+    bytes_left: Cell<usize>,
+}
+
+impl Default for Slice {
+    fn default() -> Self {
+        Self { frames_left: Cell::new(SLICE_FRAMES), bytes_left: Cell::new(SLICE_BYTES) }
+    }
+}
+
+impl Slice {
+    /// Counts a frame of `bytes`; says whether the slice is used up. Then the next one begins.
+    fn is_spent(&self, bytes: usize) -> bool {
+        self.frames_left.set(self.frames_left.get() - 1);
+        self.bytes_left.set(self.bytes_left.get().saturating_sub(bytes));
+        let is_spent = self.frames_left.get() == 0 || self.bytes_left.get() == 0;
+        if is_spent {
+            self.frames_left.set(SLICE_FRAMES);
+            self.bytes_left.set(SLICE_BYTES);
+        }
+        is_spent
+    }
+
+    /// Counts a frame of `bytes` that was handled, and lets others run if the slice is used up or the executor asks for it.
+    pub async fn spend(&self, bytes: usize) {
+        let executor = glommio::executor();
+        if self.is_spent(bytes) || executor.need_preempt() {
+            give_way().await;
+        }
+    }
+}
+
+/// Lets other tasks and other classes run, and input and output advance when it is time for them.
+pub async fn give_way() {
+    glommio::executor().yield_task_queue_now().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_ends_by_frames_or_by_bytes_and_the_next_one_is_whole() {
+        let slice = Slice::default();
+        for _ in 0..2 {
+            assert!((1..SLICE_FRAMES).all(|_| !slice.is_spent(1)));
+            assert!(slice.is_spent(1));
+            assert!(!slice.is_spent(SLICE_BYTES - 1) && slice.is_spent(1));
+            assert!(slice.is_spent(usize::MAX));
+        }
+    }
+}

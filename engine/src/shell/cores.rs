@@ -1,0 +1,170 @@
+//! The executors of a node: starts one per core, and ends them all before anybody else may have the data.
+//!
+//! What a core does is `core`'s. A start that fails half way ends like a stop: on return no thread of it is left.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use glommio::channels::channel_mesh::MeshBuilder;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
+
+use super::classes::POLL_WITHIN;
+use super::core::{self, CoreParts, Shared};
+use super::data_dir::DataDir;
+use super::handle::HandleRequest;
+use super::helpers::Helpers;
+use super::mesh::MESH_CHANNEL_LEN;
+use super::panics;
+use super::preflight::EXECUTOR_IO_MEMORY_BYTES;
+use super::shard::ShardParts;
+
+/// How long a stop waits for helper threads, which may be filling a segment.
+const HELPERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// The running executors of a node, and the data directory that they work in.
+#[derive(Debug)]
+pub struct Cores {
+    /// Closing it stops the cores.
+    stop: Option<async_channel::Sender<()>>,
+    executors: Vec<ExecutorJoinHandle<()>>,
+    helpers: Helpers,
+    /// Keeps others out for as long as a thread of this node may write.
+    data_dir: Option<DataDir>,
+}
+
+/// Tells whoever starts the node how the start of one core went. Says so too if the core ends without a word.
+#[derive(Debug)]
+pub struct Starting {
+    core: usize,
+    result: mpsc::Sender<(usize, Result<(), String>)>,
+    is_told: bool,
+}
+
+impl Starting {
+    /// The core listens, or says why it cannot.
+    pub fn tell(mut self, result: Result<(), String>) {
+        self.send(result);
+    }
+
+    fn send(&mut self, result: Result<(), String>) {
+        self.is_told = true;
+        // The starter waits for every core; if it is gone, so is the node.
+        drop(self.result.send((self.core, result)));
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.send(Err(format!("core {} ended while it started", self.core)));
+        }
+    }
+}
+
+impl Cores {
+    /// Starts one executor per core and waits until all of them listen.
+    ///
+    /// # Errors
+    /// Why one of them does not. All have ended then, and the data directory is free.
+    pub fn start(
+        shared: &Shared,
+        shards: Vec<ShardParts>,
+        handles: async_channel::Receiver<HandleRequest>,
+        data_dir: DataDir,
+    ) -> Result<Self, String> {
+        let (stop, stopped) = async_channel::bounded(1);
+        let helpers = shared.helpers.clone();
+        let mut cores = Self { stop: Some(stop), executors: Vec::new(), helpers, data_dir: Some(data_dir) };
+        let (result, results) = mpsc::channel();
+        let mut reasons = Vec::new();
+        for parts in split(shared, shards, handles, &stopped, &result) {
+            let core = parts.core;
+            match spawn(parts) {
+                Ok(executor) => cores.executors.push(executor),
+                Err(reason) => reasons.push(format!("core {core} cannot start: {reason}")),
+            }
+        }
+        drop(result);
+        for _ in 0..shared.config.cores() {
+            if let Ok((_, Err(reason))) = results.recv() {
+                reasons.push(reason);
+                // The others may be waiting for the core that is not coming.
+                drop(cores.stop.take());
+            }
+        }
+        let ended = if reasons.is_empty() { return Ok(cores) } else { cores.join() };
+        // The first is the cause of the others, but a thread that ended without a word says why only now.
+        reasons.truncate(1);
+        reasons.extend(ended.err());
+        Err(reasons.join("; "))
+    }
+
+    /// Stops the cores, waits until every thread that may write has ended, and gives the data directory free.
+    ///
+    /// # Errors
+    /// A core did not end well; the text says which.
+    pub fn join(&mut self) -> Result<(), String> {
+        drop(self.stop.take());
+        let mut result = Ok(());
+        for (core, executor) in self.executors.drain(..).enumerate() {
+            if let Err(error) = executor.join() {
+                result = Err(format!("core {core} did not end well: {error}"));
+            }
+        }
+        let data_dir = self.data_dir.take();
+        if !self.helpers.wait_until_idle(HELPERS_WITHIN) {
+            // Whoever opened the directory now would write beside it.
+            std::mem::forget(data_dir);
+            result = Err(format!(
+                "a helper thread still works in the data directory after {HELPERS_WITHIN:?}: the disk may hang; the \
+                 directory stays locked until this process ends"
+            ));
+        }
+        result
+    }
+}
+
+/// What each core is started with.
+fn split(
+    shared: &Shared,
+    shards: Vec<ShardParts>,
+    handles: async_channel::Receiver<HandleRequest>,
+    stopped: &async_channel::Receiver<()>,
+    result: &mpsc::Sender<(usize, Result<(), String>)>,
+) -> Vec<CoreParts> {
+    let cores = shared.config.cores() as usize;
+    let mesh = (cores > 1).then(|| MeshBuilder::full(cores, MESH_CHANNEL_LEN));
+    let mut owned: Vec<Vec<ShardParts>> = (0..cores).map(|_| Vec::new()).collect();
+    for shard in shards {
+        owned[shard.id.get() as usize % cores].push(shard);
+    }
+    let mut handles = Some(handles);
+    let parts = owned.into_iter().enumerate().map(|(core, shards)| CoreParts {
+        core,
+        shared: shared.clone(),
+        shards,
+        mesh: mesh.clone(),
+        handles: handles.take(),
+        stop: stopped.clone(),
+        starting: Starting { core, result: result.clone(), is_told: false },
+    });
+    parts.collect()
+}
+
+fn spawn(parts: CoreParts) -> Result<ExecutorJoinHandle<()>, String> {
+    let config = &parts.shared.config;
+    let placement = if config.pin_cores() { Placement::Fixed(parts.core) } else { Placement::Unbound };
+    let mut builder = LocalExecutorBuilder::new(placement)
+        .name(&format!("quorate-{}", parts.core))
+        .io_memory(EXECUTOR_IO_MEMORY_BYTES)
+        .preempt_timer(POLL_WITHIN)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(2));
+    if config.spin_us() > 0 {
+        builder = builder.spin_before_park(Duration::from_micros(config.spin_us()));
+    }
+    let spawned = builder.spawn(move || {
+        panics::thread_is_node("a core");
+        core::run(parts)
+    });
+    spawned.map_err(|error| error.to_string())
+}

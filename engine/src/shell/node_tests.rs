@@ -1,0 +1,162 @@
+//! Real nodes in this process and in copies of it: what a panic does, and what a start that fails leaves behind.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{OFlags, fcntl_setfl};
+
+use super::*;
+use crate::config::Config;
+
+/// A handle's request for this shard makes the task that takes it panic.
+pub const PANICS: ShardId = ShardId::new(u32::MAX);
+
+/// Tells a second process of this test what to do.
+const TASK: &str = "QUORATE_TEST_TASK";
+
+/// A process that outlives this hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn free_url() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    (listener, format!("http://{address}"))
+}
+
+fn config(dir: &Path) -> Config {
+    let (_client, client_url) = free_url();
+    let (_peer, peer_url) = free_url();
+    Config {
+        data_dir: Some(dir.join("node")),
+        listen_client_urls: vec![client_url],
+        listen_peer_urls: vec![peer_url],
+        segment_bytes: 8 << 20,
+        ..Config::default()
+    }
+}
+
+fn valid(config: Config) -> ValidConfig {
+    config.validate().expect("valid settings")
+}
+
+/// What a second process does: it runs a real node.
+fn second_process(task: &str) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(valid(config(dir.path()))).expect("it starts");
+    match task {
+        "a task panics" => {
+            let handle = node.handle();
+            std::thread::spawn(move || {
+                futures_lite::future::block_on(handle.propose(PANICS, Vec::new(), PATIENCE)).expect_err("no such shard")
+            });
+            // The main thread of a node waits for a signal, and knows nothing of its cores.
+            loop {
+                std::thread::park();
+            }
+        }
+        "the program panics" => {
+            std::thread::spawn(|| panic!("the program's own")).join().expect_err("it panicked");
+            node.stop().expect("the node was not harmed");
+        }
+        other => panic!("unknown task {other}"),
+    }
+}
+
+/// Runs this test once more as another process; says how that ended.
+fn run_second(test: &str, task: &str, stderr: Stdio) -> ExitStatus {
+    let name = format!("shell::node::tests::{test}");
+    let mut child = Command::new(std::env::current_exe().expect("this test"))
+        .args([&name, "--exact", "--nocapture"])
+        .env(TASK, task)
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .spawn()
+        .expect("a second process");
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status;
+        }
+        if started.elapsed() > PATIENCE {
+            child.kill().expect("killed");
+            child.wait().expect("it ends");
+            panic!("the second process lives on: {task}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_panic_of_a_task_ends_the_process_whatever_happens_to_its_message() {
+    if let Ok(task) = std::env::var(TASK) {
+        return second_process(&task);
+    }
+    let run = |stderr: Stdio| {
+        run_second("a_panic_of_a_task_ends_the_process_whatever_happens_to_its_message", "a task panics", stderr)
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("stderr");
+    let status = run(std::fs::File::create(&path).expect("a file").into());
+    let said = std::fs::read_to_string(&path).expect("readable");
+    assert_eq!(status.signal(), Some(6), "{status}: {said}");
+    assert!(said.contains("a task gives up") && said.contains("a core of the node panicked"), "{said}");
+
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    assert_eq!(run(writer.into()).signal(), Some(6), "standard error was closed by its reader");
+
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    fcntl_setfl(&writer, OFlags::NONBLOCK).expect("a descriptor");
+    while writer.write(b".").is_ok() {}
+    fcntl_setfl(&writer, OFlags::empty()).expect("a descriptor");
+    assert_eq!(run(writer.into()).signal(), Some(6), "nobody reads standard error");
+    drop(reader);
+}
+
+#[test]
+fn a_panic_of_the_program_that_embeds_a_node_is_its_own() {
+    if let Ok(task) = std::env::var(TASK) {
+        return second_process(&task);
+    }
+    let test = "a_panic_of_the_program_that_embeds_a_node_is_its_own";
+    let status = run_second(test, "the program panics", Stdio::null());
+    assert!(status.success(), "{status}");
+}
+
+/// Starts a node that fails after its data was opened, then again as soon as the reason is gone. Returns what the first said.
+fn start_twice(dir: &Path, failing: impl FnOnce(&mut Config) -> Box<dyn FnOnce()>) -> String {
+    let mut settings = config(dir);
+    let end_of_failure = failing(&mut settings);
+    let limit = preflight::check_host(64).expect("a host");
+    let error = Node::start_checked(valid(settings.clone()), limit).expect_err("a late failure").to_string();
+    end_of_failure();
+    settings.pin_cores = false;
+    let node = Node::start(valid(settings)).expect("nothing is left of the first start");
+    node.stop().expect("it stops");
+    error
+}
+
+#[test]
+fn a_start_that_fails_late_leaves_no_thread_and_no_lock() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // Somebody takes the second address between the check and the listening.
+    let error = start_twice(&dir.path().join("address"), |settings| {
+        let (taken, url) = free_url();
+        settings.listen_client_urls.push(url);
+        settings.cores = 2;
+        Box::new(move || drop(taken))
+    });
+    assert!(error.contains("cannot listen on"), "{error}");
+
+    // The last core cannot be started; the others already wait for it, with their logs open.
+    let error = start_twice(&dir.path().join("cores"), |settings| {
+        settings.pin_cores = true;
+        settings.cores = u32::try_from(std::thread::available_parallelism().expect("known").get() + 1).expect("few");
+        Box::new(|| {})
+    });
+    assert!(error.contains("cannot start"), "{error}");
+}

@@ -1,0 +1,186 @@
+//! What must not hold a node up: its log output, a large backlog, clients that never let go.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use net::api::{Request, RequestKind};
+use net::handshake::{Hello, PROTOCOL_VERSION, Role};
+use rustix::process::Signal;
+
+use crate::harness::{Cluster, PATIENCE, quorate};
+
+const SECONDS: Duration = Duration::from_secs(10);
+
+/// A tick takes 10 ms. Before work was sliced the mean gap under load was over 100 ms, however fast the machine. Unit: seconds.
+const TICK_GAP_SECONDS_MAX: f64 = 0.04;
+
+fn address(cluster: &Cluster, number: usize) -> String {
+    cluster.nodes[number].client_url.trim_start_matches("http://").to_owned()
+}
+
+/// A figure of a node; those with labels are summed up.
+fn metric(cluster: &Cluster, number: usize, name: &str) -> f64 {
+    let mut stream = TcpStream::connect(address(cluster, number)).expect("the port is open");
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let of_line = |line: &str| {
+        let rest = line.strip_prefix(name)?;
+        (rest.starts_with('{') || rest.starts_with(' ')).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
+    };
+    let values: Vec<f64> = answer.lines().filter_map(of_line).collect();
+    assert!(!values.is_empty(), "{name} is missing: {answer}");
+    values.iter().sum()
+}
+
+/// Makes a node log something.
+fn connect_with_garbage(cluster: &Cluster, number: usize) {
+    let mut stream = TcpStream::connect(address(cluster, number)).expect("the port is open");
+    // The node may close the connection before it has taken everything; that is its right.
+    drop(stream.write_all(b"neither protocol"));
+}
+
+/// Makes a node log until lines are lost, and checks that it serves all the same and stops in order.
+async fn lose_lines_and_serve(cluster: &mut Cluster) {
+    cluster.wait_for_leaders().await;
+    let started = Instant::now();
+    while metric(cluster, 0, "quorate_log_lines_dropped_total") == 0.0 {
+        assert!(started.elapsed() < PATIENCE, "no line was lost");
+        for _ in 0..100 {
+            connect_with_garbage(cluster, 0);
+        }
+    }
+    let client = cluster.client_of(&[0], SECONDS).await;
+    client.put(b"key", b"value").await.expect("the node serves");
+    assert!(client.get(b"key").await.expect("a read").is_some());
+    cluster.signal(0, Signal::TERM);
+    assert!(cluster.wait_for_end(0), "it stops in order");
+}
+
+#[tokio::test]
+async fn a_node_whose_standard_error_was_closed_goes_on() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.kill(0);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    cluster.start_node_with(0, Some(writer.into()), &["--log-level", "debug"]);
+    lose_lines_and_serve(&mut cluster).await;
+}
+
+#[tokio::test]
+async fn a_node_whose_standard_error_nobody_reads_goes_on() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.kill(0);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    cluster.start_node_with(0, Some(writer.into()), &["--log-level", "debug"]);
+    lose_lines_and_serve(&mut cluster).await;
+    drop(reader);
+}
+
+/// Mean time between ticks since an earlier look. Unit: seconds.
+struct TickGaps {
+    seconds: f64,
+    count: f64,
+}
+
+impl TickGaps {
+    fn look(cluster: &Cluster, number: usize) -> Self {
+        Self {
+            seconds: metric(cluster, number, "quorate_tick_gap_seconds_sum"),
+            count: metric(cluster, number, "quorate_tick_gap_seconds_count"),
+        }
+    }
+
+    fn mean_since(&self, earlier: &Self) -> f64 {
+        (self.seconds - earlier.seconds) / (self.count - earlier.count).max(1.0)
+    }
+}
+
+#[tokio::test]
+async fn ticks_come_in_time_while_a_large_log_is_applied() {
+    let mut cluster = Cluster::start(1).await;
+    let endpoint = cluster.nodes[0].client_url.clone();
+    let puts = ["bench", "put", "--seconds", "6", "--outstanding", "1000", "--value-bytes", "16"];
+    let loaded = quorate(&[puts.as_slice(), &["--endpoints", &endpoint]].concat());
+    assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
+    cluster.kill(0);
+    cluster.start_node(0);
+    cluster.wait_for_leaders().await;
+    let none = TickGaps { seconds: 0.0, count: 0.0 };
+    // All of it is applied again before the first read is answered.
+    let client = cluster.client_of(&[0], PATIENCE).await;
+    client.get(b"absent").await.expect("a read");
+    let mean = TickGaps::look(&cluster, 0).mean_since(&none);
+    assert!(mean < TICK_GAP_SECONDS_MAX, "a tick came every {mean} s");
+}
+
+/// Sends requests that are refused at once, as fast as the node takes them, and reads the answers.
+fn flood(address: &str, stop: &AtomicBool) {
+    let mut stream = TcpStream::connect(address).expect("the port is open");
+    let mut bytes = Vec::new();
+    let hello = Hello {
+        version: PROTOCOL_VERSION,
+        role: Role::Client,
+        shard_count: 0,
+        shard: 0,
+        cluster_id: 0,
+        from: 0,
+        to: 0,
+        name: "flood".to_owned(),
+    };
+    hello.encode(&mut bytes);
+    stream.write_all(&bytes).expect("taken");
+    bytes.clear();
+    for id in 1..=1000 {
+        let request = Request { id, kind: RequestKind::Read, shard: 0, timeout_ms: 1000, payload: b"no range" };
+        request.encode(&mut bytes);
+    }
+    let mut answers = stream.try_clone().expect("a descriptor");
+    let reader = std::thread::spawn(move || {
+        let mut taken = vec![0; 1 << 20];
+        while answers.read(&mut taken).is_ok_and(|count| count > 0) {}
+    });
+    while !stop.load(Ordering::Relaxed) {
+        stream.write_all(&bytes).expect("taken");
+    }
+    stream.shutdown(std::net::Shutdown::Both).expect("open");
+    reader.join().expect("it ends");
+}
+
+#[tokio::test]
+async fn clients_that_pipeline_bad_requests_hold_up_neither_ticks_nor_others() {
+    const FLOODS: usize = 30;
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader(0).await;
+    let term_of = |statuses: &[client::ShardStatus]| statuses.iter().map(|status| status.term).max();
+    let before = (term_of(&cluster.statuses().await), TickGaps::look(&cluster, leader));
+    let stop = Arc::new(AtomicBool::new(false));
+    let floods: Vec<_> = (0..FLOODS)
+        .map(|_| {
+            let (address, stop) = (address(&cluster, leader), Arc::clone(&stop));
+            std::thread::spawn(move || flood(&address, &stop))
+        })
+        .collect();
+    let client = cluster.client_of(&[leader], PATIENCE).await;
+    let started = Instant::now();
+    let mut slowest = Duration::ZERO;
+    while started.elapsed() < Duration::from_secs(3) {
+        let asked = Instant::now();
+        client.put(b"probe", b"value").await.expect("served beside the flood");
+        slowest = slowest.max(asked.elapsed());
+    }
+    let mean = TickGaps::look(&cluster, leader).mean_since(&before.1);
+    stop.store(true, Ordering::Relaxed);
+    for flood in floods {
+        flood.join().expect("the node takes all of it");
+    }
+    assert!(mean < TICK_GAP_SECONDS_MAX, "a tick came every {mean} s; the slowest put took {slowest:?}");
+    assert_eq!(
+        term_of(&cluster.statuses().await),
+        before.0,
+        "the leader was deposed; the slowest put took {slowest:?}"
+    );
+}
