@@ -74,6 +74,16 @@ pub enum Mutation {
     NoteAheadOfCommit,
     /// A node that started answers serializable reads before it has applied what it had applied before.
     SerializableBeforeReplay,
+    /// A node votes before it knows whether it ever promised anything.
+    NewNodeVotes,
+    /// A new node founds the cluster although another one knows an earlier incarnation of it.
+    FounderIgnoresMismatch,
+    /// A new node founds the cluster when a majority has answered.
+    FoundsWithoutEveryone,
+    /// A node that takes the place of one that lost its data trusts its own term and vote.
+    ReplacedKeepsCertainHardState,
+    /// A leader goes on believing that a node has what it says it lost.
+    BelievesWhatWasLost,
 }
 
 impl Mutation {
@@ -91,7 +101,7 @@ impl Mutation {
     }
 
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 39] = [
         Self::AcknowledgeBeforeSync,
         Self::CountOwnDiskEarly,
         Self::ForgetVote,
@@ -126,6 +136,11 @@ impl Mutation {
         Self::CutBelowCommitted,
         Self::NoteAheadOfCommit,
         Self::SerializableBeforeReplay,
+        Self::NewNodeVotes,
+        Self::FounderIgnoresMismatch,
+        Self::FoundsWithoutEveryone,
+        Self::ReplacedKeepsCertainHardState,
+        Self::BelievesWhatWasLost,
     ];
 }
 

@@ -36,4 +36,10 @@ pub struct ShardStatus {
     /// Present while the node gets back log entries that it lost: what was damaged and what it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub under_repair: Option<String>,
+    /// Present while the node is new and takes no part yet: what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<String>,
+    /// Present while nodes lost data and have not got it back: which, and what can be done if they are too many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_data: Option<String>,
 }

@@ -11,7 +11,7 @@ use wal::format::ENTRY_HEADER_BYTES;
 use wal::{EntryHeader, Log, ReadError, Storage};
 
 use crate::mutation::{self, Mutation};
-use crate::raft::{AppendEntries, AppendOutcome, Health, Message};
+use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Message};
 use crate::replica::{Event, Origin, Outgoing, Refusal, Request, RequestKind};
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
 
@@ -77,6 +77,10 @@ pub mod kind {
     pub const REPAIR_REQUEST: FrameKind = FrameKind::new(74);
     /// `RepairResponse`.
     pub const REPAIR_RESPONSE: FrameKind = FrameKind::new(75);
+    /// `BirthRequest`.
+    pub const BIRTH_REQUEST: FrameKind = FrameKind::new(76);
+    /// `BirthResponse`.
+    pub const BIRTH_RESPONSE: FrameKind = FrameKind::new(77);
     /// A request that a node relays to the leader.
     pub const RELAY_REQUEST: FrameKind = FrameKind::new(80);
     /// The leader's answer to a relayed request.
@@ -217,8 +221,25 @@ pub fn encode_message(message: &Message, shard: ShardId, out: &mut Vec<u8>) {
             put(&mut meta, &[*nonce, last_index.get()]);
             kind::REPAIR_RESPONSE
         }
+        Message::BirthRequest { incarnation, .. } => {
+            put(&mut meta, &[*incarnation]);
+            kind::BIRTH_REQUEST
+        }
+        Message::BirthResponse { asked, incarnation, answer, .. } => {
+            put(&mut meta, &[*asked, *incarnation, birth_answer_to_wire(*answer)]);
+            kind::BIRTH_RESPONSE
+        }
     };
     encode_frame(out, kind, 0, shard.get(), 0, &meta);
+}
+
+const fn birth_answer_to_wire(answer: BirthAnswer) -> u64 {
+    match answer {
+        BirthAnswer::New => 0,
+        BirthAnswer::Known => 1,
+        BirthAnswer::Stranger => 2,
+        BirthAnswer::Replaced => 3,
+    }
 }
 
 /// Appends the frame of an `AppendEntries`, with its entries as they stand in the log.
@@ -413,6 +434,21 @@ impl Fields<'_> {
         })
     }
 
+    fn birth_response(&mut self, term: Term) -> Result<Message, DecodeError> {
+        let (asked, incarnation) = (self.u64()?, self.u64()?);
+        Ok(Message::BirthResponse { term, asked, incarnation, answer: self.birth_answer()? })
+    }
+
+    fn birth_answer(&mut self) -> Result<BirthAnswer, DecodeError> {
+        match self.u64()? {
+            0 => Ok(BirthAnswer::New),
+            1 => Ok(BirthAnswer::Known),
+            2 => Ok(BirthAnswer::Stranger),
+            3 => Ok(BirthAnswer::Replaced),
+            got => Err(DecodeError::Unknown { what: "the answer of a BirthResponse", got }),
+        }
+    }
+
     fn flag(&mut self) -> Result<bool, DecodeError> {
         match self.u64()? {
             0 => Ok(false),
@@ -489,6 +525,8 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
         kind::TIMEOUT_NOW => Message::TimeoutNow { term },
         kind::REPAIR_REQUEST => Message::RepairRequest { term, nonce: fields.u64()?, last: fields.entry_id()? },
         kind::REPAIR_RESPONSE => Message::RepairResponse { term, nonce: fields.u64()?, last_index: fields.index()? },
+        kind::BIRTH_REQUEST => Message::BirthRequest { term, incarnation: fields.u64()? },
+        kind::BIRTH_RESPONSE => fields.birth_response(term)?,
         kind => return Err(unknown_kind(kind)),
     };
     fields.reader.finish("a peer's message")?;

@@ -14,7 +14,7 @@ use wal::{EntryHeader, EntryKind, Log, LogOptions, SegmentIdentity};
 
 use crate::doc_table::WIRE_DOC;
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
-use crate::raft::{AppendEntries, AppendOutcome, Health, Message};
+use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Message};
 use crate::replica::{Event, Refusal, RequestKind};
 use crate::testing::fuzz;
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
@@ -31,7 +31,7 @@ const TERM: Term = Term::new(5);
 const SEGMENT_BYTES: u64 = 64 << 10;
 
 /// Names in the document, as the code has them.
-const KINDS: [(FrameKind, &str); 16] = [
+const KINDS: [(FrameKind, &str); 18] = [
     (kind::REQUEST_PRE_VOTE, "RequestPreVote"),
     (kind::PRE_VOTE_RESPONSE, "PreVoteResponse"),
     (kind::REQUEST_VOTE, "RequestVote"),
@@ -44,10 +44,20 @@ const KINDS: [(FrameKind, &str); 16] = [
     (kind::TIMEOUT_NOW, "TimeoutNow"),
     (kind::REPAIR_REQUEST, "RepairRequest"),
     (kind::REPAIR_RESPONSE, "RepairResponse"),
+    (kind::BIRTH_REQUEST, "BirthRequest"),
+    (kind::BIRTH_RESPONSE, "BirthResponse"),
     (kind::APPEND_NO_ROOM, "AppendEntriesResponse, no room"),
     (kind::RELAY_REQUEST, "relayed request"),
     (kind::RELAY_REPLY, "relayed answer"),
     (kind::RELAY_REFUSAL, "relayed refusal"),
+];
+
+/// Names in the document, as the code has them.
+const BIRTH_ANSWERS: [(&str, BirthAnswer); 4] = [
+    ("New", BirthAnswer::New),
+    ("Known", BirthAnswer::Known),
+    ("Stranger", BirthAnswer::Stranger),
+    ("Replaced", BirthAnswer::Replaced),
 ];
 
 fn id(term: u64, index: u64) -> EntryId {
@@ -98,6 +108,11 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("TimeoutNow", Message::TimeoutNow { term }),
         ("RepairRequest", Message::RepairRequest { term, nonce, last }),
         ("RepairResponse", Message::RepairResponse { term, nonce, last_index: Index::new(99) }),
+        ("BirthRequest", Message::BirthRequest { term, incarnation: 0xabcd }),
+        (
+            "BirthResponse",
+            Message::BirthResponse { term, asked: 0xabcd, incarnation: 0x9876, answer: BirthAnswer::Stranger },
+        ),
     ]
 }
 
@@ -207,6 +222,17 @@ fn relayed(incoming: &Incoming<'_>) -> String {
 }
 
 #[test]
+fn documented_answers_are_all_there_are() {
+    let wire = |answer| {
+        let message = Message::BirthResponse { term: TERM, asked: 1, incarnation: 2, answer };
+        let bytes = written(|out| encode_message(&message, SHARD, out));
+        u64::from(bytes[bytes.len() - 8])
+    };
+    let answers = BIRTH_ANSWERS.map(|(name, answer)| (wire(answer), name.to_owned()));
+    assert_eq!(WIRE_DOC.numbers("Answers of a BirthResponse"), answers);
+}
+
+#[test]
 fn documented_kinds_are_all_there_are() {
     let kinds = KINDS.map(|(kind, name)| (u64::from(kind.get()), name.to_owned()));
     assert_eq!(WIRE_DOC.numbers("Peer messages"), kinds);
@@ -291,7 +317,12 @@ fn message() -> impl Strategy<Value = Message> {
             }
             8 => Message::TimeoutNow { term },
             9 => Message::RepairRequest { term, nonce: three, last },
-            _ => Message::RepairResponse { term, nonce: one, last_index: index(two) },
+            10 => Message::RepairResponse { term, nonce: one, last_index: index(two) },
+            11 => Message::BirthRequest { term, incarnation: one },
+            _ => {
+                let answer = BIRTH_ANSWERS[usize::try_from(three % 4).expect("small")].1;
+                Message::BirthResponse { term, asked: one, incarnation: two, answer }
+            }
         }
     })
 }

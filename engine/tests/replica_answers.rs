@@ -85,6 +85,8 @@ fn options(node: usize, seed: u64) -> ReplicaOptions {
         note_busy_ticks: 12,
         relay_id_floor: 0,
         repair: None,
+        birth: raft::BirthRecord::default(),
+        nonce: 1,
     }
 }
 
@@ -174,6 +176,7 @@ impl Trio {
                 // Nothing waits for it.
                 Action::SyncNote => {}
                 Action::Load { .. } => panic!("everything is in memory"),
+                Action::PersistBirth(_) => panic!("no node is new"),
             }
         }
     }

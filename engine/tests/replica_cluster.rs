@@ -87,6 +87,8 @@ fn options(node: usize, count: usize, life: u64, seed: u64) -> ReplicaOptions {
         note_busy_ticks: 12,
         relay_id_floor: life << 32,
         repair: None,
+        birth: raft::BirthRecord::default(),
+        nonce: 1,
     }
 }
 
@@ -185,6 +187,7 @@ impl Cluster {
                 // Nothing waits for it.
                 Action::SyncNote => {}
                 Action::Load { .. } => panic!("everything is in memory"),
+                Action::PersistBirth(_) => panic!("no node is new"),
             }
         }
     }

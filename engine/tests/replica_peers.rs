@@ -58,6 +58,8 @@ fn options(seed: u64) -> ReplicaOptions {
         note_busy_ticks: 12,
         relay_id_floor: 0,
         repair: None,
+        birth: raft::BirthRecord::default(),
+        nonce: 1,
     }
 }
 
@@ -153,6 +155,7 @@ impl Subject {
                 Action::SyncNote => {}
                 Action::FinishRepair => panic!("nothing was damaged"),
                 Action::Load { .. } => panic!("everything is in memory"),
+                Action::PersistBirth(_) => panic!("no node is new"),
             }
         }
     }

@@ -103,7 +103,7 @@ pub enum RepairError {
     /// The log is not where it was, and what is there does not say what happened.
     #[error(
         "the log {log} is missing and {other} is there; somebody moved or deleted files of this node: put the log back, or \
-         remove this node from the cluster and let it join anew",
+         remove the whole data directory: the node then gets everything back from the others",
         log = log.display(),
         other = other.display()
     )]
@@ -138,6 +138,18 @@ pub fn finish_repair(wal_dir: &Path) -> io::Result<()> {
     sync_dir(&places.log)?;
     remove_dir(&places.repaired)?;
     sync_dir(&places.parent)
+}
+
+/// Marks a log that was just made as that of a node that lost everything: it is under repair from here on, with an uncertain
+/// hard state, until [`finish_repair`]. Durable on return.
+pub fn mark_as_lost(wal_dir: &Path, damage: &str) -> io::Result<()> {
+    remove_file(&wal_dir.join(CERTAIN_FILE))?;
+    write_durably(wal_dir, MARK_FILE, damage)
+}
+
+/// Whether a log has the mark of a node under repair.
+pub fn is_marked(wal_dir: &Path) -> io::Result<bool> {
+    wal_dir.join(MARK_FILE).try_exists()
 }
 
 /// The directories of one log.

@@ -96,8 +96,7 @@ impl Raft {
     }
 
     pub(super) fn tick_election(&mut self, log: &impl LogView) {
-        if self.is_under_repair() {
-            self.tick_repair(log);
+        if self.tick_apart(log) {
             return;
         }
         // A slow disk must not make a candidate pile up terms that it cannot even persist.

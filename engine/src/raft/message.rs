@@ -4,6 +4,7 @@
 //! and taken off before it is stepped. Nothing here is trusted further than its shape; terms decide what a message is
 //! worth. Peers talk over two connections, so any message may overtake any other, get lost or arrive twice.
 
+use super::BirthAnswer;
 use crate::types::{EntryId, Index, Term};
 
 /// A message from one voter to another.
@@ -95,6 +96,24 @@ pub enum Message {
         /// 0, or the end of the leader's log when it was asked, if a quorum without the asking node has confirmed it as the
         /// leader since.
         last_index: Index,
+    },
+    /// My log is new: are you new, too, or do you know this incarnation of me? See `birth`.
+    BirthRequest {
+        /// The sender's term.
+        term: Term,
+        /// Drawn when the sender's log was made.
+        incarnation: u64,
+    },
+    /// Answer to `BirthRequest`.
+    BirthResponse {
+        /// The answering node's term.
+        term: Term,
+        /// The incarnation that asked.
+        asked: u64,
+        /// The answering node's own.
+        incarnation: u64,
+        /// What it is, and what it knows of the asking node.
+        answer: BirthAnswer,
     },
 }
 
@@ -199,7 +218,9 @@ impl Message {
             | Self::HeartbeatResponse { term, .. }
             | Self::TimeoutNow { term }
             | Self::RepairRequest { term, .. }
-            | Self::RepairResponse { term, .. } => *term,
+            | Self::RepairResponse { term, .. }
+            | Self::BirthRequest { term, .. }
+            | Self::BirthResponse { term, .. } => *term,
         }
     }
 }

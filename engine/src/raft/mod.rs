@@ -26,6 +26,7 @@
 //! * A read is confirmed by a round of heartbeats that started after the read arrived (thesis 6.4).
 //! * Nothing rests on the order, the single delivery or the arrival of messages.
 
+mod birth;
 mod config;
 mod election;
 mod follower;
@@ -42,6 +43,7 @@ mod repair;
 mod tracker;
 mod transfer;
 
+pub use birth::{BirthAnswer, BirthRecord, BirthView, LostView, Stage};
 pub use config::{Config, PENDING_READS_MAX};
 pub use known::{Contradiction, ContradictionKind};
 pub use log_view::LogView;
@@ -55,6 +57,7 @@ pub use transfer::{Transfer, Unfit};
 
 use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index, NodeId, Term};
+use birth::Birth;
 use election::{ElectionTimer, Votes};
 use follower::Following;
 use leader::Leading;
@@ -99,6 +102,8 @@ pub struct Raft {
     ailing_since_tick: Option<u64>,
     /// How this node is, as far as the caller told. Whether it may lead is known here.
     health: Health,
+    /// Where the log comes from. Invariant: a new node is a follower of nobody.
+    birth: Birth,
     /// This node lost durable entries and is getting them back. Invariant: it is a follower meanwhile.
     repair: Option<Repair>,
     out: Ready,
@@ -148,6 +153,7 @@ impl Raft {
             ailing: Pacing::new(&config),
             ailing_since_tick: None,
             health: Health::default(),
+            birth: Birth::default(),
             repair: None,
             out: Ready::default(),
             announced,
@@ -161,6 +167,7 @@ impl Raft {
     /// One tick of time passed.
     pub fn tick(&mut self, log: &impl LogView) {
         self.now_tick += 1;
+        self.tick_lost();
         match self.state {
             State::Leader(_) => self.tick_leader(log),
             State::Follower | State::PreCandidate(_) | State::Candidate(_) => self.tick_election(log),
@@ -172,7 +179,7 @@ impl Raft {
     /// Messages of nodes that are not peers are ignored; those that make no sense are refused (see `Nonsense`).
     pub fn step(&mut self, from: NodeId, message: Message, log: &impl LogView) {
         let may_elect = !self.is_under_repair() || mutation::is(Mutation::VoteUnderRepair);
-        if !self.is_peer(from) || (!may_elect && message.is_about_elections()) {
+        if !self.is_peer(from) || !self.may_hear(&message) || (!may_elect && message.is_about_elections()) {
             return;
         }
         if self.refuses_term(from, message.term()) {
@@ -209,6 +216,10 @@ impl Raft {
             Message::RepairRequest { nonce, last, .. } => self.on_repair_request(from, nonce, last, log),
             Message::RepairResponse { term, nonce, last_index } => {
                 self.on_repair_response(from, term, nonce, last_index, log);
+            }
+            Message::BirthRequest { incarnation, .. } => self.on_birth_request(from, incarnation),
+            Message::BirthResponse { asked, incarnation, answer, .. } => {
+                self.on_birth_response(from, asked, incarnation, answer);
             }
         }
     }
@@ -283,6 +294,10 @@ impl Raft {
     /// Both connections to a peer are up (again).
     pub fn on_peer_connected(&mut self, node: NodeId) {
         if !self.is_peer(node) {
+            return;
+        }
+        if self.is_new() {
+            self.ask_birth(node);
             return;
         }
         match self.state {

@@ -2,7 +2,7 @@
 //!
 //! Plain data; the replica does it. What must be durable before what leaves is said on each field.
 
-use super::{Contradiction, Message, Unfit};
+use super::{BirthRecord, Contradiction, Message, Unfit};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// What a node must never forget: its term, and whom it voted for in it. Source: thesis 3.4 (persistent state).
@@ -69,6 +69,9 @@ pub struct Ready {
     pub became: Option<Leadership>,
     /// This node, which was under repair, has everything back: make that durable, then call `end_repair`.
     pub repaired: bool,
+    /// This new node learned what it is: make that durable, then call `on_birth_persisted`. A replacement is marked as under
+    /// repair before.
+    pub birth: Option<BirthRecord>,
 }
 
 /// The call is for the leader only.

@@ -56,7 +56,7 @@ pub struct RepairView {
 }
 
 impl Raft {
-    /// Puts a node that just started under repair; the first call after `new`.
+    /// Puts a node under repair that just started, or turned out to be a replacement; before it takes part in anything.
     ///
     /// `nonce` is distinct for each life of the node. `hard_state_is_certain` says that the recovered term and vote are the
     /// latest that this node ever had.
@@ -98,9 +98,10 @@ impl Raft {
         self.repair.is_some()
     }
 
-    /// Whether entries and heartbeats of leaders may be taken: not while this node may have promised a later term.
+    /// Whether entries and heartbeats of leaders may be taken: not by a new node, nor while this node may have promised a later
+    /// term.
     pub(super) fn may_follow(&self) -> bool {
-        self.repair.as_ref().is_none_or(|repair| repair.hard_state_is_settled)
+        !self.is_new() && self.repair.as_ref().is_none_or(|repair| repair.hard_state_is_settled)
     }
 
     /// Asks everyone, time and again until the goal is reached: answers get lost, and leaders change.
@@ -119,6 +120,7 @@ impl Raft {
 
     /// A peer under repair asks for this node's term and, if it leads, for the end of its log.
     pub(super) fn on_repair_request(&mut self, from: NodeId, nonce: u64, last: EntryId, log: &impl LogView) {
+        self.note_lost(from);
         if !self.may_follow() {
             // What this node takes for its term proves nothing.
             return;
@@ -126,7 +128,9 @@ impl Raft {
         let answer = Message::RepairResponse { term: self.hard_state.term, nonce, last_index: Index::ZERO };
         self.respond(from, answer);
         if let State::Leader(leading) = &mut self.state {
-            if let Some(progress) = leading.progress.get_mut(&from) {
+            if let Some(progress) = leading.progress.get_mut(&from)
+                && !mutation::is(Mutation::BelievesWhatWasLost)
+            {
                 progress.on_lost(last, log, self.now_tick);
             }
             leading.reads.wait_for(Awaiting::Repair { node: from, nonce, last_index: log.last_id().index });

@@ -8,7 +8,7 @@ use std::ops::Range;
 use net::api::{Executed, Status};
 use wal::{SegmentSeq, SyncFailure, SyncId, SyncRequest};
 
-use crate::raft::{AppendEntries, Message};
+use crate::raft::{AppendEntries, BirthRecord, Message};
 use crate::types::{Index, NodeId};
 
 /// Names one request at the gateway that waits for its reply; opaque to the replica.
@@ -138,6 +138,8 @@ pub enum Event<'a> {
     RepairFinished,
     /// The log's files are not where the next start will look for them. The text says what is where. Ends the replica.
     LogNotInPlace(String),
+    /// What `Action::PersistBirth` asked for is durable.
+    BirthPersisted,
 }
 
 impl Event<'_> {
@@ -192,6 +194,9 @@ pub enum Action {
     /// The log holds again what this node lost: make it durable that it is under repair no more, and report
     /// `Event::RepairFinished`. Until then it goes on as a node under repair.
     FinishRepair,
+    /// This node was new and learned what it is: make its new record durable, and report `Event::BirthPersisted`. A node that
+    /// was replaced is marked as under repair before, durably, too, so that it never comes up as anything better.
+    PersistBirth(BirthRecord),
 }
 
 /// A message to a peer.

@@ -10,6 +10,7 @@
 //! read that is not serializable is answered from state at least as new as every write answered before the read arrived.
 
 mod apply;
+mod birth;
 mod event;
 mod handover;
 mod lost;
@@ -26,6 +27,7 @@ mod view;
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
+pub use birth::DIRECTORY_GONE;
 pub use event::{Action, Event, Origin, Outgoing, Refusal, Reply, Request, RequestKind, Ticket};
 use handover::{DiskWatch, HandOver};
 use lost::LeaderWatch;
@@ -120,6 +122,7 @@ impl<S: Storage> Replica<S> {
         let committed = log.noted().committed;
         raft.recall_committed(committed, &log);
         let shows_from = ShowsFrom::recall(committed, log.last_id());
+        raft.begin_birth(options.birth.clone());
         if let Some(repair) = &options.repair {
             raft.begin_repair(repair.nonce, repair.hard_state_is_certain);
         }
@@ -206,6 +209,7 @@ impl<S: Storage> Replica<S> {
             Event::RepairFinished => self.raft.end_repair(),
             Event::LogNotInPlace(reason) => self.stop_with(Fault::NotInPlace(reason)),
             Event::Loaded { first, last, result } => self.on_loaded(first, last, result),
+            Event::BirthPersisted => self.on_birth_persisted(),
         }
     }
 
@@ -298,6 +302,8 @@ impl<S: Storage> Replica<S> {
                 RepairProgress { damage, raft }
             }),
             transfer: self.raft.transfer(),
+            birth: self.raft.birth_view(),
+            lost: self.raft.lost_view(),
         };
         if self.fault.is_some() {
             self.show_stopped(&mut view);
@@ -533,6 +539,9 @@ impl<S: Storage> Replica<S> {
         self.actions.extend(ready.loads.into_iter().map(|(first, last)| Action::Load { first, last }));
         if ready.repaired {
             self.actions.push_back(Action::FinishRepair);
+        }
+        if let Some(record) = ready.birth {
+            self.persist_birth(record);
         }
         if let Some(id) = ready.append_noop {
             self.noop = Some(id);

@@ -43,6 +43,10 @@ pub struct ReplicaOptions {
     pub relay_id_floor: u64,
     /// The log lost durable entries, and this node has not got them back yet.
     pub repair: Option<RepairOptions>,
+    /// Where the log comes from.
+    pub birth: raft::BirthRecord,
+    /// Names this life of the node where it turns out to be a replacement.
+    pub nonce: u64,
 }
 
 /// How reads over many keys are cut into slices. What a read is answered does not depend on it.

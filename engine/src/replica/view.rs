@@ -23,6 +23,16 @@ pub enum Fault {
          what it has with `quorate get --consistency s`"
     )]
     Contradiction(raft::Contradiction),
+    /// The data directory is new, the node is not, and nobody can repair it.
+    #[error(
+        "this node's data directory is empty, but another node took part in this cluster together with an earlier one: what \
+         this node acknowledged is gone, and the others are too few to give it back safely ({voters_count} voters). Restore \
+         the directory; or copy what the other node still has (`quorate get --consistency s`) into a new cluster"
+    )]
+    Replaced {
+        /// Voters of the cluster.
+        voters_count: usize,
+    },
     /// A committed entry could not be read back.
     #[error("committed entry {index} cannot be read from the log: {reason}")]
     Read {
@@ -103,6 +113,10 @@ pub struct ReplicaView {
     pub repair: Option<RepairProgress>,
     /// The hand-over of leadership that is under way.
     pub transfer: Option<raft::Transfer>,
+    /// This node is new and takes no part yet: what it waits for.
+    pub birth: Option<raft::BirthView>,
+    /// Nodes that lost data and have not got it back.
+    pub lost: raft::LostView,
 }
 
 /// How far a repair has come.

@@ -1,8 +1,9 @@
 //! The data directory: whose it is, where each shard's log lies, and that nobody else uses it.
 //!
 //! Blocking file work, done before any executor runs. Layout: `LOCK`, `identity` (one line of JSON and one with its
-//! checksum), `shards/NNNN/wal/`. It never changes a directory that belongs to another node, cluster or shard count. What it
-//! creates only its owner may read. A start that fails before the node ever ran takes away what it created.
+//! checksum), `shards/NNNN/wal/`, and beside each log its record (`origin`). It never changes a directory that belongs to
+//! another node, cluster or shard count. What it creates only its owner may read. A start that fails before the node ever ran
+//! takes away what it created.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::birth_file::{BIRTH_FILE, BIRTH_TEMPORARY};
 use crate::types::{ClusterId, NodeId, ShardId};
 
 const IDENTITY_FILE: &str = "identity";
@@ -22,10 +24,10 @@ const LAYOUT_VERSION: u32 = 1;
 const SHARDS_DIR: &str = "shards";
 
 /// Permissions of directories that are created here: for their owner alone.
-const DIR_MODE: u32 = 0o700;
+pub(super) const DIR_MODE: u32 = 0o700;
 
 /// Permissions of files that are created here: for their owner alone.
-const FILE_MODE: u32 = 0o600;
+pub(super) const FILE_MODE: u32 = 0o600;
 
 /// Permissions that others have if any of these bits is set.
 const OTHERS_MODE: u32 = 0o077;
@@ -87,7 +89,7 @@ pub enum DataDirError {
         path: PathBuf,
     },
     /// The identity file is damaged.
-    #[error("data directory: {path} is damaged: {reason}; restore the file from a backup or from what `quorate wal verify` prints", path = path.display())]
+    #[error("data directory: {path} is damaged: {reason}; restore the file from a backup or from what `quorate wal verify` prints, or remove the whole data directory: a node of three or more then gets everything back from the others", path = path.display())]
     Damaged {
         /// The identity file.
         path: PathBuf,
@@ -264,11 +266,14 @@ impl DataDir {
     /// A directory could not be listed.
     pub fn is_new_log(&self, shard: ShardId) -> Result<bool, DataDirError> {
         let wal_dir = self.wal_dir(shard);
-        let entries_count = |path: &Path| {
-            let entries = fs::read_dir(path).map(|entries| entries.count());
+        let is_record = |name: &std::ffi::OsStr| name == BIRTH_FILE || name == BIRTH_TEMPORARY;
+        let names_count = |path: &Path| {
+            let entries = fs::read_dir(path).map(|entries| {
+                entries.filter(|entry| !entry.as_ref().is_ok_and(|entry| is_record(&entry.file_name()))).count()
+            });
             entries.map_err(|source| DataDirError::Io { action: "list", path: path.to_owned(), source })
         };
-        let beside = wal_dir.parent().map_or(Ok(1), entries_count)?;
+        let beside = wal_dir.parent().map_or(Ok(1), names_count)?;
         let has_segment = fs::read_dir(&wal_dir).map(|entries| {
             entries.filter_map(Result::ok).any(|entry| entry.path().extension().is_some_and(|ending| ending == "wal"))
         });

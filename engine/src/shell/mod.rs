@@ -2,6 +2,7 @@
 //!
 //! `node::Node` is the way in, for the binary and for programs that embed a node. It decides nothing that the core decides.
 
+mod birth_file;
 mod classes;
 mod client_conn;
 mod core;
@@ -16,7 +17,9 @@ mod links;
 mod mesh;
 pub mod metrics;
 pub mod node;
+mod notices;
 mod notify;
+mod origin;
 pub mod panics;
 mod peer_conn;
 pub mod preflight;

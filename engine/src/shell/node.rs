@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use wal::mmap::{MmapError, MmapStorage, PrepareError, prepare_segment};
+use wal::mmap::{MmapError, MmapStorage, PrepareError};
 use wal::repair::{Repair, RepairError, open_or_salvage};
-use wal::{Log, LogOptions, OpenError, RecoveryReport, SegmentIdentity, SegmentSeq};
+use wal::{Log, LogOptions, OpenError, RecoveryReport, SegmentIdentity};
 
 use super::core::Shared;
 use super::cores::Cores;
@@ -19,6 +19,7 @@ use super::gateway::GatewayLimits;
 use super::handle::{HANDLE_QUEUE_LEN, HandleReply, HandleRequest};
 use super::helpers::Helpers;
 use super::metrics::NodeMetrics;
+use super::origin::Found;
 use super::preflight::{self, PreflightError};
 use super::shard::ShardParts;
 use super::status::StatusBoard;
@@ -74,8 +75,8 @@ pub enum StartError {
     /// The node is to be one of a cluster that exists, and has nothing of it.
     #[error(
         "--initial-cluster-state is 'existing', but data directory {dir} holds no node; a node that lost its directory \
-         cannot come back under its old identity, because it would forget its votes and what it acknowledged: restore the \
-         directory. New members cannot join yet; for a new cluster use 'new'", dir = dir.display()
+         forgot its votes and what it acknowledged, and in a cluster of one or two the others are too few to give that back: \
+         restore the directory. For a new cluster use 'new'", dir = dir.display()
     )]
     NoMember {
         /// The directory.
@@ -91,13 +92,27 @@ pub enum StartError {
     },
     /// The log is gone.
     #[error(
-        "shard {shard}: the log is gone: {dir} holds no segment, but the data directory was in use before; starting empty would forget votes and acknowledged writes; restore it, or remove the whole data directory and let a new node take this one's place", dir = dir.display()
+        "shard {shard}: the log is gone: {dir} holds no segment, but the data directory was in use before; starting empty would forget votes and acknowledged writes; restore it, or remove the whole data directory: a node of three or more then gets everything back from the others, if none of them lost data, too", dir = dir.display()
     )]
     LogGone {
         /// The shard.
         shard: ShardId,
         /// Where it should be.
         dir: PathBuf,
+    },
+    /// The record of a log's origin does not fit.
+    #[error(
+        "shard {shard}: {path}: {reason}; it says whether this node may ever have promised anything: restore it, or remove the \
+         whole data directory: a node of three or more then gets everything back from the others, if none of them lost data, \
+         too", path = path.display()
+    )]
+    Birth {
+        /// The shard.
+        shard: ShardId,
+        /// The record.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A core did not start.
     #[error("{0}")]
@@ -275,11 +290,15 @@ pub(super) fn open_shards(
 ) -> Result<(Vec<ShardParts>, DataDir), StartError> {
     let (cluster, node) = (config.cluster_id(), config.node_id());
     let wanted = Identity::new(cluster, node, config.name(), config.shards(), config.segment_bytes());
-    if config.initial_cluster_state() == ClusterState::Existing && !DataDir::has_member(config.data_dir()) {
+    let joins_existing =
+        config.initial_cluster_state() == ClusterState::Existing && !DataDir::has_member(config.data_dir());
+    if joins_existing && !membership(config).can_repair() {
         return Err(StartError::NoMember { dir: config.data_dir().to_owned() });
     }
     let mut data_dir = DataDir::open(config.data_dir(), &wanted)?;
-    let opened = (0..config.shards()).map(ShardId::new).map(|shard| open_shard(config, &data_dir, shard, metrics));
+    let opened = (0..config.shards())
+        .map(ShardId::new)
+        .map(|shard| open_shard(config, &data_dir, shard, joins_existing, metrics));
     let ready = opened.collect::<Result<Vec<_>, _>>().and_then(|shards| {
         data_dir.mark_ready()?;
         Ok(shards)
@@ -297,6 +316,7 @@ fn open_shard(
     config: &ValidConfig,
     data_dir: &DataDir,
     shard: ShardId,
+    joins_existing: bool,
     metrics: &NodeMetrics,
 ) -> Result<ShardParts, StartError> {
     let started = Instant::now();
@@ -308,14 +328,20 @@ fn open_shard(
         shard_count: config.shards(),
     };
     let segment_bytes = config.segment_bytes();
-    if data_dir.is_new_log(shard)? {
-        if data_dir.is_ready() {
-            return Err(StartError::LogGone { shard, dir: wal_dir });
-        }
-        let prepared = prepare_segment(&wal_dir, SegmentSeq::FIRST, identity, segment_bytes);
-        prepared.map_err(|source| StartError::Prepare { shard, source })?;
-    }
+    let [seed, relay_id_floor, nonce, incarnation] =
+        random_numbers().map_err(|source| StartError::Random { source })?;
     let options = LogOptions { identity, segment_bytes };
+    let found = Found {
+        shard,
+        wal_dir: &wal_dir,
+        log: options,
+        is_ready: data_dir.is_ready(),
+        has_no_log: data_dir.is_new_log(shard)?,
+        voters_count: config.members().len(),
+        joins_existing,
+        incarnation,
+    };
+    let birth = found.settle()?;
     let (log, report, repair) = open_log(config, shard, &wal_dir, options)?;
     // Whatever else lies beside it: a directory that was in use and has no segment has lost its log.
     if data_dir.is_ready() && report.segments_count == 0 && repair.is_none() {
@@ -325,9 +351,10 @@ fn open_shard(
     if let Some(segment) = report.unused_from {
         tracing::warn!(%shard, %segment, "segments from this one on were damaged or missing; they held nothing and are prepared anew");
     }
-    let [seed, relay_id_floor, nonce] = random_numbers().map_err(|source| StartError::Random { source })?;
     let mut options = replica_options(config, shard);
     options.raft.seed = seed;
+    options.birth = birth;
+    options.nonce = nonce;
     // Numbers are counted up from here; half of all is left.
     options.relay_id_floor = relay_id_floor >> 1;
     options.repair = repair.map(|repair| {
@@ -344,14 +371,17 @@ type OpenLog = (Log<MmapStorage>, RecoveryReport, Option<Repair>);
 
 /// Opens a log; a damaged one is repaired, if the other nodes are a quorum that it can be repaired from.
 fn open_log(config: &ValidConfig, shard: ShardId, wal_dir: &Path, options: LogOptions) -> Result<OpenLog, StartError> {
-    let voters = config.members().iter().map(|member| member.id).collect();
-    if raft::Membership::new(voters).can_repair() {
+    if membership(config).can_repair() {
         let opened = open_or_salvage(wal_dir, options).map_err(|source| StartError::Repair { shard, source })?;
         return Ok((opened.log, opened.report, opened.repair));
     }
     let storage = MmapStorage::open(wal_dir).map_err(|source| StartError::Files { shard, source })?;
     let (log, report) = Log::open(storage, options).map_err(|source| StartError::Log { shard, source })?;
     Ok((log, report, None))
+}
+
+fn membership(config: &ValidConfig) -> raft::Membership {
+    raft::Membership::new(config.members().iter().map(|member| member.id).collect())
 }
 
 /// Time from the last change of the note beside a log until it is synced. Unit: ms.
@@ -417,6 +447,8 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
         note_busy_ticks: u64::from(ticks(NOTE_BUSY_MS)),
         relay_id_floor: 0,
         repair: None,
+        birth: raft::BirthRecord::default(),
+        nonce: 0,
     }
 }
 

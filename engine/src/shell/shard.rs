@@ -13,16 +13,19 @@ use std::time::{Duration, Instant};
 use wal::mmap::MmapStorage;
 use wal::{SegmentIdentity, SegmentSeq, SyncFailure, SyncRequest};
 
+use super::birth_file;
 use super::classes::{Class, Classes, give_way};
 use super::gateway::Gateway;
 use super::helpers::Helpers;
 use super::incoming::Incoming;
 use super::links::PeerLinks;
 use super::metrics::ShardMetrics;
+use super::notices::Notices;
 use super::notify::Notify;
 use super::said::{Complaint, Said};
 use super::status::StatusBoard;
 use super::sync_file::SyncFile;
+use crate::raft::BirthRecord;
 use crate::replica::{Action, Event, Outgoing, Replica, ReplicaView};
 use crate::status::SHARD_STOPPED;
 use crate::types::{Index, NodeId, ShardId, Term};
@@ -87,6 +90,7 @@ pub struct Shard {
     /// Syncs end at once, before whoever starts them goes on.
     #[cfg(test)]
     syncs_at_once: Cell<bool>,
+    notices: Notices,
 }
 
 impl Shard {
@@ -115,6 +119,7 @@ impl Shard {
             fault_reported: Cell::new(false),
             #[cfg(test)]
             syncs_at_once: Cell::new(false),
+            notices: Notices::default(),
         })
     }
 
@@ -294,7 +299,9 @@ impl Shard {
                 self.metrics.ticked(now.duration_since(last));
             }
             self.deliver(Event::Tick);
-            self.board.post(self.id, self.view(), self.fault());
+            let view = self.view();
+            self.notices.look_at(self.id, &view);
+            self.board.post(self.id, view, self.fault());
             tick += 1;
             if tick.is_multiple_of(METRICS_EVERY_TICKS) {
                 let replica = self.replica.borrow();
@@ -331,6 +338,7 @@ impl Shard {
                     | Action::SyncNote
                     | Action::PrepareSegment(_)
                     | Action::FinishRepair
+                    | Action::PersistBirth(_)
                     | Action::Load { .. } => {
                         tasks.push(action);
                     }
@@ -363,6 +371,7 @@ impl Shard {
                 Action::PrepareSegment(seq) => self.start_preparing(seq),
                 Action::FinishRepair => self.start_finishing_repair(),
                 Action::Load { first, last } => self.start_loading(first, last),
+                Action::PersistBirth(record) => self.start_persisting_birth(record),
                 Action::Send { .. } | Action::Reply { .. } => unreachable!("these were done above"),
             }
         }
@@ -469,6 +478,25 @@ impl Shard {
                 }
                 Err(error) => {
                     tracing::warn!(shard = %self.id, %error, "the damaged log cannot be removed; trying again");
+                    glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
+                }
+            }
+        }
+    }
+
+    fn start_persisting_birth(self: &Rc<Self>, record: BirthRecord) {
+        let shard = Rc::clone(self);
+        self.classes.spawn(Class::Background, async move { shard.persist_birth(record).await });
+    }
+
+    /// Writes down what a new node turned out to be, on a helper thread, until it succeeds or the shard stops.
+    async fn persist_birth(self: Rc<Self>, record: BirthRecord) {
+        while !self.stopping.get() {
+            let (dir, written) = (self.wal_dir.clone(), record.clone());
+            match self.helpers.run(move || birth_file::persist(&dir, &written)).await {
+                Ok(()) => return self.deliver(Event::BirthPersisted),
+                Err(error) => {
+                    tracing::warn!(shard = %self.id, %error, "the record of the log's origin cannot be written; trying again");
                     glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
                 }
             }

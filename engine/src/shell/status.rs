@@ -92,6 +92,8 @@ impl StatusBoard {
                 revision: view.revision.get(),
                 stopped: fault.clone(),
                 under_repair: view.repair.as_ref().map(ToString::to_string),
+                new: view.birth.as_ref().map(ToString::to_string),
+                lost_data: (!view.lost.nodes.is_empty()).then(|| view.lost.to_string()),
             })
             .collect()
     }
@@ -112,6 +114,12 @@ impl StatusBoard {
         for (shard, posted) in board.shards.iter().enumerate() {
             match posted {
                 None => return Err(format!("shard {shard} has not started yet")),
+                Some(Posted { view, .. }) if view.lost.is_majority => {
+                    return Err(format!("shard {shard}: {}", view.lost));
+                }
+                Some(Posted { view: ReplicaView { birth: Some(birth), .. }, .. }) => {
+                    return Err(format!("shard {shard}: {birth}"));
+                }
                 Some(posted) if posted.view.leader.is_none() => {
                     return Err(format!("shard {shard} has no leader: no majority of its nodes is connected"));
                 }

@@ -96,6 +96,10 @@ fn describe(message: &Message) -> String {
         Message::RepairResponse { term, nonce, last_index } => {
             format!("RepairResponse term {term} life {nonce} last {last_index}")
         }
+        Message::BirthRequest { incarnation, .. } => format!("BirthRequest {incarnation:x}"),
+        Message::BirthResponse { asked, incarnation, answer, .. } => {
+            format!("BirthResponse to {asked:x} of {incarnation:x}: {answer:?}")
+        }
     }
 }
 

@@ -28,6 +28,10 @@ struct Row {
     stopped: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     under_repair: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost_data: Option<String>,
 }
 
 const HEADER: [&str; 12] = [
@@ -71,6 +75,11 @@ pub async fn run<W: Write>(global: &GlobalArgs, printer: &mut Printer<W>) -> Res
         }
     }
     print(&rows, printer)?;
+    for row in &rows {
+        for what in row.troubles() {
+            eprintln!("note: {} shard {}: {what}", row.name, row.shard);
+        }
+    }
     Ok(all_answered)
 }
 
@@ -104,7 +113,15 @@ impl Row {
             revision: status.revision,
             stopped: status.stopped,
             under_repair: status.under_repair,
+            new: status.new,
+            lost_data: status.lost_data,
         }
+    }
+
+    /// What is wrong there, in words.
+    fn troubles(&self) -> impl Iterator<Item = String> {
+        let under_repair = self.under_repair.as_ref().map(|what| format!("under repair: {what}"));
+        [under_repair, self.new.clone(), self.lost_data.clone()].into_iter().flatten()
     }
 
     fn cells(&self) -> [String; HEADER.len()] {
@@ -133,6 +150,8 @@ mod tests {
         let status = ShardStatus {
             stopped: None,
             under_repair: None,
+            new: None,
+            lost_data: None,
             name: "a".to_owned(),
             node_id: 0xab,
             shard: 1,

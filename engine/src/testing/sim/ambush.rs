@@ -1,10 +1,11 @@
-//! Faults with an aim, in a cluster of three. Faults that strike at random hardly ever line up like this.
+//! Faults with an aim, in a cluster of three. Faults that strike at random hardly ever line up like this. One more, about a node
+//! that loses its whole disk, is in `wipe`.
 //!
 //! * **A leader is deposed without a word.** What it said long ago arrives once more, perhaps from an earlier term that it led;
 //!   then it is stopped and cut off. The others elect another and go on. The old leader goes on as well, finds requests that
 //!   waited, and may answer no read (thesis 6.4).
 //! * **A vote is forgotten.** The leader is stopped and cut off, the other two elect one of them; then the voter dies and what it
-//!   wrote last rots, its candidate is cut off, and the old leader goes on with the voter at its side. If the voter took the
+//!   wrote last rots, or its whole disk is wiped, its candidate is cut off, and the old leader goes on with the voter at its side. If the voter took the
 //!   old leader's entries at once they would be acknowledged and committed, and the new leader lacks them (rule 2 of
 //!   `docs/durability.md`).
 //! * **An entry is forgotten.** One follower is cut off for a while, so that entries are on the leader and the other follower
@@ -61,14 +62,15 @@ pub(super) struct Hunt {
 }
 
 impl World {
-    /// Lays one of the three in some shard, if it has a leader.
+    /// Lays one of these in some shard, if it has a leader.
     pub(super) fn lay_ambush(&mut self) -> Result<bool, String> {
         let shard = usize::try_from(self.rng.below(self.plan.shards.into())).expect("few");
         let leader = (0..self.hosts.len()).find(|host| self.leads(*host, shard).is_some());
         let Some(leader) = leader.filter(|_| self.hosts.len() == 3) else { return Ok(false) };
-        match self.rng.below(3) {
+        match self.rng.below(4) {
             0 => self.stop_leader(leader, shard),
             1 => self.separate_follower(leader, shard),
+            2 => return self.begin_wiping(leader, shard),
             _ => self.repeat_leader(leader),
         }
         Ok(true)
@@ -174,7 +176,11 @@ impl World {
         let voter = 3 - leader - candidate;
         let life = self.hosts[voter].life;
         let damage = if self.rng.chance(1, 2) { damage_end } else { damage_last_page };
-        if !self.damage_log(Place { host: voter, shard }, damage) {
+        let is_struck = match self.rng.below(3) {
+            0 => self.wipe_one(voter),
+            _ => self.damage_log(Place { host: voter, shard }, damage),
+        };
+        if !is_struck {
             self.join_all();
             return Ok(());
         }

@@ -32,7 +32,7 @@ pub(super) struct ShardChecks {
 /// committed too early (thesis figure 3.7) although its loss would take further faults. Nodes that are down count as neither.
 fn check_cannot_be_lost(hosts: &[Host], shard: usize, committed: Option<EntryId>) -> Result<(), String> {
     let Some(id) = committed else { return Ok(()) };
-    let may_vote = |host: &&Host| host.shards[shard].repair.is_none();
+    let may_vote = |host: &&Host| host.shards[shard].may_vote();
     let logs = || hosts.iter().filter(may_vote).filter_map(|host| host.shards[shard].replica.as_ref());
     for lacking in logs().filter(|replica| replica.log().term(id.index) != Some(id.term)) {
         let last = lacking.log().last_id();

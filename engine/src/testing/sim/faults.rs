@@ -9,6 +9,7 @@ use wal::{SegmentSeq, Storage};
 use super::ambush::{Ambush, Hunt, Sprung};
 use super::clients::Answer;
 use super::plan::{Every, Faults, between, pick, wait_us};
+use super::wipe::WipePlan;
 use super::world::{Event, Place, World};
 use crate::replica;
 
@@ -31,6 +32,8 @@ pub(super) enum Undo {
     Hunt(Hunt),
     /// A leader is stopped and cut off.
     Depose { host: usize, life: u64 },
+    /// The followers and the leader of a shard are to meet without what one of them had.
+    Wipe(WipePlan),
     /// A node that just voted dies, and what it wrote last rots.
     DamageVoter { at: Place, life: u64 },
     /// An orderly stop goes on: requests are refused from here on.
@@ -55,7 +58,7 @@ type Damage = fn(&mut SimStorage, &mut SimRng, u64) -> String;
 type Strike = fn(&mut World) -> Result<bool, String>;
 
 /// Every kind of fault: its name, how often it strikes, what it does.
-const KINDS: [(&str, Rate, Strike); 16] = [
+const KINDS: [(&str, Rate, Strike); 17] = [
     ("process killed", |faults| faults.kill, |world| world.kill_some(false)),
     ("power lost", |faults| faults.power_loss, |world| world.kill_some(true)),
     ("everything killed", |faults| faults.kill_all, World::kill_all),
@@ -68,6 +71,7 @@ const KINDS: [(&str, Rate, Strike); 16] = [
     (FAILED_SYNC, |faults| faults.sync_failure, World::fail_some_sync),
     (DAMAGED_LOG, |faults| faults.damage, World::damage_some),
     ("full disk", |faults| faults.disk_full, World::fill_some),
+    ("disk wiped", |faults| faults.wipe, World::wipe_some),
     ("ambush", |faults| faults.ambush, World::lay_ambush),
     ("orderly stop", |faults| faults.orderly_stop, World::stop_some),
     ("leadership transfer", |faults| faults.transfer, World::transfer_some),
@@ -193,6 +197,7 @@ impl World {
             }
             Undo::Close { host, life } => self.close_node(host, life),
             Undo::End { host, life } => self.end_stop(host, life)?,
+            Undo::Wipe(plan) => self.go_on_wiping(plan)?,
             Undo::Fast { host } => self.hosts[host].slowness = 1,
             Undo::Room { host } => self.hosts[host].disk_is_full = false,
         }
@@ -395,7 +400,7 @@ impl World {
     /// Damages a log if the fault model promises its repair. Says whether it did.
     pub(super) fn damage_log(&mut self, at: Place, damage: Damage) -> bool {
         let Place { host, shard } = at;
-        let lacks = |host: &super::host::Host| host.shards[shard].repair.is_some() || host.shards[shard].is_damaged;
+        let lacks = |host: &super::host::Host| host.shards[shard].lacks_data();
         if self.hosts.len() < 3 || self.hosts.iter().any(lacks) {
             return false;
         }

@@ -8,7 +8,7 @@ use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq, Storage};
 
 use super::plan::Plan;
 use crate::mutation::{self, Mutation};
-use crate::raft::{self, Role};
+use crate::raft::{self, BirthRecord, Role};
 use crate::replica::{Refusal, RepairOptions, Replica, ReplicaOptions, RequestKind};
 use crate::state_machine;
 use crate::state_machine::response::Response;
@@ -25,6 +25,10 @@ pub(super) struct ShardHost {
     pub(super) repair: Option<bool>,
     /// The last replica had stopped by itself.
     had_fault: bool,
+    /// Where the log comes from. Durable.
+    pub(super) birth: BirthRecord,
+    /// The disk was wiped, and the node has neither got back what it lost nor learned that it lost nothing.
+    pub(super) is_wiped: bool,
     /// Durable bytes rotted since the log was last open.
     pub(super) is_damaged: bool,
     /// A turn is on its way.
@@ -75,17 +79,14 @@ impl Host {
     /// A node that was never started.
     pub(super) fn new(plan: &Plan, number: usize, tick_us: u64) -> Self {
         let shards = (0..plan.shards).map(|shard| {
-            let identity = identity(plan, number, shard);
-            let seed = plan.seed ^ (number as u64) << 20 ^ u64::from(shard) << 30;
-            let mut disk = SimStorage::new(identity, plan.segment_bytes, seed);
-            // As the server does before a node first runs.
-            disk.prepare(SegmentSeq::FIRST);
-            disk.set_absent_one_in(plan.absent_one_in);
+            let disk = new_disk(plan, number, shard, 0);
             ShardHost {
                 replica: None,
                 disk: Some(disk),
                 repair: None,
                 had_fault: false,
+                birth: birth_record(plan, number, shard, 0),
+                is_wiped: false,
                 is_damaged: false,
                 turn_is_due: false,
                 waiting: BTreeSet::new(),
@@ -123,10 +124,11 @@ impl Host {
                 hard_state_is_certain,
                 damage: "simulated".to_owned(),
             });
-            replicas.push(Replica::new(replica_options(plan, self.id, self.life, number, repair), log));
+            let birth = (shard.birth.clone(), nonce);
+            replicas.push(Replica::new(replica_options(plan, self.id, self.life, number, repair, birth), log));
         }
         for (shard, replica) in self.shards.iter_mut().zip(replicas) {
-            if shard.repair.is_none() {
+            if !shard.lacks_data() {
                 shard.seen.promised.clear();
             }
             shard.replica = Some(replica);
@@ -141,7 +143,7 @@ impl Host {
         for shard in &mut self.shards {
             if let Some(replica) = shard.replica.take() {
                 shard.had_fault = replica.fault().is_some();
-                if shard.repair.is_none() {
+                if !shard.lacks_data() {
                     shard.seen.promised.clear();
                 }
                 shard.seen.promised.extend(durable_ids(&replica));
@@ -178,7 +180,12 @@ impl ShardHost {
         if !is_corrupt {
             return Log::open(disk, options).map(|(log, _)| log);
         }
-        let fresh = SimStorage::new(options.identity, options.segment_bytes, disk.segments().len() as u64);
+        let mut fresh = SimStorage::new(options.identity, options.segment_bytes, disk.segments().len() as u64);
+        if self.birth.is_new() {
+            // As the server does: nothing was ever written to this log.
+            fresh.prepare(SegmentSeq::FIRST);
+            return Log::open(fresh, options).map(|(log, _)| log);
+        }
         let prepare = |storage: &mut SimStorage, seq| {
             storage.prepare(seq);
             Ok::<(), std::convert::Infallible>(())
@@ -217,6 +224,16 @@ impl ShardHost {
         Ok(())
     }
 
+    /// It may not have all that it promised; another node may not lose anything before it has.
+    pub(super) fn lacks_data(&self) -> bool {
+        self.repair.is_some() || self.is_damaged || self.is_wiped
+    }
+
+    /// It may vote.
+    pub(super) fn may_vote(&self) -> bool {
+        self.repair.is_none() && !self.birth.is_new()
+    }
+
     /// The entry is durable here, or was so when the node went down or lost it.
     pub(super) fn has_promised(&self, id: EntryId) -> bool {
         let is_held = self.replica.as_ref().is_some_and(|replica| {
@@ -236,7 +253,29 @@ fn identity(plan: &Plan, node: usize, shard: u32) -> SegmentIdentity {
     SegmentIdentity { cluster_id: 1, node_id: node as u64 + 1, shard, shard_count: plan.shards }
 }
 
-fn replica_options(plan: &Plan, id: NodeId, life: u64, shard: u32, repair: Option<RepairOptions>) -> ReplicaOptions {
+/// The record of a log that is made; `wipes` tells those of one shard on one node apart.
+pub(super) fn birth_record(plan: &Plan, node: usize, shard: u32, wipes: u64) -> BirthRecord {
+    let incarnation = plan.seed ^ (node as u64 + 1) << 48 ^ u64::from(shard) << 40 ^ wipes;
+    BirthRecord::of_new_log(incarnation, plan.nodes)
+}
+
+/// An empty disk with the first segment of a log, as a node has it before it first runs.
+pub(super) fn new_disk(plan: &Plan, node: usize, shard: u32, wipes: u64) -> SimStorage {
+    let seed = plan.seed ^ (node as u64) << 20 ^ u64::from(shard) << 30 ^ wipes << 50;
+    let mut disk = SimStorage::new(identity(plan, node, shard), plan.segment_bytes, seed);
+    disk.prepare(SegmentSeq::FIRST);
+    disk.set_absent_one_in(plan.absent_one_in);
+    disk
+}
+
+fn replica_options(
+    plan: &Plan,
+    id: NodeId,
+    life: u64,
+    shard: u32,
+    repair: Option<RepairOptions>,
+    (birth, nonce): (BirthRecord, u64),
+) -> ReplicaOptions {
     let voters = &plan.raft.voters;
     let preferred_leader = plan.prefers_leaders.then(|| voters[shard as usize % voters.len()]);
     let seed = plan.seed ^ life << 40 ^ u64::from(shard) << 52;
@@ -264,5 +303,7 @@ fn replica_options(plan: &Plan, id: NodeId, life: u64, shard: u32, repair: Optio
         note_busy_ticks: 12,
         relay_id_floor: life << 32,
         repair,
+        birth,
+        nonce,
     }
 }

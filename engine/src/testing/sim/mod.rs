@@ -16,6 +16,7 @@ mod plan;
 mod put_back;
 mod trace;
 mod verdict;
+mod wipe;
 mod world;
 
 pub use plan::Plan;

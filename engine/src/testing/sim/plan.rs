@@ -43,6 +43,8 @@ pub struct Faults {
     pub disk_full: Every,
     /// Durable bytes rot while their node is down.
     pub damage: Every,
+    /// A node loses everything that it had on disk.
+    pub wipe: Every,
     /// Faults with an aim: see `ambush`.
     pub ambush: Every,
     /// A node is stopped in order: it hands over, answers what it has taken, and ends.
@@ -234,6 +236,8 @@ impl Faults {
             orderly_stop: every(500, 8_000),
             transfer: every(100, 4_000),
             leader_disk: every(1_000, 10_000),
+            // The last, so that it changes nothing about the others.
+            wipe: every(1_000, 8_000),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::network::{Network, Packet};
 use super::plan::{Plan, between};
 use super::trace::Trace;
 use super::verdict::{Failure, Report};
-use crate::raft::Message;
+use crate::raft::{BirthRecord, Message};
 use crate::replica::{self, Action, Outgoing};
 use crate::types::{Index, NodeId, ShardId};
 use crate::wire::{self, Lane};
@@ -98,6 +98,11 @@ pub(super) enum Event {
         life: u64,
         first: Index,
         last: Index,
+    },
+    BirthEnd {
+        at: Place,
+        life: u64,
+        record: BirthRecord,
     },
     /// A client begins its next operation.
     Ask {
@@ -212,7 +217,7 @@ impl World {
         self.check_void_writes()?;
         self.report.given_up_count = self.clients.judge()?;
         self.report.judged_count = self.plan.shards.into();
-        Ok(())
+        self.wipe_majority()
     }
 
     /// Without faults everything is answered and all nodes agree, within bounded time.
@@ -316,6 +321,7 @@ impl World {
             Event::SegmentEnd { at, life, seq } => self.end_prepare(at, life, seq),
             Event::RepairEnd { at, life } => self.end_repair(at, life),
             Event::LoadEnd { at, life, first, last } => self.end_load(at, life, first, last),
+            Event::BirthEnd { at, life, record } => self.end_birth(at, life, record),
             Event::Ask { client } => {
                 self.ask(client);
                 Ok(())
@@ -334,7 +340,7 @@ impl World {
         }
     }
 
-    fn is_alive(&self, host: usize, life: u64) -> bool {
+    pub(super) fn is_alive(&self, host: usize, life: u64) -> bool {
         self.hosts[host].is_up && self.hosts[host].life == life
     }
 
@@ -425,6 +431,11 @@ impl World {
                     let life = self.hosts[at.host].life;
                     let delay_us = between(&mut self.rng, 1, PREPARE_US_MAX);
                     self.schedule(delay_us, Event::RepairEnd { at, life });
+                }
+                Action::PersistBirth(record) => {
+                    let life = self.hosts[at.host].life;
+                    let delay_us = between(&mut self.rng, 1, PREPARE_US_MAX);
+                    self.schedule(delay_us, Event::BirthEnd { at, life, record });
                 }
             }
         }
@@ -603,6 +614,7 @@ impl World {
         }
         let shard = &mut self.hosts[at.host].shards[at.shard];
         shard.repair = None;
+        shard.is_wiped = false;
         shard.seen.promised.clear();
         self.report.repairs_count += 1;
         self.trace.note(self.now_us, || format!("node {} shard {} is repaired", at.host + 1, at.shard));
@@ -642,6 +654,7 @@ impl Event {
             Self::Turn { at, .. } | Self::Arrive { at, .. } => Some(at.host),
             Self::SyncEnd { at, .. } | Self::NoteSyncEnd { at, .. } => Some(at.host),
             Self::SegmentEnd { at, .. } | Self::RepairEnd { at, .. } | Self::LoadEnd { at, .. } => Some(at.host),
+            Self::BirthEnd { at, .. } => Some(at.host),
             Self::Packet(packet) => Some(packet.to),
             Self::Connect { from, .. } => Some(*from),
             Self::Ask { .. } | Self::Answer { .. } | Self::GiveUp { .. } | Self::Strike(_) | Self::Undo(_) => None,

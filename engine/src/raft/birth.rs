@@ -1,0 +1,274 @@
+//! Whether a node whose log is empty never promised anything, or lost what it promised.
+//!
+//! Both look the same from inside. So each log has an *incarnation*, a random number drawn when the log was made, and a node
+//! with a new log asks every other voter before it takes part in anything:
+//!
+//! 1. A new node neither votes, campaigns, follows, answers repair questions nor confirms anybody. It asks, and it answers
+//!    such questions with its own incarnation.
+//! 2. It becomes a *founder* once **every** other voter has answered, and each of them is new itself, or recorded exactly
+//!    this incarnation when it became a founder. What it heard is its founders' record, durable before it takes part.
+//! 3. If some founder's record holds another incarnation of it, or none, it is a *replacement*: it goes on as a node under
+//!    repair whose hard state is uncertain (see `repair`).
+//! 4. A replacement has no founders' record and knows nobody. Its answer neither proves nor disproves anything, so a new node
+//!    that hears only such nodes, and new ones, is a replacement, too.
+//!
+//! `docs/durability.md` says why this is safe. Answers name the incarnation that asked: those to an earlier one count for
+//! nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::log_view::LogView;
+use super::{Message, Raft};
+use crate::mutation::{self, Mutation};
+use crate::types::NodeId;
+
+/// What a node must never forget about the origin of its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BirthRecord {
+    /// Drawn at random when the log was made.
+    pub incarnation: u64,
+    /// What became of the node since.
+    pub stage: Stage,
+}
+
+/// How far a node has come since its log was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It takes no part yet.
+    New,
+    /// It took part from the beginning; with the incarnations of all other voters as it knew them then.
+    Founded(BTreeMap<NodeId, u64>),
+    /// Its log was made in a cluster that existed already, in the place of one that is lost.
+    Replaced,
+}
+
+/// Answer to the question whether a node is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BirthAnswer {
+    /// The answering node is new itself.
+    New,
+    /// It is a founder, and its record has the asking incarnation.
+    Known,
+    /// It is a founder, and its record has another incarnation of the asking node, or none.
+    Stranger,
+    /// It is a replacement: it can't tell.
+    Replaced,
+}
+
+/// What a node knows of its own origin, and of others that lost their data.
+#[derive(Debug, Default)]
+pub(super) struct Birth {
+    record: BirthRecord,
+    /// Who answered this incarnation, with which incarnation of its own.
+    answers: BTreeMap<NodeId, (u64, BirthAnswer)>,
+    /// What this node is going to be, once that is durable.
+    next: Option<Stage>,
+    /// Ticks since the last question.
+    elapsed_ticks: u32,
+    /// Peers that lost data, and when they last said so. Unit: ticks of this core.
+    lost: BTreeMap<NodeId, u64>,
+}
+
+/// What a new node waits for, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BirthView {
+    /// Voters that have not said yet whether they are new.
+    pub awaited: Vec<NodeId>,
+}
+
+/// Nodes that lost data and have not got it back, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LostView {
+    /// Which, this node included if it is one of them.
+    pub nodes: Vec<NodeId>,
+    /// The others are no quorum: nobody can be elected, and nobody can be repaired.
+    pub is_majority: bool,
+}
+
+impl Default for BirthRecord {
+    /// The record of a node that takes part and knows nothing of its origin or that of others.
+    fn default() -> Self {
+        Self { incarnation: 0, stage: Stage::Replaced }
+    }
+}
+
+impl fmt::Display for BirthView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this node is new and waits to hear whether these nodes are, too:")?;
+        self.awaited.iter().try_for_each(|node| write!(f, " {node}"))
+    }
+}
+
+impl fmt::Display for LostView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nodes that lost data:")?;
+        self.nodes.iter().try_for_each(|node| write!(f, " {node}"))?;
+        if self.is_majority {
+            f.write_str(
+                "; the others are no majority, so that nobody can be elected: acknowledged writes may be gone. Restore the data \
+                 directories of some of these nodes; or give up what only they had, and copy what the others have into a new \
+                 cluster (`quorate get --consistency s`)",
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl BirthRecord {
+    /// The record of a log that is being made: new, unless this node has nobody to ask.
+    #[must_use]
+    pub fn of_new_log(incarnation: u64, voters_count: usize) -> Self {
+        let stage = if voters_count == 1 { Stage::Founded(BTreeMap::new()) } else { Stage::New };
+        Self { incarnation, stage }
+    }
+
+    /// The node takes no part yet, and never did with this log.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.stage == Stage::New
+    }
+}
+
+impl Raft {
+    /// Says where the log comes from; called right after `new`, before `begin_repair`.
+    pub fn begin_birth(&mut self, record: BirthRecord) {
+        // The first question leaves with the first tick.
+        self.birth = Birth { record, elapsed_ticks: self.config.heartbeat_ticks, ..Birth::default() };
+    }
+
+    /// The stage that `Ready::birth` returned is durable: this node takes part from here on, as a founder or under repair.
+    /// `nonce` is as for `begin_repair`.
+    pub fn on_birth_persisted(&mut self, nonce: u64) {
+        let Some(stage) = self.birth.next.take() else { panic!("no stage was to be made durable") };
+        assert!(self.is_new(), "a node is born once");
+        let is_replacement = stage == Stage::Replaced;
+        self.birth.record.stage = stage;
+        if is_replacement {
+            self.begin_repair(nonce, mutation::is(Mutation::ReplacedKeepsCertainHardState));
+        } else {
+            self.arm_first_timer();
+        }
+    }
+
+    /// What this new node waits for; `None` when it is not new.
+    #[must_use]
+    pub fn birth_view(&self) -> Option<BirthView> {
+        let is_awaited = |peer: &NodeId| !self.birth.answers.contains_key(peer);
+        self.is_new().then(|| BirthView { awaited: self.peers().into_iter().filter(is_awaited).collect() })
+    }
+
+    /// Which nodes lost data, as far as this node knows.
+    #[must_use]
+    pub fn lost_view(&self) -> LostView {
+        let mut nodes: Vec<NodeId> = self.birth.lost.keys().copied().collect();
+        if self.is_under_repair() {
+            nodes.push(self.config.id);
+            nodes.sort_unstable();
+        }
+        let is_majority = !nodes.is_empty() && !self.membership.quorum_has(|node| !nodes.contains(&node));
+        LostView { nodes, is_majority }
+    }
+
+    /// This node's log is new, and it takes no part yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.birth.record.is_new()
+    }
+
+    /// Whether a message may be looked at at all: not by a new node, unless it is about that.
+    pub(super) fn may_hear(&self, message: &Message) -> bool {
+        let is_about_birth = matches!(message, Message::BirthRequest { .. } | Message::BirthResponse { .. });
+        let votes_anyway = mutation::is(Mutation::NewNodeVotes) && message.is_about_elections();
+        !self.is_new() || is_about_birth || votes_anyway
+    }
+
+    /// Asks everyone, time and again: answers get lost, and change.
+    pub(super) fn tick_birth(&mut self) {
+        self.birth.elapsed_ticks += 1;
+        if self.birth.elapsed_ticks >= self.config.heartbeat_ticks {
+            self.birth.elapsed_ticks = 0;
+            for to in self.peers() {
+                self.ask_birth(to);
+            }
+        }
+    }
+
+    /// Asks one peer whether it is new or knows this node.
+    pub(super) fn ask_birth(&mut self, to: NodeId) {
+        let (term, incarnation) = (self.hard_state.term, self.birth.record.incarnation);
+        self.out.messages.push((to, Message::BirthRequest { term, incarnation }));
+    }
+
+    /// A peer is new, and asks whether it always was.
+    pub(super) fn on_birth_request(&mut self, from: NodeId, asked: u64) {
+        let answer = match &self.birth.record.stage {
+            Stage::New => BirthAnswer::New,
+            Stage::Replaced => BirthAnswer::Replaced,
+            Stage::Founded(founders) if founders.get(&from) == Some(&asked) => BirthAnswer::Known,
+            Stage::Founded(_) => BirthAnswer::Stranger,
+        };
+        if answer == BirthAnswer::Stranger {
+            self.note_lost(from);
+        }
+        let (term, incarnation) = (self.hard_state.term, self.birth.record.incarnation);
+        // It tells what is durable already, so that it need not wait for anything.
+        self.out.messages.push((from, Message::BirthResponse { term, asked, incarnation, answer }));
+    }
+
+    /// A peer said whether it is new or knows this node.
+    pub(super) fn on_birth_response(&mut self, from: NodeId, asked: u64, incarnation: u64, answer: BirthAnswer) {
+        if !self.is_new() || asked != self.birth.record.incarnation || self.birth.next.is_some() {
+            return;
+        }
+        self.birth.answers.insert(from, (incarnation, answer));
+        self.birth.next = self.judge_birth();
+        if let Some(stage) = self.birth.next.clone() {
+            self.out.birth = Some(BirthRecord { incarnation: self.birth.record.incarnation, stage });
+        }
+    }
+
+    /// What this new node is, if the answers so far say so.
+    fn judge_birth(&self) -> Option<Stage> {
+        let answers = &self.birth.answers;
+        let has = |wanted| answers.values().any(|(_, answer)| *answer == wanted);
+        if has(BirthAnswer::Stranger) && !mutation::is(Mutation::FounderIgnoresMismatch) {
+            return Some(Stage::Replaced);
+        }
+        let has_answered = |node| node == self.config.id || answers.contains_key(&node);
+        let is_complete = self.membership.voters().iter().all(|node| has_answered(*node));
+        let is_enough = mutation::is(Mutation::FoundsWithoutEveryone) && self.membership.quorum_has(has_answered);
+        if !is_complete && !is_enough {
+            return None;
+        }
+        if has(BirthAnswer::Replaced) && !has(BirthAnswer::Known) {
+            return Some(Stage::Replaced);
+        }
+        Some(Stage::Founded(answers.iter().map(|(node, (incarnation, _))| (*node, *incarnation)).collect()))
+    }
+
+    /// A peer lost data and says so.
+    pub(super) fn note_lost(&mut self, node: NodeId) {
+        self.birth.lost.insert(node, self.now_tick);
+    }
+
+    /// Forgets those that no longer say that they lost data.
+    pub(super) fn tick_lost(&mut self) {
+        if !self.birth.lost.is_empty() {
+            let patience_ticks = 4 * u64::from(self.config.election_ticks);
+            let now_tick = self.now_tick;
+            self.birth.lost.retain(|_, said_tick| *said_tick + patience_ticks > now_tick);
+        }
+    }
+
+    /// Ticks a node that does not campaign, for it is new or under repair. False if it is neither.
+    pub(super) fn tick_apart(&mut self, log: &impl LogView) -> bool {
+        if self.is_new() {
+            self.tick_birth();
+        } else if self.is_under_repair() {
+            self.tick_repair(log);
+        } else {
+            return false;
+        }
+        true
+    }
+}
