@@ -12,6 +12,7 @@ pub(super) enum Fault {
     StopOne,
     StopLeader,
     Damage,
+    Wipe,
     CutOne,
     CutLeader,
     CutOutgoing,
@@ -34,7 +35,7 @@ enum Means {
 }
 
 /// Faults, their names in reports, how often each is chosen, and what it needs.
-const FAULTS: [(Fault, &str, u64, Means); 17] = [
+const FAULTS: [(Fault, &str, u64, Means); 18] = [
     (Fault::KillOne, "killed one node", 4, Means::Processes),
     (Fault::KillLeader, "killed the leader", 4, Means::Processes),
     (Fault::KillMajority, "killed a majority", 1, Means::Processes),
@@ -42,6 +43,7 @@ const FAULTS: [(Fault, &str, u64, Means); 17] = [
     (Fault::StopOne, "stopped one node", 3, Means::Processes),
     (Fault::StopLeader, "stopped the leader", 3, Means::Processes),
     (Fault::Damage, "damaged a node's log", 3, Means::Processes),
+    (Fault::Wipe, "wiped a node's data directory", 2, Means::Processes),
     (Fault::CutOne, "cut one node off from the others", 3, Means::Network),
     (Fault::CutLeader, "cut the leader off from the others", 3, Means::Network),
     (Fault::CutOutgoing, "dropped what the leader sends to the others", 2, Means::Network),

@@ -204,16 +204,17 @@ impl Nemesis {
                 self.pause(LASTS_MS).await;
                 nodes.pause(target, false);
             }
-            Fault::Damage => {
-                // A second node that lacks what it promised would be more than the promise covers, and the repair needs room.
-                let all = statuses(shared).await;
-                let is_filled = self.lab.disks.as_ref().is_ok_and(|disks| disks.is_filled(target));
-                let is_whole = |status: &client::ShardStatus| status.under_repair.is_none();
-                if is_filled || all.len() < shared.endpoints.len() || !all.iter().all(is_whole) {
+            Fault::Damage | Fault::Wipe => {
+                if !self.may_lose_data(target, shared).await {
                     return Ok(None);
                 }
                 nodes.kill(target)?;
-                what = format!("{what}, {}", self.damage(&nodes.data_dir(target))?);
+                let data_dir = nodes.data_dir(target);
+                if fault == Fault::Damage {
+                    what = format!("{what}, {}", self.damage(&data_dir)?);
+                } else {
+                    std::fs::remove_dir_all(&data_dir).map_err(io_error("remove", &data_dir))?;
+                }
                 start(nodes, shared, target)?;
             }
             Fault::KillOne | Fault::KillLeader | Fault::KillMajority | Fault::KillAll => {
@@ -248,6 +249,14 @@ impl Nemesis {
             }
         }
         Ok(Some(what))
+    }
+
+    /// A second node that lacks what it promised would be more than the promise covers, and the repair needs room.
+    async fn may_lose_data(&self, target: usize, shared: &Shared) -> bool {
+        let all = statuses(shared).await;
+        let is_filled = self.lab.disks.as_ref().is_ok_and(|disks| disks.is_filled(target));
+        let is_whole = |status: &client::ShardStatus| status.under_repair.is_none() && status.new.is_none();
+        !is_filled && all.len() >= shared.endpoints.len().max(3) && all.iter().all(is_whole)
     }
 
     fn cut(&mut self, cuts: Vec<(usize, usize)>) -> Result<(), ChaosError> {
