@@ -112,7 +112,7 @@ async fn a_leader_that_is_stopped_in_order_leaves_no_write_unknown() {
         let leader = cluster.leader(0).await;
         writers.seen.take_pause();
         cluster.signal(leader, Signal::TERM);
-        assert!(cluster.wait_for_end(leader), "{}", cluster.log_of(leader));
+        assert!(cluster.wait_for_end_meanwhile(leader).await, "{}", cluster.log_of(leader));
         writers.seen.wait_for_more(500).await;
         pauses.push(writers.seen.take_pause());
         cluster.start_node(leader);

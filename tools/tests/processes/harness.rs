@@ -190,6 +190,19 @@ impl Cluster {
         self.nodes[number].process.take().expect("the node runs").wait().expect("the node ends").success()
     }
 
+    /// The same without holding up other tasks of the test, clients for one.
+    pub async fn wait_for_end_meanwhile(&mut self, number: usize) -> bool {
+        let mut child = self.nodes[number].process.take().expect("the node runs");
+        let started = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                return status.success();
+            }
+            assert!(started.elapsed() < PATIENCE, "it does not end: {}", self.log_of(number));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Waits until a node has everything again, or has ended by itself: then `false`.
     pub async fn wait_until_sound(&mut self, number: usize, what: &str) -> bool {
         let started = Instant::now();
