@@ -19,7 +19,7 @@ use net::shell::{
     Greeting, LinkEvent, PeerLink, PeerLinkOptions, Resolver, attach, detach, greet, limit_patience, listen,
 };
 
-use super::classes::{Class, Classes, Slice};
+use super::classes::{self, Class, Classes, Slice};
 use super::client_conn;
 use super::cores::Starting;
 use super::gateway::{Gateway, GatewayLimits, Routed, Waiting};
@@ -116,6 +116,7 @@ struct Core {
 pub async fn run(parts: CoreParts) {
     let listeners = listen_all(&parts.shared.config);
     let classes = Classes::create();
+    classes.spawn(Class::Control, classes::pulse());
     let mut receivers = None;
     let cores = parts.shared.config.cores() as usize;
     let mut senders = None;
