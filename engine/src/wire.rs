@@ -119,6 +119,18 @@ pub enum EntriesError {
         /// The index that is due.
         expected: Index,
     },
+    /// One is larger than any segment of this node's log.
+    #[error(
+        "entry at index {index} of an AppendEntries has {got} bytes, and this node's log takes at most {limit}: start every node with the same --segment-bytes"
+    )]
+    TooLarge {
+        /// Where the entry should stand.
+        index: Index,
+        /// Length of its payload as announced. Unit: bytes.
+        got: usize,
+        /// Longest payload of this node's log. Unit: bytes.
+        limit: usize,
+    },
     /// Bytes are left over, or missing.
     #[error("an AppendEntries holds other entries than it announces: {0}")]
     Decode(#[from] DecodeError),

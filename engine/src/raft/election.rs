@@ -299,6 +299,7 @@ impl Raft {
         let leading = Leading::new(&self.config, self.peers(), log.last_id().index, self.now_tick);
         self.state = State::Leader(Box::new(leading));
         self.leader = Some(self.config.id);
+        self.led_term = self.hard_state.term;
         self.timer.hurry_until_tick = 0;
         self.out.append_noop = Some(self.next_entry_id(log));
         self.broadcast_heartbeat();

@@ -186,7 +186,14 @@ impl Raft {
     }
 
     /// The log has no room for the entries of an `AppendEntries` that was admitted: they were dropped. Tells the leader.
-    pub fn on_no_room(&mut self, log: &impl LogView) {
+    ///
+    /// What stands before them matches all the same, and is acknowledged: a node without room still counts for what it has.
+    pub fn on_no_room(&mut self, from: NodeId, append: &AppendEntries, log: &impl LogView) {
+        if let Some(why) = self.contradiction(append, &[], log) {
+            self.refuse(from, why);
+            return;
+        }
+        self.match_through(append.prev.index, append.commit_index, log);
         self.following.room = Room::Lacking;
         self.acknowledge(log);
     }
@@ -261,6 +268,11 @@ impl Raft {
     fn follow(&mut self, from: NodeId, term: Term) -> bool {
         let is_news = term > self.hard_state.term || self.leader != Some(from);
         if is_news {
+            if term == self.led_term {
+                // This node won that term itself, even if it has stepped down since.
+                self.refuse(from, Nonsense::SecondLeader { term, leader: self.config.id });
+                return false;
+            }
             if term == self.hard_state.term
                 && let Some(leader) = self.leader
             {

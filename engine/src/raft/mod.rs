@@ -85,6 +85,8 @@ pub struct Raft {
     state: State,
     /// The leader of the current term, as far as known; this node while it leads.
     leader: Option<NodeId>,
+    /// The last term that this node led in this life; 0 = none. Nobody else can lead it. Invariant: led_term <= current term.
+    led_term: Term,
     /// Highest index known durable on a quorum. Never decreases. Starts at 0, or where an earlier life of this node noted it.
     ///
     /// Invariant: commit_index <= last_index. May exceed this node's own persisted_index.
@@ -145,6 +147,7 @@ impl Raft {
             durable_hard_state: hard_state,
             state: State::Follower,
             leader: None,
+            led_term: Term::ZERO,
             commit_index: Index::ZERO,
             noted_committed: EntryId::ZERO,
             following: Following::default(),

@@ -31,6 +31,8 @@ pub struct Transfer {
 pub(super) struct Leaving {
     /// Who did not take over in time.
     tried: BTreeSet<NodeId>,
+    /// Until then nobody else is tried, so that proposals are taken between two tries. Unit: ticks of this core.
+    pause_until_tick: u64,
 }
 
 /// What a follower said of itself last.
@@ -185,6 +187,9 @@ impl Raft {
     fn choose_successor(&mut self, log: &impl LogView) {
         let State::Leader(leading) = &mut self.state else { return };
         let Some(leaving) = leading.leaving.as_ref().filter(|_| leading.transfer.is_none()) else { return };
+        if self.now_tick < leaving.pause_until_tick {
+            return;
+        }
         let tried = leaving.tried.clone();
         match self.best_successor(&tried) {
             Some(to) => self.begin_transfer(to, self.try_ticks(), log),
@@ -226,6 +231,7 @@ impl Raft {
             && let Some(leaving) = &mut leading.leaving
         {
             leaving.tried.insert(late.to);
+            leaving.pause_until_tick = self.now_tick + u64::from(self.config.heartbeat_ticks);
         }
         self.choose_successor(log);
         self.tick_preferred(log);

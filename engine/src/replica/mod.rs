@@ -426,8 +426,9 @@ impl<S: Storage> Replica<S> {
                 for entry in &parsed[skip..] {
                     match self.log.append_entry(&entry.header, entry.payload) {
                         Ok(_) => {}
-                        // The hard state took the room that was there: what is in counts, the rest comes again.
-                        Err(AppendError::SegmentNotReady) => {
+                        // The hard state took the room that was there, or the entry is too large for any segment: what is in
+                        // counts, the rest comes again.
+                        Err(AppendError::SegmentNotReady | AppendError::TooLarge { .. }) => {
                             self.stats.appends_without_room += 1;
                             break;
                         }
@@ -583,6 +584,10 @@ impl<S: Storage> Replica<S> {
         let Some(id) = self.noop else { return };
         if self.raft.role() != Role::Leader || self.raft.term() != id.term {
             self.noop = None;
+            return;
+        }
+        if self.raft.transfer().is_some_and(|transfer| transfer.told_at.is_some()) {
+            // The successor was told that it has the whole log; if it does not take over, a later turn tries again.
             return;
         }
         let header = EntryHeader::new(id, KIND_NOOP, &[]);

@@ -17,13 +17,21 @@ impl<S: Storage> Replica<S> {
         if !self.raft.admit_append(from, append, &self.log) {
             return false;
         }
+        let limit = self.log.payload_limit_bytes();
+        if let Some((id, got)) = wire::announced_entries(entries).find(|(_, payload_len)| *payload_len > limit) {
+            // No segment will ever have room for it, and stopping would not help either: the rest of the cluster goes on.
+            self.stats.appends_without_room += 1;
+            self.last_corrupt_append = Some((from, wire::EntriesError::TooLarge { index: id.index, got, limit }));
+            self.raft.on_no_room(from, append, &self.log);
+            return false;
+        }
         let has_room = self.log.has_room_for(wire::announced_entries(entries).map(|(_, payload_len)| payload_len));
         // What the log holds already needs no room, and is acknowledged again.
         if has_room || wire::announced_entries(entries).all(|(id, _)| self.log.term(id.index) == Some(id.term)) {
             return true;
         }
         self.stats.appends_without_room += 1;
-        self.raft.on_no_room(&self.log);
+        self.raft.on_no_room(from, append, &self.log);
         false
     }
 }

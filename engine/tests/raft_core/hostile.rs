@@ -47,6 +47,20 @@ fn a_second_leader_of_a_term_is_refused_by_followers_and_by_the_leader() {
 }
 
 #[test]
+fn a_leader_that_stepped_down_knows_that_nobody_else_leads_its_term() {
+    let mut cluster = led_by_first();
+    let term = cluster.raft(0).term();
+    cluster.isolate(node_id(1));
+    while cluster.raft(0).role() == Role::Leader {
+        cluster.tick(0);
+    }
+    assert_eq!((cluster.raft(0).term(), cluster.raft(0).leader()), (term, None));
+    cluster.heal();
+    assert_eq!(receive(&mut cluster, 2, append(term.get(), EntryId::ZERO, &[])), AppendDecision::Drop);
+    assert_eq!((refused(&cluster), cluster.raft(0).leader()), (1, None));
+}
+
+#[test]
 fn a_leader_that_contradicts_itself_changes_nothing() {
     let mut cluster = follower_with(&[1, 1, 2], Term::new(2));
     receive(&mut cluster, 2, append(3, id(2, 3), &[]));
@@ -128,13 +142,24 @@ fn outcomes(cluster: &mut Cluster) -> Vec<AppendOutcome> {
 }
 
 #[test]
+fn a_follower_without_room_counts_for_what_it_has_in_a_new_term() {
+    let mut cluster = follower_with(&[1], Term::new(2));
+    let (message, _) = append(2, id(1, 1), &[id(2, 2)]);
+    cluster.with_raft(0, |raft, log| {
+        assert!(raft.admit_append(node_id(2), &message, log));
+        raft.on_no_room(node_id(2), &message, log);
+    });
+    assert_eq!(outcomes(&mut cluster), [no_room(1)]);
+}
+
+#[test]
 fn a_follower_without_room_says_so_and_says_when_it_has_some_until_it_is_heard() {
     let mut cluster = follower_with(&[1], Term::new(1));
     let (message, _) = append(1, id(1, 1), &[id(1, 2)]);
     let refuse = |cluster: &mut Cluster| {
         cluster.with_raft(0, |raft, log| {
             assert!(raft.admit_append(node_id(2), &message, log));
-            raft.on_no_room(log);
+            raft.on_no_room(node_id(2), &message, log);
         });
     };
     receive(&mut cluster, 2, append(1, id(1, 1), &[]));

@@ -322,7 +322,9 @@ impl Progress {
         log: &impl LogView,
         now_tick: u64,
     ) -> Option<Outgoing> {
-        if matches!(self.loading, Loading::Due(..) | Loading::Asked(..)) {
+        // A probe without entries needs nothing that is to be read in, and a device may hang.
+        let is_empty_probe = self.state == ProgressState::Probe && self.probe == Probe::DueEmpty;
+        if matches!(self.loading, Loading::Due(..) | Loading::Asked(..)) && !is_empty_probe {
             return None;
         }
         let last_index = log.last_id().index;

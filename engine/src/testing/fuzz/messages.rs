@@ -162,6 +162,7 @@ fn check_entries_error(append: &AppendEntries, bytes: &[u8], error: &EntriesErro
         EntriesError::Sequence { expected, got } => {
             assert!(is_carried(*expected) && (got.index != *expected || got.term > append.term), "{error}");
         }
+        EntriesError::TooLarge { .. } => panic!("a decoder knows no log: {error}"),
         EntriesError::Decode(error) => assert_is_about(error, bytes.len()),
     }
 }
