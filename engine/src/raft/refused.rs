@@ -80,7 +80,7 @@ impl Raft {
     }
 
     /// Refuses a message whose term is too far above this node's; says whether it was one.
-    pub(super) fn refuses_term(&mut self, from: NodeId, term: Term) -> bool {
+    pub fn refuses_term(&mut self, from: NodeId, term: Term) -> bool {
         let own = self.hard_state.term;
         let is_far = term.get() > own.get().saturating_add(TERM_LEAP_MAX) || term > TERM_MAX;
         if is_far {

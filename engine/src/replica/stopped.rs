@@ -40,11 +40,11 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// Notes who leads; only a later term than any known changes that.
+    /// Notes who leads; only a later term than any known changes that. A term that no cluster reaches would stay for good.
     fn note_leader(&mut self, from: NodeId, term: Term) {
         let is_member = self.options.raft.voters.contains(&from) && from != self.options.raft.id;
         let known = self.heard.map_or(Term::ZERO, |heard| heard.term);
-        if is_member && term > known && term >= self.raft.term() {
+        if is_member && term > known && term >= self.raft.term() && !self.raft.refuses_term(from, term) {
             self.heard = Some(Heard { term, leader: from });
         }
     }
