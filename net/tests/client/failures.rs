@@ -187,7 +187,7 @@ async fn a_write_that_was_still_queued_when_the_connection_broke_is_sent_elsewhe
     let large = vec![7; 48 << 20];
     let serving = async {
         let mut stream = first.accept_raw().await;
-        let mut hello = [0; 8 + 32 + 36];
+        let mut hello = [0; 8 + 32 + 34];
         stream.read_exact(&mut hello).await.expect("a hello");
         let mut bytes = Vec::new();
         welcome().encode(&mut bytes);
