@@ -44,8 +44,19 @@ async fn a_hundred_health_checks_at_the_peer_port_are_counted_and_said_once() {
     })
     .await
     .expect("each is counted");
-    let log = cluster.log_of(0);
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains("was not taken")).collect();
+    let complaints = || -> Vec<String> {
+        let log = cluster.log_of(0);
+        log.lines().filter(|line| line.contains("was not taken")).map(str::to_owned).collect()
+    };
+    // Lines are written by a thread of their own.
+    tokio::time::timeout(PATIENCE, async {
+        while complaints().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("the first is said");
+    let lines = complaints();
     // One in ten seconds; a slow host may need some tens of seconds for this test.
     assert!((1..10).contains(&lines.len()), "{lines:#?}");
     assert!(lines.iter().all(|line| line.contains("127.0.0.1:")), "{lines:#?}");
