@@ -141,9 +141,10 @@ impl Created {
         if !self.identity {
             return;
         }
-        let removed = remove_if_there(&root.join(IDENTITY_FILE), |path| fs::remove_file(path))
+        // The identity goes after the shards: without it what is left of them would be no data directory to a later start.
+        let removed = remove_if_there(&root.join(SHARDS_DIR), |path| fs::remove_dir_all(path))
             .and_then(|()| remove_if_there(&root.join(IDENTITY_NEW_FILE), |path| fs::remove_file(path)))
-            .and_then(|()| remove_if_there(&root.join(SHARDS_DIR), |path| fs::remove_dir_all(path)))
+            .and_then(|()| remove_if_there(&root.join(IDENTITY_FILE), |path| fs::remove_file(path)))
             .and_then(|()| remove_if_there(&root.join(LOCK_FILE), |path| fs::remove_file(path)))
             .and_then(|()| if self.root { fs::remove_dir(root) } else { Ok(()) });
         if let Err(error) = removed {
