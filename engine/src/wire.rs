@@ -12,7 +12,7 @@ use wal::{EntryHeader, Log, ReadError, Storage};
 
 use crate::mutation::{self, Mutation};
 use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Message};
-use crate::replica::{Event, Origin, Outgoing, Refusal, Request, RequestKind};
+use crate::replica::event::{Event, Origin, Outgoing, Refusal, Request, RequestKind};
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
 
 /// Longest text of a refusal. Unit: bytes.

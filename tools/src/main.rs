@@ -3,18 +3,20 @@
 //! It parses, calls the libraries and prints. Nothing is decided here that an embedding program would have to repeat.
 
 mod args;
+mod cli;
 mod cmd;
 mod logging;
 mod output;
 mod results;
+mod run;
 mod settings;
 mod txn_text;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match cmd::run(args::variables::parse()) {
+    match run::run(cli::variables::parse()) {
         Ok(code) => code,
-        Err(error) => error.report(),
+        Err(error) => run::report(&error),
     }
 }

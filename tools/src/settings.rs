@@ -56,7 +56,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::args::{self, Cli};
+    use crate::cli::{Cli, Command as Given};
 
     /// Variables are process-wide, so each case runs this test binary again as a child with variables of its own.
     const CHILD: &str = "SETTINGS_TEST_ARGS";
@@ -64,7 +64,7 @@ mod tests {
     fn config_of(words: &[&str]) -> Result<Config, SettingsError> {
         let words = ["quorate", "start"].iter().chain(words);
         match Cli::try_parse_from(words).expect("well-formed arguments").command {
-            args::Command::Start(start) => merge(*start),
+            Given::Start(start) => merge(*start),
             other => panic!("expected a start, got {other:?}"),
         }
     }

@@ -11,7 +11,7 @@
 
 mod apply;
 mod birth;
-mod event;
+pub(crate) mod event;
 mod handover;
 mod lost;
 mod noted;
@@ -19,6 +19,7 @@ mod options;
 mod pending;
 mod queue;
 mod reading;
+mod reads;
 mod requests;
 mod room;
 mod stopped;
@@ -33,8 +34,9 @@ use handover::{DiskWatch, HandOver};
 use lost::LeaderWatch;
 use noted::{NoteSync, ShowsFrom};
 pub use options::{ReadingLimits, RepairOptions, ReplicaOptions};
-use pending::{Reads, Relays, Waiter, Writes};
+use pending::{Relays, Waiter, Writes};
 use queue::Queue;
+use reads::Reads;
 use stopped::Heard;
 pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 

@@ -1,4 +1,4 @@
-//! Requests that wait: writes for their entry to be applied, reads for their read index, relayed ones for the leader.
+//! Requests that wait: writes for their entry to be applied, relayed ones for the leader. Reads are in `reads`.
 //!
 //! Plain bookkeeping with deadlines in ticks. Bounded by the limits of `ReplicaOptions`, which the replica checks before it
 //! adds anything. Iteration order is deterministic.
@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use crate::types::{EntryId, Index, NodeId};
 
 use super::event::{Origin, RequestKind, Ticket};
-use super::reading::BegunReads;
 
 /// A write whose entry is in the log, or still in the forming batch.
 #[derive(Clone, Copy, Debug)]
@@ -140,81 +139,6 @@ impl Waiter {
     }
 }
 
-/// A read.
-#[derive(Debug)]
-pub(super) struct Read {
-    pub origin: Origin,
-    pub deadline_tick: u64,
-    pub payload: Vec<u8>,
-}
-
-/// Reads: first waiting for a heartbeat round, then for their index to be applied, then being answered in slices.
-#[derive(Debug, Default)]
-pub(super) struct Reads {
-    /// Those that were begun.
-    pub begun: BegunReads,
-    unconfirmed: BTreeMap<u64, Read>,
-    confirmed: BTreeMap<(Index, u64), Read>,
-    last_id: u64,
-}
-
-impl Reads {
-    pub fn len(&self) -> usize {
-        self.unconfirmed.len() + self.confirmed.len() + self.begun.len()
-    }
-
-    /// Adds a read and returns the number under which Raft knows it.
-    pub fn insert(&mut self, read: Read) -> u64 {
-        self.last_id += 1;
-        self.unconfirmed.insert(self.last_id, read);
-        self.last_id
-    }
-
-    /// A quorum confirmed the leader after the read arrived: it may be answered once `index` is applied.
-    pub fn confirm(&mut self, id: u64, index: Index) {
-        if let Some(read) = self.unconfirmed.remove(&id) {
-            self.confirmed.insert((index, id), read);
-        }
-    }
-
-    /// Removes a read that Raft gave up.
-    pub fn fail(&mut self, id: u64) -> Option<Read> {
-        self.unconfirmed.remove(&id)
-    }
-
-    /// A read may be answered, or gone on with, with `applied` applied.
-    pub fn has_ready(&self, applied: Index) -> bool {
-        self.begun.len() > 0 || self.confirmed.first_key_value().is_some_and(|((index, _), _)| *index <= applied)
-    }
-
-    /// Takes one read that may be answered with `applied` applied; call until it returns `None`.
-    pub fn take_ready(&mut self, applied: Index) -> Option<Read> {
-        let first = self.confirmed.first_entry()?;
-        (first.key().0 <= applied).then(|| first.remove())
-    }
-
-    /// Removes every read that was not begun and whose time is up.
-    pub fn expire(&mut self, now_tick: u64, mut timed_out: impl FnMut(Origin)) {
-        let mut keep = |read: &Read| {
-            let expired = read.deadline_tick <= now_tick;
-            if expired {
-                timed_out(read.origin);
-            }
-            !expired
-        };
-        self.unconfirmed.retain(|_, read| keep(read));
-        self.confirmed.retain(|_, read| keep(read));
-    }
-
-    /// Takes everything, for a replica that stops.
-    pub fn drain(&mut self) -> Vec<Origin> {
-        let unconfirmed = std::mem::take(&mut self.unconfirmed).into_values();
-        let confirmed = std::mem::take(&mut self.confirmed).into_values();
-        let waiting = unconfirmed.chain(confirmed).map(|read| read.origin);
-        waiting.chain(self.begun.drain()).collect()
-    }
-}
-
 /// A request that this node relayed to the leader.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Relayed {
@@ -320,18 +244,6 @@ mod tests {
         let (_, waiters) = writes.take_decided(id(1, 1)).expect("decided");
         let unanswered: Vec<_> = waiters.iter().filter_map(Waiter::unanswered).collect();
         assert_eq!(unanswered, vec![Origin::Local(Ticket(2))]);
-    }
-
-    #[test]
-    fn a_read_waits_for_its_round_and_then_for_its_index() {
-        let mut reads = Reads::default();
-        let read = Read { origin: Origin::Local(Ticket(1)), deadline_tick: 9, payload: vec![] };
-        let id = reads.insert(read);
-        assert!(reads.take_ready(Index::new(100)).is_none());
-        reads.confirm(id, Index::new(7));
-        assert!(reads.take_ready(Index::new(6)).is_none());
-        assert!(reads.take_ready(Index::new(7)).is_some());
-        assert_eq!(reads.len(), 0);
     }
 
     #[test]

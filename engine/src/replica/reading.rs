@@ -3,90 +3,17 @@
 //! Reads that were not begun and those that were take turns, and the latter go round: a small read never waits for a large one to
 //! end. What a read is answered does not depend on how it was sliced: it is pinned to the revision at which it began.
 
-use std::collections::VecDeque;
-
 use net::api::Status;
 use wal::Storage;
 
 use super::Replica;
-use super::event::{Origin, Refusal, Reply};
-use super::pending::Read;
+use super::event::{Refusal, Reply};
+use super::reads::BegunRead;
 use crate::state_machine::{RangeError, Scan};
 
 /// Once so many bytes of answers to reads were made in a turn, the rest waits for the next one. Theirs alone, so that writes with
 /// large answers don't keep them waiting. Unit: bytes.
 const READ_BYTES_PER_TURN: usize = 8 << 20;
-
-/// A read, how far it came, and its answer up to there.
-#[derive(Debug)]
-struct BegunRead {
-    read: Read,
-    scan: Scan,
-    bytes: Vec<u8>,
-}
-
-/// Reads that one slice was not enough for.
-#[derive(Debug, Default)]
-pub(super) struct BegunReads {
-    /// In the order of their next slices.
-    open: VecDeque<BegunRead>,
-    /// Bytes of the answers of `open`. Unit: bytes.
-    kept_bytes: usize,
-    /// Reads that gave up what they had for want of room; they begin anew when there is some.
-    parked: VecDeque<Read>,
-    /// The next slice belongs to one of these, not to a read that was not begun.
-    is_next: bool,
-}
-
-impl BegunReads {
-    pub(super) fn len(&self) -> usize {
-        self.open.len() + self.parked.len()
-    }
-
-    /// Takes the read whose slice is next. `room_bytes` is what must be free for a parked one to begin anew.
-    fn pop(&mut self, room_bytes: usize, kept_bytes_limit: usize) -> Option<BegunRead> {
-        let has_room = self.open.is_empty() || self.kept_bytes.saturating_add(room_bytes) <= kept_bytes_limit;
-        if has_room && let Some(read) = self.parked.pop_front() {
-            return Some(BegunRead { read, scan: Scan::default(), bytes: Vec::new() });
-        }
-        let begun = self.open.pop_front()?;
-        self.kept_bytes -= begun.bytes.len();
-        Some(begun)
-    }
-
-    /// Takes back a read that is not done. One that finds no room for its bytes loses them, unless it is the only one.
-    fn push(&mut self, begun: BegunRead, kept_bytes_limit: usize) {
-        let kept_bytes = self.kept_bytes + begun.bytes.len();
-        if kept_bytes > kept_bytes_limit && !self.open.is_empty() {
-            self.parked.push_back(begun.read);
-            return;
-        }
-        self.kept_bytes = kept_bytes;
-        self.open.push_back(begun);
-    }
-
-    /// Takes every read whose time is up.
-    pub(super) fn take_expired(&mut self, now_tick: u64) -> Vec<Origin> {
-        let mut expired = Vec::new();
-        let mut keeps = |read: &Read| {
-            let is_expired = read.deadline_tick <= now_tick;
-            if is_expired {
-                expired.push(read.origin);
-            }
-            !is_expired
-        };
-        self.open.retain(|begun| keeps(&begun.read));
-        self.parked.retain(&mut keeps);
-        self.kept_bytes = self.open.iter().map(|begun| begun.bytes.len()).sum();
-        expired
-    }
-
-    /// Takes everything, for a replica that stops.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Origin> {
-        let Self { open, parked, .. } = std::mem::take(self);
-        open.into_iter().map(|begun| begun.read.origin).chain(parked.into_iter().map(|read| read.origin))
-    }
-}
 
 /// What reads may still do in a turn.
 struct TurnLeft {

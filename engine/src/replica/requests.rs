@@ -6,7 +6,8 @@ use net::api::{Executed, Status};
 use wal::{AppendError, Storage};
 
 use super::event::{Action, Origin, Outgoing, Refusal, Reply, Request, RequestKind};
-use super::pending::{Read, Relayed, Waiter};
+use super::pending::{Relayed, Waiter};
+use super::reads::Read;
 use super::{Fault, Replica};
 use crate::log_store::KIND_COMMANDS;
 use crate::raft::{NotLeader, ReadId};

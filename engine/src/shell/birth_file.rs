@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::data_dir::FILE_MODE;
+use super::modes::FILE_MODE;
 use crate::raft::{BirthRecord, Stage};
 use crate::types::NodeId;
 

@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::birth_file::{BIRTH_FILE, BIRTH_TEMPORARY};
+use super::modes::{DIR_MODE, FILE_MODE, OTHERS_MODE};
 use crate::types::{ClusterId, NodeId, ShardId};
 
 const IDENTITY_FILE: &str = "identity";
@@ -22,15 +23,6 @@ const IDENTITY_NEW_FILE: &str = "identity.new";
 const LOCK_FILE: &str = "LOCK";
 const LAYOUT_VERSION: u32 = 1;
 const SHARDS_DIR: &str = "shards";
-
-/// Permissions of directories that are created here: for their owner alone.
-pub(super) const DIR_MODE: u32 = 0o700;
-
-/// Permissions of files that are created here: for their owner alone.
-pub(super) const FILE_MODE: u32 = 0o600;
-
-/// Permissions that others have if any of these bits is set.
-const OTHERS_MODE: u32 = 0o077;
 
 /// What a data directory was created for. None of it can change later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

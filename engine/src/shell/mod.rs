@@ -16,6 +16,7 @@ mod incoming;
 mod links;
 mod mesh;
 pub mod metrics;
+mod modes;
 pub mod node;
 mod notices;
 mod notify;

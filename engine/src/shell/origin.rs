@@ -32,7 +32,8 @@ use wal::mmap::{MmapStorage, prepare_segment};
 use wal::{Log, LogOptions, OpenError, SegmentSeq};
 
 use super::birth_file;
-use super::data_dir::{DIR_MODE, DataDirError};
+use super::data_dir::DataDirError;
+use super::modes::DIR_MODE;
 use super::node::StartError;
 use crate::raft::{BirthRecord, Stage};
 use crate::types::{EntryId, ShardId};

@@ -143,7 +143,7 @@ fn parse_no_lease(text: &str) -> Result<u64, String> {
 }
 
 /// Lease ids are printed and read in hexadecimal, as by etcdctl.
-pub(super) fn parse_lease(text: &str) -> Result<u64, String> {
+pub fn parse_lease(text: &str) -> Result<u64, String> {
     let parsed = u64::from_str_radix(text, 16).ok().filter(|_| !text.starts_with('+'));
     parsed.ok_or_else(|| format!("{text:?} is no lease id; it is a hexadecimal number"))
 }

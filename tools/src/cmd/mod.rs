@@ -1,37 +1,23 @@
-//! What each command does. One module for each; errors become messages and exit codes here.
+//! What each command does. One module for each.
 
-mod bench;
-mod chaos;
+pub mod bench;
+pub mod chaos;
 mod cluster;
-mod del;
-mod demo;
-mod get;
-mod put;
-mod sim;
-mod start;
-mod status;
-mod txn;
-mod version;
+pub mod del;
+pub mod demo;
+pub mod get;
+pub mod put;
+pub mod sim;
+pub mod start;
+pub mod status;
+pub mod txn;
+pub mod version;
 pub mod wal;
 
-use std::io::{self, Write};
-use std::process::ExitCode;
+use std::io;
 
-use crate::args::variables;
-use crate::args::{Cli, ClientCommand, Command, GlobalArgs};
-use crate::output::Printer;
 use crate::settings::SettingsError;
 use crate::txn_text::TxnTextError;
-
-pub use bench::Args as BenchArgs;
-pub use chaos::Args as ChaosArgs;
-pub use demo::Args as DemoArgs;
-pub use sim::Args as SimArgs;
-
-/// Exit code of a command that was understood and failed.
-const EXIT_FAILED: u8 = 1;
-/// Exit code of a command that makes no sense; the argument parser's is the same.
-const EXIT_USAGE: u8 = 2;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -75,80 +61,4 @@ pub enum CommandError {
     /// No runtime for the client.
     #[error("cannot start a runtime: {0}")]
     Runtime(io::Error),
-}
-
-impl CommandError {
-    /// Tells the user, and chooses the exit code.
-    pub fn report(&self) -> ExitCode {
-        match self {
-            // Whoever read the output has seen enough.
-            Self::Print(error) | Self::Wal(wal::WalError::Print(error))
-                if error.kind() == io::ErrorKind::BrokenPipe =>
-            {
-                return ExitCode::SUCCESS;
-            }
-            // Nobody may be reading; the exit code says it all the same.
-            Self::Settings(error) => {
-                drop(writeln!(io::stderr(), "error: {error}{}", variables::note(&error.to_string())));
-            }
-            _ => drop(writeln!(io::stderr(), "error: {self}")),
-        }
-        let is_usage = matches!(self, Self::Settings(_) | Self::TxnText(_) | Self::NoValue);
-        ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_FAILED })
-    }
-}
-
-/// Runs a command.
-///
-/// # Errors
-/// What kept it from being done.
-pub fn run(cli: Cli) -> Result<ExitCode, CommandError> {
-    let global = &cli.global;
-    let mut printer = Printer::new(global.write_out, io::BufWriter::new(io::stdout().lock()));
-    let is_well = match cli.command {
-        Command::Start(args) => {
-            // It prints for itself, line by line, while it runs.
-            drop(printer);
-            return start::run(*args).map(|()| ExitCode::SUCCESS);
-        }
-        Command::Bench(args) => {
-            drop(printer);
-            return Ok(bench::run(&args, &global.endpoint_texts()).map(|()| ExitCode::SUCCESS)?);
-        }
-        Command::Demo(args) => {
-            drop(printer);
-            return Ok(demo::run(&args).map(|()| ExitCode::SUCCESS)?);
-        }
-        Command::Chaos(args) => {
-            drop(printer);
-            return Ok(chaos::run(&args)?);
-        }
-        Command::Sim(args) => {
-            drop(printer);
-            return sim::run(&args).map_err(CommandError::Print);
-        }
-        Command::Wal(command) => wal::run(&command, &mut printer)?,
-        Command::Version => version::run(&mut printer).map(|()| true)?,
-        Command::Client(command) => run_client(command, global, &mut printer)?,
-    };
-    printer.finish()?;
-    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
-}
-
-/// Runs a command that talks to the cluster, on a runtime of its own. Returns whether all went well.
-fn run_client<W: Write>(
-    command: ClientCommand,
-    global: &GlobalArgs,
-    printer: &mut Printer<W>,
-) -> Result<bool, CommandError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CommandError::Runtime)?;
-    runtime.block_on(async {
-        match command {
-            ClientCommand::Put(args) => put::run(args, global, printer).await.map(|()| true),
-            ClientCommand::Get(args) => get::run(&args, global, printer).await.map(|()| true),
-            ClientCommand::Del(args) => del::run(&args, global, printer).await.map(|()| true),
-            ClientCommand::Txn(args) => txn::run(args, global, printer).await.map(|()| true),
-            ClientCommand::Status => status::run(global, printer).await,
-        }
-    })
 }

@@ -1,8 +1,9 @@
-//! The house style as a test: layering, sizes, banned words and constructs, links.
+//! The house style as a test: layering, circles of imports, sizes, banned words and constructs, links.
 //!
 //! A finding names file, line and remedy. Exceptions stand in `ratchets.rs` and only become fewer. This is a scanner of
 //! lines and tokens, not a compiler: what rustc, clippy and rustfmt check is left to them.
 
+mod circles;
 mod documents;
 mod layers;
 mod ratchets;
@@ -58,6 +59,7 @@ fn the_workspace_is_tidy() {
         findings.extend(layers::check_source(source));
     }
     findings.extend(sizes::check(&sources, ratchets::FILES, ratchets::FUNCTIONS));
+    findings.extend(circles::check(&sources, ratchets::CIRCLES));
     findings.extend(layers::check_lists(&tree));
     findings.extend(layers::check_manifests(&tree));
     findings.extend(documents::check(&tree));

@@ -7,3 +7,36 @@ pub const FILES: &[FileRatchet] = &[];
 
 /// Functions over the limit, with their present length.
 pub const FUNCTIONS: &[FunctionRatchet] = &[];
+
+/// Files whose imports run in a circle.
+pub const CIRCLES: &[&str] = &[
+    "engine/src/shell/client_conn.rs",
+    "engine/src/shell/core.rs",
+    "engine/src/shell/cores.rs",
+    "engine/src/shell/gateway.rs",
+    "engine/src/shell/links.rs",
+    "engine/src/shell/node.rs",
+    "engine/src/shell/origin.rs",
+    "engine/src/shell/peer_conn.rs",
+    "engine/src/shell/shard.rs",
+    "engine/src/testing/sim/ambush.rs",
+    "engine/src/testing/sim/clients.rs",
+    "engine/src/testing/sim/faults.rs",
+    "engine/src/testing/sim/handover.rs",
+    "engine/src/testing/sim/wipe.rs",
+    "engine/src/testing/sim/world.rs",
+    "wal/src/constants.rs",
+    "wal/src/error.rs",
+    "wal/src/format.rs",
+    "wal/src/group_commit.rs",
+    "wal/src/index.rs",
+    "wal/src/lsn.rs",
+    "wal/src/mmap.rs",
+    "wal/src/prepare.rs",
+    "wal/src/recovery.rs",
+    "wal/src/scan.rs",
+    "wal/src/segment.rs",
+    "wal/src/storage.rs",
+    "wal/src/walk.rs",
+    "wal/src/writer.rs",
+];

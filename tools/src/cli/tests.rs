@@ -2,14 +2,16 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use engine::config::Config;
 use proptest::prelude::*;
 
-use super::kv::{KeySpan, parse_lease};
 use super::*;
+use crate::args::kv::{KeySpan, parse_lease};
+use crate::args::{Consistency, WriteOut, parse_duration};
 
 fn parse(words: &[&str]) -> Cli {
     try_parse(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))

@@ -1,0 +1,174 @@
+//! Reads that wait: for their read index to be confirmed, for their index to be applied, for their next slice.
+//!
+//! Plain bookkeeping with deadlines in ticks, bounded by the limits of `ReplicaOptions`, which the replica checks before it adds
+//! anything. What a slice does is in `reading`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::event::Origin;
+use crate::state_machine::Scan;
+use crate::types::Index;
+
+/// A read.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub origin: Origin,
+    pub deadline_tick: u64,
+    pub payload: Vec<u8>,
+}
+
+/// Reads: first waiting for a heartbeat round, then for their index to be applied, then being answered in slices.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// Those that were begun.
+    pub begun: BegunReads,
+    unconfirmed: BTreeMap<u64, Read>,
+    confirmed: BTreeMap<(Index, u64), Read>,
+    last_id: u64,
+}
+
+impl Reads {
+    pub fn len(&self) -> usize {
+        self.unconfirmed.len() + self.confirmed.len() + self.begun.len()
+    }
+
+    /// Adds a read and returns the number under which Raft knows it.
+    pub fn insert(&mut self, read: Read) -> u64 {
+        self.last_id += 1;
+        self.unconfirmed.insert(self.last_id, read);
+        self.last_id
+    }
+
+    /// A quorum confirmed the leader after the read arrived: it may be answered once `index` is applied.
+    pub fn confirm(&mut self, id: u64, index: Index) {
+        if let Some(read) = self.unconfirmed.remove(&id) {
+            self.confirmed.insert((index, id), read);
+        }
+    }
+
+    /// Removes a read that Raft gave up.
+    pub fn fail(&mut self, id: u64) -> Option<Read> {
+        self.unconfirmed.remove(&id)
+    }
+
+    /// A read may be answered, or gone on with, with `applied` applied.
+    pub fn has_ready(&self, applied: Index) -> bool {
+        self.begun.len() > 0 || self.confirmed.first_key_value().is_some_and(|((index, _), _)| *index <= applied)
+    }
+
+    /// Takes one read that may be answered with `applied` applied; call until it returns `None`.
+    pub fn take_ready(&mut self, applied: Index) -> Option<Read> {
+        let first = self.confirmed.first_entry()?;
+        (first.key().0 <= applied).then(|| first.remove())
+    }
+
+    /// Removes every read that was not begun and whose time is up.
+    pub fn expire(&mut self, now_tick: u64, mut timed_out: impl FnMut(Origin)) {
+        let mut keep = |read: &Read| {
+            let expired = read.deadline_tick <= now_tick;
+            if expired {
+                timed_out(read.origin);
+            }
+            !expired
+        };
+        self.unconfirmed.retain(|_, read| keep(read));
+        self.confirmed.retain(|_, read| keep(read));
+    }
+
+    /// Takes everything, for a replica that stops.
+    pub fn drain(&mut self) -> Vec<Origin> {
+        let unconfirmed = std::mem::take(&mut self.unconfirmed).into_values();
+        let confirmed = std::mem::take(&mut self.confirmed).into_values();
+        let waiting = unconfirmed.chain(confirmed).map(|read| read.origin);
+        waiting.chain(self.begun.drain()).collect()
+    }
+}
+
+/// A read, how far it came, and its answer up to there.
+#[derive(Debug)]
+pub(super) struct BegunRead {
+    pub read: Read,
+    pub scan: Scan,
+    pub bytes: Vec<u8>,
+}
+
+/// Reads that one slice was not enough for.
+#[derive(Debug, Default)]
+pub(super) struct BegunReads {
+    /// In the order of their next slices.
+    open: VecDeque<BegunRead>,
+    /// Bytes of the answers of `open`. Unit: bytes.
+    kept_bytes: usize,
+    /// Reads that gave up what they had for want of room; they begin anew when there is some.
+    parked: VecDeque<Read>,
+    /// The next slice belongs to one of these, not to a read that was not begun.
+    pub is_next: bool,
+}
+
+impl BegunReads {
+    pub(super) fn len(&self) -> usize {
+        self.open.len() + self.parked.len()
+    }
+
+    /// Takes the read whose slice is next. `room_bytes` is what must be free for a parked one to begin anew.
+    pub(super) fn pop(&mut self, room_bytes: usize, kept_bytes_limit: usize) -> Option<BegunRead> {
+        let has_room = self.open.is_empty() || self.kept_bytes.saturating_add(room_bytes) <= kept_bytes_limit;
+        if has_room && let Some(read) = self.parked.pop_front() {
+            return Some(BegunRead { read, scan: Scan::default(), bytes: Vec::new() });
+        }
+        let begun = self.open.pop_front()?;
+        self.kept_bytes -= begun.bytes.len();
+        Some(begun)
+    }
+
+    /// Takes back a read that is not done. One that finds no room for its bytes loses them, unless it is the only one.
+    pub(super) fn push(&mut self, begun: BegunRead, kept_bytes_limit: usize) {
+        let kept_bytes = self.kept_bytes + begun.bytes.len();
+        if kept_bytes > kept_bytes_limit && !self.open.is_empty() {
+            self.parked.push_back(begun.read);
+            return;
+        }
+        self.kept_bytes = kept_bytes;
+        self.open.push_back(begun);
+    }
+
+    /// Takes every read whose time is up.
+    pub(super) fn take_expired(&mut self, now_tick: u64) -> Vec<Origin> {
+        let mut expired = Vec::new();
+        let mut keeps = |read: &Read| {
+            let is_expired = read.deadline_tick <= now_tick;
+            if is_expired {
+                expired.push(read.origin);
+            }
+            !is_expired
+        };
+        self.open.retain(|begun| keeps(&begun.read));
+        self.parked.retain(&mut keeps);
+        self.kept_bytes = self.open.iter().map(|begun| begun.bytes.len()).sum();
+        expired
+    }
+
+    /// Takes everything, for a replica that stops.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Origin> {
+        let Self { open, parked, .. } = std::mem::take(self);
+        open.into_iter().map(|begun| begun.read.origin).chain(parked.into_iter().map(|read| read.origin))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::event::Ticket;
+
+    #[test]
+    fn a_read_waits_for_its_round_and_then_for_its_index() {
+        let mut reads = Reads::default();
+        let read = Read { origin: Origin::Local(Ticket(1)), deadline_tick: 9, payload: vec![] };
+        let id = reads.insert(read);
+        assert!(reads.take_ready(Index::new(100)).is_none());
+        reads.confirm(id, Index::new(7));
+        assert!(reads.take_ready(Index::new(6)).is_none());
+        assert!(reads.take_ready(Index::new(7)).is_some());
+        assert_eq!(reads.len(), 0);
+    }
+}
