@@ -121,9 +121,11 @@ fn tracked_outcomes_name_exactly_the_rows_that_were_written() {
     }
     assert_eq!(row_count, rows.len());
     let shard_of = |key: &Vec<u8>| (0..10).find(|&worker| parse_tracked_key(key, worker, 2).is_some());
-    assert!(rows.keys().all(|key| {
-        shard_of(key).is_some_and(|worker| engine::types::shard_of_key(key, 2) == tracked_shard(worker, 2))
-    }));
+    assert!(
+        rows.keys().all(|key| {
+            shard_of(key).is_some_and(|worker| api::ids::shard_of_key(key, 2) == tracked_shard(worker, 2))
+        })
+    );
 }
 
 #[test]

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
+use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
+use api::response::{OpResponse, Response};
 use engine::config::Config;
 use engine::shell::node::Node;
-use engine::state_machine::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
-use engine::state_machine::response::{OpResponse, Response};
 use engine::types::ShardId;
 use futures_lite::future::block_on;
 

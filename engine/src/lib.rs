@@ -9,7 +9,6 @@ pub mod mutation;
 pub mod raft;
 pub mod replica;
 pub mod state_machine;
-pub mod status;
 pub mod types;
 pub mod wire;
 

@@ -3,8 +3,8 @@
 //! Layouts are in `docs/format/wire.md`. This module knows the bytes of messages and nothing of their meaning, which is
 //! `raft`'s and `replica`'s. Entries travel as they stand in the log, header and payload, under their own checksum.
 
+use codec::{DecodeError, Reader, put_text};
 use net::api::{Executed, Status};
-use net::codec::{DecodeError, Reader, put_text};
 use net::frame::{Frame, FrameBuilder, FrameKind, encode_frame};
 use wal::error::EntryError;
 use wal::format::ENTRY_HEADER_BYTES;

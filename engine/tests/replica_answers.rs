@@ -8,11 +8,11 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
 use engine::replica::{
     Action, Event, Fault, Origin, ReadingLimits, Refusal, Replica, ReplicaOptions, ReplicaView, Request, RequestKind,
     Ticket,
 };
-use engine::state_machine::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
 use engine::types::{NodeId, ShardId};
 use engine::{raft, state_machine, wire};
 use net::api::{Executed, Status};
@@ -76,7 +76,7 @@ fn options(node: usize, seed: u64) -> ReplicaOptions {
         quota_bytes: u64::MAX,
         uncommitted_bytes_limit: 1 << 20,
         queued_write_bytes_limit: 1 << 20,
-        command: state_machine::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
+        command: api::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
         apply_bytes_per_turn: 1 << 20,
         apply_keys_per_turn: 4096,
         reading: ReadingLimits::default(),

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
+use api::response::{OpResponse, Response};
 use engine::replica::{Action, Event, Origin, ReadingLimits, Replica, ReplicaOptions, Request, RequestKind, Ticket};
-use engine::state_machine::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
-use engine::state_machine::response::{OpResponse, Response};
 use engine::types::{NodeId, ShardId};
 use engine::{raft, state_machine, wire};
 use net::deframer::Deframer;
@@ -78,7 +78,7 @@ fn options(node: usize, count: usize, life: u64, seed: u64) -> ReplicaOptions {
         quota_bytes: u64::MAX,
         uncommitted_bytes_limit: 1 << 20,
         queued_write_bytes_limit: 1 << 20,
-        command: state_machine::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
+        command: api::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
         apply_bytes_per_turn: 600,
         apply_keys_per_turn: 4096,
         reading: ReadingLimits::default(),

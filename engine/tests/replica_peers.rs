@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
 use engine::raft::{self, AppendEntries, AppendOutcome, Message};
 use engine::replica::{
     Action, Event, Origin, ReadingLimits, Refusal, Replica, ReplicaOptions, Request, RequestKind, Ticket,
 };
-use engine::state_machine::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
 use engine::types::{EntryId, Index, NodeId, ShardId, Term};
 use engine::wire::{self, Incoming};
 use engine::{log_store, state_machine};
@@ -49,7 +49,7 @@ fn options(seed: u64) -> ReplicaOptions {
         quota_bytes: u64::MAX,
         uncommitted_bytes_limit: 8 << 10,
         queued_write_bytes_limit: 64 << 10,
-        command: state_machine::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
+        command: api::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
         apply_bytes_per_turn: 1 << 20,
         apply_keys_per_turn: 4096,
         reading: ReadingLimits::default(),

@@ -1,10 +1,10 @@
 //! The state machine against a model that is nothing but a list of every change ever made; and what etcd's users expect.
 
-use engine::state_machine::command::{
+use api::command::{
     Command, CommandError, Compare, CompareResult, CompareTarget, KeyRange, Limits, Op, RangeOp, Txn, decode,
     encode_op_command, encode_range, encode_txn_command, validate,
 };
-use engine::state_machine::response::{KeyValue, OpResponse, Response};
+use api::response::{KeyValue, OpResponse, Response};
 use engine::state_machine::{Answers, CommandRefused, Options, StateMachine, batch};
 use engine::types::Index;
 use wal::testing::SimRng;

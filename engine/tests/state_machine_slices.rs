@@ -1,9 +1,7 @@
 //! Work in slices: whatever the budgets, state and answers are those of one go; and what is refused because it would be too much.
 
-use engine::state_machine::command::{
-    KeyRange, Limits, Op, RangeOp, Txn, encode_op_command, encode_range, encode_txn_command, validate,
-};
-use engine::state_machine::response::{OpResponse, Response};
+use api::command::{KeyRange, Limits, Op, RangeOp, Txn, encode_op_command, encode_range, encode_txn_command, validate};
+use api::response::{OpResponse, Response};
 use engine::state_machine::{Answers, Budget, CommandRefused, Options, Scan, StateMachine, batch};
 use engine::types::Index;
 use wal::testing::SimRng;

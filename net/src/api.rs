@@ -3,8 +3,8 @@
 //! A client sends many requests without waiting; answers come in any order and are matched by number. What a payload means
 //! (a command, a range request, a status) is the engine's business. Layout: `docs/format/wire.md`.
 
-use crate::codec::{DecodeError, Reader, put_text};
 use crate::frame::{Frame, FrameBuilder, FrameKind};
+use codec::{DecodeError, Reader, put_text};
 
 /// Longest message in an answer. Unit: bytes.
 pub const MESSAGE_BYTES_MAX: u16 = 1024;

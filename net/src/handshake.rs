@@ -3,8 +3,8 @@
 //! The caller sends eight magic bytes and a `Hello` frame, the other side answers with a `Welcome` frame. The magic bytes
 //! differ from every HTTP method, so one port can serve both. Layout: `docs/format/wire.md`. No I/O here.
 
-use crate::codec::{DecodeError, Reader, put_text};
 use crate::frame::{Frame, FrameKind, encode_frame};
+use codec::{DecodeError, Reader, put_text};
 
 /// First bytes of every native connection.
 pub const MAGIC: [u8; 8] = *b"QUORATE\n";

@@ -2,13 +2,13 @@
 //! with is the business of who judges it: the link (`tests/shell`), the client (`tests/client`), the server.
 
 use crate::api::{KIND_STATUS, Request, Response};
-use crate::codec::DecodeError;
 use crate::deframer::Deframer;
 use crate::frame::{FrameError, encode_frame};
 use crate::handshake::{
     HANDSHAKE_BODY_BYTES_MAX, Hello, KIND_HELLO, KIND_WELCOME, MAGIC, Protocol, Verdict, Welcome, sniff,
 };
 use crate::samples::{self, with_frame};
+use codec::DecodeError;
 
 /// The `Hello` of a peer with its metadata changed, as it is read.
 fn hello_with(change: impl FnOnce(&mut Vec<u8>)) -> Result<Hello, DecodeError> {

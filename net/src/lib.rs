@@ -1,11 +1,10 @@
 //! Quorate's wire: frames with checksums, the handshake, the client protocol, and what moves them.
 //!
-//! The core (`codec`, `frame`, `deframer`, `handshake`, `api`) is deterministic: no clock, no sockets, no threads. The shell
+//! The core (`frame`, `deframer`, `handshake`, `api`) is deterministic: no clock, no sockets, no threads. The shell
 //! (`shell`, on glommio) moves frames for the server; `client` (on tokio) is the client's end; `testing` is what the
 //! fuzz targets check. This package knows no key-value semantics and no disk: payloads are opaque bytes.
 
 pub mod api;
-pub mod codec;
 pub mod deframer;
 pub mod frame;
 pub mod handshake;

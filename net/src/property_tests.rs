@@ -9,13 +9,13 @@ use crate::api::{
     Executed, KIND_READ, KIND_RESPONSE, KIND_STATUS, KIND_WRITE, MESSAGE_BYTES_MAX, Refused, Request, RequestKind,
     Response, Status,
 };
-use crate::codec::DecodeError;
 use crate::deframer::{Deframer, Skipped};
 use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameBuilder, FrameError, FrameKind, encode_frame};
 use crate::handshake::{
     ClientLimits, HANDSHAKE_TEXT_BYTES_MAX, Hello, MAGIC, PROTOCOL_VERSION, Protocol, Role, Verdict, Welcome, sniff,
 };
 use crate::samples::with_frame;
+use codec::DecodeError;
 
 /// Cases unless the environment says otherwise.
 const CASES_DEFAULT: u32 = 10_000;

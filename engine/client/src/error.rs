@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use engine::state_machine::command::CommandError;
+use api::command::CommandError;
+use codec::DecodeError;
 use net::api::Status;
-use net::codec::DecodeError;
 
 /// Why a request has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,15 +10,15 @@ mod types;
 
 use std::time::{Duration, Instant};
 
-use engine::state_machine::command::{self, KeyRange};
-use engine::state_machine::response::{OpResponse, Response};
-use engine::types::shard_of_key;
+use api::command::{self, KeyRange};
+use api::ids::shard_of_key;
+use api::response::{OpResponse, Response};
 use net::api::RequestKind;
 use net::client::{Endpoint, Options, Target};
 
-pub use engine::state_machine::command::CompareResult;
-pub use engine::state_machine::response::KeyValue;
-pub use engine::status::ShardStatus;
+pub use api::command::CompareResult;
+pub use api::response::KeyValue;
+pub use api::status::ShardStatus;
 pub use error::{ClientError, PartOutcome, ShardPart};
 pub use types::{
     ClientOptions, Compare, CompareTarget, DeleteResponse, Op, OpResult, PutOptions, PutResponse, RangeRequest,
@@ -105,7 +105,7 @@ impl Client {
     /// Deletes a key, or the keys from `key` to `range_end`.
     ///
     /// Over several shards the parts are deleted one after the other, until one fails. A shard refuses a range of too many keys
-    /// as `Status::TooLarge` and deletes none of them: see `engine::state_machine::KEYS_VISITED_PER_COMMAND_MAX`.
+    /// as `Status::TooLarge` and deletes none of them: the engine calls it `KEYS_VISITED_PER_COMMAND_MAX`.
     ///
     /// # Errors
     /// Why not, and whether it can still take effect. `Partial` if keys of other shards were deleted before.

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use engine::state_machine::command::{self, KeyRange, RangeOp};
-use engine::state_machine::response::{OpResponse, Response};
+use api::command::{self, KeyRange, RangeOp};
+use api::response::{OpResponse, Response};
 use net::api::RequestKind;
 use net::client::{Endpoint, Target};
 

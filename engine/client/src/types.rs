@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use engine::state_machine::command::{self, CompareResult, KeyRange, RangeOp};
-use engine::state_machine::response::{KeyValue, OpResponse};
+use api::command::{self, CompareResult, KeyRange, RangeOp};
+use api::response::{KeyValue, OpResponse};
 
 /// How a client connects.
 #[derive(Clone, Debug)]

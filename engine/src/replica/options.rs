@@ -26,7 +26,7 @@ pub struct ReplicaOptions {
     /// Bytes of writes that wait for room in the log, beyond which new ones are refused as `overloaded`. Unit: bytes.
     pub queued_write_bytes_limit: u64,
     /// What a command may hold. Clients' are checked where they come in; what another node passes on is checked here.
-    pub command: state_machine::command::Limits,
+    pub command: api::command::Limits,
     /// Bytes of entries applied in one turn before other work gets its chance, in the middle of an entry if need be.
     pub apply_bytes_per_turn: u64,
     /// Keys visited by applying in one turn before other work gets its chance. One command may visit more by itself.

@@ -11,8 +11,9 @@ use super::reads::Read;
 use super::{Fault, Replica};
 use crate::log_store::KIND_COMMANDS;
 use crate::raft::{NotLeader, ReadId};
-use crate::state_machine::{batch, command};
+use crate::state_machine::batch;
 use crate::types::NodeId;
+use api::command;
 
 impl<S: Storage> Replica<S> {
     pub(super) fn on_request(&mut self, request: Request<'_>) {

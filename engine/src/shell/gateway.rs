@@ -19,8 +19,8 @@ use super::handle::HandleReply;
 use super::mesh::{Mesh, MeshMessage};
 use super::shard::Shard;
 use crate::replica::{Event, Origin, Refusal, Request, RequestKind, Ticket};
-use crate::state_machine::command::{self, Limits};
 use crate::types::ShardId;
+use api::command::{self, Limits};
 
 /// Requests of one core that wait for an answer, at most.
 const WAITING_MAX: usize = 1 << 17;

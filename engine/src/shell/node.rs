@@ -26,9 +26,10 @@ use super::status::StatusBoard;
 use crate::config::{ClusterState, ValidConfig};
 use crate::raft;
 use crate::replica::{ReadingLimits, Refusal, RepairOptions, Replica, ReplicaOptions, RequestKind};
-use crate::state_machine::{self, command};
-use crate::status::ShardStatus;
+use crate::state_machine;
 use crate::types::{NodeId, ShardId};
+use api::command;
+use api::status::ShardStatus;
 
 /// Length of a tick, if the heartbeat interval has room for several. Unit: ms.
 const TICK_MS: u64 = 10;

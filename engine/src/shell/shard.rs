@@ -27,9 +27,9 @@ use super::status::StatusBoard;
 use super::sync_file::SyncFile;
 use crate::raft::BirthRecord;
 use crate::replica::{Action, Event, Outgoing, Replica, ReplicaView};
-use crate::status::SHARD_STOPPED;
 use crate::types::{Index, NodeId, ShardId, Term};
 use crate::wire::Lane;
+use api::status::SHARD_STOPPED;
 
 /// Pause before a segment that could not be prepared is tried again. Unit: ms.
 const PREPARE_RETRY_MS: u64 = 500;

@@ -13,7 +13,7 @@ use super::super::node::{gateway_limits, open_shards};
 use super::*;
 use crate::config::Config;
 use crate::replica::{Refusal, RequestKind};
-use crate::state_machine::command::{self, Op};
+use api::command::{self, Op};
 
 /// Runs a shard over the data directory `root` until `test` is done with it.
 fn with_shard(root: &Path, test: impl AsyncFn(Rc<Shard>, Rc<Gateway>)) {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::raft::Role;
 use crate::replica::ReplicaView;
-use crate::status::ShardStatus;
 use crate::types::{NodeId, ShardId};
+use api::status::ShardStatus;
 
 /// A shard that has applied fewer entries than are committed, by more than this, is not ready: it answers late.
 const READY_LAG_ENTRIES: u64 = 256;

@@ -1,6 +1,6 @@
 //! Batches: the payload of one entry, commands with their lengths.
 
-use net::codec::{DecodeError, Reader};
+use codec::{DecodeError, Reader};
 
 /// What stands in front of a command in a batch.
 ///

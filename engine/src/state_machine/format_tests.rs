@@ -7,15 +7,15 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::sample::Index as Choice;
 
-use super::command::{
-    COMMAND_VERSION, Command, Compare, CompareResult, CompareTarget, KEY_BYTES_MAX, KeyRange, Op, RangeOp, Txn, decode,
-    decode_range, encode_op_command, encode_range, encode_txn_command,
-};
-use super::response::{KeyValue, OpResponse, Response};
 use super::{CommandRefused, KEYS_VISITED_PER_COMMAND_MAX, Options, StateMachine, batch};
 use crate::doc_table::{COMMAND_DOC, numbers, values};
 use crate::testing::fuzz;
 use crate::types::Index;
+use api::command::{
+    COMMAND_VERSION, Command, Compare, CompareResult, CompareTarget, KEY_BYTES_MAX, KeyRange, Op, RangeOp, Txn, decode,
+    decode_range, encode_op_command, encode_range, encode_txn_command,
+};
+use api::response::{KeyValue, OpResponse, Response};
 
 /// Cases unless the environment says otherwise.
 const CASES_DEFAULT: u32 = 10_000;

@@ -5,18 +5,16 @@
 
 mod answers;
 pub mod batch;
-pub mod command;
 mod mvcc;
-pub mod response;
 mod scan;
 mod values;
 
-use net::codec::DecodeError;
+use codec::DecodeError;
 
 pub use answers::{Answers, Budget, CommandRefused, KEYS_VISITED_PER_COMMAND_MAX};
-use command::{Command, Compare, CompareTarget, Op, Txn};
+use api::command::{self, Command, Compare, CompareTarget, Op, Txn};
+use api::response::{self, KvView, ResponseWriter};
 use mvcc::Mvcc;
-use response::{KvView, ResponseWriter};
 pub use scan::Scan;
 
 use crate::mutation::{self, Mutation};

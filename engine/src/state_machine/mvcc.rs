@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::command::KeyRange;
-use super::response::KvView;
 use super::values::{ValueRef, ValueStore};
+use api::command::KeyRange;
+use api::response::KvView;
 
 /// Estimated memory of a key besides its bytes. Unit: bytes.
 const KEY_OVERHEAD_BYTES: u64 = 128;

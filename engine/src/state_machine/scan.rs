@@ -3,10 +3,10 @@
 //! A read is pinned to the revision at which it began. Versions never change and nothing is compacted, so what it finds does not
 //! depend on how it is sliced, nor on what is written meanwhile.
 
-use super::command::{self, RangeOp};
-use super::response::{self, KvView, ResponseWriter};
 use super::{LATEST, RangeError, StateMachine};
 use crate::mutation::{self, Mutation};
+use api::command::{self, RangeOp};
+use api::response::{self, KvView, ResponseWriter};
 
 /// Bytes of an answer before the pairs of its only operation.
 const HEADERS_BYTES: usize = 32;
@@ -30,10 +30,10 @@ impl Progress {
         if request.count_only || self.is_full {
             return;
         }
-        let before = writer.len();
+        let before = writer.bytes_len();
         writer.kv(&if request.keys_only { KvView { value: &[], ..kv } } else { kv });
         self.kvs_count += 1;
-        self.kvs_bytes += writer.len() - before;
+        self.kvs_bytes += writer.bytes_len() - before;
     }
 
     fn finish(self, request: &RangeOp<'_>, place: usize, writer: &mut ResponseWriter<'_>) {

@@ -8,7 +8,7 @@ mod commands;
 mod messages;
 mod settings;
 
-use net::codec::DecodeError;
+use codec::DecodeError;
 
 pub use commands::{batch, command, response};
 pub use messages::peer_message;

@@ -3,7 +3,7 @@
 //! Plain data; who ran the clients, and on what, is not in it.
 
 use crate::replica::RequestKind;
-use crate::state_machine::response::Response;
+use api::response::Response;
 
 /// What a client wants.
 #[derive(Clone, Debug, PartialEq, Eq)]

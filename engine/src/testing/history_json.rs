@@ -14,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::history::{Input, Operation};
-use crate::state_machine::response::{KeyValue, OpResponse, Response};
+use api::response::{KeyValue, OpResponse, Response};
 
 /// A line is no operation.
 #[derive(Debug, thiserror::Error)]

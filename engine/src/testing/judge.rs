@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use super::history::{Input, Operation};
 use crate::replica::RequestKind;
-use crate::state_machine::response::{KeyValue, OpResponse, Response};
+use api::response::{KeyValue, OpResponse, Response};
 
 /// What a write did to a key: its value, or its end.
 type Effect = Option<Vec<u8>>;

@@ -26,7 +26,7 @@ use self::explore::{DeadEnd, Outcome, explore};
 use self::guide::merge;
 use self::problem::{ABSENT, Builder, Problem, Refusal};
 use super::history::{Input, Operation};
-use crate::state_machine::response::{OpResponse, Response};
+use api::response::{OpResponse, Response};
 
 /// Bytes of a key or value that a refutation shows, at most.
 const SHOWN_BYTES_MAX: usize = 24;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use api::command::{KeyRange, Op, RangeOp, Txn, encode_range, encode_txn_command};
+use api::response::{OpResponse, Response};
 use engine::replica::{Event, ReadingLimits, ReplicaOptions, RequestKind};
-use engine::state_machine::command::{KeyRange, Op, RangeOp, Txn, encode_range, encode_txn_command};
-use engine::state_machine::response::{OpResponse, Response};
 use net::api::{Executed, Status};
 
 use super::{EXPIRED_TICKS, NODES_COUNT, Trio, encoded, whole};

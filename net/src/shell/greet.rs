@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncReadExt};
 
-use crate::codec::DecodeError;
 use crate::frame::{self, FRAME_HEADER_BYTES, Frame, FrameError};
 use crate::handshake::{HANDSHAKE_BODY_BYTES_MAX, Hello, MAGIC, Protocol, sniff};
+use codec::DecodeError;
 
 /// A caller has this long to say who it is. Unit: ms.
 const GREETING_MS_MAX: u64 = 5_000;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use net::codec::DecodeError;
+use codec::DecodeError;
 use net::frame::{FrameError, FrameKind, encode_frame};
 use net::handshake::{Hello, KIND_HELLO, MAGIC, Role};
 use net::shell::{GreetError, Greeting, greet};

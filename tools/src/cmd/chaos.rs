@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use api::status::SHARD_STOPPED;
 use client::{Client, ClientOptions, ShardStatus};
-use engine::status::SHARD_STOPPED;
 use engine::testing::history::Operation;
 use engine::testing::search::{self, Limits, Verdict};
 use engine::testing::{history_json, judge};

@@ -5,8 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use api::command::{Op, encode_op_command};
 use client::{Client, ClientError, ClientOptions};
-use engine::state_machine::command::{Op, encode_op_command};
 use net::api::{Request, RequestKind, Response, Status};
 use net::deframer::Deframer;
 use net::handshake::{Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};

@@ -9,17 +9,23 @@ use crate::tree::Tree;
 const PACKAGES: &[(&str, &str, &[&str])] = &[
     ("wal", "quorate-wal", &[]),
     ("wal/fuzz", "quorate-wal-fuzz", &["quorate-wal"]),
-    ("net", "quorate-net", &[]),
+    ("net", "quorate-net", &["quorate-codec"]),
+    ("net/codec", "quorate-codec", &[]),
     ("net/fuzz", "quorate-net-fuzz", &["quorate-net"]),
-    ("engine", "quorate-engine", &["quorate-wal", "quorate-net"]),
+    ("engine", "quorate-engine", &["quorate-api", "quorate-codec", "quorate-wal", "quorate-net"]),
+    ("engine/api", "quorate-api", &["quorate-codec"]),
     ("engine/fuzz", "quorate-engine-fuzz", &["quorate-engine"]),
-    ("engine/client", "quorate-client", &["quorate-engine", "quorate-net"]),
-    ("bench", "quorate-bench", &["quorate-client", "quorate-engine", "quorate-net", "quorate-wal"]),
-    ("tools", "quorate", &["quorate-bench", "quorate-client", "quorate-engine", "quorate-net", "quorate-wal"]),
+    ("engine/client", "quorate-client", &["quorate-api", "quorate-codec", "quorate-net"]),
+    ("bench", "quorate-bench", &["quorate-api", "quorate-client", "quorate-engine", "quorate-net", "quorate-wal"]),
+    (
+        "tools",
+        "quorate",
+        &["quorate-api", "quorate-bench", "quorate-client", "quorate-engine", "quorate-net", "quorate-wal"],
+    ),
 ];
 
 /// Sources that may only hold deterministic values, except for the shells below.
-const CORES: &[&str] = &["wal/src/", "net/src/", "engine/src/"];
+const CORES: &[&str] = &["wal/src/", "net/src/", "net/codec/src/", "engine/src/", "engine/api/src/"];
 
 /// Files of those packages that meet the real world: real time, files, sockets, threads.
 const SHELLS: &[&str] = &[

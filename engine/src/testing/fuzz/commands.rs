@@ -1,15 +1,15 @@
 //! Checks of commands, batches and answers: their form, and what a state machine makes of them.
 
-use net::codec::DecodeError;
+use codec::DecodeError;
 
 use super::assert_is_about;
-use crate::state_machine::command::{
+use crate::state_machine::{ApplyError, Budget, CommandRefused, Options, RangeError, StateMachine, batch as batches};
+use crate::types::{Index, shard_of_key};
+use api::command::{
     self, Command, CommandError, CommandInfo, KeyRange, Limits, Op, RangeOp, encode_op_command, encode_range,
     encode_txn_command,
 };
-use crate::state_machine::response::{KeyValue, OpResponse, Response};
-use crate::state_machine::{ApplyError, Budget, CommandRefused, Options, RangeError, StateMachine, batch as batches};
-use crate::types::{Index, shard_of_key};
+use api::response::{KeyValue, OpResponse, Response};
 
 /// Shards that inputs choose from.
 const SHARD_COUNTS: [u32; 4] = [1, 2, 3, 8];

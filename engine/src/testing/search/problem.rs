@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::state_machine::response::{KeyValue, OpResponse, Response};
 use crate::testing::history::{Input, Operation};
+use api::response::{KeyValue, OpResponse, Response};
 
 /// What a key holds: `ABSENT`, or the number of one value at one key.
 pub(super) type Cell = u32;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use wal::testing::SimRng;
 
 use super::{Limits, Verdict, describe, judge};
-use crate::state_machine::response::{KeyValue, OpResponse, Response};
 use crate::testing::history::{Input, Operation};
+use api::response::{KeyValue, OpResponse, Response};
 
 /// A key's value and the revision of its write.
 type State = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;

@@ -11,14 +11,14 @@ use super::plan::{Plan, between, pick};
 use super::world::{Event, Place, World};
 use crate::mutation::{self, Mutation};
 use crate::replica::{self, Origin, Refusal, Request, RequestKind, Ticket};
-use crate::state_machine::command::{
-    Compare, CompareResult, CompareTarget, KeyRange, Op as CommandOp, RangeOp, Txn, encode_op_command, encode_range,
-    encode_txn_command,
-};
-use crate::state_machine::response::{OpResponse, Response};
 use crate::testing::history::{Input, Operation};
 use crate::testing::judge;
 use crate::testing::search::{self, Limits, Verdict};
+use api::command::{
+    Compare, CompareResult, CompareTarget, KeyRange, Op as CommandOp, RangeOp, Txn, encode_op_command, encode_range,
+    encode_txn_command,
+};
+use api::response::{OpResponse, Response};
 
 /// Pause before an operation that was refused is tried again. Unit: us.
 const RETRY_US: (u64, u64) = (5_000, 100_000);

@@ -11,8 +11,8 @@ use crate::mutation::{self, Mutation};
 use crate::raft::{self, BirthRecord, Role};
 use crate::replica::{Refusal, RepairOptions, Replica, ReplicaOptions, RequestKind};
 use crate::state_machine;
-use crate::state_machine::response::Response;
 use crate::types::{EntryId, Index, NodeId, Term};
+use api::response::Response;
 
 /// A shard on a node.
 #[derive(Debug)]
@@ -293,7 +293,7 @@ fn replica_options(
         quota_bytes: u64::MAX,
         uncommitted_bytes_limit: plan.uncommitted_bytes_limit,
         queued_write_bytes_limit: 64 << 10,
-        command: state_machine::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: plan.shards },
+        command: api::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: plan.shards },
         apply_bytes_per_turn: plan.apply_bytes_per_turn,
         // Each node cuts its work in its own way, and all must come to the same.
         apply_keys_per_turn: plan.apply_keys_per_turn + id.get() - 1,

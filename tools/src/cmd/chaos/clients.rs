@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use api::response::{OpResponse, Response};
 use client::{Client, ClientError, ClientOptions, Compare, CompareResult, CompareTarget, Op, OpResult, PutOptions};
 use client::{RangeRequest, RangeResponse, Txn};
 use engine::replica::RequestKind;
-use engine::state_machine::response::{OpResponse, Response};
 use engine::testing::history::{Input, Operation};
 use wal::testing::SimRng;
 

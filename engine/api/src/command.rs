@@ -3,9 +3,9 @@
 //! A client encodes a command, the gateway validates the bytes once (`validate`), and from there on they are copied, never
 //! decoded and encoded again, until `decode` reads them to apply. Layout: `docs/format/command.md`. Nothing here knows state.
 
-use net::codec::{DecodeError, Reader};
+use codec::{DecodeError, Reader};
 
-use crate::types::{ShardId, shard_of_key};
+use crate::ids::{ShardId, shard_of_key};
 
 /// Version of the encoding.
 pub const COMMAND_VERSION: u8 = 1;

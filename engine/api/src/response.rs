@@ -1,6 +1,6 @@
 //! Answers to commands and reads, as they are encoded for clients. Layout: `docs/format/command.md`.
 
-use net::codec::{DecodeError, Reader};
+use codec::{DecodeError, Reader};
 
 /// A key and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,26 +56,35 @@ pub struct Response {
     pub ops: Vec<OpResponse>,
 }
 
-pub(super) const OP_PUT: u8 = 1;
-pub(super) const OP_DELETE: u8 = 2;
-pub(super) const OP_RANGE: u8 = 3;
+/// Kind of the answer to a put.
+pub const OP_PUT: u8 = 1;
+/// Kind of the answer to a delete.
+pub const OP_DELETE: u8 = 2;
+/// Kind of the answer to a range.
+pub const OP_RANGE: u8 = 3;
 
 const FLAG_MORE: u8 = 1;
 
 /// What is known of a key, borrowed from the state.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct KvView<'a> {
+pub struct KvView<'a> {
+    /// The key.
     pub key: &'a [u8],
+    /// Its value.
     pub value: &'a [u8],
+    /// Revision that created it.
     pub create_revision: u64,
+    /// Revision that last changed it.
     pub mod_revision: u64,
+    /// Times it was written since it was created.
     pub version: u64,
+    /// The lease it belongs to; 0 = none.
     pub lease: u64,
 }
 
 /// Appends answers to a buffer.
 #[derive(Debug)]
-pub(super) struct ResponseWriter<'a> {
+pub struct ResponseWriter<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
     ops_count: u32,
@@ -113,8 +122,9 @@ impl<'a> ResponseWriter<'a> {
         self.out.len() - 16
     }
 
+    /// Appends a key with what is known of it. Over the limit nothing is appended, and `finish` says so.
     pub fn kv(&mut self, kv: &KvView<'_>) {
-        self.is_over |= self.len() + kv.key.len() + kv.value.len() > self.bytes_limit;
+        self.is_over |= self.bytes_len() + kv.key.len() + kv.value.len() > self.bytes_limit;
         if self.is_over {
             return;
         }
@@ -130,10 +140,11 @@ impl<'a> ResponseWriter<'a> {
     }
 
     /// Bytes of the answer so far.
-    pub fn len(&self) -> usize {
+    pub fn bytes_len(&self) -> usize {
         self.out.len() - self.start
     }
 
+    /// Ends the answer to one operation: its kind, whether more keys are there, how many keys it holds, and its count.
     pub fn end_op(&mut self, place: usize, kind: u8, more: bool, kvs_count: u32, number: u64) {
         let header = &mut self.out[place..place + 16];
         header[0] = kind;
