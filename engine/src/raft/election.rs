@@ -110,7 +110,7 @@ impl Raft {
     }
 
     /// This node hears from a live leader, or is one: it helps nobody to depose it. Source: thesis 4.2.3.
-    fn hears_leader(&self) -> bool {
+    pub(super) fn hears_leader(&self) -> bool {
         match self.state {
             State::Leader(_) => true,
             State::Follower => {
@@ -193,7 +193,11 @@ impl Raft {
             || (campaign_term == self.hard_state.term && self.vote_is_free_for(from));
         let is_up_to_date = last >= log.last_id() || mutation::is(Mutation::VoteForShortLog);
         let may_win = is_up_to_date && self.may_have_committed(last);
-        let granted = !self.hears_leader() && could_vote && may_win && !self.goes_before(from, last);
+        let granted = campaign_term > Term::ZERO
+            && !self.hears_leader()
+            && could_vote
+            && may_win
+            && !self.goes_before(from, last);
         let term = self.hard_state.term;
         self.respond(from, Message::PreVoteResponse { term, campaign_term, granted });
     }
@@ -251,7 +255,9 @@ impl Raft {
         }
         let is_up_to_date = last >= log.last_id() || mutation::is(Mutation::VoteForShortLog);
         let may_win = is_up_to_date && self.may_have_committed(last);
-        let granted = term == self.hard_state.term && self.vote_is_free_for(from) && may_win;
+        // In term 0 nobody campaigns.
+        let is_of_now = term == self.hard_state.term && term > Term::ZERO;
+        let granted = is_of_now && self.vote_is_free_for(from) && may_win;
         if granted {
             self.state = State::Follower;
             self.hard_state.vote = Some(from);

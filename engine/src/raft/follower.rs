@@ -97,7 +97,11 @@ impl Raft {
     /// `false`: its entries are of no interest, and whatever there is to answer was answered. Cheap, so that messages which are
     /// not taken cost no checksums. `step_append` begins with this; to call it before is allowed.
     pub fn admit_append(&mut self, from: NodeId, append: &AppendEntries, log: &impl LogView) -> bool {
-        if !self.is_peer(from) || !self.may_follow() || !is_sane(append) || self.refuses_term(from, append.term) {
+        if !self.is_peer(from) || !self.may_follow() || !is_sane(append) {
+            return false;
+        }
+        if self.refuses_term(from, append.term) {
+            self.approach(append.term);
             return false;
         }
         if append.term < self.hard_state.term {

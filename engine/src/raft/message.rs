@@ -204,6 +204,19 @@ impl Message {
         )
     }
 
+    /// What `step` makes of the message depends on its term. Questions of nodes under repair and of new ones are answered whatever it
+    /// is, since they may have been led astray; an `AppendEntries` is looked at where those with entries are.
+    #[must_use]
+    pub(super) const fn rests_on_term(&self) -> bool {
+        !matches!(
+            self,
+            Self::AppendEntries(_)
+                | Self::RepairRequest { .. }
+                | Self::BirthRequest { .. }
+                | Self::BirthResponse { .. }
+        )
+    }
+
     /// The term the message was sent in; for `RequestPreVote` the term it asks about.
     #[must_use]
     pub const fn term(&self) -> Term {

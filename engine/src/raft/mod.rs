@@ -111,6 +111,8 @@ pub struct Raft {
     out: Ready,
     announced: Leadership,
     refused: Refused,
+    /// When a message last raised the term by a leap (see `refused`). Unit: ticks of this core.
+    leapt_tick: Option<u64>,
 }
 
 /// What a role needs to remember.
@@ -161,6 +163,7 @@ impl Raft {
             out: Ready::default(),
             announced,
             refused: Refused::default(),
+            leapt_tick: None,
             config,
         };
         raft.arm_first_timer();
@@ -185,7 +188,10 @@ impl Raft {
         if !self.is_peer(from) || !self.may_hear(&message) || (!may_elect && message.is_about_elections()) {
             return;
         }
-        if self.refuses_term(from, message.term()) {
+        if message.rests_on_term() && self.refuses_term(from, message.term()) {
+            if self.raises_term(&message) {
+                self.approach(message.term());
+            }
             return;
         }
         match message {
@@ -436,6 +442,7 @@ impl Raft {
         assert!(term >= self.hard_state.term, "the term went back from {} to {term}", self.hard_state.term);
         assert!(leader != Some(self.config.id), "a node does not follow itself");
         if term > self.hard_state.term {
+            self.note_leap(term);
             self.hard_state = HardState { term, vote: None };
             self.following = Following::default();
         }

@@ -52,17 +52,17 @@ impl Reads {
         }));
     }
 
-    /// Queues a question; one that repeats an earlier question of the same node's life is left out.
-    pub(super) fn wait_for(&mut self, awaiting: Awaiting) {
-        let repeats = |known: &Awaiting| match (known, &awaiting) {
-            (Awaiting::Repair { node, nonce, .. }, Awaiting::Repair { node: asking, nonce: asked, .. }) => {
-                node == asking && nonce == asked
-            }
-            _ => false,
-        };
-        if !self.in_round.iter().chain(&self.waiting).any(repeats) {
-            self.waiting.push(awaiting);
+    /// Queues the question of a node under repair. One that repeats an earlier one is left out; one of another life of the node
+    /// replaces that of an earlier life, which nobody waits for. So each node has one question in a round and one that waits.
+    pub(super) fn wait_for_repair(&mut self, node: NodeId, nonce: u64, last_index: Index) {
+        let question = Awaiting::Repair { node, nonce, last_index };
+        let repeats = |known: &Awaiting| matches!(known, Awaiting::Repair { node: asking, nonce: asked, .. } if *asking == node && *asked == nonce);
+        if self.in_round.iter().chain(&self.waiting).any(repeats) {
+            return;
         }
+        let is_of_other = |known: &Awaiting| !matches!(known, Awaiting::Repair { node: asking, .. } if *asking == node);
+        self.waiting.retain(is_of_other);
+        self.waiting.push(question);
     }
 
     fn pending_count(&self) -> usize {

@@ -1,9 +1,10 @@
 //! Messages that no honest peer sends: what is wrong with them, and how many there were.
 //!
 //! Whoever reaches the peer port, and every bug of another version, can send well-formed messages that make no sense. They are
-//! refused: nothing changes and nothing is answered. They never trip an assertion.
+//! refused: nothing is answered, and nothing changes but the term, where that of the message is far above (`approach`). They never
+//! trip an assertion.
 
-use super::Raft;
+use super::{Message, Raft};
 use crate::types::{EntryId, NodeId, Term};
 
 /// Latest term there is. No campaign goes beyond it, so every term that a node can have is one that its peers can read.
@@ -11,12 +12,18 @@ use crate::types::{EntryId, NodeId, Term};
 /// With one election each millisecond it would be reached after more than a hundred million years.
 pub const TERM_MAX: Term = Term::new((1 << 62) - 1);
 
-/// A message of a term that is further above this node's own is refused. Unit: terms.
+/// A message raises the term by at most this. Unit: terms.
 ///
 /// A term is made by a node that asks for votes, once per election timeout at most, and only after a majority would vote for it.
-/// At ten elections a second a cluster needs 13 years for so many terms: a node that was away for less comes back, and a single
-/// message cannot use up the terms that are left.
+/// At ten elections a second a cluster needs 13 years for so many terms: a node that was away for less comes back at once, and
+/// no message can use up the terms that are left.
 const TERM_LEAP_MAX: u64 = 1 << 32;
+
+/// A message that raises the term by more than this is a leap. There is one per election timeout. Unit: terms.
+///
+/// So terms that make no sense spread no faster than a cluster gets over them: nodes whose terms are many leaps apart, because
+/// somebody lied to some of them, meet again after as many election timeouts as the lies took.
+const TERM_STEP_MAX: u64 = 1 << 16;
 
 /// Why a message was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,10 +89,53 @@ impl Raft {
     /// Refuses a message whose term is too far above this node's; says whether it was one.
     pub fn refuses_term(&mut self, from: NodeId, term: Term) -> bool {
         let own = self.hard_state.term;
-        let is_far = term.get() > own.get().saturating_add(TERM_LEAP_MAX) || term > TERM_MAX;
+        let is_far = term.get() > own.get().saturating_add(self.reach_terms()) || term > TERM_MAX;
         if is_far {
             self.refuse(from, Nonsense::FarTerm { got: term, own });
         }
         is_far
+    }
+
+    /// By how much a message may raise the term now. Unit: terms.
+    fn reach_terms(&self) -> u64 {
+        let election_ticks = u64::from(self.config.election_ticks);
+        let may_leap = self.leapt_tick.is_none_or(|tick| self.now_tick >= tick + election_ticks);
+        if may_leap { TERM_LEAP_MAX } else { TERM_STEP_MAX }
+    }
+
+    /// The term is about to be raised to this one by a message.
+    pub(super) fn note_leap(&mut self, term: Term) {
+        if term.get() - self.hard_state.term.get() > TERM_STEP_MAX {
+            self.leapt_tick = Some(self.now_tick);
+        }
+    }
+
+    /// A message that would raise the term was refused because its term is too far above: its sender may be there for good, and
+    /// this node goes a leap towards it. Nothing else of the message counts.
+    ///
+    /// A node can't tell whether it is the other that was led astray. But terms never fall, so they can meet only above.
+    pub(super) fn approach(&mut self, term: Term) {
+        let reach = self.reach_terms();
+        if term <= TERM_MAX && reach == TERM_LEAP_MAX {
+            self.become_follower(self.hard_state.term.plus(reach), None);
+        }
+    }
+
+    /// A message raises the term of whoever takes it.
+    pub(super) fn raises_term(&self, message: &Message) -> bool {
+        match message {
+            Message::RequestPreVote { .. }
+            | Message::TimeoutNow { .. }
+            | Message::RepairRequest { .. }
+            | Message::BirthRequest { .. }
+            | Message::BirthResponse { .. } => false,
+            Message::PreVoteResponse { granted, .. } => !granted,
+            Message::RequestVote { transfer, .. } => *transfer || !self.hears_leader(),
+            Message::Heartbeat { .. } | Message::AppendEntries(_) => self.may_follow(),
+            Message::RepairResponse { nonce, .. } => self.repair_nonce() == Some(*nonce),
+            Message::RequestVoteResponse { .. }
+            | Message::AppendEntriesResponse { .. }
+            | Message::HeartbeatResponse { .. } => true,
+        }
     }
 }

@@ -17,7 +17,6 @@
 use std::collections::BTreeSet;
 
 use super::log_view::LogView;
-use super::read_index::Awaiting;
 use super::{Message, Raft, State};
 use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index, NodeId, Term};
@@ -94,6 +93,11 @@ impl Raft {
         Some(RepairView { awaited, goal_index: repair.goal.map(|goal| goal.last_index) })
     }
 
+    /// The number of this life that answers to this node's questions repeat.
+    pub(super) fn repair_nonce(&self) -> Option<u64> {
+        self.repair.as_ref().map(|repair| repair.nonce)
+    }
+
     pub(super) fn is_under_repair(&self) -> bool {
         self.repair.is_some()
     }
@@ -133,7 +137,7 @@ impl Raft {
             {
                 progress.on_lost(last, log, self.now_tick);
             }
-            leading.reads.wait_for(Awaiting::Repair { node: from, nonce, last_index: log.last_id().index });
+            leading.reads.wait_for_repair(from, nonce, log.last_id().index);
             self.advance_reads();
         }
     }
@@ -147,7 +151,7 @@ impl Raft {
         last_index: Index,
         log: &impl LogView,
     ) {
-        if self.repair.as_ref().is_none_or(|repair| repair.nonce != nonce) {
+        if self.repair_nonce() != Some(nonce) {
             return;
         }
         if term > self.hard_state.term {

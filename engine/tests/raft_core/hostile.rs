@@ -1,6 +1,9 @@
 //! Messages that no honest peer sends, and followers that have no room: nothing trips an assertion, nothing is flooded.
 
-use engine::raft::{AppendDecision, AppendEntries, AppendOutcome, HardState, Health, LogView, Message, Role, TERM_MAX};
+use engine::raft::{
+    AppendDecision, AppendEntries, AppendOutcome, HardState, Health, LogView, Message, PENDING_READS_MAX, Role,
+    TERM_MAX,
+};
 use engine::types::{EntryId, Index, NodeId, Term};
 
 use crate::cluster::{Cluster, Packet, config, node_id};
@@ -71,13 +74,17 @@ fn a_leader_that_contradicts_itself_changes_nothing() {
     assert_eq!(cluster.nodes[0].log.last_id(), id(2, 3));
 }
 
+/// A message raises the term by so much at most.
+const LEAP: u64 = 1 << 32;
+
 #[test]
 fn a_term_far_above_the_own_one_is_refused_whatever_names_it() {
     let term = TERM_MAX;
     let nothing = Index::ZERO;
-    let messages = [
-        heartbeat(term, 1),
+    let far = [
         Message::RequestPreVote { term, last: id(1, 9) },
+        Message::TimeoutNow { term },
+        heartbeat(term, 1),
         Message::RequestVote { term, last: id(1, 9), transfer: true },
         Message::RequestVoteResponse { term, granted: true },
         Message::PreVoteResponse { term, campaign_term: Term::new(2), granted: false },
@@ -92,13 +99,89 @@ fn a_term_far_above_the_own_one_is_refused_whatever_names_it() {
         Message::AppendEntries(append(term.get(), EntryId::ZERO, &[]).0),
     ];
     let mut cluster = follower_with(&[1], Term::new(1));
-    for (at, message) in messages.into_iter().enumerate() {
-        step(&mut cluster, 0, 2, message);
-        assert_eq!((refused(&cluster), cluster.raft(0).term()), (at as u64 + 1, Term::new(1)));
+    for (at, message) in far.iter().enumerate() {
+        step(&mut cluster, 0, 2, message.clone());
+        // The third is the first that speaks of a term that somebody has. All others come too soon after it.
+        let term = if at < 2 { 1 } else { 1 + LEAP };
+        assert_eq!((refused(&cluster), cluster.raft(0).term()), (at as u64 + 1, Term::new(term)));
+        assert_eq!((cluster.raft(0).leader(), cluster.raft(0).hard_state().vote), (None, None));
     }
     // A node that was away for long is not refused by its peers, nor refuses them.
+    let mut cluster = follower_with(&[1], Term::new(1));
     step(&mut cluster, 0, 2, heartbeat(Term::new(1_000_000_000), 1));
     assert_eq!(cluster.raft(0).term(), Term::new(1_000_000_000));
+}
+
+#[test]
+fn the_term_makes_one_leap_in_an_election_timeout() {
+    let mut cluster = follower_with(&[1], Term::new(1));
+    let mut leaps = 0;
+    for _ in 0..50 {
+        for _ in 0..20 {
+            let before = cluster.raft(0).term().get();
+            step(&mut cluster, 0, 2, heartbeat(Term::new(before + LEAP), 1));
+            leaps += u64::from(cluster.raft(0).term().get() != before);
+        }
+        cluster.tick(0);
+    }
+    let timeouts = 50 / u64::from(config(3).election_ticks);
+    assert!((timeouts..=timeouts + 1).contains(&leaps), "{leaps} leaps in {timeouts} election timeouts");
+}
+
+/// Nodes of which the first was led so many leaps astray.
+fn led_astray(leaps: u64) -> Vec<SimLog> {
+    let log_in = |term| SimLog::with_terms(&[1], HardState { term: Term::new(term), vote: None });
+    vec![log_in(1 + leaps * LEAP), log_in(1), log_in(1)]
+}
+
+#[test]
+fn nodes_whose_terms_are_many_leaps_apart_meet_again() {
+    let mut cluster = Cluster::with_logs(config(3), led_astray(5));
+    tick_all(&mut cluster, 2000);
+    let leader = cluster.leader().expect("somebody leads");
+    let term = cluster.raft(leader).term();
+    assert!(term.get() > 5 * LEAP, "the term of the one that was led astray is the latest: {term}");
+    for at in 0..3 {
+        let raft = cluster.raft(at);
+        assert_eq!((raft.term(), raft.leader()), (term, Some(cluster.raft(leader).id())));
+    }
+}
+
+#[test]
+fn a_node_under_repair_that_was_led_astray_is_repaired() {
+    let mut cluster = Cluster::with_logs(config(3), led_astray(5));
+    cluster.crash(0, usize::MAX);
+    cluster.damage(0, 1, false);
+    cluster.restart(0);
+    assert!(cluster.raft(0).repair_view().is_some() && cluster.raft(0).term().get() > 5 * LEAP);
+    tick_all(&mut cluster, 2000);
+    assert!(cluster.raft(0).repair_view().is_none(), "{:?}", cluster.raft(0).repair_view());
+    assert_eq!(cluster.raft(0).leader(), cluster.leader().map(|leader| cluster.raft(leader).id()));
+}
+
+#[test]
+fn questions_of_nodes_under_repair_keep_nobody_from_reading() {
+    let mut cluster = led_by_first();
+    let term = cluster.raft(0).term();
+    for nonce in 0..2 * PENDING_READS_MAX as u64 {
+        step(&mut cluster, 0, 2, Message::RepairRequest { term, nonce, last: id(0, 0) });
+    }
+    assert!(cluster.read(0).is_some(), "one question of each node waits at most");
+}
+
+#[test]
+fn nobody_is_voted_for_in_term_0() {
+    let mut cluster = follower_with(&[], Term::ZERO);
+    step(&mut cluster, 0, 2, Message::RequestPreVote { term: Term::ZERO, last: EntryId::ZERO });
+    step(&mut cluster, 0, 2, Message::RequestVote { term: Term::ZERO, last: EntryId::ZERO, transfer: true });
+    assert_eq!(cluster.raft(0).hard_state(), HardState { term: Term::ZERO, vote: None });
+    for (_, message) in sent_by(&mut cluster, 1) {
+        let grants = matches!(
+            message,
+            Message::PreVoteResponse { granted: true, .. } | Message::RequestVoteResponse { granted: true, .. }
+        );
+        assert!(!grants, "{message:?}");
+    }
 }
 
 #[test]
