@@ -34,6 +34,11 @@ fn peer_message_corpus() {
 }
 
 #[test]
+fn replica_corpus() {
+    replay("replica", fuzz::replica);
+}
+
+#[test]
 fn response_corpus() {
     replay("response", fuzz::response);
 }
@@ -42,6 +47,6 @@ fn response_corpus() {
 fn every_target_has_a_corpus_and_every_corpus_a_target() {
     corpus::check_targets(
         env!("CARGO_MANIFEST_DIR"),
-        &["batch", "command", "config_toml", "config_urls", "peer_message", "response"],
+        &["batch", "command", "config_toml", "config_urls", "peer_message", "replica", "response"],
     );
 }

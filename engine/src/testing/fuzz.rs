@@ -6,12 +6,14 @@
 
 mod commands;
 mod messages;
+mod replica;
 mod settings;
 
 use codec::DecodeError;
 
 pub use commands::{batch, command, response};
 pub use messages::peer_message;
+pub use replica::{Failure, Hunt, Report, replica};
 pub use settings::{config_toml, config_urls};
 
 /// What an error says of the bytes is true of so many bytes.

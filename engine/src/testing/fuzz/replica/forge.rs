@@ -1,0 +1,249 @@
+//! Messages of any kind, with numbers near what the node has, at the ends of their range, and anywhere.
+
+use net::frame::FrameBuilder;
+use wal::testing::SimStorage;
+use wal::{EntryHeader, EntryKind, Log};
+
+use super::cluster::put;
+use super::input::Input;
+use super::node::SHARD;
+use super::past::Entry;
+use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
+use crate::raft::{AppendOutcome, BirthAnswer, Health, Message};
+use crate::state_machine::batch;
+use crate::types::{EntryId, Index, Term};
+use crate::wire::kind;
+
+/// Numbers from here on are no terms and indexes for a decoder.
+const NUMBER_LIMIT: u64 = 1 << 62;
+
+/// What the node has, for numbers near that.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Near<'a> {
+    pub(super) term: Term,
+    pub(super) commit_index: Index,
+    pub(super) log: &'a Log<SimStorage>,
+    /// What was committed before the nonsense began.
+    pub(super) committed: &'a [Entry],
+}
+
+impl Near<'_> {
+    fn any_term(&self, input: &mut Input<'_>) -> Term {
+        let own = self.term.get();
+        Term::new(match input.below(20) {
+            0..=8 => own,
+            9..=11 => own + 1,
+            12 => own.saturating_sub(1),
+            13 => own + 2,
+            14 => input.byte().into(),
+            15 => own + (1 << 20),
+            16 => own + (1 << 32),
+            17 => own + (1 << 32) + 1,
+            18 => own + (1 << 40),
+            _ => NUMBER_LIMIT - 1 - u64::from(input.below(3)),
+        })
+    }
+
+    fn any_index(&self, input: &mut Input<'_>) -> Index {
+        let (last, commit) = (self.log.last_id().index.get(), self.commit_index.get());
+        Index::new(match input.below(16) {
+            0..=4 => last,
+            5 => last + 1,
+            6 => last.saturating_sub(1),
+            7 => last + 3,
+            8..=9 => commit,
+            10 => commit.saturating_sub(1),
+            11 => 0,
+            12 => 1,
+            13 => input.byte().into(),
+            14 => last + (1 << 32),
+            _ => NUMBER_LIMIT - 1 - u64::from(input.below(3)),
+        })
+    }
+
+    fn term_at(&self, index: Index) -> Term {
+        self.log.term(index).unwrap_or(Term::ZERO)
+    }
+
+    fn any_id(&self, input: &mut Input<'_>) -> EntryId {
+        match input.below(8) {
+            0..=2 => self.log.last_id(),
+            3 => EntryId::new(self.term_at(self.commit_index), self.commit_index),
+            4 => EntryId::ZERO,
+            5 => {
+                let at = usize::from(input.byte()) % self.committed.len().max(1);
+                self.committed.get(at).map_or(EntryId::ZERO, |entry| entry.id)
+            }
+            6 => EntryId::new(self.any_term(input), self.log.last_id().index),
+            _ => EntryId::new(self.any_term(input), self.any_index(input)),
+        }
+    }
+
+    fn any_round(input: &mut Input<'_>) -> u64 {
+        match input.below(6) {
+            0 => 0,
+            1..=3 => input.below(8).into(),
+            4 => u64::MAX,
+            _ => 1 << 40,
+        }
+    }
+
+    fn any_health(&self, input: &mut Input<'_>) -> Health {
+        let choice = input.byte();
+        let applied_index = if choice & 8 == 0 { self.log.last_id().index } else { self.any_index(input) };
+        Health { applied_index, may_lead: choice & 1 == 0, has_room: choice & 2 == 0, disk_keeps_up: choice & 4 == 0 }
+    }
+
+    fn any_outcome(&self, input: &mut Input<'_>) -> AppendOutcome {
+        let choice = input.below(4);
+        let (one, other) = (self.any_index(input), self.any_index(input));
+        match choice {
+            0 | 1 => AppendOutcome::Accepted { matched_index: one, persisted_index: other },
+            2 => AppendOutcome::NoRoom { matched_index: one, persisted_index: other },
+            _ => AppendOutcome::Rejected { prev_index: one, hint: self.any_id(input) },
+        }
+    }
+
+    /// A message without entries.
+    pub(super) fn any_message(&self, input: &mut Input<'_>) -> Message {
+        let choice = input.below(15);
+        let term = self.any_term(input);
+        match choice {
+            0 => Message::RequestPreVote { term, last: self.any_id(input) },
+            1 => Message::PreVoteResponse { term, campaign_term: self.any_term(input), granted: input.flag() },
+            2 | 3 => Message::RequestVote { term, last: self.any_id(input), transfer: input.flag() },
+            4 => Message::RequestVoteResponse { term, granted: input.flag() },
+            5 | 6 => Message::AppendEntriesResponse { term, outcome: self.any_outcome(input) },
+            7 | 8 => Message::Heartbeat { term, commit_index: self.any_index(input), round: Self::any_round(input) },
+            9 => Message::HeartbeatResponse {
+                term,
+                round: Self::any_round(input),
+                matched_index: self.any_index(input),
+                persisted_index: self.any_index(input),
+                health: self.any_health(input),
+            },
+            10 => Message::TimeoutNow { term },
+            11 => Message::RepairRequest { term, nonce: Self::any_round(input), last: self.any_id(input) },
+            12 => Message::RepairResponse { term, nonce: Self::any_round(input), last_index: self.any_index(input) },
+            13 => Message::BirthRequest { term, incarnation: Self::any_incarnation(input) },
+            _ => Message::BirthResponse {
+                term,
+                asked: Self::any_incarnation(input),
+                incarnation: Self::any_incarnation(input),
+                answer: any_birth_answer(input),
+            },
+        }
+    }
+
+    fn any_incarnation(input: &mut Input<'_>) -> u64 {
+        // The first incarnations of the nodes are among these numbers.
+        100 + u64::from(input.below(4))
+    }
+
+    /// What a peer may say to the last message that the node sent to it, true or not.
+    pub(super) fn answer_to(&self, message: &Message, input: &mut Input<'_>) -> Option<Message> {
+        let term = if input.below(4) == 3 { self.any_term(input) } else { message.term() };
+        let is_yes = input.below(4) != 3;
+        Some(match message {
+            Message::RequestPreVote { term: campaign_term, .. } => Message::PreVoteResponse {
+                term: if is_yes { campaign_term.prev() } else { term },
+                campaign_term: *campaign_term,
+                granted: is_yes,
+            },
+            Message::RequestVote { .. } => Message::RequestVoteResponse { term, granted: is_yes },
+            Message::RequestVoteResponse { granted: true, .. } | Message::TimeoutNow { .. } => {
+                Message::Heartbeat { term, commit_index: self.any_index(input), round: 0 }
+            }
+            Message::AppendEntries(append) => {
+                let persisted_index = if is_yes { append.last } else { self.any_index(input) };
+                let accepted = AppendOutcome::Accepted { matched_index: append.last, persisted_index };
+                let outcome = if input.below(4) == 3 { self.any_outcome(input) } else { accepted };
+                Message::AppendEntriesResponse { term, outcome }
+            }
+            Message::Heartbeat { round, .. } => {
+                let matched_index = if is_yes { self.log.last_id().index } else { self.any_index(input) };
+                let health = self.any_health(input);
+                let persisted_index = matched_index;
+                Message::HeartbeatResponse { term, round: *round, matched_index, persisted_index, health }
+            }
+            Message::RepairRequest { nonce, .. } => {
+                let end = Index::new(self.committed.len() as u64);
+                let last_index = if is_yes { end } else { self.any_index(input) };
+                Message::RepairResponse { term: self.any_term(input), nonce: *nonce, last_index }
+            }
+            Message::BirthRequest { incarnation: asked, .. } => Message::BirthResponse {
+                term,
+                asked: *asked,
+                incarnation: Self::any_incarnation(input),
+                answer: any_birth_answer(input),
+            },
+            _ => return None,
+        })
+    }
+
+    /// `AppendEntries` of which some is true: entries of the past, entries that nobody has, damaged ones, none.
+    pub(super) fn any_append(&self, input: &mut Input<'_>) -> Vec<u8> {
+        let term = self.any_term(input);
+        let prev = self.any_id(input);
+        let count = u64::from(input.below(5));
+        let commit_index = self.any_index(input);
+        let last = if input.below(16) == 15 { self.any_index(input).get() } else { prev.index.get() + count };
+        let mut entries = Vec::new();
+        let mut before = prev;
+        for _ in 0..count {
+            self.any_entry(input, term, &mut before, &mut entries);
+        }
+        let mut bytes = Vec::new();
+        let mut builder = FrameBuilder::begin(&mut bytes, kind::APPEND_ENTRIES, 0, SHARD.get(), 0);
+        for number in [term.get(), prev.term.get(), prev.index.get(), last, commit_index.get()] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        builder.end_meta(&bytes);
+        bytes.extend_from_slice(&entries);
+        builder.finish(&mut bytes);
+        bytes
+    }
+
+    /// Adds an entry that follows `before`, more or less.
+    fn any_entry(&self, input: &mut Input<'_>, term: Term, before: &mut EntryId, out: &mut Vec<u8>) {
+        let id = EntryId::new(before.term.max(term.min(self.term)).max(Term::new(1)), before.index.next());
+        let choice = input.below(20);
+        let at = usize::try_from(before.index.get()).ok();
+        if choice < 8
+            && let Some(entry) = at.and_then(|at| self.committed.get(at))
+        {
+            out.extend_from_slice(&entry.bytes);
+            *before = entry.id;
+            return;
+        }
+        let command = put(&[choice]);
+        let commands = [batch::length_prefix(&command).as_slice(), &command].concat();
+        let (id, kind, payload) = match choice {
+            14 => (EntryId::new(self.any_term(input), id.index), KIND_NOOP, Vec::new()),
+            15 => (EntryId::new(id.term, self.any_index(input).max(Index::new(1))), KIND_NOOP, Vec::new()),
+            // What no state machine can apply.
+            16 => (id, KIND_COMMANDS, vec![7; 3]),
+            17 => (id, EntryKind::new(1 + input.byte() % 100), Vec::new()),
+            8..=13 => (id, KIND_COMMANDS, commands),
+            _ => (id, KIND_NOOP, Vec::new()),
+        };
+        let start = out.len();
+        out.extend_from_slice(EntryHeader::new(id, kind, &payload).as_bytes());
+        out.extend_from_slice(&payload);
+        if choice == 18
+            && let Some(byte) = out.get_mut(start..).and_then(|entry| entry.last_mut())
+        {
+            *byte ^= 1;
+        }
+        *before = id;
+    }
+}
+
+fn any_birth_answer(input: &mut Input<'_>) -> BirthAnswer {
+    match input.below(4) {
+        0 => BirthAnswer::New,
+        1 => BirthAnswer::Known,
+        2 => BirthAnswer::Stranger,
+        _ => BirthAnswer::Replaced,
+    }
+}

@@ -1,0 +1,91 @@
+//! After the nonsense: the node starts again beside two honest ones that know what was committed.
+
+use super::cluster::Cluster;
+use super::node::{Disk, NODES, Node};
+use super::past::{Entry, entries_of};
+use super::story::{End, Truth};
+use crate::replica::Fault;
+
+/// Ticks within which a cluster of three is whole again. An election takes up to 20.
+const HEAL_TICKS: usize = 3000;
+
+/// Ticks in which the honest nodes are watched beside one that was lied to.
+const LIED_TO_TICKS: usize = 200;
+
+/// Ticks between two writes that are tried.
+const WRITE_EVERY_TICKS: usize = 10;
+
+/// Runs the cluster on these disks, that of node `number` after the nonsense. Returns how many ticks it took.
+///
+/// With a clean truth a write is committed and all nodes get level, without any of them stopping. In any case no honest node loses
+/// what was committed: rather it stops.
+///
+/// Returns the truth, too, for it may show only now that the node was lied to: if somebody is elected in the very term that somebody
+/// else claimed to lead, there are other entries by the same names.
+pub(super) fn heal(disks: Vec<Disk>, number: usize, end: &End, committed: &[Entry]) -> Result<(Truth, usize), String> {
+    let mut truth = end.truth;
+    let mut cluster = Cluster::start(disks, 9000)?;
+    let mut open = None;
+    let mut is_done = false;
+    for tick in 0..HEAL_TICKS {
+        cluster.tick()?;
+        if has_namesake(&cluster, number, &end.extra) {
+            truth = Truth::LiedTo;
+        }
+        if truth == Truth::LiedTo && tick >= LIED_TO_TICKS {
+            return Ok((truth, tick));
+        }
+        check_honest(&cluster, number, truth, committed)?;
+        if let Some(ticket) = open
+            && let Some(answer) = cluster.take_answer(ticket)
+        {
+            open = None;
+            is_done |= answer.is_ok();
+        }
+        if !is_done && open.is_none() && tick % WRITE_EVERY_TICKS == 0 {
+            open = Some(cluster.write(tick / WRITE_EVERY_TICKS % NODES)?);
+        }
+        if is_done && cluster.disagreement().is_none() {
+            return Ok((truth, tick));
+        }
+    }
+    let reason = cluster.disagreement().unwrap_or_else(|| "no write is answered".to_owned());
+    Err(format!("a restart does not heal it: after {HEAL_TICKS} ticks {reason}"))
+}
+
+/// An honest node has another entry by the name of one that the fuzzed node brought along.
+fn has_namesake(cluster: &Cluster, number: usize, extra: &[Entry]) -> bool {
+    let honest = cluster.nodes.iter().enumerate().filter(|(at, _)| *at != number);
+    honest.map(|(_, node)| node.replica.log()).any(|log| {
+        extra.iter().any(|ours| {
+            let theirs = log.entry(ours.id.index).ok().flatten();
+            theirs.is_some_and(|theirs| theirs.id() == ours.id && theirs.bytes() != ours.bytes)
+        })
+    })
+}
+
+fn check_honest(cluster: &Cluster, number: usize, truth: Truth, committed: &[Entry]) -> Result<(), String> {
+    for (at, node) in cluster.nodes.iter().enumerate() {
+        match node.replica.fault() {
+            Some(fault) if truth == Truth::Clean => {
+                return Err(format!("node {} stops although nobody was lied to: {fault}", node.id));
+            }
+            Some(Fault::Contradiction(_) | Fault::Apply { .. }) => {}
+            Some(fault) => return Err(format!("node {} stops: {fault}", node.id)),
+            None if at != number => check_keeps(node, committed)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// An honest node has what was committed.
+fn check_keeps(node: &Node, committed: &[Entry]) -> Result<(), String> {
+    let log = node.replica.log();
+    let is_kept = committed.iter().all(|entry| log.term(entry.id.index) == Some(entry.id.term));
+    if is_kept {
+        return Ok(());
+    }
+    let held: Vec<_> = entries_of(&node.replica)?.iter().map(|entry| entry.id).collect();
+    Err(format!("node {} lost what was committed, and does not say so: {held:?}", node.id))
+}

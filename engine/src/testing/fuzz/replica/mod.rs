@@ -1,0 +1,99 @@
+//! A running replica that hears well-formed messages that make no sense, in any order, from members and from strangers.
+//!
+//! An input is a script: how the node starts (with all of the past, behind, ahead, damaged, wiped, before the cluster's birth), and
+//! then a row of steps. Messages of every kind leave as frames and are decoded as on a connection, with terms and indexes near
+//! and far, of both other members, of strangers and of the node's own id; entries are true, invented, damaged or impossible;
+//! answers answer something or nothing. Between them clients ask, time passes, the disk is late or fails, and the node dies
+//! and starts again.
+//!
+//! # What is judged
+//!
+//! Whatever the node hears (`watch`): nothing trips an assertion; its term, its vote, what it knows to be committed and what it applied
+//! are never taken back; nothing that it promises leaves before the device holds it; no term is beyond the limit, and none is
+//! reached by more than one leap; each client is answered once and in time; who is no member changes nothing; its log opens
+//! again after every death.
+//!
+//! Afterwards (`heal`) it starts once more, beside two honest nodes that have what was committed: they elect a leader, commit
+//! a write, and all three get level, within bounded time and without one of them stopping.
+//!
+//! # What cannot be promised
+//!
+//! Raft does not tolerate members that lie, and a lie that an honest member might have said as well can't be told from the
+//! truth. If the node believed one of these it was *lied to*, and all that is asked for afterwards is that no honest node gives up
+//! what was committed without stopping with a message:
+//!
+//! * entries of a leader that no leader made, where they stand in the place of committed ones that the node did not know of, or
+//!   have the terms and indexes of other entries that a leader makes later;
+//! * a commit index beyond what is committed, and acknowledgements or votes that were never given, which make the node
+//!   commit by itself;
+//! * a batch with a sound checksum that no state machine can apply: followers verify who made an entry, not what it says;
+//! * answers about births in a cluster that is just being born.
+//!
+//! Which of both it was is decided by what the node has in the end, not by what was sent: most lies change nothing.
+
+mod cluster;
+mod forge;
+mod heal;
+mod hunt;
+mod input;
+mod node;
+mod past;
+mod story;
+mod watch;
+
+use std::collections::BTreeSet;
+
+pub use hunt::{Failure, Hunt, Report};
+
+use input::Input;
+use past::{Past, Start};
+use story::{Story, Truth};
+
+thread_local! {
+    /// It is always the same, and takes longer than most inputs.
+    static PAST: Result<Past, String> = Past::new();
+}
+
+/// How an input ended.
+#[derive(Debug)]
+struct Outcome {
+    /// Names of what was seen.
+    features: BTreeSet<u32>,
+    truth: Truth,
+    /// Time until everything was level again. Unit: ticks.
+    healed_ticks: usize,
+}
+
+/// Runs an input.
+///
+/// # Panics
+/// If a promise was broken.
+pub fn replica(data: &[u8]) {
+    let outcome = PAST.with(|past| past.as_ref().map_err(Clone::clone).and_then(|past| run(past, data)));
+    if let Err(what) = outcome {
+        panic!("{what}");
+    }
+}
+
+fn run(past: &Past, data: &[u8]) -> Result<Outcome, String> {
+    let mut input = Input::new(data);
+    let start = match input.below(8) {
+        0 | 1 => Start::Level,
+        2 => Start::Behind,
+        3 => Start::Ahead,
+        4 => Start::Damaged(true),
+        5 => Start::Damaged(false),
+        6 => Start::Wiped,
+        _ => Start::Unborn,
+    };
+    let choice = input.byte();
+    let (mut disks, number) = past.disks(start, usize::from(choice >> 1))?;
+    let disk = disks.get(number).cloned().ok_or("no such node")?;
+    let story = Story::new(past, start, number, disk, choice & 1 == 0)?;
+    let (end, features) = story.tell(&mut input)?;
+    if let Some(disk) = disks.get_mut(number) {
+        disk.clone_from(&end.disk);
+    }
+    let (truth, healed_ticks) = heal::heal(disks, number, &end, past.committed(start))?;
+    Ok(Outcome { features, truth, healed_ticks })
+}

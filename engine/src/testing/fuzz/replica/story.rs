@@ -1,0 +1,479 @@
+//! What an input makes happen to a node: messages of members and of strangers, requests, time, disks, deaths.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use api::command::{self, KeyRange, RangeOp, encode_range};
+use net::api::Status;
+use wal::EntryHeader;
+use wal::format::ENTRY_HEADER_BYTES;
+
+use super::cluster::put;
+use super::forge::Near;
+use super::input::Input;
+use super::node::{COMMAND_LIMITS, Disk, NODES, Node, SHARD, Sent, TIMEOUT_TICKS, node_id};
+use super::past::{Entry, Past, Start, entries_of};
+use super::watch::Watch;
+use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
+use crate::raft::{BirthRecord, Message, Stage};
+use crate::replica::{Event, Fault, Origin, Outgoing, Refusal, Request, RequestKind, Ticket};
+use crate::state_machine::batch;
+use crate::types::{EntryId, Index, NodeId};
+use crate::wire;
+
+/// Steps of an input; what is left of it does not count.
+const STEPS_MAX: usize = 400;
+
+/// Frames that may arrive once more.
+const KEPT_FRAMES: usize = 16;
+
+/// A node that no member of the cluster is.
+const STRANGER: NodeId = NodeId::new(9);
+
+/// A node in the middle of what an input makes of it.
+pub(super) struct Story<'a> {
+    committed: &'a [Entry],
+    start: Start,
+    node: Node,
+    watch: Watch,
+    life: u64,
+    last_ticket: u64,
+    /// Syncs, segments and the like are done after each step; without, only when a step says so.
+    device_is_quick: bool,
+    /// Frames that arrived, for another time.
+    heard: VecDeque<(NodeId, Vec<u8>)>,
+    /// The last messages that the node sent to each peer.
+    said: BTreeMap<NodeId, VecDeque<Message>>,
+    /// Numbers of requests that it passed on.
+    relayed: VecDeque<u64>,
+    /// Names of what was seen, for a search that looks for more.
+    pub(super) features: BTreeSet<u32>,
+}
+
+/// A node after the nonsense.
+pub(super) struct End {
+    pub(super) disk: Disk,
+    pub(super) truth: Truth,
+    /// Entries of its log behind those that were committed before.
+    pub(super) extra: Vec<Entry>,
+}
+
+/// Whether the node was told, and believed, what an honest member can't be told from a liar by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Truth {
+    /// Whatever it took is true or does no harm: a restart must heal everything.
+    Clean,
+    /// It took lies for the truth.
+    LiedTo,
+}
+
+impl<'a> Story<'a> {
+    pub(super) fn new(
+        past: &'a Past,
+        start: Start,
+        number: usize,
+        disk: Disk,
+        device_is_quick: bool,
+    ) -> Result<Self, String> {
+        let life = 1000;
+        let node = Node::start(node_id(number), disk, life)?;
+        let mut watch = Watch::default();
+        watch.on_start(&node, &[])?;
+        let mut story = Self {
+            committed: past.committed(start),
+            start,
+            node,
+            watch,
+            life,
+            last_ticket: 0,
+            device_is_quick,
+            heard: VecDeque::new(),
+            said: BTreeMap::new(),
+            relayed: VecDeque::new(),
+            features: BTreeSet::new(),
+        };
+        story.observe(0)?;
+        Ok(story)
+    }
+
+    /// Everything that the input says, and then the end of the node's last life.
+    pub(super) fn tell(mut self, input: &mut Input<'_>) -> Result<(End, BTreeSet<u32>), String> {
+        let mut steps = 0;
+        while !input.is_at_end() && steps < STEPS_MAX {
+            steps += 1;
+            let choice = input.below(48);
+            self.step(choice, input)?;
+            self.observe(choice)?;
+            // A turn follows whatever arrives, if often not at once.
+            if choice % 4 != 3 {
+                self.node.handle(Event::Turn)?;
+                self.observe(100)?;
+            }
+            if self.device_is_quick {
+                self.end_everything()?;
+            }
+        }
+        self.answer_everybody()?;
+        self.watch.check_committed_bytes(&self.node)?;
+        let power_is_lost = input.flag();
+        let (truth, before) = (self.truth()?, self.durable_ids());
+        let extra = entries_of(&self.node.replica)?.split_off(self.committed.len().min(self.held_len()));
+        let features = std::mem::take(&mut self.features);
+        let id = self.node.id;
+        let disk = self.node.stop(power_is_lost);
+        let again = Node::start(id, disk.clone(), self.life + 1)?;
+        self.watch.on_start(&again, &before)?;
+        Ok((End { disk, truth, extra }, features))
+    }
+
+    fn step(&mut self, choice: u8, input: &mut Input<'_>) -> Result<(), String> {
+        match choice {
+            0..=11 => self.any_message(input),
+            12..=17 => self.any_append(input),
+            18..=27 => self.answer_of_peer(input),
+            28 => self.hear_again(input),
+            29 => self.relayed_request(input),
+            30..=32 => self.request_of_client(input),
+            33..=36 => {
+                for _ in 0..=input.below(16) {
+                    self.node.handle(Event::Tick)?;
+                    self.observe(choice)?;
+                }
+                Ok(())
+            }
+            37 => self.node.end_sync(true),
+            38 => self.device(input),
+            39 => self.node.end_prepare(true),
+            40 => self.node.end_rest(),
+            41 | 42 => self.connection(input),
+            43 => self.relay_reply(input),
+            44 => self.restart(input),
+            45 => self.unsent(input),
+            46 => self.office(input),
+            _ => self.of_no_member(input),
+        }
+    }
+
+    fn near(&self) -> Near<'_> {
+        let view = self.node.replica.view();
+        let log = self.node.replica.log();
+        Near { term: view.term, commit_index: view.commit_index, log, committed: self.committed }
+    }
+
+    /// One of the two other members.
+    fn peer(&self, input: &mut Input<'_>) -> NodeId {
+        let mut peers = (0..NODES).map(node_id).filter(|peer| *peer != self.node.id);
+        peers.nth(usize::from(input.below(2))).unwrap_or(STRANGER)
+    }
+
+    fn hear(&mut self, from: NodeId, bytes: Vec<u8>) -> Result<(), String> {
+        self.node.hear(from, &bytes)?;
+        if self.heard.len() == KEPT_FRAMES {
+            self.heard.pop_front();
+        }
+        self.heard.push_back((from, bytes));
+        Ok(())
+    }
+
+    fn hear_message(&mut self, from: NodeId, message: &Message) -> Result<(), String> {
+        let mut bytes = Vec::new();
+        wire::encode_message(message, SHARD, &mut bytes);
+        self.hear(from, bytes)
+    }
+
+    fn any_message(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let from = self.peer(input);
+        let message = self.near().any_message(input);
+        self.hear_message(from, &message)
+    }
+
+    fn any_append(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let from = self.peer(input);
+        let append = self.near().any_append(input);
+        self.hear(from, append)
+    }
+
+    fn answer_of_peer(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let from = self.peer(input);
+        let Some(message) = self.said.get_mut(&from).and_then(VecDeque::pop_front) else { return Ok(()) };
+        let Some(answer) = self.near().answer_to(&message, input) else { return Ok(()) };
+        self.hear_message(from, &answer)
+    }
+
+    fn hear_again(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let at = usize::from(input.byte()) % self.heard.len().max(1);
+        let Some((from, bytes)) = self.heard.get(at).cloned() else { return Ok(()) };
+        self.node.hear(from, &bytes).map(drop)
+    }
+
+    /// Messages of a stranger, or of somebody with this node's own id: they change nothing and are not answered.
+    fn of_no_member(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let from = if input.flag() { STRANGER } else { self.node.id };
+        let before = self.shape();
+        let bytes = if input.flag() {
+            self.near().any_append(input)
+        } else {
+            let message = self.near().any_message(input);
+            let mut bytes = Vec::new();
+            wire::encode_message(&message, SHARD, &mut bytes);
+            bytes
+        };
+        let sent_before = self.node.sent.len();
+        self.node.hear(from, &bytes)?;
+        // What the node says now it may have wanted to say all along, but not to them.
+        let is_answered = self.node.sent.iter().skip(sent_before).any(|sent| sent.to == from);
+        if is_answered || self.shape() != before {
+            return Err(format!("node {from} is no peer, and changes {before} to {}", self.shape()));
+        }
+        Ok(())
+    }
+
+    /// What no stranger may change.
+    fn shape(&self) -> String {
+        let view = self.node.replica.view();
+        let log = self.node.replica.log();
+        let (role, leader, term, commit_index) = (view.role, view.leader, view.term, view.commit_index);
+        let (last, lost, birth, repair) = (log.last_id(), view.lost, view.birth, view.repair);
+        format!("{role:?} {leader:?} {term} {commit_index} {last} {lost:?} {birth:?} {repair:?}")
+    }
+
+    fn ask(&mut self, origin: Option<Origin>, kind: RequestKind, payload: &[u8]) -> Result<(), String> {
+        let origin = origin.unwrap_or_else(|| {
+            self.last_ticket += 1;
+            self.watch.expect_answer(self.last_ticket);
+            Origin::Local(Ticket(self.last_ticket))
+        });
+        self.node.handle(Event::Request(Request { origin, kind, timeout_ticks: TIMEOUT_TICKS, payload }))
+    }
+
+    fn request_of_client(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let choice = input.below(8);
+        let size = usize::from(input.byte()) * 8;
+        match choice {
+            0..=4 => self.ask(None, RequestKind::Write, &put(&vec![choice; size])),
+            5 | 6 => self.ask(None, RequestKind::Read, &range()),
+            _ => self.ask(None, RequestKind::ReadSerializable, &range()),
+        }
+    }
+
+    fn relayed_request(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let from = self.peer(input);
+        let choice = input.byte();
+        let kind = if choice & 1 == 0 { RequestKind::Write } else { RequestKind::Read };
+        let payload = match (choice >> 1) & 3 {
+            0 => put(&[choice; 40]),
+            1 => range(),
+            2 => vec![choice; usize::from(input.byte())],
+            _ => Vec::new(),
+        };
+        let mut bytes = Vec::new();
+        let timeout_ticks = if choice & 8 == 0 { TIMEOUT_TICKS } else { u64::MAX };
+        wire::encode_relay_request(input.byte().into(), kind, timeout_ticks, &payload, SHARD, &mut bytes);
+        self.hear(from, bytes)
+    }
+
+    fn relay_reply(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let from = self.peer(input);
+        let choice = input.byte();
+        let request = if choice & 1 == 0 { self.relayed.pop_front().unwrap_or(7) } else { u64::from(choice) };
+        let refusal = Refusal::unknown(Status::Overloaded, "no");
+        let body = vec![choice; usize::from(choice)];
+        let result = if choice & 2 == 0 { Ok(body.as_slice()) } else { Err(&refusal) };
+        let mut bytes = Vec::new();
+        wire::encode_relay_reply(request, result, SHARD, &mut bytes);
+        self.hear(from, bytes)
+    }
+
+    /// Something of the disk ends, well or not.
+    fn device(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        match input.below(8) {
+            0 => self.node.end_sync(false),
+            1 => self.node.end_note_sync(false),
+            2 | 3 => self.node.end_note_sync(true),
+            4 => self.node.end_prepare(false),
+            _ => {
+                self.node.write_back();
+                Ok(())
+            }
+        }
+    }
+
+    fn end_everything(&mut self) -> Result<(), String> {
+        self.node.end_sync(true)?;
+        self.node.end_prepare(true)?;
+        self.node.end_note_sync(true)?;
+        self.node.end_rest()?;
+        self.observe(101)?;
+        self.node.handle(Event::Turn)?;
+        self.observe(102)
+    }
+
+    fn connection(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let peer = self.peer(input);
+        let is_up = input.flag();
+        self.node.handle(if is_up { Event::PeerConnected(peer) } else { Event::PeerDisconnected(peer) })
+    }
+
+    /// A message that the node sent did not leave.
+    fn unsent(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let to = self.peer(input);
+        if let Some(request) = self.relayed.pop_front() {
+            return self.node.handle(Event::RelayDropped { request });
+        }
+        let message = self.said.get_mut(&to).and_then(VecDeque::pop_back);
+        let event = message.and_then(|message| Event::of_unsent(to, &Outgoing::Raft(message)));
+        event.map_or(Ok(()), |event| self.node.handle(event))
+    }
+
+    /// Leadership is to go elsewhere, or nothing is to be taken any more.
+    fn office(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let to = self.peer(input);
+        match input.below(3) {
+            // It may refuse, and says so to whoever asked.
+            0 => drop(self.node.replica.transfer_to(to)),
+            1 => self.node.replica.hand_over(),
+            _ => drop(self.node.replica.sync_note()),
+        }
+        self.node.take_actions()
+    }
+
+    fn restart(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let choice = input.byte();
+        if choice & 2 == 0 {
+            self.node.replica.refuse_all();
+            self.node.take_actions()?;
+            self.observe(103)?;
+            if self.watch.unanswered() > 0 {
+                return Err(format!("a stop leaves {} requests without an answer", self.watch.unanswered()));
+            }
+        }
+        self.watch.check_committed_bytes(&self.node)?;
+        self.life += 1;
+        let before = self.durable_ids();
+        let id = self.node.id;
+        let disk = self.node.copy_disk();
+        let old = std::mem::replace(&mut self.node, Node::start(id, disk, self.life)?);
+        self.node = Node::start(id, old.stop(choice & 1 == 1), self.life)?;
+        self.watch.on_start(&self.node, &before)?;
+        self.said.clear();
+        self.relayed.clear();
+        Ok(())
+    }
+
+    fn held_len(&self) -> usize {
+        usize::try_from(self.node.replica.log().last_id().index.get()).unwrap_or(usize::MAX)
+    }
+
+    fn durable_ids(&self) -> Vec<EntryId> {
+        let log = self.node.replica.log();
+        let indexes = (1..=log.persisted_index().get()).map(Index::new);
+        indexes.filter_map(|index| log.term(index).map(|term| EntryId::new(term, index))).collect()
+    }
+
+    /// Time passes until every request is answered, whatever the disk and the peers do.
+    fn answer_everybody(&mut self) -> Result<(), String> {
+        for _ in 0..TIMEOUT_TICKS + 20 {
+            self.node.handle(Event::Tick)?;
+            self.node.handle(Event::Turn)?;
+            self.observe(104)?;
+        }
+        if self.watch.unanswered() > 0 && self.node.replica.fault().is_none() {
+            return Err(format!("{} requests are not answered in time", self.watch.unanswered()));
+        }
+        Ok(())
+    }
+
+    /// Checks what the node did, and notes what it said.
+    fn observe(&mut self, choice: u8) -> Result<(), String> {
+        let sent = self.watch.observe(&mut self.node)?;
+        if let Some(fault @ Fault::Apply { index, .. }) = self.node.replica.fault() {
+            let entry = self.node.replica.log().entry(*index).map_err(|error| error.to_string())?;
+            if entry.is_none_or(|entry| is_sound(entry.bytes())) {
+                return Err(format!("a sound entry cannot be applied: {fault}"));
+            }
+        }
+        let mut last_kind = None;
+        for Sent { to, message, .. } in sent {
+            match message {
+                Outgoing::Raft(message) => {
+                    last_kind = Some(std::mem::discriminant(&message));
+                    let said = self.said.entry(to).or_default();
+                    if said.len() == KEPT_FRAMES {
+                        said.pop_front();
+                    }
+                    said.push_back(message);
+                }
+                Outgoing::RelayRequest { request, .. } => self.relayed.push_back(request),
+                Outgoing::RelayReply { .. } => {}
+            }
+        }
+        let view = self.node.replica.view();
+        let fault = self.node.replica.fault().map(std::mem::discriminant);
+        let bits = |number: u64| 64 - number.leading_zeros();
+        let positions = (
+            view.last_index == view.persisted_index,
+            view.last_index == view.commit_index,
+            bits(view.commit_index.get()),
+            bits(view.term.get()) / 8,
+        );
+        let name = format!(
+            "{:?} {choice} {:?} {} {fault:?} {last_kind:?} {positions:?} {} {} {}",
+            self.start,
+            view.role,
+            view.leader.is_some(),
+            view.transfer.is_some(),
+            view.repair.is_some(),
+            self.node.replica.stats().messages_refused.min(3),
+        );
+        self.features.insert(crc32fast::hash(name.as_bytes()));
+        Ok(())
+    }
+
+    /// What the node believes, held against what is true.
+    fn truth(&self) -> Result<Truth, String> {
+        let log = self.node.replica.log();
+        let view = self.node.replica.view();
+        let known = view.commit_index.max(log.noted().committed.index);
+        let held = entries_of(&self.node.replica)?;
+        let is_true_log = held.iter().zip(self.committed).all(|(ours, true_one)| ours == true_one);
+        let knows_truth = known.get() <= self.committed.len() as u64;
+        let noted = log.noted().committed;
+        let at = usize::try_from(noted.index.get()).map_err(|_| "too many entries")?;
+        let notes_truth = at == 0 || self.committed.get(at - 1).is_some_and(|entry| entry.id == noted);
+        let is_applicable = held.iter().all(|entry| is_sound(&entry.bytes));
+        let is_clean =
+            is_true_log && knows_truth && notes_truth && is_applicable && self.is_born_right(self.node.birth());
+        Ok(if is_clean { Truth::Clean } else { Truth::LiedTo })
+    }
+
+    /// In a cluster that nobody has started yet only the truth about births leaves it one that can be born.
+    fn is_born_right(&self, birth: &BirthRecord) -> bool {
+        if self.start != Start::Unborn {
+            return true;
+        }
+        match &birth.stage {
+            Stage::New => true,
+            Stage::Founded(others) => others.iter().all(|(node, incarnation)| node.get() + 99 == *incarnation),
+            Stage::Replaced => false,
+        }
+    }
+}
+
+/// A state machine can apply this entry.
+fn is_sound(entry: &[u8]) -> bool {
+    let Some((header, payload)) = entry.split_at_checked(ENTRY_HEADER_BYTES) else { return false };
+    let is_valid =
+        |command: Result<&[u8], _>| command.is_ok_and(|command| command::validate(command, &COMMAND_LIMITS).is_ok());
+    match EntryHeader::parse(header).map(|header| header.kind()) {
+        Ok(KIND_NOOP) => true,
+        Ok(KIND_COMMANDS) => batch::commands(payload).all(is_valid),
+        _ => false,
+    }
+}
+
+fn range() -> Vec<u8> {
+    let mut payload = Vec::new();
+    let range = KeyRange { key: b"k", range_end: b"" };
+    let op = RangeOp { range, limit: 0, revision: 0, keys_only: false, count_only: false };
+    encode_range(&op, &mut payload).expect("a valid range");
+    payload
+}
