@@ -13,16 +13,18 @@ use std::time::Duration;
 use futures_lite::{AsyncWriteExt, FutureExt};
 use glommio::channels::channel_mesh::{Full, MeshBuilder};
 use glommio::net::{TcpListener, TcpStream};
-use net::handshake::{ClientLimits, Hello, PROTOCOL_VERSION, Role as HelloRole, Verdict, Welcome};
+use net::handshake::{Hello, PROTOCOL_VERSION, Role as HelloRole, Verdict, Welcome};
 use net::patience;
 use net::shell::{
-    Greeting, LinkEvent, PeerLink, PeerLinkOptions, Resolver, attach, detach, greet, limit_patience, listen,
+    GreetError, Greeting, LinkEvent, PeerLink, PeerLinkOptions, Resolver, attach, detach, limit_patience, listen,
 };
 
 use super::classes::{self, Class, Classes, Slice};
 use super::client_conn;
 use super::cores::Starting;
+use super::door::{Door, Port, Refusal};
 use super::gateway::{Gateway, GatewayLimits, Routed, Waiting};
+use super::greetings::Place;
 use super::handle::HandleRequest;
 use super::helpers::Helpers;
 use super::http::{self, Probes};
@@ -38,11 +40,8 @@ use crate::replica::{Event, Origin, Request};
 use crate::types::{NodeId, ShardId};
 use crate::wire::Lane;
 
-/// Connections beyond the limit that are still greeted, so that clients are told and probes answered.
+/// Connections beyond the limit that are still served if they are probes.
 const CONNECTIONS_RESERVE: usize = 64;
-
-/// Peer connections of a core that may be in their handshake.
-const PEER_GREETINGS_MAX: usize = 256;
 
 /// How long a stopping node waits for others to take its leaderships. Unit: ms.
 const HAND_OVER_MS_MAX: u64 = 1_000;
@@ -104,10 +103,7 @@ struct Core {
     shards: Vec<Rc<Shard>>,
     /// Complaints about strangers.
     said: Said,
-    /// Peer connections in their handshake.
-    greeting_peers: Cell<usize>,
-    /// Connections of clients, or of peers, are being turned away; said once, until one is taken again.
-    is_crowded: [Cell<bool>; 2],
+    door: Door,
     stopping: Cell<bool>,
     classes: Classes,
 }
@@ -151,14 +147,14 @@ pub async fn run(parts: CoreParts) {
     let hints = Rc::new(move |shard| board.leader_hint(shard));
     let waiting = Arc::clone(&parts.shared.waiting);
     let gateway = Gateway::new(parts.core, parts.shared.limits, by_number, Rc::clone(&mesh), waiting, hints);
+    let Shared { config, resolver, metrics, .. } = parts.shared.clone();
     let core = Rc::new(Core {
+        door: Door::new(config, resolver, metrics),
         shared: parts.shared,
         gateway,
         mesh,
         shards,
         said: Said::default(),
-        greeting_peers: Cell::new(0),
-        is_crowded: Default::default(),
         stopping: Cell::new(false),
         classes,
     });
@@ -185,6 +181,12 @@ pub async fn run(parts: CoreParts) {
 /// Who is at the other end of a connection, for people.
 fn address_of(stream: &TcpStream) -> String {
     stream.peer_addr().map_or_else(|_| "an address that is gone".to_owned(), |address| address.to_string())
+}
+
+async fn send(stream: &mut TcpStream, welcome: &Welcome) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    welcome.encode(&mut bytes);
+    stream.write_all(&bytes).await
 }
 
 /// The class of work that a lane brings.
@@ -230,11 +232,11 @@ impl Core {
         }
         for listener in listeners.clients {
             let core = Rc::clone(self);
-            self.classes.spawn(Class::Serving, async move { core.accept(listener, false).await });
+            self.classes.spawn(Class::Serving, async move { core.accept(listener, Port::Client).await });
         }
         for listener in listeners.peers {
             let core = Rc::clone(self);
-            self.classes.spawn(Class::Control, async move { core.accept(listener, true).await });
+            self.classes.spawn(Class::Control, async move { core.accept(listener, Port::Peer).await });
         }
         if let Some(handles) = handles {
             let core = Rc::clone(self);
@@ -303,114 +305,93 @@ impl Core {
     }
 
     /// Accepts connections until the node stops.
-    async fn accept(self: Rc<Self>, listener: TcpListener, from_peers: bool) {
+    async fn accept(self: Rc<Self>, listener: TcpListener, port: Port) {
         /// Pause after a failed accept, so that a lack of descriptors does not turn into a busy loop. Unit: ms.
         const PAUSE_MS: u64 = 50;
         let slice = Slice::default();
         while !self.stopping.get() {
             slice.spend(0).await;
             match listener.accept().await {
-                Ok(stream) if self.turns_away(from_peers) => drop(stream),
                 Ok(stream) => {
+                    let Some(place) = self.door.place(&stream, port) else { continue };
                     let core = Rc::clone(&self);
                     glommio::spawn_local(async move {
-                        if from_peers { core.greet_peer(stream).await } else { core.greet_client(stream).await }
+                        match port {
+                            Port::Client => core.greet_client(stream, place).await,
+                            Port::Peer => core.greet_peer(stream, place).await,
+                        }
                     })
                     .detach();
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    if let Some(left_out) = self.said.may_say(Complaint::NotAccepted) {
+                        tracing::warn!(%error, left_out, "a connection could not be accepted");
+                    }
                     glommio::timer::sleep(Duration::from_millis(PAUSE_MS)).await;
                 }
             }
         }
     }
 
-    /// Whether a connection that was just accepted is closed at once: each one costs a descriptor, and the log needs some too.
-    fn turns_away(&self, from_peers: bool) -> bool {
-        let (count, limit) = if from_peers {
-            (self.greeting_peers.get(), PEER_GREETINGS_MAX)
-        } else {
-            let limit = self.shared.connections_limit.saturating_add(CONNECTIONS_RESERVE);
-            (self.shared.connections.load(Ordering::Relaxed), limit)
-        };
-        let is_crowded = count >= limit;
-        let was_crowded = self.is_crowded[usize::from(from_peers)].replace(is_crowded);
-        if is_crowded {
-            self.shared.metrics.connections_refused.inc();
-            if !was_crowded {
-                tracing::warn!(from_peers, count, limit, "connections are closed as soon as they are made");
+    async fn greet_client(&self, mut stream: TcpStream, place: Place) {
+        let greeting = match self.admit_client(&mut stream, &place).await {
+            Ok(greeting) => greeting,
+            Err(error) => {
+                if matches!(error, GreetError::MadeRoom) {
+                    self.shared.metrics.connections_refused.inc();
+                }
+                tracing::debug!(%error, "a client connection ended before it was served");
+                return;
             }
-        }
-        is_crowded
-    }
-
-    async fn greet_client(&self, stream: TcpStream) {
+        };
+        drop(place);
         let count = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.metrics.client_connections.set(count as u64);
-        self.serve_client(stream, count).await.unwrap_or_else(|error| {
+        self.serve_client(stream, greeting, count).await.unwrap_or_else(|error| {
             tracing::debug!(%error, "a client connection ended before it was served");
         });
         let left = self.shared.connections.fetch_sub(1, Ordering::Relaxed) - 1;
         self.shared.metrics.client_connections.set(left as u64);
     }
 
-    async fn serve_client(&self, mut stream: TcpStream, count: usize) -> Result<(), net::shell::GreetError> {
+    async fn admit_client(&self, stream: &mut TcpStream, place: &Place) -> Result<Greeting, GreetError> {
         stream.set_nodelay(true).map_err(std::io::Error::from)?;
-        limit_patience(&stream, patience::CLIENTS);
-        match greet(&mut stream).await? {
+        limit_patience(stream, patience::CLIENTS);
+        self.door.greet(stream, place).await
+    }
+
+    /// Serves a client, or a probe, whose connection is number `count`.
+    async fn serve_client(&self, mut stream: TcpStream, greeting: Greeting, count: usize) -> std::io::Result<()> {
+        let limit = self.shared.connections_limit;
+        let hello = match greeting {
+            Greeting::Http(_) if count > limit.saturating_add(CONNECTIONS_RESERVE) => {
+                self.shared.metrics.connections_refused.inc();
+                return Ok(());
+            }
             Greeting::Http(already_read) => {
                 let probes = Probes { board: self.shared.board.clone(), metrics: Arc::clone(&self.shared.metrics) };
-                http::serve(stream, already_read, probes).await?;
+                return http::serve(stream, already_read, probes).await;
             }
-            Greeting::Native(hello) => {
-                let refusal = self.judge_client(&hello, count);
-                let limits = if refusal.is_none() { self.gateway.limits().told() } else { ClientLimits::default() };
-                self.welcome(&mut stream, refusal.as_ref(), limits, String::new()).await?;
-                match refusal {
-                    None => {
-                        client_conn::serve(stream, Rc::clone(&self.gateway), self.shared.board.clone()).await;
-                    }
-                    Some((verdict, message)) => {
-                        if verdict == Verdict::Busy {
-                            self.shared.metrics.connections_refused.inc();
-                        }
-                        if let Some(left_out) = self.said.may_say(Complaint::ClientRefused) {
-                            let address = address_of(&stream);
-                            tracing::warn!(%address, ?verdict, %message, left_out, "refused a client connection");
-                        }
-                    }
-                }
-            }
+            Greeting::Native(hello) => hello,
+        };
+        let refusal = self.door.judge_client(&hello, count, limit, self.stopping.get());
+        send(&mut stream, &self.door.welcome_client(refusal.as_ref(), self.gateway.limits().told())).await?;
+        let Some(Refusal { verdict, said, .. }) = refusal else {
+            client_conn::serve(stream, Rc::clone(&self.gateway), self.shared.board.clone()).await;
+            return Ok(());
+        };
+        if verdict == Verdict::Busy {
+            self.shared.metrics.connections_refused.inc();
+        }
+        if let Some(left_out) = self.said.may_say(Complaint::ClientRefused) {
+            let address = address_of(&stream);
+            tracing::warn!(%address, ?verdict, message = %said, left_out, "refused a client connection");
         }
         Ok(())
     }
 
-    fn judge_client(&self, hello: &Hello, count: usize) -> Option<(Verdict, String)> {
-        let cluster = self.shared.config.cluster_id().get();
-        if hello.version != PROTOCOL_VERSION {
-            let message = format!("this node speaks protocol {PROTOCOL_VERSION}, the client {}", hello.version);
-            Some((Verdict::Version, message))
-        } else if hello.role != HelloRole::Client {
-            Some((Verdict::Node, "this is the client port; peers connect to the peer port".to_owned()))
-        } else if hello.cluster_id != 0 && hello.cluster_id != cluster {
-            let message = format!("this node belongs to cluster {cluster:016x}, not {:016x}", hello.cluster_id);
-            Some((Verdict::Cluster, message))
-        } else if count > self.shared.connections_limit {
-            let message = format!("the node has {} client connections, its limit", self.shared.connections_limit);
-            Some((Verdict::Busy, message))
-        } else if self.stopping.get() {
-            Some((Verdict::Stopping, "this node is shutting down".to_owned()))
-        } else {
-            None
-        }
-    }
-
-    async fn greet_peer(&self, mut stream: TcpStream) {
-        self.greeting_peers.set(self.greeting_peers.get() + 1);
-        let admitted = self.admit_peer(&mut stream).await;
-        self.greeting_peers.set(self.greeting_peers.get() - 1);
-        if let Err(error) = admitted {
+    async fn greet_peer(&self, mut stream: TcpStream, place: Place) {
+        if let Err(error) = self.admit_peer(&mut stream, &place).await {
             self.shared.metrics.peer_connections_refused.inc();
             if let Some(left_out) = self.said.may_say(Complaint::Stranger) {
                 let address = address_of(&stream);
@@ -420,10 +401,10 @@ impl Core {
     }
 
     /// Greets a peer and brings its connection to the core of its shard.
-    async fn admit_peer(&self, stream: &mut TcpStream) -> Result<(), net::shell::GreetError> {
+    async fn admit_peer(&self, stream: &mut TcpStream, place: &Place) -> Result<(), GreetError> {
         stream.set_nodelay(true).map_err(std::io::Error::from)?;
         limit_patience(stream, patience::PEERS);
-        let hello = match greet(stream).await? {
+        let hello = match self.door.greet(stream, place).await? {
             Greeting::Native(hello) => hello,
             Greeting::Http(_) => {
                 let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -432,15 +413,13 @@ impl Core {
             }
         };
         let lane = lane_of(hello.role);
-        let refusal = self.judge_peer(&hello);
-        let own_url = || self.shared.config.advertise_client().first().map(ToString::to_string).unwrap_or_default();
-        let client_url = if refusal.is_none() { own_url() } else { String::new() };
-        self.welcome(stream, refusal.as_ref(), ClientLimits::default(), client_url).await?;
-        if let Some((verdict, message)) = refusal {
+        let refusal = self.door.judge_peer(&hello, self.stopping.get());
+        send(stream, &self.door.welcome_peer(refusal.as_ref())).await?;
+        if let Some(Refusal { verdict, said, .. }) = refusal {
             self.shared.metrics.peer_connections_refused.inc();
             if let Some(left_out) = self.said.may_say(Complaint::PeerRefused) {
                 let address = address_of(stream);
-                tracing::error!(%address, peer = %hello.name, ?verdict, %message, left_out, "refused a peer");
+                tracing::error!(%address, peer = %hello.name, ?verdict, message = %said, left_out, "refused a peer");
             }
             return Ok(());
         }
@@ -457,55 +436,6 @@ impl Core {
     fn serve_peer(&self, shard: &Rc<Shard>, from: NodeId, lane: Lane, stream: TcpStream) {
         let body_bytes_max = peer_conn::body_bytes_max(self.shared.config.segment_bytes());
         self.classes.spawn(class_of(lane), peer_conn::serve(stream, Rc::clone(shard), from, lane, body_bytes_max));
-    }
-
-    fn judge_peer(&self, hello: &Hello) -> Option<(Verdict, String)> {
-        let config = &self.shared.config;
-        let (cluster, node, shards) = (config.cluster_id().get(), config.node_id().get(), config.shards());
-        let known = config.members().iter().any(|member| member.id.get() == hello.from && member.id.get() != node);
-        if hello.version != PROTOCOL_VERSION {
-            Some((Verdict::Version, format!("protocol is {}, expected {PROTOCOL_VERSION}", hello.version)))
-        } else if hello.role == HelloRole::Client {
-            Some((Verdict::Node, "this is the peer port; clients connect to the client port".to_owned()))
-        } else if hello.cluster_id != cluster {
-            Some((Verdict::Cluster, format!("cluster is {:016x}, expected {cluster:016x}", hello.cluster_id)))
-        } else if hello.to != node {
-            Some((Verdict::Node, format!("this is node {node:016x}, not {:016x}", hello.to)))
-        } else if hello.shard_count != shards || hello.shard >= shards {
-            let message = format!("shard {} of {}, expected one of {shards}", hello.shard, hello.shard_count);
-            Some((Verdict::Shards, message))
-        } else if !known {
-            Some((Verdict::Member, format!("node {:016x} is not a member of this cluster", hello.from)))
-        } else if self.stopping.get() {
-            Some((Verdict::Stopping, "this node is shutting down".to_owned()))
-        } else {
-            None
-        }
-    }
-
-    async fn welcome(
-        &self,
-        stream: &mut TcpStream,
-        refusal: Option<&(Verdict, String)>,
-        limits: ClientLimits,
-        client_url: String,
-    ) -> std::io::Result<()> {
-        let config = &self.shared.config;
-        let (verdict, message) = refusal.map_or((Verdict::Accepted, ""), |(verdict, message)| (*verdict, message));
-        let welcome = Welcome {
-            version: PROTOCOL_VERSION,
-            verdict,
-            shard_count: config.shards(),
-            cluster_id: config.cluster_id().get(),
-            node_id: config.node_id().get(),
-            limits,
-            name: config.name().to_owned(),
-            client_url,
-            message: message.to_owned(),
-        };
-        let mut bytes = Vec::new();
-        welcome.encode(&mut bytes);
-        stream.write_all(&bytes).await
     }
 
     fn on_message(&self, message: MeshMessage) {

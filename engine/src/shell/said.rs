@@ -19,6 +19,8 @@ pub enum Complaint {
     PeerRefused,
     /// A client was refused in the handshake.
     ClientRefused,
+    /// A connection could not be accepted.
+    NotAccepted,
     /// A peer's message makes no sense.
     Nonsense,
     /// A peer's entries are damaged.

@@ -33,6 +33,9 @@ pub enum GreetError {
     /// The first frame is damaged.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// It had to make room.
+    #[error("it had not said who it is when newer connections needed its place")]
+    MadeRoom,
     /// The first frame is no `Hello`.
     #[error(transparent)]
     Decode(#[from] DecodeError),

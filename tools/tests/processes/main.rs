@@ -17,6 +17,7 @@ mod peers;
 mod place;
 mod put_back;
 mod runtime;
+mod strangers;
 mod wipe;
 
 use std::time::Duration;

@@ -1,0 +1,240 @@
+//! Who is let in: places for greetings, verdicts on handshakes, and what a caller is told.
+//!
+//! A node names nothing of itself before the caller has named the right cluster: whoever merely reaches a port learns from a
+//! refusal that it was refused, and the node's own log says the rest. It serves no connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_lite::FutureExt;
+use glommio::net::TcpStream;
+use net::handshake::{ClientLimits, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use net::shell::{GreetError, Greeting, Resolver, greet};
+
+use super::greetings::{Greetings, Place};
+use super::metrics::NodeMetrics;
+use crate::config::{Url, ValidConfig};
+
+/// Connections of one port and core that may be in their handshake.
+const GREETINGS_MAX: usize = 256;
+
+/// Share of them that one address may have at the client port: many clients may stand behind one address.
+const CLIENT_ADDRESS_SHARE: usize = 2;
+
+/// Share of them that one address may have at the peer port.
+const PEER_ADDRESS_SHARE: usize = 4;
+
+/// How long the addresses of members count as known. Unit: ms.
+const MEMBERS_MS_MAX: u64 = 1_000;
+
+/// The two ports of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Clients connect to it.
+    Client,
+    /// Peers connect to it.
+    Peer,
+}
+
+/// Why a caller is not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// In the handshake's words.
+    pub verdict: Verdict,
+    /// What the caller is told.
+    pub told: String,
+    /// What the node's own log says.
+    pub said: String,
+    /// The caller named the right cluster, so it may know whom it reached.
+    knows_cluster: bool,
+}
+
+impl Refusal {
+    /// The caller is told what the log says; it is not told whom it reached.
+    fn of_stranger(verdict: Verdict, message: String) -> Self {
+        Self { verdict, told: message.clone(), said: message, knows_cluster: false }
+    }
+
+    fn of_known(verdict: Verdict, message: String) -> Self {
+        Self { knows_cluster: true, ..Self::of_stranger(verdict, message) }
+    }
+}
+
+/// The door of one core.
+pub struct Door {
+    config: Arc<ValidConfig>,
+    resolver: Resolver,
+    metrics: Arc<NodeMetrics>,
+    clients: Rc<Greetings>,
+    peers: Rc<Greetings>,
+    /// The addresses of the other members, and when they were looked up.
+    members: RefCell<(Option<Instant>, BTreeSet<IpAddr>)>,
+    /// Places at the peer port are all members'; said once, until there is one again.
+    is_crowded: Cell<bool>,
+}
+
+impl Door {
+    /// The door of one of the node's cores.
+    pub fn new(config: Arc<ValidConfig>, resolver: Resolver, metrics: Arc<NodeMetrics>) -> Self {
+        let clients = Greetings::new(GREETINGS_MAX, GREETINGS_MAX / CLIENT_ADDRESS_SHARE);
+        let peers = Greetings::new(GREETINGS_MAX, GREETINGS_MAX / PEER_ADDRESS_SHARE);
+        Self { config, resolver, metrics, clients, peers, members: RefCell::default(), is_crowded: Cell::new(false) }
+    }
+
+    /// A place for the greeting of a connection that was just accepted. `None`: it must be closed at once.
+    pub fn place(&self, stream: &TcpStream, port: Port) -> Option<Place> {
+        // Without an address it is gone already.
+        let address = stream.peer_addr().ok()?.ip();
+        if port == Port::Client {
+            return self.clients.enter(address, &BTreeSet::new());
+        }
+        self.look_up_members();
+        let place = self.peers.enter(address, &self.members.borrow().1);
+        let was_crowded = self.is_crowded.replace(place.is_none());
+        if place.is_none() {
+            self.metrics.peer_connections_refused.inc();
+            if !was_crowded {
+                tracing::warn!(%address, count = self.peers.count(), "connections to the peer port are closed: all places are members'");
+            }
+        }
+        place
+    }
+
+    /// Finds the addresses of members anew if that was long ago. What is not known yet is looked up by the links to them.
+    fn look_up_members(&self) {
+        let mut members = self.members.borrow_mut();
+        let is_fresh = |at: Instant| at.elapsed() < Duration::from_millis(MEMBERS_MS_MAX);
+        if members.0.is_some_and(is_fresh) {
+            return;
+        }
+        let others = self.config.members().iter().filter(|member| member.id != self.config.node_id());
+        let authorities: Vec<String> = others.flat_map(|member| member.peer_urls.iter().map(Url::authority)).collect();
+        // Those whose address is not known count as strangers, who get in as well.
+        let known = self.resolver.known(&authorities).unwrap_or_default();
+        *members = (Some(Instant::now()), known.iter().map(|address| address.ip().to_canonical()).collect());
+    }
+
+    /// Reads the first words of a connection, as long as it has its place.
+    ///
+    /// # Errors
+    /// It broke, was too slow, speaks neither protocol, or had to make room.
+    pub async fn greet(&self, stream: &mut TcpStream, place: &Place) -> Result<Greeting, GreetError> {
+        let made_room = async {
+            place.taken_away().await;
+            Err(GreetError::MadeRoom)
+        };
+        greet(stream).or(made_room).await
+    }
+
+    /// Judges the `Hello` of a client, the connection number `count` of `limit`.
+    pub fn judge_client(&self, hello: &Hello, count: usize, limit: usize, is_stopping: bool) -> Option<Refusal> {
+        let cluster = self.config.cluster_id().get();
+        if hello.version != PROTOCOL_VERSION {
+            let message = format!("this node speaks protocol {PROTOCOL_VERSION}, the client {}", hello.version);
+            Some(Refusal::of_stranger(Verdict::Version, message))
+        } else if hello.role != Role::Client {
+            let message = "this is the client port; peers connect to the peer port".to_owned();
+            Some(Refusal::of_stranger(Verdict::Node, message))
+        } else if hello.cluster_id != 0 && hello.cluster_id != cluster {
+            Some(self.of_another_cluster(hello))
+        } else if count > limit {
+            Some(Refusal::of_stranger(Verdict::Busy, format!("the node has {limit} client connections, its limit")))
+        } else if is_stopping {
+            Some(Refusal::of_stranger(Verdict::Stopping, "this node is shutting down".to_owned()))
+        } else {
+            None
+        }
+    }
+
+    /// Judges the `Hello` of a peer.
+    pub fn judge_peer(&self, hello: &Hello, is_stopping: bool) -> Option<Refusal> {
+        let config = &self.config;
+        let (node, shards) = (config.node_id().get(), config.shards());
+        let is_known = config.members().iter().any(|member| member.id.get() == hello.from && member.id.get() != node);
+        if hello.version != PROTOCOL_VERSION {
+            let message = format!("protocol is {}, expected {PROTOCOL_VERSION}", hello.version);
+            Some(Refusal::of_stranger(Verdict::Version, message))
+        } else if hello.role == Role::Client {
+            let message = "this is the peer port; clients connect to the client port".to_owned();
+            Some(Refusal::of_stranger(Verdict::Node, message))
+        } else if hello.cluster_id != config.cluster_id().get() {
+            Some(self.of_another_cluster(hello))
+        } else if hello.to != node {
+            let message = format!("this is node {node:016x}, not {:016x}", hello.to);
+            Some(Refusal::of_known(Verdict::Node, message))
+        } else if hello.shard_count != shards || hello.shard >= shards {
+            let message = format!("shard {} of {}, expected one of {shards}", hello.shard, hello.shard_count);
+            Some(Refusal::of_known(Verdict::Shards, message))
+        } else if !is_known {
+            let message = format!("node {:016x} is not a member of this cluster", hello.from);
+            Some(Refusal::of_known(Verdict::Member, message))
+        } else if is_stopping {
+            Some(Refusal::of_known(Verdict::Stopping, "this node is shutting down".to_owned()))
+        } else {
+            None
+        }
+    }
+
+    /// Both ids go into the log alone.
+    fn of_another_cluster(&self, hello: &Hello) -> Refusal {
+        let told =
+            "this node belongs to another cluster (--initial-cluster, --initial-cluster-token); its log says more";
+        let said = format!(
+            "cluster is {:016x}, expected {:016x}: --initial-cluster or --initial-cluster-token differ",
+            hello.cluster_id,
+            self.config.cluster_id().get()
+        );
+        Refusal { verdict: Verdict::Cluster, told: told.to_owned(), said, knows_cluster: false }
+    }
+
+    /// The answer to a client.
+    pub fn welcome_client(&self, refusal: Option<&Refusal>, limits: ClientLimits) -> Welcome {
+        match refusal {
+            None => Welcome { limits, ..self.welcome() },
+            Some(refusal) => self.refused(refusal),
+        }
+    }
+
+    /// The answer to a peer. One that is let in learns where clients reach this node.
+    pub fn welcome_peer(&self, refusal: Option<&Refusal>) -> Welcome {
+        let client_url = || self.config.advertise_client().first().map(ToString::to_string).unwrap_or_default();
+        match refusal {
+            None => Welcome { client_url: client_url(), ..self.welcome() },
+            Some(refusal) => self.refused(refusal),
+        }
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Welcome {
+        let whole = if refusal.knows_cluster { self.welcome() } else { nameless() };
+        Welcome { verdict: refusal.verdict, message: refusal.told.clone(), ..whole }
+    }
+
+    fn welcome(&self) -> Welcome {
+        Welcome {
+            shard_count: self.config.shards(),
+            cluster_id: self.config.cluster_id().get(),
+            node_id: self.config.node_id().get(),
+            name: self.config.name().to_owned(),
+            ..nameless()
+        }
+    }
+}
+
+/// A welcome that names nothing but the version.
+const fn nameless() -> Welcome {
+    Welcome {
+        version: PROTOCOL_VERSION,
+        verdict: Verdict::Accepted,
+        shard_count: 0,
+        cluster_id: 0,
+        node_id: 0,
+        limits: ClientLimits { requests: 0, request_bytes: 0, queued_bytes: 0 },
+        name: String::new(),
+        client_url: String::new(),
+        message: String::new(),
+    }
+}
