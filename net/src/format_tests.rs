@@ -200,6 +200,7 @@ fn golden_bytes_are_read_back() {
     assert_eq!(welcome("A Welcome:"), Ok(samples::welcome()));
     assert_eq!(welcome("A Welcome to a peer:"), Ok(samples::peer_welcome()));
     assert_eq!(welcome("A refusing Welcome:"), Ok(samples::refusing_welcome()));
+    assert_eq!(welcome("A Welcome to a stranger:"), Ok(samples::stranger_welcome()));
     for (name, request) in [
         ("A write:", samples::write()),
         ("A read:", samples::read()),

@@ -74,7 +74,7 @@ pub struct Hello {
     pub shard_count: u32,
     /// Shard that a peer's connection belongs to; 0 from a client.
     pub shard: u32,
-    /// The caller's cluster; 0 = any, from a client.
+    /// The caller's cluster id; from a client the public one, or 0 = any.
     pub cluster_id: u64,
     /// The caller; 0 from a client.
     pub from: u64,
@@ -141,11 +141,11 @@ pub struct Welcome {
     pub version: u16,
     /// Whether the connection is open.
     pub verdict: Verdict,
-    /// Shards of its cluster.
+    /// Shards of its cluster; 0 to a stranger.
     pub shard_count: u32,
-    /// Its cluster.
+    /// Its cluster: the cluster id to a peer, the public one to a client, 0 to a stranger.
     pub cluster_id: u64,
-    /// It.
+    /// It; 0 to a stranger.
     pub node_id: u64,
     /// What it takes from a client; all zero to a peer.
     pub limits: ClientLimits,
@@ -281,16 +281,23 @@ impl Welcome {
     }
 
     fn of_version(version: u16) -> Self {
+        let message = format!("the node speaks protocol {version}, expected {PROTOCOL_VERSION}");
+        Self { version, ..Self::to_stranger(Verdict::Version, message) }
+    }
+
+    /// What is said to somebody who has not named the right cluster: it names neither cluster nor node.
+    #[must_use]
+    pub const fn to_stranger(verdict: Verdict, message: String) -> Self {
         Self {
-            version,
-            verdict: Verdict::Version,
+            version: PROTOCOL_VERSION,
+            verdict,
             shard_count: 0,
             cluster_id: 0,
             node_id: 0,
-            limits: ClientLimits::default(),
+            limits: ClientLimits { requests: 0, request_bytes: 0, queued_bytes: 0 },
             name: String::new(),
             client_url: String::new(),
-            message: format!("the node speaks protocol {version}, expected {PROTOCOL_VERSION}"),
+            message,
         }
     }
 }

@@ -23,6 +23,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("A Welcome:", bytes(&|out| welcome().encode(out))),
         ("A Welcome to a peer:", bytes(&|out| peer_welcome().encode(out))),
         ("A refusing Welcome:", bytes(&|out| refusing_welcome().encode(out))),
+        ("A Welcome to a stranger:", bytes(&|out| stranger_welcome().encode(out))),
         ("A write:", bytes(&|out| write().encode(out))),
         ("A read:", bytes(&|out| read().encode(out))),
         ("A serializable read:", bytes(&|out| serializable_read().encode(out))),
@@ -97,6 +98,10 @@ pub(crate) fn refusing_welcome() -> Welcome {
         limits: ClientLimits::default(),
         ..welcome()
     }
+}
+
+pub(crate) fn stranger_welcome() -> Welcome {
+    Welcome::to_stranger(Verdict::Cluster, "other cluster".to_owned())
 }
 
 pub(crate) const fn write() -> Request<'static> {

@@ -2,14 +2,15 @@
 //! anybody.
 //!
 //! Part of the contract between nodes and with data on disk: the functions never change for an existing cluster, and
-//! golden values pin them. They tell nodes and clusters apart; they are no protection against someone who forges them.
+//! golden values pin them. They tell nodes and clusters apart. The cluster id is as hard to guess as the token is, and it is
+//! spoken in clear between peers: real proof of identity needs TLS.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
 
 use super::Url;
 use crate::types::{ClusterId, NodeId};
-
-/// FNV-1a, 64 bits: offset basis and prime (Fowler, Noll, Vo).
-const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
 /// Identity of the node with these peer URLs in the cluster of this token.
 ///
@@ -41,30 +42,54 @@ pub fn cluster_id(token: &str, members: &[NodeId]) -> ClusterId {
     ClusterId::new(hash.finish())
 }
 
-/// FNV-1a over parts, each preceded by its length (u64, little-endian), so that no two lists of parts run together;
-/// finished by the 64-bit mixer of `MurmurHash3`, because the high bits of FNV depend on few of the last bytes.
-struct PartsHash(u64);
+/// What clients are told of a cluster's identity: enough to tell clusters apart, not enough to speak to peers.
+///
+/// Whoever names the [`ClusterId`] at a peer port passes for a member, so it never leaves the nodes; this is a digest of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicClusterId(u64);
+
+impl PublicClusterId {
+    /// The public identity of a cluster. Never 0.
+    #[must_use]
+    pub fn of(cluster: ClusterId) -> Self {
+        let mut hash = PartsHash::new("quorate public cluster");
+        hash.part(&cluster.get().to_le_bytes());
+        Self(hash.finish())
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for PublicClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// The first 64 bits of a SHA-256 over parts, each preceded by its length (u64, little-endian), so that no two lists of parts
+/// run together. One-way: node ids are shown to clients, and say nothing of the token that they were made with.
+struct PartsHash(Sha256);
 
 impl PartsHash {
     /// Starts with a domain, so that ids of different kinds differ even for equal parts.
     fn new(domain: &str) -> Self {
-        let mut hash = Self(FNV_BASIS);
+        let mut hash = Self(Sha256::new());
         hash.part(domain.as_bytes());
         hash
     }
 
     fn part(&mut self, part: &[u8]) {
-        let length = part.len() as u64;
-        for &byte in length.to_le_bytes().iter().chain(part) {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
-        }
+        self.0.update((part.len() as u64).to_le_bytes());
+        self.0.update(part);
     }
 
     fn finish(self) -> u64 {
-        let mut hash = self.0;
-        hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-        hash ^= hash >> 33;
-        hash.max(1)
+        let digest: [u8; 32] = self.0.finalize().into();
+        let (first, _) = digest.split_first_chunk().expect("a digest has 32 bytes");
+        u64::from_le_bytes(*first).max(1)
     }
 }

@@ -17,7 +17,7 @@ use net::shell::{GreetError, Greeting, Resolver, greet};
 
 use super::greetings::{Greetings, Place};
 use super::metrics::NodeMetrics;
-use crate::config::{Url, ValidConfig};
+use crate::config::{PublicClusterId, Url, ValidConfig};
 
 /// Connections of one port and core that may be in their handshake.
 const GREETINGS_MAX: usize = 256;
@@ -67,6 +67,8 @@ impl Refusal {
 /// The door of one core.
 pub struct Door {
     config: Arc<ValidConfig>,
+    /// What clients learn of the cluster's id.
+    public_cluster: PublicClusterId,
     resolver: Resolver,
     metrics: Arc<NodeMetrics>,
     clients: Rc<Greetings>,
@@ -82,7 +84,16 @@ impl Door {
     pub fn new(config: Arc<ValidConfig>, resolver: Resolver, metrics: Arc<NodeMetrics>) -> Self {
         let clients = Greetings::new(GREETINGS_MAX, GREETINGS_MAX / CLIENT_ADDRESS_SHARE);
         let peers = Greetings::new(GREETINGS_MAX, GREETINGS_MAX / PEER_ADDRESS_SHARE);
-        Self { config, resolver, metrics, clients, peers, members: RefCell::default(), is_crowded: Cell::new(false) }
+        Self {
+            public_cluster: PublicClusterId::of(config.cluster_id()),
+            config,
+            resolver,
+            metrics,
+            clients,
+            peers,
+            members: RefCell::default(),
+            is_crowded: Cell::new(false),
+        }
     }
 
     /// A place for the greeting of a connection that was just accepted. `None`: it must be closed at once.
@@ -132,15 +143,17 @@ impl Door {
 
     /// Judges the `Hello` of a client, the connection number `count` of `limit`.
     pub fn judge_client(&self, hello: &Hello, count: usize, limit: usize, is_stopping: bool) -> Option<Refusal> {
-        let cluster = self.config.cluster_id().get();
+        let cluster = self.public_cluster;
         if hello.version != PROTOCOL_VERSION {
             let message = format!("this node speaks protocol {PROTOCOL_VERSION}, the client {}", hello.version);
             Some(Refusal::of_stranger(Verdict::Version, message))
         } else if hello.role != Role::Client {
             let message = "this is the client port; peers connect to the peer port".to_owned();
             Some(Refusal::of_stranger(Verdict::Node, message))
-        } else if hello.cluster_id != 0 && hello.cluster_id != cluster {
-            Some(self.of_another_cluster(hello))
+        } else if hello.cluster_id != 0 && hello.cluster_id != cluster.get() {
+            let expected = hello.cluster_id;
+            let message = format!("this node belongs to the cluster with the public id {cluster}, not {expected:016x}");
+            Some(Refusal::of_stranger(Verdict::Cluster, message))
         } else if count > limit {
             Some(Refusal::of_stranger(Verdict::Busy, format!("the node has {limit} client connections, its limit")))
         } else if is_stopping {
@@ -194,7 +207,7 @@ impl Door {
     /// The answer to a client.
     pub fn welcome_client(&self, refusal: Option<&Refusal>, limits: ClientLimits) -> Welcome {
         match refusal {
-            None => Welcome { limits, ..self.welcome() },
+            None => Welcome { limits, ..self.welcome(self.public_cluster.get()) },
             Some(refusal) => self.refused(refusal),
         }
     }
@@ -203,38 +216,31 @@ impl Door {
     pub fn welcome_peer(&self, refusal: Option<&Refusal>) -> Welcome {
         let client_url = || self.config.advertise_client().first().map(ToString::to_string).unwrap_or_default();
         match refusal {
-            None => Welcome { client_url: client_url(), ..self.welcome() },
+            None => Welcome { client_url: client_url(), ..self.welcome(self.config.cluster_id().get()) },
             Some(refusal) => self.refused(refusal),
         }
     }
 
     fn refused(&self, refusal: &Refusal) -> Welcome {
-        let whole = if refusal.knows_cluster { self.welcome() } else { nameless() };
-        Welcome { verdict: refusal.verdict, message: refusal.told.clone(), ..whole }
+        let (verdict, message) = (refusal.verdict, refusal.told.clone());
+        if refusal.knows_cluster {
+            Welcome { verdict, message, ..self.welcome(self.config.cluster_id().get()) }
+        } else {
+            Welcome::to_stranger(verdict, message)
+        }
     }
 
-    fn welcome(&self) -> Welcome {
+    fn welcome(&self, cluster_id: u64) -> Welcome {
         Welcome {
             shard_count: self.config.shards(),
-            cluster_id: self.config.cluster_id().get(),
+            cluster_id,
             node_id: self.config.node_id().get(),
             name: self.config.name().to_owned(),
-            ..nameless()
+            ..Welcome::to_stranger(Verdict::Accepted, String::new())
         }
     }
 }
 
-/// A welcome that names nothing but the version.
-const fn nameless() -> Welcome {
-    Welcome {
-        version: PROTOCOL_VERSION,
-        verdict: Verdict::Accepted,
-        shard_count: 0,
-        cluster_id: 0,
-        node_id: 0,
-        limits: ClientLimits { requests: 0, request_bytes: 0, queued_bytes: 0 },
-        name: String::new(),
-        client_url: String::new(),
-        message: String::new(),
-    }
-}
+#[cfg(test)]
+#[path = "door_tests.rs"]
+mod tests;

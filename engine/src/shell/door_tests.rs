@@ -1,0 +1,128 @@
+//! What callers learn from the answer to their handshake.
+
+use super::*;
+use crate::config::Config;
+
+fn door() -> Door {
+    let config = Config {
+        name: "a-name".to_owned(),
+        listen_client_urls: vec!["http://127.0.0.1:1".to_owned()],
+        listen_peer_urls: vec!["http://127.0.0.1:2".to_owned()],
+        initial_advertise_peer_urls: vec!["http://127.0.0.1:2".to_owned()],
+        initial_cluster: ["a-name=http://127.0.0.1:2", "b=http://127.0.0.1:3"]
+            .iter()
+            .filter_map(|member| member.split_once('='))
+            .map(|(name, url)| (name.to_owned(), url.to_owned()))
+            .collect(),
+        ..Config::default()
+    };
+    let config = Arc::new(config.validate().expect("valid settings"));
+    let metrics = NodeMetrics::new(config.shards());
+    Door::new(config, Resolver::default(), metrics)
+}
+
+/// The `Hello` of the other member.
+fn hello(door: &Door) -> Hello {
+    let config = &door.config;
+    let other = config.members().iter().find(|member| member.id != config.node_id()).expect("two members");
+    Hello {
+        version: PROTOCOL_VERSION,
+        role: Role::PeerBulk,
+        shard_count: config.shards(),
+        shard: 0,
+        cluster_id: config.cluster_id().get(),
+        from: other.id.get(),
+        to: config.node_id().get(),
+        name: "b".to_owned(),
+    }
+}
+
+/// Whether an answer says anything of `id`, as a number or as a text.
+fn names(welcome: &Welcome, id: u64) -> bool {
+    let mut bytes = Vec::new();
+    welcome.encode(&mut bytes);
+    let text = format!("{id:016x}");
+    bytes.windows(8).any(|window| window == id.to_le_bytes())
+        || bytes.windows(16).any(|window| window == text.as_bytes())
+}
+
+#[test]
+fn a_stranger_at_the_peer_port_learns_neither_cluster_nor_node() {
+    let door = door();
+    let right = hello(&door);
+    let (cluster, node) = (right.cluster_id, right.to);
+    let wrong = |change: &dyn Fn(&mut Hello)| {
+        let mut hello = Hello { cluster_id: cluster ^ 1, ..right.clone() };
+        change(&mut hello);
+        hello
+    };
+    let strangers = [
+        wrong(&|_| {}),
+        wrong(&|hello| hello.cluster_id = 0),
+        wrong(&|hello| hello.to = 7),
+        wrong(&|hello| hello.from = 7),
+        wrong(&|hello| hello.shard_count = 99),
+        wrong(&|hello| hello.role = Role::Client),
+        wrong(&|hello| hello.version = 77),
+    ];
+    for (is_stopping, stranger) in strangers.iter().flat_map(|hello| [(false, hello), (true, hello)]) {
+        let refusal = door.judge_peer(stranger, is_stopping).expect("a refusal");
+        let welcome = door.welcome_peer(Some(&refusal));
+        assert_eq!(welcome, Welcome::to_stranger(refusal.verdict, welcome.message.clone()), "{stranger:?}");
+        assert!(!names(&welcome, cluster) && !names(&welcome, node), "{welcome:?}");
+        assert!(!welcome.message.contains("a-name"), "{welcome:?}");
+    }
+    // The node's own log says what was expected.
+    let refusal = door.judge_peer(&strangers[0], false).expect("a refusal");
+    assert_eq!(refusal.verdict, Verdict::Cluster);
+    assert!(refusal.said.contains(&format!("{cluster:016x}")), "{}", refusal.said);
+}
+
+#[test]
+fn whoever_names_the_right_cluster_learns_whom_it_reached() {
+    let door = door();
+    let right = hello(&door);
+    assert_eq!(door.judge_peer(&right, false), None);
+    let welcome = door.welcome_peer(None);
+    assert_eq!((welcome.cluster_id, welcome.node_id, &welcome.name[..]), (right.cluster_id, right.to, "a-name"));
+    assert!(!welcome.client_url.is_empty());
+    for (wrong, verdict) in [
+        (Hello { to: 7, ..right.clone() }, Verdict::Node),
+        (Hello { from: right.to, ..right.clone() }, Verdict::Member),
+        (Hello { shard: 1, ..right.clone() }, Verdict::Shards),
+    ] {
+        let refusal = door.judge_peer(&wrong, false).expect("a refusal");
+        let welcome = door.welcome_peer(Some(&refusal));
+        assert_eq!((welcome.verdict, welcome.node_id), (verdict, right.to));
+        assert!(welcome.client_url.is_empty());
+    }
+}
+
+#[test]
+fn a_client_learns_the_public_id_and_nothing_that_opens_the_peer_port() {
+    let door = door();
+    let cluster = door.config.cluster_id().get();
+    let client = Hello {
+        role: Role::Client,
+        shard_count: 0,
+        cluster_id: 0,
+        from: 0,
+        to: 0,
+        name: String::new(),
+        ..hello(&door)
+    };
+    assert_eq!(door.judge_client(&client, 1, 1, false), None);
+    let welcome = door.welcome_client(None, ClientLimits::default());
+    assert!(!names(&welcome, cluster), "{welcome:?}");
+    assert_ne!(welcome.cluster_id, 0);
+    let expecting = |cluster_id| Hello { cluster_id, ..client.clone() };
+    assert_eq!(door.judge_client(&expecting(welcome.cluster_id), 1, 1, false), None, "it may name what it learned");
+    let refusal = door.judge_client(&expecting(cluster), 1, 1, false).expect("that is not what clients know");
+    assert_eq!(refusal.verdict, Verdict::Cluster);
+    // What a client learned does not open the peer port.
+    let forged = Hello { cluster_id: welcome.cluster_id, ..hello(&door) };
+    assert_eq!(door.judge_peer(&forged, false).map(|refusal| refusal.verdict), Some(Verdict::Cluster));
+    let busy = door.judge_client(&client, 2, 1, false).expect("a refusal");
+    assert_eq!(busy.verdict, Verdict::Busy);
+    assert_eq!(door.welcome_client(Some(&busy), ClientLimits::default()).node_id, 0);
+}
