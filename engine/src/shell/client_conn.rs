@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use futures_lite::{AsyncRead, AsyncReadExt};
+use futures_lite::AsyncRead;
 use glommio::net::TcpStream;
 use net::api::{Executed, Refused, Request, RequestKind, Response, Status};
 use net::deframer::Deframer;
@@ -15,6 +15,7 @@ use net::shell::ConnWriter;
 
 use super::classes::Slice;
 use super::gateway::Gateway;
+use super::partial::{Arrived, GivenUp};
 use super::status::StatusBoard;
 
 /// While so many bytes of answers wait for a client, its next requests are not read. Unit: bytes.
@@ -110,6 +111,15 @@ impl ClientConn {
         }
     }
 
+    /// Tells the client that the rest of its request is not waited for any more, so that request took no effect.
+    ///
+    /// Under no number it is a goodbye, which would be wrong while requests wait for an answer.
+    fn say_given_up(&self, why: GivenUp) {
+        if self.waiting_count() == 0 && !self.is_over.replace(true) {
+            self.refuse(0, Status::Overloaded, &why.to_string());
+        }
+    }
+
     /// The goodbye was said: requests that still arrive are not looked at.
     pub fn is_over(&self) -> bool {
         self.is_over.get()
@@ -125,10 +135,12 @@ impl ClientConn {
 }
 
 /// How a client's requests ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// The client closed its sending side; it may still read.
     Finished,
+    /// A request that was not complete is not waited for any more; nothing behind it is read.
+    GivenUp(GivenUp),
     /// Nothing more can be understood, or sent.
     Broken,
 }
@@ -153,8 +165,9 @@ pub async fn serve(stream: TcpStream, gateway: Rc<Gateway>, board: StatusBoard) 
         }
     };
     let read_then_close = async {
-        if take_requests(&conn, &mut reading, &gateway, &board).await == End::Finished {
-            // What the client sent before it closed its side is executed, so it is answered, too.
+        let end = take_requests(&conn, &mut reading, &gateway, &board).await;
+        if end != End::Broken {
+            // What the client sent before is executed, so it is answered, too.
             let answered = async {
                 conn.all_answered().await;
                 Ok(())
@@ -162,6 +175,9 @@ pub async fn serve(stream: TcpStream, gateway: Rc<Gateway>, board: StatusBoard) 
             if glommio::timer::timeout(Duration::from_millis(FINISHED_MS_MAX), answered).await.is_err() {
                 tracing::debug!(left = conn.waiting_count(), "closing a client connection before its last answers");
             }
+        }
+        if let End::GivenUp(why) = end {
+            conn.say_given_up(why);
         }
         conn.writer.close();
         // The writer ends once what is queued has left; it decides when the connection is over.
@@ -180,7 +196,9 @@ async fn take_requests(
     let payload_limit = gateway.limits().command.request_bytes_limit();
     let mut deframer = Deframer::new(payload_limit + FRAME_SLACK_BYTES);
     let slice = Slice::default();
+    let partial = gateway.partials().connection();
     loop {
+        let mut is_new = false;
         loop {
             // Answers to what was taken already may still grow beyond this.
             conn.writer.room(READ_PAUSE_BYTES).await;
@@ -190,6 +208,7 @@ async fn take_requests(
             match deframer.next_frame() {
                 Ok(Some(frame)) => {
                     let bytes = frame.meta.len() + frame.rest.len();
+                    is_new = true;
                     take_request(conn, &frame, gateway, board);
                     slice.spend(bytes).await;
                 }
@@ -209,9 +228,10 @@ async fn take_requests(
                 }
             }
         }
-        match reading.read(deframer.space()).await {
-            Ok(0) => return End::Finished,
-            Ok(read) => deframer.advance(read),
+        match partial.read(reading, &mut deframer, is_new).await {
+            Ok(Arrived::End) => return End::Finished,
+            Ok(Arrived::Bytes) => {}
+            Ok(Arrived::GivenUp(why)) => return End::GivenUp(why),
             Err(error) => {
                 tracing::debug!(%error, "a client connection broke");
                 return End::Broken;

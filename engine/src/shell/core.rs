@@ -31,6 +31,7 @@ use super::http::{self, Probes};
 use super::links::{BULK_QUEUE_BYTES, CONTROL_QUEUE_BYTES, PeerLinks, RELAY_QUEUE_BYTES};
 use super::mesh::{Mesh, MeshMessage};
 use super::metrics::NodeMetrics;
+use super::partial::Partials;
 use super::peer_conn;
 use super::said::{Complaint, Said};
 use super::shard::{Shard, ShardParts};
@@ -104,6 +105,8 @@ struct Core {
     /// Complaints about strangers.
     said: Said,
     door: Door,
+    /// Messages of peers of which only a part has arrived.
+    peer_partials: Rc<Partials>,
     stopping: Cell<bool>,
     classes: Classes,
 }
@@ -149,6 +152,7 @@ pub async fn run(parts: CoreParts) {
     let gateway = Gateway::new(parts.core, parts.shared.limits, by_number, Rc::clone(&mesh), waiting, hints);
     let Shared { config, resolver, metrics, .. } = parts.shared.clone();
     let core = Rc::new(Core {
+        peer_partials: peer_conn::partials(peer_conn::body_bytes_max(config.segment_bytes())),
         door: Door::new(config, resolver, metrics),
         shared: parts.shared,
         gateway,
@@ -226,6 +230,9 @@ fn listen_all(config: &ValidConfig) -> Result<Listeners, String> {
 impl Core {
     fn start(self: &Rc<Self>, listeners: Listeners, handles: Option<async_channel::Receiver<HandleRequest>>) {
         self.classes.spawn(Class::Serving, Rc::clone(&self.mesh).run());
+        for partials in [self.gateway.partials(), &self.peer_partials] {
+            self.classes.spawn(Class::Serving, Rc::clone(partials).sweep_now_and_then());
+        }
         for shard in &self.shards {
             let links = self.link_peers(shard);
             shard.start(&self.gateway, links);
@@ -435,7 +442,9 @@ impl Core {
 
     fn serve_peer(&self, shard: &Rc<Shard>, from: NodeId, lane: Lane, stream: TcpStream) {
         let body_bytes_max = peer_conn::body_bytes_max(self.shared.config.segment_bytes());
-        self.classes.spawn(class_of(lane), peer_conn::serve(stream, Rc::clone(shard), from, lane, body_bytes_max));
+        let partial = self.peer_partials.connection();
+        let served = peer_conn::serve(stream, Rc::clone(shard), from, lane, body_bytes_max, partial);
+        self.classes.spawn(class_of(lane), served);
     }
 
     fn on_message(&self, message: MeshMessage) {

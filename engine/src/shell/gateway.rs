@@ -17,6 +17,7 @@ use net::handshake::ClientLimits;
 use super::client_conn::ClientConn;
 use super::handle::HandleReply;
 use super::mesh::{Mesh, MeshMessage};
+use super::partial::Partials;
 use super::shard::Shard;
 use crate::replica::{Event, Origin, Refusal, Request, RequestKind, Ticket};
 use crate::types::ShardId;
@@ -24,6 +25,9 @@ use api::command::{self, Limits};
 
 /// Requests of one core that wait for an answer, at most.
 const WAITING_MAX: usize = 1 << 17;
+
+/// Memory that the incomplete requests of a core may hold, if no request is larger than that. Unit: bytes.
+const PARTIAL_BYTES_MAX: usize = 64 << 20;
 
 /// Bits of a ticket that number the slot; the core's number stands above.
 const TICKET_SLOT_BITS: u32 = 32;
@@ -74,6 +78,8 @@ pub struct Gateway {
     queued_bytes: Cell<u64>,
     /// Answers that wait for this core's clients to take them. Unit: bytes.
     answer_bytes: Rc<Cell<usize>>,
+    /// Requests of which only a part has arrived.
+    partials: Rc<Partials>,
     waiting_total: Arc<AtomicU64>,
     /// Requests that were taken so far.
     taken_count: Cell<u64>,
@@ -119,6 +125,7 @@ impl Gateway {
             slots: RefCell::default(),
             queued_bytes: Cell::new(0),
             answer_bytes: Rc::default(),
+            partials: Partials::new(PARTIAL_BYTES_MAX.max(4 * limits.command.request_bytes_limit())),
             waiting_total,
             taken_count: Cell::new(0),
             conns: RefCell::default(),
@@ -134,6 +141,11 @@ impl Gateway {
     /// The count of bytes of answers that wait for this core's clients.
     pub fn answer_bytes(&self) -> Rc<Cell<usize>> {
         Rc::clone(&self.answer_bytes)
+    }
+
+    /// Counts requests of which only a part has arrived.
+    pub fn partials(&self) -> &Rc<Partials> {
+        &self.partials
     }
 
     /// This core's shard of that number, if it owns it.

@@ -26,6 +26,9 @@ use super::status::StatusBoard;
 /// A connection may not outlive this, however slowly it is used. Unit: seconds.
 const CONNECTION_SECONDS_MAX: u64 = 60;
 
+/// Room for a request's head: thousands of connections may send one each. Unit: bytes.
+const HEAD_BYTES_MAX: usize = 8 << 10;
+
 /// What the paths answer from.
 #[derive(Clone, Debug)]
 pub struct Probes {
@@ -45,7 +48,7 @@ pub async fn serve(stream: TcpStream, already_read: Vec<u8>, probes: Probes) -> 
         let response = answer(&request, &probes);
         async move { Ok::<_, Infallible>(response) }
     });
-    let connection = http1::Builder::new().keep_alive(true).serve_connection(io, service);
+    let connection = http1::Builder::new().keep_alive(true).max_buf_size(HEAD_BYTES_MAX).serve_connection(io, service);
     let limit = Duration::from_secs(CONNECTION_SECONDS_MAX);
     let served = glommio::timer::timeout(limit, async move { Ok(connection.await) }).await;
     match served {

@@ -24,6 +24,7 @@ mod notices;
 mod notify;
 mod origin;
 pub mod panics;
+mod partial;
 mod peer_conn;
 pub mod preflight;
 mod said;

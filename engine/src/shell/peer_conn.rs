@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use futures_lite::AsyncReadExt;
 use glommio::net::TcpStream;
 use net::deframer::Deframer;
 
 use super::classes::Slice;
 use super::node::APPEND_BYTES_LIMIT;
+use super::partial::{Arrived, Partial, Partials};
 use super::shard::Shard;
 use crate::types::NodeId;
 use crate::wire::{self, Incoming, Lane};
@@ -28,22 +28,45 @@ pub const fn body_bytes_max(segment_bytes: u64) -> u64 {
     largest + FRAME_SLACK_BYTES
 }
 
+/// Memory that the incomplete messages of all peers of a core may hold, if no message is larger than that. Unit: bytes.
+const PARTIAL_BYTES_MAX: u64 = 256 << 20;
+
+/// What counts the incomplete messages of a core's peers. Two of the largest have room.
+pub fn partials(body_bytes_max: u64) -> Rc<Partials> {
+    Partials::new(usize::try_from(PARTIAL_BYTES_MAX.max(2 * body_bytes_max)).unwrap_or(usize::MAX))
+}
+
 /// Serves a connection past its handshake until it ends. Nothing is written to it.
-pub async fn serve(mut stream: TcpStream, shard: Rc<Shard>, from: NodeId, lane: Lane, body_bytes_max: u64) {
+pub async fn serve(
+    mut stream: TcpStream,
+    shard: Rc<Shard>,
+    from: NodeId,
+    lane: Lane,
+    body_bytes_max: u64,
+    partial: Partial,
+) {
     let number = shard.incoming_opened(from, lane);
-    let reason = read_frames(&mut stream, &shard, from, body_bytes_max).await;
+    let reason = read_frames(&mut stream, &shard, from, body_bytes_max, &partial).await;
     tracing::info!(shard = %shard.id(), %from, %reason, "a peer's connection ended");
     shard.incoming_closed(from, lane, number);
 }
 
 /// Delivers frames until the connection ends; says why it did.
-async fn read_frames(stream: &mut TcpStream, shard: &Rc<Shard>, from: NodeId, body_bytes_max: u64) -> String {
+async fn read_frames(
+    stream: &mut TcpStream,
+    shard: &Rc<Shard>,
+    from: NodeId,
+    body_bytes_max: u64,
+    partial: &Partial,
+) -> String {
     let mut deframer = Deframer::new(usize::try_from(body_bytes_max).unwrap_or(usize::MAX));
     let slice = Slice::default();
     loop {
+        let mut is_new = false;
         loop {
             match deframer.next_frame() {
                 Ok(Some(frame)) => {
+                    is_new = true;
                     let bytes = frame.meta.len() + frame.rest.len();
                     match wire::decode(&frame) {
                         Ok(incoming) => shard.on_peer(from, incoming),
@@ -55,9 +78,10 @@ async fn read_frames(stream: &mut TcpStream, shard: &Rc<Shard>, from: NodeId, bo
                 Err(error) => return error.to_string(),
             }
         }
-        match stream.read(deframer.space()).await {
-            Ok(0) => return "the peer closed it".to_owned(),
-            Ok(read) => deframer.advance(read),
+        match partial.read(stream, &mut deframer, is_new).await {
+            Ok(Arrived::End) => return "the peer closed it".to_owned(),
+            Ok(Arrived::Bytes) => {}
+            Ok(Arrived::GivenUp(why)) => return why.to_string(),
             Err(error) => return error.to_string(),
         }
     }

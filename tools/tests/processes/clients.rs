@@ -274,7 +274,7 @@ async fn clients_reach_a_healthy_quorum_soon_when_packets_are_dropped() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn is_full_run() -> bool {
+pub fn is_full_run() -> bool {
     std::env::var_os("QUORATE_FULL_TESTS").is_some_and(|value| !value.is_empty())
 }
 

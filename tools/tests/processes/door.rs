@@ -14,13 +14,13 @@ use net::handshake::{Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
 use crate::harness::{Cluster, PATIENCE, quorate};
 
 /// A connection without the client library.
-struct Raw {
-    stream: TcpStream,
+pub struct Raw {
+    pub stream: TcpStream,
     deframer: Deframer,
 }
 
 impl Raw {
-    fn connect(cluster: &Cluster) -> Self {
+    pub fn connect(cluster: &Cluster) -> Self {
         let address = cluster.nodes[0].client_url.trim_start_matches("http://");
         let stream = TcpStream::connect(address).expect("the port is open");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
@@ -58,6 +58,15 @@ impl Raw {
         let mut payload = Vec::new();
         encode_op_command(&Op::Put { key: b"key", value, lease: 0, prev_kv: false }, &mut payload).expect("sound");
         self.request(id, RequestKind::Write, &payload);
+    }
+
+    /// Why the node closes the connection, as it says under no number.
+    pub fn farewell(&mut self) -> Option<String> {
+        self.frame(|frame| {
+            let response = Response::decode(frame).expect("an answer");
+            assert_eq!(response.id, 0);
+            response.result.expect_err("a refusal").message.to_owned()
+        })
     }
 
     /// The next frame; `None` once the node has closed its side.

@@ -185,6 +185,17 @@ impl Cluster {
         kill_process(pid, signal).expect("the signal is sent");
     }
 
+    /// The most memory that a node's process has had so far, and what it has now. Unit: bytes.
+    pub fn memory_bytes(&self, number: usize) -> (u64, u64) {
+        let id = self.nodes[number].process.as_ref().expect("the node runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a process");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+            line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+        };
+        (field("VmHWM:"), field("VmRSS:"))
+    }
+
     /// Waits for a node to end by itself; says whether it ended well.
     pub fn wait_for_end(&mut self, number: usize) -> bool {
         self.nodes[number].process.take().expect("the node runs").wait().expect("the node ends").success()

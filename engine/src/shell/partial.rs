@@ -1,0 +1,284 @@
+//! Messages of which only a part has arrived: how much memory they may hold, and for how long.
+//!
+//! Whoever connects can send half of a request and leave it at that. What has arrived is kept until the rest comes, so the
+//! halves of all connections of a core count against one bound; beyond it the oldest is given up. One that makes no progress is
+//! given up as well. The owner of the connection closes it then. It knows nothing of what the messages mean.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use futures_lite::{AsyncRead, AsyncReadExt, FutureExt};
+use net::deframer::Deframer;
+
+/// How long a part waits for the rest, whatever its size. Unit: ms.
+const WAIT_MS_MAX: u64 = 30_000;
+
+/// What has arrived lets a part wait longer: some links are slow. Unit: bytes for each ms.
+const BYTES_PER_MS_MIN: u64 = 16;
+
+/// How often what waits is looked at. Unit: ms.
+const SWEEP_MS: u64 = 1_000;
+
+/// The parts of one core's connections of one kind.
+#[derive(Debug)]
+pub struct Partials {
+    /// Memory that parts may hold. Unit: bytes.
+    bytes_limit: usize,
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last_number: u64,
+    /// Sum over `parts`. Unit: bytes.
+    bytes: usize,
+    /// The oldest first. Those that were given up are not here any more.
+    parts: BTreeMap<u64, Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    bytes: usize,
+    since: Instant,
+    owner: Rc<Owner>,
+}
+
+/// What a connection and its part share.
+#[derive(Debug, Default)]
+struct Owner {
+    given_up: Cell<Option<GivenUp>>,
+    /// Whoever waits for the part to be given up.
+    waker: RefCell<Option<Waker>>,
+}
+
+/// Why a part was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenUp {
+    /// Newer parts needed its room.
+    NoRoom,
+    /// The rest did not come.
+    TooSlow,
+}
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoRoom => "a message was not complete when newer ones needed its room; send it again",
+            Self::TooSlow => "the rest of a message did not come in time; send it again, faster",
+        })
+    }
+}
+
+/// The part of one connection. It counts until this is dropped.
+#[derive(Debug)]
+pub struct Partial {
+    partials: Rc<Partials>,
+    /// Number of the part; 0 = there is none.
+    number: Cell<u64>,
+    owner: Rc<Owner>,
+}
+
+impl Partials {
+    /// Parts that together hold `bytes_limit`, which must be enough for the largest message.
+    pub fn new(bytes_limit: usize) -> Rc<Self> {
+        Rc::new(Self { bytes_limit, state: RefCell::default() })
+    }
+
+    /// A connection without a part.
+    pub fn connection(self: &Rc<Self>) -> Partial {
+        Partial { partials: Rc::clone(self), number: Cell::new(0), owner: Rc::default() }
+    }
+
+    /// Gives up what has waited for too long.
+    fn sweep(&self, now: Instant) {
+        let is_late = |part: &Part| {
+            let waited_ms = u64::try_from(now.saturating_duration_since(part.since).as_millis()).unwrap_or(u64::MAX);
+            waited_ms > WAIT_MS_MAX + part.bytes as u64 / BYTES_PER_MS_MIN
+        };
+        let mut state = self.state.borrow_mut();
+        let late: Vec<u64> = state.parts.iter().filter(|(_, part)| is_late(part)).map(|(number, _)| *number).collect();
+        for number in late {
+            state.give_up(number, GivenUp::TooSlow);
+        }
+    }
+
+    /// Gives up what has waited for too long, for ever.
+    pub async fn sweep_now_and_then(self: Rc<Self>) {
+        loop {
+            glommio::timer::sleep(Duration::from_millis(SWEEP_MS)).await;
+            self.sweep(Instant::now());
+        }
+    }
+}
+
+impl State {
+    fn remove(&mut self, number: u64) -> Option<Part> {
+        let part = self.parts.remove(&number)?;
+        self.bytes -= part.bytes;
+        Some(part)
+    }
+
+    /// Takes a part out and tells its owner.
+    fn give_up(&mut self, number: u64, why: GivenUp) {
+        let Some(part) = self.remove(number) else { return };
+        part.owner.given_up.set(Some(why));
+        if let Some(waker) = part.owner.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Partial {
+    /// `held_bytes` are held for a message that is not complete; 0: for none. `is_new`: it is another message than the last.
+    fn hold(&self, held_bytes: usize, is_new: bool) {
+        let mut number = self.number.get();
+        if held_bytes == 0 && number == 0 {
+            return;
+        }
+        let mut state = self.partials.state.borrow_mut();
+        if held_bytes == 0 || is_new {
+            state.remove(number);
+            number = 0;
+        }
+        if held_bytes > 0 && number == 0 {
+            state.last_number += 1;
+            number = state.last_number;
+            state.bytes += held_bytes;
+            let part = Part { bytes: held_bytes, since: Instant::now(), owner: Rc::clone(&self.owner) };
+            state.parts.insert(number, part);
+        } else if let Some(part) = state.parts.get_mut(&number) {
+            let before = std::mem::replace(&mut part.bytes, held_bytes);
+            state.bytes = state.bytes - before + held_bytes;
+        }
+        self.number.set(number);
+        while state.bytes > self.partials.bytes_limit
+            && let Some((&oldest, _)) = state.parts.first_key_value()
+        {
+            state.give_up(oldest, GivenUp::NoRoom);
+        }
+    }
+
+    /// Waits until the part is given up; for ever if there is none. One task may wait.
+    async fn given_up(&self) -> GivenUp {
+        poll_fn(|cx| match self.owner.given_up.get() {
+            Some(why) => Poll::Ready(why),
+            None => {
+                *self.owner.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrived {
+    /// Some bytes; they are in the deframer.
+    Bytes,
+    /// The other side closed its sending side.
+    End,
+    /// What has arrived of a message was given up: the connection must be closed.
+    GivenUp(GivenUp),
+}
+
+impl Partial {
+    /// Reads once, and counts what the deframer holds meanwhile. `is_new`: a whole message was taken since the last read.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn read(
+        &self,
+        reading: &mut (impl AsyncRead + Unpin),
+        deframer: &mut Deframer,
+        is_new: bool,
+    ) -> io::Result<Arrived> {
+        let is_partial = deframer.partial_bytes() > 0;
+        // Making space is what takes memory.
+        let _offered = deframer.space();
+        self.hold(if is_partial { deframer.held_bytes() } else { 0 }, is_new);
+        let read = async {
+            match reading.read(deframer.space()).await? {
+                0 => Ok::<_, io::Error>((Arrived::End, 0)),
+                read => Ok((Arrived::Bytes, read)),
+            }
+        };
+        let given_up = async { Ok((Arrived::GivenUp(self.given_up().await), 0)) };
+        let (arrived, read) = read.or(given_up).await?;
+        deframer.advance(read);
+        Ok(arrived)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        self.partials.state.borrow_mut().remove(self.number.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given_up(partial: &Partial) -> Option<GivenUp> {
+        futures_lite::future::block_on(futures_lite::future::poll_once(partial.given_up()))
+    }
+
+    #[test]
+    fn the_oldest_part_makes_room_and_a_part_that_became_whole_counts_no_more() {
+        let partials = Partials::new(100);
+        let connections: Vec<Partial> = (0..4).map(|_| partials.connection()).collect();
+        connections[0].hold(40, true);
+        connections[1].hold(40, true);
+        connections[0].hold(0, false);
+        connections[2].hold(40, true);
+        assert!(connections.iter().all(|connection| given_up(connection).is_none()));
+        connections[0].hold(30, true);
+        let expected = [None, Some(GivenUp::NoRoom), None, None];
+        assert_eq!(connections.iter().map(given_up).collect::<Vec<_>>(), expected, "the second is the oldest now");
+        // A part that grows stays as old as it was, and another message is a new part.
+        connections[2].hold(20, true);
+        connections[0].hold(60, false);
+        connections[3].hold(30, true);
+        let expected = [Some(GivenUp::NoRoom), Some(GivenUp::NoRoom), None, None];
+        assert_eq!(connections.iter().map(given_up).collect::<Vec<_>>(), expected);
+        drop(connections);
+        assert_eq!(partials.state.borrow().bytes, 0);
+        assert!(partials.state.borrow().parts.is_empty());
+    }
+
+    #[test]
+    fn a_part_waits_for_so_long_and_longer_if_much_of_it_arrived() {
+        let partials = Partials::new(10 << 20);
+        let [small, large, none] = [(); 3].map(|()| partials.connection());
+        small.hold(1, true);
+        large.hold(5 << 20, true);
+        none.hold(1, true);
+        none.hold(0, false);
+        let began = Instant::now();
+        let after = |ms: u64| began + Duration::from_millis(ms);
+        partials.sweep(after(WAIT_MS_MAX - 1_000));
+        assert_eq!([given_up(&small), given_up(&large), given_up(&none)], [None; 3]);
+        partials.sweep(after(WAIT_MS_MAX + 1_000));
+        assert_eq!([given_up(&small), given_up(&large), given_up(&none)], [Some(GivenUp::TooSlow), None, None]);
+        partials.sweep(after(WAIT_MS_MAX + 1_000 + (5 << 20) / BYTES_PER_MS_MIN));
+        assert_eq!([given_up(&large), given_up(&none)], [Some(GivenUp::TooSlow), None]);
+    }
+
+    #[test]
+    fn whoever_waits_is_woken() {
+        let partials = Partials::new(10);
+        let [old, new] = [(); 2].map(|()| partials.connection());
+        old.hold(8, true);
+        let mut waiting = Box::pin(old.given_up());
+        assert!(futures_lite::future::block_on(futures_lite::future::poll_once(&mut waiting)).is_none());
+        new.hold(8, true);
+        assert_eq!(futures_lite::future::block_on(waiting), GivenUp::NoRoom);
+    }
+}
