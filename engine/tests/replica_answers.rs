@@ -84,6 +84,7 @@ fn options(node: usize, seed: u64) -> ReplicaOptions {
         note_idle_ticks: 5,
         note_busy_ticks: 12,
         relay_id_floor: 0,
+        tick_ms: 10,
         repair: None,
         birth: raft::BirthRecord::default(),
         nonce: 1,

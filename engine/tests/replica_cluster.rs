@@ -86,6 +86,7 @@ fn options(node: usize, count: usize, life: u64, seed: u64) -> ReplicaOptions {
         note_idle_ticks: 5,
         note_busy_ticks: 12,
         relay_id_floor: life << 32,
+        tick_ms: 10,
         repair: None,
         birth: raft::BirthRecord::default(),
         nonce: 1,

@@ -5,8 +5,9 @@ use api::command::{
     encode_op_command, encode_range, encode_txn_command, validate,
 };
 use api::response::{KeyValue, OpResponse, Response};
-use engine::state_machine::{Answers, CommandRefused, Options, StateMachine, batch};
-use engine::types::Index;
+use engine::state_machine::batch::{self, BatchHeader};
+use engine::state_machine::{Answers, BatchEntry, CommandRefused, Options, StateMachine};
+use engine::types::{EntryId, Index, Lsn, Revision, Term};
 use wal::testing::SimRng;
 
 /// Waits for no answer.
@@ -32,6 +33,17 @@ fn is_valid(command: &[u8]) -> bool {
     matches!(validate(command, &LIMITS), Ok(_) | Err(CommandError::NoLeases { .. }))
 }
 
+/// A batch of commands.
+fn batch_of(commands: &[Vec<u8>]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    batch::encode(BatchHeader::default(), commands.iter().map(Vec::as_slice), &mut payload);
+    payload
+}
+
+fn entry(index: u64, payload: &[u8]) -> BatchEntry<'_> {
+    BatchEntry { id: EntryId::new(Term::new(1), Index::new(index)), place: Lsn::ZERO, payload }
+}
+
 /// A machine, and the index of its last entry.
 struct Machine {
     machine: StateMachine,
@@ -49,16 +61,12 @@ impl Machine {
     }
 
     fn try_apply(&mut self, commands: &[Vec<u8>]) -> Vec<Result<Response, CommandRefused>> {
-        let mut payload = Vec::new();
-        for command in commands {
-            assert!(is_valid(command), "a valid command");
-            payload.extend_from_slice(&batch::length_prefix(command));
-            payload.extend_from_slice(command);
-        }
+        assert!(commands.iter().all(|command| is_valid(command)), "valid commands");
+        let payload = batch_of(commands);
         self.index += 1;
         let mut responses = Vec::new();
         self.machine
-            .apply_batch(Index::new(self.index), &payload, &mut |_, response: Result<&[u8], CommandRefused>| {
+            .apply_batch(&entry(self.index, &payload), &mut |_, response: Result<&[u8], CommandRefused>| {
                 responses.push(response.map(|response| Response::decode(response).expect("an answer decodes")));
             })
             .expect("what is valid applies");
@@ -67,10 +75,9 @@ impl Machine {
 
     /// Applies without anybody waiting for the answers.
     fn apply_unseen(&mut self, commands: &[Vec<u8>]) {
-        let payload: Vec<u8> =
-            commands.iter().flat_map(|command| [&batch::length_prefix(command)[..], command].concat()).collect();
+        let payload = batch_of(commands);
         self.index += 1;
-        self.machine.apply_batch(Index::new(self.index), &payload, &mut Nobody).expect("what is valid applies");
+        self.machine.apply_batch(&entry(self.index, &payload), &mut Nobody).expect("what is valid applies");
     }
 
     fn op(&mut self, op: &Op<'_>) -> Response {
@@ -207,6 +214,7 @@ impl Model {
             if let Op::Range(RangeOp { revision: asked, .. }) = *op
                 && asked > current
             {
+                let (asked, current) = (Revision::new(asked), Revision::new(current));
                 return Err(CommandRefused::FutureRevision { asked, current });
             }
         }
@@ -424,10 +432,10 @@ fn an_answer_over_the_limit_is_told_and_the_write_is_done() {
     let mut command = Vec::new();
     let all = Op::Delete { range: KeyRange { key: b"a", range_end: b"z" }, prev_kv: true };
     encode_op_command(&all, &mut command).expect("a valid operation");
-    let payload = [&batch::length_prefix(&command)[..], &command].concat();
+    let payload = batch_of(&[command]);
     let mut answers = Vec::new();
     let mut take = |position, answer: Result<&[u8], CommandRefused>| answers.push((position, answer.map(<[u8]>::len)));
-    machine.machine.apply_batch(Index::new(5), &payload, &mut take).expect("a valid batch");
+    machine.machine.apply_batch(&entry(5, &payload), &mut take).expect("a valid batch");
     assert_eq!(answers, [(0, Err(CommandRefused::AnswerTooLarge { bytes_limit: 1_000 }))]);
     machine.index = 5;
     assert_eq!(machine.get(b"a"), None);

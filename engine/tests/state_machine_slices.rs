@@ -2,8 +2,9 @@
 
 use api::command::{KeyRange, Limits, Op, RangeOp, Txn, encode_op_command, encode_range, encode_txn_command, validate};
 use api::response::{OpResponse, Response};
-use engine::state_machine::{Answers, Budget, CommandRefused, Options, Scan, StateMachine, batch};
-use engine::types::Index;
+use engine::state_machine::batch::{self, BatchHeader};
+use engine::state_machine::{Answers, BatchEntry, Budget, CommandRefused, Options, Scan, StateMachine};
+use engine::types::{EntryId, Index, Lsn, Revision, Term};
 use wal::testing::SimRng;
 
 /// Random histories, unless `PROPTEST_CASES` says otherwise.
@@ -38,14 +39,20 @@ impl Answers for Kept {
 }
 
 fn batch_of(commands: &[Vec<u8>]) -> Vec<u8> {
-    commands.iter().flat_map(|command| [&batch::length_prefix(command)[..], command].concat()).collect()
+    let mut payload = Vec::new();
+    batch::encode(BatchHeader::default(), commands.iter().map(Vec::as_slice), &mut payload);
+    payload
+}
+
+fn entry(index: Index, payload: &[u8]) -> BatchEntry<'_> {
+    BatchEntry { id: EntryId::new(Term::new(1), index), place: Lsn::ZERO, payload }
 }
 
 /// Applies a batch in one go.
 fn apply(machine: &mut StateMachine, commands: &[Vec<u8>]) -> Vec<Answer> {
     let index = machine.applied_index().next();
     let mut kept = Kept { one_in: 1, room: usize::MAX, taken: Vec::new() };
-    machine.apply_batch(index, &batch_of(commands), &mut kept).expect("what is valid applies");
+    machine.apply_batch(&entry(index, &batch_of(commands)), &mut kept).expect("what is valid applies");
     kept.taken
 }
 
@@ -183,7 +190,7 @@ fn slices_of_any_size_make_the_same_state_and_the_same_answers() {
                 let mut budget = Budget { bytes: 1 + rng.below(80), keys: 1 + rng.below(9) };
                 let mut kept =
                     Kept { one_in, room: usize::try_from(1 + rng.below(3)).expect("small"), taken: Vec::new() };
-                let is_done = sliced.apply_slice(index, &payload, &mut budget, &mut kept).expect("it is valid");
+                let is_done = sliced.apply_slice(&entry(index, &payload), &mut budget, &mut kept).expect("it is valid");
                 taken.append(&mut kept.taken);
                 slices += 1;
                 // Reads go on between the commands of one entry.
@@ -220,7 +227,7 @@ fn a_transaction_that_reads_the_future_fails_as_a_whole() {
     // The current revision is 2; the transaction would make revision 3, which does not exist when it is checked.
     for asked in [3, 4, u64::MAX] {
         let commands = [txn_command(vec![put(b"k", b"2"), at(asked)]), op_command(&at(asked))];
-        let expected = Err(CommandRefused::FutureRevision { asked, current: 2 });
+        let expected = Err(CommandRefused::FutureRevision { asked: Revision::new(asked), current: Revision::new(2) });
         for (_, answer) in apply(&mut machine, &commands) {
             assert_eq!(answer, expected);
         }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::constants::{FIRST_FRAME_OFFSET, SEGMENTS_AHEAD};
 use crate::error::{AppendError, Inconsistency, Latch, OpenError, ReadError};
-use crate::format::{CHAIN_START, EntryHeader, EntryKind, HARD_STATE_PAYLOAD_BYTES, frame_bytes};
+use crate::format::{CHAIN_START, EntryHeader, EntryKind, FRAME_HEADER_BYTES, HARD_STATE_PAYLOAD_BYTES, frame_bytes};
 use crate::group_commit::{GroupCommit, SyncFailure, SyncId, SyncRequest};
 use crate::index::{EntryIndex, Slot};
 use crate::lsn::{Geometry, SegmentSeq};
@@ -133,6 +133,12 @@ impl<S: Storage> Log<S> {
     #[must_use]
     pub fn entry_bytes(&self, index: Index) -> u64 {
         self.index.get(index).map_or(0, Slot::entry_bytes)
+    }
+
+    /// Where the payload of the entry at `index` begins; `None` if the log does not hold it.
+    #[must_use]
+    pub fn payload_place(&self, index: Index) -> Option<Lsn> {
+        self.index.get(index).map(|slot| Lsn::new(slot.lsn.get() + FRAME_HEADER_BYTES as u64))
     }
 
     /// Segment and offset of the frame that holds the entry at `index`; `None` if the log does not hold it.

@@ -49,6 +49,17 @@ raw!(ClusterId, u64, "{:016x}");
 raw!(ShardId, u32, "{}");
 raw!(Revision, u64, "{}");
 
+impl Revision {
+    /// The one after it.
+    ///
+    /// # Panics
+    /// There is none, after 2^64 writes.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.checked_add(1).expect("no store sees 2^64 writes"))
+    }
+}
+
 /// Shard that owns `key` in a cluster of `shard_count` shards.
 ///
 /// CRC-32 of the key, scaled to the shard count. Part of the on-disk contract: it never changes for a created cluster.

@@ -10,7 +10,7 @@ use super::pending::{Fate, Waiter};
 use super::{Fault, Replica};
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
 use crate::mutation::{self, Mutation};
-use crate::state_machine::{Answers, ApplyError, Budget, CommandRefused};
+use crate::state_machine::{Answers, ApplyError, BatchEntry, Budget, CommandRefused};
 use crate::types::{EntryId, Index};
 
 /// Once so many bytes of answers to writes were made in a turn, the rest waits for the next one. Unit: bytes.
@@ -89,11 +89,14 @@ impl<S: Storage> Replica<S> {
         let apply_fault = |error: ApplyError| Fault::Apply { index, reason: error.to_string() };
         match entry.kind() {
             KIND_NOOP => {
-                self.machine.apply_noop(index).map_err(apply_fault)?;
+                self.machine.apply_noop(id).map_err(apply_fault)?;
                 budget.spend(self.log.entry_bytes(index), 1);
                 Ok(Some(id))
             }
             KIND_COMMANDS => {
+                let place =
+                    self.log.payload_place(index).ok_or_else(|| read_fault("its place is not known".to_owned()))?;
+                let batch = BatchEntry { id, place, payload: entry.payload() };
                 // Batches of other terms at or before this index are refused below; this one is answered here.
                 let mut superseded = Vec::new();
                 let mut waiters = self.writes.take_half_applied().unwrap_or_default();
@@ -110,7 +113,7 @@ impl<S: Storage> Replica<S> {
                     applied_count: 0,
                     commands_count: 0,
                 };
-                let applied = self.machine.apply_slice(index, entry.payload(), budget, &mut replies);
+                let applied = self.machine.apply_slice(&batch, budget, &mut replies);
                 let applied_count = replies.applied_count;
                 self.stats.commands_applied += replies.commands_count as u64;
                 for waiters in superseded {

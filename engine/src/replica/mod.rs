@@ -11,6 +11,7 @@
 
 mod apply;
 mod birth;
+mod clock;
 pub(crate) mod event;
 mod handover;
 mod lost;
@@ -29,6 +30,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 pub use birth::DIRECTORY_GONE;
+use clock::LogClock;
 pub use event::{Action, Event, Origin, Outgoing, Refusal, Reply, Request, RequestKind, Ticket};
 use handover::{DiskWatch, HandOver};
 use lost::LeaderWatch;
@@ -102,6 +104,7 @@ pub struct Replica<S: Storage> {
     hand_over: HandOver,
     leader_watch: LeaderWatch,
     note: NoteSync,
+    clock: LogClock,
     /// Whether reads of this node's own state are answered yet.
     shows_from: ShowsFrom,
     fault: Option<Fault>,
@@ -155,6 +158,7 @@ impl<S: Storage> Replica<S> {
             hand_over: HandOver::default(),
             leader_watch: LeaderWatch::default(),
             note: NoteSync::default(),
+            clock: LogClock::default(),
             shows_from,
             fault: None,
             heard: None,

@@ -25,6 +25,8 @@ pub struct ReplicaOptions {
     pub uncommitted_bytes_limit: u64,
     /// Bytes of writes that wait for room in the log, beyond which new ones are refused as `overloaded`. Unit: bytes.
     pub queued_write_bytes_limit: u64,
+    /// Length of a tick. Unit: ms.
+    pub tick_ms: u64,
     /// What a command may hold. Clients' are checked where they come in; what another node passes on is checked here.
     pub command: api::command::Limits,
     /// Bytes of entries applied in one turn before other work gets its chance, in the middle of an entry if need be.

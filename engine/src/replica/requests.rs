@@ -11,7 +11,7 @@ use super::reads::Read;
 use super::{Fault, Replica};
 use crate::log_store::KIND_COMMANDS;
 use crate::raft::{NotLeader, ReadId};
-use crate::state_machine::batch;
+use crate::state_machine::batch::{BatchHeader, CommandHead};
 use crate::types::NodeId;
 use api::command;
 
@@ -78,9 +78,10 @@ impl<S: Storage> Replica<S> {
 
     /// Copies a command into the forming batch, closing the one before it if that is full.
     pub(super) fn push_command(&mut self, command: &[u8]) -> Result<(), AppendError> {
-        let prefix = batch::length_prefix(command);
+        let head = CommandHead::new(command, None);
+        let head = head.as_bytes();
         if self.batch_open {
-            match self.log.batch_push(&[&prefix, command]) {
+            match self.log.batch_push(&[head, command]) {
                 Err(AppendError::BatchFull) if self.forming.is_empty() => self.abandon_batch(),
                 Err(AppendError::BatchFull) => self.close_batch(),
                 pushed => return pushed,
@@ -90,9 +91,13 @@ impl<S: Storage> Replica<S> {
         if self.noop.is_some() {
             return Err(AppendError::SegmentNotReady);
         }
-        self.log.begin_batch(self.raft.next_entry_id(&self.log), KIND_COMMANDS, prefix.len() + command.len())?;
+        let id = self.raft.next_entry_id(&self.log);
+        let time = self.clock.now(id.term, self.machine.time(), self.now_tick, self.options.tick_ms);
+        let header = BatchHeader { time }.encode();
+        self.log.begin_batch(id, KIND_COMMANDS, header.len() + head.len() + command.len())?;
         self.batch_open = true;
-        self.log.batch_push(&[&prefix, command])
+        self.log.batch_push(&[&header])?;
+        self.log.batch_push(&[head, command])
     }
 
     pub(super) fn refusal_for(&mut self, error: AppendError) -> Refusal {

@@ -447,6 +447,7 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
         note_idle_ticks: u64::from(ticks(NOTE_IDLE_MS)),
         note_busy_ticks: u64::from(ticks(NOTE_BUSY_MS)),
         relay_id_floor: 0,
+        tick_ms,
         repair: None,
         birth: raft::BirthRecord::default(),
         nonce: 0,

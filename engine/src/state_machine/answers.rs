@@ -1,7 +1,9 @@
-//! What comes of a command: an answer, or why there is none; and how much may be done at once.
+//! What comes of a command: an answer, or why there is none, and what it changed; and how much may be done at once.
 //!
 //! A refusal follows from the command and the state alone: every replica decides alike, whoever waits and however the work is
 //! cut into slices.
+
+use crate::types::{Lsn, Revision};
 
 /// Keys that one command may visit: every key that was ever written in the ranges of its operations, deleted ones included.
 ///
@@ -16,9 +18,9 @@ pub enum CommandRefused {
     #[error("required revision {asked} is a future revision, the current one is {current}; nothing of it was done")]
     FutureRevision {
         /// As asked for.
-        asked: u64,
+        asked: Revision,
         /// The revision before the command.
-        current: u64,
+        current: Revision,
     },
     /// Its ranges hold too many keys. Nothing was done.
     #[error(
@@ -45,13 +47,48 @@ pub enum CommandRefused {
     },
 }
 
-/// Takes the answers to the commands of a batch.
+/// A change of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// The revision that it is part of. A transaction's changes share one, in the order of its operations.
+    pub revision: Revision,
+    /// The key.
+    pub key: &'a [u8],
+    /// What became of it.
+    pub kind: ChangeKind,
+}
+
+/// What became of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It was written.
+    Put {
+        /// Where its value stands in this node's log.
+        value: Place,
+    },
+    /// It was deleted.
+    Delete,
+}
+
+/// Where bytes stand in a node's log: its own business, never part of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The first of them.
+    pub lsn: Lsn,
+    /// How many there are. Unit: bytes.
+    pub len: u32,
+}
+
+/// Takes the answers to the commands of a batch, and the changes that they make.
 pub trait Answers {
     /// Somebody waits for the answer to the command at `position`. Otherwise none is made; the state changes all the same.
     fn wants(&mut self, position: usize) -> bool;
 
     /// Takes the encoded answer to the command at `position`.
     fn take(&mut self, position: usize, answer: Result<&[u8], CommandRefused>);
+
+    /// Takes a change, in the order in which changes are made; for whoever follows them. The answer to its command comes later.
+    fn changed(&mut self, _change: &Change<'_>) {}
 
     /// There is room for no further answer now: the slice ends after this command.
     fn is_full(&self) -> bool {

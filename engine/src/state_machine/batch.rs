@@ -1,28 +1,206 @@
-//! Batches: the payload of one entry, commands with their lengths.
+//! Batches: the payload of one entry. A header with the leader's time, then commands, each with its length and its sender.
+//!
+//! Layout: `docs/format/command.md`. What a command says is `api::command`'s.
 
 use codec::{DecodeError, Reader};
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::U64;
 
-/// What stands in front of a command in a batch.
+/// Version of the encoding of a batch.
+pub const BATCH_VERSION: u8 = 1;
+
+/// Length of a batch's header. Unit: bytes.
+pub const BATCH_HEADER_BYTES: usize = 16;
+
+/// Flag of a command: its sender stands in front of it.
+const FLAG_SENDER: u32 = 1;
+
+/// Time of a shard's log. Unit: ms. It goes on only while the shard has a leader, and never goes back.
 ///
-/// # Panics
-/// If the command is 4 GiB or longer, which every limit excludes.
-#[must_use]
-pub fn length_prefix(command: &[u8]) -> [u8; 4] {
-    u32::try_from(command.len()).expect("a command is below 4 GiB").to_le_bytes()
+/// The leader reads it off its own clock and writes it into each batch, so that all replicas agree on what time it is when an entry
+/// is applied. What expires (leases, sessions) will live by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogTime(u64);
+
+impl LogTime {
+    /// Wraps a number of milliseconds.
+    #[must_use]
+    pub const fn new(ms: u64) -> Self {
+        Self(ms)
+    }
+
+    /// The number of milliseconds.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// So much later.
+    #[must_use]
+    pub const fn after_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
 }
 
-/// The commands of a batch, in order.
-pub fn commands(payload: &[u8]) -> impl Iterator<Item = Result<&[u8], DecodeError>> {
-    let mut reader = Some(Reader::new(payload));
+/// Who sent a command, for commands that must not be applied twice. Commands without a session have none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sender {
+    /// The session.
+    pub session: u64,
+    /// The command's number within the session.
+    pub sequence: u64,
+}
+
+/// What stands at the front of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchHeader {
+    /// The leader's time when it began the batch.
+    pub time: LogTime,
+}
+
+impl BatchHeader {
+    /// The bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; BATCH_HEADER_BYTES] {
+        // The version is the first byte of the first word, and the rest of it is reserved.
+        zerocopy::transmute!([U64::new(BATCH_VERSION.into()), U64::new(self.time.get())])
+    }
+
+    /// Reads the front of a batch.
+    ///
+    /// # Errors
+    /// The bytes do not follow the format, or another version wrote them.
+    pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(payload);
+        match reader.u8("the version of a batch")? {
+            BATCH_VERSION => {}
+            got => return Err(DecodeError::Unknown { what: "the version of a batch", got: got.into() }),
+        }
+        if reader.bytes("the reserved bytes of a batch", 7)?.iter().any(|byte| *byte != 0) {
+            return Err(DecodeError::Unknown { what: "a reserved byte of a batch", got: 1 });
+        }
+        Ok(Self { time: LogTime::new(reader.u64("the time of a batch")?) })
+    }
+}
+
+/// What stands in front of a command in a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandHead {
+    /// Length and flags, session, sequence number.
+    words: [U64; 3],
+    has_sender: bool,
+}
+
+impl CommandHead {
+    /// The head of a command.
+    ///
+    /// # Panics
+    /// If the command is 4 GiB or longer, which every limit excludes.
+    #[must_use]
+    pub fn new(command: &[u8], sender: Option<Sender>) -> Self {
+        let command_len = u32::try_from(command.len()).expect("a command is below 4 GiB");
+        let flags = if sender.is_some() { FLAG_SENDER } else { 0 };
+        let Sender { session, sequence } = sender.unwrap_or_default();
+        let first = u64::from(flags) << 32 | u64::from(command_len);
+        Self { words: [first, session, sequence].map(U64::new), has_sender: sender.is_some() }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        let [first, ..] = &self.words;
+        if self.has_sender { self.words.as_bytes() } else { first.as_bytes() }
+    }
+}
+
+/// A command of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batched<'a> {
+    /// Who sent it, if that is known.
+    pub sender: Option<Sender>,
+    /// The command, encoded.
+    pub command: &'a [u8],
+    /// What it takes in the batch, with its head. Unit: bytes.
+    pub bytes_count: usize,
+}
+
+/// Appends a batch.
+pub fn encode<'a>(header: BatchHeader, commands: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&header.encode());
+    for command in commands {
+        out.extend_from_slice(CommandHead::new(command, None).as_bytes());
+        out.extend_from_slice(command);
+    }
+}
+
+/// The commands of a batch in order, from the bytes behind its header or behind one of its commands.
+pub fn commands(rest: &[u8]) -> impl Iterator<Item = Result<Batched<'_>, DecodeError>> {
+    let mut reader = Some(Reader::new(rest));
     std::iter::from_fn(move || {
         let rest = reader.as_mut()?;
         if rest.clone().rest().is_empty() {
             return None;
         }
-        let command = rest.u32("the length of a command").and_then(|len| rest.bytes("a command", len as usize));
+        let command = read_command(rest);
         if command.is_err() {
             reader = None;
         }
         Some(command)
     })
+}
+
+/// The commands of a whole batch in order; an error if its header is none.
+pub fn commands_of(payload: &[u8]) -> Result<impl Iterator<Item = Result<Batched<'_>, DecodeError>>, DecodeError> {
+    BatchHeader::decode(payload)?;
+    Ok(commands(payload.get(BATCH_HEADER_BYTES..).unwrap_or_default()))
+}
+
+fn read_command<'a>(reader: &mut Reader<'a>) -> Result<Batched<'a>, DecodeError> {
+    let before = reader.clone().rest().len();
+    let len = reader.u32("the length of a command")? as usize;
+    let sender = match reader.u32("the flags of a command in a batch")? {
+        0 => None,
+        FLAG_SENDER => {
+            let session = reader.u64("the session of a command")?;
+            Some(Sender { session, sequence: reader.u64("the sequence number of a command")? })
+        }
+        got => return Err(DecodeError::Unknown { what: "the flags of a command in a batch", got: got.into() }),
+    };
+    let command = reader.bytes("a command", len)?;
+    Ok(Batched { sender, command, bytes_count: before - reader.clone().rest().len() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn senders_are_read_back_and_unknown_flags_refused() {
+        let sender = Sender { session: 7, sequence: u64::MAX };
+        let head = CommandHead::new(b"abc", Some(sender));
+        let bytes = [head.as_bytes(), b"abc"].concat();
+        let read: Vec<_> = commands(&bytes).collect();
+        assert_eq!(read, [Ok(Batched { sender: Some(sender), command: b"abc", bytes_count: 27 })]);
+        for cut in 1..bytes.len() {
+            assert!(commands(&bytes[..cut]).all(|command| command.is_err()), "{cut}");
+        }
+        let mut unknown = bytes;
+        unknown[4] = 2;
+        assert_eq!(
+            commands(&unknown).collect::<Vec<_>>(),
+            [Err(DecodeError::Unknown { what: "the flags of a command in a batch", got: 2 })]
+        );
+    }
+
+    #[test]
+    fn a_batch_of_another_version_is_refused() {
+        let mut bytes = BatchHeader { time: LogTime::new(5) }.encode();
+        assert_eq!(BatchHeader::decode(&bytes), Ok(BatchHeader { time: LogTime::new(5) }));
+        bytes[0] = BATCH_VERSION + 1;
+        assert!(BatchHeader::decode(&bytes).is_err() && commands_of(&bytes).is_err());
+        bytes[0] = BATCH_VERSION;
+        bytes[3] = 1;
+        assert!(BatchHeader::decode(&bytes).is_err());
+        assert!(BatchHeader::decode(&bytes[..BATCH_HEADER_BYTES - 1]).is_err());
+    }
 }

@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::sample::Index as Choice;
 
-use super::{CommandRefused, KEYS_VISITED_PER_COMMAND_MAX, Options, StateMachine, batch};
-use crate::doc_table::{COMMAND_DOC, numbers, values};
+use super::batch::{self, BATCH_HEADER_BYTES, BATCH_VERSION, BatchHeader, CommandHead, LogTime, Sender};
+use super::section::CHUNK_HEADER_BYTES;
+use super::{BatchEntry, ChunkCursor, CommandRefused, KEYS_VISITED_PER_COMMAND_MAX, Options, StateMachine};
+use crate::doc_table::{COMMAND_DOC, STATE_DOC, numbers, values};
 use crate::testing::fuzz;
-use crate::types::Index;
+use crate::types::{EntryId, Index, Lsn, Term};
 use api::command::{
     COMMAND_VERSION, Command, Compare, CompareResult, CompareTarget, KEY_BYTES_MAX, KeyRange, Op, RangeOp, Txn, decode,
     decode_range, encode_op_command, encode_range, encode_txn_command,
@@ -41,7 +43,9 @@ fn txn_command(txn: &Txn<'_>) -> Vec<u8> {
 }
 
 fn batch_of(commands: &[Vec<u8>]) -> Vec<u8> {
-    commands.iter().flat_map(|command| [&batch::length_prefix(command), command.as_slice()].concat()).collect()
+    let mut payload = Vec::new();
+    batch::encode(BatchHeader { time: LogTime::new(1_500) }, commands.iter().map(Vec::as_slice), &mut payload);
+    payload
 }
 
 const K: KeyRange<'static> = KeyRange { key: b"k", range_end: b"" };
@@ -127,9 +131,12 @@ fn golden_commands_are_what_the_code_writes_and_reads() {
     assert_eq!(decode_range(&request), Ok(a_range_request()));
     let both = [op_command(&a_put()), op_command(&a_delete())];
     assert_eq!(batch_of(&both), golden("A batch"));
-    let read: Result<Vec<_>, _> =
-        batch::commands(&golden("A batch")).map(|command| command.map(<[u8]>::to_vec)).collect();
+    let read: Result<Vec<_>, _> = batch::commands_of(&golden("A batch"))
+        .expect("its header")
+        .map(|item| item.map(|item| item.command.to_vec()))
+        .collect();
     assert_eq!(read, Ok(both.to_vec()));
+    assert_eq!(BatchHeader::decode(&golden("A batch")), Ok(BatchHeader { time: LogTime::new(1_500) }));
     assert_eq!(COMMAND_DOC.golden("Golden bytes").len(), 2 * commands().len() + 3, "every block is checked");
 }
 
@@ -141,12 +148,30 @@ fn golden_answers_are_what_the_state_machine_says() {
         let payload = batch_of(&[encoded(&command)]);
         let mut on_answer =
             |_, answer: Result<&[u8], CommandRefused>| answers.push(answer.expect("a small answer").to_vec());
-        state.apply_batch(Index::new(index), &payload, &mut on_answer).expect("a sound batch");
+        let id = EntryId::new(Term::new(1), Index::new(index));
+        let entry = BatchEntry { id, place: Lsn::ZERO, payload: &payload };
+        state.apply_batch(&entry, &mut on_answer).expect("a sound batch");
         assert_eq!(answers, [golden(&answer_to(name))], "{name} was answered {:?}", Response::decode(&answers[0]));
     }
     let mut answer = Vec::new();
     state.range(&golden("A range request"), &mut answer).expect("a sound read");
     assert_eq!(answer, golden(&answer_to("A range request")));
+    let mut chunk = Vec::new();
+    assert!(state.chunk(&state.as_of(), &mut ChunkCursor::default(), usize::MAX, &mut chunk));
+    let [(_, expected)] = &STATE_DOC.golden("Golden bytes")[..] else { panic!("one block") };
+    assert_eq!(&chunk, expected);
+    let mut restored = StateMachine::at(Options::default(), state.as_of());
+    restored.restore(expected).expect("a sound chunk");
+    assert_eq!((restored.digest(), restored.state_bytes()), (state.digest(), state.state_bytes()));
+}
+
+#[test]
+fn the_document_of_chunks_is_what_the_code_does() {
+    let end = |heading: &str| STATE_DOC.layout(heading).last().expect("a field").1.end;
+    assert_eq!(end("Chunk"), CHUNK_HEADER_BYTES);
+    assert_eq!(STATE_DOC.numbers("Sections"), [(1, "keys".to_owned())]);
+    assert_eq!(end("Key"), 8);
+    assert_eq!(end("Version"), 40);
 }
 
 #[test]
@@ -190,6 +215,8 @@ fn documented_layouts_are_the_ones_in_the_code() {
     let documented: Vec<_> = COMMAND_DOC.table("Limits").into_iter().map(|row| row[..2].join(" ")).collect();
     let limits = [
         format!("COMMAND_VERSION {COMMAND_VERSION}"),
+        format!("BATCH_VERSION {BATCH_VERSION}"),
+        format!("BATCH_HEADER_BYTES {BATCH_HEADER_BYTES}"),
         format!("KEY_BYTES_MAX {KEY_BYTES_MAX}"),
         format!("KEYS_VISITED_PER_COMMAND_MAX {KEYS_VISITED_PER_COMMAND_MAX}"),
     ];
@@ -216,6 +243,15 @@ fn documented_layouts_are_the_ones_in_the_code() {
     let pair =
         [("create_revision", 2), ("mod_revision", 2), ("version", 1), ("lease", 7), ("key_len", 1), ("value_len", 1)];
     assert_fields("Pair", &bytes[48..], &pair);
+}
+
+#[test]
+fn the_documented_batch_is_the_one_in_the_code() {
+    let bytes = golden("A batch");
+    assert_fields("Batch", &bytes, &[("version", BATCH_VERSION.into()), ("reserved", 0), ("time", 1_500)]);
+    let head = CommandHead::new(b"abc", Some(Sender { session: 258, sequence: 772 }));
+    let fields = [("command_len", 3), ("flags", 1), ("session", 258), ("sequence", 772)];
+    assert_fields("Head of a command", head.as_bytes(), &fields);
 }
 
 /// The values of the byte at `at` that are accepted, each with what is read.

@@ -1,30 +1,34 @@
 //! The key-value state machine: etcd's model (MVCC, ranges, transactions) over committed entries.
 //!
-//! Deterministic: equal entries make equal state and equal answers on every replica. It does no I/O, knows no clock, and keeps
-//! all state in memory; leases, watches and compaction are not here yet.
+//! Deterministic: equal entries make equal state and equal answers on every replica. It does no I/O, knows no clock but the time
+//! that entries bring, and keeps all state in memory; leases, watches and compaction are not here yet. The state is made of
+//! sections (`section`): today keys with their versions.
 
 mod answers;
 pub mod batch;
+mod chunks;
+mod digest;
 mod mvcc;
 mod scan;
+pub mod section;
 mod values;
 
 use codec::DecodeError;
 
-pub use answers::{Answers, Budget, CommandRefused, KEYS_VISITED_PER_COMMAND_MAX};
+pub use answers::{Answers, Budget, Change, ChangeKind, CommandRefused, KEYS_VISITED_PER_COMMAND_MAX, Place};
 use api::command::{self, Command, Compare, CompareTarget, Op, Txn};
 use api::response::{self, KvView, ResponseWriter};
+use batch::{BATCH_HEADER_BYTES, BatchHeader, LogTime};
+use chunks::KeysCursor;
 use mvcc::Mvcc;
 pub use scan::Scan;
+use section::{AsOf, Section, SectionKind};
 
 use crate::mutation::{self, Mutation};
-use crate::types::{Index, Revision};
-
-/// Revision of an empty store, as in etcd.
-const REVISION_EMPTY: u64 = 1;
+use crate::types::{EntryId, Index, Lsn, Revision};
 
 /// Reads the latest version, changes of the running transaction included.
-const LATEST: u64 = u64::MAX;
+const LATEST: Revision = Revision::new(u64::MAX);
 
 /// A buffer for answers larger than this is not kept. Unit: bytes.
 const RESPONSE_KEPT_BYTES_MAX: usize = 1 << 20;
@@ -61,6 +65,9 @@ pub enum ApplyError {
         /// As due.
         expected: Index,
     },
+    /// The batch has no header of this version: another version wrote it, or it was damaged before it was logged.
+    #[error("the batch cannot be read: {0}")]
+    Header(DecodeError),
     /// A command does not follow the format: another version wrote it, or it was damaged before it was logged.
     #[error("command {position} of the batch is malformed: {error}")]
     Malformed {
@@ -78,9 +85,9 @@ pub enum RangeError {
     #[error("required revision {asked} is a future revision, the current one is {current}")]
     FutureRevision {
         /// As asked for.
-        asked: u64,
+        asked: Revision,
         /// The current one.
-        current: u64,
+        current: Revision,
     },
     /// The bytes do not follow the format.
     #[error("malformed read: {0}")]
@@ -91,20 +98,47 @@ pub enum RangeError {
 #[derive(Debug)]
 pub struct StateMachine {
     options: Options,
-    mvcc: Mvcc,
-    revision: u64,
-    applied_index: Index,
-    /// The revision once `applied_index` was applied: what is newer belongs to the entry that is being applied.
-    applied_revision: u64,
-    /// How far the entry behind `applied_index` is applied.
+    keys: Mvcc,
+    revision: Revision,
+    time: LogTime,
+    /// The state after the last entry that is applied whole: what is newer belongs to the entry that is being applied.
+    applied: AsOf,
+    /// How far the entry behind `applied` is applied.
     cursor: Cursor,
     response: Vec<u8>,
+}
+
+/// A committed entry that carries a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchEntry<'a> {
+    /// Which entry it is.
+    pub id: EntryId,
+    /// Where its payload stands in this node's log.
+    pub place: Lsn,
+    /// The batch.
+    pub payload: &'a [u8],
+}
+
+impl BatchEntry<'_> {
+    /// Where a part of the payload stands in the log.
+    fn place_of(&self, part: &[u8]) -> Place {
+        let offset = (part.as_ptr() as usize).wrapping_sub(self.payload.as_ptr() as usize);
+        assert!(offset + part.len() <= self.payload.len(), "a value is a part of its entry");
+        let len = u32::try_from(part.len()).expect("a value is below 4 GiB");
+        Place { lsn: Lsn::new(self.place.get() + offset as u64), len }
+    }
+}
+
+/// How far a state is written out.
+#[derive(Clone, Debug, Default)]
+pub struct ChunkCursor {
+    keys: KeysCursor,
 }
 
 /// A place in a batch, between two commands.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cursor {
-    /// Bytes of the batch before it. Unit: bytes.
+    /// Bytes of the batch before it; 0 = its header was not read. Unit: bytes.
     offset: usize,
     /// Commands before it.
     position: usize,
@@ -117,52 +151,99 @@ struct Done {
     is_whole: bool,
 }
 
+/// Told of every change: its revision, the key, and the value, or none if the key was deleted.
+type OnChange<'a> = &'a mut dyn FnMut(Revision, &[u8], Option<&[u8]>);
+
 impl StateMachine {
-    /// Empty state.
+    /// The state of a new shard: empty.
     #[must_use]
     pub fn new(options: Options) -> Self {
+        Self::at(options, AsOf::EMPTY)
+    }
+
+    /// A state that begins behind an entry, to be filled by `restore`. It is empty until then.
+    #[must_use]
+    pub fn at(options: Options, origin: AsOf) -> Self {
         Self {
             options,
-            mvcc: Mvcc::default(),
-            revision: REVISION_EMPTY,
-            applied_index: Index::ZERO,
-            applied_revision: REVISION_EMPTY,
+            keys: Mvcc::default(),
+            revision: origin.revision,
+            time: origin.time,
+            applied: origin,
             cursor: Cursor::default(),
             response: Vec::new(),
         }
     }
 
+    /// Appends a chunk of the state as it was at `as_of`, which was this state's once; says whether it is the last one. Later
+    /// entries may be applied between two calls. A chunk ends soon after `bytes_limit`, but holds at least one version of a key.
+    pub fn chunk(&self, as_of: &AsOf, cursor: &mut ChunkCursor, bytes_limit: usize, out: &mut Vec<u8>) -> bool {
+        assert!(as_of.applied.index <= self.applied.applied.index, "a state that comes later is not here yet");
+        let start = out.len();
+        out.extend_from_slice(&SectionKind::Keys.chunk_header());
+        self.keys.chunk(as_of, &mut cursor.keys, start.saturating_add(bytes_limit), out)
+    }
+
+    /// Takes in a chunk that `chunk` wrote of another state as of this one's origin; all of them, in their order, before any entry
+    /// is applied.
+    ///
+    /// # Errors
+    /// The bytes do not follow the format or are out of order; the state must not be used then.
+    pub fn restore(&mut self, chunk: &[u8]) -> Result<(), DecodeError> {
+        match SectionKind::of_chunk(chunk)? {
+            (SectionKind::Keys, rest) => self.keys.restore(rest),
+        }
+    }
+
+    /// What this state is after the last entry that it contains whole.
+    #[must_use]
+    pub const fn as_of(&self) -> AsOf {
+        self.applied
+    }
+
     /// The last entry applied.
     #[must_use]
     pub const fn applied_index(&self) -> Index {
-        self.applied_index
+        self.applied.applied.index
     }
 
     /// The current revision: that of the last command applied, which may belong to an entry that is applied in part.
     #[must_use]
     pub const fn revision(&self) -> Revision {
-        Revision::new(self.revision)
+        self.revision
+    }
+
+    /// The log's time, as far as entries have brought it.
+    #[must_use]
+    pub const fn time(&self) -> LogTime {
+        self.time
     }
 
     /// Estimated size of the state. Unit: bytes.
     #[must_use]
     pub const fn state_bytes(&self) -> u64 {
-        self.mvcc.bytes()
+        self.keys.bytes()
     }
 
     /// A hash of the whole state as of `applied_index`, to compare replicas at equal index. Walks everything.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        self.mvcc.digest(self.applied_revision) ^ self.applied_revision.rotate_left(32)
+        self.digest_at(&self.applied)
+    }
+
+    /// A hash of the whole state as it was at `as_of`. Walks everything.
+    #[must_use]
+    pub fn digest_at(&self, as_of: &AsOf) -> u64 {
+        self.keys.digest(as_of) ^ as_of.revision.get().rotate_left(32) ^ as_of.time.get().rotate_left(16)
     }
 
     /// Applies an entry that carries nothing.
     ///
     /// # Errors
     /// It is not the entry that is due.
-    pub fn apply_noop(&mut self, index: Index) -> Result<(), ApplyError> {
-        self.expect(index)?;
-        self.finish_entry(index);
+    pub fn apply_noop(&mut self, id: EntryId) -> Result<(), ApplyError> {
+        self.expect(id.index)?;
+        self.finish_entry(id);
         Ok(())
     }
 
@@ -170,9 +251,9 @@ impl StateMachine {
     ///
     /// # Errors
     /// As for `apply_slice`.
-    pub fn apply_batch(&mut self, index: Index, payload: &[u8], answers: &mut dyn Answers) -> Result<(), ApplyError> {
+    pub fn apply_batch(&mut self, entry: &BatchEntry<'_>, answers: &mut dyn Answers) -> Result<(), ApplyError> {
         let mut budget = Budget::UNLIMITED;
-        while !self.apply_slice(index, payload, &mut budget, answers)? {}
+        while !self.apply_slice(entry, &mut budget, answers)? {}
         Ok(())
     }
 
@@ -184,27 +265,36 @@ impl StateMachine {
     /// It is not the entry that is due, or a command is malformed; then the state must not be used further.
     pub fn apply_slice(
         &mut self,
-        index: Index,
-        payload: &[u8],
+        entry: &BatchEntry<'_>,
         budget: &mut Budget,
         answers: &mut dyn Answers,
     ) -> Result<bool, ApplyError> {
-        self.expect(index)?;
+        self.expect(entry.id.index)?;
+        if self.cursor.offset == 0 {
+            let header = BatchHeader::decode(entry.payload).map_err(ApplyError::Header)?;
+            // A new leader's clock may stand behind what the last one wrote.
+            self.time = self.time.max(header.time);
+            self.cursor.offset = BATCH_HEADER_BYTES;
+        }
         let mut response = std::mem::take(&mut self.response);
-        let rest = payload.get(self.cursor.offset..).unwrap_or_default();
+        let rest = entry.payload.get(self.cursor.offset..).unwrap_or_default();
         let mut may_go_on = true;
-        for bytes in batch::commands(rest) {
+        for batched in batch::commands(rest) {
             if !may_go_on {
                 self.response = response;
                 return Ok(false);
             }
             let position = self.cursor.position;
             let malformed = |error| ApplyError::Malformed { position, error };
-            let bytes = bytes.map_err(malformed)?;
-            let command = command::decode(bytes).map_err(malformed)?;
+            let batched = batched.map_err(malformed)?;
+            let command = command::decode(batched.command).map_err(malformed)?;
             let is_wanted = answers.wants(position);
             response.clear();
-            let done = self.apply(&command, is_wanted.then_some(&mut response), budget);
+            let mut on_change = |revision, key: &[u8], value: Option<&[u8]>| {
+                let kind = value.map_or(ChangeKind::Delete, |value| ChangeKind::Put { value: entry.place_of(value) });
+                answers.changed(&Change { revision, key, kind });
+            };
+            let done = self.apply(&command, is_wanted.then_some(&mut response), budget, &mut on_change);
             if is_wanted {
                 let bytes_limit = self.options.answer_bytes_limit;
                 let answer = match done {
@@ -215,7 +305,7 @@ impl StateMachine {
                 };
                 answers.take(position, answer);
             }
-            let bytes_count = batch::length_prefix(bytes).len() + bytes.len();
+            let bytes_count = batched.bytes_count;
             self.cursor = Cursor { offset: self.cursor.offset + bytes_count, position: position + 1 };
             budget.spend(bytes_count as u64, 0);
             may_go_on = !budget.is_spent() && !answers.is_full();
@@ -224,18 +314,17 @@ impl StateMachine {
             response = Vec::new();
         }
         self.response = response;
-        self.finish_entry(index);
+        self.finish_entry(entry.id);
         Ok(true)
     }
 
     fn expect(&self, index: Index) -> Result<(), ApplyError> {
-        let expected = self.applied_index.next();
+        let expected = self.applied_index().next();
         if index == expected { Ok(()) } else { Err(ApplyError::OutOfOrder { got: index, expected }) }
     }
 
-    const fn finish_entry(&mut self, index: Index) {
-        self.applied_index = index;
-        self.applied_revision = self.revision;
+    const fn finish_entry(&mut self, id: EntryId) {
+        self.applied = AsOf { applied: id, revision: self.revision, time: self.time };
         self.cursor = Cursor { offset: 0, position: 0 };
     }
 
@@ -248,6 +337,7 @@ impl StateMachine {
         command: &Command<'_>,
         out: Option<&mut Vec<u8>>,
         budget: &mut Budget,
+        on_change: OnChange<'_>,
     ) -> Result<Done, CommandRefused> {
         let (succeeded, ops) = match command {
             Command::Op(op) => (true, std::slice::from_ref(op)),
@@ -260,15 +350,15 @@ impl StateMachine {
         self.check(ops, budget)?;
         let mut writer = out.map(|out| ResponseWriter::begin(out, self.options.answer_bytes_limit));
         // A transaction takes the next revision only if it changes something.
-        let revision = self.revision + 1;
+        let revision = self.revision.next();
         let mut changed = false;
         for op in ops {
-            changed |= self.apply_op(op, revision, &mut writer);
+            changed |= self.apply_op(op, revision, &mut writer, on_change);
         }
         if changed {
             self.revision = revision;
         }
-        let is_whole = writer.is_none_or(|writer| writer.finish(self.revision, succeeded));
+        let is_whole = writer.is_none_or(|writer| writer.finish(self.revision.get(), succeeded));
         Ok(Done { changed, is_whole })
     }
 
@@ -280,8 +370,10 @@ impl StateMachine {
         for op in ops {
             let range = match op {
                 // The revision that the transaction itself makes does not exist yet either.
-                Op::Range(range) if range.revision > self.revision && !mutation::is(Mutation::TxnFutureReadApplies) => {
-                    let (asked, current) = (range.revision, self.revision);
+                Op::Range(range)
+                    if range.revision > self.revision.get() && !mutation::is(Mutation::TxnFutureReadApplies) =>
+                {
+                    let (asked, current) = (Revision::new(range.revision), self.revision);
                     return Err(CommandRefused::FutureRevision { asked, current });
                 }
                 Op::Range(range) => Some(&range.range),
@@ -289,7 +381,7 @@ impl StateMachine {
                 Op::Put { .. } => None,
             };
             keys_count += match range {
-                Some(range) if !range.is_single() => self.mvcc.count_visits(range, limit + 1 - keys_count.min(limit)),
+                Some(range) if !range.is_single() => self.keys.count_visits(range, limit + 1 - keys_count.min(limit)),
                 _ => 1,
             };
         }
@@ -302,24 +394,32 @@ impl StateMachine {
     }
 
     /// Does one operation; says whether it changed something.
-    fn apply_op(&mut self, op: &Op<'_>, revision: u64, writer: &mut Option<ResponseWriter<'_>>) -> bool {
+    fn apply_op(
+        &mut self,
+        op: &Op<'_>,
+        revision: Revision,
+        writer: &mut Option<ResponseWriter<'_>>,
+        on_change: OnChange<'_>,
+    ) -> bool {
         match op {
             Op::Put { key, value, lease, prev_kv } => {
                 if let Some(writer) = writer {
                     let place = writer.begin_op();
-                    let previous = if *prev_kv { self.mvcc.get(key, LATEST) } else { None };
+                    let previous = if *prev_kv { self.keys.get(key, LATEST) } else { None };
                     if let Some(kv) = &previous {
                         writer.kv(kv);
                     }
                     writer.end_op(place, response::OP_PUT, false, u32::from(previous.is_some()), 0);
                 }
-                self.mvcc.put(key, value, *lease, revision);
+                self.keys.put(key, value, *lease, revision);
+                on_change(revision, key, Some(value));
                 true
             }
             Op::Delete { range, prev_kv } => {
                 let place = writer.as_mut().map(ResponseWriter::begin_op);
                 let mut shown = writer.as_mut().filter(|_| *prev_kv);
-                let deleted_count = self.mvcc.delete(range, revision, |kv| {
+                let deleted_count = self.keys.delete(range, revision, |kv| {
+                    on_change(revision, kv.key, None);
                     if let Some(writer) = &mut shown {
                         writer.kv(kv);
                     }
@@ -333,8 +433,8 @@ impl StateMachine {
             }
             Op::Range(range) => {
                 if let Some(writer) = writer {
-                    let at =
-                        if range.revision == 0 || range.revision > self.revision { LATEST } else { range.revision };
+                    let asked = Revision::new(range.revision);
+                    let at = if range.revision == 0 || asked > self.revision { LATEST } else { asked };
                     self.write_range(range, at, writer);
                 }
                 false
@@ -343,7 +443,7 @@ impl StateMachine {
     }
 
     fn holds(&self, compare: &Compare<'_>) -> bool {
-        let found = self.mvcc.get(compare.key, LATEST);
+        let found = self.keys.get(compare.key, LATEST);
         let number = |of: fn(&KvView<'_>) -> u64| found.as_ref().map_or(0, of);
         let ordering = match compare.target {
             CompareTarget::Version(operand) => number(|kv| kv.version).cmp(&operand),

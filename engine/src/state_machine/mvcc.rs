@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::values::{ValueRef, ValueStore};
+use crate::types::Revision;
 use api::command::KeyRange;
 use api::response::KvView;
 
@@ -18,34 +19,34 @@ const VERSION_OVERHEAD_BYTES: u64 = 48;
 
 /// One version of a key; `version` 0 marks its deletion.
 #[derive(Clone, Copy, Debug)]
-struct Version {
-    mod_revision: u64,
-    create_revision: u64,
-    version: u64,
-    lease: u64,
-    value: ValueRef,
+pub(super) struct Version {
+    pub mod_revision: Revision,
+    pub create_revision: Revision,
+    pub version: u64,
+    pub lease: u64,
+    pub value: ValueRef,
 }
 
 impl Version {
-    const fn is_deleted(&self) -> bool {
+    pub const fn is_deleted(&self) -> bool {
         self.version == 0
     }
 }
 
 /// All versions of a key, oldest first. The first stands inline, since most keys have few.
 #[derive(Debug)]
-struct History {
+pub(super) struct History {
     first: Version,
     later: Vec<Version>,
 }
 
 impl History {
-    fn last(&self) -> &Version {
+    pub fn last(&self) -> &Version {
         self.later.last().unwrap_or(&self.first)
     }
 
     /// The version that stood at `revision`, if the key was there.
-    fn at(&self, revision: u64) -> Option<&Version> {
+    fn at(&self, revision: Revision) -> Option<&Version> {
         let later = self.later.partition_point(|version| version.mod_revision <= revision);
         let version = match later.checked_sub(1) {
             Some(position) => &self.later[position],
@@ -55,7 +56,7 @@ impl History {
         (!version.is_deleted()).then_some(version)
     }
 
-    fn all(&self) -> impl Iterator<Item = &Version> {
+    pub fn all(&self) -> impl Iterator<Item = &Version> {
         std::iter::once(&self.first).chain(&self.later)
     }
 }
@@ -79,7 +80,7 @@ impl Mvcc {
     }
 
     /// The key as it stood at `revision`.
-    pub fn get<'a>(&'a self, key: &'a [u8], revision: u64) -> Option<KvView<'a>> {
+    pub fn get<'a>(&'a self, key: &'a [u8], revision: Revision) -> Option<KvView<'a>> {
         self.keys.get(key)?.at(revision).map(|version| self.view(key, version))
     }
 
@@ -89,7 +90,7 @@ impl Mvcc {
         &'a self,
         range: &KeyRange<'a>,
         behind: Option<&'a [u8]>,
-        revision: u64,
+        revision: Revision,
     ) -> impl Iterator<Item = (&'a [u8], Option<KvView<'a>>)> {
         let keys = bounds(range, behind).map(|bounds| self.keys.range::<[u8], _>(bounds));
         keys.into_iter().flatten().map(move |(key, history)| {
@@ -106,7 +107,7 @@ impl Mvcc {
     }
 
     /// Writes a key.
-    pub fn put(&mut self, key: &[u8], value: &[u8], lease: u64, revision: u64) {
+    pub fn put(&mut self, key: &[u8], value: &[u8], lease: u64, revision: Revision) {
         let value = self.values.put(value);
         self.overhead_bytes += VERSION_OVERHEAD_BYTES;
         let created = Version { mod_revision: revision, create_revision: revision, version: 1, lease, value };
@@ -129,7 +130,7 @@ impl Mvcc {
     }
 
     /// Deletes the keys of a range that are there and says how many were; `gone` is shown each of them.
-    pub fn delete(&mut self, range: &KeyRange<'_>, revision: u64, mut gone: impl FnMut(&KvView<'_>)) -> u64 {
+    pub fn delete(&mut self, range: &KeyRange<'_>, revision: Revision, mut gone: impl FnMut(&KvView<'_>)) -> u64 {
         let values = &self.values;
         let mut deleted_count = 0;
         let mut delete = |key: &[u8], history: &mut History| {
@@ -141,7 +142,7 @@ impl Mvcc {
             deleted_count += 1;
             history.later.push(Version {
                 mod_revision: revision,
-                create_revision: 0,
+                create_revision: Revision::new(0),
                 version: 0,
                 lease: 0,
                 value: ValueRef::default(),
@@ -156,21 +157,28 @@ impl Mvcc {
         deleted_count
     }
 
-    /// A hash over every version of every key up to `revision`.
-    pub fn digest(&self, revision: u64) -> u64 {
-        let mut digest = Digest::default();
-        for (key, history) in self.keys.iter().filter(|(_, history)| history.first.mod_revision <= revision) {
-            digest.add(u64::from(crc32fast::hash(key)) << 32 | key.len() as u64);
-            for version in history.all().filter(|version| version.mod_revision <= revision) {
-                let value = if version.is_deleted() { &[] } else { self.values.get(version.value) };
-                digest.add(version.mod_revision);
-                digest.add(version.create_revision);
-                digest.add(version.version);
-                digest.add(version.lease);
-                digest.add(u64::from(crc32fast::hash(value)) << 32 | value.len() as u64);
+    /// All keys with all their versions.
+    pub const fn keys(&self) -> &BTreeMap<Box<[u8]>, History> {
+        &self.keys
+    }
+
+    /// Where values lie.
+    pub const fn values(&self) -> &ValueStore {
+        &self.values
+    }
+
+    /// Appends a version to a key's history, as it stands but for the place of its value.
+    pub fn push_version(&mut self, key: &[u8], version: Version, value: &[u8]) {
+        let value = if version.is_deleted() { ValueRef::default() } else { self.values.put(value) };
+        let version = Version { value, ..version };
+        self.overhead_bytes += VERSION_OVERHEAD_BYTES;
+        match self.keys.get_mut(key) {
+            Some(history) => history.later.push(version),
+            None => {
+                self.overhead_bytes += KEY_OVERHEAD_BYTES + key.len() as u64;
+                self.keys.insert(key.into(), History { first: version, later: Vec::new() });
             }
         }
-        digest.0
     }
 }
 
@@ -178,8 +186,8 @@ fn view<'a>(values: &'a ValueStore, key: &'a [u8], version: &Version) -> KvView<
     KvView {
         key,
         value: values.get(version.value),
-        create_revision: version.create_revision,
-        mod_revision: version.mod_revision,
+        create_revision: version.create_revision.get(),
+        mod_revision: version.mod_revision.get(),
         version: version.version,
         lease: version.lease,
     }
@@ -197,20 +205,5 @@ fn bounds<'a>(range: &KeyRange<'a>, behind: Option<&'a [u8]>) -> Option<Bounds<'
         [0] => Some((behind.map_or(Bound::Included(lower), Bound::Excluded), Bound::Unbounded)),
         end if end <= lower => None,
         end => Some((behind.map_or(Bound::Included(lower), Bound::Excluded), Bound::Excluded(end))),
-    }
-}
-
-/// FNV-1a over 64-bit words.
-struct Digest(u64);
-
-impl Default for Digest {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Digest {
-    const fn add(&mut self, word: u64) {
-        self.0 = (self.0 ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
     }
 }

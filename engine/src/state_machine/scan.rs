@@ -5,6 +5,7 @@
 
 use super::{LATEST, RangeError, StateMachine};
 use crate::mutation::{self, Mutation};
+use crate::types::Revision;
 use api::command::{self, RangeOp};
 use api::response::{self, KvView, ResponseWriter};
 
@@ -46,7 +47,7 @@ impl Progress {
 #[derive(Debug, Default)]
 pub struct Scan {
     /// The revision that the answer names; 0 = not begun.
-    revision: u64,
+    revision: Revision,
     /// The last key that was visited; empty = none.
     last_key: Vec<u8>,
     progress: Progress,
@@ -56,7 +57,7 @@ impl Scan {
     /// Begun, and not at its end.
     #[must_use]
     pub const fn is_begun(&self) -> bool {
-        self.revision != 0
+        self.revision.get() != 0
     }
 }
 
@@ -92,8 +93,9 @@ impl StateMachine {
         let mut writer = if scan.is_begun() {
             ResponseWriter::resume(out, start, 1)
         } else {
-            if request.revision > self.revision {
-                return Err(RangeError::FutureRevision { asked: request.revision, current: self.revision });
+            let asked = Revision::new(request.revision);
+            if asked > self.revision {
+                return Err(RangeError::FutureRevision { asked, current: self.revision });
             }
             scan.revision = self.revision;
             // A single range ends at its own limit, with `more` set.
@@ -104,12 +106,12 @@ impl StateMachine {
         let at = match request.revision {
             0 if sees_later => LATEST,
             0 => scan.revision,
-            asked => asked,
+            asked => Revision::new(asked),
         };
         let is_done = self.visit_slice(&request, at, scan, &mut writer, keys);
         if is_done {
             scan.progress.finish(&request, place, &mut writer);
-            writer.finish(scan.revision, true);
+            writer.finish(scan.revision.get(), true);
         }
         Ok(is_done)
     }
@@ -118,7 +120,7 @@ impl StateMachine {
     fn visit_slice(
         &self,
         request: &RangeOp<'_>,
-        at: u64,
+        at: Revision,
         scan: &mut Scan,
         writer: &mut ResponseWriter<'_>,
         keys: &mut u64,
@@ -126,13 +128,13 @@ impl StateMachine {
         let bytes_limit = self.options.range_bytes_limit;
         if request.range.is_single() {
             *keys = keys.saturating_sub(1);
-            let found = self.mvcc.get(request.range.key, at);
+            let found = self.keys.get(request.range.key, at);
             found.into_iter().for_each(|kv| scan.progress.take(kv, request, bytes_limit, writer));
             return true;
         }
         let behind = std::mem::take(&mut scan.last_key);
         let mut last: &[u8] = &behind;
-        for (key, kv) in self.mvcc.visit(&request.range, (!behind.is_empty()).then_some(&behind), at) {
+        for (key, kv) in self.keys.visit(&request.range, (!behind.is_empty()).then_some(&behind), at) {
             if *keys == 0 {
                 scan.last_key = last.to_vec();
                 return false;
@@ -145,15 +147,15 @@ impl StateMachine {
     }
 
     /// Writes the answer to a range within a transaction, all of it.
-    pub(super) fn write_range(&self, request: &RangeOp<'_>, at: u64, writer: &mut ResponseWriter<'_>) {
+    pub(super) fn write_range(&self, request: &RangeOp<'_>, at: Revision, writer: &mut ResponseWriter<'_>) {
         let place = writer.begin_op();
         let mut progress = Progress::default();
         let bytes_limit = self.options.range_bytes_limit;
         if request.range.is_single() {
-            let found = self.mvcc.get(request.range.key, at);
+            let found = self.keys.get(request.range.key, at);
             found.into_iter().for_each(|kv| progress.take(kv, request, bytes_limit, writer));
         } else {
-            let found = self.mvcc.visit(&request.range, None, at).filter_map(|(_, kv)| kv);
+            let found = self.keys.visit(&request.range, None, at).filter_map(|(_, kv)| kv);
             found.for_each(|kv| progress.take(kv, request, bytes_limit, writer));
         }
         progress.finish(request, place, writer);

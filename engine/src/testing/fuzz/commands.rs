@@ -3,8 +3,9 @@
 use codec::DecodeError;
 
 use super::assert_is_about;
-use crate::state_machine::{ApplyError, Budget, CommandRefused, Options, RangeError, StateMachine, batch as batches};
-use crate::types::{Index, shard_of_key};
+use crate::state_machine::batch::{self as batches, BATCH_HEADER_BYTES, BatchHeader, Batched, CommandHead};
+use crate::state_machine::{ApplyError, BatchEntry, Budget, CommandRefused, Options, RangeError, StateMachine};
+use crate::types::{EntryId, Index, Lsn, Revision, Term, shard_of_key};
 use api::command::{
     self, Command, CommandError, CommandInfo, KeyRange, Limits, Op, RangeOp, encode_op_command, encode_range,
     encode_txn_command,
@@ -165,48 +166,49 @@ impl Machine {
     fn apply_op(&mut self, op: &Op<'_>) {
         let mut command = Vec::new();
         encode_op_command(op, &mut command).expect("a sound operation");
-        self.apply(&batch_of(&[&command])).expect("a sound batch");
+        self.apply(&batch_of(BatchHeader::default(), &[&command])).expect("a sound batch");
     }
 
     /// Applies a payload as the next entry.
     fn apply(&mut self, payload: &[u8]) -> Result<(), ApplyError> {
-        let index = self.state.applied_index().next();
+        let entry = entry(self.state.applied_index().next(), payload);
         let answers = &mut self.answers;
-        self.state.apply_batch(index, payload, &mut |_, answer: Result<&[u8], CommandRefused>| {
+        self.state.apply_batch(&entry, &mut |_, answer: Result<&[u8], CommandRefused>| {
             answers.push(answer.map(<[u8]>::to_vec));
         })
     }
 
     /// Applies a payload as the next entry, one command in each slice.
     fn apply_slowly(&mut self, payload: &[u8]) -> Result<(), ApplyError> {
-        let index = self.state.applied_index().next();
+        let entry = entry(self.state.applied_index().next(), payload);
         let answers = &mut self.answers;
         let mut take = |_, answer: Result<&[u8], CommandRefused>| answers.push(answer.map(<[u8]>::to_vec));
-        while !self.state.apply_slice(index, payload, &mut Budget { bytes: 1, keys: 1 }, &mut take)? {}
+        while !self.state.apply_slice(&entry, &mut Budget { bytes: 1, keys: 1 }, &mut take)? {}
         Ok(())
     }
 }
 
-fn batch_of(commands: &[&[u8]]) -> Vec<u8> {
+fn entry(index: Index, payload: &[u8]) -> BatchEntry<'_> {
+    BatchEntry { id: EntryId::new(Term::new(1), index), place: Lsn::ZERO, payload }
+}
+
+fn batch_of(header: BatchHeader, commands: &[&[u8]]) -> Vec<u8> {
     let mut payload = Vec::new();
-    for command in commands {
-        payload.extend_from_slice(&batches::length_prefix(command));
-        payload.extend_from_slice(command);
-    }
+    batches::encode(header, commands.iter().copied(), &mut payload);
     payload
 }
 
 /// What validates applies, twice, and makes the same state and the same answers whether in one entry or in two.
 fn check_applied(command: &Command<'_>, bytes: &[u8]) {
     let (mut once, mut twice) = (Machine::prepared(), Machine::prepared());
-    once.apply_slowly(&batch_of(&[bytes, bytes])).expect("what validates applies");
+    once.apply_slowly(&batch_of(BatchHeader::default(), &[bytes, bytes])).expect("what validates applies");
     let mut revision = twice.state.revision();
     for _ in 0..2 {
-        twice.apply(&batch_of(&[bytes])).expect("what validates applies");
+        twice.apply(&batch_of(BatchHeader::default(), &[bytes])).expect("what validates applies");
         let answer = match twice.answers.last().expect("an answer") {
             Ok(answer) => answer,
             Err(refused) => {
-                check_not_done(command, refused, revision.get());
+                check_not_done(command, refused, revision);
                 assert_eq!(twice.state.revision(), revision, "{command:?}");
                 continue;
             }
@@ -223,12 +225,12 @@ fn check_applied(command: &Command<'_>, bytes: &[u8]) {
 }
 
 /// What is refused asked for a revision that did not exist.
-fn check_not_done(command: &Command<'_>, refused: &CommandRefused, revision: u64) {
+fn check_not_done(command: &Command<'_>, refused: &CommandRefused, revision: Revision) {
     let CommandRefused::FutureRevision { asked, current } = *refused else {
         panic!("{command:?} was refused: {refused}");
     };
     assert!(asked > revision && current == revision, "{refused} at {revision}");
-    let asks = |op: &Op<'_>| matches!(op, Op::Range(range) if range.revision == asked);
+    let asks = |op: &Op<'_>| matches!(op, Op::Range(range) if range.revision == asked.get());
     let is_asked = match command {
         Command::Op(op) => asks(op),
         Command::Txn(txn) => txn.success.iter().chain(&txn.failure).any(asks),
@@ -307,7 +309,8 @@ fn check_read(bytes: &[u8], limits: &Limits) {
     let result = state.range(bytes, &mut out);
     let answer = out.strip_prefix(b"in front".as_slice()).expect("an answer is appended");
     if range.revision > current {
-        assert_eq!(result, Err(RangeError::FutureRevision { asked: range.revision, current }));
+        let (asked, current) = (Revision::new(range.revision), Revision::new(current));
+        assert_eq!(result, Err(RangeError::FutureRevision { asked, current }));
         assert!(answer.is_empty(), "a refusal and an answer");
         return;
     }
@@ -327,16 +330,32 @@ fn check_read(bytes: &[u8], limits: &Limits) {
 
 /// The payload of an entry: any bytes, as if the gateway had let them pass.
 pub fn batch(data: &[u8]) {
-    let mut commands = Vec::new();
+    let header = match BatchHeader::decode(data) {
+        Ok(header) => header,
+        Err(error) => {
+            assert_is_about(&error, data.len());
+            let mut machine = Machine::prepared();
+            assert_eq!(machine.apply(data), Err(ApplyError::Header(error)));
+            assert_eq!(machine.state.digest(), Machine::prepared().state.digest());
+            return;
+        }
+    };
+    let mut commands: Vec<Batched<'_>> = Vec::new();
     let mut failure = None;
-    for command in batches::commands(data) {
+    for command in batches::commands(&data[BATCH_HEADER_BYTES..]) {
         assert_eq!(failure, None, "nothing follows an error");
         match command {
             Ok(command) => commands.push(command),
             Err(error) => failure = Some(error),
         }
     }
-    let whole = batch_of(&commands);
+    let mut whole = header.encode().to_vec();
+    for Batched { command, sender, bytes_count } in &commands {
+        let before = whole.len();
+        whole.extend_from_slice(CommandHead::new(command, *sender).as_bytes());
+        whole.extend_from_slice(command);
+        assert_eq!(whole.len() - before, *bytes_count);
+    }
     match failure {
         None => assert_eq!(whole, data, "{commands:?}"),
         Some(error) => {
@@ -344,11 +363,12 @@ pub fn batch(data: &[u8]) {
             assert_is_about(&error, data.len() - whole.len());
         }
     }
-    check_batch_applied(data, &commands, failure);
+    let commands: Vec<&[u8]> = commands.iter().map(|batched| batched.command).collect();
+    check_batch_applied(data, header, &commands, failure);
 }
 
 /// A batch is applied up to its first mistake, which is named; one entry or many make no difference.
-fn check_batch_applied(data: &[u8], commands: &[&[u8]], failure: Option<DecodeError>) {
+fn check_batch_applied(data: &[u8], header: BatchHeader, commands: &[&[u8]], failure: Option<DecodeError>) {
     let errors = commands.iter().map(|command| command::decode(command).err());
     let mistake =
         errors.chain([failure]).enumerate().find_map(|(position, error)| error.map(|error| (position, error)));
@@ -356,14 +376,16 @@ fn check_batch_applied(data: &[u8], commands: &[&[u8]], failure: Option<DecodeEr
     let mut machine = Machine::prepared();
     let due = machine.state.applied_index().next();
     let mut refuse = |_, _: Result<&[u8], CommandRefused>| panic!("an entry out of order was answered");
-    let early = machine.state.apply_batch(due.next(), data, &mut refuse);
+    let early = machine.state.apply_batch(&entry(due.next(), data), &mut refuse);
     assert_eq!(early, Err(ApplyError::OutOfOrder { got: due.next(), expected: due }));
     let expected = mistake.map_or(Ok(()), |(position, error)| Err(ApplyError::Malformed { position, error }));
     assert_eq!(machine.apply(data), expected);
     assert_eq!(machine.answers.len(), sound, "one answer to each command");
     let mut apart = Machine::prepared();
+    // An entry of its own for each command; one without commands brings the time.
+    apart.apply(&batch_of(header, &[])).expect("it is sound");
     for command in commands.iter().take(sound) {
-        apart.apply(&batch_of(&[command])).expect("it is sound");
+        apart.apply(&batch_of(header, &[command])).expect("it is sound");
     }
     assert_eq!(machine.answers, apart.answers);
     // An entry that is not complete is not part of the digest.

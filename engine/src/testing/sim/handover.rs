@@ -159,8 +159,9 @@ impl World {
                 if entry.kind() != KIND_COMMANDS {
                     continue;
                 }
-                for command in batch::commands(entry.payload()) {
-                    let command = command.map_err(|error| format!("{error}"))?;
+                let commands = batch::commands_of(entry.payload()).map_err(|error| error.to_string())?;
+                for batched in commands {
+                    let command = batched.map_err(|error| error.to_string())?.command;
                     match limits.get_mut(command) {
                         Some(0) => {
                             return Err(format!(

@@ -302,6 +302,7 @@ fn replica_options(
         note_idle_ticks: 5,
         note_busy_ticks: 12,
         relay_id_floor: life << 32,
+        tick_ms: 10,
         repair,
         birth,
         nonce,

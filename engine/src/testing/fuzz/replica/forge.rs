@@ -10,7 +10,7 @@ use super::node::SHARD;
 use super::past::Entry;
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
 use crate::raft::{AppendOutcome, BirthAnswer, Health, Message};
-use crate::state_machine::batch;
+use crate::state_machine::batch::{self, BatchHeader};
 use crate::types::{EntryId, Index, Term};
 use crate::wire::kind;
 
@@ -217,7 +217,8 @@ impl Near<'_> {
             return;
         }
         let command = put(&[choice]);
-        let commands = [batch::length_prefix(&command).as_slice(), &command].concat();
+        let mut commands = Vec::new();
+        batch::encode(BatchHeader::default(), [command.as_slice()], &mut commands);
         let (id, kind, payload) = match choice {
             14 => (EntryId::new(self.any_term(input), id.index), KIND_NOOP, Vec::new()),
             15 => (EntryId::new(id.term, self.any_index(input).max(Index::new(1))), KIND_NOOP, Vec::new()),

@@ -313,6 +313,7 @@ fn options(id: NodeId, repair: Option<bool>, birth: &BirthRecord, life: u64) -> 
         note_idle_ticks: 5,
         note_busy_ticks: 12,
         relay_id_floor: life << 32,
+        tick_ms: 10,
         repair,
         birth: birth.clone(),
         nonce: life,

@@ -16,7 +16,7 @@ use super::watch::Watch;
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
 use crate::raft::{BirthRecord, Message, Stage};
 use crate::replica::{Event, Fault, Origin, Outgoing, Refusal, Request, RequestKind, Ticket};
-use crate::state_machine::batch;
+use crate::state_machine::batch::{self, Batched};
 use crate::types::{EntryId, Index, NodeId};
 use crate::wire;
 
@@ -462,10 +462,10 @@ impl<'a> Story<'a> {
 fn is_sound(entry: &[u8]) -> bool {
     let Some((header, payload)) = entry.split_at_checked(ENTRY_HEADER_BYTES) else { return false };
     let is_valid =
-        |command: Result<&[u8], _>| command.is_ok_and(|command| command::validate(command, &COMMAND_LIMITS).is_ok());
+        |item: Result<Batched<'_>, _>| item.is_ok_and(|item| command::validate(item.command, &COMMAND_LIMITS).is_ok());
     match EntryHeader::parse(header).map(|header| header.kind()) {
         Ok(KIND_NOOP) => true,
-        Ok(KIND_COMMANDS) => batch::commands(payload).all(is_valid),
+        Ok(KIND_COMMANDS) => batch::commands_of(payload).is_ok_and(|mut commands| commands.all(is_valid)),
         _ => false,
     }
 }

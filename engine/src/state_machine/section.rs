@@ -1,0 +1,91 @@
+//! Sections: the parts that a shard's state is made of, and what each must be able to do besides being applied to.
+//!
+//! A section can be read as of an entry while later ones are applied: what is written out between two slices of work is one state
+//! and not a mixture of several. Each has a form of its own inside its chunks; nothing here knows files or peers.
+//! Layout: `docs/format/state.md`.
+
+use codec::{DecodeError, Reader};
+
+use super::batch::LogTime;
+use crate::types::{EntryId, Index, Revision, Term};
+
+/// Length of what stands in front of every chunk. Unit: bytes.
+pub const CHUNK_HEADER_BYTES: usize = 8;
+
+/// A state by the last entry that it contains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsOf {
+    /// The last entry applied.
+    pub applied: EntryId,
+    /// The revision then.
+    pub revision: Revision,
+    /// The log's time then.
+    pub time: LogTime,
+}
+
+impl AsOf {
+    /// Before the first entry of a new shard. As in etcd an empty store is at revision 1.
+    pub const EMPTY: Self = Self {
+        applied: EntryId { term: Term::ZERO, index: Index::ZERO },
+        revision: Revision::new(1),
+        time: LogTime::new(0),
+    };
+}
+
+/// Which section a chunk belongs to. Numbers never change their meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SectionKind {
+    /// Keys and their versions.
+    Keys,
+}
+
+impl SectionKind {
+    /// The number in front of a chunk.
+    #[must_use]
+    pub const fn to_wire(self) -> u8 {
+        match self {
+            Self::Keys => 1,
+        }
+    }
+
+    /// The front of a chunk.
+    #[must_use]
+    pub const fn chunk_header(self) -> [u8; CHUNK_HEADER_BYTES] {
+        [self.to_wire(), 0, 0, 0, 0, 0, 0, 0]
+    }
+
+    /// Reads the front of a chunk; returns what stands behind it, too.
+    ///
+    /// # Errors
+    /// The bytes do not follow the format.
+    pub fn of_chunk(chunk: &[u8]) -> Result<(Self, &[u8]), DecodeError> {
+        let mut reader = Reader::new(chunk);
+        let kind = match reader.u8("the section of a chunk")? {
+            1 => Self::Keys,
+            got => return Err(DecodeError::Unknown { what: "the section of a chunk", got: got.into() }),
+        };
+        if reader.bytes("the reserved bytes of a chunk", 7)?.iter().any(|byte| *byte != 0) {
+            return Err(DecodeError::Unknown { what: "a reserved byte of a chunk", got: 1 });
+        }
+        Ok((kind, reader.rest()))
+    }
+}
+
+/// One part of a state.
+pub trait Section {
+    /// How far the writing out of a section has come.
+    type Cursor: Default;
+
+    /// Appends more of the section as it was at `as_of`, at least one piece and pieces no more once there are `bytes_limit` bytes in
+    /// `out`; says whether that was the last of it. Later entries may be applied between two calls.
+    fn chunk(&self, as_of: &AsOf, cursor: &mut Self::Cursor, bytes_limit: usize, out: &mut Vec<u8>) -> bool;
+
+    /// Takes in what `chunk` wrote, chunk by chunk in their order, into a section that was empty.
+    ///
+    /// # Errors
+    /// The bytes do not follow the format or are out of order; the section must not be used then.
+    fn restore(&mut self, chunk: &[u8]) -> Result<(), DecodeError>;
+
+    /// A hash over the section as it was at `as_of`.
+    fn digest(&self, as_of: &AsOf) -> u64;
+}
