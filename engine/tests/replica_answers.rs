@@ -102,7 +102,9 @@ impl Trio {
             let identity = SegmentIdentity { cluster_id: 1, node_id: node as u64 + 1, shard: 0, shard_count: 1 };
             let mut disk = SimStorage::new(identity, SEGMENT_BYTES, seed ^ node as u64);
             disk.prepare(SegmentSeq::FIRST);
-            let log = Log::open(disk, LogOptions { identity, segment_bytes: SEGMENT_BYTES }).expect("an empty log").0;
+            let options_of_log =
+                LogOptions { identity, segment_bytes: SEGMENT_BYTES, state: wal::types::EntryId::ZERO };
+            let log = Log::open(disk, options_of_log).expect("an empty log").0;
             let mut options = options(node, seed);
             change(&mut options);
             Node { replica: Replica::new(options, log), syncs: vec![], prepares: vec![] }

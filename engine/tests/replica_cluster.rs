@@ -123,7 +123,8 @@ impl Cluster {
         let count = self.nodes.len().max(3);
         let place = &mut self.nodes[node];
         let disk = place.disk.take().expect("the node is down");
-        let options_of_log = LogOptions { identity: identity(node), segment_bytes: SEGMENT_BYTES };
+        let options_of_log =
+            LogOptions { identity: identity(node), segment_bytes: SEGMENT_BYTES, state: wal::types::EntryId::ZERO };
         let (log, _report) = Log::open(disk, options_of_log).expect("a crash leaves a log that opens");
         place.life += 1;
         let replica = Replica::new(options(node, count, place.life, seed), log);

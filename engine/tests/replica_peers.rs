@@ -83,7 +83,7 @@ struct Subject {
 }
 
 fn log_with(terms: &[u64], payload_bytes: usize, segment_bytes: u64) -> Log<SimStorage> {
-    let options = LogOptions { identity: identity(), segment_bytes };
+    let options = LogOptions { identity: identity(), segment_bytes, state: EntryId::ZERO };
     let (mut log, _) = Log::open(SimStorage::new(identity(), segment_bytes, 1), options).expect("an empty log");
     let prepare = |log: &mut Log<SimStorage>| {
         if let Some(seq) = log.needs_segment() {

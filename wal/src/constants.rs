@@ -3,6 +3,7 @@
 //! Offsets within frames and headers are in `format` and `segment`; this module holds sizes that are choices.
 
 use crate::format::{FRAME_HEADER_BYTES, HARD_STATE_PAYLOAD_BYTES, frame_bytes};
+use crate::origin::ORIGIN_BYTES_MAX;
 use crate::segment::SEGMENT_HEADER_BYTES;
 
 /// Size of a page: what the kernel writes back as one, and the granularity of holes after a crash. Unit: bytes.
@@ -55,7 +56,8 @@ const _: () = assert!((SEGMENT_SEQ_MAX + 1).checked_mul(SEGMENT_BYTES_MAX).is_so
 const _: () = assert!(RESERVE_BYTES >= 64 * frame_bytes(HARD_STATE_PAYLOAD_BYTES) + frame_bytes(0));
 // The smallest segment still has room for entries.
 const _: () = assert!(SEGMENT_BYTES_MIN as usize >= FIRST_FRAME_OFFSET + RESERVE_BYTES + 2 * PAGE_BYTES);
-// A mark and what fills up the page before it fit any segment.
+// A mark and what fills up the page before it fit any segment, behind its origin.
+const _: () = assert!(frame_bytes(ORIGIN_BYTES_MAX) + 2 * FRAME_HEADER_BYTES <= PAGE_BYTES);
 const _: () = assert!(3 * PAGE_BYTES <= SEGMENT_BYTES_MIN as usize - RESERVE_BYTES);
 const _: () = assert!(SEGMENT_BYTES_MIN.is_multiple_of(SEGMENT_BYTES_UNIT));
 const _: () = assert!(SEGMENT_BYTES_MAX.is_multiple_of(SEGMENT_BYTES_UNIT));

@@ -11,7 +11,7 @@ use crate::salvage::{SalvageReport, salvage};
 use crate::test_support::*;
 use crate::testing::{SimRng, SimStorage};
 use crate::types::{EntryId, Index, Lsn, Term};
-use crate::{HardState, Log, OpenError, Storage};
+use crate::{HardState, Log, LogOptions, OpenError, RecoveryReport, Storage};
 
 /// Logs unless the environment says otherwise.
 const LOGS_DEFAULT: u64 = 3000;
@@ -31,6 +31,10 @@ enum Record {
 /// A log on a simulated disk and everything that was written to it, in order.
 struct History {
     log: Log<SimStorage>,
+    /// What it was begun behind.
+    base: EntryId,
+    /// What it is opened as: the state that is kept elsewhere grows.
+    options: LogOptions,
     records: Vec<(Lsn, Record)>,
 }
 
@@ -38,7 +42,8 @@ impl History {
     /// A log as a node writes it: terms grow, each begins with a hard state, entries supersede each other now and then.
     fn random(seed: u64) -> Self {
         let mut rng = SimRng::new(seed);
-        let mut history = Self { log: new_log(seed), records: Vec::new() };
+        let (log, options) = log_at_random_origin(seed);
+        let mut history = Self { log, base: options.state, options, records: Vec::new() };
         for _ in 0..1 + rng.below(40) {
             history.step(&mut rng);
         }
@@ -47,7 +52,7 @@ impl History {
 
     fn step(&mut self, rng: &mut SimRng) {
         prepare_all(&mut self.log);
-        match rng.below(16) {
+        match rng.below(18) {
             0..=1 => self.election(rng),
             2..=7 => self.entry(rng),
             8 => {
@@ -64,7 +69,22 @@ impl History {
                 self.log.storage_mut().complete_sync(request.id);
                 self.log.on_synced(request.id, Ok(()));
             })),
+            11 => self.drop_some(rng),
             _ => sync_all(&mut self.log),
+        }
+    }
+
+    /// Some of what is durable gets into the state, and goes from the log; the files go at once, later, or not at all.
+    fn drop_some(&mut self, rng: &mut SimRng) {
+        let durable = self.log.persisted_index();
+        let index = durable.get() - rng.below(durable.get() - self.options.state.index.get().min(durable.get()) + 1);
+        let index = Index::new(index).max(self.options.state.index);
+        self.options.state = EntryId::new(self.log.term(index).expect("held"), index);
+        self.log.drop_before(index);
+        match rng.below(3) {
+            0 => self.log.storage_mut().begin_removal(),
+            1 => self.log.storage_mut().complete_removal(),
+            _ => {}
         }
     }
 
@@ -81,7 +101,8 @@ impl History {
     fn entry(&mut self, rng: &mut SimRng) {
         let (last, term) = (self.log.last_id(), self.log.hard_state().term);
         let back = if term > last.term && rng.chance(1, 2) { rng.below(4) } else { 0 };
-        let id = EntryId::new(term, Index::new(last.index.get().saturating_sub(back) + 1));
+        let behind = last.index.get().saturating_sub(back).max(self.options.state.index.get());
+        let id = EntryId::new(term, Index::new(behind + 1));
         let bytes = if rng.chance(1, 2) { rng.below(100) } else { rng.below(4000) };
         let payload = payload(id.term.get(), id.index.get(), usize::try_from(bytes).expect("small"));
         let end = self.log.append_entry(&EntryHeader::new(id, KIND, &payload), &payload).expect("room");
@@ -93,9 +114,16 @@ impl History {
         let (empty, _) = Log::open(SimStorage::new(IDENTITY, SEGMENT_BYTES, 0), OPTIONS).expect("an empty log");
         let mut storage = std::mem::replace(&mut self.log, empty).into_storage();
         assert!(storage.crash_process());
-        let (log, report) = reopen(storage).expect("sound");
-        assert_eq!(report.frames_count, self.records.len() as u64);
+        let (log, report) = Log::open(storage, self.options).expect("sound");
         self.log = log;
+        assert_eq!(self.frames_count(&self.log, &report), self.records.len());
+    }
+
+    /// Frames that are in a log, or were dropped from its start.
+    fn frames_count(&self, log: &Log<SimStorage>, report: &RecoveryReport) -> usize {
+        let first = log.storage().segments()[0].get() * SEGMENT_BYTES;
+        let dropped = self.records.iter().filter(|(end, _)| end.get() < first).count();
+        dropped + usize::try_from(report.frames_count).expect("small")
     }
 
     /// Frames that a completed sync covers.
@@ -103,15 +131,16 @@ impl History {
         self.records.iter().filter(|(end, _)| *end <= self.log.durable_lsn()).count()
     }
 
-    /// Current entries after the first `count` frames.
-    fn entries(&self, count: usize) -> Vec<(EntryId, &[u8])> {
+    /// Current entries after the first `count` frames, of a log that begins behind `base`.
+    fn entries(&self, count: usize, base: EntryId) -> Vec<(EntryId, &[u8])> {
         let mut entries = Vec::new();
         for (_, record) in &self.records[..count] {
             if let Record::Entry(id, payload) = record {
-                entries.truncate(usize::try_from(id.index.get()).expect("small") - 1);
+                entries.truncate(usize::try_from(id.index.get() - self.base.index.get()).expect("small") - 1);
                 entries.push((*id, payload.as_slice()));
             }
         }
+        entries.retain(|(id, _)| id.index > base.index);
         entries
     }
 
@@ -120,12 +149,12 @@ impl History {
             Record::HardState(hard_state) => Some(*hard_state),
             _ => None,
         });
-        last.unwrap_or_default()
+        last.unwrap_or(HardState { term: self.base.term, vote: 0 })
     }
 }
 
 fn contents(log: &Log<SimStorage>) -> Vec<(EntryId, &[u8])> {
-    (1..=log.last_id().index.get())
+    (log.first_index().get()..=log.last_id().index.get())
         .map(|index| {
             let entry = log.entry(Index::new(index)).expect("readable").expect("present");
             assert_eq!(entry.verify(), Ok(()));
@@ -190,7 +219,7 @@ fn damage(storage: &mut SimStorage, rng: &mut SimRng) -> String {
     }
 }
 
-fn salvaged(from: &SimStorage, seed: u64) -> (Log<SimStorage>, SalvageReport) {
+fn salvaged(from: &SimStorage, options: LogOptions, seed: u64) -> (Log<SimStorage>, SalvageReport) {
     let before: Vec<_> = from.segments().into_iter().map(|seq| from.bytes(seq).to_vec()).collect();
     let prepare = |storage: &mut SimStorage, seq| -> Result<(), std::convert::Infallible> {
         storage.prepare(seq);
@@ -201,7 +230,7 @@ fn salvaged(from: &SimStorage, seed: u64) -> (Log<SimStorage>, SalvageReport) {
         Ok(())
     };
     let to = SimStorage::new(IDENTITY, SEGMENT_BYTES, seed);
-    let (log, report) = salvage(from, to, OPTIONS, prepare, sync).unwrap_or_else(|error| panic!("{error}"));
+    let (log, report) = salvage(from, to, options, prepare, sync).unwrap_or_else(|error| panic!("{error}"));
     let after: Vec<_> = from.segments().into_iter().map(|seq| from.bytes(seq).to_vec()).collect();
     assert_eq!(before, after, "the damaged log is only read");
     (log, report)
@@ -210,9 +239,11 @@ fn salvaged(from: &SimStorage, seed: u64) -> (Log<SimStorage>, SalvageReport) {
 /// Checks what is salvaged of a damaged history: a prefix of what was written, and a hard state that was.
 fn check_salvage(history: &History, storage: &SimStorage, seed: u64) -> SalvageReport {
     let count = history.records.len();
-    let (log, report) = salvaged(storage, seed);
+    let (log, report) = salvaged(storage, history.options, seed);
     let entries = contents(&log);
-    assert!((0..=count).any(|prefix| history.entries(prefix) == entries), "no prefix of what was written");
+    let base = log.base();
+    assert!((0..=count).any(|prefix| history.entries(prefix, base) == entries), "no prefix of what was written");
+    assert_eq!(log.term(history.options.state.index), Some(history.options.state.term), "it goes on from the state");
     assert_eq!((log.hard_state(), log.last_id()), (report.hard_state, report.last));
     let durable: Vec<_> = (history.durable_count()..=count).map(|count| history.hard_state(count)).collect();
     if report.hard_state_is_certain {
@@ -225,7 +256,7 @@ fn check_salvage(history: &History, storage: &SimStorage, seed: u64) -> SalvageR
     // Everything is synced: the new log survives the loss of all that is not.
     let mut storage = log.into_storage();
     storage.crash_losing_everything();
-    let (again, recovered) = reopen(storage).expect("sound");
+    let (again, recovered) = Log::open(storage, history.options).expect("sound");
     assert_eq!((recovered.last, recovered.hard_state), (report.last, report.hard_state));
     assert_eq!(again.persisted_index(), report.last.index);
     report
@@ -241,13 +272,13 @@ fn one_fault_anywhere_after_the_process_ended_loses_nothing_unseen() {
         assert!(storage.crash_process());
         let what = damage(&mut storage, &mut rng);
         let context = format!("seed {seed}: {what}");
-        match reopen(storage.clone()) {
+        match Log::open(storage.clone(), history.options) {
             Ok((log, report)) => {
                 opened += 1;
-                let kept = usize::try_from(report.frames_count).expect("small");
+                let kept = history.frames_count(&log, &report);
                 let range = history.durable_count()..=history.records.len();
                 assert!(range.contains(&kept), "{context}: {kept} frames of {range:?}");
-                assert_eq!(contents(&log), history.entries(kept), "{context}");
+                assert_eq!(contents(&log), history.entries(kept, log.base()), "{context}");
                 assert_eq!(log.hard_state(), history.hard_state(kept), "{context}");
             }
             Err(OpenError::Corrupt(corruption)) => {
@@ -286,7 +317,7 @@ fn a_certain_hard_state_is_the_last_durable_one_after_any_faults() {
                 storage.flip_bit(segment, offset, 3);
             }
         }
-        match reopen(storage) {
+        match Log::open(storage, history.options) {
             Ok((log, _)) => assert!(durable.contains(&log.hard_state()), "seed {seed}"),
             Err(OpenError::Corrupt(corruption)) if corruption.hard_state_is_certain => {
                 certain += 1;
@@ -310,7 +341,7 @@ fn a_hard_state_beyond_damage_is_found_and_is_certain() {
     sync_all(&mut log);
     let mut storage = log.into_storage();
     storage.flip_bit(segment, offset + 10, 0);
-    let (new, report) = salvaged(&storage, 1);
+    let (new, report) = salvaged(&storage, OPTIONS, 1);
     assert_eq!((report.hard_state, report.hard_state_is_certain), (last, true));
     assert_eq!((new.last_id(), report.damages_count, new.hard_state()), (id(3, 2), 1, last));
 }
@@ -367,7 +398,7 @@ fn entries_of_a_later_term_raise_the_hard_state_and_take_its_vote() {
     sync_all(&mut log);
     let mut storage = log.into_storage();
     storage.flip_bit(seq(1), offset + FRAME_HEADER_END + 3, 0);
-    let (new, report) = salvaged(&storage, 1);
+    let (new, report) = salvaged(&storage, OPTIONS, 1);
     let raised = HardState { term: Term::new(6), vote: 0 };
     assert_eq!((report.hard_state, report.hard_state_is_certain), (raised, false));
     assert_eq!((new.last_id(), new.hard_state()), (EntryId::ZERO, raised));

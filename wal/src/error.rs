@@ -183,6 +183,9 @@ pub enum OpenError {
     /// Durable parts of the log are damaged. They are never cut off.
     #[error(transparent)]
     Corrupt(Box<Corruption>),
+    /// A log was to be begun where there is one.
+    #[error("there is a log already where one was to be begun; remove what is there")]
+    NotEmpty,
     /// The storage failed while the log's end was being cleaned. Opening again is safe.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -218,10 +221,23 @@ pub enum Inconsistency {
         /// Term of the entry at the index before.
         before: crate::types::Term,
     },
+    /// The first frame of a segment is none of the log's origins, although it is whole.
+    #[error("the origin of the segment says what no origin says")]
+    NoOrigin,
+    /// The origin of a segment does not repeat what the segments before it add up to.
+    #[error(
+        "the segment was begun behind entry {got} or with another hard state, and the segments before it end at entry {last}"
+    )]
+    OtherOrigin {
+        /// The entry that the segment says was before it.
+        got: EntryId,
+        /// The last entry before it.
+        last: EntryId,
+    },
     /// A node's term never falls, and within a term its vote never changes.
     #[error("a hard state takes back an earlier one")]
     HardStateFalls,
-    /// The entry would replace one that was compacted away.
+    /// The entry would replace one that the log does not hold any more.
     #[error("entry {got} lies before the log's first index {first}")]
     BeforeFirst {
         /// The entry in the frame.

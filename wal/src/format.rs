@@ -1,4 +1,4 @@
-//! The bytes of a frame: frame header, entry header, kinds, padding. Format version 1.
+//! The bytes of a frame: frame header, entry header, kinds, padding. Format version 2.
 //!
 //! Layout: `docs/format/wal.md`. Nothing here knows where a frame lies or what an entry means; the segment's own header
 //! is in `segment`.
@@ -12,6 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::checksum::{HeaderSeed, crc32};
 use crate::constants::FRAME_ALIGN_BYTES;
 use crate::error::EntryError;
+use crate::origin::{ORIGIN_BYTES_MAX, ORIGIN_FIXED_BYTES};
 use crate::types::{EntryId, Index, Lsn, Term};
 
 /// Size of an entry header. Unit: bytes.
@@ -23,7 +24,7 @@ pub const FRAME_HEADER_BYTES: usize = size_of::<FrameHeader>();
 /// Payload of a hard state frame: the vote. Unit: bytes.
 pub const HARD_STATE_PAYLOAD_BYTES: usize = size_of::<U64>();
 
-/// Chain value before a log's first frame.
+/// Chain value before the first frame that a log ever had. The first frame that a log still has repeats what was before it.
 pub const CHAIN_START: u32 = 0;
 
 /// What an entry or frame carries.
@@ -41,6 +42,8 @@ impl EntryKind {
     pub const MARK: Self = Self(0xF1);
     /// The last frame of a segment that the log left: nothing in the next segment is durable before this is.
     pub const SEAL: Self = Self(0xF2);
+    /// The first frame of every segment, and of no other place: what the log was when the segment was begun.
+    pub const ORIGIN: Self = Self(0xF3);
 
     /// A kind of the log's user. Panics outside `1..0xF0`: kinds are constants, so this is found at compile time.
     #[must_use]
@@ -74,6 +77,7 @@ impl fmt::Display for EntryKind {
             Self::HARD_STATE => f.write_str("hard-state"),
             Self::MARK => f.write_str("mark"),
             Self::SEAL => f.write_str("seal"),
+            Self::ORIGIN => f.write_str("origin"),
             Self(raw) => raw.fmt(f),
         }
     }
@@ -207,6 +211,10 @@ impl EntryHeader {
             EntryKind::HARD_STATE => self.index.get() == 0 && self.payload_len() == HARD_STATE_PAYLOAD_BYTES,
             EntryKind::MARK => self.index.get() == 0 && self.term.get() == 0,
             EntryKind::SEAL => self.index.get() == 0 && self.term.get() == 0 && self.payload_len() == 0,
+            EntryKind::ORIGIN => {
+                let is_possible = (ORIGIN_FIXED_BYTES..=ORIGIN_BYTES_MAX).contains(&self.payload_len());
+                self.index.get() == 0 && self.term.get() == 0 && is_possible
+            }
             kind => kind.is_entry() && self.index.get() != 0,
         };
         shape && self.reserved == [0; 7]
@@ -268,7 +276,7 @@ impl FrameHeader {
         self.header_crc.get()
     }
 
-    /// Checksum of the header of the frame before, across segments; `CHAIN_START` in a log's first frame.
+    /// Checksum of the header of the frame before, across segments; `CHAIN_START` in the first frame that a log ever had.
     #[must_use]
     pub fn prev_header_crc(&self) -> u32 {
         self.prev_header_crc.get()

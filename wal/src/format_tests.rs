@@ -4,8 +4,12 @@ use super::*;
 use crate::constants;
 use crate::doc_table::{golden, layout, table};
 use crate::note::{self, NOTE_BYTES, NOTE_SLOT_BYTES};
-use crate::segment::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader, SegmentHeaderError, SegmentIdentity};
+use crate::origin::{MEMBERS_BYTES_MAX, ORIGIN_FIXED_BYTES, Origin};
+use crate::segment::{
+    LogNonce, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader, SegmentHeaderError, SegmentIdentity,
+};
 use crate::storage::Noted;
+use crate::types::HardState;
 
 macro_rules! field {
     ($struct:ty, $field:ident, $bytes:expr) => {
@@ -33,6 +37,7 @@ fn documented_layouts_are_the_ones_in_the_code() {
     assert_eq!(layout("Frame"), frame);
     assert_eq!(layout("Segment header"), crate::segment::layout());
     assert_eq!(layout("Note"), note::layout());
+    assert_eq!(layout("Origin"), crate::origin::layout());
 }
 
 #[test]
@@ -40,6 +45,7 @@ fn documented_layouts_have_no_holes() {
     for (heading, total) in [
         ("Segment header", SEGMENT_HEADER_BYTES),
         ("Note", NOTE_SLOT_BYTES),
+        ("Origin", ORIGIN_FIXED_BYTES),
         ("Frame", FRAME_HEADER_BYTES),
         ("Entry header", ENTRY_HEADER_BYTES),
     ] {
@@ -60,6 +66,8 @@ fn documented_sizes_and_kinds_are_the_ones_in_the_code() {
         ("ENTRY_HEADER_BYTES", ENTRY_HEADER_BYTES as u64),
         ("FRAME_ALIGN_BYTES", FRAME_ALIGN_BYTES as u64),
         ("RESERVE_BYTES", constants::RESERVE_BYTES as u64),
+        ("ORIGIN_FIXED_BYTES", ORIGIN_FIXED_BYTES as u64),
+        ("MEMBERS_BYTES_MAX", MEMBERS_BYTES_MAX as u64),
         ("NOTE_BYTES", NOTE_BYTES as u64),
         ("NOTE_SLOT_BYTES", NOTE_SLOT_BYTES as u64),
         ("SEGMENT_BYTES_DEFAULT", constants::SEGMENT_BYTES_DEFAULT),
@@ -77,6 +85,7 @@ fn documented_sizes_and_kinds_are_the_ones_in_the_code() {
         (EntryKind::HARD_STATE.get().to_string(), "HARD_STATE"),
         (EntryKind::MARK.get().to_string(), "MARK"),
         (EntryKind::SEAL.get().to_string(), "SEAL"),
+        (EntryKind::ORIGIN.get().to_string(), "ORIGIN"),
     ];
     assert_eq!(kinds, expected.map(|(kind, name)| (kind, name.to_owned())));
 }
@@ -87,6 +96,7 @@ fn golden_segment() -> SegmentHeader {
         seq: crate::lsn::SegmentSeq::new(5).expect("in range"),
         segment_bytes: 65536,
         nonce: 0x0102_0304_0506_0708,
+        log_nonce: LogNonce::new(0x1112_1314_1516_1718),
     }
 }
 
@@ -111,9 +121,10 @@ fn golden_segment_header() {
 
 #[test]
 fn golden_note() {
-    let owner = note::NoteOwner::new(&golden_segment());
+    let owner = golden_segment().log_nonce;
     let committed = EntryId::new(Term::new(7), Index::new(42));
-    let noted = Noted { durable: Lsn::new(5 * 65536 + 4096 + 64), committed };
+    let noted =
+        Noted { durable: Lsn::new(5 * 65536 + 4096 + 64), committed, first_segment: Some(golden_segment().seq) };
     let bytes = note::encode(owner, noted);
     assert_eq!(bytes.to_vec(), golden("A slot of the note:"), "got {bytes:02x?}");
     assert_eq!(note::read(&bytes, Some(owner)), noted);
@@ -136,6 +147,15 @@ fn golden_hard_state_and_mark_frames() {
     let mark = EntryHeader::local(EntryKind::MARK, Term::ZERO, &[]);
     let bytes = frame_at_golden_place(2, GOLDEN_LSN.get(), mark, &[]);
     assert_eq!(bytes, golden("A mark:"), "got {bytes:02x?}");
+}
+
+#[test]
+fn golden_origin_frame() {
+    let base = EntryId::new(Term::new(7), Index::new(41));
+    let payload = Origin::encode(base, HardState { term: Term::new(8), vote: 9 }, b"members");
+    let origin = EntryHeader::local(EntryKind::ORIGIN, Term::ZERO, &payload);
+    let bytes = frame_at_golden_place(0x1122_3344, 5 * 65536, origin, &payload);
+    assert_eq!(bytes, golden("An origin:"), "got {bytes:02x?}");
 }
 
 #[test]
@@ -201,11 +221,27 @@ fn bytes_that_are_no_entry_are_refused_with_the_reason() {
 #[test]
 fn a_newer_version_is_told_from_damage() {
     let mut bytes = golden_segment().encode();
-    bytes[12] = 2;
+    bytes[12] = 3;
     let crc = crc32(&[&bytes[12..]]);
     bytes[8..12].copy_from_slice(&crc.to_le_bytes());
-    assert_eq!(SegmentHeader::parse(&bytes), Err(SegmentHeaderError::Version { got: 2 }));
-    assert_eq!(SegmentHeader::parse(&[0; 64]), Err(SegmentHeaderError::Zeroed));
-    assert_eq!(SegmentHeader::parse(&bytes[..63]), Err(SegmentHeaderError::TooShort { got: 63 }));
+    assert_eq!(SegmentHeader::parse(&bytes), Err(SegmentHeaderError::Version { got: 3 }));
+    assert_eq!(SegmentHeader::parse(&[0; 128]), Err(SegmentHeaderError::Zeroed));
+    assert_eq!(SegmentHeader::parse(&bytes[..127]), Err(SegmentHeaderError::TooShort { got: 127 }));
     assert_eq!(bytes[..8], SEGMENT_MAGIC);
+    // Version 1 had a shorter header.
+    let mut old = [0; 128];
+    old[..64].copy_from_slice(&bytes[..64]);
+    old[12] = 1;
+    let crc = crc32(&[&old[12..64]]);
+    old[8..12].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(SegmentHeader::parse(&old), Err(SegmentHeaderError::Version { got: 1 }));
+}
+
+#[test]
+fn reserved_bytes_of_a_segment_header_are_zero() {
+    let mut bytes = golden_segment().encode();
+    bytes[100] = 1;
+    let crc = crc32(&[&bytes[12..]]);
+    bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(SegmentHeader::parse(&bytes), Err(SegmentHeaderError::ReservedNotZero));
 }

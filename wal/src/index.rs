@@ -37,7 +37,7 @@ impl Slot {
 /// takes everything from its index on with it.
 #[derive(Debug)]
 pub(crate) struct EntryIndex {
-    /// The entry before the first; `EntryId::ZERO` while nothing is compacted.
+    /// The entry before the first. It is part of the state that is kept elsewhere, and `EntryId::ZERO` if there is none.
     base: EntryId,
     slots: VecDeque<Slot>,
     /// Entries whose frames end at or below the durable position; they are the first of `slots`.
@@ -47,6 +47,10 @@ pub(crate) struct EntryIndex {
 impl EntryIndex {
     pub(crate) fn new(base: EntryId) -> Self {
         Self { base, slots: VecDeque::new(), persisted_count: 0 }
+    }
+
+    pub(crate) fn base(&self) -> EntryId {
+        self.base
     }
 
     pub(crate) fn first_index(&self) -> Index {
@@ -100,6 +104,18 @@ impl EntryIndex {
         }
     }
 
+    /// Forgets the entries up to `base`, which is one of them or the present base.
+    ///
+    /// Panics if it is not durable, or another entry stands there.
+    pub(crate) fn drop_to(&mut self, base: EntryId) {
+        assert_eq!(self.term(base.index), Some(base.term), "the new base {base} is an entry of this log");
+        let dropped = usize::try_from(base.index.get() - self.base.index.get()).expect("entries in memory");
+        assert!(dropped <= self.persisted_count, "entries up to {base} are not all durable");
+        self.slots.drain(..dropped);
+        self.persisted_count -= dropped;
+        self.base = base;
+    }
+
     fn position(&self, index: Index) -> Option<usize> {
         usize::try_from(index.get().checked_sub(self.base.index.get())?.checked_sub(1)?).ok()
     }
@@ -128,6 +144,23 @@ mod tests {
         assert_eq!(index.persisted_index(), Index::new(1), "what was durable before does not cover the new entry");
         index.advance_persisted(Lsn::new(356));
         assert_eq!(index.persisted_index(), Index::new(2));
+    }
+
+    #[test]
+    fn dropping_a_prefix_moves_the_base_and_nothing_else() {
+        let mut index = EntryIndex::new(EntryId::new(Term::new(1), Index::new(7)));
+        for i in 0..4 {
+            index.put(Index::new(8 + i), slot(2, 100 * i));
+        }
+        index.advance_persisted(Lsn::new(300));
+        let base = EntryId::new(Term::new(2), Index::new(9));
+        index.drop_to(base);
+        assert_eq!((index.base(), index.first_index(), index.len()), (base, Index::new(10), 2));
+        assert_eq!((index.persisted_index(), index.last_id().index), (Index::new(10), Index::new(11)));
+        assert_eq!(index.get(Index::new(9)), None);
+        assert_eq!(index.get(Index::new(10)), Some(&slot(2, 200)));
+        index.drop_to(base);
+        assert_eq!(index.base(), base);
     }
 
     #[test]

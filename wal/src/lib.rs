@@ -4,6 +4,9 @@
 //! drives the log performs it and reports back with [`Log::on_synced`]. Nothing here is durable because it was appended;
 //! it is durable because a sync that covers it has completed.
 //!
+//! A log begins anywhere: behind the entry at which the state that its owner keeps elsewhere is ([`Origin`]), and whole segments
+//! that hold nothing beyond that state can go ([`Log::drop_before`]).
+//!
 //! The log knows no Raft (it numbers entries and lets later ones supersede a suffix, but does not decide which), no
 //! sockets and no clock. The core does no I/O: with feature `shell` come the memory-mapped files (`mmap`, `prepare`) and
 //! the offline checker (`verify`), with feature `testing` the simulated disk (`testing`).
@@ -26,6 +29,7 @@ pub mod log;
 pub mod lsn;
 #[cfg(any(test, feature = "shell", feature = "testing"))]
 pub mod note;
+pub mod origin;
 pub mod reader;
 pub mod recovery;
 pub mod salvage;
@@ -64,6 +68,8 @@ mod mmap_tests;
 #[cfg(test)]
 mod noted_tests;
 #[cfg(test)]
+mod origin_tests;
+#[cfg(test)]
 mod property_tests;
 #[cfg(test)]
 mod recovery_tests;
@@ -77,9 +83,11 @@ pub use format::{EntryHeader, EntryKind};
 pub use group_commit::{SyncFailure, SyncId, SyncRequest};
 pub use log::{Log, LogOptions};
 pub use lsn::SegmentSeq;
+pub use origin::Origin;
 pub use reader::EntryRef;
-pub use recovery::{Corruption, HardState, RecoveryReport, Tail};
-pub use segment::SegmentIdentity;
+pub use recovery::{Corruption, RecoveryReport, Tail};
+pub use segment::{LogNonce, SegmentIdentity};
 pub use stats::LogStats;
 pub use storage::{Noted, Storage, StorageError};
+pub use types::HardState;
 pub use walk::{Damage, DamageKind};

@@ -3,6 +3,7 @@
 //! A plain value over a [`Storage`]. It never waits: what needs time is asked for ([`Log::next_sync`],
 //! [`Log::needs_segment`]) and reported back. It does not decide which entries are right; that is Raft's business.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::constants::{FIRST_FRAME_OFFSET, SEGMENTS_AHEAD};
@@ -11,14 +12,15 @@ use crate::format::{CHAIN_START, EntryHeader, EntryKind, FRAME_HEADER_BYTES, HAR
 use crate::group_commit::{GroupCommit, SyncFailure, SyncId, SyncRequest};
 use crate::index::{EntryIndex, Slot};
 use crate::lsn::{Geometry, SegmentSeq};
+use crate::origin::{MEMBERS_BYTES_MAX, ORIGIN_FIXED_BYTES, Origin};
 use crate::reader::EntryRef;
-use crate::recovery::{self, HardState, Rebuild, RecoveryReport, Tail, check_sequence};
+use crate::recovery::{self, Rebuild, RecoveryReport, SegmentStart, Tail, check_sequence};
 use crate::segment::SegmentIdentity;
 use crate::stats::LogStats;
 use crate::storage::{Noted, Storage};
-use crate::types::{EntryId, Index, Lsn, Term};
+use crate::types::{EntryId, HardState, Index, Lsn, Term};
 use crate::walk::LogEnd;
-use crate::writer::{Placed, Space, Writer};
+use crate::writer::{Moved, Placed, Space, Writer};
 
 /// What a log is opened as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,10 @@ pub struct LogOptions {
     pub identity: SegmentIdentity,
     /// Size of a segment; fixed when the log is created. Unit: bytes.
     pub segment_bytes: u64,
+    /// The last entry of the state that the owner keeps elsewhere, durably; `EntryId::ZERO` without one. It was committed.
+    ///
+    /// The log must hold it or begin right behind it. A log that holds nothing yet begins there.
+    pub state: EntryId,
 }
 
 /// The log. See the crate's documentation for the calling order.
@@ -41,6 +47,10 @@ pub struct Log<S> {
     writer: Writer,
     commit: GroupCommit,
     hard_state: HardState,
+    /// What the origin of the next segment says of the members.
+    members: Box<[u8]>,
+    /// Segments that were begun, oldest first.
+    starts: VecDeque<SegmentStart>,
     /// What the storage's note says.
     noted: Noted,
     latch: Option<Latch>,
@@ -54,10 +64,13 @@ impl<S: Storage> Log<S> {
     /// is not changed. Otherwise everything behind its end is turned to zero before this returns, and what it holds
     /// counts as durable: the storage shows what the device holds.
     pub fn open(mut storage: S, options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
-        let geometry =
-            Geometry::new(options.segment_bytes).ok_or(OpenError::SegmentBytes { got: options.segment_bytes })?;
-        let (rebuild, tail, end) = match recovery::read(&storage, geometry, options.identity)? {
+        let LogOptions { identity, segment_bytes, state } = options;
+        let geometry = Geometry::new(segment_bytes).ok_or(OpenError::SegmentBytes { got: segment_bytes })?;
+        let (rebuild, tail, end) = match recovery::read(&storage, geometry, identity, state)? {
             Some(recovered) => {
+                if let Some(first) = storage.noted().first_segment {
+                    storage.remove_before(first)?;
+                }
                 if let Some(first) = recovered.end.unused_from {
                     storage.remove_from(first)?;
                 }
@@ -68,19 +81,21 @@ impl<S: Storage> Log<S> {
                 let (seq, offset) = (SegmentSeq::FIRST, FIRST_FRAME_OFFSET);
                 let lsn = geometry.lsn(seq, offset);
                 let end = LogEnd { seq, offset, chain: CHAIN_START, lsn, unused_from: None };
-                (Rebuild::new(), Tail::Clean, end)
+                (Rebuild::new(state), Tail::Clean, end)
             }
         };
-        let writer = Writer::new(geometry, options.identity, &end);
-        let Rebuild { mut index, hard_state, frames_count, .. } = rebuild;
+        let writer = Writer::new(geometry, identity, &end);
+        let Rebuild { mut index, hard_state, frames_count, origin, starts, .. } = rebuild;
         index.advance_persisted(writer.end());
         // What was read counts as durable from here on and is acknowledged without another sync.
-        let noted = Noted { durable: writer.end(), ..Noted::default() }.max(storage.noted());
+        let first_segment = storage.segments().first().copied();
+        let noted = Noted { durable: writer.end(), first_segment, ..Noted::default() }.max(storage.noted());
         storage.note(noted);
         let report = RecoveryReport {
             segments_count: storage.segments().len(),
             frames_count,
             entries_count: index.len(),
+            base: index.base(),
             last: index.last_id(),
             hard_state,
             end: writer.end(),
@@ -95,6 +110,8 @@ impl<S: Storage> Log<S> {
             writer,
             commit,
             hard_state,
+            members: origin.map_or_else(Box::default, |origin| origin.members),
+            starts,
             noted,
             latch: None,
             stats: LogStats::default(),
@@ -102,19 +119,83 @@ impl<S: Storage> Log<S> {
         Ok((log, report))
     }
 
-    /// Index of the first entry that the log holds or will hold. 1 while nothing is compacted.
+    /// Begins a log in an empty place, behind `origin`: for an owner whose state came from elsewhere.
+    ///
+    /// Nothing of it is durable before something is appended and synced. Panics if the origin is not where the owner's state
+    /// ends ([`LogOptions::state`]).
+    ///
+    /// # Errors
+    /// As for [`Log::open`]; or there is a log already.
+    pub fn begin(storage: S, options: LogOptions, origin: Origin) -> Result<Self, OpenError> {
+        assert!(origin.hard_state.term >= origin.base.term, "{origin:?} is of a later term than the hard state");
+        assert!(origin.members.len() <= MEMBERS_BYTES_MAX, "{} bytes of members", origin.members.len());
+        let (mut log, report) = Self::open(storage, options)?;
+        if !log.starts.is_empty() || report.frames_count > 0 {
+            return Err(OpenError::NotEmpty);
+        }
+        log.index = EntryIndex::new(origin.base);
+        log.hard_state = origin.hard_state;
+        log.members = origin.members;
+        Ok(log)
+    }
+
+    /// The entry that the log begins behind; `EntryId::ZERO` for one that begins with the first entry that was ever made.
+    #[must_use]
+    pub fn base(&self) -> EntryId {
+        self.index.base()
+    }
+
+    /// What is kept of the members in the origins of segments; as [`Origin::members`].
+    #[must_use]
+    pub fn members(&self) -> &[u8] {
+        &self.members
+    }
+
+    /// Changes what the origins of later segments say of the members. Panics if that is too long.
+    pub fn set_members(&mut self, members: &[u8]) {
+        assert!(members.len() <= MEMBERS_BYTES_MAX, "{} bytes of members", members.len());
+        self.members = members.into();
+    }
+
+    /// Drops whole segments from the log's start, as many as hold only entries up to `state`, which is kept elsewhere, durably.
+    ///
+    /// The entry at `state` was committed, so that none up to it will ever be superseded. Notes the new first segment; the files
+    /// go later (see [`Storage::drop_before`]). Returns the log's first segment if it is another than before.
+    pub fn drop_before(&mut self, state: Index) -> Option<SegmentSeq> {
+        if self.latch.is_some() {
+            return None;
+        }
+        let durable = self.commit.durable();
+        let can_begin = |start: &SegmentStart| {
+            let begin = self.geometry.lsn(start.seq, FIRST_FRAME_OFFSET);
+            // Superseded by something in this segment or behind it, the entry is another now, or lies there.
+            let is_before = self.index.get(start.base.index).is_none_or(|slot| slot.lsn < begin);
+            let is_current = self.index.term(start.base.index) == Some(start.base.term);
+            start.base.index <= state && is_current && is_before && begin < durable
+        };
+        let kept = self.starts.iter().rposition(can_begin).filter(|kept| *kept > 0)?;
+        self.starts.drain(..kept);
+        let SegmentStart { seq, base } = *self.starts.front()?;
+        self.index.drop_to(base);
+        self.storage.drop_before(seq);
+        self.noted.first_segment = Some(seq);
+        self.stats.segments_dropped_count += kept as u64;
+        Some(seq)
+    }
+
+    /// Index of the first entry that the log holds or will hold: the one behind `base()`.
     #[must_use]
     pub fn first_index(&self) -> Index {
         self.index.first_index()
     }
 
-    /// The last entry; `EntryId::ZERO` in an empty log. It need not be durable.
+    /// The last entry; `base()` in a log without entries. It need not be durable.
     #[must_use]
     pub fn last_id(&self) -> EntryId {
         self.index.last_id()
     }
 
-    /// Term of the entry at `index`; also of the position before the first entry. `None` if the log does not reach there.
+    /// Term of the entry at `index`; also of `base()`. `None` if the log does not reach there.
     #[must_use]
     pub fn term(&self, index: Index) -> Option<Term> {
         self.index.term(index)
@@ -265,7 +346,11 @@ impl<S: Storage> Log<S> {
     pub fn has_room_for(&self, payload_lens: impl IntoIterator<Item = usize>) -> bool {
         let limit = self.writer.limit(Space::Common);
         let mut seq = self.writer.seq();
-        let mut offset = self.writer.offset() + frame_bytes(HARD_STATE_PAYLOAD_BYTES);
+        let mut offset = self.writer.offset();
+        if offset == FIRST_FRAME_OFFSET {
+            offset += self.origin_frame_bytes();
+        }
+        offset += frame_bytes(HARD_STATE_PAYLOAD_BYTES);
         for payload_len in payload_lens {
             if payload_len > self.payload_limit_bytes() {
                 return true;
@@ -273,6 +358,9 @@ impl<S: Storage> Log<S> {
             if offset + frame_bytes(payload_len) > limit {
                 seq = seq.next();
                 offset = FIRST_FRAME_OFFSET;
+            }
+            if offset == FIRST_FRAME_OFFSET {
+                offset += self.origin_frame_bytes();
             }
             if !self.storage.contains(seq) {
                 return false;
@@ -399,7 +487,7 @@ impl<S: Storage> Log<S> {
 
     /// The segment to prepare next, while fewer than `SEGMENTS_AHEAD` are ready beyond the one being written.
     ///
-    /// Segments are prepared one at a time and in this order; a new log asks for its first one.
+    /// Segments are prepared one at a time and in this order; a log in an empty place asks for its first one.
     #[must_use]
     pub fn needs_segment(&self) -> Option<SegmentSeq> {
         let mut seq = self.writer.seq();
@@ -477,11 +565,18 @@ impl<S: Storage> Log<S> {
     }
 
     fn make_room(&mut self, payload_len: usize, space: Space) -> Result<(), AppendError> {
-        match self.writer.make_room(&mut self.storage, payload_len, space, self.commit.durable()) {
-            Ok(None) => Ok(()),
-            Ok(Some((seq, end_offset))) => {
-                self.commit.seal(seq, end_offset);
-                self.stats.segments_activated_count += 1;
+        let (index, hard_state, members) = (&self.index, self.hard_state, &self.members);
+        let origin = || Origin::encode(index.last_id(), hard_state, members);
+        match self.writer.make_room(&mut self.storage, payload_len, space, self.commit.durable(), origin) {
+            Ok(Moved { sealed, is_begun }) => {
+                if let Some((seq, end_offset)) = sealed {
+                    self.commit.seal(seq, end_offset);
+                    self.stats.segments_activated_count += 1;
+                }
+                if is_begun {
+                    self.starts.push_back(SegmentStart { seq: self.writer.seq(), base: self.index.last_id() });
+                    self.note(Noted { first_segment: self.starts.front().map(|start| start.seq), ..Noted::default() });
+                }
                 Ok(())
             }
             Err(error) => {
@@ -493,6 +588,11 @@ impl<S: Storage> Log<S> {
                 Err(error)
             }
         }
+    }
+
+    /// Size of the origin of a segment that is begun now. Unit: bytes.
+    fn origin_frame_bytes(&self) -> usize {
+        frame_bytes(ORIGIN_FIXED_BYTES + self.members.len())
     }
 
     fn write_mark(&mut self, payload: &[u8]) -> Lsn {

@@ -7,7 +7,8 @@ use std::fmt;
 use crate::constants::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_BYTES_UNIT, SEGMENT_SEQ_MAX};
 use crate::types::Lsn;
 
-/// Number of a segment. The first segment of a log is 1; numbers are given out without gaps and never again.
+/// Number of a segment. Numbers are given out without gaps and never again; a log may begin with any, since it loses its
+/// oldest segments.
 ///
 /// Invariant: at most `SEGMENT_SEQ_MAX`, so that a position in any segment fits an [`Lsn`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,7 +18,7 @@ const FILE_NAME_DIGITS: usize = 16;
 const FILE_NAME_SUFFIX: &str = ".wal";
 
 impl SegmentSeq {
-    /// A log's first segment.
+    /// The first segment of a log that is begun in an empty place.
     pub const FIRST: Self = Self(1);
 
     /// Wraps a raw number; `None` if it is 0 or above `SEGMENT_SEQ_MAX`.

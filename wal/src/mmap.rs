@@ -24,10 +24,11 @@ use crate::constants::{PAGE_BYTES, SEGMENTS_AHEAD};
 use crate::device::{Cache, compare_cache, parts_without_space, take_space};
 use crate::group_commit::{SyncFailure, SyncRequest};
 use crate::lsn::SegmentSeq;
-use crate::note::{self, NOTE_BYTES, NOTE_FILE_NAME, NoteOwner};
+use crate::note::{self, NOTE_BYTES, NOTE_FILE_NAME};
 use crate::place::LogPlace;
 use crate::prepare::FILE_MODE;
 use crate::scan::is_zero;
+use crate::segment::LogNonce;
 use crate::storage::{Noted, Storage, StorageError};
 
 pub use crate::prepare::{FILL_BYTES, PrepareError, PreparedSegment, prepare_segment};
@@ -167,6 +168,8 @@ pub struct MmapStorage {
     dir_file: Arc<File>,
     /// Ascending; without gaps once a log was opened over it.
     segments: Vec<MappedSegment>,
+    /// Dropped from the log's start, oldest first; their files are to be removed.
+    dropped: Vec<SegmentSeq>,
     /// None before the first segment.
     note: Option<NoteFile>,
 }
@@ -206,7 +209,7 @@ impl MmapStorage {
         // Without a segment there is nothing to note, but there may be a note of a log whose files are gone.
         let has_note = is_log || dir.join(NOTE_FILE_NAME).exists();
         let note = if has_note { Some(NoteFile::open(dir)?) } else { None };
-        Ok(Self { dir: dir.to_owned(), dir_file: Arc::new(dir_file), segments, note })
+        Ok(Self { dir: dir.to_owned(), dir_file: Arc::new(dir_file), segments, dropped: Vec::new(), note })
     }
 
     /// Adds a segment that was prepared. It must be the one that the log asked for.
@@ -214,10 +217,37 @@ impl MmapStorage {
     /// Panics if it does not follow the last segment.
     pub fn install(&mut self, prepared: PreparedSegment) {
         let (segment, note) = prepared.into_parts();
-        let expected = self.segments.last().map_or(SegmentSeq::FIRST, |last| last.seq.next());
-        assert_eq!(segment.seq, expected, "segments are installed in order");
+        let is_next = self.segments.last().is_none_or(|last| segment.seq == last.seq.next());
+        assert!(is_next, "segment {} is installed out of order", segment.seq);
         self.segments.push(segment);
         self.note = note.or(self.note.take());
+    }
+
+    /// The log that the segments are of: for preparing another one. `None` before the first.
+    #[must_use]
+    pub fn log_nonce(&self) -> Option<LogNonce> {
+        self.segments.iter().find_map(|segment| LogNonce::of(segment.bytes()))
+    }
+
+    /// Work for a helper thread that removes the files of segments which the log dropped; `None` if there are none.
+    ///
+    /// First the note is synced, which says where the log begins: without it their absence would be damage. Then the oldest goes
+    /// first, and the directory is synced. After an error some are left, are no part of the log, and go when it opens next.
+    pub fn removing_dropped(&mut self) -> Option<impl FnOnce() -> Result<(), StorageError> + Send + 'static> {
+        let dropped = std::mem::take(&mut self.dropped);
+        let last = *dropped.last()?;
+        let note = self.note_file();
+        let (dir, dir_file) = (self.dir.clone(), Arc::clone(&self.dir_file));
+        Some(move || {
+            let failed =
+                |segment, action| move |error: io::Error| StorageError { segment, action, reason: error.to_string() };
+            note.map_or(Ok(()), |note| note.sync_data())
+                .map_err(failed(last, "sync the note before removing it and others"))?;
+            for seq in dropped {
+                remove_file(&dir.join(seq.file_name())).map_err(failed(seq, "remove"))?;
+            }
+            dir_file.sync_all().map_err(failed(last, "sync the directory after removing it and others"))
+        })
     }
 
     /// The directory.
@@ -280,10 +310,6 @@ impl MmapStorage {
         }
     }
 
-    fn note_owner(&self) -> Option<NoteOwner> {
-        NoteOwner::of(self.bytes(SegmentSeq::FIRST))
-    }
-
     fn get(&self, seq: SegmentSeq) -> Option<&MappedSegment> {
         self.segments.get(self.position(seq)?)
     }
@@ -329,19 +355,39 @@ impl Storage for MmapStorage {
         self.dir_file.sync_all().map_err(failed(seq))
     }
 
+    fn remove_before(&mut self, seq: SegmentSeq) -> Result<(), StorageError> {
+        self.drop_before(seq);
+        self.removing_dropped().map_or(Ok(()), |remove| remove())
+    }
+
+    fn drop_before(&mut self, seq: SegmentSeq) {
+        let kept = self.segments.partition_point(|segment| segment.seq < seq);
+        self.dropped.extend(self.segments.drain(..kept).map(|segment| segment.seq));
+        if let (Some(owner), Some(note)) = (self.log_nonce(), &mut self.note) {
+            note::store_twice(&mut note.map, owner, Noted { first_segment: Some(seq), ..Noted::default() });
+        }
+    }
+
     fn is_resident(&self, seq: SegmentSeq, part: Range<usize>, behind_bytes: u64) -> bool {
         behind_bytes <= RECENT_BYTES || self.get(seq).is_some_and(|segment| is_cached(&segment.file, part))
     }
 
     fn note(&mut self, noted: Noted) {
-        if let Some(owner) = self.note_owner() {
-            let note = self.note.as_mut().expect("a note is opened with the first segment");
-            note::store(&mut note.map, owner, noted);
-        }
+        let Some(owner) = self.log_nonce() else { return };
+        let note = self.note.as_mut().expect("a note is opened with the first segment");
+        note::store(&mut note.map, owner, noted);
     }
 
     fn noted(&self) -> Noted {
-        self.note.as_ref().map_or_else(Noted::default, |note| note::read(&note.map, self.note_owner()))
+        self.note.as_ref().map_or_else(Noted::default, |note| note::read(&note.map, self.log_nonce()))
+    }
+}
+
+/// Removes a file that may be gone already.
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }
 

@@ -9,14 +9,15 @@ use tempfile::TempDir;
 
 use crate::format::EntryHeader;
 use crate::mmap::{MmapStorage, PrepareError, prepare_segment};
-use crate::recovery::HardState;
 use crate::test_support::{IDENTITY, KIND, id, payload, seq};
+use crate::types::HardState;
 use crate::types::{Index, Term};
 use crate::verify::{Found, VerifyError, verify};
 use crate::{DamageKind, Log, LogOptions, OpenError, SegmentIdentity, Storage, Tail};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
-const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES };
+const OPTIONS: LogOptions =
+    LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: crate::types::EntryId::ZERO };
 
 fn open(dir: &Path) -> Result<(Log<MmapStorage>, crate::RecoveryReport), OpenError> {
     Log::open(MmapStorage::open(dir).expect("a directory"), OPTIONS)
@@ -25,7 +26,7 @@ fn open(dir: &Path) -> Result<(Log<MmapStorage>, crate::RecoveryReport), OpenErr
 fn prepare_all(log: &mut Log<MmapStorage>) {
     while let Some(seq) = log.needs_segment() {
         let dir = log.storage().dir().to_owned();
-        let prepared = prepare_segment(&dir, seq, IDENTITY, SEGMENT_BYTES).expect("space");
+        let prepared = prepare_segment(&dir, seq, IDENTITY, SEGMENT_BYTES, log.storage().log_nonce()).expect("space");
         log.storage_mut().install(prepared);
     }
 }
@@ -153,7 +154,7 @@ fn verify_and_open_name_the_same_damage() {
         ),
         (
             "a bit in a frame header",
-            |dir| change(dir, 1, 4096 + 56 + 9, |byte| *byte ^= 1, 1),
+            |dir| change(dir, 1, 4096 + 88 + 56 + 9, |byte| *byte ^= 1, 1),
             1,
             |kind| kind == DamageKind::FrameHeader,
         ),
@@ -231,19 +232,19 @@ fn leftovers_of_a_preparation_are_removed_and_strangers_kept() {
 #[test]
 fn a_segment_is_prepared_once_and_in_full() {
     let dir = TempDir::new().expect("a directory");
-    let prepared = prepare_segment(dir.path(), seq(1), IDENTITY, SEGMENT_BYTES).expect("space");
+    let prepared = prepare_segment(dir.path(), seq(1), IDENTITY, SEGMENT_BYTES, None).expect("space");
     assert_eq!(prepared.seq(), seq(1));
     let bytes = fs::read(path_of(&dir, 1)).expect("the segment");
     assert_eq!(bytes.len() as u64, SEGMENT_BYTES);
-    assert!(bytes[64..].iter().all(|byte| *byte == 0));
-    let again = prepare_segment(dir.path(), seq(1), IDENTITY, SEGMENT_BYTES).expect_err("it is there");
+    assert!(bytes[128..].iter().all(|byte| *byte == 0));
+    let again = prepare_segment(dir.path(), seq(1), IDENTITY, SEGMENT_BYTES, None).expect_err("it is there");
     assert!(matches!(again, PrepareError::Exists { .. }), "{again}");
     let mut names: Vec<_> =
         fs::read_dir(dir.path()).expect("a directory").map(|entry| entry.expect("a file").file_name()).collect();
     names.sort_unstable();
     assert_eq!(names, ["0000000000000001.wal", "durable"], "nothing is left behind");
     let nonce = |segment| crate::segment::SegmentHeader::parse(&fs::read(path_of(&dir, segment)).expect("a file"));
-    prepare_segment(dir.path(), seq(2), IDENTITY, SEGMENT_BYTES).expect("space");
+    prepare_segment(dir.path(), seq(2), IDENTITY, SEGMENT_BYTES, Some(crate::LogNonce::new(1))).expect("space");
     assert_ne!(nonce(1).expect("a header").nonce, nonce(2).expect("a header").nonce);
 }
 
@@ -257,7 +258,7 @@ fn a_segment_without_space_is_an_error_with_numbers() {
         assert!(error.to_string().contains("2 bytes needed, 1 available"), "{error}");
         return;
     }
-    let error = prepare_segment(dir.path(), seq(1), IDENTITY, bytes).expect_err("no space");
+    let error = prepare_segment(dir.path(), seq(1), IDENTITY, bytes, None).expect_err("no space");
     assert!(matches!(error, PrepareError::NoSpace { .. }), "{error}");
 }
 

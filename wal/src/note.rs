@@ -5,9 +5,8 @@
 //! has come true, so whatever can still be read is true, however old. It outlives the process; what of it outlives the
 //! host is decided by the syncs of its file, which nobody waits for.
 //!
-//! A slot belongs to one log: it repeats the checksum and the nonce of that log's first segment header, which together
-//! cover cluster, node, shard, segment size and the moment of creation. The note of a log that was discarded or replaced
-//! says nothing about the one that took its place.
+//! A slot belongs to one log: it repeats the log's nonce, which every segment of that log names, wherever it begins. The note
+//! of a log that was discarded or replaced says nothing about the one that took its place.
 
 use std::mem::{offset_of, size_of};
 
@@ -16,7 +15,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::checksum::crc32;
 use crate::constants::{PAGE_BYTES, SECTOR_BYTES};
-use crate::segment::{FORMAT_VERSION, SegmentHeader};
+use crate::lsn::SegmentSeq;
+use crate::segment::{FORMAT_VERSION, LogNonce};
 use crate::storage::Noted;
 use crate::types::{EntryId, Index, Lsn, Term};
 
@@ -40,10 +40,9 @@ struct RawSlot {
     magic: [u8; 8],
     slot_crc: U32,
     format_version: U32,
-    segment_crc: U32,
-    reserved: [u8; 4],
-    nonce: U64,
+    log_nonce: U64,
     durable: U64,
+    first_segment: U64,
     committed_term: U64,
     committed_index: U64,
 }
@@ -52,10 +51,9 @@ const _: () = assert!(size_of::<RawSlot>() == 56);
 const _: () = assert!(offset_of!(RawSlot, magic) == 0);
 const _: () = assert!(offset_of!(RawSlot, slot_crc) == 8);
 const _: () = assert!(offset_of!(RawSlot, format_version) == 12);
-const _: () = assert!(offset_of!(RawSlot, segment_crc) == 16);
-const _: () = assert!(offset_of!(RawSlot, reserved) == 20);
-const _: () = assert!(offset_of!(RawSlot, nonce) == 24);
-const _: () = assert!(offset_of!(RawSlot, durable) == 32);
+const _: () = assert!(offset_of!(RawSlot, log_nonce) == 16);
+const _: () = assert!(offset_of!(RawSlot, durable) == 24);
+const _: () = assert!(offset_of!(RawSlot, first_segment) == 32);
 const _: () = assert!(offset_of!(RawSlot, committed_term) == 40);
 const _: () = assert!(offset_of!(RawSlot, committed_index) == 48);
 // A slot is written whole or not at all by any disk.
@@ -65,39 +63,20 @@ const _: () = assert!(NOTE_SLOT_BYTES <= PAGE_BYTES);
 /// Bytes that the slot's checksum covers begin here.
 const COVERED_FROM: usize = offset_of!(RawSlot, format_version);
 
-/// The log that a note is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoteOwner {
-    segment_crc: u32,
-    nonce: u64,
-}
-
-impl NoteOwner {
-    /// The log whose first segment has these bytes; `None` if they do not say.
-    pub(crate) fn of(first_segment: &[u8]) -> Option<Self> {
-        SegmentHeader::parse(first_segment).ok().map(|header| Self::new(&header))
-    }
-
-    pub(crate) fn new(first_segment: &SegmentHeader) -> Self {
-        Self { segment_crc: first_segment.header_crc(), nonce: first_segment.nonce }
-    }
-}
-
 /// What a slot says, if it was written whole.
-fn slot(bytes: &[u8], number: usize) -> Option<(NoteOwner, Noted)> {
+fn slot(bytes: &[u8], number: usize) -> Option<(LogNonce, Noted)> {
     let (raw, _) = RawSlot::ref_from_prefix(bytes.get(number * PAGE_BYTES..)?).ok()?;
     let computed = crc32(&[raw.as_bytes().get(COVERED_FROM..)?]);
-    let is_whole = raw.magic == NOTE_MAGIC
-        && raw.slot_crc.get() == computed
-        && raw.format_version.get() == FORMAT_VERSION as u32
-        && raw.reserved == [0; 4];
-    let owner = NoteOwner { segment_crc: raw.segment_crc.get(), nonce: raw.nonce.get() };
+    let is_whole =
+        raw.magic == NOTE_MAGIC && raw.slot_crc.get() == computed && raw.format_version.get() == FORMAT_VERSION as u32;
+    let owner = LogNonce::new(raw.log_nonce.get());
+    let first_segment = SegmentSeq::new(raw.first_segment.get());
     let committed = EntryId::new(Term::new(raw.committed_term.get()), Index::new(raw.committed_index.get()));
-    is_whole.then(|| (owner, Noted { durable: Lsn::new(raw.durable.get()), committed }))
+    is_whole.then(|| (owner, Noted { durable: Lsn::new(raw.durable.get()), committed, first_segment }))
 }
 
 /// The slots that are about a log, and what they say. Without an owner every whole slot counts.
-fn slots(bytes: &[u8], owner: Option<NoteOwner>) -> impl Iterator<Item = (usize, Noted)> {
+fn slots(bytes: &[u8], owner: Option<LogNonce>) -> impl Iterator<Item = (usize, Noted)> {
     let about = move |number| match slot(bytes, number) {
         Some((found, noted)) if owner.is_none_or(|owner| owner == found) => Some((number, noted)),
         _ => None,
@@ -107,15 +86,15 @@ fn slots(bytes: &[u8], owner: Option<NoteOwner>) -> impl Iterator<Item = (usize,
 
 /// What can be read of the notes; zeros without one.
 ///
-/// Without an owner, because the first segment is gone or can't say, every whole slot counts: such a log is damaged, and
-/// the note tells how far it went.
-pub(crate) fn read(bytes: &[u8], owner: Option<NoteOwner>) -> Noted {
+/// Without an owner, because no segment can say, every whole slot counts: such a log is damaged, and the note tells how far
+/// it went.
+pub(crate) fn read(bytes: &[u8], owner: Option<LogNonce>) -> Noted {
     slots(bytes, owner).map(|(_, noted)| noted).fold(Noted::default(), Noted::max)
 }
 
 /// Notes something more, in the slot that does not hold the latest note so far. A later slot says at least as much as an
 /// earlier one in every field.
-pub(crate) fn store(bytes: &mut [u8], owner: NoteOwner, noted: Noted) {
+pub(crate) fn store(bytes: &mut [u8], owner: LogNonce, noted: Noted) {
     let latest = slots(bytes, Some(owner)).max_by_key(|(_, noted)| (noted.durable, noted.committed.index));
     let noted = read(bytes, Some(owner)).max(noted);
     let number = match latest {
@@ -123,21 +102,33 @@ pub(crate) fn store(bytes: &mut [u8], owner: NoteOwner, noted: Noted) {
         Some((number, _)) => (number + 1) % SLOTS_COUNT,
         None => 0,
     };
+    put(bytes, number, owner, noted);
+}
+
+/// Notes something in both slots, one behind the other, so that losing either leaves it known.
+pub(crate) fn store_twice(bytes: &mut [u8], owner: LogNonce, noted: Noted) {
+    store(bytes, owner, noted);
+    let noted = read(bytes, Some(owner));
+    for number in 0..SLOTS_COUNT {
+        put(bytes, number, owner, noted);
+    }
+}
+
+fn put(bytes: &mut [u8], number: usize, owner: LogNonce, noted: Noted) {
     let encoded = encode(owner, noted);
     if let Some(place) = bytes.get_mut(number * PAGE_BYTES..).and_then(|rest| rest.get_mut(..encoded.len())) {
         place.copy_from_slice(&encoded);
     }
 }
 
-pub(crate) fn encode(owner: NoteOwner, noted: Noted) -> [u8; NOTE_SLOT_BYTES] {
+pub(crate) fn encode(owner: LogNonce, noted: Noted) -> [u8; NOTE_SLOT_BYTES] {
     let mut raw = RawSlot {
         magic: NOTE_MAGIC,
         slot_crc: U32::ZERO,
         format_version: U32::new(FORMAT_VERSION as u32),
-        segment_crc: U32::new(owner.segment_crc),
-        reserved: [0; 4],
-        nonce: U64::new(owner.nonce),
+        log_nonce: U64::new(owner.get()),
         durable: U64::new(noted.durable.get()),
+        first_segment: U64::new(noted.first_segment.map_or(0, SegmentSeq::get)),
         committed_term: U64::new(noted.committed.term.get()),
         committed_index: U64::new(noted.committed.index.get()),
     };
@@ -157,10 +148,9 @@ pub(crate) fn layout() -> Vec<(String, usize, usize)> {
         (magic, 8),
         (slot_crc, 4),
         (format_version, 4),
-        (segment_crc, 4),
-        (reserved, 4),
-        (nonce, 8),
+        (log_nonce, 8),
         (durable, 8),
+        (first_segment, 8),
         (committed_term, 8),
         (committed_index, 8)
     ]
@@ -170,11 +160,12 @@ pub(crate) fn layout() -> Vec<(String, usize, usize)> {
 mod tests {
     use super::*;
 
-    const OWNER: NoteOwner = NoteOwner { segment_crc: 7, nonce: 8 };
+    const OWNER: LogNonce = LogNonce::new(8);
 
     /// A note whose fields grow with `number`.
     fn note(number: u64) -> Noted {
-        Noted { durable: Lsn::new(number), committed: EntryId::new(Term::new(2), Index::new(number / 2)) }
+        let committed = EntryId::new(Term::new(2), Index::new(number / 2));
+        Noted { durable: Lsn::new(number), committed, first_segment: SegmentSeq::new(number / 3) }
     }
 
     fn noted(upto: u64) -> Vec<u8> {
@@ -202,9 +193,10 @@ mod tests {
         let mut bytes = noted(4);
         let committed = EntryId::new(Term::new(3), Index::new(9));
         store(&mut bytes, OWNER, Noted { committed, ..Noted::default() });
-        assert_eq!(read(&bytes, Some(OWNER)), Noted { durable: Lsn::new(4), committed });
+        let first_segment = note(4).first_segment;
+        assert_eq!(read(&bytes, Some(OWNER)), Noted { durable: Lsn::new(4), committed, first_segment });
         store(&mut bytes, OWNER, Noted { durable: Lsn::new(6), ..Noted::default() });
-        assert_eq!(read(&bytes, Some(OWNER)), Noted { durable: Lsn::new(6), committed });
+        assert_eq!(read(&bytes, Some(OWNER)), Noted { durable: Lsn::new(6), committed, first_segment });
         let both = |number| slot(&bytes, number).map(|(_, noted)| noted.committed);
         assert_eq!((both(0), both(1)), (Some(committed), Some(committed)), "in either slot");
     }
@@ -239,14 +231,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_noted_twice_survives_the_loss_of_either_slot() {
+        for number in 0..SLOTS_COUNT {
+            let mut bytes = noted(5);
+            let first_segment = SegmentSeq::new(9);
+            store_twice(&mut bytes, OWNER, Noted { first_segment, ..Noted::default() });
+            bytes[number * PAGE_BYTES..(number + 1) * PAGE_BYTES].fill(0);
+            assert_eq!(read(&bytes, Some(OWNER)), Noted { first_segment, ..note(5) });
+        }
+    }
+
+    #[test]
     fn the_note_of_another_log_says_nothing() {
         let bytes = noted(5);
-        for other in [NoteOwner { segment_crc: 6, ..OWNER }, NoteOwner { nonce: 9, ..OWNER }] {
-            assert_eq!(read(&bytes, Some(other)), Noted::default());
-            let mut bytes = bytes.clone();
-            store(&mut bytes, other, note(2));
-            assert_eq!(read(&bytes, Some(other)), note(2), "and is written over");
-        }
+        let other = LogNonce::new(9);
+        assert_eq!(read(&bytes, Some(other)), Noted::default());
+        let mut written = bytes.clone();
+        store(&mut written, other, note(2));
+        assert_eq!(read(&written, Some(other)), note(2), "and is written over");
         assert_eq!(read(&bytes, None), note(5), "with no log to compare with it is all there is");
     }
 }

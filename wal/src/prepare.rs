@@ -12,7 +12,7 @@ use rustix::fs::statvfs;
 
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::mmap::{MappedSegment, MmapError, NoteFile, fill_with_zeros};
-use crate::segment::{SegmentHeader, SegmentIdentity};
+use crate::segment::{LogNonce, SegmentHeader, SegmentIdentity};
 
 /// Size of the writes that fill a segment. Unit: bytes.
 ///
@@ -70,7 +70,7 @@ pub enum PrepareError {
 #[derive(Debug)]
 pub struct PreparedSegment {
     segment: MappedSegment,
-    /// With the first segment, which a log's note is tied to.
+    /// With the first segment of a log that has none yet.
     note: Option<NoteFile>,
 }
 
@@ -86,8 +86,10 @@ impl PreparedSegment {
     }
 }
 
-/// Prepares segment `seq` of the log in `dir`. Blocks for as long as writing and syncing the whole file takes. With the
-/// first segment comes the log's note.
+/// Prepares segment `seq` of the log in `dir`. Blocks for as long as writing and syncing the whole file takes.
+///
+/// `log_nonce` names the log, as [`crate::mmap::MmapStorage::log_nonce`] does. Without one this is the first segment of a new log:
+/// a nonce is drawn, and the log's note comes with the segment.
 ///
 /// On an error it leaves nothing behind, or a leftover that opening the log removes.
 pub fn prepare_segment(
@@ -95,6 +97,7 @@ pub fn prepare_segment(
     seq: SegmentSeq,
     identity: SegmentIdentity,
     segment_bytes: u64,
+    log_nonce: Option<LogNonce>,
 ) -> Result<PreparedSegment, PrepareError> {
     let geometry = Geometry::new(segment_bytes).ok_or(PrepareError::SegmentBytes { got: segment_bytes })?;
     let path = dir.join(seq.file_name());
@@ -103,9 +106,11 @@ pub fn prepare_segment(
     }
     check_space(dir, &path, segment_bytes)?;
     let temporary = dir.join(format!("{:016}{LEFTOVER_SUFFIX}", seq.get()));
-    let header =
-        SegmentHeader { identity, seq, segment_bytes, nonce: nonce().map_err(failed("draw a nonce for", &path))? };
-    let note = if seq == SegmentSeq::FIRST { Some(NoteFile::open(dir).map_err(note_failed)?) } else { None };
+    let draw = || nonce().map_err(failed("draw a nonce for", &path));
+    let nonce = draw()?;
+    let note = if log_nonce.is_none() { Some(NoteFile::open(dir).map_err(note_failed)?) } else { None };
+    let log_nonce = log_nonce.map_or_else(|| draw().map(LogNonce::new), Ok)?;
+    let header = SegmentHeader { identity, seq, segment_bytes, nonce, log_nonce };
     let prepared = write_file(&temporary, &header, geometry).and_then(|file| {
         fs::rename(&temporary, &path).map_err(failed("rename", &temporary))?;
         sync_dir(dir)?;

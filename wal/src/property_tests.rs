@@ -5,11 +5,13 @@
 
 use proptest::prelude::*;
 
-use crate::format::{EntryHeader, FRAME_HEADER_BYTES};
+use crate::constants::FIRST_FRAME_OFFSET;
+use crate::format::{EntryHeader, FRAME_HEADER_BYTES, frame_bytes};
+use crate::origin::ORIGIN_FIXED_BYTES;
 use crate::test_support::*;
 use crate::testing::SimStorage;
 use crate::types::{EntryId, Index, Lsn, Term};
-use crate::{AppendError, HardState, Log, OpenError, SyncRequest, Tail};
+use crate::{AppendError, HardState, Log, LogOptions, OpenError, SegmentSeq, SyncRequest, Tail};
 
 /// Cases unless the environment says otherwise.
 const CASES_DEFAULT: u32 = 10_000;
@@ -40,6 +42,16 @@ enum Op {
     },
     Mark,
     Prepare,
+    /// More of what is durable is committed, in thousandths of it, and the state that is kept elsewhere has it.
+    Commit {
+        permille: u64,
+    },
+    /// Drops what the state has from the log's start.
+    Drop,
+    /// The files of what was dropped are being removed, or are gone.
+    Remove {
+        complete: bool,
+    },
     BeginSync,
     EndSync,
     FailSync,
@@ -72,6 +84,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..3_u64, 0..4_u64).prop_map(|(term_up, vote)| Op::HardState { term_up, vote }),
         1 => Just(Op::Mark),
         2 => Just(Op::Prepare),
+        2 => (0..=1000_u64).prop_map(|permille| Op::Commit { permille }),
+        2 => Just(Op::Drop),
+        1 => any::<bool>().prop_map(|complete| Op::Remove { complete }),
         4 => Just(Op::BeginSync),
         4 => Just(Op::EndSync),
         1 => prop::bool::weighted(0.2).prop_map(|fail| if fail { Op::FailSync } else { Op::EndSync }),
@@ -89,13 +104,30 @@ enum Record {
 }
 
 /// What was written, frame by frame, and how much of it a completed sync covers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Model {
+    /// The entry that the log was begun behind.
+    base: EntryId,
     records: Vec<(Lsn, Record)>,
     durable_count: usize,
+    /// The last entry of the state; never superseded.
+    committed: EntryId,
+    /// The first segment, and the one before which nothing can come back.
+    first: SegmentSeq,
+    first_for_good: SegmentSeq,
 }
 
 impl Model {
+    /// Frames in segments before this one.
+    fn count_before(&self, first: SegmentSeq) -> usize {
+        self.records.iter().filter(|(end, _)| end.get() < first.get() * SEGMENT_BYTES).count()
+    }
+
+    /// The entry that a log is behind which begins with this segment.
+    fn base_of(&self, first: SegmentSeq) -> EntryId {
+        self.entries(self.count_before(first)).last().map_or(self.base, |(_, id, _)| *id)
+    }
+
     fn push(&mut self, end: Lsn, record: Record) {
         self.records.push((end, record));
     }
@@ -105,7 +137,7 @@ impl Model {
         let mut entries = Vec::new();
         for (position, (_, record)) in self.records[..count].iter().enumerate() {
             if let Record::Entry(id, payload) = record {
-                entries.truncate(id.index.get() as usize - 1);
+                entries.truncate((id.index.get() - self.base.index.get()) as usize - 1);
                 entries.push((position, *id, payload.as_slice()));
             }
         }
@@ -117,20 +149,29 @@ impl Model {
             Record::HardState(hard_state) => Some(*hard_state),
             _ => None,
         });
-        last.unwrap_or_default()
+        last.unwrap_or(HardState { term: self.base.term, vote: 0 })
     }
 
     fn check(&self, log: &Log<SimStorage>) {
         let count = self.records.len();
         let entries = self.entries(count);
-        assert_eq!(log.last_id(), entries.last().map_or(EntryId::ZERO, |(_, id, _)| *id));
+        assert_eq!(log.last_id(), entries.last().map_or(self.base, |(_, id, _)| *id));
+        assert_eq!(log.base(), self.base_of(self.first));
         let durable = entries.iter().take_while(|(position, ..)| *position < self.durable_count).count();
-        assert_eq!(log.persisted_index(), Index::new(durable as u64));
+        assert_eq!(log.persisted_index(), self.base.index.plus(durable as u64));
         assert_eq!(log.hard_state(), self.hard_state(count));
         let end = self.records.last().map(|(end, _)| *end);
-        // Seals, which are no records, may stand behind the last one.
-        let is_at =
-            |lsn: Lsn, end: Lsn| lsn >= end && (lsn.get() - end.get()).is_multiple_of(FRAME_HEADER_BYTES as u64);
+        // Seals and origins, which are no records, may stand behind the last one.
+        let is_at = |lsn: Lsn, end: Lsn| {
+            let is_behind_seals = (lsn.get() - end.get()).is_multiple_of(FRAME_HEADER_BYTES as u64);
+            let is_behind_origin =
+                lsn.get() % SEGMENT_BYTES == (FIRST_FRAME_OFFSET + frame_bytes(ORIGIN_FIXED_BYTES)) as u64;
+            if lsn.get() / SEGMENT_BYTES == end.get() / SEGMENT_BYTES {
+                is_behind_seals
+            } else {
+                lsn > end && is_behind_origin
+            }
+        };
         assert!(end.is_none_or(|end| is_at(log.end_lsn(), end)));
         let durable_end = self.records[..self.durable_count].last().map(|(end, _)| *end);
         assert!(durable_end.is_none_or(|end| is_at(log.durable_lsn(), end)));
@@ -139,13 +180,14 @@ impl Model {
 
     fn check_contents(&self, log: &Log<SimStorage>) {
         let entries = self.entries(self.records.len());
-        for (_, id, payload) in &entries {
+        for (_, id, payload) in entries.iter().filter(|(_, id, _)| id.index > log.base().index) {
             assert_eq!(log.term(id.index), Some(id.term));
             let entry = log.entry(id.index).expect("readable").expect("present");
             assert_eq!((entry.id(), entry.payload()), (*id, *payload));
             assert_eq!(entry.verify(), Ok(()));
         }
-        assert_eq!(log.term(Index::new(entries.len() as u64 + 1)), None);
+        assert_eq!(log.term(self.base.index.plus(entries.len() as u64 + 1)), None);
+        assert!(log.entry(log.base().index).expect("readable").is_none());
     }
 }
 
@@ -159,7 +201,21 @@ struct Run {
 
 impl Run {
     fn new(seed: u64) -> Self {
-        Self { log: Some(new_log(seed)), model: Model::default(), sync: None, votes: 0 }
+        let (log, options) = log_at_random_origin(seed);
+        let first = crate::Storage::segments(log.storage())[0];
+        let model = Model {
+            base: options.state,
+            records: Vec::new(),
+            durable_count: 0,
+            committed: options.state,
+            first,
+            first_for_good: first,
+        };
+        Self { log: Some(log), model, sync: None, votes: 0 }
+    }
+
+    fn options(&self) -> LogOptions {
+        LogOptions { state: self.model.committed, ..OPTIONS }
     }
 
     fn log(&mut self) -> &mut Log<SimStorage> {
@@ -176,6 +232,24 @@ impl Run {
                 if let Some(seq) = self.log().needs_segment() {
                     self.log().storage_mut().prepare(seq);
                 }
+            }
+            Op::Commit { permille } => {
+                let (from, to) = (self.model.committed.index, self.log().persisted_index());
+                let index = from.plus(to.get().saturating_sub(from.get()) * permille / 1000);
+                self.model.committed = EntryId::new(self.log().term(index).expect("held"), index);
+            }
+            Op::Drop => {
+                let state = self.model.committed.index;
+                if let Some(first) = self.log().drop_before(state) {
+                    self.model.first = first;
+                }
+            }
+            Op::Remove { complete } => {
+                match complete {
+                    true => self.log().storage_mut().complete_removal(),
+                    false => self.log().storage_mut().begin_removal(),
+                }
+                self.model.first_for_good = self.model.first;
             }
             Op::BeginSync => {
                 let records = self.model.records.len();
@@ -213,7 +287,8 @@ impl Run {
 
     fn append(&mut self, back: u64, term_up: u64, bytes: usize, fill: u8) {
         let last = self.log().last_id();
-        let index = Index::new(last.index.get().saturating_sub(back) + 1);
+        let index = last.index.get().saturating_sub(back).max(self.model.committed.index.get());
+        let index = Index::new(index + 1);
         // An entry that supersedes another has a higher term than that.
         let term = Term::new(last.term.get().max(1) + term_up + u64::from(index <= last.index));
         let payload = if fill < 64 { vec![fill / 32; bytes] } else { payload(u64::from(fill), index.get(), bytes) };
@@ -296,7 +371,7 @@ impl Run {
         }
         for resets in interrupt_recovery {
             storage.crash_after_resets(*resets);
-            match Log::open(&mut storage, OPTIONS) {
+            match Log::open(&mut storage, self.options()) {
                 Ok(_) | Err(OpenError::Storage(_)) => {}
                 Err(error) => panic!("{error}"),
             }
@@ -318,8 +393,12 @@ impl Run {
     /// Opens what is left and checks that it is what was durable and a prefix of what was written.
     fn recover(&mut self, storage: SimStorage) {
         self.sync = None;
-        let (log, report) = reopen(storage).unwrap_or_else(|error| panic!("{error}"));
-        let kept = report.frames_count as usize;
+        let (log, report) = Log::open(storage, self.options()).unwrap_or_else(|error| panic!("{error}"));
+        let first = crate::Storage::segments(log.storage())[0];
+        assert!((self.model.first_for_good..=self.model.first).contains(&first), "begins with {first}");
+        self.model.first = first;
+        self.model.first_for_good = first;
+        let kept = self.model.count_before(first) + report.frames_count as usize;
         assert!(kept >= self.model.durable_count, "{kept} of {} durable frames", self.model.durable_count);
         assert!(kept <= self.model.records.len(), "more than was ever written");
         self.model.records.truncate(kept);
@@ -352,7 +431,8 @@ proptest! {
         sync_all(run.log());
         run.model.durable_count = run.model.records.len();
         run.crash(true, &[0]);
-        let (_, report) = reopen(run.log.take().expect("open").into_storage()).expect("sound");
+        let options = run.options();
+        let (_, report) = Log::open(run.log.take().expect("open").into_storage(), options).expect("sound");
         prop_assert_eq!(report.tail, Tail::Clean);
     }
 }
@@ -415,13 +495,13 @@ proptest! {
                 storage.overwrite(seq, at, &bytes[..end - at]);
             }
         }
-        match reopen(storage) {
+        match Log::open(storage, run.options()) {
             Err(OpenError::Corrupt(corruption)) => prop_assert!(!corruption.damages.is_empty()),
             Err(error) => panic!("{error}"),
             Ok((log, _)) => {
                 // Marks may be gone; nothing else may.
                 let entries = run.model.entries(run.model.records.len());
-                prop_assert_eq!(log.last_id(), entries.last().map_or(EntryId::ZERO, |(_, id, _)| *id));
+                prop_assert_eq!(log.last_id(), entries.last().map_or(run.model.base, |(_, id, _)| *id));
                 prop_assert_eq!(log.hard_state(), run.model.hard_state(run.model.records.len()));
                 run.model.check_contents(&log);
             }

@@ -19,18 +19,25 @@
 //! | a whole header, a payload that fails its checksum | no | yes | any | damage to what was durable: refuse |
 //! | a whole frame that does not follow | no | yes | any | damage to what was durable: refuse |
 //! | the end of a file that is too short | any | any | any | refuse: files are written whole before they are used |
+//! | a segment before the one that the note calls the log's first | any | any | any | it was dropped: remove it |
 //! | a segment missing, with a bad header, of another log or version | any | any | any | refuse, but for the next row |
 //! | zeros, and such segments beyond that certainly hold nothing | no | no | zeros | the log ends here; they are made anew |
 //! | no file for the last position that was noted | any | yes | any | refuse: a segment is missing |
-//! | a whole frame whose entry or hard state can't come next | any | any | any | refuse |
+//! | a whole frame whose entry, hard state or origin can't come next | any | any | any | refuse |
+//! | a log that does not hold the entry at which its owner's state is, or begin there | any | any | any | refuse |
 //!
 //! *Watermark beyond*: a whole header beyond the place has a watermark that lies beyond the place. *Noted beyond*: the
 //! storage's note of what is durable ([`Storage::noted`]) lies beyond the place.
 //!
+//! A log begins anywhere. Its first segment is the one that the note names, or the first that is there if there is no note; its
+//! first frame is that segment's origin, and says which entry and which hard state came before. A log that begins nowhere yet,
+//! for it has no frame, begins at its owner's state ([`crate::LogOptions::state`]). Without a note nothing on the device tells
+//! that first segments were lost and not dropped; the owner's state tells: a log that begins beyond it lacks entries.
+//!
 //! Segments are prepared ahead, and one that was never used may rot or get lost like any other. It is certain that it holds
 //! nothing (`walk`, `Walk::damaged_are_unused`) if everything before is whole, the segment in which the log ends was not
-//! left (it has no seal, and nothing in the next one is durable before the seal is), what can be read of all segments beyond
-//! is zero, and there is a note, which says no more. Then it is no damage: there is nothing that could have been damaged.
+//! left (it has no seal, and nothing in the next one is durable before the seal is; and no more segments are there than are
+//! prepared ahead of it), what can be read of all segments beyond is zero, and there is a note, which says no more. Then it is no damage: there is nothing that could have been damaged.
 //!
 //! Why a torn tail may be cut: an acknowledgement needs a completed sync, and the note is made between the two. As long as
 //! the host did not crash, the note is there and nothing that was ever durable is cut. After a crash of the host it may be
@@ -39,36 +46,21 @@
 //! watermark: one sync's worth of frames under load, none after a mark. The device alone can't tell that from a torn write
 //! (see `docs/format/wal.md`), so [`TornTail`] says what was there for a protocol that can ask peers.
 
+use std::collections::VecDeque;
 use std::fmt;
 
-use crate::constants::DAMAGES_LISTED_MAX;
+use crate::constants::{DAMAGES_LISTED_MAX, FIRST_FRAME_OFFSET};
 use crate::error::{Inconsistency, OpenError};
 use crate::format::EntryKind;
 use crate::index::{EntryIndex, Slot};
 use crate::lsn::{Geometry, SegmentSeq};
+use crate::origin::Origin;
 use crate::segment::{FORMAT_VERSION, IdentityField, SegmentIdentity};
 use crate::storage::Storage;
-use crate::types::{EntryId, Index, Lsn, Term};
-use crate::walk::{DamageKind, FrameView, LogEnd, SegmentImage, Step, Walk};
+use crate::types::{EntryId, HardState, Index, Lsn, Term};
+use crate::walk::{DamageKind, FrameView, LogEnd, SegmentImage, Step, Walk, of_the_log};
 
 pub use crate::walk::{Damage, Tail, TornTail};
-
-/// What a node must remember about elections before it takes part in one. Source: thesis 3.8.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HardState {
-    /// Current term.
-    pub term: Term,
-    /// Node that got this node's vote in `term`; 0 = none.
-    pub vote: u64,
-}
-
-impl HardState {
-    /// Whether this hard state may come after `before`: terms never fall, a vote never changes within its term.
-    #[must_use]
-    pub fn may_follow(&self, before: &Self) -> bool {
-        self.term > before.term || self.term == before.term && (before.vote == 0 || before.vote == self.vote)
-    }
-}
 
 /// What stands at the place where the log is being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +164,8 @@ pub struct Corruption {
     pub damages: Vec<Damage>,
     /// Damages in all.
     pub damages_count: u64,
-    /// Last entry before the first damage: up to here the log is whole.
+    /// Last entry before the first damage: up to here the log is whole. The entry at which the owner's state is, if that is
+    /// of no use for going on from there.
     pub intact_last: EntryId,
     /// Hard state before the first damage. Later ones may have been damaged: this node may have voted since.
     pub intact_hard_state: HardState,
@@ -210,11 +203,13 @@ impl std::error::Error for Corruption {}
 pub struct RecoveryReport {
     /// Segments present, prepared ones included.
     pub segments_count: usize,
-    /// Frames that are whole, seals not counted.
+    /// Frames that are whole, seals and origins not counted.
     pub frames_count: u64,
     /// Current entries, superseded ones not counted.
     pub entries_count: usize,
-    /// Last entry.
+    /// The entry that the log begins behind.
+    pub base: EntryId,
+    /// Last entry; `base` in a log without entries.
     pub last: EntryId,
     /// Hard state.
     pub hard_state: HardState,
@@ -226,33 +221,49 @@ pub struct RecoveryReport {
     pub unused_from: Option<SegmentSeq>,
 }
 
+/// Where a segment that was begun stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentStart {
+    pub(crate) seq: SegmentSeq,
+    /// The entry before it, when it was begun. Entries in it or behind it may have superseded that one.
+    pub(crate) base: EntryId,
+}
+
 /// What frames add up to, read in log order.
 #[derive(Debug)]
 pub(crate) struct Rebuild {
     pub(crate) index: EntryIndex,
     pub(crate) hard_state: HardState,
-    /// Seals not counted.
+    /// Seals and origins not counted.
     pub(crate) frames_count: u64,
+    /// What the log's first frame says, and the latest members; `None` before it.
+    pub(crate) origin: Option<Origin>,
+    /// Where each segment begins, and the entry before.
+    pub(crate) starts: VecDeque<SegmentStart>,
     pub(crate) damages: Vec<Damage>,
     pub(crate) damages_count: u64,
     pub(crate) hard_states: HardStates,
 }
 
 impl Rebuild {
-    pub(crate) fn new() -> Self {
+    /// Nothing was read. A log in which nothing can be read begins at its owner's state.
+    pub(crate) fn new(state: EntryId) -> Self {
         Self {
-            index: EntryIndex::new(EntryId::ZERO),
-            hard_state: HardState::default(),
+            index: EntryIndex::new(state),
+            hard_state: HardState { term: state.term, vote: 0 },
             frames_count: 0,
+            origin: None,
+            starts: VecDeque::new(),
             damages: Vec::new(),
             damages_count: 0,
-            hard_states: HardStates::default(),
+            hard_states: HardStates { entry_term: state.term, ..HardStates::default() },
         }
     }
 
     /// Takes a whole frame in. Behind damage nothing is checked or kept but what tells where the damage ends.
     pub(crate) fn frame(&mut self, frame: &FrameView<'_>) {
-        self.frames_count += u64::from(frame.header.entry().kind() != EntryKind::SEAL);
+        let is_counted = !matches!(frame.header.entry().kind(), EntryKind::SEAL | EntryKind::ORIGIN);
+        self.frames_count += u64::from(is_counted);
         self.hard_states.frame(frame);
         if self.damages_count > 0 {
             if let Some(id) = frame.entry_id() {
@@ -290,6 +301,7 @@ impl Rebuild {
         let header = frame.header.entry();
         match header.kind() {
             EntryKind::MARK | EntryKind::SEAL => {}
+            EntryKind::ORIGIN => self.begin_segment(frame)?,
             EntryKind::HARD_STATE => {
                 let hard_state = hard_state_of(frame);
                 if !hard_state.may_follow(&self.hard_state) {
@@ -304,6 +316,72 @@ impl Rebuild {
             }
         }
         Ok(())
+    }
+
+    /// The first origin says what the log begins with; the others repeat what was read.
+    fn begin_segment(&mut self, frame: &FrameView<'_>) -> Result<(), Inconsistency> {
+        let found = Origin::parse(frame.payload).ok_or(Inconsistency::NoOrigin)?;
+        match &mut self.origin {
+            None => {
+                self.index = EntryIndex::new(found.base);
+                self.hard_state = found.hard_state;
+                self.origin = Some(found);
+            }
+            Some(origin) => {
+                let (last, hard_state) = (self.index.last_id(), self.hard_state);
+                if found.base != last || found.hard_state != hard_state {
+                    return Err(Inconsistency::OtherOrigin { got: found.base, last });
+                }
+                origin.members = found.members;
+            }
+        }
+        self.starts.push_back(SegmentStart { seq: frame.segment, base: self.index.last_id() });
+        Ok(())
+    }
+
+    /// Takes nothing but the members over: the log is to begin where its owner's state ends.
+    fn begin_at(&mut self, state: EntryId) {
+        let members = self.origin.take().map_or_else(Box::default, |origin| origin.members);
+        self.index = EntryIndex::new(state);
+        self.origin = Some(Origin { base: state, hard_state: HardState { term: state.term, vote: 0 }, members });
+    }
+
+    /// What a log begins with that takes over what is whole of this one. Its hard state is completed at its end.
+    pub(crate) fn salvaged_origin(&self) -> Origin {
+        let begun = || Origin {
+            base: self.index.base(),
+            hard_state: HardState { term: self.index.base().term, vote: 0 },
+            members: Box::default(),
+        };
+        let mut origin = self.origin.clone().unwrap_or_else(begun);
+        if origin.hard_state.term < origin.base.term {
+            origin.hard_state = HardState { term: origin.base.term, vote: 0 };
+        }
+        origin
+    }
+
+    /// Whether this log holds the entry at which its owner's state is, or begins there: it goes on where that ends.
+    pub(crate) fn holds(&self, state: EntryId) -> bool {
+        self.index.term(state.index) == Some(state.term)
+    }
+
+    /// Reports what is missing if this log does not go on where its owner's state ends.
+    fn check_state(&mut self, state: EntryId) {
+        if self.damages_count > 0 || self.holds(state) {
+            return;
+        }
+        let (base, last) = (self.index.base(), self.index.last_id());
+        let Some(start) = self.starts.front() else { return };
+        self.damage(Damage {
+            segment: start.seq,
+            offset: FIRST_FRAME_OFFSET,
+            resume_offset: FIRST_FRAME_OFFSET,
+            kind: DamageKind::NotAtState { base, last, state },
+            entry: None,
+            entry_before: None,
+            entry_after: None,
+            durable: None,
+        });
     }
 
     fn corruption(self) -> Corruption {
@@ -333,8 +411,15 @@ impl HardStates {
         let header = frame.header.entry();
         match header.kind() {
             EntryKind::MARK | EntryKind::SEAL => {}
-            EntryKind::HARD_STATE => {
-                let hard_state = hard_state_of(frame);
+            EntryKind::HARD_STATE | EntryKind::ORIGIN => {
+                let hard_state = match header.kind() {
+                    EntryKind::ORIGIN => {
+                        let Some(origin) = Origin::parse(frame.payload) else { return };
+                        self.entry_term = self.entry_term.max(origin.base.term);
+                        origin.hard_state
+                    }
+                    _ => hard_state_of(frame),
+                };
                 // One that takes back another can't both be right with it.
                 self.may_be_hidden = !hard_state.may_follow(&self.highest);
                 if !self.may_be_hidden {
@@ -401,8 +486,9 @@ pub(crate) fn read<S: Storage>(
     storage: &S,
     geometry: Geometry,
     identity: SegmentIdentity,
+    state: EntryId,
 ) -> Result<Option<Recovered>, OpenError> {
-    let Some((rebuild, end)) = examine(storage, geometry, identity)? else { return Ok(None) };
+    let Some((rebuild, end)) = examine(storage, geometry, identity, state)? else { return Ok(None) };
     match end {
         Some((tail, end)) if rebuild.damages_count == 0 => Ok(Some(Recovered { rebuild, tail, end })),
         _ => Err(OpenError::Corrupt(Box::new(rebuild.corruption()))),
@@ -417,14 +503,15 @@ pub(crate) fn examine<S: Storage>(
     storage: &S,
     geometry: Geometry,
     identity: SegmentIdentity,
+    state: EntryId,
 ) -> Result<Option<Examined>, OpenError> {
     let images: Vec<_> =
         storage.segments().into_iter().map(|seq| SegmentImage { seq, bytes: storage.bytes(seq) }).collect();
-    let noted = storage.noted().durable;
-    if images.is_empty() && noted == Lsn::ZERO {
+    let noted = storage.noted();
+    if of_the_log(&images, noted.first_segment).is_empty() && noted.durable == Lsn::ZERO {
         return Ok(None);
     }
-    let mut rebuild = Rebuild::new();
+    let mut rebuild = Rebuild::new(state);
     let mut end = None;
     for step in Walk::new(&images, geometry, Some(identity), noted) {
         match step {
@@ -437,15 +524,22 @@ pub(crate) fn examine<S: Storage>(
         }
     }
     rebuild.hard_states.end(end.as_ref().map(|(tail, _)| *tail));
+    rebuild.check_state(state);
+    if !rebuild.holds(state) {
+        // What is whole lies before the state, or nothing says what lies between: it is of no use.
+        rebuild.begin_at(state);
+    }
     Ok(Some((rebuild, end)))
 }
 
-/// A log that is whole and not this node's is no corruption. A segment of this very log in the place of another is: its
-/// pages, or its file, were written where they do not belong.
+/// A log that is whole and not this node's is no corruption. A segment of this very log in the place of another is, and so is
+/// one of an earlier log of this node: its pages, or its file, were written where they do not belong.
 fn refuse_strangers(damage: &Damage) -> Result<(), OpenError> {
     let segment = damage.segment;
     match damage.kind {
-        DamageKind::Identity(mismatch) if mismatch.field != IdentityField::SegmentSeq => {
+        DamageKind::Identity(mismatch)
+            if !matches!(mismatch.field, IdentityField::SegmentSeq | IdentityField::LogNonce) =>
+        {
             Err(OpenError::Identity { segment, mismatch })
         }
         DamageKind::Version { got } => Err(OpenError::Version { segment, got, known: FORMAT_VERSION as u32 }),
@@ -460,7 +554,7 @@ pub(crate) fn clean_tail<S: Storage>(storage: &mut S, end: &LogEnd) -> Result<()
     let mut segments = storage.segments();
     segments.retain(|seq| *seq > end.seq);
     for seq in segments.into_iter().rev() {
-        storage.reset_tail(seq, crate::constants::FIRST_FRAME_OFFSET)?;
+        storage.reset_tail(seq, FIRST_FRAME_OFFSET)?;
     }
     storage.reset_tail(end.seq, end.offset)?;
     Ok(())

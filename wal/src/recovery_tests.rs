@@ -2,11 +2,12 @@
 
 use crate::constants::FIRST_FRAME_OFFSET;
 use crate::format::{EntryHeader, EntryKind, FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
-use crate::recovery::{Corruption, Decision, Finding, HardState, Surroundings, TornTail, decide};
+use crate::origin::ORIGIN_FIXED_BYTES;
+use crate::recovery::{Corruption, Decision, Finding, Surroundings, TornTail, decide};
 use crate::segment::{IdentityField, IdentityMismatch, SegmentHeader, SegmentHeaderError};
 use crate::test_support::*;
 use crate::testing::SimStorage;
-use crate::types::{EntryId, Index, Lsn, Term};
+use crate::types::{EntryId, HardState, Index, Lsn, Term};
 use crate::{DamageKind, Log, LogOptions, OpenError, SegmentIdentity, Storage, Tail};
 
 /// Ten durable entries of 500 bytes in two segments; a mark behind them if wanted. Entry 11 would follow.
@@ -280,7 +281,7 @@ fn a_missing_segment_is_named() {
 
 #[test]
 fn another_logs_segments_are_refused_and_no_corruption() {
-    let other = |identity, segment_bytes| LogOptions { identity, segment_bytes };
+    let other = |identity, segment_bytes| LogOptions { identity, segment_bytes, state: EntryId::ZERO };
     for (options, field, expected, found) in [
         (other(SegmentIdentity { cluster_id: 1, ..IDENTITY }, SEGMENT_BYTES), IdentityField::ClusterId, 1, 11),
         (other(SegmentIdentity { node_id: 1, ..IDENTITY }, SEGMENT_BYTES), IdentityField::NodeId, 1, 22),
@@ -304,12 +305,12 @@ fn a_segment_in_the_place_of_another_is_damage_and_no_other_log() {
 #[test]
 fn another_version_is_refused_and_no_corruption() {
     let mut storage = ten_entries(true).into_storage();
-    let mut header = storage.bytes(seq(1))[..64].to_vec();
+    let mut header = storage.bytes(seq(1))[..crate::segment::SEGMENT_HEADER_BYTES].to_vec();
     header[12] = 9;
     let crc = crate::checksum::crc32(&[&header[12..]]);
     header[8..12].copy_from_slice(&crc.to_le_bytes());
     storage.overwrite(seq(1), 0, &header);
-    assert_eq!(reopen(storage).expect_err("version 9"), OpenError::Version { segment: seq(1), got: 9, known: 1 });
+    assert_eq!(reopen(storage).expect_err("version 9"), OpenError::Version { segment: seq(1), got: 9, known: 2 });
 }
 
 #[test]
@@ -419,11 +420,13 @@ fn a_log_goes_on_where_it_ended_also_at_the_start_of_a_segment() {
     append_many(&mut log, 1, 1..=2, 3500);
     sync_all(&mut log);
     let end = log.end_lsn();
-    // The first frame of the next segment is torn: its header made it and its payload did not.
+    // The origin of the next segment is torn: its header made it and its payload did not.
     append_many(&mut log, 1, 3..=3, 3500);
     let (segment, offset) = place(&log, 3);
-    assert_eq!((segment, offset), (seq(2), FIRST_FRAME_OFFSET));
-    let (mut log, _) = torn(log, |storage| storage.overwrite(segment, offset + 1000, &[0; 2000]));
+    assert_eq!((segment, offset), (seq(2), FIRST_FRAME_OFFSET + frame_bytes(ORIGIN_FIXED_BYTES)));
+    // Payload of the origin, and the entry behind it.
+    let gone = FIRST_FRAME_OFFSET + FRAME_HEADER_BYTES;
+    let (mut log, _) = torn(log, |storage| storage.overwrite(segment, gone, &[0; 2000]));
     // The seal of the segment before is the last frame.
     let end = Lsn::new(end.get() + frame_bytes(0) as u64);
     assert_eq!((log.last_id(), log.end_lsn(), log.durable_lsn()), (id(1, 2), end, end));

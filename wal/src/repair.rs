@@ -258,7 +258,7 @@ impl Repairer<'_> {
         self.step("create", &repair, |repair| DirBuilder::new().mode(DIR_MODE).create(repair))?;
         self.step("sync", &parent, sync_dir)?;
         let (from, to) = (MmapStorage::open(&log)?, MmapStorage::open(&repair)?);
-        let LogOptions { identity, segment_bytes } = self.options;
+        let LogOptions { identity, segment_bytes, .. } = self.options;
         let before = &mut self.before;
         let prepare = |storage: &mut MmapStorage, seq| {
             before("prepare a segment").map_err(|source| PrepareError::Io {
@@ -266,7 +266,7 @@ impl Repairer<'_> {
                 path: repair.clone(),
                 source,
             })?;
-            storage.install(prepare_segment(&repair, seq, identity, segment_bytes)?);
+            storage.install(prepare_segment(&repair, seq, identity, segment_bytes, storage.log_nonce())?);
             Ok(())
         };
         let sync = |storage: &mut MmapStorage, request: &_| storage.sync_blocking(request);

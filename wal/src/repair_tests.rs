@@ -7,13 +7,14 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::format::EntryHeader;
-use crate::recovery::HardState;
 use crate::test_support::{IDENTITY, KIND, id, payload, seq};
+use crate::types::HardState;
 use crate::types::{Index, Term};
 use crate::{SegmentIdentity, SegmentSeq, Storage};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
-const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES };
+const OPTIONS: LogOptions =
+    LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: crate::types::EntryId::ZERO };
 const ENTRIES: u64 = 40;
 const HARD_STATE: HardState = HardState { term: Term::new(1), vote: 22 };
 
@@ -100,7 +101,7 @@ impl Node {
 fn prepare_all(log: &mut Log<MmapStorage>) {
     while let Some(seq) = log.needs_segment() {
         let dir = log.storage().dir().to_owned();
-        let prepared = prepare_segment(&dir, seq, IDENTITY, SEGMENT_BYTES).expect("space");
+        let prepared = prepare_segment(&dir, seq, IDENTITY, SEGMENT_BYTES, log.storage().log_nonce()).expect("space");
         log.storage_mut().install(prepared);
     }
 }
@@ -297,7 +298,8 @@ fn a_segment_of_any_length_is_repaired() {
             let last = check_prefix(&mut opened.log);
             let repair = opened.repair.expect("under repair");
             assert!(repair.damage.contains("file truncated"), "{repair:?}");
-            assert!(!repair.hard_state_is_certain, "what was cut off may have held a hard state");
+            // The origins of the segments behind the first one repeat every hard state that it may have held.
+            assert_eq!(repair.hard_state_is_certain, segment == 1, "{segment} {bytes}");
             let is_behind_the_end = segment == 3 && bytes == SEGMENT_BYTES - 1;
             assert_eq!(last == ENTRIES, is_behind_the_end, "{segment} {bytes}");
         }
@@ -325,7 +327,8 @@ fn lost_files_are_repaired_or_were_not_needed() {
         let last = check_prefix(&mut opened.log);
         assert!(expected.map_or(last > 0 && last < ENTRIES, |expected| expected == last), "{lost:?}: {last}");
         let repair = opened.repair.expect("under repair");
-        assert!(!repair.hard_state_is_certain && repair.damage.contains("segment missing"), "{repair:?}");
+        assert!(repair.damage.contains("segment missing"), "{repair:?}");
+        assert_eq!(repair.hard_state_is_certain, lost == (1..=1), "{lost:?}: only there an origin is left behind it");
     }
     let node = Node::with_log();
     fs::remove_file(node.segment(5)).expect("a spare segment");
@@ -371,7 +374,7 @@ fn another_log_and_another_version_are_never_repaired() {
     let options = LogOptions { identity: SegmentIdentity { node_id: 1, ..IDENTITY }, ..OPTIONS };
     let error = open_or_salvage(&node.log(), options).expect_err("another node's");
     assert!(matches!(error, RepairError::Log(OpenError::Identity { .. })), "{error}");
-    let mut header = fs::read(node.segment(1)).expect("the segment")[..64].to_vec();
+    let mut header = fs::read(node.segment(1)).expect("the segment")[..crate::segment::SEGMENT_HEADER_BYTES].to_vec();
     header[12] = 9;
     let crc = crate::checksum::crc32(&[&header[12..]]);
     header[8..12].copy_from_slice(&crc.to_le_bytes());
@@ -402,13 +405,16 @@ fn interrupt_everywhere(make: impl Fn() -> Node, check: impl Fn(&Node, Opened, &
     unreachable!("some opening is the last")
 }
 
+/// Segment, offset, and whether the hard state stays certain: the header of a frame behind the last origin.
+const UNCERTAIN: (u64, u64, bool) = (3, 4096 + 88 + 9, false);
+
 #[test]
 fn a_repair_that_is_interrupted_anywhere_is_finished_or_redone() {
-    for (offset, is_certain) in [(10_000, true), (4096 + 9, false)] {
+    for (segment, offset, is_certain) in [(2, 10_000, true), UNCERTAIN] {
         let steps = interrupt_everywhere(
             || {
                 let node = Node::with_log();
-                node.flip(2, offset);
+                node.flip(segment, offset);
                 node
             },
             |node, mut opened, context| {
@@ -417,7 +423,7 @@ fn a_repair_that_is_interrupted_anywhere_is_finished_or_redone() {
                 assert_eq!(opened.log.hard_state(), HARD_STATE, "{context}");
                 let repair = opened.repair.unwrap_or_else(|| panic!("{context}"));
                 assert_eq!(repair.hard_state_is_certain, is_certain, "{context}");
-                assert!(repair.damage.contains("0000000000000002.wal"), "{context}: {repair:?}");
+                assert!(repair.damage.contains(&seq(segment).file_name()), "{context}: {repair:?}");
                 assert_eq!(node.names(), ["wal", "wal.damaged"], "{context}");
             },
         );
@@ -428,18 +434,20 @@ fn a_repair_that_is_interrupted_anywhere_is_finished_or_redone() {
 #[test]
 fn damage_under_repair_keeps_the_first_damaged_log_and_the_lesser_certainty() {
     // Damage that leaves the hard state certain, and damage that does not, in either order.
-    for (first, second, is_certain) in [(10_000, 10_000, true), (10_000, 4096 + 9, false), (4096 + 9, 10_000, false)] {
+    const CERTAIN: (u64, u64, bool) = (2, 10_000, true);
+    for (first, second) in [(CERTAIN, CERTAIN), (CERTAIN, UNCERTAIN), (UNCERTAIN, CERTAIN)] {
+        let is_certain = first.2 && second.2;
         repair_twice(
             // Once is enough to see that it can be interrupted.
-            second == 4096 + 9,
+            second == UNCERTAIN,
             || {
                 let node = Node::with_log();
-                node.flip(2, first);
+                node.flip(first.0, first.1);
                 let opened = node.open().expect("repaired");
                 assert!(opened.report.last.index.get() > 10);
                 drop(opened);
                 // The hard state is the last frame but the mark; the damage lies before it, or hides it.
-                let (segment, offset) = if second == 10_000 { (1, 10_000) } else { hard_state_place(&node) };
+                let (segment, offset) = if second == CERTAIN { (1, 10_000) } else { hard_state_place(&node) };
                 node.flip(segment, offset);
                 node
             },
@@ -447,7 +455,10 @@ fn damage_under_repair_keeps_the_first_damaged_log_and_the_lesser_certainty() {
                 check_prefix(&mut opened.log);
                 let repair = opened.repair.unwrap_or_else(|| panic!("{context}"));
                 assert_eq!(repair.hard_state_is_certain, is_certain, "{context}");
-                assert!(repair.damage.contains("0000000000000002.wal") && repair.damage.contains(LATER), "{repair:?}");
+                assert!(
+                    repair.damage.contains(&seq(first.0).file_name()) && repair.damage.contains(LATER),
+                    "{repair:?}"
+                );
                 assert_eq!(node.names(), ["wal", "wal.damaged"], "{context}");
                 assert_eq!(contents(&node.beside(".damaged")).len(), 5, "{context}: the first one");
                 assert!(!contents(&node.beside(".damaged").join(REPLACED_DIR)).is_empty(), "{context}");

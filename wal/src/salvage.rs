@@ -1,9 +1,10 @@
 //! Salvage: a new log out of what is whole in a damaged one.
 //!
-//! The new log holds the entries before the first damage, as they were current there, then the highest hard state that is
-//! whole anywhere; everything is synced before it is handed over. The damaged log is only read. What stood beyond the
-//! damage is not taken over: it has to come from the other nodes, and whether this node may vote before that is for the
-//! protocol to say, which learns here how certain the hard state is. Which entries were known to be committed is noted
+//! The new log begins where the damaged one does, and holds the entries before the first damage, as they were current there.
+//! If they do not reach the state that the owner has, or nothing can be read of where the log begins, the new one begins behind
+//! that state. Then comes the highest hard state that is whole anywhere, and everything is synced before it is handed over. The
+//! damaged log is only read. What stood beyond the damage is not taken over: it has to come from the other nodes, and whether
+//! this node may vote before that is for the protocol to say, which learns here how certain the hard state is. Which entries were known to be committed is noted
 //! beside the new log as it was beside the old one, also where the new one ends before them; that note is not synced yet.
 //!
 //! Which files become the log, and what happens if the process ends half way, is `repair`'s business.
@@ -13,9 +14,9 @@ use crate::group_commit::{SyncFailure, SyncRequest};
 use crate::log::{Log, LogOptions};
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::reader::EntryRef;
-use crate::recovery::{self, HardState, Rebuild, RecoveryReport};
+use crate::recovery::{self, Rebuild, RecoveryReport};
 use crate::storage::Storage;
-use crate::types::{EntryId, Index};
+use crate::types::{EntryId, HardState, Index};
 use crate::walk::Damage;
 
 /// What was saved of a damaged log, and what was wrong with it.
@@ -79,12 +80,13 @@ pub fn salvage<F: Storage, T: Storage, E>(
     if !to.segments().is_empty() {
         return Err(SalvageError::NotEmpty);
     }
-    let examined = recovery::examine(from, geometry, options.identity).map_err(SalvageError::Source)?;
-    let rebuild = examined.map_or_else(Rebuild::new, |(rebuild, _)| rebuild);
+    let LogOptions { identity, state, .. } = options;
+    let examined = recovery::examine(from, geometry, identity, state).map_err(SalvageError::Source)?;
+    let rebuild = examined.map_or_else(|| Rebuild::new(state), |(rebuild, _)| rebuild);
     let hard_state = rebuild.hard_states.found();
-    let (log, _) = Log::open(to, options).map_err(SalvageError::Target)?;
+    let log = Log::begin(to, options, rebuild.salvaged_origin()).map_err(SalvageError::Target)?;
     let mut target = Target { log, prepare: &mut prepare, sync: &mut sync };
-    for index in 1..=rebuild.index.last_id().index.get() {
+    for index in rebuild.index.first_index().get()..=rebuild.index.last_id().index.get() {
         let entry = entry_of(from, &rebuild, geometry, Index::new(index))?;
         target.make_ready()?;
         target.log.append_entry(entry.header(), entry.payload())?;
@@ -93,7 +95,7 @@ pub fn salvage<F: Storage, T: Storage, E>(
         }
     }
     target.make_ready()?;
-    if hard_state != HardState::default() {
+    if hard_state != target.log.hard_state() {
         target.log.append_hard_state(hard_state)?;
     }
     target.make_ready()?;

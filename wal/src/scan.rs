@@ -5,7 +5,7 @@
 use crate::checksum::HeaderSeed;
 use crate::constants::{FIRST_FRAME_OFFSET, FRAME_ALIGN_BYTES, PAGE_BYTES};
 use crate::error::EntryError;
-use crate::format::{FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
+use crate::format::{EntryKind, FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::types::Lsn;
 
@@ -55,12 +55,13 @@ impl<'a> SegmentView<'a> {
         self.geometry.lsn(self.seq, offset)
     }
 
-    /// The frame header that was written at `offset`, if it is whole.
+    /// The frame header that was written at `offset`, if it is whole. Every segment's first frame is an origin, and no other is.
     pub(crate) fn header_at(&self, offset: usize) -> Option<&'a FrameHeader> {
         let bytes = self.bytes.get(offset..)?;
         let header = FrameHeader::at(bytes, self.seed, self.lsn(offset))?;
+        let is_in_place = (header.entry().kind() == EntryKind::ORIGIN) == (offset == FIRST_FRAME_OFFSET);
         let end = offset.checked_add(frame_bytes(header.entry().payload_len()))?;
-        (end <= self.geometry.segment_bytes()).then_some(header)
+        (is_in_place && end <= self.geometry.segment_bytes()).then_some(header)
     }
 
     pub(crate) fn look(&self, offset: usize) -> Look<'a> {

@@ -1,7 +1,7 @@
 //! A segment's own header: whose log it belongs to, which part of it, and the nonce of its frames.
 //!
 //! The header is written and synced when the segment is prepared, before any frame; nothing writes it again. Frames are
-//! `format`'s.
+//! `format`'s; what the log was when the segment was begun is in its first frame (`origin`).
 
 use std::fmt;
 use std::mem::{offset_of, size_of};
@@ -22,12 +22,14 @@ pub const SEGMENT_MAGIC: [u8; 8] = *b"QUORAWAL";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum FormatVersion {
-    /// The first: 64-byte segment header, 48-byte frame headers, CRC-32.
+    /// The first: 64-byte segment header, 48-byte frame headers, CRC-32. A log began at index 1 and never lost a segment.
     V1 = 1,
+    /// A log may begin anywhere: segment headers name the log by a nonce, and every segment opens with an origin.
+    V2 = 2,
 }
 
 /// The version that this build writes.
-pub const FORMAT_VERSION: FormatVersion = FormatVersion::V1;
+pub const FORMAT_VERSION: FormatVersion = FormatVersion::V2;
 
 /// Whose log a segment belongs to. All segments of a log agree, and a log opens only as what it was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,33 @@ impl SegmentIdentity {
     }
 }
 
+/// Names one log: random, drawn when its first segment is prepared, repeated in the header of every segment.
+///
+/// The note beside a log belongs to the log with this nonce, wherever that begins. A log that takes the place of another has
+/// another nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LogNonce(u64);
+
+impl LogNonce {
+    /// Wraps a random number.
+    #[must_use]
+    pub const fn new(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The raw number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The log that a segment with these bytes belongs to; `None` if they do not say.
+    #[must_use]
+    pub fn of(segment: &[u8]) -> Option<Self> {
+        SegmentHeader::parse(segment).ok().map(|header| header.log_nonce)
+    }
+}
+
 /// A part of a segment's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityField {
@@ -74,6 +103,8 @@ pub enum IdentityField {
     SegmentBytes,
     /// The segment's number, which its file name states too.
     SegmentSeq,
+    /// The log itself: the segment was prepared for an earlier log of this node.
+    LogNonce,
 }
 
 impl fmt::Display for IdentityField {
@@ -85,6 +116,7 @@ impl fmt::Display for IdentityField {
             Self::Shard => "shard",
             Self::SegmentBytes => "segment size",
             Self::SegmentSeq => "segment number",
+            Self::LogNonce => "log nonce",
         })
     }
 }
@@ -103,7 +135,7 @@ pub struct IdentityMismatch {
 impl fmt::Display for IdentityMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.field {
-            IdentityField::ClusterId | IdentityField::NodeId => {
+            IdentityField::ClusterId | IdentityField::NodeId | IdentityField::LogNonce => {
                 write!(f, "its {} is {:016x}, expected {:016x}", self.field, self.found, self.expected)
             }
             _ => write!(f, "its {} is {}, expected {}", self.field, self.found, self.expected),
@@ -143,6 +175,9 @@ pub enum SegmentHeaderError {
         /// The version it states.
         got: u32,
     },
+    /// Reserved bytes must be zero in this version.
+    #[error("the segment header's reserved bytes are not zero")]
+    ReservedNotZero,
     /// Whole, but with a number or size that no segment has.
     #[error("the segment header states segment number {seq} and {segment_bytes} bytes, which no segment has")]
     Impossible {
@@ -164,6 +199,8 @@ pub struct SegmentHeader {
     pub segment_bytes: u64,
     /// Random; seeds the checksums of its frame headers.
     pub nonce: u64,
+    /// The log.
+    pub log_nonce: LogNonce,
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -179,9 +216,11 @@ struct RawHeader {
     segment_seq: U64,
     segment_bytes: U64,
     nonce: U64,
+    log_nonce: U64,
+    reserved: [u8; 56],
 }
 
-const _: () = assert!(size_of::<RawHeader>() == 64);
+const _: () = assert!(size_of::<RawHeader>() == 128);
 const _: () = assert!(offset_of!(RawHeader, magic) == 0);
 const _: () = assert!(offset_of!(RawHeader, header_crc) == 8);
 const _: () = assert!(offset_of!(RawHeader, format_version) == 12);
@@ -192,9 +231,21 @@ const _: () = assert!(offset_of!(RawHeader, shard_count) == 36);
 const _: () = assert!(offset_of!(RawHeader, segment_seq) == 40);
 const _: () = assert!(offset_of!(RawHeader, segment_bytes) == 48);
 const _: () = assert!(offset_of!(RawHeader, nonce) == 56);
+const _: () = assert!(offset_of!(RawHeader, log_nonce) == 64);
+const _: () = assert!(offset_of!(RawHeader, reserved) == 72);
 
 /// Bytes that the header's checksum covers begin here. Magic, checksum and version keep their places in every version.
 const COVERED_FROM: usize = offset_of!(RawHeader, format_version);
+
+/// Where the header of version 1 ended. Its checksum covered no more, so that it takes this to know one. Unit: bytes.
+const V1_HEADER_BYTES: usize = 64;
+
+impl RawHeader {
+    /// Checksum of a header that is this long. Unit: bytes.
+    fn crc_of(&self, header_bytes: usize) -> u32 {
+        crc32(&[self.as_bytes().get(COVERED_FROM..header_bytes).unwrap_or_default()])
+    }
+}
 
 impl SegmentHeader {
     /// The header's bytes.
@@ -215,15 +266,11 @@ impl SegmentHeader {
             segment_seq: U64::new(self.seq.get()),
             segment_bytes: U64::new(self.segment_bytes),
             nonce: U64::new(self.nonce),
+            log_nonce: U64::new(self.log_nonce.get()),
+            reserved: [0; 56],
         };
-        raw.header_crc = U32::new(crc32(&[&raw.as_bytes()[COVERED_FROM..]]));
+        raw.header_crc = U32::new(raw.crc_of(SEGMENT_HEADER_BYTES));
         raw
-    }
-
-    /// The checksum that stands in the header. It covers everything but the magic, the nonce included.
-    #[must_use]
-    pub fn header_crc(&self) -> u32 {
-        self.raw().header_crc.get()
     }
 
     /// Reads the header at the start of a segment's bytes.
@@ -239,12 +286,19 @@ impl SegmentHeader {
         if raw.magic != SEGMENT_MAGIC {
             return Err(SegmentHeaderError::Magic { got: raw.magic });
         }
-        let computed = crc32(&[&raw.as_bytes()[COVERED_FROM..]]);
+        let computed = raw.crc_of(SEGMENT_HEADER_BYTES);
+        let version = raw.format_version.get();
+        if version == FormatVersion::V1 as u32 && raw.crc_of(V1_HEADER_BYTES) == raw.header_crc.get() {
+            return Err(SegmentHeaderError::Version { got: version });
+        }
         if computed != raw.header_crc.get() {
             return Err(SegmentHeaderError::Checksum { got: computed, expected: raw.header_crc.get() });
         }
-        if raw.format_version.get() != FORMAT_VERSION as u32 {
-            return Err(SegmentHeaderError::Version { got: raw.format_version.get() });
+        if version != FORMAT_VERSION as u32 {
+            return Err(SegmentHeaderError::Version { got: version });
+        }
+        if raw.reserved != [0; 56] {
+            return Err(SegmentHeaderError::ReservedNotZero);
         }
         let segment_bytes = raw.segment_bytes.get();
         let (Some(seq), Some(_)) = (SegmentSeq::new(raw.segment_seq.get()), crate::lsn::Geometry::new(segment_bytes))
@@ -257,7 +311,8 @@ impl SegmentHeader {
             shard: raw.shard.get(),
             shard_count: raw.shard_count.get(),
         };
-        Ok(Self { identity, seq, segment_bytes, nonce: raw.nonce.get() })
+        let log_nonce = LogNonce(raw.log_nonce.get());
+        Ok(Self { identity, seq, segment_bytes, nonce: raw.nonce.get(), log_nonce })
     }
 }
 
@@ -279,6 +334,8 @@ pub(crate) fn layout() -> Vec<(String, usize, usize)> {
         (shard_count, 4),
         (segment_seq, 8),
         (segment_bytes, 8),
-        (nonce, 8)
+        (nonce, 8),
+        (log_nonce, 8),
+        (reserved, 56)
     ]
 }

@@ -19,6 +19,8 @@ pub struct LogStats {
     pub frames_bytes: u64,
     /// Segments that writing moved on to.
     pub segments_activated_count: u64,
+    /// Segments dropped from the log's start.
+    pub segments_dropped_count: u64,
     /// Syncs asked for.
     pub syncs_started_count: u64,
     /// Syncs that completed.

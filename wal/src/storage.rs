@@ -1,8 +1,8 @@
 //! The seam between the log and what holds its bytes: mapped files in production, a simulated disk in tests.
 //!
 //! A storage stores and shows bytes. It does not sync on its own account: what must become durable is asked for by
-//! `SyncRequest`, performed by whoever drives the log, and reported back. The exceptions are [`Storage::reset_tail`] and
-//! [`Storage::remove_from`], used only while a log opens, when nobody waits. Beside the segments it keeps one note: see [`Noted`].
+//! `SyncRequest`, performed by whoever drives the log, and reported back. The exceptions are [`Storage::reset_tail`],
+//! [`Storage::remove_from`] and [`Storage::remove_before`], used only while a log opens, when nobody waits. Beside the segments it keeps one note: see [`Noted`].
 
 use std::ops::Range;
 
@@ -18,6 +18,9 @@ pub struct Noted {
     ///
     /// It need not be durable in this log: a crash of the host may leave a note about an entry that the log lost.
     pub committed: EntryId,
+    /// The segment in which the log begins: whatever lies before it was dropped and is no part of the log, there or not.
+    /// `None` as long as nothing was noted.
+    pub first_segment: Option<SegmentSeq>,
 }
 
 impl Noted {
@@ -25,7 +28,8 @@ impl Noted {
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         let committed = if other.committed.index > self.committed.index { other.committed } else { self.committed };
-        Self { durable: self.durable.max(other.durable), committed }
+        let first_segment = self.first_segment.max(other.first_segment);
+        Self { durable: self.durable.max(other.durable), committed, first_segment }
     }
 }
 
@@ -61,6 +65,16 @@ pub trait Storage {
     /// Removes a segment and all behind it, present or not; durable on return. Only for segments that hold nothing.
     fn remove_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError>;
 
+    /// Removes all segments before this one, which the note says are no part of the log; durable on return.
+    fn remove_before(&mut self, seq: SegmentSeq) -> Result<(), StorageError>;
+
+    /// Drops all segments before this one, which is present: from here on they are absent, and it is noted that the log begins
+    /// here, in both places of the note.
+    ///
+    /// No I/O: whoever drives the log has the files removed later. That begins with a sync of the note, for without it their
+    /// absence would be damage. Until the removal is done any of them may be back after a crash.
+    fn drop_before(&mut self, seq: SegmentSeq);
+
     /// Whether a part of a segment can be looked at without waiting for the device. A wrong answer costs time, never bytes.
     ///
     /// `behind_bytes` is how far before the log's end the part begins: what was stored lately is in memory, and an
@@ -71,7 +85,7 @@ pub trait Storage {
     ///
     /// Cheap and not synced: the note survives the end of the process. After a crash of the host it is the latest, or an
     /// older one that is at least as new as the last completed sync of the note, which the log's owner asks for now and
-    /// then. It belongs to the log whose first segment is present; before there is one nothing is noted.
+    /// then. It belongs to the log whose segments are present; before there is one nothing is noted.
     fn note(&mut self, noted: Noted);
 
     /// What can be read of the notes about this log; nothing but zeros if there is none.
@@ -114,6 +128,14 @@ impl<S: Storage> Storage for &mut S {
 
     fn remove_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError> {
         (**self).remove_from(seq)
+    }
+
+    fn remove_before(&mut self, seq: SegmentSeq) -> Result<(), StorageError> {
+        (**self).remove_before(seq)
+    }
+
+    fn drop_before(&mut self, seq: SegmentSeq) {
+        (**self).drop_before(seq);
     }
 
     fn is_resident(&self, seq: SegmentSeq, part: Range<usize>, behind_bytes: u64) -> bool {

@@ -3,13 +3,14 @@
 use crate::format::{EntryHeader, EntryKind};
 use crate::lsn::SegmentSeq;
 use crate::segment::SegmentIdentity;
-use crate::testing::SimStorage;
+use crate::testing::{SimRng, SimStorage};
 use crate::types::{EntryId, Index, Lsn, Term};
 use crate::{AppendError, Log, LogOptions, OpenError, RecoveryReport};
 
 pub(crate) const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 11, node_id: 22, shard: 0, shard_count: 1 };
 pub(crate) const SEGMENT_BYTES: u64 = 16 << 10;
-pub(crate) const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES };
+pub(crate) const OPTIONS: LogOptions =
+    LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
 pub(crate) const KIND: EntryKind = EntryKind::new(2);
 
 pub(crate) fn id(term: u64, index: u64) -> EntryId {
@@ -25,6 +26,21 @@ pub(crate) fn new_log(seed: u64) -> Log<SimStorage> {
     let (mut log, _) = Log::open(SimStorage::new(IDENTITY, SEGMENT_BYTES, seed), OPTIONS).expect("an empty log");
     prepare_all(&mut log);
     log
+}
+
+/// A log that begins behind some entry in some segment, and what it is opened as.
+pub(crate) fn log_at_random_origin(seed: u64) -> (Log<SimStorage>, LogOptions) {
+    let mut rng = SimRng::new(seed ^ 0x6f72_6967);
+    let mut storage = SimStorage::new(IDENTITY, SEGMENT_BYTES, seed);
+    let mut options = OPTIONS;
+    if rng.chance(3, 4) {
+        storage.prepare(seq(1 + rng.below(1000)));
+        options.state = id(1 + rng.below(5), 1 + rng.below(100_000));
+    }
+    let (mut log, report) = Log::open(storage, options).expect("a new log");
+    assert_eq!((report.base, log.last_id()), (options.state, options.state));
+    prepare_all(&mut log);
+    (log, options)
 }
 
 pub(crate) fn prepare_all(log: &mut Log<SimStorage>) {

@@ -81,7 +81,7 @@ pub struct EntryId {
 }
 
 impl EntryId {
-    /// The position before the first entry.
+    /// The position before the first entry that was ever made.
     pub const ZERO: Self = Self { term: Term::ZERO, index: Index::ZERO };
 
     /// Names the entry at `index` that was created in `term`.
@@ -94,5 +94,22 @@ impl EntryId {
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.term, self.index)
+    }
+}
+
+/// What a node must remember about elections before it takes part in one. Source: thesis 3.8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// Current term.
+    pub term: Term,
+    /// Node that got this node's vote in `term`; 0 = none.
+    pub vote: u64,
+}
+
+impl HardState {
+    /// Whether this hard state may come after `before`: terms never fall, a vote never changes within its term.
+    #[must_use]
+    pub fn may_follow(&self, before: &Self) -> bool {
+        self.term > before.term || self.term == before.term && (before.vote == 0 || before.vote == self.vote)
     }
 }

@@ -28,7 +28,7 @@ fn ending_in_two() -> Log<SimStorage> {
 /// The same with one more entry, so large that it begins segment 3 although segment 2 has room.
 fn going_on_in_three() -> Log<SimStorage> {
     let mut log = ending_in_two();
-    append_many(&mut log, 3, 11..=11, 8000);
+    append_many(&mut log, 3, 11..=11, 7000);
     sync_all(&mut log);
     assert_eq!(place(&log, 11).0, seq(3));
     log
@@ -115,7 +115,7 @@ fn every_segment_that_was_left_ends_with_a_seal_and_hard_states_leave_room_for_i
         storage.segments().into_iter().map(|seq| SegmentImage { seq, bytes: storage.bytes(seq) }).collect();
     let geometry = crate::lsn::Geometry::new(SEGMENT_BYTES).expect("a size");
     let mut last_kinds = std::collections::BTreeMap::new();
-    for step in Walk::new(&images, geometry, Some(IDENTITY), crate::types::Lsn::ZERO) {
+    for step in Walk::new(&images, geometry, Some(IDENTITY), crate::Noted::default()) {
         if let Step::Frame(frame) = step {
             last_kinds.insert(frame.segment, frame.header.entry().kind());
         }

@@ -11,12 +11,15 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 
 use crate::constants::SEGMENT_BYTES_DEFAULT;
+use crate::format::EntryKind;
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::mmap::{MmapError, map_for_reading, readable_bytes};
-use crate::note::{self, NOTE_FILE_NAME, NoteOwner};
-use crate::recovery::{HardState, Rebuild};
-use crate::segment::{SegmentHeader, SegmentIdentity};
-use crate::types::{EntryId, Lsn};
+use crate::note::{self, NOTE_FILE_NAME};
+use crate::origin::Origin;
+use crate::recovery::Rebuild;
+use crate::segment::{LogNonce, SegmentHeader, SegmentIdentity};
+use crate::storage::Noted;
+use crate::types::{EntryId, HardState};
 use crate::walk::{SegmentImage, Step, Walk};
 
 pub use crate::walk::{Damage, DamageKind, FrameView, Tail, TornTail};
@@ -42,8 +45,8 @@ pub struct LogFiles {
     /// What the first readable segment header says.
     header: Option<SegmentHeader>,
     geometry: Geometry,
-    /// What the note says: everything below was durable.
-    noted: Lsn,
+    /// What the note says.
+    noted: Noted,
 }
 
 /// A segment's file.
@@ -84,10 +87,15 @@ pub struct VerifyReport {
     pub segment_bytes: u64,
     /// Files found.
     pub segments_count: usize,
-    /// Frames that are whole, seals not counted.
+    /// Files of them that were dropped and are no part of the log; the next start removes them.
+    pub dropped_count: usize,
+    /// Frames that are whole, seals and origins not counted.
     pub frames_count: u64,
     /// Current entries up to the first damage.
     pub entries_count: usize,
+    /// The entry that the log begins behind, if nothing before is damaged. The offline check can't know whether a node's state
+    /// reaches there.
+    pub base: EntryId,
     /// Last entry before the first damage.
     pub last: EntryId,
     /// Hard state before the first damage.
@@ -121,6 +129,14 @@ pub enum Found<'a> {
     Tail(Tail),
 }
 
+impl FrameView<'_> {
+    /// What it says if it is the origin of a segment.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin> {
+        (self.header.entry().kind() == EntryKind::ORIGIN).then(|| Origin::parse(self.payload)).flatten()
+    }
+}
+
 impl LogFiles {
     /// Maps the segments in `dir`. Changes nothing.
     pub fn open(dir: &Path) -> Result<Self, VerifyError> {
@@ -136,10 +152,10 @@ impl LogFiles {
         let segments = names.into_iter().map(|seq| SegmentFile::open(dir, seq)).collect::<Result<Vec<_>, _>>()?;
         let header = segments.iter().find_map(|segment| SegmentHeader::parse(segment.bytes()).ok());
         let geometry = geometry(&segments, header);
-        let first = segments.first().filter(|first| first.seq == SegmentSeq::FIRST).map(SegmentFile::bytes);
+        let owner = segments.iter().find_map(|segment| LogNonce::of(segment.bytes()));
         // A note that can't be read says nothing.
         let note = fs::read(dir.join(NOTE_FILE_NAME)).unwrap_or_default();
-        let noted = note::read(&note, first.and_then(NoteOwner::of)).durable;
+        let noted = note::read(&note, owner);
         Ok(Self { segments, header, geometry, noted })
     }
 
@@ -163,6 +179,12 @@ impl LogFiles {
         })
     }
 
+    /// Files of segments that were dropped from the log's start.
+    fn dropped_count(&self) -> usize {
+        let first = self.noted.first_segment;
+        self.segments.iter().filter(|segment| first.is_some_and(|first| segment.seq < first)).count()
+    }
+
     fn steps(&self) -> impl Iterator<Item = Step<'_>> {
         let images: Vec<_> =
             self.segments.iter().map(|segment| SegmentImage { seq: segment.seq, bytes: segment.bytes() }).collect();
@@ -172,7 +194,7 @@ impl LogFiles {
     /// Reads the whole log and sums up.
     #[must_use]
     pub fn verify(&self) -> VerifyReport {
-        let mut rebuild = Rebuild::new();
+        let mut rebuild = Rebuild::new(EntryId::ZERO);
         let (mut tail, mut unused_from) = (None, None);
         for step in self.steps() {
             match step {
@@ -185,8 +207,10 @@ impl LogFiles {
             identity: self.identity(),
             segment_bytes: self.geometry.segment_bytes() as u64,
             segments_count: self.segments.len(),
+            dropped_count: self.dropped_count(),
             frames_count: rebuild.frames_count,
             entries_count: rebuild.index.len(),
+            base: rebuild.index.base(),
             last: rebuild.index.last_id(),
             hard_state: rebuild.hard_state,
             damages: rebuild.damages,

@@ -1,18 +1,22 @@
 //! Walking a log from its first frame to its end, over whatever damage there is.
 //!
+//! A log begins in the first of its segments that is there, or that the note says was. Its first frame is that segment's
+//! origin; what the frame before it was is taken from there, for nothing before it is left.
+//!
 //! One walker serves recovery, which refuses a damaged log, and the offline checker, which lists what is wrong. It reads
 //! and reports; it keeps no index and changes nothing. The decisions it takes are `recovery::decide`'s.
 
 use std::collections::VecDeque;
 use std::fmt;
 
-use crate::constants::{FIRST_FRAME_OFFSET, SEGMENT_SEQ_MAX};
+use crate::constants::{FIRST_FRAME_OFFSET, SEGMENT_SEQ_MAX, SEGMENTS_AHEAD};
 use crate::error::{EntryError, Inconsistency};
 use crate::format::{CHAIN_START, EntryKind, FrameHeader, frame_bytes};
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::recovery::{Decision, Finding, Surroundings, decide};
 use crate::scan::{Look, SegmentView, is_zero};
-use crate::segment::{IdentityMismatch, SegmentHeader, SegmentHeaderError, SegmentIdentity};
+use crate::segment::{IdentityField, IdentityMismatch, LogNonce, SegmentHeader, SegmentHeaderError, SegmentIdentity};
+use crate::storage::Noted;
 use crate::types::{EntryId, Lsn};
 use crate::writer::segment_mismatch;
 
@@ -59,6 +63,18 @@ pub enum DamageKind {
     Missing {
         /// The last that is missing.
         last: SegmentSeq,
+    },
+    /// The log is whole as far as it goes, and does not hold what lies between the state that its owner has and the log's end.
+    #[error(
+        "entries missing: the log holds what follows entry {base}, through {last}, and the state of this node is at entry {state}"
+    )]
+    NotAtState {
+        /// The entry that the log begins behind.
+        base: EntryId,
+        /// Its last entry.
+        last: EntryId,
+        /// The last entry of the state.
+        state: EntryId,
     },
     /// The segment is whole and belongs to another log.
     #[error("identity mismatch: {0}")]
@@ -238,7 +254,7 @@ pub(crate) struct Walk<'a> {
     whole_segments: VecDeque<WholeSegment>,
     at: usize,
     offset: usize,
-    /// Checksum that the next frame must repeat; unknown behind damage.
+    /// Checksum that the next frame must repeat; unknown behind damage, and before the log's first frame.
     chain: Option<u32>,
     /// End of the last frame, or where the first one belongs.
     frames_end: Lsn,
@@ -248,24 +264,29 @@ pub(crate) struct Walk<'a> {
     noted: Lsn,
     /// The last segment in which a seal was seen.
     sealed: Option<SegmentSeq>,
+    /// The last segment that is there, whatever its state.
+    last_present: Option<SegmentSeq>,
     /// Damage was reported.
     is_damaged: bool,
     ended: bool,
 }
 
 impl<'a> Walk<'a> {
-    /// Walks segments given in ascending order, of a log about which it was noted that everything below `noted` is
-    /// durable. Without an expected identity the segments must agree among themselves.
+    /// Walks segments given in ascending order, of a log about which that much was noted. Those before the log's first are no
+    /// part of it. Without an expected identity the segments must agree among themselves; that they are of one log they must
+    /// always.
     pub(crate) fn new(
         images: &[SegmentImage<'a>],
         geometry: Geometry,
         expected: Option<SegmentIdentity>,
-        noted: Lsn,
+        noted: Noted,
     ) -> Self {
-        let mut identity = expected;
+        let images = of_the_log(images, noted.first_segment);
+        let first = noted.first_segment.or(images.first().map(|image| image.seq)).unwrap_or(SegmentSeq::FIRST);
+        let mut owner = Owner { identity: expected, log_nonce: None };
         let mut segments: Vec<Walkable<'a>> = Vec::with_capacity(images.len());
         let mut damages = VecDeque::new();
-        let mut expected_raw = SegmentSeq::FIRST.get();
+        let mut expected_raw = first.get();
         for image in images {
             if let Some(damage) = missing(expected_raw, image.seq.get() - 1) {
                 damages.push_back(WholeSegment::new(segments.len(), damage, &[]));
@@ -273,7 +294,7 @@ impl<'a> Walk<'a> {
             }
             expected_raw = image.seq.get() + 1;
             let bytes = image.bytes.len();
-            match check_segment(image, geometry, &mut identity) {
+            match check_segment(image, geometry, &mut owner) {
                 Ok(header) => {
                     let view = SegmentView::new(image.seq, image.bytes, header.nonce, geometry);
                     segments.push(Walkable { view, broken_after: view.is_truncated() });
@@ -290,23 +311,23 @@ impl<'a> Walk<'a> {
             }
         }
         // The last byte that is known to have been durable lies in a file that must be there.
-        let noted_raw = noted.get().checked_sub(1).map_or(0, |last| last / geometry.segment_bytes() as u64);
+        let noted_raw = noted.durable.get().checked_sub(1).map_or(0, |last| last / geometry.segment_bytes() as u64);
         if let Some(damage) = missing(expected_raw, noted_raw) {
             damages.push_back(WholeSegment::new(segments.len(), damage, &[]));
             mark_broken(&mut segments);
         }
-        let starts_whole = segments.first().is_some_and(|first| first.view.seq == SegmentSeq::FIRST);
         Self {
             segments,
             whole_segments: damages,
             at: 0,
             offset: FIRST_FRAME_OFFSET,
-            chain: starts_whole.then_some(CHAIN_START),
-            frames_end: geometry.lsn(SegmentSeq::FIRST, FIRST_FRAME_OFFSET),
+            chain: None,
+            frames_end: geometry.lsn(first, FIRST_FRAME_OFFSET),
             last_entry: None,
             beyond: None,
-            noted,
+            noted: noted.durable,
             sealed: None,
+            last_present: images.last().map(|image| image.seq),
             is_damaged: false,
             ended: false,
         }
@@ -447,16 +468,21 @@ impl<'a> Walk<'a> {
     /// * It was not left: it has no seal, and a sync of the next segment begins only when that of the seal has completed.
     ///   A seal that is lost is damage to this segment, at another place than the damage beyond.
     /// * Whatever can be read beyond is zero.
+    /// * There are no more segments than are prepared ahead of this one: with one more, the log had moved on to the next, and a
+    ///   seal here may be lost together with the file that it led to.
     /// * The note is there and says no more. As long as the host did not crash it is exact, and proves the same alone.
     fn damaged_are_unused(&self, here: SegmentView<'a>) -> bool {
         let are_lost = |whole: &WholeSegment| whole.is_loss() && whole.is_blank && whole.damage.segment > here.seq;
-        let is_whole_so_far = !self.is_damaged && self.chain.is_some() && !here.is_truncated();
+        let is_at_start = self.at == 0 && self.offset == FIRST_FRAME_OFFSET;
+        let is_whole_so_far = !self.is_damaged && (self.chain.is_some() || is_at_start) && !here.is_truncated();
+        let moved_on = self.last_present.is_some_and(|last| last.get() > here.seq.get() + SEGMENTS_AHEAD);
         let was_left = self.sealed == Some(here.seq);
         let is_noted = self.noted > Lsn::ZERO && self.noted <= here.lsn(self.offset);
         !self.whole_segments.is_empty()
             && self.whole_segments.iter().all(are_lost)
             && is_whole_so_far
             && !was_left
+            && !moved_on
             && is_noted
             && self.look_beyond().all_zero
     }
@@ -566,11 +592,20 @@ fn kind_of(view: SegmentView<'_>, offset: usize, look: Look<'_>) -> DamageKind {
     }
 }
 
-fn check_segment(
-    image: &SegmentImage<'_>,
-    geometry: Geometry,
-    identity: &mut Option<SegmentIdentity>,
-) -> Result<SegmentHeader, DamageKind> {
+/// Whose log the segments are, as far as is known. What the first readable header says is what the others must say.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    identity: Option<SegmentIdentity>,
+    log_nonce: Option<LogNonce>,
+}
+
+/// The segments that are part of the log. Those before its first were dropped, and may be there still.
+pub(crate) fn of_the_log<'b, 'a>(images: &'b [SegmentImage<'a>], first: Option<SegmentSeq>) -> &'b [SegmentImage<'a>] {
+    let dropped = images.iter().take_while(|image| first.is_some_and(|first| image.seq < first)).count();
+    images.get(dropped..).unwrap_or_default()
+}
+
+fn check_segment(image: &SegmentImage<'_>, geometry: Geometry, owner: &mut Owner) -> Result<SegmentHeader, DamageKind> {
     let header = SegmentHeader::parse(image.bytes).map_err(|error| match error {
         SegmentHeaderError::Version { got } => DamageKind::Version { got },
         SegmentHeaderError::TooShort { got } => {
@@ -578,11 +613,16 @@ fn check_segment(
         }
         error => DamageKind::SegmentHeader(error),
     })?;
-    let expected = identity.get_or_insert(header.identity);
-    match segment_mismatch(&header, expected, image.seq, geometry) {
-        Some(mismatch) => Err(DamageKind::Identity(mismatch)),
-        None => Ok(header),
+    let identity = owner.identity.get_or_insert(header.identity);
+    if let Some(mismatch) = segment_mismatch(&header, identity, image.seq, geometry) {
+        return Err(DamageKind::Identity(mismatch));
     }
+    let log_nonce = *owner.log_nonce.get_or_insert(header.log_nonce);
+    if log_nonce != header.log_nonce {
+        let (expected, found) = (log_nonce.get(), header.log_nonce.get());
+        return Err(DamageKind::Identity(IdentityMismatch { field: IdentityField::LogNonce, expected, found }));
+    }
+    Ok(header)
 }
 
 fn wrong_size(image: &SegmentImage<'_>, geometry: Geometry) -> Option<DamageKind> {

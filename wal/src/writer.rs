@@ -8,6 +8,7 @@ use crate::constants::{FIRST_FRAME_OFFSET, PAGE_BYTES, RESERVE_BYTES};
 use crate::error::{AppendError, Latch};
 use crate::format::{EntryHeader, EntryKind, FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
 use crate::lsn::{Geometry, SegmentSeq};
+use crate::origin::ORIGIN_BYTES_MAX;
 use crate::segment::{IdentityField, IdentityMismatch, SegmentHeader, SegmentIdentity};
 use crate::storage::Storage;
 use crate::types::{EntryId, Lsn, Term};
@@ -49,8 +50,14 @@ pub(crate) struct Placed {
     pub(crate) end: Lsn,
 }
 
-/// A segment that was left, and where its last frame ends.
-pub(crate) type Sealed = (SegmentSeq, usize);
+/// What making room came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// The segment that was left, and where its last frame ends.
+    pub(crate) sealed: Option<(SegmentSeq, usize)>,
+    /// The segment that is written to now was begun: it got its origin.
+    pub(crate) is_begun: bool,
+}
 
 /// The log's writing end.
 #[derive(Debug)]
@@ -97,9 +104,9 @@ impl Writer {
         self.batch.as_ref()
     }
 
-    /// Longest payload that a segment holds. Unit: bytes.
+    /// Longest payload that any segment holds, whatever its origin says of the members. Unit: bytes.
     pub(crate) fn payload_limit_bytes(&self) -> usize {
-        self.limit(Space::Common) - FIRST_FRAME_OFFSET - FRAME_HEADER_BYTES
+        self.limit(Space::Common) - FIRST_FRAME_OFFSET - frame_bytes(ORIGIN_BYTES_MAX) - FRAME_HEADER_BYTES
     }
 
     /// Where frames must end at the latest. Unit: bytes.
@@ -123,37 +130,53 @@ impl Writer {
 
     /// Makes sure that a frame with this payload fits at the writing end, moving to the next segment if it does not.
     ///
-    /// A segment that is left gets a seal. Syncs go segment by segment, so nothing in the next segment is durable before
-    /// the seal is: a segment without one has no successor that holds anything durable. Returns the segment that was left, if so. On an error nothing has moved.
+    /// A segment that is begun gets its origin, of which `origin` makes the payload. A segment that is left gets a seal. Syncs go segment by segment, so nothing in the next segment is durable before
+    /// the seal is: a segment without one has no successor that holds anything durable. Says what was begun and left, if so. On an
+    /// error nothing has moved.
     pub(crate) fn make_room(
         &mut self,
         storage: &mut impl Storage,
         payload_len: usize,
         space: Space,
         durable: Lsn,
-    ) -> Result<Option<Sealed>, AppendError> {
+        origin: impl Fn() -> Vec<u8>,
+    ) -> Result<Moved, AppendError> {
         assert!(self.batch.is_none(), "nothing moves under a batch");
         let limit_bytes = self.payload_limit_bytes();
         if payload_len > limit_bytes {
             return Err(AppendError::TooLarge { payload_bytes: payload_len, limit_bytes });
         }
+        let mut moved = Moved::default();
         if self.seed.is_none() {
             self.seed = Some(self.seed_of(storage, self.seq)?);
+            moved.is_begun = self.begin_segment(storage, durable, &origin);
         }
         if self.offset + frame_bytes(payload_len) <= self.limit(space) {
-            return Ok(None);
+            return Ok(moved);
         }
+        assert!(!moved.is_begun, "a segment that was just begun has room for what no segment refuses");
         let next = self.seq.next();
         let seed = self.seed_of(storage, next)?;
         // Without room for it there is one already: the log was opened again right behind it.
         if self.offset + frame_bytes(0) <= self.geometry.segment_bytes() {
             self.write(storage, &EntryHeader::local(EntryKind::SEAL, Term::ZERO, &[]), &[], durable);
         }
-        let sealed = (self.seq, self.offset);
+        moved.sealed = Some((self.seq, self.offset));
         self.seq = next;
         self.offset = FIRST_FRAME_OFFSET;
         self.seed = Some(seed);
-        Ok(Some(sealed))
+        moved.is_begun = self.begin_segment(storage, durable, &origin);
+        Ok(moved)
+    }
+
+    /// Writes the segment's origin if it has none. Whether that was so.
+    fn begin_segment(&mut self, storage: &mut impl Storage, durable: Lsn, origin: &impl Fn() -> Vec<u8>) -> bool {
+        if self.offset != FIRST_FRAME_OFFSET {
+            return false;
+        }
+        let payload = origin();
+        self.write(storage, &EntryHeader::local(EntryKind::ORIGIN, Term::ZERO, &payload), &payload, durable);
+        true
     }
 
     /// Writes a frame for which there is room. Stores the header last; recovery relies on checksums, not on that.
@@ -178,7 +201,9 @@ impl Writer {
 
     /// Begins a batch where there is room for at least its header.
     pub(crate) fn begin_batch(&mut self, id: EntryId, kind: EntryKind) {
-        let capacity_bytes = self.limit(Space::Common) - self.offset - FRAME_HEADER_BYTES;
+        // No more than every segment of every node holds, though this one's origin may be short.
+        let here_bytes = self.limit(Space::Common) - self.offset - FRAME_HEADER_BYTES;
+        let capacity_bytes = here_bytes.min(self.payload_limit_bytes());
         self.batch = Some(Batch { id, kind, payload_bytes: 0, capacity_bytes });
     }
 

@@ -331,7 +331,8 @@ fn open_shard(
     let segment_bytes = config.segment_bytes();
     let [seed, relay_id_floor, nonce, incarnation] =
         random_numbers().map_err(|source| StartError::Random { source })?;
-    let options = LogOptions { identity, segment_bytes };
+    // Nothing keeps state beside the log yet: it is all in there.
+    let options = LogOptions { identity, segment_bytes, state: crate::types::EntryId::ZERO };
     let found = Found {
         shard,
         wal_dir: &wal_dir,

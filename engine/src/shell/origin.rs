@@ -132,8 +132,8 @@ impl Found<'_> {
     }
 
     fn make_segment(&self) -> Result<(), StartError> {
-        let LogOptions { identity, segment_bytes } = self.log;
-        let prepared = prepare_segment(self.wal_dir, SegmentSeq::FIRST, identity, segment_bytes);
+        let LogOptions { identity, segment_bytes, .. } = self.log;
+        let prepared = prepare_segment(self.wal_dir, SegmentSeq::FIRST, identity, segment_bytes, None);
         prepared.map(drop).map_err(|source| StartError::Prepare { shard: self.shard, source })
     }
 

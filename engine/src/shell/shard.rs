@@ -512,11 +512,14 @@ impl Shard {
     async fn prepare(self: Rc<Self>, seq: SegmentSeq) {
         while !self.stopping.get() {
             let (dir, identity, segment_bytes) = (self.wal_dir.clone(), self.identity, self.segment_bytes);
-            let place = self.replica.borrow().log().storage().place();
+            let (place, log_nonce) = {
+                let replica = self.replica.borrow();
+                (replica.log().storage().place(), replica.log().storage().log_nonce())
+            };
             let prepare = move || {
                 // Where the log is not, no segment of it belongs either.
                 place.check()?;
-                let prepared = wal::mmap::prepare_segment(&dir, seq, identity, segment_bytes);
+                let prepared = wal::mmap::prepare_segment(&dir, seq, identity, segment_bytes, log_nonce);
                 place.check().map(|()| prepared)
             };
             match self.helpers.run(prepare).await {

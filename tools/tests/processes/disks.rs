@@ -9,12 +9,13 @@ use std::process::Command;
 use rustix::fs::{Advice, fadvise};
 use tempfile::TempDir;
 use wal::mmap::{MmapStorage, prepare_segment};
+use wal::types::EntryId;
 use wal::{EntryHeader, EntryKind, Log, LogOptions, SegmentIdentity, SegmentSeq};
 
 use crate::harness::quorate;
 
 const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 1, node_id: 2, shard: 0, shard_count: 1 };
-const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: 1 << 20 };
+const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: 1 << 20, state: EntryId::ZERO };
 
 /// A file system in a file, mounted; unmounted when it is dropped.
 struct Disk {
@@ -65,11 +66,11 @@ fn append(dir: &Path, count: u64) -> Result<(), String> {
     let (mut log, _) = Log::open(storage, OPTIONS).map_err(|error| error.to_string())?;
     for _ in 0..count {
         while let Some(seq) = log.needs_segment() {
-            let prepared =
-                prepare_segment(dir, seq, IDENTITY, OPTIONS.segment_bytes).map_err(|error| error.to_string())?;
-            log.storage_mut().install(prepared);
+            let log_nonce = log.storage().log_nonce();
+            let prepared = prepare_segment(dir, seq, IDENTITY, OPTIONS.segment_bytes, log_nonce);
+            log.storage_mut().install(prepared.map_err(|error| error.to_string())?);
         }
-        let id = wal::types::EntryId::new(wal::types::Term::new(1), log.last_id().index.next());
+        let id = EntryId::new(wal::types::Term::new(1), log.last_id().index.next());
         let payload = [7; 3000];
         log.append_entry(&EntryHeader::new(id, EntryKind::new(2), &payload), &payload)
             .map_err(|error| error.to_string())?;

@@ -59,7 +59,7 @@ pub const DECODERS: &[(&str, usize)] = &[
     ("engine/src/state_machine/batch.rs", 1),
     ("engine/api/src/command.rs", 0),
     ("engine/api/src/response.rs", 10),
-    ("wal/src/segment.rs", 2),
+    ("wal/src/segment.rs", 0),
 ];
 
 /// Calls that panic on unexpected bytes.

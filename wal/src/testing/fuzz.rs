@@ -5,9 +5,9 @@
 use crate::checksum::{HeaderSeed, crc32};
 use crate::constants::{FRAME_ALIGN_BYTES, PAGE_BYTES};
 use crate::format::{ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FRAME_ENTRY_OFFSET, FRAME_HEADER_BYTES, FrameHeader};
-use crate::note::{self, NOTE_BYTES, NoteOwner};
+use crate::note::{self, NOTE_BYTES};
 use crate::salvage::{SalvageError, salvage};
-use crate::segment::{SegmentHeader, SegmentIdentity};
+use crate::segment::{LogNonce, SegmentHeader, SegmentIdentity};
 use crate::storage::{Noted, Storage};
 use crate::testing::SimStorage;
 use crate::types::{EntryId, Index, Lsn, Term};
@@ -15,7 +15,7 @@ use crate::{HardState, Log, LogOptions, OpenError, SegmentSeq, SyncRequest};
 
 const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 1, node_id: 2, shard: 0, shard_count: 1 };
 const SEGMENT_BYTES: u64 = 16 << 10;
-const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES };
+const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
 
 /// Reads the input front to back; zeros once it is used up.
 struct Input<'a> {
@@ -120,10 +120,11 @@ fn change(storage: &mut SimStorage, input: &mut Input<'_>) {
             storage.overwrite_note(at, with);
         }
         7 => {
-            if let Some(owner) = NoteOwner::of(storage.bytes(SegmentSeq::FIRST)) {
+            if let Some(owner) = LogNonce::of(storage.bytes(seq)) {
                 let durable = Lsn::new(input.number(8));
                 let committed = EntryId::new(Term::new(input.number(8)), Index::new(input.number(8)));
-                let encoded = note::encode(owner, Noted { durable, committed });
+                let first_segment = SegmentSeq::new(input.number(1));
+                let encoded = note::encode(owner, Noted { durable, committed, first_segment });
                 storage.overwrite_note(offset / PAGE_BYTES % 2 * PAGE_BYTES, &encoded);
             }
         }
@@ -155,7 +156,7 @@ fn forge_frame(storage: &mut SimStorage, seq: SegmentSeq, offset: usize, input: 
 }
 
 fn check<S: Storage>(log: &Log<S>) {
-    for index in 1..=log.last_id().index.get() {
+    for index in log.first_index().get()..=log.last_id().index.get() {
         let entry = log.entry(Index::new(index)).expect("readable").expect("present");
         assert_eq!((entry.verify(), entry.id().index.get()), (Ok(()), index));
     }
@@ -201,7 +202,7 @@ pub fn frame_header(data: &[u8]) {
     }
     if let Ok(header) = SegmentHeader::parse(bytes) {
         assert_eq!(Some(&header.encode()[..]), bytes.get(..header.encode().len()));
-        assert!(NoteOwner::of(bytes) == Some(NoteOwner::new(&header)));
+        assert_eq!(LogNonce::of(bytes), Some(header.log_nonce));
     }
     let noted = note::read(bytes, None);
     assert!(noted == Noted::default() || bytes.len() >= note::NOTE_SLOT_BYTES);

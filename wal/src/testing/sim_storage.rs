@@ -11,6 +11,8 @@
 //! * A process that ends takes nothing with it: what it stored reaches the device ([`SimStorage::crash_process`]).
 //! * The end of a process keeps the note. A crash of the host keeps, of each of its two pages, the latest version or an
 //!   older one that is not older than the last completed sync of the note; before its first sync it may be gone.
+//! * Segments that the log dropped are back after a crash, as long as their removal has not begun. Once it has begun any of them
+//!   may be gone, in any order; before that the note is synced, as the shell does it.
 //! * Durable bytes can rot: bits, pages, sectors, the end of a file, whole segments. A page can be written in the place of
 //!   another. The note can be damaged in the same ways, or be lost.
 //!
@@ -25,8 +27,8 @@ use super::rng::SimRng;
 use crate::constants::{PAGE_BYTES, SECTOR_BYTES};
 use crate::group_commit::{SyncFailure, SyncId, SyncRequest};
 use crate::lsn::SegmentSeq;
-use crate::note::{self, NOTE_BYTES, NoteOwner};
-use crate::segment::{SegmentHeader, SegmentIdentity};
+use crate::note::{self, NOTE_BYTES};
+use crate::segment::{LogNonce, SegmentHeader, SegmentIdentity};
 use crate::storage::{Noted, Storage, StorageError};
 
 #[derive(Clone)]
@@ -49,6 +51,10 @@ pub struct SimStorage {
     identity: SegmentIdentity,
     segment_bytes: u64,
     segments: BTreeMap<SegmentSeq, SimSegment>,
+    /// Dropped by the log, their files not certainly gone.
+    dropped: BTreeMap<SegmentSeq, SimSegment>,
+    /// Their removal has begun: any of them may be gone.
+    is_removing: bool,
     syncing: BTreeMap<SyncId, SimSync>,
     rng: SimRng,
     /// The note as the process sees it, and as the device holds it.
@@ -85,6 +91,8 @@ impl SimStorage {
             identity,
             segment_bytes,
             segments: BTreeMap::new(),
+            dropped: BTreeMap::new(),
+            is_removing: false,
             syncing: BTreeMap::new(),
             rng: SimRng::new(seed),
             note: vec![0; NOTE_BYTES],
@@ -106,7 +114,10 @@ impl SimStorage {
     /// Prepares and installs a segment: durable at once, as the shell does it before it installs one.
     pub fn prepare(&mut self, seq: SegmentSeq) {
         let nonce = self.rng.next_u64();
-        let header = SegmentHeader { identity: self.identity, seq, segment_bytes: self.segment_bytes, nonce }.encode();
+        // Without a draw, so that what becomes of bytes stays what it is for each seed.
+        let log_nonce = self.log_nonce().unwrap_or(LogNonce::new(nonce.rotate_left(17) ^ 0x006c_6f67));
+        let Self { identity, segment_bytes, .. } = *self;
+        let header = SegmentHeader { identity, seq, segment_bytes, nonce, log_nonce }.encode();
         let mut live = vec![0; usize::try_from(self.segment_bytes).expect("segments fit memory")];
         live[..header.len()].copy_from_slice(&header);
         let segment = SimSegment { durable: live.clone(), live, dirty: BTreeSet::new() };
@@ -169,6 +180,31 @@ impl SimStorage {
         SyncFailure::new("simulated I/O error")
     }
 
+    /// Begins to remove the files of dropped segments, or goes on with it: the note is durable, and any of them may be gone.
+    pub fn begin_removal(&mut self) {
+        self.sync_note();
+        self.is_removing = true;
+    }
+
+    /// Completes the removal: all of them are gone for good.
+    pub fn complete_removal(&mut self) {
+        self.begin_removal();
+        self.dropped.clear();
+        self.is_removing = false;
+    }
+
+    /// Brings those dropped segments back whose files are still there.
+    fn find_dropped(&mut self) {
+        let is_removing = std::mem::take(&mut self.is_removing);
+        for (seq, mut segment) in std::mem::take(&mut self.dropped) {
+            if !is_removing || self.note_rng.chance(1, 2) {
+                segment.live.clone_from(&segment.durable);
+                segment.dirty.clear();
+                self.segments.insert(seq, segment);
+            }
+        }
+    }
+
     /// Starts and completes a sync of the note.
     pub fn sync_note(&mut self) {
         self.begin_note_sync();
@@ -194,6 +230,7 @@ impl SimStorage {
                 self.keep_some_sectors(sync.seq, page, &bytes);
             }
         }
+        self.find_dropped();
         self.write_back();
         self.write_back();
         self.write_back_note();
@@ -205,6 +242,7 @@ impl SimStorage {
 
     /// Crashes the host at a moment when the device holds nothing but what completed syncs put there.
     pub fn crash_losing_everything(&mut self) {
+        self.find_dropped();
         self.syncing.clear();
         self.note_on_device = self.note_synced.clone().unwrap_or_else(|| vec![0; NOTE_BYTES]);
         self.lose_what_is_not_durable();
@@ -221,6 +259,7 @@ impl SimStorage {
     /// Lets everything that is on its way reach the device, as it does when a process ends and its host goes on; then
     /// drops the cache, as opening does. Whether that was everything: a sync that failed has left some of it behind.
     pub fn settle(&mut self) -> bool {
+        self.find_dropped();
         let syncing: Vec<_> = self.syncing.keys().copied().collect();
         for id in syncing {
             self.complete_sync(id);
@@ -348,8 +387,8 @@ impl SimStorage {
         self.resets_until_crash = None;
     }
 
-    fn note_owner(&self) -> Option<NoteOwner> {
-        NoteOwner::of(self.bytes(SegmentSeq::FIRST))
+    fn log_nonce(&self) -> Option<LogNonce> {
+        self.segments.values().find_map(|segment| LogNonce::of(&segment.live))
     }
 
     fn rot(&mut self, seq: SegmentSeq, range: Range<usize>, change: impl Fn(&mut [u8])) {
@@ -421,19 +460,33 @@ impl Storage for SimStorage {
         Ok(())
     }
 
+    fn remove_before(&mut self, seq: SegmentSeq) -> Result<(), StorageError> {
+        self.drop_before(seq);
+        self.complete_removal();
+        Ok(())
+    }
+
+    fn drop_before(&mut self, seq: SegmentSeq) {
+        let kept = self.segments.split_off(&seq);
+        self.dropped.append(&mut std::mem::replace(&mut self.segments, kept));
+        if let Some(owner) = self.log_nonce() {
+            note::store_twice(&mut self.note, owner, Noted { first_segment: Some(seq), ..Noted::default() });
+        }
+    }
+
     fn is_resident(&self, _seq: SegmentSeq, _part: Range<usize>, _behind_bytes: u64) -> bool {
         self.absent_one_in == 0 || !self.absent_rng.borrow_mut().chance(1, self.absent_one_in)
     }
 
     fn note(&mut self, noted: Noted) {
-        if let Some(owner) = self.note_owner() {
+        if let Some(owner) = self.log_nonce() {
             note::store(&mut self.note, owner, noted);
             self.write_back_note();
         }
     }
 
     fn noted(&self) -> Noted {
-        note::read(&self.note, self.note_owner())
+        note::read(&self.note, self.log_nonce())
     }
 }
 

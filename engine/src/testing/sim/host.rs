@@ -115,7 +115,8 @@ impl Host {
         for (number, shard) in self.shards.iter_mut().enumerate() {
             let number = u32::try_from(number).expect("few");
             let node = usize::try_from(self.id.get() - 1).expect("few");
-            let options = LogOptions { identity: identity(plan, node, number), segment_bytes: plan.segment_bytes };
+            let identity = identity(plan, node, number);
+            let options = LogOptions { identity, segment_bytes: plan.segment_bytes, state: EntryId::ZERO };
             let disk = shard.disk.take().expect("a disk without a replica");
             let log = shard.open(disk, options)?;
             let nonce = self.life << 8 | u64::from(number);

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use engine::log_store::{KIND_COMMANDS, KIND_NOOP};
 use serde::Serialize;
+use wal::types::Index;
 use wal::verify::{Damage, DamageKind, Found, FrameView, Tail, TornTail, VerifyReport};
-use wal::{EntryKind, SegmentIdentity};
+use wal::{EntryKind, Origin, SegmentIdentity};
 
 /// A report on one log.
 #[derive(Serialize)]
@@ -16,9 +17,14 @@ pub struct ReportJson {
     node_id: Option<String>,
     shard: Option<u32>,
     segments: usize,
+    /// Files among them that were dropped from the log's start.
+    dropped: usize,
     segment_bytes: u64,
     frames: u64,
     entries: usize,
+    /// The entry that the log begins behind; 0 for one that begins with the first entry ever.
+    base_term: u64,
+    base_index: u64,
     last_term: u64,
     last_index: u64,
     term: u64,
@@ -56,6 +62,18 @@ struct FrameJson {
     index: u64,
     payload_bytes: usize,
     durable: u64,
+    #[serde(flatten)]
+    origin: Option<OriginJson>,
+}
+
+/// What the origin of a segment says.
+#[derive(Serialize)]
+struct OriginJson {
+    base_term: u64,
+    base_index: u64,
+    hard_state_term: u64,
+    vote: String,
+    members_bytes: usize,
 }
 
 /// Damage, or the remains behind a torn tail.
@@ -91,9 +109,12 @@ impl ReportJson {
             node_id: identity.map(|identity| format!("{:016x}", identity.node_id)),
             shard: identity.map(|identity| identity.shard),
             segments: report.segments_count,
+            dropped: report.dropped_count,
             segment_bytes: report.segment_bytes,
             frames: report.frames_count,
             entries: report.entries_count,
+            base_term: report.base.term.get(),
+            base_index: report.base.index.get(),
             last_term: report.last.term.get(),
             last_index: report.last.index.get(),
             term: report.hard_state.term.get(),
@@ -129,6 +150,13 @@ impl FrameJson {
             index: entry.index().get(),
             payload_bytes: frame.payload.len(),
             durable: frame.header.durable().get(),
+            origin: frame.origin().map(|origin| OriginJson {
+                base_term: origin.base.term.get(),
+                base_index: origin.base.index.get(),
+                hard_state_term: origin.hard_state.term.get(),
+                vote: format!("{:016x}", origin.hard_state.vote),
+                members_bytes: origin.members.len(),
+            }),
         }
     }
 }
@@ -174,6 +202,7 @@ fn damage_kind(kind: &DamageKind) -> &'static str {
         DamageKind::Truncated { .. } => "truncated",
         DamageKind::SegmentHeader(_) => "segment-header",
         DamageKind::Missing { .. } => "segment-missing",
+        DamageKind::NotAtState { .. } => "not-at-state",
         DamageKind::Identity(_) => "identity",
         DamageKind::Version { .. } => "version",
     }
@@ -210,6 +239,21 @@ pub fn report_lines(dir: &Path, report: &VerifyReport) -> Vec<String> {
     if unlisted > 0 {
         lines.push(format!("{}: and {unlisted} more", dir.display()));
     }
+    if report.base.index > Index::ZERO {
+        lines.push(format!(
+            "{}: begins behind entry index {} of term {}, which the node's state must reach",
+            dir.display(),
+            report.base.index,
+            report.base.term
+        ));
+    }
+    if report.dropped_count > 0 {
+        lines.push(format!(
+            "{}: {} of the segments were dropped from the log's start; the next start removes them",
+            dir.display(),
+            report.dropped_count
+        ));
+    }
     if let Some(segment) = report.unused_from {
         lines.push(format!(
             "{}: segment {segment} or one behind it is damaged or missing; none of them was ever used, and the next start \
@@ -244,8 +288,18 @@ pub fn found_line(found: &Found<'_>) -> String {
     match found {
         Found::Frame(frame) => {
             let entry = frame.header.entry();
+            let origin = frame.origin().map_or_else(String::new, |Origin { base, hard_state, members }| {
+                format!(
+                    "; behind entry index {} of term {}, hard state: term {}, vote {:016x}, members {} bytes",
+                    base.index,
+                    base.term,
+                    hard_state.term,
+                    hard_state.vote,
+                    members.len()
+                )
+            });
             format!(
-                "{} {:>8} {:<10} term {} index {} payload {} bytes, durable below {}",
+                "{} {:>8} {:<10} term {} index {} payload {} bytes, durable below {}{origin}",
                 frame.segment,
                 frame.offset,
                 entry_kind(entry.kind()),

@@ -14,6 +14,8 @@ use engine::log_store::KIND_COMMANDS;
 const SEGMENT_BYTES: u64 = 64 << 10;
 const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 1, node_id: 0xab, shard: 0, shard_count: 1 };
 const FIRST_SEGMENT: &str = "0000000000000001.wal";
+/// Where the first entry's frame begins, behind the segment's origin. Unit: bytes.
+const FIRST_ENTRY: u64 = 4096 + 88;
 
 /// A data directory whose only log holds 20 entries of 1,000 bytes, all synced but the last.
 fn data_dir() -> tempfile::TempDir {
@@ -21,8 +23,8 @@ fn data_dir() -> tempfile::TempDir {
     let dir = root.path().join("shards/0000/wal");
     fs::create_dir_all(&dir).expect("created");
     let mut storage = MmapStorage::open(&dir).expect("opened");
-    storage.install(prepare_segment(&dir, SegmentSeq::FIRST, IDENTITY, SEGMENT_BYTES).expect("prepared"));
-    let options = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES };
+    storage.install(prepare_segment(&dir, SegmentSeq::FIRST, IDENTITY, SEGMENT_BYTES, None).expect("prepared"));
+    let options = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
     let (mut log, _) = Log::open(storage, options).expect("a new log");
     for index in 1..=20u8 {
         let id = EntryId::new(Term::new(1), Index::new(index.into()));
@@ -75,8 +77,8 @@ fn a_sound_log_is_accepted_by_all_its_names() {
 fn damage_is_named_by_segment_offset_and_kind() {
     type Damage = fn(&fs::File);
     let damages: [(&str, &str, Damage); 4] = [
-        ("a flipped bit in the middle", "payload", |file| flip(file, 4096 + 5 * 1048 + 500)),
-        ("a flipped bit of a frame's header", "frame-header", |file| flip(file, 4096 + 5 * 1048 + 20)),
+        ("a flipped bit in the middle", "payload", |file| flip(file, FIRST_ENTRY + 5 * 1048 + 500)),
+        ("a flipped bit of a frame's header", "frame-header", |file| flip(file, FIRST_ENTRY + 5 * 1048 + 20)),
         ("a zeroed page", "zeroed-page", |file| file.write_all_at(&[0; 4096], 8192).expect("written")),
         ("a truncated file", "truncated", |file| file.set_len(10_000).expect("truncated")),
     ];
@@ -102,7 +104,7 @@ fn damage_is_named_by_segment_offset_and_kind() {
 #[test]
 fn a_torn_tail_is_named_and_no_damage() {
     let root = data_dir();
-    change(root.path(), |file| flip(file, 4096 + 19 * 1048 + 500));
+    change(root.path(), |file| flip(file, FIRST_ENTRY + 19 * 1048 + 500));
     let (sound, text) = run_on(root.path(), WalCommand::Verify, WriteOut::Simple);
     assert!(sound, "{text}");
     assert!(
@@ -124,7 +126,16 @@ fn dump_prints_every_frame_in_order() {
     let (_, json) = run_on(root.path(), WalCommand::Dump, WriteOut::Json);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     let found = json.as_array().expect("a list");
-    assert_eq!((&found[0]["frame"]["index"], &found[0]["frame"]["offset"]), (&1.into(), &4096.into()));
+    let origin = &found[0]["frame"];
+    assert_eq!(
+        (&origin["kind"], &origin["offset"], &origin["base_index"]),
+        (&"origin".into(), &4096.into(), &0.into())
+    );
+    assert_eq!((&found[1]["frame"]["index"], &found[1]["frame"]["offset"]), (&1.into(), &FIRST_ENTRY.into()));
+    assert!(
+        text.contains(" origin ") && text.contains("; behind entry index 0 of term 0, hard state: term 0"),
+        "{text}"
+    );
     assert_eq!(found.last().expect("an end")["tail"]["state"], "clean");
 }
 

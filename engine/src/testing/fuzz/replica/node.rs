@@ -12,7 +12,7 @@ use wal::{Log, LogOptions, SegmentIdentity, SegmentSeq, SyncRequest};
 use crate::raft::{self, BirthRecord};
 use crate::replica::{Action, Event, Outgoing, ReadingLimits, Refusal, RepairOptions, Replica, ReplicaOptions};
 use crate::state_machine;
-use crate::types::{Index, NodeId, ShardId};
+use crate::types::{EntryId, Index, NodeId, ShardId};
 use crate::wire;
 
 pub(super) const SHARD: ShardId = ShardId::new(0);
@@ -81,7 +81,7 @@ impl Disk {
 
     /// Opens the log on it.
     pub(super) fn open(storage: SimStorage, id: NodeId) -> Result<Log<SimStorage>, String> {
-        let options = LogOptions { identity: identity(id), segment_bytes: SEGMENT_BYTES };
+        let options = LogOptions { identity: identity(id), segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
         let opened = Log::open(storage, options);
         opened.map(|(log, _)| log).map_err(|error| format!("a log that nobody damaged does not open: {error}"))
     }
