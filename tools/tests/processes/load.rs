@@ -16,7 +16,7 @@ pub struct Load {
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
-fn value_of(key: &str) -> Vec<u8> {
+pub fn value_of(key: &str) -> Vec<u8> {
     key.bytes().cycle().take(200).collect()
 }
 

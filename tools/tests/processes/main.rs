@@ -13,6 +13,7 @@ mod hosts;
 mod large;
 mod load;
 mod namespaces;
+mod nonsense;
 mod peers;
 mod place;
 mod put_back;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::harness::{Cluster, PATIENCE};
 
 /// A figure of a node, all shards added up.
-fn figure(cluster: &Cluster, number: usize, name: &str) -> u64 {
+pub fn figure(cluster: &Cluster, number: usize, name: &str) -> u64 {
     let address = cluster.nodes[number].client_url.trim_start_matches("http://");
     let mut stream = std::net::TcpStream::connect(address).expect("the port is open");
     write!(stream, "GET /metrics HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n").expect("a request");
