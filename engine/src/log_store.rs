@@ -18,6 +18,10 @@ impl<S: Storage> LogView for Log<S> {
         Self::first_index(self)
     }
 
+    fn base(&self) -> EntryId {
+        Self::base(self)
+    }
+
     fn last_id(&self) -> EntryId {
         Self::last_id(self)
     }

@@ -170,6 +170,8 @@ pub struct MmapStorage {
     segments: Vec<MappedSegment>,
     /// Dropped from the log's start, oldest first; their files are to be removed.
     dropped: Vec<SegmentSeq>,
+    /// The log, as the first segment that can say so says. Kept, so that no note waits for a page of the oldest segment.
+    log_nonce: Option<LogNonce>,
     /// None before the first segment.
     note: Option<NoteFile>,
 }
@@ -204,12 +206,13 @@ impl MmapStorage {
         let is_log = !names.is_empty();
         let last = names.last().map_or(0, |last| last.get());
         let may_be_written = |seq: SegmentSeq| seq.get() + SEGMENTS_AHEAD >= last;
-        let segments =
+        let segments: Vec<MappedSegment> =
             names.into_iter().map(|seq| open_segment(dir, seq, may_be_written(seq))).collect::<Result<_, _>>()?;
         // Without a segment there is nothing to note, but there may be a note of a log whose files are gone.
         let has_note = is_log || dir.join(NOTE_FILE_NAME).exists();
         let note = if has_note { Some(NoteFile::open(dir)?) } else { None };
-        Ok(Self { dir: dir.to_owned(), dir_file: Arc::new(dir_file), segments, dropped: Vec::new(), note })
+        let log_nonce = segments.iter().find_map(|segment| LogNonce::of(segment.bytes()));
+        Ok(Self { dir: dir.to_owned(), dir_file: Arc::new(dir_file), segments, dropped: Vec::new(), log_nonce, note })
     }
 
     /// Adds a segment that was prepared. It must be the one that the log asked for.
@@ -219,6 +222,7 @@ impl MmapStorage {
         let (segment, note) = prepared.into_parts();
         let is_next = self.segments.last().is_none_or(|last| segment.seq == last.seq.next());
         assert!(is_next, "segment {} is installed out of order", segment.seq);
+        self.log_nonce = self.log_nonce.or_else(|| LogNonce::of(segment.bytes()));
         self.segments.push(segment);
         self.note = note.or(self.note.take());
     }
@@ -226,7 +230,7 @@ impl MmapStorage {
     /// The log that the segments are of: for preparing another one. `None` before the first.
     #[must_use]
     pub fn log_nonce(&self) -> Option<LogNonce> {
-        self.segments.iter().find_map(|segment| LogNonce::of(segment.bytes()))
+        self.log_nonce
     }
 
     /// Work for a helper thread that removes the files of segments which the log dropped; `None` if there are none.

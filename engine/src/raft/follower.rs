@@ -147,7 +147,9 @@ impl Raft {
         if mutation::is(Mutation::SkipLogMatching) && entry.index < log.last_id().index {
             return true;
         }
-        entry.index <= self.following.matched_index || term == Some(entry.term)
+        // What lies before the log was committed, so that every leader has the very entries that this node had.
+        let is_before_log = entry.index < log.base().index;
+        is_before_log || entry.index <= self.following.matched_index || term == Some(entry.term)
     }
 
     /// The replica appended what it was told to, or a prefix of it.

@@ -68,8 +68,12 @@ impl Raft {
     /// If the log holds that very entry it is committed, and everything before it. If it does not, the entry was not durable
     /// here when the host crashed, or the log is under repair; a leader brings it back.
     pub fn recall_committed(&mut self, noted: EntryId, log: &impl LogView) {
+        // A note may be older than the state behind which the log begins.
+        if noted.index <= self.noted_committed.index {
+            return;
+        }
         self.noted_committed = noted;
-        if noted.index > Index::ZERO && log.term(noted.index) == Some(noted.term) {
+        if log.term(noted.index) == Some(noted.term) {
             self.commit_index = noted.index;
         }
     }

@@ -8,13 +8,21 @@ use crate::types::{EntryId, Index, Term};
 /// `Raft` the log may change by what Raft asked for (entries after `AppendDecision::Append`, the no-op), by the leader's own
 /// batches, and by syncs.
 pub trait LogView {
-    /// First index still held; 1 for a log that was never compacted. Invariant: first_index <= last_id().index + 1.
+    /// First index held, or the next one in a log without entries. What lies before is part of a state, and committed.
+    ///
+    /// Invariant: first_index <= last_id().index + 1.
     fn first_index(&self) -> Index;
 
-    /// The last entry; `EntryId::ZERO` for an empty log.
+    /// The entry before the first; its term is known although the log does not hold it.
+    fn base(&self) -> EntryId {
+        let index = self.first_index().prev();
+        EntryId::new(term_at(self, index).unwrap_or(Term::ZERO), index)
+    }
+
+    /// The last entry; `base()` for a log without entries.
     fn last_id(&self) -> EntryId;
 
-    /// Term of the entry at `index`; `None` when the log does not hold it. Index 0 is never asked for.
+    /// Term of the entry at `index`, `base()` included; `None` when the log does not hold it. Index 0 is never asked for.
     ///
     /// Invariant: terms do not decrease with the index.
     fn term(&self, index: Index) -> Option<Term>;
@@ -36,7 +44,7 @@ pub trait LogView {
 }
 
 /// Term at `index`, where index 0 has term 0.
-pub(super) fn term_at(log: &impl LogView, index: Index) -> Option<Term> {
+pub(super) fn term_at(log: &(impl LogView + ?Sized), index: Index) -> Option<Term> {
     if index == Index::ZERO { Some(Term::ZERO) } else { log.term(index) }
 }
 

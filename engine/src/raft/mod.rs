@@ -87,7 +87,8 @@ pub struct Raft {
     leader: Option<NodeId>,
     /// The last term that this node led in this life; 0 = none. Nobody else can lead it. Invariant: led_term <= current term.
     led_term: Term,
-    /// Highest index known durable on a quorum. Never decreases. Starts at 0, or where an earlier life of this node noted it.
+    /// Highest index known durable on a quorum. Never decreases. Starts where the log begins, or where an earlier life of
+    /// this node noted it.
     ///
     /// Invariant: commit_index <= last_index. May exceed this node's own persisted_index.
     commit_index: Index,
@@ -150,8 +151,8 @@ impl Raft {
             state: State::Follower,
             leader: None,
             led_term: Term::ZERO,
-            commit_index: Index::ZERO,
-            noted_committed: EntryId::ZERO,
+            commit_index: log.base().index,
+            noted_committed: log.base(),
             following: Following::default(),
             timer: ElectionTimer::default(),
             preferred: Pacing::new(&config),
@@ -401,6 +402,11 @@ impl Raft {
     #[must_use]
     pub fn membership(&self) -> &Membership {
         &self.membership
+    }
+
+    /// Followers that lack entries which this leader's log does not reach back to.
+    pub(crate) fn needs_state(&self) -> impl Iterator<Item = NodeId> {
+        self.progress().filter(|(_, progress)| progress.state() == ProgressState::NeedsState).map(|(node, _)| node)
     }
 
     /// A leader's followers, in ascending order; empty on every other node.

@@ -116,22 +116,35 @@ pub struct Replica<S: Storage> {
 }
 
 impl<S: Storage> Replica<S> {
-    /// Puts a replica together from its recovered log. It starts as a follower that has applied nothing, and applies what an
-    /// earlier life noted as committed in its first turns.
+    /// Puts a replica together from its recovered log, which holds all that there is of its state. It starts as a follower that
+    /// has applied nothing, and applies what an earlier life noted as committed in its first turns.
     #[must_use]
     pub fn new(options: ReplicaOptions, log: Log<S>) -> Self {
+        let machine = StateMachine::new(options.machine);
+        Self::with_state(options, log, machine)
+    }
+
+    /// The same, with a state that is kept beside the log. Panics unless the log holds or follows the entry that the state is at.
+    #[must_use]
+    pub fn with_state(options: ReplicaOptions, log: Log<S>, machine: StateMachine) -> Self {
+        let (base, applied) = (log.base(), machine.applied_index());
+        assert!(applied >= base.index, "the state is at entry {applied}, and the log begins behind {base}");
+        assert!(
+            applied <= log.last_id().index,
+            "the state is at entry {applied}, and the log ends at {}",
+            log.last_id()
+        );
         let recovered = log.hard_state();
         let hard_state =
             raft::HardState { term: recovered.term, vote: (recovered.vote != 0).then(|| NodeId::new(recovered.vote)) };
         let mut raft = Raft::new(options.raft.clone(), hard_state, &log);
         let committed = log.noted().committed;
         raft.recall_committed(committed, &log);
-        let shows_from = ShowsFrom::recall(committed, log.last_id());
+        let shows_from = ShowsFrom::recall(committed, base, log.last_id());
         raft.begin_birth(options.birth.clone());
         if let Some(repair) = &options.repair {
             raft.begin_repair(repair.nonce, repair.hard_state_is_certain);
         }
-        let machine = StateMachine::new(options.machine);
         let relays = Relays::starting_at(options.relay_id_floor);
         Self {
             options,
@@ -310,6 +323,7 @@ impl<S: Storage> Replica<S> {
             transfer: self.raft.transfer(),
             birth: self.raft.birth_view(),
             lost: self.raft.lost_view(),
+            needs_state: self.raft.needs_state().collect(),
         };
         if self.fault.is_some() {
             self.show_stopped(&mut view);

@@ -38,12 +38,8 @@ pub(super) enum ShowsFrom {
 
 impl ShowsFrom {
     /// As it is right after a start.
-    pub(super) fn recall(noted: EntryId, last: EntryId) -> Self {
-        if noted.index > Index::ZERO || last.index == Index::ZERO {
-            Self::Index(noted.index)
-        } else {
-            Self::FirstCommit
-        }
+    pub(super) fn recall(noted: EntryId, base: EntryId, last: EntryId) -> Self {
+        if noted.index > Index::ZERO || last == base { Self::Index(noted.index) } else { Self::FirstCommit }
     }
 }
 

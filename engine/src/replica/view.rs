@@ -117,6 +117,8 @@ pub struct ReplicaView {
     pub birth: Option<raft::BirthView>,
     /// Nodes that lost data and have not got it back.
     pub lost: raft::LostView,
+    /// Followers that need a state before they can be sent entries: this leader's log begins beyond what they have.
+    pub needs_state: Vec<NodeId>,
 }
 
 /// How far a repair has come.

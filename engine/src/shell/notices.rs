@@ -1,10 +1,10 @@
-//! What people are told, once, when nodes turn out to be new or to have lost data. Decides nothing.
+//! What people are told, once, when nodes turn out to be new, to have lost data, or to need a state. Decides nothing.
 
 use std::cell::RefCell;
 
 use crate::raft::LostView;
 use crate::replica::ReplicaView;
-use crate::types::ShardId;
+use crate::types::{NodeId, ShardId};
 
 /// Looks at a new node, one each tick, after which it is said that it waits.
 const PATIENCE_COUNT: u64 = 500;
@@ -21,6 +21,7 @@ struct Told {
     /// Looks since this node was first seen to be new.
     waited_count: u64,
     lost: LostView,
+    needs_state: Vec<NodeId>,
 }
 
 impl Notices {
@@ -46,6 +47,15 @@ impl Notices {
             }
         }
         told.waiting = waiting;
+        for node in view.needs_state.iter().filter(|node| !told.needs_state.contains(node)) {
+            tracing::warn!(
+                %shard,
+                %node,
+                "a node lacks entries that this leader's log does not reach back to; it is sent nothing until it has a state that \
+                 lies within the log"
+            );
+        }
+        told.needs_state.clone_from(&view.needs_state);
         if view.lost != told.lost {
             if view.lost.is_majority {
                 tracing::error!(%shard, "{}", view.lost);

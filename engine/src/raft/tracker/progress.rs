@@ -17,6 +17,9 @@ pub enum ProgressState {
     Probe,
     /// The logs agree: as many messages as the window takes, without waiting.
     Replicate,
+    /// The follower lacks entries that the leader's log does not reach back to: only a state that lies within the log helps, and
+    /// nothing is sent. Ends when the follower says that it has such a state, or connects again.
+    NeedsState,
 }
 
 /// A follower without room is sent entries all the same after so many stall timeouts: the news that it has room again may be
@@ -165,6 +168,7 @@ impl Progress {
             match self.state {
                 ProgressState::Probe if self.probe == Probe::NoRoom => self.next_index = matched_index.next(),
                 ProgressState::Probe => self.become_replicate(matched_index, now_tick),
+                ProgressState::NeedsState => self.become_replicate(matched_index, now_tick),
                 ProgressState::Replicate => {
                     self.next_index = matched_index.next();
                     self.progressed_tick = now_tick;
@@ -192,6 +196,7 @@ impl Progress {
             return;
         }
         match self.state {
+            ProgressState::NeedsState => {}
             ProgressState::Probe => self.probe = Probe::DueEmpty,
             ProgressState::Replicate => self.become_probe(matched_index.max(self.match_index).next()),
         }
@@ -222,12 +227,21 @@ impl Progress {
             ProgressState::Replicate => prev_index <= self.received_index || prev_index >= self.next_index,
             // Only the probe's own answer counts. One that contradicts what is durable never does.
             ProgressState::Probe => prev_index.next() != self.next_index || prev_index <= self.match_index,
+            // Nothing was sent in this state.
+            ProgressState::NeedsState => true,
         };
         if stale {
             return false;
         }
         let upto = hint.index.min(prev_index.prev());
-        let common = last_not_after_term(log, self.match_index, upto, hint.term).index;
+        let base = log.base();
+        // The follower has nothing in common with this log if its entries end before that begins, or are of earlier terms there.
+        if self.match_index < base.index && (upto < base.index || hint.term < base.term) {
+            self.become_needs_state(base.index);
+            return true;
+        }
+        let floor = self.match_index.max(base.index);
+        let common = last_not_after_term(log, floor, upto, hint.term).index;
         self.become_probe(common.next());
         true
     }
@@ -270,7 +284,7 @@ impl Progress {
             (ProgressState::Probe, Probe::Sent { .. }) if prev_index == self.next_index.prev() => {
                 self.probe = Probe::Due;
             }
-            (ProgressState::Probe, _) => {}
+            (ProgressState::Probe | ProgressState::NeedsState, _) => {}
         }
     }
 
@@ -329,10 +343,12 @@ impl Progress {
         }
         let last_index = log.last_id().index;
         self.assert_invariants(last_index);
+        self.stay_within(log.first_index());
         let prev_index = self.next_index.prev();
-        // Without the entry before it a message cannot be checked; the log no longer reaches back that far.
-        let prev = EntryId::new(term_at(log, prev_index)?, prev_index);
+        let term = term_at(log, prev_index).expect("the log holds the entry before what it holds");
+        let prev = EntryId::new(term, prev_index);
         match self.state {
+            ProgressState::NeedsState => None,
             ProgressState::Probe => {
                 let (last, bytes) = match self.probe {
                     Probe::Sent { .. } | Probe::NoRoom => return None,
@@ -380,6 +396,26 @@ impl Progress {
         }
     }
 
+    /// Without the entry before it a message cannot be checked, so the first that can be sent is one behind the log's base.
+    /// Whether the follower has that entry only its answer tells.
+    fn stay_within(&mut self, first_index: Index) {
+        if self.next_index >= first_index {
+            return;
+        }
+        match self.state {
+            ProgressState::Replicate => self.become_probe(first_index),
+            ProgressState::Probe | ProgressState::NeedsState => self.next_index = first_index,
+        }
+    }
+
+    /// The log begins behind `base_index`, and the follower was found not to have what lies there.
+    fn become_needs_state(&mut self, base_index: Index) {
+        self.become_probe(base_index.next());
+        self.state = ProgressState::NeedsState;
+        self.received_index = self.match_index;
+        self.loading = Loading::No;
+    }
+
     fn become_probe(&mut self, next_index: Index) {
         assert!(next_index > self.match_index, "probing at {next_index}, durable through {}", self.match_index);
         self.state = ProgressState::Probe;
@@ -416,6 +452,39 @@ fn take_entries(log: &impl LogView, prev_index: Index, bytes_limit: u64) -> (Ind
 mod tests {
     use super::*;
     use crate::types::{NodeId, Term};
+
+    /// Entries of term 3 that follow entry 10 of term 2, all of them in memory.
+    struct ShortLog {
+        last: u64,
+        base: u64,
+    }
+
+    impl LogView for ShortLog {
+        fn first_index(&self) -> Index {
+            Index::new(self.base + 1)
+        }
+
+        fn last_id(&self) -> EntryId {
+            EntryId::new(Term::new(3), Index::new(self.last))
+        }
+
+        fn term(&self, index: Index) -> Option<Term> {
+            let is_held = (self.base..=self.last).contains(&index.get());
+            is_held.then_some(Term::new(if index.get() == 10 { 2 } else { 3 }))
+        }
+
+        fn persisted_index(&self) -> Index {
+            Index::new(self.last)
+        }
+
+        fn entry_bytes(&self, _index: Index) -> u64 {
+            100
+        }
+
+        fn is_forming(&self) -> bool {
+            false
+        }
+    }
 
     /// Ten entries of 100 bytes, none of them in memory.
     struct ColdLog;
@@ -462,6 +531,67 @@ mod tests {
             seed: 0,
             preferred_leader: None,
         }
+    }
+
+    /// A follower that was probed at the end of a log which begins behind entry 10, and rejected that with this hint.
+    fn rejected(hint: EntryId) -> (Progress, ShortLog) {
+        let (config, log) = (config(), ShortLog { last: 20, base: 10 });
+        let mut progress = Progress::new(&config, Index::new(20), 0);
+        let sent = progress.next_message(&config, &log, 0).expect("a probe");
+        assert_eq!(sent.prev.index, Index::new(20));
+        assert!(progress.on_rejected(sent.prev.index, hint, &log));
+        (progress, log)
+    }
+
+    #[test]
+    fn a_follower_that_is_behind_the_base_needs_the_state_and_is_sent_nothing() {
+        let ends_before = EntryId::new(Term::new(2), Index::new(7));
+        let is_of_earlier_terms = EntryId::new(Term::new(1), Index::new(15));
+        for hint in [ends_before, is_of_earlier_terms] {
+            let (mut progress, log) = rejected(hint);
+            assert_eq!(progress.state(), ProgressState::NeedsState);
+            assert_eq!(progress.next_message(&config(), &log, 1), None);
+            progress.on_heartbeat_answered(&config(), Index::ZERO, 1000);
+            assert_eq!(progress.next_message(&config(), &log, 1000), None, "silence changes nothing");
+            // It was given a state that reaches into the log.
+            progress.on_report(Index::new(12), Index::new(12), Index::new(20), 1001);
+            let sent = progress.next_message(&config(), &log, 1001).expect("entries again");
+            assert_eq!((progress.state(), sent.prev.index), (ProgressState::Replicate, Index::new(12)));
+        }
+    }
+
+    #[test]
+    fn a_follower_that_ends_at_the_base_is_sent_all_there_is() {
+        let (mut progress, log) = rejected(EntryId::new(Term::new(2), Index::new(10)));
+        let sent = progress.next_message(&config(), &log, 1).expect("a probe");
+        assert_eq!((progress.state(), sent.prev), (ProgressState::Probe, EntryId::new(Term::new(2), Index::new(10))));
+        // If it turns out not to have that very entry, there is nothing earlier to try.
+        assert!(progress.on_rejected(Index::new(10), EntryId::new(Term::new(1), Index::new(9)), &log));
+        assert_eq!(progress.state(), ProgressState::NeedsState);
+    }
+
+    #[test]
+    fn a_follower_that_connects_again_is_asked_again_and_never_below_the_base() {
+        let (mut progress, log) = rejected(EntryId::new(Term::new(2), Index::new(7)));
+        progress.on_disconnected();
+        assert_eq!(progress.next_message(&config(), &log, 1), None);
+        progress.on_connected();
+        let sent = progress.next_message(&config(), &log, 2).expect("a probe");
+        assert_eq!((progress.state(), sent.prev.index), (ProgressState::Probe, Index::new(10)));
+    }
+
+    #[test]
+    fn a_log_that_loses_its_start_under_a_follower_goes_on_from_its_base() {
+        let config = config();
+        let mut progress = Progress::new(&config, Index::new(10), 0);
+        assert!(progress.next_message(&config, &ShortLog { last: 20, base: 9 }, 0).is_some());
+        progress.on_report(Index::new(10), Index::new(10), Index::new(20), 0);
+        assert_eq!(progress.state(), ProgressState::Replicate);
+        let log = ShortLog { last: 30, base: 25 };
+        let sent = progress.next_message(&config, &log, 1).expect("a probe");
+        assert_eq!((progress.state(), sent.prev.index), (ProgressState::Probe, Index::new(25)));
+        progress.on_report(Index::new(25), Index::new(25), Index::new(30), 2);
+        assert_eq!(progress.state(), ProgressState::Replicate);
     }
 
     #[test]

@@ -89,6 +89,9 @@ impl ShardChecks {
         replica: &Replica<SimStorage>,
         seen: &mut Seen,
     ) -> Result<(), String> {
+        // What lies before the log is committed and applied from the start.
+        let base_index = replica.log().base().index;
+        seen.commit_index = seen.commit_index.max(base_index);
         self.check_entries(replica, seen)?;
         let view = replica.view();
         if let (false, Some(Fault::Contradiction(contradiction))) = (self.is_broken, replica.fault()) {
@@ -130,34 +133,36 @@ impl ShardChecks {
     fn check_entries(&mut self, replica: &Replica<SimStorage>, seen: &mut Seen) -> Result<(), String> {
         let log = replica.log();
         let last = log.last_id();
-        let known = usize::try_from(last.index.get()).map_err(|_| "a log without bounds")?;
+        let base = log.base();
+        let known = position_behind(base, last.index)?;
+        let index_at = |position: usize| base.index.plus(position as u64);
         if seen.ids.len() == known && seen.ids.last().is_none_or(|id| *id == last) {
             return Ok(());
         }
         // Backwards to where nothing is new: a suffix may have been superseded.
         let mut first_new = known;
         while first_new > 0 {
-            let index = Index::new(first_new as u64);
+            let index = index_at(first_new);
             let term = log.term(index).ok_or_else(|| format!("has no entry at {index} before its last, {last}"))?;
             if seen.ids.get(first_new - 1) == Some(&EntryId::new(term, index)) {
                 break;
             }
             first_new -= 1;
         }
-        let committed = usize::try_from(seen.commit_index.get()).map_err(|_| "too many entries")?;
+        let committed = position_behind(base, seen.commit_index)?;
         if first_new < seen.ids.len() && first_new < committed {
             return Err(format!(
-                "supersedes {}, and knew entries up to {committed} to be committed",
-                seen.ids[first_new]
+                "supersedes {}, and knew entries up to {} to be committed",
+                seen.ids[first_new], seen.commit_index
             ));
         }
         seen.ids.truncate(first_new);
         for number in first_new + 1..=known {
-            let index = Index::new(number as u64);
+            let index = index_at(number);
             let entry = log.entry(index).map_err(|error| error.to_string())?.ok_or("an entry is gone")?;
             entry.verify().map_err(|error| format!("entry {} in the log: {error}", entry.id()))?;
             let id = entry.id();
-            let before = seen.ids.last().copied().unwrap_or(EntryId::ZERO);
+            let before = seen.ids.last().copied().unwrap_or(base);
             let checksum = *entry.header().as_bytes().first_chunk().ok_or("a header without a checksum")?;
             let found = *self.entries.entry(id).or_insert((before, checksum));
             if found != (before, checksum) && !self.is_broken {
@@ -198,7 +203,7 @@ impl ShardChecks {
         for index in (from.get() + 1..=to.get()).map(Index::new) {
             let entry_term = replica.log().term(index).ok_or_else(|| format!("committed {index} without having it"))?;
             let id = EntryId::new(entry_term, index);
-            let at = usize::try_from(index.get()).map_err(|_| "too many entries")? - 1;
+            let at = position_behind(replica.log().base(), index)? - 1;
             match self.committed.get(at) {
                 Some((known, _)) if *known != id => {
                     return Err(format!("state machine safety: committed {id}, but {known} is"));
@@ -230,6 +235,12 @@ impl ShardChecks {
         }
         Err(format!("state at index {index} differs from that of node {first}"))
     }
+}
+
+/// How many entries behind the one that a log begins behind an entry is. All logs of a run begin behind the same.
+fn position_behind(base: EntryId, index: Index) -> Result<usize, String> {
+    let position = index.get().checked_sub(base.index.get()).ok_or_else(|| format!("{index} lies before {base}"))?;
+    usize::try_from(position).map_err(|_| "a log without bounds".to_owned())
 }
 
 /// What found no room on the connection does not count as sent, unless the follower has said that it arrived.

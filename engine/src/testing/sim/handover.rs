@@ -154,7 +154,7 @@ impl World {
         for shard in 0..self.hosts[0].shards.len() {
             let replica = self.hosts[0].shards[shard].replica.as_ref().ok_or("a node is down")?;
             let mut limits: BTreeMap<Vec<u8>, u64> = self.clients.writes_with_limits(shard).collect();
-            for index in (1..=replica.view().applied_index.get()).map(Index::new) {
+            for index in (replica.log().first_index().get()..=replica.view().applied_index.get()).map(Index::new) {
                 let entry = replica.log().entry(index).map_err(|error| error.to_string())?.ok_or("an entry is gone")?;
                 if entry.kind() != KIND_COMMANDS {
                     continue;

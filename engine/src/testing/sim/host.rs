@@ -10,7 +10,8 @@ use super::plan::Plan;
 use crate::mutation::{self, Mutation};
 use crate::raft::{self, BirthRecord, Role};
 use crate::replica::{Refusal, RepairOptions, Replica, ReplicaOptions, RequestKind};
-use crate::state_machine;
+use crate::state_machine::section::AsOf;
+use crate::state_machine::{self, StateMachine};
 use crate::types::{EntryId, Index, NodeId, Term};
 use api::response::Response;
 
@@ -116,7 +117,7 @@ impl Host {
             let number = u32::try_from(number).expect("few");
             let node = usize::try_from(self.id.get() - 1).expect("few");
             let identity = identity(plan, node, number);
-            let options = LogOptions { identity, segment_bytes: plan.segment_bytes, state: EntryId::ZERO };
+            let options = LogOptions { identity, segment_bytes: plan.segment_bytes, state: plan.origin };
             let disk = shard.disk.take().expect("a disk without a replica");
             let log = shard.open(disk, options)?;
             let nonce = self.life << 8 | u64::from(number);
@@ -126,7 +127,9 @@ impl Host {
                 damage: "simulated".to_owned(),
             });
             let birth = (shard.birth.clone(), nonce);
-            replicas.push(Replica::new(replica_options(plan, self.id, self.life, number, repair, birth), log));
+            let options = replica_options(plan, self.id, self.life, number, repair, birth);
+            let machine = StateMachine::at(options.machine, AsOf { applied: plan.origin, ..AsOf::EMPTY });
+            replicas.push(Replica::with_state(options, log, machine));
         }
         for (shard, replica) in self.shards.iter_mut().zip(replicas) {
             if !shard.lacks_data() {
@@ -246,7 +249,7 @@ impl ShardHost {
 
 fn durable_ids(replica: &Replica<SimStorage>) -> impl Iterator<Item = EntryId> {
     let log = replica.log();
-    let indexes = (1..=log.persisted_index().get()).map(Index::new);
+    let indexes = (log.first_index().get()..=log.persisted_index().get()).map(Index::new);
     indexes.map(|index| EntryId::new(log.term(index).expect("held"), index))
 }
 
@@ -264,7 +267,7 @@ pub(super) fn birth_record(plan: &Plan, node: usize, shard: u32, wipes: u64) -> 
 pub(super) fn new_disk(plan: &Plan, node: usize, shard: u32, wipes: u64) -> SimStorage {
     let seed = plan.seed ^ (node as u64) << 20 ^ u64::from(shard) << 30 ^ wipes << 50;
     let mut disk = SimStorage::new(identity(plan, node, shard), plan.segment_bytes, seed);
-    disk.prepare(SegmentSeq::FIRST);
+    disk.prepare(SegmentSeq::new(plan.first_segment).expect("a segment number"));
     disk.set_absent_one_in(plan.absent_one_in);
     disk
 }

@@ -6,7 +6,7 @@ use wal::testing::SimRng;
 
 use crate::raft;
 use crate::replica::ReadingLimits;
-use crate::types::NodeId;
+use crate::types::{EntryId, Index, NodeId, Term};
 
 /// One of so many runs puts a disk back to an earlier image.
 const PUT_BACK_ONE_IN: u64 = 12;
@@ -66,6 +66,10 @@ pub struct Plan {
     pub shards: u32,
     /// Size of a log segment. Unit: bytes.
     pub segment_bytes: u64,
+    /// The entry that every log begins behind; every node's state is at it from the start.
+    pub origin: EntryId,
+    /// Number of the segment that every log begins with.
+    pub first_segment: u64,
     /// Raft's settings; identity and seed are filled in for each replica.
     pub raft: raft::Config,
     /// Leaders of the shards are to be spread over the nodes.
@@ -155,11 +159,17 @@ impl Plan {
             keys_per_slice: between(work, 1, 6),
             kept_bytes_limit: pick(work, &[0, 200, 2_000, 64 << 20]),
         };
+        // From numbers of their own, too.
+        let start = &mut SimRng::new(seed ^ 0x6f72_6967);
+        let begins_late = start.chance(2, 3);
+        let origin = EntryId::new(Term::new(between(start, 1, 9)), Index::new(between(start, 1, 1 << 20)));
         let plan = Self {
             seed,
             nodes,
             shards: pick(rng, &[1, 1, 1, 2, 3]),
             // Small ones fill up: moving on to the next segment is part of every run.
+            origin: if begins_late { origin } else { EntryId::ZERO },
+            first_segment: if begins_late { between(start, 1, 1000) } else { 1 },
             segment_bytes: pick(rng, &[16, 32, 64, 256]) * 1024,
             raft,
             prefers_leaders: rng.chance(1, 3),
