@@ -10,14 +10,12 @@ use tempfile::TempDir;
 use crate::format::EntryHeader;
 use crate::mmap::{MmapStorage, PrepareError, prepare_segment};
 use crate::test_support::{IDENTITY, KIND, id, payload, seq};
-use crate::types::HardState;
-use crate::types::{Index, Term};
+use crate::types::{EntryId, HardState, Index, Term};
 use crate::verify::{Found, VerifyError, verify};
 use crate::{DamageKind, Log, LogOptions, OpenError, SegmentIdentity, Storage, Tail};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
-const OPTIONS: LogOptions =
-    LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: crate::types::EntryId::ZERO };
+const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
 
 fn open(dir: &Path) -> Result<(Log<MmapStorage>, crate::RecoveryReport), OpenError> {
     Log::open(MmapStorage::open(dir).expect("a directory"), OPTIONS)
@@ -397,4 +395,59 @@ fn the_parts_of_entries_lie_where_the_entries_do_across_segments() {
     let reading = log.storage().reading_in(parts).expect("descriptors");
     std::thread::spawn(reading).join().expect("no panic").expect("readable");
     assert!(log.is_resident(first, last));
+}
+
+/// A log of several segments whose first ones were dropped, with the files still there; and its state.
+fn with_dropped_segments(dir: &TempDir) -> (Log<MmapStorage>, LogOptions) {
+    let (mut log, _) = open(dir.path()).expect("an empty log");
+    append_many(&mut log, 1..=40, 5000);
+    sync_all(&mut log);
+    let first = log.drop_before(Index::new(25)).expect("whole segments");
+    assert!(first > seq(2) && !log.storage().contains(seq(1)) && path_of(dir, 1).exists());
+    let state = EntryId::new(log.term(Index::new(25)).expect("held"), Index::new(25));
+    (log, LogOptions { state, ..OPTIONS })
+}
+
+#[test]
+fn the_files_of_dropped_segments_are_removed_by_a_helper_or_at_the_next_start() {
+    for (number, is_removed) in [(0, true), (1, false)] {
+        let dir = TempDir::new().expect("a directory");
+        let (mut log, options) = with_dropped_segments(&dir);
+        let (base, first) = (log.base(), log.storage().segments()[0]);
+        if is_removed {
+            log.storage_mut().removing_dropped().expect("files to remove")().expect("removed");
+            assert!(!path_of(&dir, 1).exists() && log.storage_mut().removing_dropped().is_none());
+            log.storage().place().check().expect("what is left is in its place");
+            append_many(&mut log, 41..=60, 5000);
+            sync_all(&mut log);
+        }
+        drop(log);
+        let report = verify(dir.path()).expect("a log");
+        assert!(report.is_sound(), "{number}");
+        assert_eq!((report.base, report.dropped_count == 0), (base, is_removed));
+        let storage = MmapStorage::open(dir.path()).expect("files");
+        let (log, report) = Log::open(storage, options).expect("sound");
+        assert_eq!((report.base, log.storage().segments()[0]), (base, first));
+        assert!((1..first.get()).all(|segment| !path_of(&dir, segment).exists()), "all of them are gone");
+    }
+}
+
+#[test]
+fn a_log_on_files_is_begun_anew_behind_an_entry() {
+    let dir = TempDir::new().expect("a directory");
+    let base = EntryId::new(Term::new(1), Index::new(500));
+    let options = LogOptions { state: base, ..OPTIONS };
+    let origin = crate::Origin { base, hard_state: HardState { term: Term::new(2), vote: 3 }, ..Default::default() };
+    let storage = MmapStorage::open(dir.path()).expect("an empty directory");
+    let mut log = Log::begin(storage, options, origin.clone()).expect("nothing is there");
+    append_many(&mut log, 501..=510, 5000);
+    sync_all(&mut log);
+    drop(log);
+    let storage = MmapStorage::open(dir.path()).expect("files");
+    let (log, report) = Log::open(storage, options).expect("sound");
+    assert_eq!((report.base, report.last.index, log.hard_state()), (base, Index::new(510), origin.hard_state));
+    // Without the state that it goes on from it is of no use.
+    drop(log);
+    let error = open(dir.path()).map(|_| ()).expect_err("entries are missing");
+    assert!(error.to_string().contains("entries missing"), "{error}");
 }
