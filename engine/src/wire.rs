@@ -224,7 +224,10 @@ pub fn encode_message(message: &Message, shard: ShardId, out: &mut Vec<u8>) {
             put(&mut meta, &[health.applied_index.get(), ailments_of(health)]);
             kind::HEARTBEAT_RESPONSE
         }
-        Message::TimeoutNow { .. } => kind::TIMEOUT_NOW,
+        Message::TimeoutNow { last_index, .. } => {
+            put(&mut meta, &[last_index.get()]);
+            kind::TIMEOUT_NOW
+        }
         Message::RepairRequest { nonce, last, .. } => {
             put(&mut meta, &[*nonce, last.term.get(), last.index.get()]);
             kind::REPAIR_REQUEST
@@ -534,7 +537,7 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
             matched_index: fields.index()?,
             health: fields.health()?,
         },
-        kind::TIMEOUT_NOW => Message::TimeoutNow { term },
+        kind::TIMEOUT_NOW => Message::TimeoutNow { term, last_index: fields.index()? },
         kind::REPAIR_REQUEST => Message::RepairRequest { term, nonce: fields.u64()?, last: fields.entry_id()? },
         kind::REPAIR_RESPONSE => Message::RepairResponse { term, nonce: fields.u64()?, last_index: fields.index()? },
         kind::BIRTH_REQUEST => Message::BirthRequest { term, incarnation: fields.u64()? },

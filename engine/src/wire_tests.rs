@@ -105,7 +105,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             "HeartbeatResponse",
             Message::HeartbeatResponse { term, round: 17, persisted_index, matched_index, health: golden_health() },
         ),
-        ("TimeoutNow", Message::TimeoutNow { term }),
+        ("TimeoutNow", Message::TimeoutNow { term, last_index: Index::new(90) }),
         ("RepairRequest", Message::RepairRequest { term, nonce, last }),
         ("RepairResponse", Message::RepairResponse { term, nonce, last_index: Index::new(99) }),
         ("BirthRequest", Message::BirthRequest { term, incarnation: 0xabcd }),
@@ -315,7 +315,7 @@ fn message() -> impl Strategy<Value = Message> {
                 let health = Health { applied_index: index(two), may_lead: flag, has_room: !flag, disk_keeps_up: flag };
                 Message::HeartbeatResponse { term, round: three, persisted_index, matched_index, health }
             }
-            8 => Message::TimeoutNow { term },
+            8 => Message::TimeoutNow { term, last_index: index(one) },
             9 => Message::RepairRequest { term, nonce: three, last },
             10 => Message::RepairResponse { term, nonce: one, last_index: index(two) },
             11 => Message::BirthRequest { term, incarnation: one },

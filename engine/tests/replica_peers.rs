@@ -524,7 +524,7 @@ fn any_message(rng: &mut SimRng, term: u64, index: u64) -> Message {
             persisted_index: other,
             health: raft::Health::default(),
         },
-        9 => Message::TimeoutNow { term },
+        9 => Message::TimeoutNow { term, last_index: one },
         10 => Message::RepairRequest { term, nonce: number(rng, 3), last: entry },
         _ => Message::RepairResponse { term, nonce: number(rng, 3), last_index: one },
     }

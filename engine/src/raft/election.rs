@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use super::follower::Following;
 use super::leader::Leading;
 use super::log_view::LogView;
-use super::{HardState, Message, Raft, State, TERM_MAX};
+use super::{HardState, Message, OfficeStep, Raft, State, TERM_MAX};
 use crate::mutation::{self, Mutation};
-use crate::types::{EntryId, NodeId, Term};
+use crate::types::{EntryId, Index, NodeId, Term};
 
 /// Answers to a campaign.
 #[derive(Debug)]
@@ -145,6 +145,7 @@ impl Raft {
         if !self.has_next_term() {
             return;
         }
+        self.note_step(OfficeStep::Campaigning { term: self.hard_state.term.next(), is_asked: transfer });
         self.leader = None;
         self.restart_election_timer();
         self.hard_state = HardState { term: self.hard_state.term.next(), vote: Some(self.config.id) };
@@ -308,12 +309,24 @@ impl Raft {
         self.led_term = self.hard_state.term;
         self.timer.hurry_until_tick = 0;
         self.out.append_noop = Some(self.next_entry_id(log));
+        self.note_step(OfficeStep::Elected { term: self.hard_state.term });
         self.broadcast_heartbeat();
     }
 
-    pub(super) fn on_timeout_now(&mut self, from: NodeId, term: Term, log: &impl LogView) {
+    pub(super) fn on_timeout_now(&mut self, from: NodeId, term: Term, last_index: Index, log: &impl LogView) {
         let is_from_leader = term == self.hard_state.term && self.leader == Some(from);
-        if is_from_leader && matches!(self.state, State::Follower) && !self.lacks_committed(log) {
+        if is_from_leader && matches!(self.state, State::Follower) {
+            // The leader repeats it for as long as it means it.
+            let until_tick = self.now_tick + 2 * u64::from(self.config.heartbeat_ticks);
+            self.following.note_call(last_index, until_tick);
+            self.follow_call(log);
+        }
+    }
+
+    /// Campaigns if the leader asked for it and what it sent before is in the log.
+    pub(super) fn follow_call(&mut self, log: &impl LogView) {
+        let is_follower = matches!(self.state, State::Follower);
+        if is_follower && self.following.is_called(self.now_tick) && !self.lacks_committed(log) {
             self.campaign(true, log);
         }
     }

@@ -21,6 +21,24 @@ pub(super) struct Following {
     /// The append that the replica was told to carry out and has not reported yet.
     appending: Option<Appending>,
     room: Room,
+    /// Highest commit index that the leader told, in the current term. What of it this node's log does not match yet counts once
+    /// it does: the news may overtake the entries.
+    told_commit_index: Index,
+    /// The leader was told of the first entries that match in the current term.
+    has_told_match: bool,
+    /// The leader asked this node to campaign once it has everything through this index, until this tick.
+    call: Option<(Index, u64)>,
+}
+
+impl Following {
+    pub(super) fn note_call(&mut self, last_index: Index, until_tick: u64) {
+        self.call = Some((last_index, until_tick));
+    }
+
+    /// The leader asked this node to campaign, not long ago, and everything that was to come before is in the log.
+    pub(super) fn is_called(&self, now_tick: u64) -> bool {
+        self.call.is_some_and(|(last_index, until_tick)| self.matched_index >= last_index && now_tick < until_tick)
+    }
 }
 
 /// Whether this node's log takes entries, and whether its leader knows.
@@ -87,6 +105,7 @@ impl Raft {
                 self.match_through(matched_before, append.commit_index, log);
                 self.acknowledge(log);
                 self.check_repair(log);
+                self.follow_call(log);
                 AppendDecision::Drop
             }
         }
@@ -159,17 +178,24 @@ impl Raft {
         let is_complete = log.last_id() == appending.last;
         let matched = if is_complete { appending.last.index } else { appending.matched_before };
         self.match_through(matched, appending.commit_index, log);
-        self.acknowledge_news(log);
+        if is_complete && !self.following.has_told_match {
+            // Before it is durable: a leader that only probes sends the next entries once it knows that these fit.
+            self.acknowledge(log);
+        } else {
+            self.acknowledge_news(log);
+        }
         self.check_repair(log);
+        self.follow_call(log);
     }
 
     /// Notes what matches the leader's log, and as much of the leader's commit index as that covers.
     fn match_through(&mut self, matched: Index, leader_commit_index: Index, log: &impl LogView) {
         self.following.matched_index = self.following.matched_index.max(matched);
+        self.following.told_commit_index = self.following.told_commit_index.max(leader_commit_index);
         let matched_index = self.following.matched_index;
         assert!(matched_index <= log.last_id().index, "matched {matched_index}, but the log ends at {}", log.last_id());
         let known = if mutation::is(Mutation::CommitUnmatched) { log.last_id().index } else { matched_index };
-        self.commit_index = self.commit_index.max(leader_commit_index.min(known));
+        self.commit_index = self.commit_index.max(self.following.told_commit_index.min(known));
     }
 
     /// Acknowledges what is durable if that is more than was acknowledged before. One message covers many appends.
@@ -183,6 +209,7 @@ impl Raft {
         let Some(leader) = self.leader else { return };
         let persisted_index = self.persisted_match(log);
         self.following.acked_index = persisted_index;
+        self.following.has_told_match = true;
         let matched_index = self.following.matched_index;
         let outcome = match self.following.room {
             Room::Lacking => AppendOutcome::NoRoom { matched_index, persisted_index },

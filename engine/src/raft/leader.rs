@@ -2,13 +2,13 @@
 //!
 //! Thesis 3.5, 3.6.2 (commit), 6.2 (stepping down without a quorum), 10.2.1 (own disk in parallel with the followers').
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::log_view::LogView;
 use super::read_index::Reads;
 use super::tracker::Progress;
 use super::transfer::{HealthReport, Leaving, Transfer};
-use super::{AppendEntries, AppendOutcome, Config, Message, Nonsense, Raft, ReadId, State};
+use super::{AppendEntries, AppendOutcome, Config, Message, Nonsense, OfficeStep, Raft, ReadId, State};
 use crate::mutation::{self, Mutation};
 use crate::types::{Index, NodeId, Term};
 
@@ -25,8 +25,8 @@ pub(super) struct Leading {
     pub(super) health: BTreeMap<NodeId, HealthReport>,
     /// Index of this term's first entry, the no-op; not in the log at first.
     pub(super) opening_index: Index,
-    /// Followers that know that it is committed, if it got there.
-    told_opening: BTreeSet<NodeId>,
+    /// The followers were told that it is committed.
+    told_opening: bool,
     /// Ticks since the last heartbeat to everyone.
     heartbeat_elapsed_ticks: u32,
     /// Since when the preferred leader could take over. Unit: ticks of this core.
@@ -43,7 +43,7 @@ impl Leading {
             leaving: None,
             health: BTreeMap::new(),
             opening_index: last_index.next(),
-            told_opening: BTreeSet::new(),
+            told_opening: false,
             heartbeat_elapsed_ticks: 0,
             preferred_since_tick: None,
         }
@@ -136,6 +136,7 @@ impl Raft {
         self.advance_commit(log);
     }
 
+    /// Sends a follower what its window allows, and tells it to take over if it is to and this was the last of the log.
     fn send_appends(&mut self, to: NodeId, log: &impl LogView) {
         let State::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&to) else { return };
@@ -148,6 +149,10 @@ impl Raft {
             loads: &mut self.out.loads,
         };
         sender.send(to, progress, log);
+        let is_untold = leading.transfer.is_some_and(|transfer| transfer.to == to && transfer.told_at.is_none());
+        if is_untold {
+            self.proceed_with_transfer(log);
+        }
     }
 
     /// The entries `first..=last` that `Ready::loads` named are in memory: whoever waited for them gets them.
@@ -214,25 +219,24 @@ impl Raft {
         if progress.on_report(matched_index, persisted_index, last_index, self.now_tick) {
             self.advance_commit(log);
             self.tell_opening();
-            self.proceed_with_transfer(log);
         }
     }
 
-    /// Tells each follower once that this term's first entry is committed, and with it all before it. Entries that come later tell
+    /// Tells every follower once that this term's first entry is committed, and with it all before it. Entries that come later tell
     /// what is committed as they go; without any, whoever waited for the entries of an earlier term, the old leader's writers,
-    /// would wait for the next heartbeat.
+    /// would wait for the next heartbeat. It may overtake the entry, which need not be durable there: a follower takes what it is
+    /// told for what its log matches.
     pub(super) fn tell_opening(&mut self) {
         let State::Leader(leading) = &mut self.state else { return };
-        if self.commit_index < leading.opening_index || leading.told_opening.len() == leading.progress.len() {
+        if self.commit_index < leading.opening_index || leading.told_opening {
             return;
         }
-        let round = leading.reads.round();
-        for (&to, progress) in &leading.progress {
-            if progress.match_index() >= leading.opening_index && leading.told_opening.insert(to) {
-                let commit_index = self.commit_index.min(progress.match_index());
-                self.out.messages.push((to, Message::Heartbeat { term: self.hard_state.term, commit_index, round }));
-            }
+        leading.told_opening = true;
+        let (term, commit_index, round) = (self.hard_state.term, self.commit_index, leading.reads.round());
+        for &to in leading.progress.keys() {
+            self.out.messages.push((to, Message::Heartbeat { term, commit_index, round }));
         }
+        self.note_step(OfficeStep::Opened { term });
     }
 
     /// Commits the highest entry of the own term that is durable on a quorum, and with it all before it.

@@ -73,10 +73,16 @@ pub enum Message {
         /// Whether the follower could lead.
         health: Health,
     },
-    /// Campaign now, without asking beforehand: the leader hands over. Source: thesis 3.10.
+    /// Campaign as soon as the leader's log through `last_index` is in yours, without asking beforehand: the leader hands over.
+    /// Source: thesis 3.10.
+    ///
+    /// The entries may still be on their way, and need not be durable: whoever campaigns makes them durable together with its
+    /// vote for itself, before it asks for others.
     TimeoutNow {
         /// The leader's term.
         term: Term,
+        /// Last entry of the leader's log. It appends none after it.
+        last_index: Index,
     },
     /// My log lost durable entries: what is your term and, if you lead, how far does your log reach? See `repair`.
     RepairRequest {
@@ -229,7 +235,7 @@ impl Message {
             | Self::AppendEntriesResponse { term, .. }
             | Self::Heartbeat { term, .. }
             | Self::HeartbeatResponse { term, .. }
-            | Self::TimeoutNow { term }
+            | Self::TimeoutNow { term, .. }
             | Self::RepairRequest { term, .. }
             | Self::RepairResponse { term, .. }
             | Self::BirthRequest { term, .. }

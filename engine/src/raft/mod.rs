@@ -35,6 +35,7 @@ mod leader;
 mod log_view;
 mod membership;
 mod message;
+mod office;
 mod prng;
 mod read_index;
 mod ready;
@@ -49,6 +50,7 @@ pub use known::{Contradiction, ContradictionKind};
 pub use log_view::LogView;
 pub use membership::Membership;
 pub use message::{AppendEntries, AppendOutcome, Health, Message};
+pub use office::{HandOverEnd, HandOverReason, OfficeStep};
 pub use ready::{AppendDecision, HardState, Leadership, NotLeader, ReadId, ReadIndexError, Ready, Role, TransferError};
 pub use refused::{Nonsense, TERM_MAX};
 pub use repair::RepairView;
@@ -222,7 +224,7 @@ impl Raft {
                     self.on_heartbeat_response(from, round, matched_index, persisted_index, log);
                 }
             }
-            Message::TimeoutNow { term } => self.on_timeout_now(from, term, log),
+            Message::TimeoutNow { term, last_index } => self.on_timeout_now(from, term, last_index, log),
             Message::RepairRequest { nonce, last, .. } => self.on_repair_request(from, nonce, last, log),
             Message::RepairResponse { term, nonce, last_index } => {
                 self.on_repair_response(from, term, nonce, last_index, log);
@@ -447,7 +449,9 @@ impl Raft {
     fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
         assert!(term >= self.hard_state.term, "the term went back from {} to {term}", self.hard_state.term);
         assert!(leader != Some(self.config.id), "a node does not follow itself");
-        if term > self.hard_state.term {
+        let is_later = term > self.hard_state.term;
+        self.end_transfer(if is_later { HandOverEnd::Done } else { HandOverEnd::Deposed });
+        if is_later {
             self.note_leap(term);
             self.hard_state = HardState { term, vote: None };
             self.following = Following::default();

@@ -2,7 +2,7 @@
 //!
 //! Plain data; the replica does it. What must be durable before what leaves is said on each field.
 
-use super::{BirthRecord, Contradiction, Message, Unfit};
+use super::{BirthRecord, Contradiction, Message, OfficeStep, Unfit};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// What a node must never forget: its term, and whom it voted for in it. Source: thesis 3.4 (persistent state).
@@ -72,6 +72,8 @@ pub struct Ready {
     /// This new node learned what it is: make that durable, then call `on_birth_persisted`. A replacement is marked as under
     /// repair before.
     pub birth: Option<BirthRecord>,
+    /// Steps on the way from one leader to the next, for whoever watches.
+    pub steps: Vec<OfficeStep>,
 }
 
 /// The call is for the leader only.

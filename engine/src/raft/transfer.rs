@@ -1,17 +1,18 @@
 //! Handing leadership over: on request, when this node stops or is not fit to lead, and to the preferred leader.
 //!
-//! Thesis 3.10. A transfer goes in this order: proposals stop, the batch being formed is closed, the successor gets the whole
-//! log and has it durable, and then it is told to take over. So no entry comes after `TimeoutNow`, and the successor's log is as
-//! good as any. Whether it succeeded shows in the term that it starts. Leadership goes only to nodes that can hold it: they tell
-//! how they are in their answers to heartbeats.
+//! Thesis 3.10. A transfer goes in this order: proposals stop, the batch being formed is closed, the successor is sent the rest of
+//! the log, and it is told to take over as soon as it has it. So no entry comes after `TimeoutNow`, and the successor's log is as
+//! good as any. It makes the last entries durable together with its vote for itself: one sync instead of two. Whether it succeeded
+//! shows in the term that it starts. Leadership goes only to nodes that can hold it: they tell how they are in their answers to
+//! heartbeats.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use super::log_view::LogView;
 use super::message::Health;
-use super::tracker::ProgressState;
-use super::{Config, Message, NotLeader, Raft, State, TransferError};
+use super::tracker::{Progress, ProgressState};
+use super::{Config, HandOverEnd, HandOverReason, Message, NotLeader, OfficeStep, Raft, State, TransferError};
 use crate::mutation::{self, Mutation};
 use crate::types::{Index, NodeId};
 
@@ -22,6 +23,8 @@ pub struct Transfer {
     pub to: NodeId,
     /// It was told to take over when the leader's log ended here. Nothing may be appended since.
     pub told_at: Option<Index>,
+    /// When it began. Unit: ticks of this core.
+    pub(super) since_tick: u64,
     /// When it is given up. Unit: ticks of this core.
     end_tick: u64,
 }
@@ -155,7 +158,8 @@ impl Raft {
         if let Some(why) = self.unfit(to) {
             return Err(TransferError::NotFit { to, why });
         }
-        self.begin_transfer(to, self.config.election_ticks, log);
+        self.end_transfer(HandOverEnd::Replaced);
+        self.begin_transfer(to, HandOverReason::Asked, self.config.election_ticks, log);
         Ok(())
     }
 
@@ -173,13 +177,18 @@ impl Raft {
     #[must_use]
     pub fn heir(&self) -> Option<(NodeId, Message)> {
         let to = self.best_successor(&BTreeSet::new())?;
-        Some((to, Message::TimeoutNow { term: self.hard_state.term }))
+        let State::Leader(leading) = &self.state else { return None };
+        // Whatever it lacks of the log it does not get from here any more.
+        let last_index = leading.progress.get(&to)?.match_index();
+        Some((to, Message::TimeoutNow { term: self.hard_state.term, last_index }))
     }
 
-    fn begin_transfer(&mut self, to: NodeId, ticks_max: u32, log: &impl LogView) {
+    fn begin_transfer(&mut self, to: NodeId, reason: HandOverReason, ticks_max: u32, log: &impl LogView) {
         let State::Leader(leading) = &mut self.state else { return };
-        let end_tick = self.now_tick + u64::from(ticks_max);
-        leading.transfer = Some(Transfer { to, told_at: None, end_tick });
+        let (since_tick, end_tick) = (self.now_tick, self.now_tick + u64::from(ticks_max));
+        leading.transfer = Some(Transfer { to, told_at: None, since_tick, end_tick });
+        let match_index = leading.progress.get(&to).map_or(Index::ZERO, Progress::match_index);
+        self.note_step(OfficeStep::Begun { to, reason, last_index: log.last_id().index, match_index });
         self.proceed_with_transfer(log);
     }
 
@@ -192,7 +201,7 @@ impl Raft {
         }
         let tried = leaving.tried.clone();
         match self.best_successor(&tried) {
-            Some(to) => self.begin_transfer(to, self.try_ticks(), log),
+            Some(to) => self.begin_transfer(to, HandOverReason::Stopping, self.try_ticks(), log),
             // Everybody gets another chance, a tick later.
             None => self.forget_tried(),
         }
@@ -227,11 +236,12 @@ impl Raft {
     /// Gives up a transfer that takes too long; starts one that is due.
     pub(super) fn tick_transfer(&mut self, log: &impl LogView) {
         let State::Leader(leading) = &mut self.state else { return };
-        if let Some(late) = leading.transfer.take_if(|transfer| self.now_tick >= transfer.end_tick)
-            && let Some(leaving) = &mut leading.leaving
-        {
-            leaving.tried.insert(late.to);
-            leaving.pause_until_tick = self.now_tick + u64::from(self.config.heartbeat_ticks);
+        if let Some(late) = leading.transfer.filter(|transfer| self.now_tick >= transfer.end_tick) {
+            if let Some(leaving) = &mut leading.leaving {
+                leaving.tried.insert(late.to);
+                leaving.pause_until_tick = self.now_tick + u64::from(self.config.heartbeat_ticks);
+            }
+            self.end_transfer(HandOverEnd::OutOfTime { was_told: late.told_at.is_some() });
         }
         self.choose_successor(log);
         self.tick_preferred(log);
@@ -251,7 +261,7 @@ impl Raft {
         if self.now_tick >= since_tick + self.preferred.steady_ticks {
             leading.preferred_since_tick = None;
             self.preferred.on_handed_over(self.now_tick);
-            self.begin_transfer(preferred, self.try_ticks(), log);
+            self.begin_transfer(preferred, HandOverReason::Preferred, self.try_ticks(), log);
         }
     }
 
@@ -276,11 +286,12 @@ impl Raft {
         }
         if let Some(to) = self.best_successor(&BTreeSet::new()) {
             self.ailing.on_handed_over(self.now_tick);
-            self.begin_transfer(to, self.try_ticks(), log);
+            self.begin_transfer(to, HandOverReason::Ailing, self.try_ticks(), log);
         }
     }
 
-    /// Tells the receiver to take over once it has everything. Repeated with every heartbeat: it may get lost.
+    /// Tells the receiver to take over once everything was sent to it. Repeated with every heartbeat: it may get lost, and what
+    /// was sent, too, which is then sent again as always.
     ///
     /// To be called when a batch was closed or given up while a transfer is under way.
     pub fn proceed_with_transfer(&mut self, log: &impl LogView) {
@@ -289,16 +300,18 @@ impl Raft {
         let Some(progress) = leading.progress.get(&to) else { return };
         let last_index = log.last_id().index;
         let is_complete = !log.is_forming() || mutation::is(Mutation::TransferWithOpenBatch);
+        let is_sent = progress.state() == ProgressState::Replicate && progress.next_index() == last_index.next();
         // It may have become unfit since it was chosen.
         let could_lead = leading.health.get(&to).is_some_and(|report| report.ailment().is_none());
-        if progress.match_index() != last_index || !is_complete || !could_lead {
+        if !is_sent || !is_complete || !could_lead {
             return;
         }
-        self.out.messages.push((to, Message::TimeoutNow { term: self.hard_state.term }));
+        self.out.messages.push((to, Message::TimeoutNow { term: self.hard_state.term, last_index }));
         if let State::Leader(leading) = &mut self.state
             && let Some(transfer) = &mut leading.transfer
+            && transfer.told_at.replace(last_index).is_none()
         {
-            transfer.told_at = Some(last_index);
+            self.note_step(OfficeStep::Told { to, last_index });
         }
     }
 

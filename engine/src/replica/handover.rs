@@ -13,6 +13,7 @@ use wal::Storage;
 use super::Replica;
 use super::event::{Origin, Refusal, Request, RequestKind};
 use crate::mutation::{self, Mutation};
+use crate::raft::{HandOverEnd, OfficeStep};
 use crate::types::NodeId;
 
 /// Requests that may wait for the next leader.
@@ -20,6 +21,9 @@ const HELD_LEN_MAX: usize = 8192;
 
 /// Bytes of them. Unit: bytes.
 const HELD_BYTES_MAX: usize = 8 << 20;
+
+/// Steps that are kept for whoever logs them.
+const STEPS_LEN_MAX: usize = 64;
 
 /// A disk that was too slow counts as slow for so many times the bound: a hand-over to and fro costs more than waiting.
 const SLOW_MEMORY_FACTOR: u64 = 8;
@@ -43,6 +47,8 @@ pub(super) struct HandOver {
     expects_leader_until_tick: u64,
     /// No request is taken any more.
     is_closed: bool,
+    /// Steps from one leader to the next, for the shell to log. The oldest go when nobody takes them.
+    steps: VecDeque<OfficeStep>,
 }
 
 /// Watches the log's syncs.
@@ -96,6 +102,26 @@ impl<S: Storage> Replica<S> {
     /// From here on refuses every new request: the node is about to stop. What was taken before still gets its answer.
     pub fn close(&mut self) {
         self.hand_over.is_closed = true;
+    }
+
+    /// Steps from one leader to the next since this was last asked, in their order.
+    pub fn take_office_steps(&mut self) -> VecDeque<OfficeStep> {
+        std::mem::take(&mut self.hand_over.steps)
+    }
+
+    /// Counts a step and keeps it for the shell.
+    pub(super) fn note_office_step(&mut self, step: OfficeStep) {
+        match step {
+            OfficeStep::Begun { .. } => self.stats.hand_overs_begun += 1,
+            OfficeStep::Ended { end: HandOverEnd::Done, .. } => self.stats.hand_overs_done += 1,
+            OfficeStep::Ended { .. } => self.stats.hand_overs_given_up += 1,
+            OfficeStep::Elected { .. } => self.stats.elections_won += 1,
+            OfficeStep::Told { .. } | OfficeStep::Campaigning { .. } | OfficeStep::Opened { .. } => {}
+        }
+        if self.hand_over.steps.len() == STEPS_LEN_MAX {
+            self.hand_over.steps.pop_front();
+        }
+        self.hand_over.steps.push_back(step);
     }
 
     /// Refuses a request if this replica takes none any more. Says whether it did.

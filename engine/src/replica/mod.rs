@@ -522,7 +522,8 @@ impl<S: Storage> Replica<S> {
             );
         }
         self.stats.messages_refused = self.raft.refused_count();
-        let ready = self.raft.ready();
+        let mut ready = self.raft.ready();
+        ready.steps.drain(..).for_each(|step| self.note_office_step(step));
         if let Some(contradiction) = ready.contradiction {
             self.stop_with(Fault::Contradiction(contradiction));
             return;

@@ -74,6 +74,14 @@ pub struct ReplicaStats {
     pub refused_overloaded: u64,
     /// Answers to relayed requests that found no room on the connection and were replaced by a refusal.
     pub answers_dropped: u64,
+    /// Hand-overs of leadership that this node began as the leader.
+    pub hand_overs_begun: u64,
+    /// Those after which another node led.
+    pub hand_overs_done: u64,
+    /// Those that were given up.
+    pub hand_overs_given_up: u64,
+    /// Elections that this node won.
+    pub elections_won: u64,
     /// Syncs of the note beside the log that succeeded.
     pub note_syncs: u64,
     /// Syncs of the note that failed. No promise rests on them.

@@ -65,8 +65,39 @@ pub struct ShardMetrics {
     answers_dropped: Counter,
     messages_refused: Counter,
     writes_queued: Counter,
+    office: OfficeMetrics,
     note_syncs: Counter,
     note_syncs_failed: Counter,
+}
+
+/// How often leadership changed hands here.
+#[derive(Clone, Debug)]
+struct OfficeMetrics {
+    hand_overs_begun: Counter,
+    hand_overs_done: Counter,
+    hand_overs_given_up: Counter,
+    elections_won: Counter,
+}
+
+impl OfficeMetrics {
+    fn register(counter: &impl Fn(&str, &str) -> Counter) -> Self {
+        Self {
+            hand_overs_begun: counter(
+                "hand_overs_begun",
+                "Hand-overs of leadership that this node began as the leader, since the start",
+            ),
+            hand_overs_done: counter("hand_overs_done", "Those after which another node led, since the start"),
+            hand_overs_given_up: counter("hand_overs_given_up", "Those that were given up, since the start"),
+            elections_won: counter("elections_won", "Elections that this node won, since the start"),
+        }
+    }
+
+    fn update(&self, stats: &ReplicaStats) {
+        self.hand_overs_begun.inner().store(stats.hand_overs_begun, Ordering::Relaxed);
+        self.hand_overs_done.inner().store(stats.hand_overs_done, Ordering::Relaxed);
+        self.hand_overs_given_up.inner().store(stats.hand_overs_given_up, Ordering::Relaxed);
+        self.elections_won.inner().store(stats.elections_won, Ordering::Relaxed);
+    }
 }
 
 impl ShardMetrics {
@@ -128,6 +159,7 @@ impl ShardMetrics {
                 "answers_dropped",
                 "Answers to relayed requests replaced by a refusal for want of room, since the start",
             ),
+            office: OfficeMetrics::register(&counter),
             note_syncs: counter("note_syncs", "Syncs of the note beside the log since the start"),
             note_syncs_failed: counter(
                 "note_syncs_failed",
@@ -181,6 +213,7 @@ impl ShardMetrics {
         self.messages_refused.inner().store(stats.messages_refused, Ordering::Relaxed);
         self.writes_queued.inner().store(stats.writes_queued, Ordering::Relaxed);
         self.answers_dropped.inner().store(stats.answers_dropped, Ordering::Relaxed);
+        self.office.update(stats);
         self.note_syncs.inner().store(stats.note_syncs, Ordering::Relaxed);
         self.note_syncs_failed.inner().store(stats.note_syncs_failed, Ordering::Relaxed);
     }

@@ -25,7 +25,7 @@ use super::notify::Notify;
 use super::said::{Complaint, Said};
 use super::status::StatusBoard;
 use super::sync_file::SyncFile;
-use crate::raft::BirthRecord;
+use crate::raft::{BirthRecord, HandOverEnd, OfficeStep};
 use crate::replica::{Action, Event, Outgoing, Replica, ReplicaView};
 use crate::types::{Index, NodeId, ShardId, Term};
 use crate::wire::Lane;
@@ -360,6 +360,7 @@ impl Shard {
                 tracing::error!(shard = %self.id, %fault, "{SHARD_STOPPED}");
             }
         }
+        self.tell_office_steps();
         for event in dropped {
             self.replica.borrow_mut().handle(event);
             self.act();
@@ -373,6 +374,18 @@ impl Shard {
                 Action::Load { first, last } => self.start_loading(first, last),
                 Action::PersistBirth(record) => self.start_persisting_birth(record),
                 Action::Send { .. } | Action::Reply { .. } => unreachable!("these were done above"),
+            }
+        }
+    }
+
+    /// Logs how leadership changes hands. Rare, and what one wants to know when clients had to wait.
+    fn tell_office_steps(&self) {
+        for step in self.replica.borrow_mut().take_office_steps() {
+            match step {
+                OfficeStep::Ended { end: HandOverEnd::OutOfTime { .. } | HandOverEnd::Deposed, .. } => {
+                    tracing::warn!(shard = %self.id, "{step}");
+                }
+                step => tracing::info!(shard = %self.id, "{step}"),
             }
         }
     }

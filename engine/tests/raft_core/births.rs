@@ -55,7 +55,7 @@ fn a_new_node_only_asks() {
         Message::RequestVote { term, last: id(4, 9), transfer: false },
         Message::Heartbeat { term, commit_index: Index::new(9), round: 3 },
         Message::RepairRequest { term, nonce: 1, last: id(4, 8) },
-        Message::TimeoutNow { term },
+        Message::TimeoutNow { term, last_index: Index::ZERO },
     ] {
         assert_eq!(node.step(2, message), Ready::default());
     }

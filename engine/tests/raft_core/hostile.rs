@@ -83,7 +83,7 @@ fn a_term_far_above_the_own_one_is_refused_whatever_names_it() {
     let nothing = Index::ZERO;
     let far = [
         Message::RequestPreVote { term, last: id(1, 9) },
-        Message::TimeoutNow { term },
+        Message::TimeoutNow { term, last_index: nothing },
         heartbeat(term, 1),
         Message::RequestVote { term, last: id(1, 9), transfer: true },
         Message::RequestVoteResponse { term, granted: true },
@@ -189,7 +189,7 @@ fn without_a_next_term_nobody_campaigns() {
     let mut cluster = follower_with(&[1], TERM_MAX);
     tick_all(&mut cluster, 100);
     step(&mut cluster, 0, 2, heartbeat(TERM_MAX, 1));
-    step(&mut cluster, 0, 2, Message::TimeoutNow { term: TERM_MAX });
+    step(&mut cluster, 0, 2, Message::TimeoutNow { term: TERM_MAX, last_index: Index::ZERO });
     assert_eq!((cluster.raft(0).term(), cluster.raft(0).leader()), (TERM_MAX, Some(node_id(2))));
 }
 

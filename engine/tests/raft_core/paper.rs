@@ -5,7 +5,7 @@ use engine::raft::{
 };
 use engine::types::{EntryId, Index, NodeId, Term};
 
-use crate::cluster::{Cluster, config, node_id};
+use crate::cluster::{Cluster, Packet, config, node_id};
 use crate::sim_log::SimLog;
 
 /// Three nodes of which node 1 leads in term 1, everything settled.
@@ -260,8 +260,10 @@ fn section_3_10_leadership_goes_to_a_follower_that_has_everything() {
     cluster.propose(0, 1);
     cluster.settle();
     cluster.transfer(0, node_id(2));
-    assert!(sent_by(&mut cluster, 1).is_empty(), "node 2 lacks a durable entry yet");
     assert_eq!(cluster.raft(0).may_propose().expect_err("it hands over").leader, Some(node_id(1)));
+    cluster.settle();
+    assert_eq!(cluster.raft(1).role(), Role::Candidate, "it has everything");
+    assert_eq!(cluster.leader(), Some(0), "neither its last entry nor its vote is durable, so it asks nobody");
     cluster.heal();
     cluster.settle();
     assert_eq!(cluster.leader(), Some(1));
@@ -418,7 +420,7 @@ fn a_deposed_leader_learns_from_the_answer_to_its_heartbeat() {
 }
 
 #[test]
-fn a_successor_is_told_only_when_the_open_batch_is_closed_and_on_its_disk() {
+fn a_successor_is_told_only_when_the_open_batch_is_closed() {
     let mut cluster = led_by_first();
     cluster.nodes[0].log.is_forming = true;
     cluster.transfer(0, node_id(2));
@@ -461,6 +463,62 @@ fn leadership_goes_to_no_node_that_could_not_hold_it() {
         assert_eq!(result, Err(TransferError::NotFit { to: node_id(2), why: expected }));
         assert!(cluster.raft(0).may_propose().is_ok());
     }
+}
+
+fn receive_all(cluster: &mut Cluster, packets: Vec<Packet>) {
+    for packet in packets {
+        cluster.receive(packet);
+    }
+}
+
+/// A leader that sent its last entry to node 2, and told it to take over; the second overtook the first. The entry is returned.
+fn called_too_early() -> (Cluster, Vec<Packet>) {
+    let mut cluster = led_by_first();
+    cluster.propose(0, 1);
+    cluster.transfer(0, node_id(2));
+    let (calls, entries): (Vec<_>, Vec<_>) = std::mem::take(&mut cluster.network)
+        .into_iter()
+        .filter(|packet| packet.to == node_id(2))
+        .partition(|packet| matches!(packet.message, Message::TimeoutNow { .. }));
+    assert_eq!(calls.len(), 1, "it is told although nothing is durable there yet");
+    receive_all(&mut cluster, calls);
+    assert_eq!(cluster.raft(1).role(), Role::Follower, "it lacks the last entry");
+    (cluster, entries)
+}
+
+#[test]
+fn a_successor_that_is_told_too_early_campaigns_once_it_has_the_whole_log() {
+    let (mut cluster, entries) = called_too_early();
+    receive_all(&mut cluster, entries);
+    assert_eq!(cluster.raft(1).role(), Role::Candidate);
+    // One sync makes the entry and the vote durable; before it nobody is asked.
+    assert!(!sent_by(&mut cluster, 2).iter().any(|(_, message)| matches!(message, Message::RequestVote { .. })));
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(1));
+}
+
+#[test]
+fn a_call_to_take_over_is_forgotten_unless_the_leader_repeats_it() {
+    let (mut cluster, entries) = called_too_early();
+    (0..4).for_each(|_| cluster.tick(1));
+    receive_all(&mut cluster, entries);
+    assert_eq!((cluster.raft(1).role(), cluster.raft(1).term()), (Role::Follower, Term::new(1)));
+}
+
+#[test]
+fn a_follower_learns_of_a_commit_that_overtook_the_entry() {
+    let mut cluster = led_by_first();
+    cluster.propose(0, 1);
+    let entries: Vec<_> = cluster.network.iter().filter(|packet| packet.to == node_id(2)).cloned().collect();
+    cluster.block(node_id(1), node_id(2));
+    cluster.settle();
+    cluster.heal();
+    let last_index = cluster.raft(0).commit_index();
+    step(&mut cluster, 1, 1, Message::Heartbeat { term: Term::new(1), commit_index: last_index, round: 0 });
+    assert!(cluster.raft(1).commit_index() < last_index, "the entry is not there yet");
+    // They were sent before the third node had them, and say nothing of the commit.
+    receive_all(&mut cluster, entries);
+    assert_eq!(cluster.raft(1).commit_index(), last_index);
 }
 
 #[test]

@@ -48,6 +48,8 @@ fn rejected(prev: u64, hint: EntryId) -> AppendOutcome {
 fn section_3_5_entries_are_acknowledged_when_durable_and_one_answer_covers_many() {
     let mut cluster = follower_with(&[], 1);
     receive(&mut cluster, append(1, EntryId::ZERO, &[id(1, 1)], 0));
+    // A leader that probes is told at once that the logs agree.
+    assert_eq!(outcomes(&mut cluster), [accepted(1, 0)]);
     receive(&mut cluster, append(1, id(1, 1), &[id(1, 2), id(1, 3)], 0));
     assert_eq!(outcomes(&mut cluster), []);
     cluster.sync(0);
@@ -104,6 +106,7 @@ fn section_3_5_a_durable_suffix_of_another_term_is_never_acknowledged() {
     step(&mut cluster, 0, 2, heartbeat);
     assert_eq!(cluster.raft(0).commit_index(), Index::new(1));
     // A later leader's log need not go on where this one's did.
+    let mut cluster = follower_with(&[1, 1, 2, 2], 2);
     let heartbeat = Message::Heartbeat { term: Term::new(4), commit_index: Index::ZERO, round: 7 };
     receive(&mut cluster, append(3, id(1, 1), &[id(1, 2), id(3, 3)], 1));
     cluster.sync(0);

@@ -91,7 +91,7 @@ fn describe(message: &Message) -> String {
                 health.applied_index
             )
         }
-        Message::TimeoutNow { term } => format!("TimeoutNow term {term}"),
+        Message::TimeoutNow { term, last_index } => format!("TimeoutNow term {term} at {last_index}"),
         Message::RepairRequest { term, nonce, last } => format!("RepairRequest term {term} life {nonce} last {last}"),
         Message::RepairResponse { term, nonce, last_index } => {
             format!("RepairResponse term {term} life {nonce} last {last_index}")

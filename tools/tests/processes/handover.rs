@@ -1,7 +1,9 @@
 //! The leader is stopped in order, or killed, under many outstanding writes: what clients notice of it.
 //!
 //! `QUORATE_HANDOVER_ROUNDS` sets the number of rounds; pauses are asserted only then, since a busy machine makes its own.
-//! `QUORATE_KILL_ROUNDS` sets the rounds of the kills and restarts, which only print.
+//! `QUORATE_KILL_ROUNDS` sets the rounds of the kills and restarts, which only print; `QUORATE_KILL_OUTSTANDING` how many writes
+//! wait meanwhile. `QUORATE_TIMELINE_MS` prints what the nodes logged around every pause that is longer; with `QUORATE_LOG=info` that is
+//! every step from one leader to the next.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +13,7 @@ use client::{Client, ClientError};
 use rustix::process::Signal;
 
 use crate::harness::Cluster;
+use crate::timeline::{self, Moment};
 
 /// Writes that wait for an answer at any time.
 const OUTSTANDING: usize = 200;
@@ -21,6 +24,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(150);
 /// Rounds unless the environment says otherwise.
 const ROUNDS: usize = 5;
 
+/// Shown before and after a pause.
+const MARGIN: Duration = Duration::from_millis(60);
+
 fn rounds(variable: &str) -> Option<usize> {
     std::env::var(variable).ok().and_then(|rounds| rounds.parse().ok())
 }
@@ -29,24 +35,57 @@ fn rounds(variable: &str) -> Option<usize> {
 #[derive(Default)]
 struct Seen {
     done: AtomicU64,
-    /// When a write was last answered, and the longest time without any answer since it was last taken.
-    pause: Mutex<(Option<Instant>, Duration)>,
+    pauses: Mutex<Pauses>,
     unknown: Mutex<Vec<String>>,
     refused: Mutex<Vec<String>>,
+}
+
+#[derive(Default)]
+struct Pauses {
+    /// When a write was last answered.
+    last: Option<Instant>,
+    /// The longest since it was last taken.
+    longest: Option<Pause>,
+}
+
+/// A time without any answer.
+#[derive(Clone, Copy)]
+struct Pause {
+    length: Duration,
+    end: Moment,
+}
+
+impl Pause {
+    /// What the nodes logged around it, if it was long enough for that. Times count from `zero`.
+    fn show(self, cluster: &Cluster, what: &str, zero: Moment) {
+        if rounds("QUORATE_TIMELINE_MS").is_some_and(|limit_ms| self.length.as_millis() >= limit_ms as u128) {
+            let start = self.end.before(self.length);
+            println!(
+                "{what}: no answer from {:+.1} to {:+.1} ms\n{}",
+                start.ms_since(zero),
+                self.end.ms_since(zero),
+                timeline::of(cluster, zero, start.before(MARGIN), self.end.after(MARGIN))
+            );
+        }
+    }
 }
 
 impl Seen {
     fn on_done(&self) {
         self.done.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let mut pause = self.pause.lock().expect("no writer panicked");
-        if let Some(last) = pause.0.replace(now) {
-            pause.1 = pause.1.max(now - last);
+        let mut pauses = self.pauses.lock().expect("no writer panicked");
+        let Some(last) = pauses.last.replace(now) else { return };
+        let length = now - last;
+        if pauses.longest.is_none_or(|longest| length > longest.length) {
+            pauses.longest = Some(Pause { length, end: Moment::now() });
         }
     }
 
-    fn take_pause(&self) -> Duration {
-        std::mem::take(&mut self.pause.lock().expect("no writer panicked").1)
+    /// The longest pause since this was last asked.
+    fn take_pause(&self) -> Pause {
+        let longest = self.pauses.lock().expect("no writer panicked").longest.take();
+        longest.unwrap_or(Pause { length: Duration::ZERO, end: Moment::now() })
     }
 
     async fn wait_for_more(&self, count: u64) {
@@ -69,14 +108,14 @@ struct Writers {
 }
 
 impl Writers {
-    async fn start(cluster: &Cluster) -> Self {
+    async fn start(cluster: &Cluster, outstanding: usize) -> Self {
         let (seen, is_over) = (Arc::<Seen>::default(), Arc::<AtomicBool>::default());
         let client = cluster.client_of(&[0, 1, 2], Duration::from_secs(20)).await;
         let write = |writer: usize| {
             let (client, seen, is_over) = (client.clone(), Arc::clone(&seen), Arc::clone(&is_over));
             tokio::spawn(async move { write_until(&is_over, &client, &seen, writer).await })
         };
-        Self { tasks: (0..OUTSTANDING).map(write).collect(), seen, is_over }
+        Self { tasks: (0..outstanding).map(write).collect(), seen, is_over }
     }
 
     async fn stop(self) -> Arc<Seen> {
@@ -105,16 +144,19 @@ async fn write_until(is_over: &AtomicBool, client: &Client, seen: &Seen, writer:
 async fn a_leader_that_is_stopped_in_order_leaves_no_write_unknown() {
     let asserted = rounds("QUORATE_HANDOVER_ROUNDS");
     let mut cluster = Cluster::start(3).await;
-    let writers = Writers::start(&cluster).await;
+    let writers = Writers::start(&cluster, OUTSTANDING).await;
     let mut pauses = Vec::new();
     for _ in 0..asserted.unwrap_or(ROUNDS) {
         writers.seen.wait_for_more(500).await;
         let leader = cluster.leader(0).await;
         writers.seen.take_pause();
+        let stopped = Moment::now();
         cluster.signal(leader, Signal::TERM);
         assert!(cluster.wait_for_end_meanwhile(leader).await, "{}", cluster.log_of(leader));
         writers.seen.wait_for_more(500).await;
-        pauses.push(writers.seen.take_pause());
+        let pause = writers.seen.take_pause();
+        pause.show(&cluster, "SIGTERM", stopped);
+        pauses.push(pause.length);
         cluster.start_node(leader);
         cluster.wait_for_equal_applied().await;
     }
@@ -139,22 +181,31 @@ async fn a_leader_that_is_stopped_in_order_leaves_no_write_unknown() {
 #[tokio::test]
 async fn pauses_when_a_leader_is_killed_and_returns() {
     let Some(count) = rounds("QUORATE_KILL_ROUNDS") else { return };
+    let outstanding = rounds("QUORATE_KILL_OUTSTANDING").unwrap_or(OUTSTANDING);
     let mut cluster = Cluster::start(3).await;
-    let writers = Writers::start(&cluster).await;
+    let writers = Writers::start(&cluster, outstanding).await;
     for _ in 0..count {
         writers.seen.wait_for_more(2000).await;
         let leader = cluster.leader(0).await;
+        writers.seen.take_pause();
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let steady = writers.seen.take_pause();
+        let zero = Moment::now();
         cluster.kill(leader);
         writers.seen.wait_for_more(2000).await;
         let killed = writers.seen.take_pause();
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        killed.show(&cluster, "SIGKILL", zero);
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let without = writers.seen.take_pause();
+        let zero = Moment::now();
         cluster.start_node(leader);
         cluster.wait_for_equal_applied().await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         let returned = writers.seen.take_pause();
+        returned.show(&cluster, "return", zero);
         println!(
-            "longest pause: steady {steady:?}, killed {killed:?}, without it {without:?}, on its return {returned:?}"
+            "{outstanding} outstanding, longest pause: steady {:?}, killed {:?}, without it {:?}, on its return {:?}",
+            steady.length, killed.length, without.length, returned.length
         );
     }
     let seen = writers.stop().await;

@@ -127,6 +127,8 @@ async fn small_writes_go_on_beside_requests_over_very_many_keys() {
     let found = client.range(RangeRequest { count_only: true, ..all_keys() }).await.expect("a count");
     assert_eq!(found.count, 0);
 
-    assert_eq!(term_of(&cluster).await, term, "the leader kept its office");
+    let term_after = term_of(&cluster).await;
+    println!("{count} keys: term {term} before and {term_after} after");
+    assert_eq!(term_after, term, "the leader kept its office");
     cluster.wait_for_equal().await;
 }

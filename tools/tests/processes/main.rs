@@ -19,6 +19,7 @@ mod place;
 mod put_back;
 mod runtime;
 mod strangers;
+mod timeline;
 mod wipe;
 
 use std::time::Duration;

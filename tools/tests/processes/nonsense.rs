@@ -76,7 +76,7 @@ impl Liar {
                 let outcome = AppendOutcome::Rejected { prev_index: one, hint: last };
                 Message::AppendEntriesResponse { term, outcome }
             }
-            7 => Message::TimeoutNow { term },
+            7 => Message::TimeoutNow { term, last_index: one },
             8 => Message::RepairResponse { term, nonce: self.number(), last_index: one },
             9 => Message::BirthRequest { term, incarnation: self.number() },
             _ => {

@@ -141,7 +141,7 @@ impl World {
 
     /// Whoever is told to take over said last that it could.
     pub(super) fn check_successor(&self, at: Place, to: usize, message: &Outgoing) -> Result<(), String> {
-        let Outgoing::Raft(Message::TimeoutNow { term }) = message else { return Ok(()) };
+        let Outgoing::Raft(Message::TimeoutNow { term, .. }) = message else { return Ok(()) };
         let report = self.hand_overs.reports.get(&(at.host, at.shard, *term, self.hosts[to].id));
         match report {
             Some(Health { may_lead: true, has_room: true, disk_keeps_up: true, .. }) => Ok(()),

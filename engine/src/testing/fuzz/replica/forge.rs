@@ -122,7 +122,7 @@ impl Near<'_> {
                 persisted_index: self.any_index(input),
                 health: self.any_health(input),
             },
-            10 => Message::TimeoutNow { term },
+            10 => Message::TimeoutNow { term, last_index: self.any_index(input) },
             11 => Message::RepairRequest { term, nonce: Self::any_round(input), last: self.any_id(input) },
             12 => Message::RepairResponse { term, nonce: Self::any_round(input), last_index: self.any_index(input) },
             13 => Message::BirthRequest { term, incarnation: Self::any_incarnation(input) },
