@@ -7,6 +7,9 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use api::command::{Op, encode_op_command};
+use api::response::Response;
+use futures_lite::future::block_on;
 use rustix::fs::{OFlags, fcntl_setfl};
 
 use super::*;
@@ -51,7 +54,7 @@ fn second_process(task: &str) {
         "a task panics" => {
             let handle = node.handle();
             std::thread::spawn(move || {
-                futures_lite::future::block_on(handle.propose(PANICS, Vec::new(), PATIENCE)).expect_err("no such shard")
+                block_on(handle.propose(PANICS, Vec::new(), PATIENCE)).expect_err("no such shard")
             });
             // The main thread of a node waits for a signal, and knows nothing of its cores.
             loop {
@@ -159,4 +162,30 @@ fn a_start_that_fails_late_leaves_no_thread_and_no_lock() {
         Box::new(|| {})
     });
     assert!(error.contains("cannot start"), "{error}");
+}
+
+#[test]
+fn status_shows_every_write_that_was_answered() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(valid(config(dir.path()))).expect("it starts");
+    let handle = node.handle();
+    let mut command = Vec::new();
+    let put = Op::Put { key: b"key", value: b"value", lease: 0, prev_kv: false };
+    encode_op_command(&put, &mut command).expect("a small command");
+    let started = Instant::now();
+    // Far more writes than ticks: a status that is posted on ticks alone shows hardly any of them.
+    for _ in 0..50 {
+        let answer = loop {
+            match block_on(handle.propose(ShardId::new(0), command.clone(), PATIENCE)) {
+                Err(refusal) if refusal.is_safe_to_retry() && started.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                result => break result.expect("the only node takes writes"),
+            }
+        };
+        let answered = Response::decode(&answer).expect("an answer").revision;
+        let shown = handle.status()[0].revision;
+        assert!(shown >= answered, "status shows revision {shown} after {answered} was answered");
+    }
+    node.stop().expect("it stops");
 }

@@ -253,6 +253,10 @@ impl Shard {
             let after = (replica.stats().batches_closed, replica.stats().entries_applied);
             (after.0 > before.0, after.1 > before.1)
         };
+        if applied {
+            // Before `act` answers anything: whoever has an answer finds what it rests on in `status`.
+            self.post();
+        }
         self.act();
         if applied {
             self.metrics.applied(started.elapsed());
@@ -264,9 +268,15 @@ impl Shard {
     /// Posts a change of leader at once: clients are sent to it.
     fn post_new_leader(&self) {
         let view = self.view();
-        if self.posted.replace((view.term, view.leader)) != (view.term, view.leader) {
-            self.board.post(self.id, view, self.fault());
+        if self.posted.get() != (view.term, view.leader) {
+            self.post();
         }
+    }
+
+    fn post(&self) {
+        let view = self.view();
+        self.posted.set((view.term, view.leader));
+        self.board.post(self.id, view, self.fault());
     }
 
     /// Notes a batch that was closed, and observes those that were committed.
@@ -299,9 +309,8 @@ impl Shard {
                 self.metrics.ticked(now.duration_since(last));
             }
             self.deliver(Event::Tick);
-            let view = self.view();
-            self.notices.look_at(self.id, &view);
-            self.board.post(self.id, view, self.fault());
+            self.notices.look_at(self.id, &self.view());
+            self.post();
             tick += 1;
             if tick.is_multiple_of(METRICS_EVERY_TICKS) {
                 let replica = self.replica.borrow();

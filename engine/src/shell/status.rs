@@ -1,6 +1,7 @@
 //! What the shards of a node show of themselves, for all its cores: `status`, probes, leader hints.
 //!
-//! Each shard posts its view on every tick, so it may be one tick old. Nothing is decided from it.
+//! Each shard posts its view on every tick, and whenever it applied entries, before it answers anything that rests on them. So a
+//! node's status shows every write that the node has answered; all else may be one tick old. No promise rests on it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
