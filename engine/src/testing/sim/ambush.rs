@@ -1,9 +1,11 @@
 //! Faults with an aim, in a cluster of three. Faults that strike at random hardly ever line up like this. One more, about a node
 //! that loses its whole disk, is in `wipe`.
 //!
-//! * **A leader is deposed without a word.** What it said long ago arrives once more, perhaps from an earlier term that it led;
-//!   then it is stopped and cut off. The others elect another and go on. The old leader goes on as well, finds requests that
-//!   waited, and may answer no read (thesis 6.4).
+//! * **A leader is confirmed by old answers and deposed without a word.** It leads a term in which reads are confirmed, hands over and
+//!   gets leadership back: its rounds of heartbeats begin at one again. Now its last heartbeats of the earlier term arrive once more.
+//!   If the answers repeated the rounds that they were asked for, they would confirm reads that nobody has asked about yet. Then
+//!   it is stopped and cut off. The others elect another and go on. The old leader goes on as well, finds requests that waited,
+//!   and may answer no read (thesis 6.4).
 //! * **A vote is forgotten.** The leader is stopped and cut off, the other two elect one of them; then the voter dies and what it
 //!   wrote last rots, or its whole disk is wiped, its candidate is cut off, and the old leader goes on with the voter at its side. If the voter took the
 //!   old leader's entries at once they would be acknowledged and committed, and the new leader lacks them (rule 2 of
@@ -16,6 +18,7 @@ use super::faults::{Undo, damage_end, damage_last_page};
 use super::plan::{between, pick};
 use super::world::{Event, Place, World};
 use crate::raft::Role;
+use crate::replica;
 use crate::types::Term;
 
 /// Longest time that the leader is stopped. Unit: us.
@@ -26,6 +29,15 @@ const AWAY_US_MAX: u64 = 1_000_000;
 
 /// Longest time from damage to the end of a repair. Unit: us.
 const HUNT_US: u64 = 5_000_000;
+
+/// Longest time to wait until a leader has led two terms. Unit: us.
+const RETURN_US: u64 = 3_000_000;
+
+/// Polling interval meanwhile. Unit: us.
+const RETURN_LOOK_EVERY_US: u64 = 1_000;
+
+/// The leader hands over once it has begun so many rounds of heartbeats in its term.
+const ROUNDS_MIN: u64 = 3;
 
 /// How often it is looked whether what is waited for has happened. Unit: us.
 const LOOK_EVERY_US: u64 = 500;
@@ -61,6 +73,16 @@ pub(super) struct Hunt {
     end_us: u64,
 }
 
+/// A leader is to lead a second term.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Return {
+    at: Place,
+    /// The leader's.
+    life: u64,
+    /// When this is given up.
+    end_us: u64,
+}
+
 impl World {
     /// Lays one of these in some shard, if it has a leader.
     pub(super) fn lay_ambush(&mut self) -> Result<bool, String> {
@@ -71,19 +93,57 @@ impl World {
             0 => self.stop_leader(leader, shard),
             1 => self.separate_follower(leader, shard),
             2 => return self.begin_wiping(leader, shard),
-            _ => self.repeat_leader(leader),
+            _ => self.return_leader(Place { host: leader, shard }),
         }
         Ok(true)
     }
 
-    /// What this leader said arrives once more, and it is deposed when the answers may have come.
-    fn repeat_leader(&mut self, leader: usize) {
-        for packet in self.network.take_kept_from(leader) {
-            self.schedule(1, Event::Packet(packet));
+    /// A leader is to hand over, get leadership back, and be deposed.
+    pub(super) fn return_leader(&mut self, at: Place) {
+        let plan = Return { at, life: self.hosts[at.host].life, end_us: self.now_us + RETURN_US };
+        self.schedule(RETURN_LOOK_EVERY_US, Event::Undo(Undo::Return(plan)));
+    }
+
+    /// Goes on with it.
+    pub(super) fn go_on_returning(&mut self, plan: Return) -> Result<(), String> {
+        let Return { at, life, end_us } = plan;
+        if self.is_calm || self.now_us > end_us || !self.is_alive(at.host, life) {
+            return Ok(());
         }
-        let life = self.hosts[leader].life;
-        let delay_us = between(&mut self.rng, 1_000, 60_000);
-        self.schedule(delay_us, Event::Undo(Undo::Depose { host: leader, life }));
+        let followers: Vec<usize> = (0..self.hosts.len()).filter(|host| *host != at.host).collect();
+        if let Some(term) = self.leads(at.host, at.shard) {
+            let mut is_repeated = false;
+            for &to in &followers {
+                if let Some(packet) = self.beats.of(at.host, to, at.shard).take_later_round(term) {
+                    self.schedule(1, Event::Packet(packet));
+                    is_repeated = true;
+                }
+            }
+            if is_repeated {
+                let delay_us = between(&mut self.rng, 1_000, 60_000);
+                self.schedule(delay_us, Event::Undo(Undo::Depose { host: at.host, life }));
+                return Ok(());
+            }
+            let rounds = followers.iter().map(|to| self.beats.of(at.host, *to, at.shard).rounds_of(term)).max();
+            if rounds >= Some(ROUNDS_MIN) {
+                let to = pick(&mut self.rng, &followers);
+                self.transfer(at, to)?;
+            }
+        } else if let Some(&host) = followers.iter().find(|host| self.leads(**host, at.shard).is_some()) {
+            self.transfer(Place { host, ..at }, at.host)?;
+        }
+        self.schedule(RETURN_LOOK_EVERY_US, Event::Undo(Undo::Return(plan)));
+        Ok(())
+    }
+
+    /// A leader is asked to hand over to a node. `false` if it does not.
+    pub(super) fn transfer(&mut self, at: Place, to: usize) -> Result<bool, String> {
+        let successor = self.hosts[to].id;
+        let Some(replica) = self.hosts[at.host].shards[at.shard].replica.as_mut() else { return Ok(false) };
+        let is_begun = replica.transfer_to(successor).is_ok() && to != at.host;
+        self.carry_out(at)?;
+        self.deliver(at, replica::Event::Turn)?;
+        Ok(is_begun)
     }
 
     /// A leader is stopped and cut off; it is cut off for a little longer than it is stopped.

@@ -6,7 +6,7 @@ use wal::constants::FIRST_FRAME_OFFSET;
 use wal::testing::{SimRng, SimStorage};
 use wal::{SegmentSeq, Storage};
 
-use super::ambush::{Ambush, Hunt, Sprung};
+use super::ambush::{Ambush, Hunt, Return, Sprung};
 use super::clients::Answer;
 use super::plan::{Every, Faults, between, pick, wait_us};
 use super::wipe::WipePlan;
@@ -30,6 +30,8 @@ pub(super) enum Undo {
     Forget(Hunt),
     /// The leader dies when that follower is repaired.
     Hunt(Hunt),
+    /// A leader hands over and gets leadership back.
+    Return(Return),
     /// A leader is stopped and cut off.
     Depose { host: usize, life: u64 },
     /// The followers and the leader of a shard are to meet without what one of them had.
@@ -189,6 +191,7 @@ impl World {
             Undo::Sprung(sprung) => self.end_ambush(sprung)?,
             Undo::Forget(hunt) => self.forget_entries(hunt)?,
             Undo::Hunt(hunt) => self.hunt_leader(hunt),
+            Undo::Return(plan) => self.go_on_returning(plan)?,
             Undo::Depose { host, life } => self.depose(host, life),
             Undo::DamageVoter { at, life } => {
                 if self.hosts[at.host].life == life && !self.is_calm {

@@ -102,13 +102,7 @@ impl World {
         let Some(host) = (0..self.hosts.len()).find(|host| self.leads(*host, shard).is_some()) else {
             return Ok(false);
         };
-        let successor = self.hosts[to].id;
-        let Some(replica) = self.hosts[host].shards[shard].replica.as_mut() else { return Ok(false) };
-        let is_begun = replica.transfer_to(successor).is_ok() && to != host;
-        let at = Place { host, shard };
-        self.carry_out(at)?;
-        self.deliver(at, replica::Event::Turn)?;
-        Ok(is_begun)
+        self.transfer(Place { host, shard }, to)
     }
 
     /// The disk of a leader gets full or very slow.

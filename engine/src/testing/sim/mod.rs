@@ -6,6 +6,7 @@
 //! `checks`; afterwards: the judges of histories in the module above. It does not simulate threads or memory.
 
 mod ambush;
+mod beats;
 mod checks;
 mod clients;
 mod faults;

@@ -162,11 +162,6 @@ impl Network {
         Some(self.kept.swap_remove(usize::try_from(rng.below(count)).ok()?))
     }
 
-    /// All that were kept of what a node sent.
-    pub(super) fn take_kept_from(&mut self, from: usize) -> Vec<Packet> {
-        self.kept.extract_if(.., |packet| packet.from == from).collect()
-    }
-
     pub(super) fn pairs(&self) -> Vec<(usize, usize)> {
         self.links.keys().copied().collect()
     }

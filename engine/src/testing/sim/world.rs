@@ -7,6 +7,7 @@ use net::deframer::Deframer;
 use wal::testing::SimRng;
 use wal::{SegmentSeq, SyncRequest};
 
+use super::beats::Beats;
 use super::checks::{self, ShardChecks};
 use super::clients::{Answer, Clients};
 use super::faults::{FAILED_SYNC, Undo};
@@ -165,6 +166,7 @@ pub(super) struct World {
     pub(super) clients: Clients,
     pub(super) checks: Vec<ShardChecks>,
     pub(super) hand_overs: HandOverChecks,
+    pub(super) beats: Beats,
     /// Faults strike no more.
     pub(super) is_calm: bool,
     pub(super) trace: Trace,
@@ -186,6 +188,7 @@ impl World {
             clients: Clients::new(&plan),
             checks: (0..plan.shards).map(|_| ShardChecks::default()).collect(),
             hand_overs: HandOverChecks::default(),
+            beats: Beats::default(),
             report: Report { seed: plan.seed, ..Report::default() },
             plan,
             rng,
@@ -481,6 +484,7 @@ impl World {
         let shard = at.shard;
         let packet =
             Packet { from: at.host, to, shard, lane, incarnation, to_life, may_repeat, is_counted: true, bytes };
+        self.beats.of(at.host, to, at.shard).note(&packet, message);
         self.dispatch(packet);
         Ok(true)
     }
