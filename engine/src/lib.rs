@@ -5,7 +5,6 @@
 
 pub mod config;
 pub mod log_store;
-pub mod mutation;
 pub mod raft;
 pub mod replica;
 pub mod state_machine;

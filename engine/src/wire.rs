@@ -10,7 +10,6 @@ use wal::error::EntryError;
 use wal::format::ENTRY_HEADER_BYTES;
 use wal::{EntryHeader, Log, ReadError, Storage};
 
-use crate::mutation::{self, Mutation};
 use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Message};
 use crate::replica::event::{Event, Origin, Outgoing, Refusal, Request, RequestKind};
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
@@ -317,9 +316,7 @@ pub fn parse_entries<'a>(append: &AppendEntries, bytes: &'a [u8]) -> Result<Vec<
         let damaged = |error| EntriesError::Entry { index, error };
         let header = EntryHeader::parse(reader.bytes("an entry's header", ENTRY_HEADER_BYTES)?).map_err(damaged)?;
         let payload = reader.bytes("an entry's payload", header.payload_len())?;
-        if !mutation::is(Mutation::SkipEntryChecksum) {
-            header.verify(payload).map_err(damaged)?;
-        }
+        header.verify(payload).map_err(damaged)?;
         if header.id().index != index || header.id().term > append.term || !header.kind().is_entry() {
             return Err(EntriesError::Sequence { got: header.id(), expected: index });
         }

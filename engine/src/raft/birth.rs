@@ -20,7 +20,6 @@ use std::fmt;
 
 use super::log_view::LogView;
 use super::{Message, Raft};
-use crate::mutation::{self, Mutation};
 use crate::types::NodeId;
 
 /// What a node must never forget about the origin of its log.
@@ -145,7 +144,7 @@ impl Raft {
         let is_replacement = stage == Stage::Replaced;
         self.birth.record.stage = stage;
         if is_replacement {
-            self.begin_repair(nonce, mutation::is(Mutation::ReplacedKeepsCertainHardState));
+            self.begin_repair(nonce, false);
         } else {
             self.arm_first_timer();
         }
@@ -178,8 +177,7 @@ impl Raft {
     /// Whether a message may be looked at at all: not by a new node, unless it is about that.
     pub(super) fn may_hear(&self, message: &Message) -> bool {
         let is_about_birth = matches!(message, Message::BirthRequest { .. } | Message::BirthResponse { .. });
-        let votes_anyway = mutation::is(Mutation::NewNodeVotes) && message.is_about_elections();
-        !self.is_new() || is_about_birth || votes_anyway
+        !self.is_new() || is_about_birth
     }
 
     /// Asks everyone, time and again: answers get lost, and change.
@@ -231,13 +229,12 @@ impl Raft {
     fn judge_birth(&self) -> Option<Stage> {
         let answers = &self.birth.answers;
         let has = |wanted| answers.values().any(|(_, answer)| *answer == wanted);
-        if has(BirthAnswer::Stranger) && !mutation::is(Mutation::FounderIgnoresMismatch) {
+        if has(BirthAnswer::Stranger) {
             return Some(Stage::Replaced);
         }
         let has_answered = |node| node == self.config.id || answers.contains_key(&node);
         let is_complete = self.membership.voters().iter().all(|node| has_answered(*node));
-        let is_enough = mutation::is(Mutation::FoundsWithoutEveryone) && self.membership.quorum_has(has_answered);
-        if !is_complete && !is_enough {
+        if !is_complete {
             return None;
         }
         if has(BirthAnswer::Replaced) && !has(BirthAnswer::Known) {

@@ -8,7 +8,6 @@ use super::follower::Following;
 use super::leader::Leading;
 use super::log_view::LogView;
 use super::{HardState, Message, OfficeStep, Raft, State, TERM_MAX};
-use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// Answers to a campaign.
@@ -192,8 +191,7 @@ impl Raft {
     pub(super) fn on_pre_vote_request(&mut self, from: NodeId, campaign_term: Term, last: EntryId, log: &impl LogView) {
         let could_vote = campaign_term > self.hard_state.term
             || (campaign_term == self.hard_state.term && self.vote_is_free_for(from));
-        let is_up_to_date = last >= log.last_id() || mutation::is(Mutation::VoteForShortLog);
-        let may_win = is_up_to_date && self.may_have_committed(last);
+        let may_win = last >= log.last_id() && self.may_have_committed(last);
         let granted = campaign_term > Term::ZERO
             && !self.hears_leader()
             && could_vote
@@ -254,8 +252,7 @@ impl Raft {
             }
             self.become_follower(term, None);
         }
-        let is_up_to_date = last >= log.last_id() || mutation::is(Mutation::VoteForShortLog);
-        let may_win = is_up_to_date && self.may_have_committed(last);
+        let may_win = last >= log.last_id() && self.may_have_committed(last);
         // In term 0 nobody campaigns.
         let is_of_now = term == self.hard_state.term && term > Term::ZERO;
         let granted = is_of_now && self.vote_is_free_for(from) && may_win;
@@ -270,7 +267,6 @@ impl Raft {
     /// The vote of the current term may go to `candidate`.
     fn vote_is_free_for(&self, candidate: NodeId) -> bool {
         match self.hard_state.vote {
-            Some(_) if mutation::is(Mutation::VoteTwice) => true,
             Some(voted_for) => voted_for == candidate,
             None => self.leader.is_none(),
         }

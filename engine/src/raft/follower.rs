@@ -4,7 +4,6 @@
 
 use super::log_view::{LogView, last_not_after_term, term_at};
 use super::{AppendDecision, AppendEntries, AppendOutcome, Message, Nonsense, Raft, State};
-use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// What a follower knows of the log of the current term's leader.
@@ -124,7 +123,7 @@ impl Raft {
             return false;
         }
         if append.term < self.hard_state.term {
-            self.tell_term(from, 0);
+            self.tell_term(from);
             return false;
         }
         if !self.follow(from, append.term) {
@@ -156,16 +155,13 @@ impl Raft {
     /// Where the leader is to look for the last common entry at the earliest: what matched, and what is committed.
     fn agreed_floor(&self) -> Index {
         let matched_index = self.following.matched_index;
-        if mutation::is(Mutation::CutBelowCommitted) { matched_index } else { matched_index.max(self.commit_index) }
+        matched_index.max(self.commit_index)
     }
 
     /// The log holds this entry of the current leader's log. What is known to match is not looked up again: it may have been
     /// compacted away.
     fn agrees_at(&self, entry: EntryId, log: &impl LogView) -> bool {
         let term = term_at(log, entry.index);
-        if mutation::is(Mutation::SkipLogMatching) && entry.index < log.last_id().index {
-            return true;
-        }
         // What lies before the log was committed, so that every leader has the very entries that this node had.
         let is_before_log = entry.index < log.base().index;
         is_before_log || entry.index <= self.following.matched_index || term == Some(entry.term)
@@ -194,8 +190,7 @@ impl Raft {
         self.following.told_commit_index = self.following.told_commit_index.max(leader_commit_index);
         let matched_index = self.following.matched_index;
         assert!(matched_index <= log.last_id().index, "matched {matched_index}, but the log ends at {}", log.last_id());
-        let known = if mutation::is(Mutation::CommitUnmatched) { log.last_id().index } else { matched_index };
-        self.commit_index = self.commit_index.max(self.following.told_commit_index.min(known));
+        self.commit_index = self.commit_index.max(self.following.told_commit_index.min(matched_index));
     }
 
     /// Acknowledges what is durable if that is more than was acknowledged before. One message covers many appends.
@@ -233,7 +228,7 @@ impl Raft {
 
     /// There may be room for entries again. Tells the leader if it was told otherwise.
     pub fn on_room(&mut self, log: &impl LogView) {
-        if self.following.room == Room::Lacking && !mutation::is(Mutation::NoRoomForGood) {
+        if self.following.room == Room::Lacking {
             self.following.room = Room::Regained;
             self.acknowledge(log);
         }
@@ -246,9 +241,6 @@ impl Raft {
 
     /// What of the leader's log is durable here.
     pub(super) fn persisted_match(&self, log: &impl LogView) -> Index {
-        if mutation::is(Mutation::AcknowledgeBeforeSync) {
-            return self.following.matched_index;
-        }
         self.following.matched_index.min(log.persisted_index())
     }
 
@@ -264,7 +256,7 @@ impl Raft {
             return;
         }
         if term < self.hard_state.term {
-            self.tell_term(from, round);
+            self.tell_term(from);
             return;
         }
         if !self.follow(from, term) {
@@ -289,11 +281,10 @@ impl Raft {
     ///
     /// The answer is of this node's term, which the sender may be leading by now. So it must repeat nothing that was asked in
     /// the earlier one: a round of that term would pass for one of this term and confirm reads that it knows nothing of.
-    fn tell_term(&mut self, from: NodeId, asked_round: u64) {
-        let round = if mutation::is(Mutation::OldRoundConfirms) { asked_round } else { 0 };
+    fn tell_term(&mut self, from: NodeId) {
         let (term, matched_index, persisted_index) = (self.hard_state.term, Index::ZERO, Index::ZERO);
         let health = self.own_health();
-        self.respond(from, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
+        self.respond(from, Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index, health });
     }
 
     /// `from` says that it leads `term`, which is not older than this node's. `false` if another node does: there is no second

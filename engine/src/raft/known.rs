@@ -13,7 +13,6 @@
 
 use super::Raft;
 use super::log_view::{LogView, term_at};
-use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// A leader that can't be one, if no node had forgotten anything.
@@ -111,9 +110,6 @@ impl Raft {
         theirs: EntryId,
         log: &impl LogView,
     ) -> bool {
-        if mutation::is(Mutation::CutBelowCommitted) {
-            return true;
-        }
         let noted = self.noted_committed;
         // Terms never fall along a log, so that an entry of another place may exclude the noted one, too.
         let excludes_noted = match theirs.index.cmp(&noted.index) {

@@ -9,7 +9,6 @@ use super::read_index::Reads;
 use super::tracker::Progress;
 use super::transfer::{HealthReport, Leaving, Transfer};
 use super::{AppendEntries, AppendOutcome, Config, Message, Nonsense, OfficeStep, Raft, ReadId, State};
-use crate::mutation::{self, Mutation};
 use crate::types::{Index, NodeId, Term};
 
 /// What a node remembers while it leads; made anew for each term.
@@ -196,7 +195,7 @@ impl Raft {
         let State::Leader(leading) = &mut self.state else { return };
         let newest = leading.reads.round();
         let Some(progress) = leading.progress.get_mut(&from) else { return };
-        if round > newest && !mutation::is(Mutation::OldRoundConfirms) {
+        if round > newest {
             self.refuse(from, Nonsense::FutureRound { got: round, newest });
             return;
         }
@@ -245,14 +244,12 @@ impl Raft {
     /// committed by counting.
     pub(super) fn advance_commit(&mut self, log: &impl LogView) {
         let State::Leader(leading) = &self.state else { return };
-        let own_persisted_index =
-            if mutation::is(Mutation::CountOwnDiskEarly) { log.last_id().index } else { log.persisted_index() };
+        let own_persisted_index = log.persisted_index();
         let durable_on_quorum = self.membership.quorum_index(|node| match leading.progress.get(&node) {
             Some(progress) => progress.match_index(),
             None => own_persisted_index,
         });
-        let is_own_term =
-            mutation::is(Mutation::CommitOldTermByCount) || log.term(durable_on_quorum) == Some(self.hard_state.term);
+        let is_own_term = log.term(durable_on_quorum) == Some(self.hard_state.term);
         if durable_on_quorum > self.commit_index && is_own_term {
             assert!(durable_on_quorum <= log.last_id().index, "a quorum has more than the leader");
             self.commit_index = durable_on_quorum;

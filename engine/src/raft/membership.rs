@@ -1,6 +1,5 @@
 //! Who votes, and what a quorum of them agrees on.
 
-use crate::mutation::{self, Mutation};
 use crate::types::{Index, NodeId};
 
 /// The voters of one Raft group.
@@ -36,9 +35,6 @@ impl Membership {
     /// Voters that make a quorum: a majority.
     #[must_use]
     pub fn quorum_count(&self) -> usize {
-        if mutation::is(Mutation::QuorumOfHalf) {
-            return self.voters.len().div_ceil(2);
-        }
         self.voters.len() / 2 + 1
     }
 

@@ -57,7 +57,6 @@ pub use repair::RepairView;
 pub use tracker::{Inflights, Progress, ProgressState};
 pub use transfer::{Transfer, Unfit};
 
-use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index, NodeId, Term};
 use birth::Birth;
 use election::{ElectionTimer, Votes};
@@ -187,7 +186,7 @@ impl Raft {
     ///
     /// Messages of nodes that are not peers are ignored; those that make no sense are refused (see `Nonsense`).
     pub fn step(&mut self, from: NodeId, message: Message, log: &impl LogView) {
-        let may_elect = !self.is_under_repair() || mutation::is(Mutation::VoteUnderRepair);
+        let may_elect = !self.is_under_repair();
         if !self.is_peer(from) || !self.may_hear(&message) || (!may_elect && message.is_about_elections()) {
             return;
         }

@@ -5,7 +5,6 @@
 
 use super::log_view::LogView;
 use super::{Message, PENDING_READS_MAX, Raft, ReadId, ReadIndexError, State};
-use crate::mutation::{self, Mutation};
 use crate::types::{Index, NodeId};
 
 /// Reads of one leader's term.
@@ -110,10 +109,9 @@ impl Raft {
             return true;
         }
         let progress = &leading.progress;
-        let is_confirmed = mutation::is(Mutation::ReadWithoutRound)
-            || self.membership.quorum_has(|node| {
-                node == own || progress.get(&node).is_some_and(|progress| progress.confirmed_round() >= reads.round)
-            });
+        let is_confirmed = self.membership.quorum_has(|node| {
+            node == own || progress.get(&node).is_some_and(|progress| progress.confirmed_round() >= reads.round)
+        });
         if is_confirmed {
             let index = reads.round_commit_index;
             let term = self.hard_state.term;
@@ -132,8 +130,7 @@ impl Raft {
 
     fn start_round(&mut self) -> bool {
         let State::Leader(leading) = &mut self.state else { return false };
-        let knows_commit_index =
-            mutation::is(Mutation::ReadBeforeOwnTermCommits) || self.commit_index >= leading.opening_index;
+        let knows_commit_index = self.commit_index >= leading.opening_index;
         if leading.reads.waiting.is_empty() || !knows_commit_index {
             return false;
         }

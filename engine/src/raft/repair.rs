@@ -18,7 +18,6 @@ use std::collections::BTreeSet;
 
 use super::log_view::LogView;
 use super::{Message, Raft, State};
-use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// What a node under repair knows.
@@ -66,7 +65,7 @@ impl Raft {
         assert!(self.membership.can_repair(), "the others are no quorum without this node: they cannot repair it");
         self.repair = Some(Repair {
             nonce,
-            hard_state_is_settled: hard_state_is_certain || mutation::is(Mutation::RepairForgetsVote),
+            hard_state_is_settled: hard_state_is_certain,
             answered: BTreeSet::new(),
             goal: None,
             // The first question leaves with the first tick.
@@ -132,9 +131,7 @@ impl Raft {
         let answer = Message::RepairResponse { term: self.hard_state.term, nonce, last_index: Index::ZERO };
         self.respond(from, answer);
         if let State::Leader(leading) = &mut self.state {
-            if let Some(progress) = leading.progress.get_mut(&from)
-                && !mutation::is(Mutation::BelievesWhatWasLost)
-            {
+            if let Some(progress) = leading.progress.get_mut(&from) {
                 progress.on_lost(last, log, self.now_tick);
             }
             leading.reads.wait_for_repair(from, nonce, log.last_id().index);
@@ -197,7 +194,7 @@ impl Raft {
             && repair.hard_state_is_settled
             && !repair.is_reached
             && is_durable
-            && (matched >= goal.last_index || mutation::is(Mutation::RepairEndsEarly))
+            && matched >= goal.last_index
         {
             repair.is_reached = true;
             self.out.repaired = true;

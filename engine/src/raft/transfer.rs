@@ -13,7 +13,6 @@ use super::log_view::LogView;
 use super::message::Health;
 use super::tracker::{Progress, ProgressState};
 use super::{Config, HandOverEnd, HandOverReason, Message, NotLeader, OfficeStep, Raft, State, TransferError};
-use crate::mutation::{self, Mutation};
 use crate::types::{Index, NodeId};
 
 /// A transfer under way.
@@ -299,7 +298,7 @@ impl Raft {
         let Some(Transfer { to, .. }) = leading.transfer else { return };
         let Some(progress) = leading.progress.get(&to) else { return };
         let last_index = log.last_id().index;
-        let is_complete = !log.is_forming() || mutation::is(Mutation::TransferWithOpenBatch);
+        let is_complete = !log.is_forming();
         let is_sent = progress.state() == ProgressState::Replicate && progress.next_index() == last_index.next();
         // It may have become unfit since it was chosen.
         let could_lead = leading.health.get(&to).is_some_and(|report| report.ailment().is_none());
@@ -336,7 +335,7 @@ impl HealthReport {
     /// What the node says is wrong with it.
     fn ailment(&self) -> Option<Unfit> {
         let Health { may_lead, has_room, disk_keeps_up, .. } = self.health;
-        if !may_lead && !mutation::is(Mutation::TransferToRepairing) {
+        if !may_lead {
             Some(Unfit::MayNotLead)
         } else if !has_room {
             Some(Unfit::NoRoom)

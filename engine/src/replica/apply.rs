@@ -9,7 +9,6 @@ use super::event::{Action, Refusal, Reply};
 use super::pending::{Fate, Waiter};
 use super::{Fault, Replica};
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
-use crate::mutation::{self, Mutation};
 use crate::state_machine::{Answers, ApplyError, BatchEntry, Budget, CommandRefused};
 use crate::types::{EntryId, Index};
 
@@ -55,8 +54,7 @@ impl<S: Storage> Replica<S> {
     /// several turns; whatever is read in between sees the commands up to some point of it.
     pub(super) fn apply_committed(&mut self) {
         let mut budget = Budget { bytes: self.options.apply_bytes_per_turn, keys: self.options.apply_keys_per_turn };
-        let may_apply =
-            if mutation::is(Mutation::ApplyBeforeCommit) { self.log.last_id().index } else { self.may_apply() };
+        let may_apply = self.may_apply();
         while self.machine.applied_index() < may_apply {
             let index = self.machine.applied_index().next();
             match self.apply_entry(index, &mut budget) {

@@ -12,7 +12,6 @@ use wal::Storage;
 
 use super::Replica;
 use super::event::{Origin, Refusal, Request, RequestKind};
-use crate::mutation::{self, Mutation};
 use crate::raft::{HandOverEnd, OfficeStep};
 use crate::types::NodeId;
 
@@ -143,10 +142,7 @@ impl<S: Storage> Replica<S> {
     pub(super) fn proceed_with_hand_over(&mut self) {
         if self.raft.transfer().is_some() {
             self.hand_over.expects_leader_until_tick = self.now_tick + u64::from(self.options.raft.election_ticks);
-            if self.batch_open && !mutation::is(Mutation::TransferWithOpenBatch) {
-                if mutation::is(Mutation::RefusedThoughAppended) {
-                    self.refuse_forming();
-                }
+            if self.batch_open {
                 // Nothing is proposed from here on, so this is the leader's last entry.
                 self.close_batch();
                 self.raft.proceed_with_transfer(&self.log);
@@ -160,14 +156,6 @@ impl<S: Storage> Replica<S> {
                 let timeout_ticks = deadline_tick.saturating_sub(self.now_tick).max(1);
                 self.on_request(Request { origin, kind, timeout_ticks, payload: &payload });
             }
-        }
-    }
-
-    /// A planted bug: tells writers that their writes take no effect, and appends them.
-    fn refuse_forming(&mut self) {
-        let forming: Vec<Origin> = self.forming.iter_mut().filter_map(|waiter| waiter.expire(u64::MAX)).collect();
-        for origin in forming {
-            self.refuse(origin, Refusal::not_executed(Status::Unavailable, "leadership is being handed over"));
         }
     }
 

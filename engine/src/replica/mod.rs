@@ -46,7 +46,6 @@ use net::api::Status;
 use wal::{AppendError, EntryHeader, Log, Storage, SyncFailure, SyncId};
 
 use crate::log_store::KIND_NOOP;
-use crate::mutation::{self, Mutation};
 use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role};
 use crate::state_machine::StateMachine;
 use crate::types::{EntryId, Index, Lsn, NodeId};
@@ -465,7 +464,6 @@ impl<S: Storage> Replica<S> {
     }
 
     fn on_synced(&mut self, id: SyncId, result: Result<(), SyncFailure>) {
-        let result = if mutation::is(Mutation::IgnoreFailedSync) { Ok(()) } else { result };
         self.disk.on_sync_ended();
         self.log.on_synced(id, result);
         if let Some(latch) = self.log.latched() {
@@ -543,7 +541,7 @@ impl<S: Storage> Replica<S> {
         // Frames up to here must be durable first; with nothing outstanding the messages leave at once.
         let durable_from = self.log.end_lsn();
         for (to, message) in ready.messages_after_persist.into_iter().filter(|_| is_written) {
-            if durable_from <= self.log.durable_lsn() || mutation::is(Mutation::PromiseBeforeDurable) {
+            if durable_from <= self.log.durable_lsn() {
                 self.send(to, message);
             } else if self.held.len() < HELD_LEN_MAX {
                 self.held.push_back(Held { durable_from, to, message });
@@ -578,10 +576,6 @@ impl<S: Storage> Replica<S> {
     /// Puts term and vote into the log; what rests on them leaves once they are durable.
     fn append_hard_state(&mut self, hard_state: raft::HardState) {
         let record = wal::HardState { term: hard_state.term, vote: hard_state.vote.map_or(0, NodeId::get) };
-        if mutation::is(Mutation::ForgetVote) && hard_state.term == self.raft.term() && hard_state.vote.is_some() {
-            self.raft.on_hard_state_persisted(hard_state, &self.log);
-            return;
-        }
         match self.log.append_hard_state(record) {
             Ok(_) => self.hard_states.push_back((self.log.end_lsn(), hard_state)),
             Err(AppendError::SegmentNotReady) => self.unwritten = Some(hard_state),

@@ -9,7 +9,6 @@ use wal::{Noted, Storage, SyncFailure};
 
 use super::Replica;
 use super::event::{Action, Refusal};
-use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index};
 
 /// When the note is to be synced.
@@ -46,8 +45,7 @@ impl ShowsFrom {
 impl<S: Storage> Replica<S> {
     /// Notes what is committed, so that it may be applied.
     pub(super) fn note_committed(&mut self) {
-        let is_ahead = mutation::is(Mutation::NoteAheadOfCommit);
-        let index = if is_ahead { self.log.last_id().index } else { self.raft.commit_index() };
+        let index = self.raft.commit_index();
         if index <= self.log.noted().committed.index || !self.raft.may_note_committed() {
             return;
         }
@@ -68,7 +66,6 @@ impl<S: Storage> Replica<S> {
     pub(super) fn refuse_serializable(&self) -> Option<Refusal> {
         let applied = self.machine.applied_index();
         let message = match self.shows_from {
-            _ if mutation::is(Mutation::SerializableBeforeReplay) => return None,
             ShowsFrom::Index(index) if applied >= index => return None,
             ShowsFrom::Index(index) => format!(
                 "this node started and has applied its log up to entry {applied}, but showed entries up to {index} before; \

@@ -13,7 +13,6 @@ use wal::{AppendError, Storage};
 use super::Replica;
 use super::event::{Origin, Refusal, Request};
 use super::pending::Waiter;
-use crate::mutation::{self, Mutation};
 
 /// Bytes of commands that one turn takes out of the queue; the rest waits for the next one. Unit: bytes.
 const BYTES_PER_TURN: u64 = 8 << 20;
@@ -71,9 +70,6 @@ impl Queue {
         self.writes.retain_mut(|queued| {
             let Some(origin) = queued.waiter.expire(now_tick) else { return true };
             expired.push(origin);
-            if mutation::is(Mutation::QueuedWriteRefusedButProposed) {
-                return true;
-            }
             *bytes -= queued.command.len() as u64;
             false
         });

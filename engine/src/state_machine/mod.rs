@@ -24,7 +24,6 @@ use mvcc::Mvcc;
 pub use scan::Scan;
 use section::{AsOf, Section, SectionKind};
 
-use crate::mutation::{self, Mutation};
 use crate::types::{EntryId, Index, Lsn, Revision};
 
 /// Reads the latest version, changes of the running transaction included.
@@ -370,9 +369,7 @@ impl StateMachine {
         for op in ops {
             let range = match op {
                 // The revision that the transaction itself makes does not exist yet either.
-                Op::Range(range)
-                    if range.revision > self.revision.get() && !mutation::is(Mutation::TxnFutureReadApplies) =>
-                {
+                Op::Range(range) if range.revision > self.revision.get() => {
                     let (asked, current) = (Revision::new(range.revision), self.revision);
                     return Err(CommandRefused::FutureRevision { asked, current });
                 }
@@ -385,9 +382,8 @@ impl StateMachine {
                 _ => 1,
             };
         }
-        let keys_left = budget.keys;
         budget.spend(0, keys_count);
-        if keys_count > limit || (mutation::is(Mutation::BudgetDecidesOutcome) && keys_count > keys_left.max(1)) {
+        if keys_count > limit {
             return Err(CommandRefused::TooManyKeys { limit });
         }
         Ok(())

@@ -3,8 +3,7 @@
 //! A read is pinned to the revision at which it began. Versions never change and nothing is compacted, so what it finds does not
 //! depend on how it is sliced, nor on what is written meanwhile.
 
-use super::{LATEST, RangeError, StateMachine};
-use crate::mutation::{self, Mutation};
+use super::{RangeError, StateMachine};
 use crate::types::Revision;
 use api::command::{self, RangeOp};
 use api::response::{self, KvView, ResponseWriter};
@@ -89,7 +88,6 @@ impl StateMachine {
     ) -> Result<bool, RangeError> {
         let request = command::decode_range(request)?;
         let place = start + HEADERS_BYTES / 2;
-        let sees_later = scan.is_begun() && mutation::is(Mutation::SlicedReadSeesLater);
         let mut writer = if scan.is_begun() {
             ResponseWriter::resume(out, start, 1)
         } else {
@@ -104,7 +102,6 @@ impl StateMachine {
             writer
         };
         let at = match request.revision {
-            0 if sees_later => LATEST,
             0 => scan.revision,
             asked => Revision::new(asked),
         };

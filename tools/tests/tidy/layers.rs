@@ -14,6 +14,7 @@ const PACKAGES: &[(&str, &str, &[&str])] = &[
     ("net/fuzz", "quorate-net-fuzz", &["quorate-net"]),
     ("engine", "quorate-engine", &["quorate-api", "quorate-codec", "quorate-wal", "quorate-net"]),
     ("engine/api", "quorate-api", &["quorate-codec"]),
+    ("engine/mutations", "quorate-mutations", &["quorate-api", "quorate-codec", "quorate-wal", "quorate-net"]),
     ("engine/fuzz", "quorate-engine-fuzz", &["quorate-engine"]),
     ("engine/client", "quorate-client", &["quorate-api", "quorate-codec", "quorate-net"]),
     ("bench", "quorate-bench", &["quorate-api", "quorate-client", "quorate-engine", "quorate-net", "quorate-wal"]),

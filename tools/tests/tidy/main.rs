@@ -6,6 +6,7 @@
 mod circles;
 mod documents;
 mod layers;
+mod planted;
 mod ratchets;
 mod rules;
 mod scan;
@@ -63,6 +64,7 @@ fn the_workspace_is_tidy() {
     findings.extend(layers::check_lists(&tree));
     findings.extend(layers::check_manifests(&tree));
     findings.extend(documents::check(&tree));
+    findings.extend(planted::check(&tree));
     findings.sort();
     let report: Vec<String> = findings.iter().map(ToString::to_string).collect();
     assert!(report.is_empty(), "{} findings:\n{}", report.len(), report.join("\n"));

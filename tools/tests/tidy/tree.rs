@@ -43,7 +43,7 @@ impl Tree {
             }
             self.paths.push(path.clone());
             let is_text =
-                ["rs", "md", "toml"].iter().any(|&end| name.rsplit_once('.').is_some_and(|(_, is)| is == end));
+                ["rs", "md", "toml", "bugs"].iter().any(|&end| name.rsplit_once('.').is_some_and(|(_, is)| is == end));
             if is_text || prefix == ".ci/" {
                 let text =
                     fs::read_to_string(entry.path()).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));

@@ -5,7 +5,6 @@
 //! for the follower's disk never are.
 
 use super::Inflights;
-use crate::mutation::{self, Mutation};
 use crate::raft::Config;
 use crate::raft::log_view::{LogView, last_not_after_term, term_at};
 use crate::types::{EntryId, Index};
@@ -186,13 +185,13 @@ impl Progress {
     pub(in crate::raft) fn on_heartbeat_answered(&mut self, config: &Config, matched_index: Index, now_tick: u64) {
         if self.probe == Probe::NoRoom && self.state == ProgressState::Probe {
             let is_over = now_tick >= self.progressed_tick + NO_ROOM_STALLS * config.stall_ticks();
-            if is_over && !mutation::is(Mutation::NoRoomForGood) {
+            if is_over {
                 self.probe = Probe::Due;
             }
             return;
         }
         let is_recent = now_tick < self.progressed_tick + config.stall_ticks();
-        if matched_index.next() >= self.next_index || is_recent || mutation::is(Mutation::LoseInflightOnReconnect) {
+        if matched_index.next() >= self.next_index || is_recent {
             return;
         }
         match self.state {
@@ -259,9 +258,6 @@ impl Progress {
 
     /// The connection broke: what was in flight is lost. Nothing is sent until the follower is heard from.
     pub(in crate::raft) fn on_disconnected(&mut self) {
-        if mutation::is(Mutation::LoseInflightOnReconnect) {
-            return;
-        }
         self.become_probe(self.match_index.next());
         self.received_index = self.match_index;
         self.probe = Probe::Sent { last: self.match_index, bytes: 0 };
@@ -269,9 +265,6 @@ impl Progress {
 
     /// A message behind `prev_index` did not leave: neither did what came after it, as far as is known.
     pub(in crate::raft) fn on_unsent(&mut self, prev_index: Index) {
-        if mutation::is(Mutation::AppendDroppedCountsAsSent) {
-            return;
-        }
         match (self.state, self.probe) {
             (ProgressState::Replicate, _) => {
                 // What arrived was sent by another message.

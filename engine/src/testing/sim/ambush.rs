@@ -36,8 +36,8 @@ const RETURN_US: u64 = 3_000_000;
 /// Polling interval meanwhile. Unit: us.
 const RETURN_LOOK_EVERY_US: u64 = 1_000;
 
-/// The leader hands over once it has begun so many rounds of heartbeats in its term.
-const ROUNDS_MIN: u64 = 3;
+/// The leader hands over once it has begun so many rounds of heartbeats in its term, at most.
+const ROUNDS_MAX: u64 = 60;
 
 /// How often it is looked whether what is waited for has happened. Unit: us.
 const LOOK_EVERY_US: u64 = 500;
@@ -79,6 +79,8 @@ pub(super) struct Return {
     at: Place,
     /// The leader's.
     life: u64,
+    /// Rounds of heartbeats in its first term.
+    rounds: u64,
     /// When this is given up.
     end_us: u64,
 }
@@ -100,13 +102,14 @@ impl World {
 
     /// A leader is to hand over, get leadership back, and be deposed.
     pub(super) fn return_leader(&mut self, at: Place) {
-        let plan = Return { at, life: self.hosts[at.host].life, end_us: self.now_us + RETURN_US };
+        let rounds = between(&mut self.rng, 5, ROUNDS_MAX);
+        let plan = Return { at, life: self.hosts[at.host].life, rounds, end_us: self.now_us + RETURN_US };
         self.schedule(RETURN_LOOK_EVERY_US, Event::Undo(Undo::Return(plan)));
     }
 
     /// Goes on with it.
     pub(super) fn go_on_returning(&mut self, plan: Return) -> Result<(), String> {
-        let Return { at, life, end_us } = plan;
+        let Return { at, life, end_us, .. } = plan;
         if self.is_calm || self.now_us > end_us || !self.is_alive(at.host, life) {
             return Ok(());
         }
@@ -125,7 +128,7 @@ impl World {
                 return Ok(());
             }
             let rounds = followers.iter().map(|to| self.beats.of(at.host, *to, at.shard).rounds_of(term)).max();
-            if rounds >= Some(ROUNDS_MIN) {
+            if rounds >= Some(plan.rounds) {
                 let to = pick(&mut self.rng, &followers);
                 self.transfer(at, to)?;
             }

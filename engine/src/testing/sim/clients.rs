@@ -9,7 +9,6 @@ use wal::testing::SimRng;
 
 use super::plan::{Plan, between, pick};
 use super::world::{Event, Place, World};
-use crate::mutation::{self, Mutation};
 use crate::replica::{self, Origin, Refusal, Request, RequestKind, Ticket};
 use crate::testing::history::{Input, Operation};
 use crate::testing::judge;
@@ -363,7 +362,7 @@ impl World {
                 self.report.answered_count += 1;
                 self.close(op);
             }
-            Answer::Broken { was_sent: true } if is_write && !mutation::is(Mutation::RetryUnknownWrite) => {
+            Answer::Broken { was_sent: true } if is_write => {
                 self.report.unknown_count += 1;
                 self.clients.clients[client].home = None;
                 self.close(op);

@@ -7,7 +7,6 @@ use wal::testing::SimStorage;
 use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq, Storage};
 
 use super::plan::Plan;
-use crate::mutation::{self, Mutation};
 use crate::raft::{self, BirthRecord, Role};
 use crate::replica::{Refusal, RepairOptions, Replica, ReplicaOptions, RequestKind};
 use crate::state_machine::section::AsOf;
@@ -201,9 +200,7 @@ impl ShardHost {
         let (mut log, report) =
             salvage(&disk, fresh, options, prepare, sync).expect("a simulated disk takes what is whole");
         log.storage_mut().sync_note();
-        if !mutation::is(Mutation::CutDurableDamage) {
-            self.repair = Some(self.repair.unwrap_or(true) && report.hard_state_is_certain);
-        }
+        self.repair = Some(self.repair.unwrap_or(true) && report.hard_state_is_certain);
         Ok(log)
     }
 
