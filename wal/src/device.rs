@@ -240,15 +240,26 @@ pub(crate) fn compare_cache(path: &Path, file: &File, map: &MmapMut) -> io::Resu
     Ok(Cache::SameAsDevice)
 }
 
+/// Whether a part of a mapped file can be looked at without waiting for the device. Where the system cannot tell, it counts as
+/// absent.
+pub(crate) fn is_cached(map: &MmapMut, part: Range<usize>) -> bool {
+    let first_page = part.start / PAGE_BYTES * PAGE_BYTES;
+    let Some(bytes) = map.get(first_page..part.end) else { return false };
+    cached_pages(bytes).is_ok_and(|pages| pages.iter().all(|page| page & 1 != 0))
+}
+
+/// One byte for each page of a part of a mapping that begins at a page; its lowest bit says whether the page is in the cache.
+fn cached_pages(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut pages = vec![0_u8; bytes.len().div_ceil(PAGE_BYTES)];
+    // SAFETY: the part is as long as stated and stays mapped during the call, which touches none of its pages and fails if it
+    // does not begin at one; the kernel writes one byte for each page, and there are as many.
+    let result = unsafe { libc::mincore(bytes.as_ptr().cast_mut().cast(), bytes.len(), pages.as_mut_ptr()) };
+    if result == 0 { Ok(pages) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The parts of a mapped file that are in the cache, page by page.
 fn cached_parts(map: &MmapMut) -> io::Result<Vec<Range<u64>>> {
-    let mut pages = vec![0_u8; map.len().div_ceil(PAGE_BYTES)];
-    // SAFETY: the mapping begins at a page, is as long as stated and stays mapped during the call, which touches none of its
-    // pages; the kernel writes one byte for each page, and there are as many.
-    let result = unsafe { libc::mincore(map.as_ptr().cast_mut().cast(), map.len(), pages.as_mut_ptr()) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let pages = cached_pages(map)?;
     let mut parts: Vec<Range<u64>> = Vec::new();
     for (number, _) in pages.iter().enumerate().filter(|(_, page)| **page & 1 != 0) {
         let start = (number * PAGE_BYTES) as u64;

@@ -102,6 +102,7 @@ impl<S: Storage> Log<S> {
             tail,
             unused_from: end.unused_from,
         };
+        storage.write_from(writer.seq())?;
         let commit = GroupCommit::new(geometry, writer.end());
         let log = Self {
             storage,
@@ -454,6 +455,8 @@ impl<S: Storage> Log<S> {
                 self.stats.syncs_completed_count += 1;
                 self.stats.synced_bytes += request.end_offset - request.start_offset;
                 self.index.advance_persisted(self.commit.durable());
+                // What is durable is never stored to again: logs only grow at their end.
+                self.storage.seal_before(request.seq);
                 // Before anyone can be told: damage that looks like a torn tail is then known for what it is.
                 self.note(Noted { durable: self.commit.durable(), ..Noted::default() });
             }

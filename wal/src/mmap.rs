@@ -10,7 +10,7 @@
 //! process, which is a crash like any other; nothing here ever truncates a file that is mapped.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -18,14 +18,13 @@ use std::sync::Arc;
 
 use memmap2::{Mmap, MmapMut};
 use rustix::fs::{Access, Advice, access, fadvise};
-use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::constants::{PAGE_BYTES, SEGMENTS_AHEAD};
-use crate::device::{Cache, compare_cache, parts_without_space, take_space};
+use crate::device::{Cache, compare_cache, is_cached, parts_without_space, take_space};
 use crate::group_commit::{SyncFailure, SyncRequest};
 use crate::lsn::SegmentSeq;
 use crate::note::{self, NOTE_BYTES, NOTE_FILE_NAME};
-use crate::place::LogPlace;
+use crate::place::{FileIdentity, LogPlace};
 use crate::prepare::FILE_MODE;
 use crate::scan::is_zero;
 use crate::segment::LogNonce;
@@ -81,8 +80,10 @@ const READ_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub(crate) struct MappedSegment {
     pub(crate) seq: SegmentSeq,
-    /// Shared with syncs under way.
-    pub(crate) file: Arc<File>,
+    /// Shared with syncs under way. `None` once the segment is sealed: thousands of them may be mapped, and descriptors are few.
+    pub(crate) file: Option<Arc<File>>,
+    /// The file that is mapped, which keeps its number as long as it is.
+    identity: FileIdentity,
     /// None if the file is empty.
     pub(crate) map: Option<MmapMut>,
     /// What the device gives of the file, from its start. Nothing behind it is ever looked at: that would end the process.
@@ -91,9 +92,27 @@ pub(crate) struct MappedSegment {
 
 impl MappedSegment {
     pub(crate) fn map(seq: SegmentSeq, file: File) -> io::Result<Self> {
-        let map = if file.metadata()?.len() == 0 { None } else { Some(map_mut(&file)?) };
+        let metadata = file.metadata()?;
+        let map = if metadata.len() == 0 { None } else { Some(map_mut(&file)?) };
         let readable_bytes = map.as_deref().map_or(0, <[u8]>::len);
-        Ok(Self { seq, file: Arc::new(file), map, readable_bytes })
+        Ok(Self { seq, file: Some(Arc::new(file)), identity: FileIdentity::of(&metadata), map, readable_bytes })
+    }
+
+    /// The file that is mapped, opened anew if it was sealed. Fails if something else stands in its place by now.
+    fn open_file(&mut self, dir: &Path) -> io::Result<Arc<File>> {
+        if let Some(file) = &self.file {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(self.identity.open(&dir.join(self.seq.file_name()), OpenOptions::new().write(true))?);
+        self.file = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Gives the descriptor up; the mapping stays. An empty file, which has none, keeps it: its number must stay its own.
+    fn seal(&mut self) {
+        if self.map.is_some() {
+            self.file = None;
+        }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -102,12 +121,13 @@ impl MappedSegment {
     }
 
     /// Zeros from `offset` to the file's end, durable, with blocks of their own. Writes only what is not so already.
-    fn reset_tail(&mut self, offset: usize) -> Result<(), (&'static str, io::Error)> {
+    fn reset_tail(&mut self, dir: &Path, offset: usize) -> Result<(), (&'static str, io::Error)> {
+        let file = self.open_file(dir).map_err(|error| ("open", error))?;
         let end = self.bytes().len();
         let range = (offset / PAGE_BYTES * PAGE_BYTES) as u64..end as u64;
-        let parts = parts_without_space(&self.file, range).map_err(|error| ("ask for the blocks of", error))?;
+        let parts = parts_without_space(&file, range).map_err(|error| ("ask for the blocks of", error))?;
         // Before anything is stored through the mapping, where a lack of space ends the process.
-        take_space(&self.file, &parts).map_err(|error| ("write what has no blocks of its own in", error))?;
+        take_space(&file, &parts).map_err(|error| ("write what has no blocks of its own in", error))?;
         let map = self.map.as_deref_mut().and_then(|map| map.get_mut(offset..end)).unwrap_or_default();
         let mut is_changed = !parts.is_empty();
         for page in map.chunks_mut(PAGE_BYTES).filter(|page| !is_zero(page)) {
@@ -115,7 +135,7 @@ impl MappedSegment {
             is_changed = true;
         }
         if is_changed {
-            self.file.sync_data().map_err(|error| ("sync", error))?;
+            file.sync_data().map_err(|error| ("sync", error))?;
         }
         Ok(())
     }
@@ -166,6 +186,7 @@ impl NoteFile {
 pub struct MmapStorage {
     dir: PathBuf,
     dir_file: Arc<File>,
+    dir_identity: FileIdentity,
     /// Ascending; without gaps once a log was opened over it.
     segments: Vec<MappedSegment>,
     /// Dropped from the log's start, oldest first; their files are to be removed.
@@ -186,7 +207,7 @@ impl MmapStorage {
     pub fn open(dir: &Path) -> Result<Self, MmapError> {
         access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|error| MmapError::new("use", dir, error.into()))?;
-        let dir_file = File::open(dir).map_err(|error| MmapError::new("open", dir, error))?;
+        let dir_file = File::open(dir).map(Arc::new).map_err(|error| MmapError::new("open", dir, error))?;
         let mut names = Vec::new();
         let mut leftovers = Vec::new();
         for entry in fs::read_dir(dir).map_err(|error| MmapError::new("list", dir, error))? {
@@ -211,8 +232,10 @@ impl MmapStorage {
         // Without a segment there is nothing to note, but there may be a note of a log whose files are gone.
         let has_note = is_log || dir.join(NOTE_FILE_NAME).exists();
         let note = if has_note { Some(NoteFile::open(dir)?) } else { None };
+        let dir_metadata = dir_file.metadata().map_err(|error| MmapError::new("look at", dir, error))?;
+        let dir_identity = FileIdentity::of(&dir_metadata);
         let log_nonce = segments.iter().find_map(|segment| LogNonce::of(segment.bytes()));
-        Ok(Self { dir: dir.to_owned(), dir_file: Arc::new(dir_file), segments, dropped: Vec::new(), log_nonce, note })
+        Ok(Self { dir: dir.to_owned(), dir_file, dir_identity, segments, dropped: Vec::new(), log_nonce, note })
     }
 
     /// Adds a segment that was prepared. It must be the one that the log asked for.
@@ -260,19 +283,21 @@ impl MmapStorage {
         &self.dir
     }
 
-    /// The very file that is mapped, to `fdatasync` it for a [`SyncRequest`]; `None` if the segment is absent.
+    /// The very file that is mapped, to `fdatasync` it for a [`SyncRequest`]; `None` if the segment is absent, or sealed: then
+    /// nobody asks for a sync of it.
     ///
-    /// Never sync by path: whatever stands there by then may be another file.
+    /// Never sync by path: whatever stands there by then may be another file. Nor by a descriptor that was opened after what it
+    /// is to sync was stored: it does not learn of a failure before.
     #[must_use]
     pub fn sync_file(&self, seq: SegmentSeq) -> Option<Arc<File>> {
-        self.get(seq).map(|segment| Arc::clone(&segment.file))
+        self.get(seq)?.file.clone()
     }
 
     /// The directory and files that are open, to see whether they are still in their places.
     #[must_use]
     pub fn place(&self) -> LogPlace {
-        let dir = (self.dir.clone(), Arc::clone(&self.dir_file));
-        let segment_of = |segment: &MappedSegment| (self.dir.join(segment.seq.file_name()), Arc::clone(&segment.file));
+        let dir = (self.dir.clone(), self.dir_identity);
+        let segment_of = |segment: &MappedSegment| (self.dir.join(segment.seq.file_name()), segment.identity);
         LogPlace { files: std::iter::once(dir).chain(self.segments.iter().map(segment_of)).collect() }
     }
 
@@ -286,15 +311,22 @@ impl MmapStorage {
         let mut files = Vec::new();
         for (seq, part) in parts {
             let segment = self.get(seq).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-            files.push((segment.file.try_clone()?, part));
+            let open = segment.file.as_deref().map(File::try_clone).transpose()?;
+            files.push((open, segment.identity, self.dir.join(seq.file_name()), part));
         }
-        Ok(move || files.into_iter().try_for_each(|(file, part)| read_in(&file, part)))
+        Ok(move || {
+            files.into_iter().try_for_each(|(open, identity, path, part)| {
+                let file = open.map_or_else(|| identity.open(&path, &mut OpenOptions::new()), Ok)?;
+                read_in(&file, part)
+            })
+        })
     }
 
     /// Performs a sync and waits for it. For owners without an executor; blocks.
     pub fn sync_blocking(&self, request: &SyncRequest) -> Result<(), SyncFailure> {
         let segment = self.get(request.seq).ok_or_else(|| SyncFailure::new("the segment is not open"))?;
-        segment.file.sync_data().map_err(|error| SyncFailure::new(error.to_string()))
+        let file = segment.file.as_ref().ok_or_else(|| SyncFailure::new("the segment is sealed"))?;
+        file.sync_data().map_err(|error| SyncFailure::new(error.to_string()))
     }
 
     /// The file that holds the note, to sync it elsewhere; `None` before the first segment. It is the mapped file itself,
@@ -345,8 +377,9 @@ impl Storage for MmapStorage {
 
     fn reset_tail(&mut self, seq: SegmentSeq, offset: usize) -> Result<(), StorageError> {
         let failed = |action, error: io::Error| StorageError { segment: seq, action, reason: error.to_string() };
+        let dir = self.dir.clone();
         let segment = self.get_mut(seq).ok_or_else(|| failed("find", io::Error::from(io::ErrorKind::NotFound)))?;
-        segment.reset_tail(offset).map_err(|(action, error)| failed(action, error))
+        segment.reset_tail(&dir, offset).map_err(|(action, error)| failed(action, error))
     }
 
     fn remove_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError> {
@@ -372,8 +405,26 @@ impl Storage for MmapStorage {
         }
     }
 
+    fn write_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError> {
+        for segment in self.segments.iter_mut().filter(|segment| segment.seq >= seq) {
+            segment.open_file(&self.dir).map_err(|error| StorageError {
+                segment: segment.seq,
+                action: "open",
+                reason: error.to_string(),
+            })?;
+        }
+        self.seal_before(seq);
+        Ok(())
+    }
+
+    fn seal_before(&mut self, seq: SegmentSeq) {
+        let sealed = self.segments.iter_mut().rev().skip_while(|segment| segment.seq >= seq);
+        sealed.take_while(|segment| segment.file.is_some()).for_each(MappedSegment::seal);
+    }
+
     fn is_resident(&self, seq: SegmentSeq, part: Range<usize>, behind_bytes: u64) -> bool {
-        behind_bytes <= RECENT_BYTES || self.get(seq).is_some_and(|segment| is_cached(&segment.file, part))
+        let is_cached = |segment: &MappedSegment| segment.map.as_ref().is_some_and(|map| is_cached(map, part.clone()));
+        behind_bytes <= RECENT_BYTES || self.get(seq).is_some_and(is_cached)
     }
 
     fn note(&mut self, noted: Noted) {
@@ -411,21 +462,6 @@ fn read_in(file: &File, part: Range<usize>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a part of a file can be read without waiting. Where the system cannot tell, it counts as absent.
-fn is_cached(file: &File, part: Range<usize>) -> bool {
-    let mut buffer = vec![0; READ_BYTES.min(part.len())];
-    let mut at = part.start;
-    while at < part.end {
-        let wanted = buffer.len().min(part.end - at);
-        let mut buffers = [IoSliceMut::new(&mut buffer[..wanted])];
-        match preadv2(file, &mut buffers, at as u64, ReadWriteFlags::NOWAIT) {
-            Ok(count @ 1..) => at += count,
-            Ok(0) | Err(_) => return false,
-        }
-    }
-    true
-}
-
 /// Writes zeros over `offset..end`, in pieces that end at multiples of `FILL_BYTES`.
 pub(crate) fn fill_with_zeros(file: &File, offset: usize, end: usize) -> io::Result<()> {
     static ZEROS: [u8; FILL_BYTES] = [0; FILL_BYTES];
@@ -449,8 +485,7 @@ fn open_segment(dir: &Path, seq: SegmentSeq, may_be_written: bool) -> Result<Map
     file.sync_data().map_err(failed("sync"))?;
     fadvise(&file, 0, None, Advice::DontNeed).map_err(|error| failed("drop the cache of")(error.into()))?;
     let mut segment = MappedSegment::map(seq, file).map_err(failed("map"))?;
-    let Some(map) = &segment.map else { return Ok(segment) };
-    let file = &segment.file;
+    let (Some(map), Some(file)) = (&segment.map, &segment.file) else { return Ok(segment) };
     let mut limit = map.len();
     match compare_cache(&path, file, map).map_err(failed("compare the cache with the device for"))? {
         Cache::SameAsDevice => {}
@@ -472,6 +507,9 @@ fn open_segment(dir: &Path, seq: SegmentSeq, may_be_written: bool) -> Result<Map
     let readable_bytes = readable_bytes(|buffer, offset| file.read_at(buffer, offset));
     advise(Advice::Normal)?;
     segment.readable_bytes = limit.min(readable_bytes);
+    if !may_be_written {
+        segment.seal();
+    }
     Ok(segment)
 }
 
@@ -514,9 +552,10 @@ fn what_was_read_in_is_cached_and_what_was_dropped_is_not() {
     file.sync_all().expect("synced");
     fadvise(&file, 0, None, Advice::DontNeed).expect("dropped");
     // A file system in memory has nothing to drop.
-    let is_in_memory = is_cached(&file, 0..end);
+    let map = map_mut(&file).expect("mapped");
+    let is_in_memory = is_cached(&map, 0..end);
     read_in(&file, READ_BYTES..end).expect("readable");
-    let can_tell = is_cached(&file, READ_BYTES..end);
+    let can_tell = is_cached(&map, READ_BYTES..end);
     assert!(can_tell || !is_in_memory, "a file system that cannot tell says that nothing is cached");
     assert!(read_in(&file, 0..end + 1).is_err(), "behind its end nothing can be read");
 }

@@ -297,14 +297,14 @@ fn the_walk_shows_every_frame() {
 fn syncs_go_to_the_file_that_is_mapped_wherever_its_path_leads() {
     let dir = a_log();
     let storage = MmapStorage::open(dir.path()).expect("a directory");
-    let mapped = File::open(path_of(&dir, 2)).expect("the segment").metadata().expect("a file").ino();
-    fs::rename(path_of(&dir, 2), dir.path().join("elsewhere")).expect("renamed");
-    fs::write(path_of(&dir, 2), b"another file").expect("writable");
-    let synced = storage.sync_file(seq(2)).expect("the segment").metadata().expect("a file").ino();
+    let mapped = File::open(path_of(&dir, 3)).expect("the segment").metadata().expect("a file").ino();
+    fs::rename(path_of(&dir, 3), dir.path().join("elsewhere")).expect("renamed");
+    fs::write(path_of(&dir, 3), b"another file").expect("writable");
+    let synced = storage.sync_file(seq(3)).expect("the segment").metadata().expect("a file").ino();
     assert_eq!(synced, mapped);
     assert!(storage.place().check().is_err(), "and it is noticed");
     assert!(storage.sync_file(seq(99)).is_none());
-    assert!(storage.contains(seq(2)) && storage.bytes(seq(99)).is_empty());
+    assert!(storage.contains(seq(3)) && storage.bytes(seq(99)).is_empty());
 }
 
 fn truncate(dir: &TempDir, segment: u64, bytes: u64) {
@@ -450,4 +450,44 @@ fn a_log_on_files_is_begun_anew_behind_an_entry() {
     drop(log);
     let error = open(dir.path()).map(|_| ()).expect_err("entries are missing");
     assert!(error.to_string().contains("entries missing"), "{error}");
+}
+
+#[test]
+fn a_sealed_segment_keeps_no_descriptor_and_is_still_read_and_told_apart() {
+    let dir = a_log();
+    let (log, _) = open(dir.path()).expect("a log");
+    let last = log.storage().segments().len() as u64;
+    let (active, sealed) = (log.place_of(Index::new(40)).expect("it is there").0, seq(1));
+    assert!(log.storage().sync_file(active).is_some() && active.get() > 1);
+    for number in 1..=last {
+        let is_open = log.storage().sync_file(seq(number)).is_some();
+        assert_eq!(is_open, seq(number) >= active, "segment {number}");
+    }
+    let read = |log: &Log<MmapStorage>| {
+        let reading = log.storage().reading_in(vec![(sealed, 0..4096)]).expect("descriptors");
+        std::thread::spawn(reading).join().expect("no panic")
+    };
+    read(&log).expect("the file is in its place");
+    log.storage().place().check().expect("everything is in its place");
+    // Another file in its place is noticed, and is not read for it.
+    let path = dir.path().join(sealed.file_name());
+    fs::copy(&path, path.with_extension("copy")).expect("copied");
+    fs::rename(path.with_extension("copy"), &path).expect("renamed");
+    assert!(log.storage().place().check().is_err());
+    let error = read(&log).expect_err("it is another file").to_string();
+    assert!(error.contains("expected inode"), "{error}");
+}
+
+#[test]
+fn a_segment_is_sealed_once_durability_has_passed_it() {
+    let dir = a_log();
+    let (mut log, _) = open(dir.path()).expect("a log");
+    let before = log.place_of(Index::new(40)).expect("it is there").0;
+    append_many(&mut log, 41..=80, 4000);
+    let after = log.place_of(Index::new(80)).expect("it is there").0;
+    assert!(after > before);
+    assert!(log.storage().sync_file(before).is_some(), "it is not durable yet");
+    sync_all(&mut log);
+    assert!(log.storage().sync_file(before).is_none());
+    assert!(log.storage().sync_file(after).is_some());
 }

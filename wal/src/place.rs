@@ -6,17 +6,47 @@
 //!
 //! Shell. It only looks; when to look, and what follows, is the owner's business.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-/// The open directory and files of a log, and the paths where they belong.
+/// The directory and files of a log that are open or mapped, and the paths where they belong.
+///
+/// The log keeps them open or mapped: until then no other file gets the number of one of them.
 #[derive(Clone, Debug)]
 pub struct LogPlace {
     /// The directory, then each segment.
-    pub(crate) files: Vec<(PathBuf, Arc<File>)>,
+    pub(crate) files: Vec<(PathBuf, FileIdentity)>,
+}
+
+/// Which file it is, whatever its names. Unique while the file is open or mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+
+    /// Opens the file, which must stand at `path`, for reading and whatever else `options` say.
+    pub(crate) fn open(self, path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+        let file = options.read(true).open(path)?;
+        match Self::of(&file.metadata()?) {
+            found if found == self => Ok(file),
+            found => Err(io::Error::other(self.said_of(found))),
+        }
+    }
+
+    fn said_of(self, found: Self) -> String {
+        format!(
+            "inode {} of device {} is there, expected inode {} of device {}",
+            found.inode, found.device, self.inode, self.device
+        )
+    }
 }
 
 /// A file or directory of a running log is not in its place any more.
@@ -34,39 +64,25 @@ pub struct NotInPlace {
 }
 
 impl LogPlace {
-    /// Looks at every path and every open file. May block for as long as the file system does.
+    /// Looks at every path. May block for as long as the file system does.
     ///
     /// # Errors
     /// The first one that is not in its place. A path that can't be looked at counts as that, too.
     pub fn check(&self) -> Result<(), NotInPlace> {
-        self.files.iter().try_for_each(|(path, file)| {
-            found_instead(path, file).map_or(Ok(()), |found| Err(NotInPlace { path: path.clone(), found }))
+        self.files.iter().try_for_each(|(path, expected)| {
+            found_instead(path, *expected).map_or(Ok(()), |found| Err(NotInPlace { path: path.clone(), found }))
         })
     }
 }
 
-/// What stands at `path` if it is not `file`.
-fn found_instead(path: &Path, file: &File) -> Option<String> {
-    let open = match file.metadata() {
-        Ok(open) => open,
-        Err(error) => return Some(format!("the open file cannot be looked at: {error}")),
-    };
+/// What stands at `path` if it is not the expected file.
+fn found_instead(path: &Path, expected: FileIdentity) -> Option<String> {
     match fs::metadata(path) {
-        Ok(there) if identity(&there) == identity(&open) => None,
-        Ok(there) => {
-            let (device, inode) = identity(&there);
-            let (expected_device, expected_inode) = identity(&open);
-            Some(format!(
-                "inode {inode} of device {device} is there, expected inode {expected_inode} of device {expected_device}"
-            ))
-        }
+        Ok(there) if FileIdentity::of(&there) == expected => None,
+        Ok(there) => Some(expected.said_of(FileIdentity::of(&there))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some("nothing is there".to_owned()),
         Err(error) => Some(format!("it cannot be looked at: {error}")),
     }
-}
-
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
 }
 
 #[cfg(test)]
@@ -74,8 +90,8 @@ mod tests {
     use super::*;
 
     fn place(dir: &Path) -> LogPlace {
-        let open = |path: PathBuf| (path.clone(), Arc::new(File::open(path).expect("it is there")));
-        LogPlace { files: vec![open(dir.to_owned()), open(dir.join("segment"))] }
+        let look = |path: PathBuf| (path.clone(), FileIdentity::of(&fs::metadata(path).expect("it is there")));
+        LogPlace { files: vec![look(dir.to_owned()), look(dir.join("segment"))] }
     }
 
     fn check_after(change: impl FnOnce(&Path)) -> String {
@@ -83,7 +99,7 @@ mod tests {
         let dir = root.path().join("wal");
         fs::create_dir(&dir).expect("a directory");
         fs::write(dir.join("segment"), b"bytes").expect("a file");
-        let place = place(&dir);
+        let (place, _open) = (place(&dir), File::open(dir.join("segment")).expect("it is there"));
         place.check().expect("everything is in its place");
         change(&dir);
         place.check().expect_err("it was noticed").to_string()

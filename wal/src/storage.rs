@@ -75,6 +75,16 @@ pub trait Storage {
     /// absence would be damage. Until the removal is done any of them may be back after a crash.
     fn drop_before(&mut self, seq: SegmentSeq);
 
+    /// No segment before `seq` is stored to or synced again; any from it on may be. Called at the end of opening.
+    ///
+    /// What a storage keeps for stores and syncs alone it may give up for the ones before.
+    fn write_from(&mut self, _seq: SegmentSeq) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// The same, once `seq` has grown while the log runs. Cheap.
+    fn seal_before(&mut self, _seq: SegmentSeq) {}
+
     /// Whether a part of a segment can be looked at without waiting for the device. A wrong answer costs time, never bytes.
     ///
     /// `behind_bytes` is how far before the log's end the part begins: what was stored lately is in memory, and an
@@ -136,6 +146,14 @@ impl<S: Storage> Storage for &mut S {
 
     fn drop_before(&mut self, seq: SegmentSeq) {
         (**self).drop_before(seq);
+    }
+
+    fn write_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError> {
+        (**self).write_from(seq)
+    }
+
+    fn seal_before(&mut self, seq: SegmentSeq) {
+        (**self).seal_before(seq);
     }
 
     fn is_resident(&self, seq: SegmentSeq, part: Range<usize>, behind_bytes: u64) -> bool {

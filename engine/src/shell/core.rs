@@ -33,6 +33,7 @@ use super::mesh::{Mesh, MeshMessage};
 use super::metrics::NodeMetrics;
 use super::partial::Partials;
 use super::peer_conn;
+use super::room::{PROBES_RESERVE, Room};
 use super::said::{Complaint, Said};
 use super::shard::{Shard, ShardParts};
 use super::status::StatusBoard;
@@ -40,9 +41,6 @@ use crate::config::{Member, ValidConfig};
 use crate::replica::{Event, Origin, Request};
 use crate::types::{NodeId, ShardId};
 use crate::wire::Lane;
-
-/// Connections beyond the limit that are still served if they are probes.
-const CONNECTIONS_RESERVE: usize = 64;
 
 /// How long a stopping node waits for others to take its leaderships. Unit: ms.
 const HAND_OVER_MS_MAX: u64 = 1_000;
@@ -67,8 +65,8 @@ pub struct Shared {
     pub metrics: Arc<NodeMetrics>,
     /// Limits of its gateways.
     pub limits: GatewayLimits,
-    /// Client connections it may have.
-    pub connections_limit: usize,
+    /// Connections it may have.
+    pub room: Room,
     /// Client connections it has.
     pub connections: Arc<AtomicUsize>,
     /// Requests that wait for an answer.
@@ -150,10 +148,10 @@ pub async fn run(parts: CoreParts) {
     let hints = Rc::new(move |shard| board.leader_hint(shard));
     let waiting = Arc::clone(&parts.shared.waiting);
     let gateway = Gateway::new(parts.core, parts.shared.limits, by_number, Rc::clone(&mesh), waiting, hints);
-    let Shared { config, resolver, metrics, .. } = parts.shared.clone();
+    let Shared { config, resolver, metrics, room, .. } = parts.shared.clone();
     let core = Rc::new(Core {
         peer_partials: peer_conn::partials(peer_conn::body_bytes_max(config.segment_bytes())),
-        door: Door::new(config, resolver, metrics),
+        door: Door::new(config, resolver, metrics, room.greetings),
         shared: parts.shared,
         gateway,
         mesh,
@@ -369,9 +367,9 @@ impl Core {
 
     /// Serves a client, or a probe, whose connection is number `count`.
     async fn serve_client(&self, mut stream: TcpStream, greeting: Greeting, count: usize) -> std::io::Result<()> {
-        let limit = self.shared.connections_limit;
+        let limit = self.shared.room.connections;
         let hello = match greeting {
-            Greeting::Http(_) if count > limit.saturating_add(CONNECTIONS_RESERVE) => {
+            Greeting::Http(_) if count > limit.saturating_add(PROBES_RESERVE) => {
                 self.shared.metrics.connections_refused.inc();
                 return Ok(());
             }

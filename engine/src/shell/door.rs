@@ -19,14 +19,11 @@ use super::greetings::{Greetings, Place};
 use super::metrics::NodeMetrics;
 use crate::config::{PublicClusterId, Url, ValidConfig};
 
-/// Connections of one port and core that may be in their handshake.
-const GREETINGS_MAX: usize = 256;
+/// Share of the greetings of a port that one address may have: many callers may stand behind one address.
+const ADDRESS_SHARE: usize = 2;
 
-/// Share of them that one address may have at the client port: many clients may stand behind one address.
-const CLIENT_ADDRESS_SHARE: usize = 2;
-
-/// Share of them that one address may have at the peer port.
-const PEER_ADDRESS_SHARE: usize = 4;
+/// Greetings that one address may have where there are few: a caller needs the time to say who it is.
+const ADDRESS_GREETINGS_MIN: usize = 16;
 
 /// How long the addresses of members count as known. Unit: ms.
 const MEMBERS_MS_MAX: u64 = 1_000;
@@ -80,10 +77,10 @@ pub struct Door {
 }
 
 impl Door {
-    /// The door of one of the node's cores.
-    pub fn new(config: Arc<ValidConfig>, resolver: Resolver, metrics: Arc<NodeMetrics>) -> Self {
-        let clients = Greetings::new(GREETINGS_MAX, GREETINGS_MAX / CLIENT_ADDRESS_SHARE);
-        let peers = Greetings::new(GREETINGS_MAX, GREETINGS_MAX / PEER_ADDRESS_SHARE);
+    /// The door of one of the node's cores, with places for so many greetings at each port.
+    pub fn new(config: Arc<ValidConfig>, resolver: Resolver, metrics: Arc<NodeMetrics>, greetings: usize) -> Self {
+        let address_limit = (greetings / ADDRESS_SHARE).max(ADDRESS_GREETINGS_MIN);
+        let [clients, peers] = [(); 2].map(|()| Greetings::new(greetings, address_limit));
         Self {
             public_cluster: PublicClusterId::of(config.cluster_id()),
             config,

@@ -18,7 +18,7 @@ fn door() -> Door {
     };
     let config = Arc::new(config.validate().expect("valid settings"));
     let metrics = NodeMetrics::new(config.shards());
-    Door::new(config, Resolver::default(), metrics)
+    Door::new(config, Resolver::default(), metrics, 16)
 }
 
 /// The `Hello` of the other member.

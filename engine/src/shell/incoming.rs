@@ -1,9 +1,13 @@
 //! Connections that peers opened to a shard: which of them are the newest.
 //!
-//! A peer has one connection for each lane. When it connects anew the end of the old connection may be noticed late, after the
-//! new one is up; that is no sign of the peer's death. Only the end of the newest connection of a lane is.
+//! A peer has one connection for each lane: a newer one ends the older, so that their number is bounded. When it connects anew
+//! the end of the old connection may come late, after the new one is up; that is no sign of the peer's death. Only the end of the
+//! newest connection of a lane is.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use async_channel::{Receiver, Sender};
 
 use crate::types::NodeId;
 use crate::wire::Lane;
@@ -12,20 +16,38 @@ use crate::wire::Lane;
 #[derive(Debug, Default)]
 pub struct Incoming {
     last_number: u64,
-    newest: BTreeMap<(NodeId, Lane), u64>,
+    newest: BTreeMap<(NodeId, Lane), Newest>,
+}
+
+#[derive(Debug)]
+struct Newest {
+    number: u64,
+    /// Nothing is sent: the channel ends when a newer connection opens.
+    _replaced: Sender<Infallible>,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its number.
+    pub number: u64,
+    /// Ends when a newer connection of the lane has opened; this one is to be closed then.
+    pub replaced: Receiver<Infallible>,
 }
 
 impl Incoming {
-    /// A connection opened. Returns its number.
-    pub fn opened(&mut self, from: NodeId, lane: Lane) -> u64 {
+    /// A connection opened.
+    pub fn opened(&mut self, from: NodeId, lane: Lane) -> Opened {
         self.last_number += 1;
-        self.newest.insert((from, lane), self.last_number);
-        self.last_number
+        let number = self.last_number;
+        let (sender, replaced) = async_channel::bounded(1);
+        self.newest.insert((from, lane), Newest { number, _replaced: sender });
+        Opened { number, replaced }
     }
 
     /// A connection ended. Says whether it was the newest of its lane.
     pub fn closed(&mut self, from: NodeId, lane: Lane, number: u64) -> bool {
-        let is_newest = self.newest.get(&(from, lane)) == Some(&number);
+        let is_newest = self.newest.get(&(from, lane)).is_some_and(|newest| newest.number == number);
         if is_newest {
             self.newest.remove(&(from, lane));
         }
@@ -44,6 +66,9 @@ mod tests {
         let new = incoming.opened(peer, Lane::Bulk);
         let control = incoming.opened(peer, Lane::Control);
         let of_other = incoming.opened(other, Lane::Bulk);
+        let replaced = [&old, &new, &control, &of_other].map(|opened| opened.replaced.is_closed());
+        assert_eq!(replaced, [true, false, false, false], "one connection for each lane");
+        let [old, new, control, of_other] = [old, new, control, of_other].map(|opened| opened.number);
         assert!(!incoming.closed(peer, Lane::Bulk, old));
         assert!(incoming.closed(peer, Lane::Bulk, new));
         assert!(!incoming.closed(peer, Lane::Bulk, new), "an end is noticed once");

@@ -27,6 +27,7 @@ pub mod panics;
 mod partial;
 mod peer_conn;
 pub mod preflight;
+mod room;
 mod said;
 mod shard;
 mod status;

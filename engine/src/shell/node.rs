@@ -21,6 +21,7 @@ use super::helpers::Helpers;
 use super::metrics::NodeMetrics;
 use super::origin::Found;
 use super::preflight::{self, PreflightError};
+use super::room::Room;
 use super::shard::ShardParts;
 use super::status::StatusBoard;
 use crate::config::{ClusterState, ValidConfig};
@@ -141,7 +142,7 @@ impl Node {
     /// # Errors
     /// What is wrong, where, and what to do.
     pub fn start(config: ValidConfig) -> Result<Self, StartError> {
-        let connections_limit = preflight::check_host(config.limits().connections as usize)?;
+        let room = preflight::check_host(&config)?;
         if config.pin_cores() {
             preflight::check_pinning(config.cores() as usize)?;
         }
@@ -151,11 +152,11 @@ impl Node {
         for address in config.listen_peer() {
             preflight::check_address(*address, "peers")?;
         }
-        Self::start_checked(config, connections_limit)
+        Self::start_checked(config, room)
     }
 
     /// Starts a node on a host whose limits and addresses were found to be good.
-    fn start_checked(config: ValidConfig, connections_limit: usize) -> Result<Self, StartError> {
+    fn start_checked(config: ValidConfig, room: Room) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let metrics = NodeMetrics::new(config.shards());
         let (shards, data_dir) = open_shards(&config, &metrics)?;
@@ -165,7 +166,7 @@ impl Node {
         }
         let shared = Shared {
             limits: gateway_limits(&config),
-            connections_limit,
+            room,
             connections: Arc::new(AtomicUsize::new(0)),
             waiting: Arc::new(AtomicU64::new(0)),
             resolver: net::shell::Resolver::default(),

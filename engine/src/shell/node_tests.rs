@@ -134,8 +134,9 @@ fn a_panic_of_the_program_that_embeds_a_node_is_its_own() {
 fn start_twice(dir: &Path, failing: impl FnOnce(&mut Config) -> Box<dyn FnOnce()>) -> String {
     let mut settings = config(dir);
     let end_of_failure = failing(&mut settings);
-    let limit = preflight::check_host(64).expect("a host");
-    let error = Node::start_checked(valid(settings.clone()), limit).expect_err("a late failure").to_string();
+    let failing = valid(settings.clone());
+    let room = preflight::check_host(&failing).expect("a host");
+    let error = Node::start_checked(failing, room).expect_err("a late failure").to_string();
     end_of_failure();
     settings.pin_cores = false;
     let node = Node::start(valid(settings)).expect("nothing is left of the first start");

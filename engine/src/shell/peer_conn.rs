@@ -2,10 +2,12 @@
 
 use std::rc::Rc;
 
+use futures_lite::FutureExt;
 use glommio::net::TcpStream;
 use net::deframer::Deframer;
 
 use super::classes::Slice;
+use super::incoming::Opened;
 use super::node::APPEND_BYTES_LIMIT;
 use super::partial::{Arrived, Partial, Partials};
 use super::shard::Shard;
@@ -45,8 +47,13 @@ pub async fn serve(
     body_bytes_max: u64,
     partial: Partial,
 ) {
-    let number = shard.incoming_opened(from, lane);
-    let reason = read_frames(&mut stream, &shard, from, body_bytes_max, &partial).await;
+    let Opened { number, replaced } = shard.incoming_opened(from, lane);
+    let until_replaced = async {
+        // Nothing is sent: it ends.
+        let _ended = replaced.recv().await;
+        "the peer opened a newer one".to_owned()
+    };
+    let reason = read_frames(&mut stream, &shard, from, body_bytes_max, &partial).or(until_replaced).await;
     tracing::info!(shard = %shard.id(), %from, %reason, "a peer's connection ended");
     shard.incoming_closed(from, lane, number);
 }

@@ -7,13 +7,12 @@ use glommio::{GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
+use super::room::{Needs, Room};
 use super::uring;
+use crate::config::ValidConfig;
 
 /// Locked memory that an executor needs at least. Unit: bytes. Source: glommio's own check.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
-
-/// Files and sockets that a node needs besides its client connections: segments, listeners, rings, peer links.
-const OPEN_FILES_RESERVE: u64 = 128;
 
 /// Memory that glommio registers with each of an executor's rings. Unit: bytes. The smallest it takes: file data does not
 /// pass through it here, and an unprivileged user's limit on locked memory counts it.
@@ -73,14 +72,13 @@ pub enum PreflightError {
     },
 }
 
-/// Checks limits and io_uring, and returns how many client connections the limit on open files leaves room for.
+/// Checks limits and io_uring, and returns how many connections the limit on open files leaves room for.
 ///
 /// The soft limit on open files is raised to the hard one, as servers do.
 ///
 /// # Errors
 /// Says what is missing and how to get it.
-pub fn check_host(connections_limit: usize) -> Result<usize, PreflightError> {
-    const CONNECTIONS_MIN: u64 = 16;
+pub fn check_host(config: &ValidConfig) -> Result<Room, PreflightError> {
     if let Some(got) = getrlimit(Resource::Memlock).current
         && got < MEMLOCK_BYTES_MIN
     {
@@ -89,15 +87,21 @@ pub fn check_host(connections_limit: usize) -> Result<usize, PreflightError> {
     let files = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
     let open_files = if raised.is_ok() { files.maximum } else { files.current };
-    let room = open_files.map_or(u64::MAX, |limit| limit.saturating_sub(OPEN_FILES_RESERVE));
-    if room < CONNECTIONS_MIN {
-        let got = open_files.unwrap_or(u64::MAX);
-        return Err(PreflightError::OpenFiles { got, needed: OPEN_FILES_RESERVE + CONNECTIONS_MIN });
+    let got = open_files.unwrap_or(u64::MAX);
+    let room = Needs::of(config).room(got).map_err(|needed| PreflightError::OpenFiles { got, needed })?;
+    let wanted = config.limits().connections;
+    if room.connections < wanted as usize {
+        tracing::warn!(
+            open_files_limit = got,
+            room = room.connections,
+            wanted,
+            "the limit on open files (`ulimit -n`) leaves room for fewer client connections than --max-connections allows"
+        );
     }
     uring::probe().map_err(|error| PreflightError::IoUring { reason: error.to_string() })?;
     let made = LocalExecutorBuilder::new(Placement::Unbound).io_memory(EXECUTOR_IO_MEMORY_BYTES).make();
     match made {
-        Ok(_executor) => Ok(connections_limit.min(usize::try_from(room).unwrap_or(usize::MAX))),
+        Ok(_executor) => Ok(room),
         Err(GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(got, _))) => Err(PreflightError::Memlock { got }),
         Err(error) => Err(PreflightError::IoUring { reason: error.to_string() }),
     }

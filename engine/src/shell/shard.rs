@@ -17,7 +17,7 @@ use super::birth_file;
 use super::classes::{Class, Classes, give_way};
 use super::gateway::Gateway;
 use super::helpers::Helpers;
-use super::incoming::Incoming;
+use super::incoming::{Incoming, Opened};
 use super::links::PeerLinks;
 use super::metrics::ShardMetrics;
 use super::notices::Notices;
@@ -163,8 +163,8 @@ impl Shard {
         self.wake.notify();
     }
 
-    /// An incoming connection of a peer opened. Returns its number.
-    pub fn incoming_opened(&self, node: NodeId, lane: Lane) -> u64 {
+    /// An incoming connection of a peer opened.
+    pub fn incoming_opened(&self, node: NodeId, lane: Lane) -> Opened {
         self.incoming.borrow_mut().opened(node, lane)
     }
 

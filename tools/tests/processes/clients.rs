@@ -37,6 +37,10 @@ enum Fault {
     LeaderKilled,
     FollowerStopped,
     FollowerKilled,
+    /// The leader's log stops for good: its files are taken away.
+    LeaderDiskFailed,
+    /// The same for a follower.
+    FollowerDiskFailed,
     /// One of the endpoints takes connections and says nothing.
     SilentEndpoint,
     /// Hints lead to an endpoint that takes connections and says nothing.
@@ -59,6 +63,8 @@ const FULL_RUN: &[Fault] = &[
     Fault::LeaderKilled,
     Fault::FollowerStopped,
     Fault::FollowerKilled,
+    Fault::LeaderDiskFailed,
+    Fault::FollowerDiskFailed,
     Fault::SilentEndpoint,
     Fault::UnreachableHint,
 ];
@@ -184,7 +190,11 @@ impl Stage {
     async fn endpoints(&self, fault: Fault) -> (usize, Vec<String>) {
         let leader = self.cluster.leader(0).await;
         let first = match fault {
-            Fault::LeaderStopped | Fault::LeaderKilled | Fault::LeaderHostGone | Fault::LeaderIsolated => leader,
+            Fault::LeaderStopped
+            | Fault::LeaderKilled
+            | Fault::LeaderDiskFailed
+            | Fault::LeaderHostGone
+            | Fault::LeaderIsolated => leader,
             _ => (leader + 1) % 3,
         };
         let mut endpoints: Vec<String> =
@@ -203,6 +213,7 @@ impl Stage {
         match fault {
             Fault::LeaderStopped | Fault::FollowerStopped => self.cluster.signal(node, Signal::STOP),
             Fault::LeaderKilled | Fault::FollowerKilled => self.cluster.kill(node),
+            Fault::LeaderDiskFailed | Fault::FollowerDiskFailed => self.cluster.take_data_away(node),
             Fault::LeaderHostGone | Fault::FollowerHostGone => self.namespaces().cut_off(node),
             Fault::LeaderIsolated | Fault::FollowerIsolated => self.namespaces().isolate(node),
             Fault::SilentEndpoint | Fault::UnreachableHint => {}
@@ -213,6 +224,11 @@ impl Stage {
         match fault {
             Fault::LeaderStopped | Fault::FollowerStopped => self.cluster.signal(node, Signal::CONT),
             Fault::LeaderKilled | Fault::FollowerKilled => self.cluster.start_node(node),
+            Fault::LeaderDiskFailed | Fault::FollowerDiskFailed => {
+                self.cluster.kill(node);
+                self.cluster.bring_data_back(node);
+                self.cluster.start_node(node);
+            }
             Fault::LeaderHostGone | Fault::FollowerHostGone => self.namespaces().bring_back(node),
             Fault::LeaderIsolated | Fault::FollowerIsolated => self.namespaces().join(node),
             Fault::SilentEndpoint | Fault::UnreachableHint => {}

@@ -90,6 +90,15 @@ impl Cluster {
         cluster.begin().await
     }
 
+    /// The same; every node may have so many descriptors.
+    pub async fn start_with_descriptors(count: usize, limit: u32) -> Self {
+        let mut cluster = Self::plan(count, 1, 1);
+        for node in &mut cluster.nodes {
+            node.launcher = ["sh", "-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")].map(str::to_owned).into();
+        }
+        cluster.begin().await
+    }
+
     /// Starts a node in each of the namespaces.
     pub async fn start_in(namespaces: &Namespaces, count: usize) -> Self {
         let mut cluster = Self::plan(count, 1, 1);
@@ -168,6 +177,18 @@ impl Cluster {
         &self.nodes[number].data_dir
     }
 
+    /// Takes a node's data directory from its place. A node that runs goes on with its open files until it looks.
+    pub fn take_data_away(&self, number: usize) {
+        let data_dir = self.data_dir(number);
+        std::fs::rename(data_dir, data_dir.with_extension("away")).expect("renamed");
+    }
+
+    /// Puts it back.
+    pub fn bring_data_back(&self, number: usize) {
+        let data_dir = self.data_dir(number);
+        std::fs::rename(data_dir.with_extension("away"), data_dir).expect("renamed");
+    }
+
     pub fn log_of(&self, number: usize) -> String {
         std::fs::read_to_string(self.dir.path().join(format!("n{number}.log"))).unwrap_or_default()
     }
@@ -183,6 +204,14 @@ impl Cluster {
         let child = self.nodes[number].process.as_ref().expect("the node runs");
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("a process id");
         kill_process(pid, signal).expect("the signal is sent");
+    }
+
+    /// What the descriptors of a node lead to.
+    pub fn descriptors(&self, number: usize) -> Vec<PathBuf> {
+        let id = self.nodes[number].process.as_ref().expect("the node runs").id();
+        let open = std::fs::read_dir(format!("/proc/{id}/fd")).expect("a process");
+        // Some are closed while this looks.
+        open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).collect()
     }
 
     /// The most memory that a node's process has had so far, and what it has now. Unit: bytes.

@@ -23,28 +23,37 @@ struct Silent {
 impl Silent {
     /// Returns once all are connected.
     fn start(addresses: &[&str], count: usize) -> Self {
-        /// New connections to each address in a round.
-        const RENEWED: usize = 10;
+        /// New connections to each address in a round, at most.
+        const RENEWED_MAX: usize = 20;
         const PAUSE: Duration = Duration::from_millis(10);
-        let addresses: Vec<String> = addresses.iter().map(|address| (*address).to_owned()).collect();
-        let mut held: Vec<Vec<Option<TcpStream>>> =
-            addresses.iter().map(|address| (0..count).map(|_| TcpStream::connect(address).ok()).collect()).collect();
+        let mut held: Vec<(String, Option<TcpStream>)> = Vec::new();
+        for _ in 0..count {
+            held.extend(addresses.iter().map(|address| ((*address).to_owned(), connect(address))));
+        }
         let stop = Arc::new(AtomicBool::new(false));
-        let is_over = Arc::clone(&stop);
+        let (is_over, renewed_max) = (Arc::clone(&stop), RENEWED_MAX * addresses.len());
         let thread = std::thread::spawn(move || {
-            let mut at = 0;
             while !is_over.load(Ordering::Relaxed) {
-                for (address, held) in addresses.iter().zip(&mut held) {
-                    for offset in 0..RENEWED {
-                        held[(at + offset) % count] = TcpStream::connect(address).ok();
-                    }
+                let closed = held.iter_mut().filter(|(_, stream)| stream.as_ref().is_none_or(is_closed));
+                for (address, stream) in closed.take(renewed_max) {
+                    *stream = connect(address);
                 }
-                at = (at + RENEWED) % count;
                 std::thread::sleep(PAUSE);
             }
         });
         Self { stop, thread: Some(thread) }
     }
+}
+
+fn connect(address: &str) -> Option<TcpStream> {
+    let stream = TcpStream::connect(address).ok()?;
+    stream.set_nonblocking(true).ok()?;
+    Some(stream)
+}
+
+/// Whether the other side closed the connection.
+fn is_closed(stream: &TcpStream) -> bool {
+    !matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 impl Drop for Silent {
@@ -142,4 +151,40 @@ async fn a_request_whose_rest_does_not_come_is_given_up() {
     let farewell = raw.farewell().expect("it is told");
     assert!(farewell.contains("did not come in time"), "{farewell}");
     assert!(started.elapsed() > Duration::from_secs(20), "slow clients have their time");
+}
+
+#[tokio::test]
+async fn the_log_finds_descriptors_although_silent_connections_take_all_that_they_get() {
+    const LIMIT: u32 = 256;
+    const SILENT: usize = 400;
+    const WRITES: usize = 100;
+    let mut cluster = Cluster::start_with_descriptors(3, LIMIT).await;
+    let client = cluster.client_of(&[0, 1, 2], PATIENCE).await;
+    let client_address = cluster.nodes[0].client_url.trim_start_matches("http://").to_owned();
+    let peer_addresses: Vec<String> = cluster.nodes.iter().map(|node| node.peer_address().to_owned()).collect();
+    let mut addresses: Vec<&str> = peer_addresses.iter().map(String::as_str).collect();
+    addresses.push(&client_address);
+    let silent = Silent::start(&addresses, SILENT);
+    // Idle clients that did say who they are, as many as the node takes.
+    let idle: Vec<Raw> = (0..20).map(|_| Raw::connect(&cluster)).collect();
+    for number in 0..WRITES {
+        client.put(format!("key-{number}").as_bytes(), &vec![7; 1_000_000]).await.expect("it finds its next segment");
+    }
+    let segments = |cluster: &Cluster, number: usize| {
+        let is_segment = |path: &std::path::Path| path.extension().is_some_and(|extension| extension == "wal");
+        cluster.descriptors(number).iter().filter(|path| is_segment(path)).count()
+    };
+    for number in 0..3 {
+        let open = segments(&cluster, number);
+        assert!((1..=6).contains(&open), "node {number} has {open} segments open, of more than ten");
+        assert!(cluster.descriptors(number).len() < LIMIT as usize);
+        assert!(!cluster.log_of(number).contains("Too many open files"), "{}", cluster.log_of(number));
+    }
+    // A start with many segments needs no more.
+    cluster.kill(2);
+    cluster.start_node(2);
+    assert!(cluster.wait_until_sound(2, "it does not get in").await, "it ended: {}", cluster.log_of(2));
+    cluster.wait_for_equal().await;
+    assert!((1..=6).contains(&segments(&cluster, 2)), "{:?}", cluster.descriptors(2));
+    drop((silent, idle));
 }

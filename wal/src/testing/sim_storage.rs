@@ -72,6 +72,8 @@ pub struct SimStorage {
     absent_rng: RefCell<SimRng>,
     /// Resets that succeed before one stops half way; `None` lets all succeed.
     resets_until_crash: Option<u64>,
+    /// No segment before this one may be stored to or synced.
+    sealed_before: SegmentSeq,
 }
 
 impl fmt::Debug for SimStorage {
@@ -103,6 +105,7 @@ impl SimStorage {
             absent_one_in: 0,
             absent_rng: RefCell::new(SimRng::new(seed ^ 0x636f_6c64)),
             resets_until_crash: None,
+            sealed_before: SegmentSeq::FIRST,
         }
     }
 
@@ -126,6 +129,7 @@ impl SimStorage {
 
     /// Starts a sync: takes the segment's dirty pages as they are now.
     pub fn begin_sync(&mut self, request: &SyncRequest) {
+        assert!(request.seq >= self.sealed_before, "a sync of segment {}, which is sealed", request.seq);
         let segment = self.segment_mut(request.seq);
         let dirty = std::mem::take(&mut segment.dirty);
         let pages = dirty.into_iter().map(|page| (page, segment.live[page_range(page)].to_vec())).collect();
@@ -429,6 +433,7 @@ impl Storage for SimStorage {
     }
 
     fn bytes_mut(&mut self, seq: SegmentSeq, range: Range<usize>) -> &mut [u8] {
+        assert!(seq >= self.sealed_before, "a store to segment {seq}, which is sealed");
         let segment = self.segment_mut(seq);
         if !range.is_empty() {
             segment.dirty.extend(range.start / PAGE_BYTES..=(range.end - 1) / PAGE_BYTES);
@@ -472,6 +477,15 @@ impl Storage for SimStorage {
         if let Some(owner) = self.log_nonce() {
             note::store_twice(&mut self.note, owner, Noted { first_segment: Some(seq), ..Noted::default() });
         }
+    }
+
+    fn write_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError> {
+        self.sealed_before = seq;
+        Ok(())
+    }
+
+    fn seal_before(&mut self, seq: SegmentSeq) {
+        self.sealed_before = seq.max(self.sealed_before);
     }
 
     fn is_resident(&self, _seq: SegmentSeq, _part: Range<usize>, _behind_bytes: u64) -> bool {
