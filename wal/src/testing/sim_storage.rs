@@ -53,8 +53,8 @@ pub struct SimStorage {
     segments: BTreeMap<SegmentSeq, SimSegment>,
     /// Dropped by the log, their files not certainly gone.
     dropped: BTreeMap<SegmentSeq, SimSegment>,
-    /// Their removal has begun: any of them may be gone.
-    is_removing: bool,
+    /// Those of them whose removal has begun: any of them may be gone.
+    removing: BTreeSet<SegmentSeq>,
     syncing: BTreeMap<SyncId, SimSync>,
     rng: SimRng,
     /// The note as the process sees it, and as the device holds it.
@@ -94,7 +94,7 @@ impl SimStorage {
             segment_bytes,
             segments: BTreeMap::new(),
             dropped: BTreeMap::new(),
-            is_removing: false,
+            removing: BTreeSet::new(),
             syncing: BTreeMap::new(),
             rng: SimRng::new(seed),
             note: vec![0; NOTE_BYTES],
@@ -187,21 +187,21 @@ impl SimStorage {
     /// Begins to remove the files of dropped segments, or goes on with it: the note is durable, and any of them may be gone.
     pub fn begin_removal(&mut self) {
         self.sync_note();
-        self.is_removing = true;
+        self.removing = self.dropped.keys().copied().collect();
     }
 
     /// Completes the removal: all of them are gone for good.
     pub fn complete_removal(&mut self) {
         self.begin_removal();
         self.dropped.clear();
-        self.is_removing = false;
+        self.removing.clear();
     }
 
     /// Brings those dropped segments back whose files are still there.
     fn find_dropped(&mut self) {
-        let is_removing = std::mem::take(&mut self.is_removing);
+        let removing = std::mem::take(&mut self.removing);
         for (seq, mut segment) in std::mem::take(&mut self.dropped) {
-            if !is_removing || self.note_rng.chance(1, 2) {
+            if !removing.contains(&seq) || self.note_rng.chance(1, 2) {
                 segment.live.clone_from(&segment.durable);
                 segment.dirty.clear();
                 self.segments.insert(seq, segment);
