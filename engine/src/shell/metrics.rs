@@ -42,6 +42,8 @@ pub struct ShardMetrics {
     sync_latency: Histogram,
     apply_latency: Histogram,
     tick_gap: Histogram,
+    tick_gap_own: Histogram,
+    tick_gap_own_max: UGauge,
     is_leader: UGauge,
     under_repair: UGauge,
     stopped: UGauge,
@@ -114,6 +116,10 @@ impl ShardMetrics {
         let sync_latency = histogram("sync_latency_seconds", "Time of one sync of the log");
         let apply_latency = histogram("apply_latency_seconds", "Time of a turn that applied entries");
         let tick_gap = histogram("tick_gap_seconds", "Time between two ticks");
+        let tick_gap_own = histogram(
+            "tick_gap_own_seconds",
+            "Time between two ticks without the time for which the core's thread waited for a processor",
+        );
         let registry = std::cell::RefCell::new(registry);
         let gauge = |name: &str, help: &str| {
             let gauge = UGauge::default();
@@ -130,6 +136,11 @@ impl ShardMetrics {
             sync_latency,
             apply_latency,
             tick_gap,
+            tick_gap_own,
+            tick_gap_own_max: gauge(
+                "tick_gap_own_max_microseconds",
+                "Longest of the times between two ticks, without waits for a processor, since the start",
+            ),
             is_leader: gauge("raft_is_leader", "1 while this node leads the shard"),
             under_repair: gauge("raft_under_repair", "1 while this node gets back log entries that it lost"),
             stopped: gauge("shard_stopped", "1 once the shard stopped by itself; the node has to be restarted"),
@@ -183,9 +194,14 @@ impl ShardMetrics {
         self.apply_latency.observe(latency.as_secs_f64());
     }
 
-    /// A tick came this long after the one before.
-    pub fn ticked(&self, gap: Duration) {
+    /// A tick came this long after the one before; for some of it the core's thread waited for a processor.
+    pub fn ticked(&self, gap: Duration, waited: Duration) {
         self.tick_gap.observe(gap.as_secs_f64());
+        let own = gap.saturating_sub(waited);
+        self.tick_gap_own.observe(own.as_secs_f64());
+        let own_us = u64::try_from(own.as_micros()).unwrap_or(u64::MAX);
+        // One task ticks, so nobody else changes it in between.
+        self.tick_gap_own_max.set(own_us.max(self.tick_gap_own_max.get()));
     }
 
     /// Takes over the state of the replica.

@@ -28,6 +28,7 @@ mod partial;
 mod peer_conn;
 pub mod preflight;
 mod room;
+mod run_queue;
 mod said;
 mod shard;
 mod status;

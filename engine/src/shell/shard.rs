@@ -22,6 +22,7 @@ use super::links::PeerLinks;
 use super::metrics::ShardMetrics;
 use super::notices::Notices;
 use super::notify::Notify;
+use super::run_queue::RunQueue;
 use super::said::{Complaint, Said};
 use super::status::StatusBoard;
 use super::sync_file::SyncFile;
@@ -299,14 +300,16 @@ impl Shard {
         let tick_length = Duration::from_millis(self.tick_ms);
         let mut tick: u64 = 0;
         let (mut due, mut last) = (Instant::now(), None);
+        let run_queue = RunQueue::of_this_thread();
         while !self.stopping.get() {
             // One tick at a time, however late: a node that was stopped must not count the time as its peers' silence.
             due = (due + tick_length).max(Instant::now());
             glommio::timer::sleep(due.saturating_duration_since(Instant::now())).await;
             let now = Instant::now();
             // The first sleep of an executor is long and says nothing.
-            if let Some(last) = last.replace(now) {
-                self.metrics.ticked(now.duration_since(last));
+            let waited = run_queue.waited();
+            if let Some((last, waited_then)) = last.replace((now, waited)) {
+                self.metrics.ticked(now.duration_since(last), waited.saturating_sub(waited_then));
             }
             self.deliver(Event::Tick);
             self.notices.look_at(self.id, &self.view());
