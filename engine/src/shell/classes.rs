@@ -17,8 +17,13 @@ pub const POLL_WITHIN: Duration = Duration::from_millis(2);
 /// The same while control work waits.
 const CONTROL_WITHIN: Duration = Duration::from_millis(1);
 
-/// Longest sleep of an executor.
-const PULSE: Duration = Duration::from_millis(10);
+/// The same before a core has classes. glommio 0.9 goes to sleep with tasks that could run if this time passes between the
+/// moment it arms the timer and the moment it picks the first task, and nothing wakes it then: a core whose thread lost its
+/// processor for 2 ms there never ran at all.
+pub const BEFORE_CLASSES: Duration = Duration::from_hours(1);
+
+/// Longest sleeps of an executor. There are two, so that one timer is always armed while the other's task waits to run.
+const PULSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
 /// Frames that one connection may hand over before others have their turn.
 const SLICE_FRAMES: u32 = 64;
@@ -31,7 +36,7 @@ const SLICE_BYTES: usize = 256 << 10;
 pub enum Class {
     /// Ticks, and what peers say besides entries: votes, heartbeats, acknowledgements.
     Control,
-    /// Turns, syncs, entries. The class that a core starts in.
+    /// Turns, syncs, entries. The class that [`Classes::run`] runs in.
     Commit,
     /// Clients and probes.
     Serving,
@@ -43,6 +48,7 @@ pub enum Class {
 #[derive(Clone, Copy, Debug)]
 pub struct Classes {
     control: TaskQueueHandle,
+    commit: TaskQueueHandle,
     serving: TaskQueueHandle,
     background: TaskQueueHandle,
 }
@@ -51,21 +57,31 @@ impl Classes {
     /// Makes the queues on the calling executor.
     #[must_use]
     pub fn create() -> Self {
-        // The class that a core starts in has glommio's default of 1,000 shares.
         let queue =
             |shares, latency, name| glommio::executor().create_task_queue(Shares::Static(shares), latency, name);
         Self {
             control: queue(1000, Latency::Matters(CONTROL_WITHIN), "control"),
-            serving: queue(1000, Latency::NotImportant, "serving"),
-            background: queue(100, Latency::NotImportant, "background"),
+            commit: queue(1000, Latency::Matters(POLL_WITHIN), "commit"),
+            serving: queue(1000, Latency::Matters(POLL_WITHIN), "serving"),
+            background: queue(100, Latency::Matters(POLL_WITHIN), "background"),
         }
+    }
+
+    /// Runs what a core does, in the class of commits, and wakes the executor now and then for as long as that runs.
+    pub async fn run(&self, work: impl Future<Output = ()> + 'static) {
+        // First polled here and now: their timers are armed before the preempt timer is short.
+        let _pulses = PULSES.map(|pause| glommio::spawn_local(pulse(pause)));
+        // The executor arms a short timer only when it comes round with a task of a class waiting.
+        let work = glommio::spawn_local_into(work, self.commit).expect("the queue was just made");
+        glommio::timer::sleep(Duration::ZERO).await;
+        work.await;
     }
 
     /// Starts a task in a class. It first runs when the class has its turn, not at once.
     pub fn spawn(&self, class: Class, task: impl Future<Output = ()> + 'static) {
         let queue = match class {
             Class::Control => self.control,
-            Class::Commit => TaskQueueHandle::default(),
+            Class::Commit => self.commit,
             Class::Serving => self.serving,
             Class::Background => self.background,
         };
@@ -108,13 +124,14 @@ impl Slice {
     }
 }
 
-/// Wakes the executor now and then, for as long as it lives. Every core needs one.
+/// Wakes the executor now and then.
 ///
-/// With a preempt timer as short as `POLL_WITHIN` glommio 0.9 can miss the wake-up of another thread while it goes to sleep
-/// (seen in one of ten joins of a channel mesh on a busy machine). Whatever wakes it next makes up for that.
-pub async fn pulse() {
+/// glommio 0.9 asks once more before each round of tasks whether its preempt timer has fired. If it has, the round ends before
+/// any task ran, and glommio takes that for "nothing to do" and sleeps, whatever waits to run. The timer is short here, so
+/// that happens whenever the thread loses its processor at that place. Whatever wakes it next makes up for that.
+async fn pulse(pause: Duration) {
     loop {
-        glommio::timer::sleep(PULSE).await;
+        glommio::timer::sleep(pause).await;
     }
 }
 
@@ -126,6 +143,28 @@ pub async fn give_way() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Before, such an executor slept for ever with its first task waiting whenever its thread came too late.
+    #[test]
+    fn a_core_begins_and_hears_other_threads_however_busy_the_host() {
+        const ROUNDS: usize = 30;
+        let (told, heard) = std::sync::mpsc::channel();
+        for _ in 0..ROUNDS {
+            let told = told.clone();
+            let builder = glommio::LocalExecutorBuilder::default().preempt_timer(BEFORE_CLASSES);
+            let (wake, woken) = async_channel::bounded(1);
+            let executor = builder.spawn(move || async move {
+                let work = async move {
+                    told.send(()).expect("the test listens");
+                    woken.recv().await.expect("a word of the test");
+                };
+                Classes::create().run(work).await;
+            });
+            heard.recv_timeout(Duration::from_secs(60)).expect("its first task ran");
+            wake.send_blocking(()).expect("it listens");
+            executor.expect("a thread").join().expect("it ends");
+        }
+    }
 
     #[test]
     fn a_slice_ends_by_frames_or_by_bytes_and_the_next_one_is_whole() {

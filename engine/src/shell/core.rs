@@ -19,7 +19,7 @@ use net::shell::{
     GreetError, Greeting, LinkEvent, PeerLink, PeerLinkOptions, Resolver, attach, detach, limit_patience, listen,
 };
 
-use super::classes::{self, Class, Classes, Slice};
+use super::classes::{Class, Classes, Slice};
 use super::client_conn;
 use super::cores::Starting;
 use super::door::{Door, Port, Refusal};
@@ -110,10 +110,8 @@ struct Core {
 }
 
 /// Runs one core until the node stops.
-pub async fn run(parts: CoreParts) {
+pub async fn run(parts: CoreParts, classes: Classes) {
     let listeners = listen_all(&parts.shared.config);
-    let classes = Classes::create();
-    classes.spawn(Class::Control, classes::pulse());
     let mut receivers = None;
     let cores = parts.shared.config.cores() as usize;
     let mut senders = None;
@@ -124,6 +122,7 @@ pub async fn run(parts: CoreParts) {
             Err("another core did not start".to_owned())
         };
         let joined = async { builder.join().await.map_err(|error| format!("the cores cannot be connected: {error}")) };
+        parts.starting.is_at("waiting for the other cores");
         match joined.or(stopped).await {
             Ok((outgoing, incoming)) => {
                 senders = Some(outgoing);
@@ -136,6 +135,7 @@ pub async fn run(parts: CoreParts) {
         Ok(listeners) => listeners,
         Err(reason) => return parts.starting.tell(Err(reason)),
     };
+    parts.starting.is_at("starting its shards");
     let mesh = Mesh::new(cores, senders);
     let (board, helpers) = (&parts.shared.board, &parts.shared.helpers);
     let shards: Vec<Rc<Shard>> =

@@ -8,7 +8,7 @@ use std::time::Duration;
 use glommio::channels::channel_mesh::MeshBuilder;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
 
-use super::classes::POLL_WITHIN;
+use super::classes::{BEFORE_CLASSES, Classes};
 use super::core::{self, CoreParts, Shared};
 use super::data_dir::DataDir;
 use super::handle::HandleRequest;
@@ -17,6 +17,7 @@ use super::mesh::MESH_CHANNEL_LEN;
 use super::panics;
 use super::preflight::EXECUTOR_IO_MEMORY_BYTES;
 use super::shard::ShardParts;
+use super::steps::Steps;
 
 /// How long a stop waits for helper threads, which may be filling a segment.
 const HELPERS_WITHIN: Duration = Duration::from_secs(30);
@@ -37,6 +38,7 @@ pub struct Cores {
 pub struct Starting {
     core: usize,
     result: mpsc::Sender<(usize, Result<(), String>)>,
+    steps: Steps,
     is_told: bool,
 }
 
@@ -46,8 +48,14 @@ impl Starting {
         self.send(result);
     }
 
+    /// The core has come so far.
+    pub fn is_at(&self, place: &'static str) {
+        self.steps.core_is(self.core, place);
+    }
+
     fn send(&mut self, result: Result<(), String>) {
         self.is_told = true;
+        self.is_at(if result.is_ok() { "started" } else { "failed" });
         // The starter waits for every core; if it is gone, so is the node.
         drop(self.result.send((self.core, result)));
     }
@@ -71,14 +79,18 @@ impl Cores {
         shards: Vec<ShardParts>,
         handles: async_channel::Receiver<HandleRequest>,
         data_dir: DataDir,
+        steps: &Steps,
     ) -> Result<Self, String> {
+        steps.enter("starting the cores");
         let (stop, stopped) = async_channel::bounded(1);
         let helpers = shared.helpers.clone();
         let mut cores = Self { stop: Some(stop), executors: Vec::new(), helpers, data_dir: Some(data_dir) };
         let (result, results) = mpsc::channel();
         let mut reasons = Vec::new();
-        for parts in split(shared, shards, handles, &stopped, &result) {
+        let starting = |core| Starting { core, result: result.clone(), steps: steps.clone(), is_told: false };
+        for parts in split(shared, shards, handles, &stopped, starting) {
             let core = parts.core;
+            parts.starting.is_at("waiting for its thread and rings");
             match spawn(parts) {
                 Ok(executor) => cores.executors.push(executor),
                 Err(reason) => reasons.push(format!("core {core} cannot start: {reason}")),
@@ -130,7 +142,7 @@ fn split(
     shards: Vec<ShardParts>,
     handles: async_channel::Receiver<HandleRequest>,
     stopped: &async_channel::Receiver<()>,
-    result: &mpsc::Sender<(usize, Result<(), String>)>,
+    starting: impl Fn(usize) -> Starting,
 ) -> Vec<CoreParts> {
     let cores = shared.config.cores() as usize;
     let mesh = (cores > 1).then(|| MeshBuilder::full(cores, MESH_CHANNEL_LEN));
@@ -146,7 +158,7 @@ fn split(
         mesh: mesh.clone(),
         handles: handles.take(),
         stop: stopped.clone(),
-        starting: Starting { core, result: result.clone(), is_told: false },
+        starting: starting(core),
     });
     parts.collect()
 }
@@ -157,14 +169,18 @@ fn spawn(parts: CoreParts) -> Result<ExecutorJoinHandle<()>, String> {
     let mut builder = LocalExecutorBuilder::new(placement)
         .name(&format!("quorate-{}", parts.core))
         .io_memory(EXECUTOR_IO_MEMORY_BYTES)
-        .preempt_timer(POLL_WITHIN)
+        .preempt_timer(BEFORE_CLASSES)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(2));
     if config.spin_us() > 0 {
         builder = builder.spin_before_park(Duration::from_micros(config.spin_us()));
     }
     let spawned = builder.spawn(move || {
         panics::thread_is_node("a core");
-        core::run(parts)
+        async move {
+            parts.starting.is_at("running");
+            let classes = Classes::create();
+            classes.run(core::run(parts, classes)).await;
+        }
     });
     spawned.map_err(|error| error.to_string())
 }

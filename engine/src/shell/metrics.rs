@@ -137,10 +137,7 @@ impl ShardMetrics {
             apply_latency,
             tick_gap,
             tick_gap_own,
-            tick_gap_own_max: gauge(
-                "tick_gap_own_max_microseconds",
-                "Longest of the times between two ticks, without waits for a processor, since the start",
-            ),
+            tick_gap_own_max: gauge("tick_gap_own_max_microseconds", "Longest of the times in tick_gap_own_seconds"),
             is_leader: gauge("raft_is_leader", "1 while this node leads the shard"),
             under_repair: gauge("raft_under_repair", "1 while this node gets back log entries that it lost"),
             stopped: gauge("shard_stopped", "1 once the shard stopped by itself; the node has to be restarted"),
@@ -160,7 +157,7 @@ impl ShardMetrics {
             commands_applied: counter("commands_applied", "Commands applied since the start"),
             appends_without_room: counter(
                 "appends_without_room",
-                "AppendEntries not taken for want of a prepared segment, since the start",
+                "AppendEntries not taken for want of room, since the start",
             ),
             appends_corrupt: counter("appends_corrupt", "AppendEntries that failed a checksum, since the start"),
             refused_overloaded: counter("refused_overloaded", "Requests refused as overloaded since the start"),
@@ -172,10 +169,7 @@ impl ShardMetrics {
             ),
             office: OfficeMetrics::register(&counter),
             note_syncs: counter("note_syncs", "Syncs of the note beside the log since the start"),
-            note_syncs_failed: counter(
-                "note_syncs_failed",
-                "Syncs of the note beside the log that failed, since the start",
-            ),
+            note_syncs_failed: counter("note_syncs_failed", "Failed syncs of the note beside the log, since the start"),
         }
     }
 

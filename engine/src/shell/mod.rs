@@ -32,5 +32,6 @@ mod run_queue;
 mod said;
 mod shard;
 mod status;
+mod steps;
 mod sync_file;
 mod uring;

@@ -24,6 +24,7 @@ use super::preflight::{self, PreflightError};
 use super::room::Room;
 use super::shard::ShardParts;
 use super::status::StatusBoard;
+use super::steps::Steps;
 use crate::config::{ClusterState, ValidConfig};
 use crate::raft;
 use crate::replica::{ReadingLimits, Refusal, RepairOptions, Replica, ReplicaOptions, RequestKind};
@@ -116,6 +117,12 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The start cannot be watched.
+    #[error("cannot start the thread that watches the start: {source}; raise the limit on threads or processes")]
+    Watch {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A core did not start.
     #[error("{0}")]
     Core(String),
@@ -142,24 +149,29 @@ impl Node {
     /// # Errors
     /// What is wrong, where, and what to do.
     pub fn start(config: ValidConfig) -> Result<Self, StartError> {
+        let steps = Steps::default();
+        let _watch = steps.watch().map_err(|source| StartError::Watch { source })?;
+        steps.enter("checking the limits of this host and io_uring");
         let room = preflight::check_host(&config)?;
         if config.pin_cores() {
             preflight::check_pinning(config.cores() as usize)?;
         }
         for address in config.listen_client() {
+            steps.enter(format!("looking whether {address} is free for clients"));
             preflight::check_address(*address, "clients")?;
         }
         for address in config.listen_peer() {
+            steps.enter(format!("looking whether {address} is free for peers"));
             preflight::check_address(*address, "peers")?;
         }
-        Self::start_checked(config, room)
+        Self::start_checked(config, room, &steps)
     }
 
     /// Starts a node on a host whose limits and addresses were found to be good.
-    fn start_checked(config: ValidConfig, room: Room) -> Result<Self, StartError> {
+    fn start_checked(config: ValidConfig, room: Room, steps: &Steps) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let metrics = NodeMetrics::new(config.shards());
-        let (shards, data_dir) = open_shards(&config, &metrics)?;
+        let (shards, data_dir) = open_shards(&config, &metrics, steps)?;
         let board = StatusBoard::new(config.name(), config.node_id(), config.shards());
         if let Some(url) = config.advertise_client().first() {
             board.note_client_url(config.node_id(), &url.to_string());
@@ -177,7 +189,7 @@ impl Node {
         };
         let (requests, taken) = async_channel::bounded(HANDLE_QUEUE_LEN);
         let handle = Handle { requests, board, config };
-        let cores = Cores::start(&shared, shards, taken, data_dir).map_err(StartError::Core)?;
+        let cores = Cores::start(&shared, shards, taken, data_dir, steps).map_err(StartError::Core)?;
         Ok(Self { handle, cores })
     }
 
@@ -289,6 +301,7 @@ pub(super) fn gateway_limits(config: &ValidConfig) -> GatewayLimits {
 pub(super) fn open_shards(
     config: &ValidConfig,
     metrics: &NodeMetrics,
+    steps: &Steps,
 ) -> Result<(Vec<ShardParts>, DataDir), StartError> {
     let (cluster, node) = (config.cluster_id(), config.node_id());
     let wanted = Identity::new(cluster, node, config.name(), config.shards(), config.segment_bytes());
@@ -297,11 +310,14 @@ pub(super) fn open_shards(
     if joins_existing && !membership(config).can_repair() {
         return Err(StartError::NoMember { dir: config.data_dir().to_owned() });
     }
+    steps.enter(format!("opening data directory {}", config.data_dir().display()));
     let mut data_dir = DataDir::open(config.data_dir(), &wanted)?;
-    let opened = (0..config.shards())
-        .map(ShardId::new)
-        .map(|shard| open_shard(config, &data_dir, shard, joins_existing, metrics));
+    let opened = (0..config.shards()).map(ShardId::new).map(|shard| {
+        steps.enter(format!("reading the log of shard {shard} in {}", data_dir.wal_dir(shard).display()));
+        open_shard(config, &data_dir, shard, joins_existing, metrics)
+    });
     let ready = opened.collect::<Result<Vec<_>, _>>().and_then(|shards| {
+        steps.enter("syncing the data directory");
         data_dir.mark_ready()?;
         Ok(shards)
     });

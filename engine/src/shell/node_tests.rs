@@ -136,7 +136,7 @@ fn start_twice(dir: &Path, failing: impl FnOnce(&mut Config) -> Box<dyn FnOnce()
     let end_of_failure = failing(&mut settings);
     let failing = valid(settings.clone());
     let room = preflight::check_host(&failing).expect("a host");
-    let error = Node::start_checked(failing, room).expect_err("a late failure").to_string();
+    let error = Node::start_checked(failing, room, &Steps::default()).expect_err("a late failure").to_string();
     end_of_failure();
     settings.pin_cores = false;
     let node = Node::start(valid(settings)).expect("nothing is left of the first start");

@@ -10,6 +10,7 @@ use super::super::handle::HandleReply;
 use super::super::mesh::Mesh;
 use super::super::metrics::NodeMetrics;
 use super::super::node::{gateway_limits, open_shards};
+use super::super::steps::Steps;
 use super::*;
 use crate::config::Config;
 use crate::replica::{Refusal, RequestKind};
@@ -19,7 +20,7 @@ use api::command::{self, Op};
 fn with_shard(root: &Path, test: impl AsyncFn(Rc<Shard>, Rc<Gateway>)) {
     let config = Config { data_dir: Some(root.join("data")), segment_bytes: 1 << 20, ..Config::default() };
     let config = Config { max_request_bytes: 1 << 16, ..config }.validate().expect("a single node");
-    let (mut parts, _data_dir) = open_shards(&config, &NodeMetrics::new(1)).expect("a new log");
+    let (mut parts, _data_dir) = open_shards(&config, &NodeMetrics::new(1), &Steps::default()).expect("a new log");
     let board = StatusBoard::new(config.name(), config.node_id(), 1);
     LocalExecutor::default().run(async {
         let shard = Shard::new(parts.remove(0), &board, &Helpers::default(), Classes::create());

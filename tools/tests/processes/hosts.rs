@@ -1,6 +1,7 @@
 //! Hosts that are not like ours: what a node says and leaves behind where it cannot run, and how it hears signals early.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -125,4 +126,22 @@ fn a_signal_ends_a_node_that_is_still_starting() {
         let status = wait(&mut child);
         assert_eq!(status.signal(), Some(signal.as_raw()), "{status:?}");
     }
+}
+
+#[test]
+fn a_start_that_hangs_says_at_which_step_and_ends_by_a_signal() {
+    let above = tempfile::tempdir().expect("a temporary directory");
+    let data_dir = above.path().join("data");
+    std::fs::create_dir(&data_dir).expect("created");
+    // Whoever reads this file waits for a writer that never comes, as for a disk that never answers.
+    let made = Command::new("mkfifo").arg(data_dir.join("identity")).status().expect("mkfifo runs");
+    assert!(made.success(), "a pipe in the file system");
+    let mut child = start_command(&data_dir, &[]).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("its standard error")).lines();
+    let line = lines.find_map(|line| line.ok().filter(|line| line.contains("still starting")));
+    let line = line.expect("a line before the end");
+    assert!(line.contains("opening data directory") && line.contains("step_s="), "{line}");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("a signal is sent");
+    let status = wait(&mut child);
+    assert_eq!(status.signal(), Some(Signal::TERM.as_raw()), "{status:?}");
 }
