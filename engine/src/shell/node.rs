@@ -346,7 +346,7 @@ fn open_shard(
         shard_count: config.shards(),
     };
     let segment_bytes = config.segment_bytes();
-    let [seed, relay_id_floor, nonce, incarnation] =
+    let [seed, relay_id_floor, nonce, incarnation, hash_seed] =
         random_numbers().map_err(|source| StartError::Random { source })?;
     // Nothing keeps state beside the log yet: it is all in there.
     let options = LogOptions { identity, segment_bytes, state: crate::types::EntryId::ZERO };
@@ -372,6 +372,7 @@ fn open_shard(
     }
     let mut options = replica_options(config, shard);
     options.raft.seed = seed;
+    options.machine.hash_seed = hash_seed;
     options.birth = birth;
     options.nonce = nonce;
     // Numbers are counted up from here; half of all is left.

@@ -5,7 +5,8 @@ use std::ops::Bound;
 use codec::{DecodeError, Reader};
 
 use super::digest::Digest;
-use super::mvcc::{History, Mvcc, Version};
+use super::history::Version;
+use super::mvcc::Mvcc;
 use super::section::{AsOf, Section};
 use super::values::ValueRef;
 use crate::types::Revision;
@@ -27,8 +28,8 @@ impl Section for Mvcc {
         let at = std::mem::take(cursor);
         let from = if at.key.is_empty() { Bound::Unbounded } else { Bound::Included(&at.key[..]) };
         let start = out.len();
-        for (key, history) in self.keys().range::<[u8], _>((from, Bound::Unbounded)) {
-            let written = if **key == at.key[..] { at.versions } else { 0 };
+        for (key, history) in self.keys().range((from, Bound::Unbounded)) {
+            let written = if key == at.key { at.versions } else { 0 };
             let mut versions = history.all().take_while(|version| version.mod_revision <= as_of.revision).skip(written);
             let mut left = versions.next();
             if left.is_none() {
@@ -64,7 +65,8 @@ impl Section for Mvcc {
 
     fn digest(&self, as_of: &AsOf) -> u64 {
         let mut digest = Digest::default();
-        for (key, history) in self.keys().iter().filter(|(_, history)| history.first_revision() <= as_of.revision) {
+        let all = self.keys().range((Bound::Unbounded, Bound::Unbounded));
+        for (key, history) in all.filter(|(_, history)| history.first().mod_revision <= as_of.revision) {
             digest.add(u64::from(crc32fast::hash(key)) << 32 | key.len() as u64);
             for version in history.all().take_while(|version| version.mod_revision <= as_of.revision) {
                 let value = self.value_of(version);
@@ -116,7 +118,7 @@ impl Mvcc {
         }
         let count = reader.u32("the number of a key's versions")?;
         let key = reader.bytes("a key", key_len)?;
-        let last = self.keys().last_key_value().map(|(last, history)| (&last[..], history.last().mod_revision));
+        let last = self.keys().last().map(|(last, history)| (last, history.last().mod_revision));
         // A key goes on in the next chunk if its versions did not fit; otherwise keys only ascend.
         let mut above = match last {
             Some((last, revision)) if last == key => revision,
@@ -162,10 +164,4 @@ fn read_version<'a>(reader: &mut Reader<'a>) -> Result<(Version, &'a [u8]), Deco
         return Err(out_of_order("the create revision of a version", create_revision.get()));
     }
     Ok((Version { mod_revision, create_revision, version, lease, value: ValueRef::default() }, value))
-}
-
-impl History {
-    fn first_revision(&self) -> Revision {
-        self.all().next().expect("a history has a version").mod_revision
-    }
 }

@@ -8,6 +8,8 @@ mod answers;
 pub mod batch;
 mod chunks;
 mod digest;
+mod history;
+mod index;
 mod mvcc;
 mod scan;
 pub mod section;
@@ -41,6 +43,8 @@ pub struct Options {
     pub answer_bytes_limit: usize,
     /// Keys that one command may visit, beyond which it is refused. Equal on all replicas, or they split.
     pub command_keys_limit: u64,
+    /// Where keys lie in memory follows from it, and nothing that can be observed. Best one that nobody knows.
+    pub hash_seed: u64,
 }
 
 impl Default for Options {
@@ -49,6 +53,7 @@ impl Default for Options {
             range_bytes_limit: 4 << 20,
             answer_bytes_limit: 32 << 20,
             command_keys_limit: KEYS_VISITED_PER_COMMAND_MAX,
+            hash_seed: 0,
         }
     }
 }
@@ -165,7 +170,7 @@ impl StateMachine {
     pub fn at(options: Options, origin: AsOf) -> Self {
         Self {
             options,
-            keys: Mvcc::default(),
+            keys: Mvcc::new(options.hash_seed),
             revision: origin.revision,
             time: origin.time,
             applied: origin,

@@ -3,9 +3,10 @@
 //! Every change gets the revision of its transaction; old versions stay readable, since there is no compaction yet. Values are
 //! references (`values`). Changes come only from committed entries, so that all replicas are equal at equal index.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use super::history::{History, Version};
+use super::index::{Bounds, Index};
 use super::values::{ValueRef, ValueStore};
 use crate::types::Revision;
 use api::command::KeyRange;
@@ -17,59 +18,20 @@ const KEY_OVERHEAD_BYTES: u64 = 128;
 /// Estimated memory of a version besides its value. Unit: bytes.
 const VERSION_OVERHEAD_BYTES: u64 = 48;
 
-/// One version of a key; `version` 0 marks its deletion.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Version {
-    pub mod_revision: Revision,
-    pub create_revision: Revision,
-    pub version: u64,
-    pub lease: u64,
-    pub value: ValueRef,
-}
-
-impl Version {
-    pub const fn is_deleted(&self) -> bool {
-        self.version == 0
-    }
-}
-
-/// All versions of a key, oldest first. The first stands inline, since most keys have few.
-#[derive(Debug)]
-pub(super) struct History {
-    first: Version,
-    later: Vec<Version>,
-}
-
-impl History {
-    pub fn last(&self) -> &Version {
-        self.later.last().unwrap_or(&self.first)
-    }
-
-    /// The version that stood at `revision`, if the key was there.
-    fn at(&self, revision: Revision) -> Option<&Version> {
-        let later = self.later.partition_point(|version| version.mod_revision <= revision);
-        let version = match later.checked_sub(1) {
-            Some(position) => &self.later[position],
-            None if self.first.mod_revision <= revision => &self.first,
-            None => return None,
-        };
-        (!version.is_deleted()).then_some(version)
-    }
-
-    pub fn all(&self) -> impl Iterator<Item = &Version> {
-        std::iter::once(&self.first).chain(&self.later)
-    }
-}
-
 /// Keys and versions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Mvcc {
-    keys: BTreeMap<Box<[u8]>, History>,
+    keys: Index,
     values: ValueStore,
     overhead_bytes: u64,
 }
 
 impl Mvcc {
+    /// No keys. See `Index::new` for the seed.
+    pub fn new(hash_seed: u64) -> Self {
+        Self { keys: Index::new(hash_seed), values: ValueStore::default(), overhead_bytes: 0 }
+    }
+
     /// Estimated size. Unit: bytes.
     pub const fn bytes(&self) -> u64 {
         self.values.bytes() + self.overhead_bytes
@@ -92,18 +54,17 @@ impl Mvcc {
         behind: Option<&'a [u8]>,
         revision: Revision,
     ) -> impl Iterator<Item = (&'a [u8], Option<KvView<'a>>)> {
-        let keys = bounds(range, behind).map(|bounds| self.keys.range::<[u8], _>(bounds));
+        let keys = bounds(range, behind).map(|bounds| self.keys.range(bounds));
         keys.into_iter().flatten().map(move |(key, history)| {
             let version = history.at(revision);
-            (&key[..], version.map(|version| self.view(key, version)))
+            (key, version.map(|version| self.view(key, version)))
         })
     }
 
     /// Keys that were ever written in a range, but no more than `most`: what it takes to visit it.
     pub fn count_visits(&self, range: &KeyRange<'_>, most: u64) -> u64 {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let keys = bounds(range, None).map(|bounds| self.keys.range::<[u8], _>(bounds));
-        keys.map_or(0, |keys| keys.take(most).count()) as u64
+        bounds(range, None).map_or(0, |bounds| self.keys.count(bounds, most)) as u64
     }
 
     /// Writes a key.
@@ -120,11 +81,11 @@ impl Mvcc {
                     let (create_revision, version) = (last.create_revision, last.version + 1);
                     Version { create_revision, version, ..created }
                 };
-                history.later.push(version);
+                history.push(version);
             }
             None => {
                 self.overhead_bytes += KEY_OVERHEAD_BYTES + key.len() as u64;
-                self.keys.insert(key.into(), History { first: created, later: Vec::new() });
+                self.keys.insert(key, History::new(created));
             }
         }
     }
@@ -140,7 +101,7 @@ impl Mvcc {
             }
             gone(&view(values, key, &last));
             deleted_count += 1;
-            history.later.push(Version {
+            history.push(Version {
                 mod_revision: revision,
                 create_revision: Revision::new(0),
                 version: 0,
@@ -151,14 +112,14 @@ impl Mvcc {
         if range.is_single() {
             self.keys.get_mut(range.key).into_iter().for_each(|history| delete(range.key, history));
         } else if let Some(bounds) = bounds(range, None) {
-            self.keys.range_mut::<[u8], _>(bounds).for_each(|(key, history)| delete(key, history));
+            self.keys.for_each_mut(bounds, delete);
         }
         self.overhead_bytes += VERSION_OVERHEAD_BYTES * deleted_count;
         deleted_count
     }
 
     /// All keys with all their versions.
-    pub const fn keys(&self) -> &BTreeMap<Box<[u8]>, History> {
+    pub const fn keys(&self) -> &Index {
         &self.keys
     }
 
@@ -173,10 +134,10 @@ impl Mvcc {
         let version = Version { value, ..version };
         self.overhead_bytes += VERSION_OVERHEAD_BYTES;
         match self.keys.get_mut(key) {
-            Some(history) => history.later.push(version),
+            Some(history) => history.push(version),
             None => {
                 self.overhead_bytes += KEY_OVERHEAD_BYTES + key.len() as u64;
-                self.keys.insert(key.into(), History { first: version, later: Vec::new() });
+                self.keys.insert(key, History::new(version));
             }
         }
     }
@@ -192,8 +153,6 @@ fn view<'a>(values: &'a ValueStore, key: &'a [u8], version: &Version) -> KvView<
         lease: version.lease,
     }
 }
-
-type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// Where a range begins and ends in the map, begun from behind a key if one is given; `None` if it holds nothing, which the map
 /// would refuse.

@@ -1,0 +1,185 @@
+//! Keys by name and in order. A hash table finds a key; an ordered map, which only new keys touch, walks a range.
+//!
+//! An overwrite in a tree follows some five cache misses that depend on each other; in a table it follows two. Nothing that can be
+//! observed depends on the hash or its seed. Tables are many and small, since one that grows is copied as a whole. Keys are never
+//! removed: there is no compaction yet.
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+use super::history::History;
+
+/// Tables, chosen by the upper bits of a hash. A power of two.
+const TABLES_COUNT: usize = 256;
+
+/// Entries that lie together. They never move, so that growing copies none of them.
+const CHUNK_ENTRIES: usize = 1024;
+
+/// A key with its history.
+#[derive(Debug)]
+struct Entry {
+    key: Arc<[u8]>,
+    history: History,
+}
+
+/// Where an entry is, with enough of its hash that a growing table needs not look at it.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    hash: u32,
+    slot: u32,
+}
+
+impl Bucket {
+    /// What the table is told: it wants the upper and the lower bits to differ from key to key.
+    const fn spread(hash: u32) -> u64 {
+        (hash as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// A range of keys, as the ordered map takes it.
+pub(super) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// All keys of a shard that were ever written.
+#[derive(Debug)]
+pub(super) struct Index {
+    hasher: FixedState,
+    tables: Vec<HashTable<Bucket>>,
+    chunks: Vec<Vec<Entry>>,
+    ordered: BTreeMap<Arc<[u8]>, u32>,
+}
+
+impl Index {
+    /// An empty index. A seed that nobody knows keeps others from choosing keys that all fall on one place.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            hasher: FixedState::with_seed(seed),
+            tables: (0..TABLES_COUNT).map(|_| HashTable::new()).collect(),
+            chunks: Vec::new(),
+            ordered: BTreeMap::new(),
+        }
+    }
+
+    /// The table of a key, and its hash within that.
+    fn place(&self, key: &[u8]) -> (usize, u32) {
+        let hash = self.hasher.hash_one(key);
+        ((hash >> 56) as usize % TABLES_COUNT, hash as u32)
+    }
+
+    fn slot(&self, key: &[u8]) -> Option<u32> {
+        let (table, hash) = self.place(key);
+        let is_it = |bucket: &Bucket| bucket.hash == hash && *self.entry(bucket.slot).key == *key;
+        self.tables[table].find(Bucket::spread(hash), is_it).map(|bucket| bucket.slot)
+    }
+
+    fn entry(&self, slot: u32) -> &Entry {
+        &self.chunks[slot as usize / CHUNK_ENTRIES][slot as usize % CHUNK_ENTRIES]
+    }
+
+    /// The history of a key.
+    pub fn get(&self, key: &[u8]) -> Option<&History> {
+        self.slot(key).map(|slot| &self.entry(slot).history)
+    }
+
+    /// The history of a key, to be gone on with.
+    pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut History> {
+        let slot = self.slot(key)?;
+        Some(&mut self.chunks[slot as usize / CHUNK_ENTRIES][slot as usize % CHUNK_ENTRIES].history)
+    }
+
+    /// Adds a key.
+    ///
+    /// # Panics
+    /// There are 2^32 keys. That the key was there already is the caller's fault.
+    pub fn insert(&mut self, key: &[u8], history: History) {
+        debug_assert!(self.slot(key).is_none(), "a key is added once");
+        let (table, hash) = self.place(key);
+        let slot = u32::try_from(self.ordered.len()).expect("fewer than 2^32 keys");
+        let key: Arc<[u8]> = key.into();
+        if (slot as usize).is_multiple_of(CHUNK_ENTRIES) {
+            self.chunks.push(Vec::with_capacity(CHUNK_ENTRIES));
+        }
+        let chunk = self.chunks.last_mut().expect("one was just made, or has room");
+        chunk.push(Entry { key: Arc::clone(&key), history });
+        self.ordered.insert(key, slot);
+        let again = |bucket: &Bucket| Bucket::spread(bucket.hash);
+        self.tables[table].insert_unique(Bucket::spread(hash), Bucket { hash, slot }, again);
+    }
+
+    /// Keys of a range with their histories, in order.
+    pub fn range(&self, bounds: Bounds<'_>) -> impl Iterator<Item = (&[u8], &History)> {
+        self.ordered.range::<[u8], _>(bounds).map(|(key, &slot)| (&key[..], &self.entry(slot).history))
+    }
+
+    /// Goes through the keys of a range in order, with their histories to be gone on with.
+    pub fn for_each_mut(&mut self, bounds: Bounds<'_>, mut each: impl FnMut(&[u8], &mut History)) {
+        for (key, &slot) in self.ordered.range::<[u8], _>(bounds) {
+            let entry = &mut self.chunks[slot as usize / CHUNK_ENTRIES][slot as usize % CHUNK_ENTRIES];
+            each(key, &mut entry.history);
+        }
+    }
+
+    /// Number of keys of a range, but no more than `most`.
+    pub fn count(&self, bounds: Bounds<'_>, most: usize) -> usize {
+        self.ordered.range::<[u8], _>(bounds).take(most).count()
+    }
+
+    /// The last key in order.
+    pub fn last(&self) -> Option<(&[u8], &History)> {
+        self.ordered.last_key_value().map(|(key, &slot)| (&key[..], &self.entry(slot).history))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state_machine::history::Version;
+    use crate::state_machine::values::ValueRef;
+    use crate::types::Revision;
+
+    fn version(number: u64) -> Version {
+        let revision = Revision::new(number);
+        let value = ValueRef::default();
+        Version { mod_revision: revision, create_revision: revision, version: 1, lease: 0, value }
+    }
+
+    /// Keys of many lengths, some of them prefixes of others, far more than a chunk or a table holds before it grows.
+    #[test]
+    fn keys_are_found_and_in_order_whatever_the_seed() {
+        let key = |number: u64| {
+            let digits = (number.wrapping_mul(0x9e37_79b9) % 100_000).to_string();
+            [b"/registry/pods/", digits.as_bytes(), &vec![0; (number % 3) as usize]].concat()
+        };
+        for seed in [0, 1, u64::MAX] {
+            let mut index = Index::new(seed);
+            let mut model = BTreeMap::new();
+            for number in 1..20_000 {
+                let key = key(number);
+                match (index.get_mut(&key), model.get_mut(&key)) {
+                    (Some(history), Some(last)) => {
+                        history.push(version(number));
+                        *last = number;
+                    }
+                    (None, None) => {
+                        index.insert(&key, History::new(version(number)));
+                        model.insert(key, number);
+                    }
+                    (found, expected) => panic!("{found:?} for {expected:?}"),
+                }
+            }
+            let last = |history: &History| history.last().mod_revision.get();
+            let all = (Bound::Unbounded, Bound::Unbounded);
+            let found: Vec<_> = index.range(all).map(|(key, history)| (key.to_vec(), last(history))).collect();
+            assert_eq!(found, model.clone().into_iter().collect::<Vec<_>>());
+            assert!(model.iter().all(|(key, number)| index.get(key).map(last) == Some(*number)));
+            assert!(index.get(b"/registry/pods/").is_none() && index.count(all, 7) == 7);
+            let mut visited = Vec::new();
+            index.for_each_mut(all, |key, _| visited.push(key.to_vec()));
+            assert_eq!(visited, model.into_keys().collect::<Vec<_>>());
+        }
+    }
+}
