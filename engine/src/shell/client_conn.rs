@@ -1,25 +1,14 @@
-//! One client's connection: requests in, answers out, in any order.
+//! The answers of one client's connection, in any order. What arrives on it is taken by `client_requests`.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
-use futures_lite::AsyncRead;
-use glommio::net::TcpStream;
-use net::api::{Executed, Refused, Request, RequestKind, Response, Status};
-use net::deframer::Deframer;
-use net::frame::Frame;
+use net::api::{Executed, Refused, Response, Status};
 use net::shell::ConnWriter;
 
-use super::classes::Slice;
-use super::gateway::Gateway;
-use super::partial::{Arrived, GivenUp};
-use super::status::StatusBoard;
-
-/// While so many bytes of answers wait for a client, its next requests are not read. Unit: bytes.
-const READ_PAUSE_BYTES: usize = 4 << 20;
+use super::partial::GivenUp;
 
 /// Bytes of answers that may wait for a client that does not read them; beyond, the connection is cut. Unit: bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -30,15 +19,6 @@ const CORE_ANSWER_BYTES_MAX: usize = 512 << 20;
 
 /// Answers up to this size are given whatever else waits. Unit: bytes.
 const SMALL_ANSWER_BYTES: usize = 16 << 10;
-
-/// Room in a frame besides the payload. Unit: bytes.
-const FRAME_SLACK_BYTES: usize = 64;
-
-/// A request over the limit is passed over up to this size; a larger one ends the connection. Unit: bytes.
-const SKIP_BYTES_MAX: usize = 64 << 20;
-
-/// How long a client that has closed its sending side still gets the answers to what it sent before. Unit: ms.
-const FINISHED_MS_MAX: u64 = 30_000;
 
 /// What all tasks of a connection share.
 #[derive(Debug)]
@@ -54,6 +34,22 @@ pub struct ClientConn {
 }
 
 impl ClientConn {
+    /// A connection on which nothing was asked yet. `core_bytes` counts what waits for all clients of the core.
+    pub fn new(core_bytes: Rc<Cell<usize>>) -> Self {
+        Self {
+            writer: ConnWriter::with_total(ANSWER_BYTES_MAX, Rc::clone(&core_bytes)),
+            core_bytes,
+            waiting_count: Cell::new(0),
+            last_answer: RefCell::default(),
+            is_over: Cell::new(false),
+        }
+    }
+
+    /// What carries the answers away.
+    pub fn writer(&self) -> &ConnWriter {
+        &self.writer
+    }
+
     /// Requests of this connection that wait for an answer.
     pub fn waiting_count(&self) -> u32 {
         self.waiting_count.get()
@@ -91,7 +87,7 @@ impl ClientConn {
     }
 
     /// Waits until no request of this connection waits for its answer. One task may wait.
-    async fn all_answered(&self) {
+    pub async fn all_answered(&self) {
         poll_fn(|cx| {
             if self.waiting_count.get() == 0 {
                 return Poll::Ready(());
@@ -114,7 +110,7 @@ impl ClientConn {
     /// Tells the client that the rest of its request is not waited for any more, so that request took no effect.
     ///
     /// Under no number it is a goodbye, which would be wrong while requests wait for an answer.
-    fn say_given_up(&self, why: GivenUp) {
+    pub fn say_given_up(&self, why: GivenUp) {
         if self.waiting_count() == 0 && !self.is_over.replace(true) {
             self.refuse(0, Status::Overloaded, &why.to_string());
         }
@@ -125,133 +121,13 @@ impl ClientConn {
         self.is_over.get()
     }
 
-    fn push(&self, response: &Response<'_>) {
+    /// Queues an answer that nobody counted.
+    pub fn push(&self, response: &Response<'_>) {
         // A client that is gone needs no answer; one that does not read its answers loses its connection.
         // One that closed its side still gets what is queued.
         if self.writer.push(|out| response.encode(out)).is_err() && !self.writer.is_closed() {
             self.writer.abort();
         }
-    }
-}
-
-/// How a client's requests ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The client closed its sending side; it may still read.
-    Finished,
-    /// A request that was not complete is not waited for any more; nothing behind it is read.
-    GivenUp(GivenUp),
-    /// Nothing more can be understood, or sent.
-    Broken,
-}
-
-/// Serves a connection past its handshake, until either side ends it.
-pub async fn serve(stream: TcpStream, gateway: Rc<Gateway>, board: StatusBoard) {
-    let core_bytes = gateway.answer_bytes();
-    let writer = ConnWriter::with_total(ANSWER_BYTES_MAX, Rc::clone(&core_bytes));
-    let conn = Rc::new(ClientConn {
-        writer,
-        core_bytes,
-        waiting_count: Cell::new(0),
-        last_answer: RefCell::default(),
-        is_over: Cell::new(false),
-    });
-    gateway.note_conn(&conn);
-    let (mut reading, mut writing) = futures_lite::io::split(stream);
-    let writer = conn.writer.clone();
-    let write = async {
-        if let Err(error) = writer.run(&mut writing).await {
-            tracing::debug!(%error, "a client connection broke");
-        }
-    };
-    let read_then_close = async {
-        let end = take_requests(&conn, &mut reading, &gateway, &board).await;
-        if end != End::Broken {
-            // What the client sent before is executed, so it is answered, too.
-            let answered = async {
-                conn.all_answered().await;
-                Ok(())
-            };
-            if glommio::timer::timeout(Duration::from_millis(FINISHED_MS_MAX), answered).await.is_err() {
-                tracing::debug!(left = conn.waiting_count(), "closing a client connection before its last answers");
-            }
-        }
-        if let End::GivenUp(why) = end {
-            conn.say_given_up(why);
-        }
-        conn.writer.close();
-        // The writer ends once what is queued has left; it decides when the connection is over.
-        std::future::pending::<()>().await;
-    };
-    futures_lite::future::or(read_then_close, write).await;
-}
-
-/// Takes requests until there are no more, or nothing more can be answered.
-async fn take_requests(
-    conn: &Rc<ClientConn>,
-    reading: &mut (impl AsyncRead + Unpin),
-    gateway: &Gateway,
-    board: &StatusBoard,
-) -> End {
-    let payload_limit = gateway.limits().command.request_bytes_limit();
-    let mut deframer = Deframer::new(payload_limit + FRAME_SLACK_BYTES);
-    let slice = Slice::default();
-    let partial = gateway.partials().connection();
-    loop {
-        let mut is_new = false;
-        loop {
-            // Answers to what was taken already may still grow beyond this.
-            conn.writer.room(READ_PAUSE_BYTES).await;
-            if conn.writer.is_closed() {
-                return End::Broken;
-            }
-            match deframer.next_frame() {
-                Ok(Some(frame)) => {
-                    let bytes = frame.meta.len() + frame.rest.len();
-                    is_new = true;
-                    take_request(conn, &frame, gateway, board);
-                    slice.spend(bytes).await;
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    if let Some(skipped) = deframer.skip_too_large(SKIP_BYTES_MAX).filter(|skipped| skipped.id != 0) {
-                        conn.refuse(skipped.id, Status::TooLarge, &gateway.too_large(skipped.body_bytes));
-                        slice.spend(0).await;
-                        continue;
-                    }
-                    // The position in the stream is lost: say why under no number, and close.
-                    let message = error.to_string();
-                    let refused = Refused { status: Status::Invalid, executed: Executed::Unknown, message: &message };
-                    conn.push(&Response { id: 0, leader_hint: None, result: Err(refused) });
-                    tracing::warn!(%error, "closing a client connection");
-                    return End::Broken;
-                }
-            }
-        }
-        match partial.read(reading, &mut deframer, is_new).await {
-            Ok(Arrived::End) => return End::Finished,
-            Ok(Arrived::Bytes) => {}
-            Ok(Arrived::GivenUp(why)) => return End::GivenUp(why),
-            Err(error) => {
-                tracing::debug!(%error, "a client connection broke");
-                return End::Broken;
-            }
-        }
-    }
-}
-
-fn take_request(conn: &Rc<ClientConn>, frame: &Frame<'_>, gateway: &Gateway, board: &StatusBoard) {
-    match Request::decode(frame) {
-        Ok(request) if request.kind == RequestKind::Ping => {
-            conn.push(&Response { id: request.id, leader_hint: None, result: Ok(b"") });
-        }
-        Ok(request) if request.kind == RequestKind::Status => {
-            let body = board.to_json();
-            conn.push(&Response { id: request.id, leader_hint: None, result: Ok(&body) });
-        }
-        Ok(_) if conn.is_over() => {}
-        Ok(request) => gateway.on_request(conn, &request),
-        Err(error) => conn.refuse(frame.id, Status::Invalid, &error.to_string()),
     }
 }
 

@@ -20,22 +20,24 @@ use net::shell::{
 };
 
 use super::classes::{Class, Classes, Slice};
-use super::client_conn;
-use super::cores::Starting;
+use super::client_requests;
 use super::door::{Door, Port, Refusal};
 use super::gateway::{Gateway, GatewayLimits, Routed, Waiting};
 use super::greetings::Place;
 use super::handle::HandleRequest;
 use super::helpers::Helpers;
 use super::http::{self, Probes};
+use super::limits;
 use super::links::{BULK_QUEUE_BYTES, CONTROL_QUEUE_BYTES, PeerLinks, RELAY_QUEUE_BYTES};
 use super::mesh::{Mesh, MeshMessage};
 use super::metrics::NodeMetrics;
 use super::partial::Partials;
 use super::peer_conn;
+use super::replies::Replies;
 use super::room::{PROBES_RESERVE, Room};
 use super::said::{Complaint, Said};
 use super::shard::{Shard, ShardParts};
+use super::starting::Starting;
 use super::status::StatusBoard;
 use crate::config::{Member, ValidConfig};
 use crate::replica::{Event, Origin, Request};
@@ -150,7 +152,7 @@ pub async fn run(parts: CoreParts, classes: Classes) {
     let gateway = Gateway::new(parts.core, parts.shared.limits, by_number, Rc::clone(&mesh), waiting, hints);
     let Shared { config, resolver, metrics, room, .. } = parts.shared.clone();
     let core = Rc::new(Core {
-        peer_partials: peer_conn::partials(peer_conn::body_bytes_max(config.segment_bytes())),
+        peer_partials: peer_conn::partials(limits::body_bytes_max(config.segment_bytes())),
         door: Door::new(config, resolver, metrics, room.greetings),
         shared: parts.shared,
         gateway,
@@ -233,7 +235,8 @@ impl Core {
         }
         for shard in &self.shards {
             let links = self.link_peers(shard);
-            shard.start(&self.gateway, links);
+            let replies: Rc<dyn Replies> = Rc::clone(&self.gateway) as _;
+            shard.start(Rc::downgrade(&replies), links);
         }
         for listener in listeners.clients {
             let core = Rc::clone(self);
@@ -382,7 +385,7 @@ impl Core {
         let refusal = self.door.judge_client(&hello, count, limit, self.stopping.get());
         send(&mut stream, &self.door.welcome_client(refusal.as_ref(), self.gateway.limits().told())).await?;
         let Some(Refusal { verdict, said, .. }) = refusal else {
-            client_conn::serve(stream, Rc::clone(&self.gateway), self.shared.board.clone()).await;
+            client_requests::serve(stream, Rc::clone(&self.gateway), self.shared.board.clone()).await;
             return Ok(());
         };
         if verdict == Verdict::Busy {
@@ -439,7 +442,7 @@ impl Core {
     }
 
     fn serve_peer(&self, shard: &Rc<Shard>, from: NodeId, lane: Lane, stream: TcpStream) {
-        let body_bytes_max = peer_conn::body_bytes_max(self.shared.config.segment_bytes());
+        let body_bytes_max = limits::body_bytes_max(self.shared.config.segment_bytes());
         let partial = self.peer_partials.connection();
         let served = peer_conn::serve(stream, Rc::clone(shard), from, lane, body_bytes_max, partial);
         self.classes.spawn(class_of(lane), served);
@@ -466,7 +469,7 @@ impl Core {
     fn on_handle(&self, request: HandleRequest) {
         let HandleRequest { shard, kind, timeout_ms, payload, reply } = request;
         #[cfg(test)]
-        assert_ne!(shard, super::node::tests::PANICS, "a task gives up");
+        assert_ne!(shard, super::handle::PANICS, "a task gives up");
         match self.gateway.check_payload(kind, shard, &payload) {
             Ok(()) => {
                 let routed = Routed { shard, kind, timeout_ms, payload: &payload };

@@ -17,6 +17,7 @@ use super::mesh::MESH_CHANNEL_LEN;
 use super::panics;
 use super::preflight::EXECUTOR_IO_MEMORY_BYTES;
 use super::shard::ShardParts;
+use super::starting::Starting;
 use super::steps::Steps;
 
 /// How long a stop waits for helper threads, which may be filling a segment.
@@ -31,42 +32,6 @@ pub struct Cores {
     helpers: Helpers,
     /// Keeps others out for as long as a thread of this node may write.
     data_dir: Option<DataDir>,
-}
-
-/// Tells whoever starts the node how the start of one core went. Says so too if the core ends without a word.
-#[derive(Debug)]
-pub struct Starting {
-    core: usize,
-    result: mpsc::Sender<(usize, Result<(), String>)>,
-    steps: Steps,
-    is_told: bool,
-}
-
-impl Starting {
-    /// The core listens, or says why it cannot.
-    pub fn tell(mut self, result: Result<(), String>) {
-        self.send(result);
-    }
-
-    /// The core has come so far.
-    pub fn is_at(&self, place: &'static str) {
-        self.steps.core_is(self.core, place);
-    }
-
-    fn send(&mut self, result: Result<(), String>) {
-        self.is_told = true;
-        self.is_at(if result.is_ok() { "started" } else { "failed" });
-        // The starter waits for every core; if it is gone, so is the node.
-        drop(self.result.send((self.core, result)));
-    }
-}
-
-impl Drop for Starting {
-    fn drop(&mut self) {
-        if !self.is_told {
-            self.send(Err(format!("core {} ended while it started", self.core)));
-        }
-    }
 }
 
 impl Cores {
@@ -87,7 +52,7 @@ impl Cores {
         let mut cores = Self { stop: Some(stop), executors: Vec::new(), helpers, data_dir: Some(data_dir) };
         let (result, results) = mpsc::channel();
         let mut reasons = Vec::new();
-        let starting = |core| Starting { core, result: result.clone(), steps: steps.clone(), is_told: false };
+        let starting = |core| Starting::new(core, result.clone(), steps.clone());
         for parts in split(shared, shards, handles, &stopped, starting) {
             let core = parts.core;
             parts.starting.is_at("waiting for its thread and rings");

@@ -18,6 +18,7 @@ use super::client_conn::ClientConn;
 use super::handle::HandleReply;
 use super::mesh::{Mesh, MeshMessage};
 use super::partial::Partials;
+use super::replies::Replies;
 use super::shard::Shard;
 use crate::replica::{Event, Origin, Refusal, Request, RequestKind, Ticket};
 use crate::types::ShardId;
@@ -294,16 +295,6 @@ impl Gateway {
         Some(Ticket((self.core as u64) << TICKET_SLOT_BITS | u64::from(slot)))
     }
 
-    /// Brings an answer back to whoever waits for it, on whatever core that is.
-    pub fn reply(&self, shard: ShardId, ticket: Ticket, body: Result<&[u8], &Refusal>, relayed: bool) {
-        let core = usize::try_from(ticket.0 >> TICKET_SLOT_BITS).unwrap_or(usize::MAX);
-        if core == self.core {
-            return self.reply_here(shard, ticket, body, relayed);
-        }
-        let result = body.map(<[u8]>::to_vec).map_err(Refusal::clone);
-        self.mesh.send(core, MeshMessage::Reply { shard, ticket, result, relayed });
-    }
-
     /// Answers a request that waits on this core.
     pub fn reply_here(&self, shard: ShardId, ticket: Ticket, body: Result<&[u8], &Refusal>, relayed: bool) {
         let slot = usize::try_from(ticket.0 & ((1 << TICKET_SLOT_BITS) - 1)).unwrap_or(usize::MAX);
@@ -335,6 +326,18 @@ impl Gateway {
             }
             Waiting::Handle(reply) => reply.answer(body.map(<[u8]>::to_vec).map_err(Refusal::clone)),
         }
+    }
+}
+
+impl Replies for Gateway {
+    /// Brings an answer back to whoever waits for it, on whatever core that is.
+    fn reply(&self, shard: ShardId, ticket: Ticket, body: Result<&[u8], &Refusal>, relayed: bool) {
+        let core = usize::try_from(ticket.0 >> TICKET_SLOT_BITS).unwrap_or(usize::MAX);
+        if core == self.core {
+            return self.reply_here(shard, ticket, body, relayed);
+        }
+        let result = body.map(<[u8]>::to_vec).map_err(Refusal::clone);
+        self.mesh.send(core, MeshMessage::Reply { shard, ticket, result, relayed });
     }
 }
 

@@ -6,6 +6,10 @@ use crate::types::ShardId;
 /// Requests of handles that may wait to be taken.
 pub const HANDLE_QUEUE_LEN: usize = 4096;
 
+/// Whoever asks for this shard makes a task give up, in tests.
+#[cfg(test)]
+pub const PANICS: ShardId = ShardId::new(u32::MAX);
+
 /// The way back to a waiting caller.
 pub struct HandleReply(pub(super) async_channel::Sender<Result<Vec<u8>, Refusal>>);
 

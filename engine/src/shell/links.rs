@@ -2,7 +2,7 @@
 
 use net::shell::PeerLink;
 
-use super::peer_conn::{ANSWER_BYTES_MAX, FRAME_SLACK_BYTES};
+use super::limits::{ANSWER_BYTES_MAX, FRAME_SLACK_BYTES};
 use crate::replica::Outgoing;
 use crate::wire::Lane;
 

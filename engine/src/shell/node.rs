@@ -3,26 +3,28 @@
 //! `Node::start` blocks until the node listens; everything that can be wrong is found before anything is touched, as far as
 //! that is possible. The `Handle` proposes and reads from any thread, without a socket.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use wal::mmap::{MmapError, MmapStorage, PrepareError};
-use wal::repair::{Repair, RepairError, open_or_salvage};
-use wal::{Log, LogOptions, OpenError, RecoveryReport, SegmentIdentity};
+use wal::mmap::MmapStorage;
+use wal::repair::{Repair, open_or_salvage};
+use wal::{Log, LogOptions, RecoveryReport, SegmentIdentity};
 
 use super::core::Shared;
 use super::cores::Cores;
-use super::data_dir::{DataDir, DataDirError, Identity};
+use super::data_dir::{DataDir, Identity};
 use super::gateway::GatewayLimits;
 use super::handle::{HANDLE_QUEUE_LEN, HandleReply, HandleRequest};
 use super::helpers::Helpers;
+use super::limits::APPEND_BYTES_LIMIT;
 use super::metrics::NodeMetrics;
 use super::origin::Found;
-use super::preflight::{self, PreflightError};
+use super::preflight;
 use super::room::Room;
 use super::shard::ShardParts;
+pub use super::start_error::StartError;
 use super::status::StatusBoard;
 use super::steps::Steps;
 use crate::config::{ClusterState, ValidConfig};
@@ -35,98 +37,6 @@ use api::status::ShardStatus;
 
 /// Length of a tick, if the heartbeat interval has room for several. Unit: ms.
 const TICK_MS: u64 = 10;
-
-/// Why a node does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The host cannot run it.
-    #[error(transparent)]
-    Preflight(#[from] PreflightError),
-    /// The data directory cannot be used.
-    #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    /// The system gives no random numbers.
-    #[error("cannot read /dev/urandom: {source}")]
-    Random {
-        /// What it said.
-        source: std::io::Error,
-    },
-    /// The log's files cannot be used.
-    #[error("shard {shard}: {source}")]
-    Files {
-        /// The shard.
-        shard: ShardId,
-        /// What is wrong.
-        source: MmapError,
-    },
-    /// The log's first segment cannot be made.
-    #[error("shard {shard}: {source}")]
-    Prepare {
-        /// The shard.
-        shard: ShardId,
-        /// What is wrong.
-        source: PrepareError,
-    },
-    /// The log is damaged, or not this node's.
-    #[error("shard {shard}: {source}")]
-    Log {
-        /// The shard.
-        shard: ShardId,
-        /// What is wrong, and where.
-        source: OpenError,
-    },
-    /// The node is to be one of a cluster that exists, and has nothing of it.
-    #[error(
-        "--initial-cluster-state is 'existing', but data directory {dir} holds no node; a node that lost its directory \
-         forgot its votes and what it acknowledged, and in a cluster of one or two the others are too few to give that back: \
-         restore the directory. For a new cluster use 'new'", dir = dir.display()
-    )]
-    NoMember {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// The log is damaged and could not be repaired, or is not this node's.
-    #[error("shard {shard}: {source}")]
-    Repair {
-        /// The shard.
-        shard: ShardId,
-        /// What is wrong, and where.
-        source: RepairError,
-    },
-    /// The log is gone.
-    #[error(
-        "shard {shard}: the log is gone: {dir} holds no segment, but the data directory was in use before; starting empty would forget votes and acknowledged writes; restore it, or remove the whole data directory: a node of three or more then gets everything back from the others, if none of them lost data, too", dir = dir.display()
-    )]
-    LogGone {
-        /// The shard.
-        shard: ShardId,
-        /// Where it should be.
-        dir: PathBuf,
-    },
-    /// The record of a log's origin does not fit.
-    #[error(
-        "shard {shard}: {path}: {reason}; it says whether this node may ever have promised anything: restore it, or remove the \
-         whole data directory: a node of three or more then gets everything back from the others, if none of them lost data, \
-         too", path = path.display()
-    )]
-    Birth {
-        /// The shard.
-        shard: ShardId,
-        /// The record.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The start cannot be watched.
-    #[error("cannot start the thread that watches the start: {source}; raise the limit on threads or processes")]
-    Watch {
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A core did not start.
-    #[error("{0}")]
-    Core(String),
-}
 
 /// A running node. Dropping it stops it.
 #[derive(Debug)]
@@ -409,9 +319,6 @@ const NOTE_IDLE_MS: u64 = 2_000;
 
 /// Time between two syncs of a note that goes on changing. Unit: ms.
 const NOTE_BUSY_MS: u64 = 5_000;
-
-/// Entries of one AppendEntries, unless a single one is larger. Unit: bytes.
-pub(super) const APPEND_BYTES_LIMIT: u64 = 1 << 20;
 
 fn tick_ms(config: &ValidConfig) -> u64 {
     TICK_MS.min(config.heartbeat_interval_ms())

@@ -14,9 +14,7 @@ use rustix::fs::{OFlags, fcntl_setfl};
 
 use super::*;
 use crate::config::Config;
-
-/// A handle's request for this shard makes the task that takes it panic.
-pub const PANICS: ShardId = ShardId::new(u32::MAX);
+use crate::shell::handle::PANICS;
 
 /// Tells a second process of this test what to do.
 const TASK: &str = "QUORATE_TEST_TASK";

@@ -34,7 +34,7 @@ use wal::{Log, LogOptions, OpenError, SegmentSeq};
 use super::birth_file;
 use super::data_dir::DataDirError;
 use super::modes::DIR_MODE;
-use super::node::StartError;
+use super::start_error::StartError;
 use crate::raft::{BirthRecord, Stage};
 use crate::types::{EntryId, ShardId};
 

@@ -8,27 +8,10 @@ use net::deframer::Deframer;
 
 use super::classes::Slice;
 use super::incoming::Opened;
-use super::node::APPEND_BYTES_LIMIT;
 use super::partial::{Arrived, Partial, Partials};
 use super::shard::Shard;
 use crate::types::NodeId;
 use crate::wire::{self, Incoming, Lane};
-
-/// Largest answer to a relayed request. Unit: bytes.
-pub const ANSWER_BYTES_MAX: u64 = 64 << 20;
-
-/// Room in a frame besides entries or an answer. Unit: bytes.
-pub const FRAME_SLACK_BYTES: u64 = 4096;
-
-/// Largest body of a frame that a peer may send: as many entries as a leader puts into a message, a single entry as large as a
-/// segment, or an answer. A limit below what peers send would close their connections for ever.
-pub const fn body_bytes_max(segment_bytes: u64) -> u64 {
-    let mut largest = if segment_bytes > ANSWER_BYTES_MAX { segment_bytes } else { ANSWER_BYTES_MAX };
-    if largest < APPEND_BYTES_LIMIT {
-        largest = APPEND_BYTES_LIMIT;
-    }
-    largest + FRAME_SLACK_BYTES
-}
 
 /// Memory that the incomplete messages of all peers of a core may hold, if no message is larger than that. Unit: bytes.
 const PARTIAL_BYTES_MAX: u64 = 256 << 20;

@@ -15,13 +15,13 @@ use wal::{SegmentIdentity, SegmentSeq, SyncFailure, SyncRequest};
 
 use super::birth_file;
 use super::classes::{Class, Classes, give_way};
-use super::gateway::Gateway;
 use super::helpers::Helpers;
 use super::incoming::{Incoming, Opened};
 use super::links::PeerLinks;
 use super::metrics::ShardMetrics;
 use super::notices::Notices;
 use super::notify::Notify;
+use super::replies::Replies;
 use super::run_queue::RunQueue;
 use super::said::{Complaint, Said};
 use super::status::StatusBoard;
@@ -74,7 +74,7 @@ pub struct Shard {
     tick_ms: u64,
     wake: Notify,
     links: RefCell<BTreeMap<NodeId, PeerLinks>>,
-    gateway: RefCell<Weak<Gateway>>,
+    replies: RefCell<Option<Weak<dyn Replies>>>,
     /// When batches were handed to Raft, to measure how long they take to commit.
     timed_batches: RefCell<VecDeque<(Index, Instant)>>,
     /// Complaints about peers.
@@ -108,7 +108,7 @@ impl Shard {
             tick_ms: parts.tick_ms,
             wake: Notify::default(),
             links: RefCell::new(BTreeMap::new()),
-            gateway: RefCell::new(Weak::new()),
+            replies: RefCell::default(),
             timed_batches: RefCell::new(VecDeque::new()),
             said: Said::default(),
             incoming: RefCell::default(),
@@ -134,9 +134,9 @@ impl Shard {
         timeout_ms.div_ceil(self.tick_ms).max(1)
     }
 
-    /// Connects the shard to its core's gateway and its peers, and starts its tasks.
-    pub fn start(self: &Rc<Self>, gateway: &Rc<Gateway>, links: BTreeMap<NodeId, PeerLinks>) {
-        *self.gateway.borrow_mut() = Rc::downgrade(gateway);
+    /// Connects the shard to who takes its answers and to its peers, and starts its tasks.
+    pub fn start(self: &Rc<Self>, replies: Weak<dyn Replies>, links: BTreeMap<NodeId, PeerLinks>) {
+        *self.replies.borrow_mut() = Some(replies);
         *self.links.borrow_mut() = links;
         let shard = Rc::clone(self);
         glommio::spawn_local(async move { shard.run_turns().await }).detach();
@@ -341,9 +341,9 @@ impl Shard {
                         }
                     }
                     Action::Reply { ticket, reply } => {
-                        if let Some(gateway) = self.gateway.borrow().upgrade() {
+                        if let Some(replies) = self.replies.borrow().as_ref().and_then(Weak::upgrade) {
                             let body = reply.result.as_ref().map(|range| replica.body(range));
-                            gateway.reply(self.id, ticket, body, reply.relayed);
+                            replies.reply(self.id, ticket, body, reply.relayed);
                         }
                     }
                     Action::Sync(_)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use glommio::LocalExecutor;
 
-use super::super::gateway::{Routed, Waiting};
+use super::super::gateway::{Gateway, Routed, Waiting};
 use super::super::handle::HandleReply;
 use super::super::mesh::Mesh;
 use super::super::metrics::NodeMetrics;
@@ -27,7 +27,8 @@ fn with_shard(root: &Path, test: impl AsyncFn(Rc<Shard>, Rc<Gateway>)) {
         let by_number = vec![Some(Rc::clone(&shard))];
         let gateway =
             Gateway::new(0, gateway_limits(&config), by_number, Mesh::new(1, None), Arc::default(), Rc::new(|_| None));
-        shard.start(&gateway, BTreeMap::new());
+        let replies: Rc<dyn Replies> = Rc::clone(&gateway) as _;
+        shard.start(Rc::downgrade(&replies), BTreeMap::new());
         while !shard.view().is_leader {
             glommio::timer::sleep(Duration::from_millis(5)).await;
         }

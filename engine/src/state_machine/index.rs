@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
@@ -23,7 +22,8 @@ const CHUNK_ENTRIES: usize = 1024;
 /// A key with its history.
 #[derive(Debug)]
 struct Entry {
-    key: Arc<[u8]>,
+    /// The ordered map has it once more: a reader of one need not follow the other.
+    key: Box<[u8]>,
     history: History,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Index {
     hasher: FixedState,
     tables: Vec<HashTable<Bucket>>,
     chunks: Vec<Vec<Entry>>,
-    ordered: BTreeMap<Arc<[u8]>, u32>,
+    ordered: BTreeMap<Box<[u8]>, u32>,
 }
 
 impl Index {
@@ -99,13 +99,12 @@ impl Index {
         debug_assert!(self.slot(key).is_none(), "a key is added once");
         let (table, hash) = self.place(key);
         let slot = u32::try_from(self.ordered.len()).expect("fewer than 2^32 keys");
-        let key: Arc<[u8]> = key.into();
         if (slot as usize).is_multiple_of(CHUNK_ENTRIES) {
             self.chunks.push(Vec::with_capacity(CHUNK_ENTRIES));
         }
         let chunk = self.chunks.last_mut().expect("one was just made, or has room");
-        chunk.push(Entry { key: Arc::clone(&key), history });
-        self.ordered.insert(key, slot);
+        chunk.push(Entry { key: key.into(), history });
+        self.ordered.insert(key.into(), slot);
         let again = |bucket: &Bucket| Bucket::spread(bucket.hash);
         self.tables[table].insert_unique(Bucket::spread(hash), Bucket { hash, slot }, again);
     }

@@ -12,8 +12,8 @@ use crate::types::Revision;
 use api::command::KeyRange;
 use api::response::KvView;
 
-/// Estimated memory of a key besides its bytes. Unit: bytes.
-const KEY_OVERHEAD_BYTES: u64 = 128;
+/// Estimated memory of a key besides its bytes, which are kept twice. Unit: bytes.
+const KEY_OVERHEAD_BYTES: u64 = 192;
 
 /// Estimated memory of a version besides its value. Unit: bytes.
 const VERSION_OVERHEAD_BYTES: u64 = 48;
@@ -84,7 +84,7 @@ impl Mvcc {
                 history.push(version);
             }
             None => {
-                self.overhead_bytes += KEY_OVERHEAD_BYTES + key.len() as u64;
+                self.overhead_bytes += KEY_OVERHEAD_BYTES + 2 * key.len() as u64;
                 self.keys.insert(key, History::new(created));
             }
         }
@@ -136,7 +136,7 @@ impl Mvcc {
         match self.keys.get_mut(key) {
             Some(history) => history.push(version),
             None => {
-                self.overhead_bytes += KEY_OVERHEAD_BYTES + key.len() as u64;
+                self.overhead_bytes += KEY_OVERHEAD_BYTES + 2 * key.len() as u64;
                 self.keys.insert(key, History::new(version));
             }
         }

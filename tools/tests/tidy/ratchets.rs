@@ -10,15 +10,6 @@ pub const FUNCTIONS: &[FunctionRatchet] = &[];
 
 /// Files whose imports run in a circle.
 pub const CIRCLES: &[&str] = &[
-    "engine/src/shell/client_conn.rs",
-    "engine/src/shell/core.rs",
-    "engine/src/shell/cores.rs",
-    "engine/src/shell/gateway.rs",
-    "engine/src/shell/links.rs",
-    "engine/src/shell/node.rs",
-    "engine/src/shell/origin.rs",
-    "engine/src/shell/peer_conn.rs",
-    "engine/src/shell/shard.rs",
     "engine/src/testing/sim/ambush.rs",
     "engine/src/testing/sim/clients.rs",
     "engine/src/testing/sim/faults.rs",
