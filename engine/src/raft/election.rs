@@ -268,7 +268,7 @@ impl Raft {
     fn vote_is_free_for(&self, candidate: NodeId) -> bool {
         match self.hard_state.vote {
             Some(voted_for) => voted_for == candidate,
-            None => self.leader.is_none(),
+            None => self.following.has_no_leader(),
         }
     }
 

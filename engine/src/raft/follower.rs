@@ -15,13 +15,16 @@ pub(super) struct Following {
     /// is compared all the same, so that nothing is acknowledged to a leader that lacks it (see `known`).
     /// Invariant: matched_index <= last_index while there is a leader.
     matched_index: Index,
+    /// Who leads the current term, as far as this node heard. Unlike `Raft::leader` it stays when this node doubts the leader: a term
+    /// has one leader, and a node that followed it grants its vote of that term to nobody else.
+    leader_of_term: Option<NodeId>,
     /// Highest index acknowledged as durable in the current term.
     acked_index: Index,
     /// The append that the replica was told to carry out and has not reported yet.
     appending: Option<Appending>,
     room: Room,
-    /// Highest commit index that the leader told, in the current term. What of it this node's log does not match yet counts once
-    /// it does: the news may overtake the entries.
+    /// The commit index that the leader told, in the current term. What of it this node's log does not match yet counts once it does:
+    /// the news may overtake the entries. A heartbeat takes back what came before it, so that one that lies counts for one interval.
     told_commit_index: Index,
     /// The leader was told of the first entries that match in the current term.
     has_told_match: bool,
@@ -30,6 +33,11 @@ pub(super) struct Following {
 }
 
 impl Following {
+    /// Nobody is known to lead the current term.
+    pub(super) fn has_no_leader(&self) -> bool {
+        self.leader_of_term.is_none()
+    }
+
     pub(super) fn note_call(&mut self, last_index: Index, until_tick: u64) {
         self.call = Some((last_index, until_tick));
     }
@@ -262,6 +270,7 @@ impl Raft {
         if !self.follow(from, term) {
             return;
         }
+        self.following.told_commit_index = commit_index;
         self.match_through(Index::ZERO, commit_index, log);
         let matched_index = self.following.matched_index;
         let persisted_index = self.persisted_match(log);
@@ -298,12 +307,13 @@ impl Raft {
                 return false;
             }
             if term == self.hard_state.term
-                && let Some(leader) = self.leader
+                && let Some(leader) = self.following.leader_of_term.filter(|leader| *leader != from)
             {
                 self.refuse(from, Nonsense::SecondLeader { term, leader });
                 return false;
             }
             self.become_follower(term, Some(from));
+            self.following.leader_of_term = Some(from);
         }
         assert!(matches!(self.state, State::Follower), "a node with another leader is a follower");
         self.heard_leader();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::log_view::LogView;
 use super::read_index::Reads;
-use super::tracker::Progress;
+use super::tracker::{Progress, Rejection};
 use super::transfer::{HealthReport, Leaving, Transfer};
 use super::{AppendEntries, AppendOutcome, Config, Message, Nonsense, OfficeStep, Raft, ReadId, State};
 use crate::types::{Index, NodeId, Term};
@@ -178,7 +178,9 @@ impl Raft {
                 self.take_report(from, matched_index, persisted_index, log);
             }
             AppendOutcome::Rejected { prev_index, hint } => {
-                progress.on_rejected(prev_index, hint, log);
+                if let Rejection::Forgot { had } = progress.on_rejected(prev_index, hint, log) {
+                    self.refuse(from, Nonsense::Forgot { had, ends_at: hint.index });
+                }
             }
         }
         self.send_appends(from, log);

@@ -5,7 +5,7 @@
 //! trip an assertion.
 
 use super::{Message, Raft};
-use crate::types::{EntryId, NodeId, Term};
+use crate::types::{EntryId, Index, NodeId, Term};
 
 /// Latest term there is. No campaign goes beyond it, so every term that a node can have is one that its peers can read.
 ///
@@ -51,6 +51,17 @@ pub enum Nonsense {
         got: EntryId,
         /// The term of the entry that matched before.
         matched: Term,
+    },
+    /// A follower lacks entries that it acknowledged. This one is not refused: the follower gets what it lacks.
+    #[error(
+        "it acknowledged entries up to {had} and now rejects them, with a log that agrees up to {ends_at} at most: was its directory \
+         put back to an older copy? It is sent what it lacks; until then a majority that it was needed for may have lost them"
+    )]
+    Forgot {
+        /// What it had acknowledged.
+        had: Index,
+        /// What it says that it has.
+        ends_at: Index,
     },
     /// It answers a round of heartbeats that was never begun.
     #[error("it confirms round {got} of heartbeats; the newest is {newest}")]

@@ -238,7 +238,8 @@ impl Raft {
         if let Some(late) = leading.transfer.filter(|transfer| self.now_tick >= transfer.end_tick) {
             if let Some(leaving) = &mut leading.leaving {
                 leaving.tried.insert(late.to);
-                leaving.pause_until_tick = self.now_tick + u64::from(self.config.heartbeat_ticks);
+                // By then it has forgotten the call to take over, or has campaigned.
+                leaving.pause_until_tick = self.now_tick + 2 * u64::from(self.config.heartbeat_ticks) + 1;
             }
             self.end_transfer(HandOverEnd::OutOfTime { was_told: late.told_at.is_some() });
         }

@@ -298,3 +298,52 @@ fn a_leader_sends_nothing_to_a_follower_without_room_and_everything_once_there_i
     step(&mut cluster, 0, 2, answer(accepted(matched)));
     assert!(entries_sent_to(&mut cluster, node_id(2)) > 0);
 }
+
+#[test]
+fn a_node_that_doubts_its_leader_follows_no_other_in_its_term() {
+    let mut cluster = follower_with(&[1, 1], Term::new(1));
+    let term = Term::new(2);
+    let told = Message::Heartbeat { term, commit_index: Index::new(50), round: 1 };
+    step(&mut cluster, 0, 2, told);
+    while cluster.raft(0).role() == Role::Follower {
+        cluster.tick(0);
+    }
+    assert_eq!((cluster.raft(0).role(), cluster.raft(0).term()), (Role::PreCandidate, term));
+    let before = (refused(&cluster), cluster.raft(0).commit_index());
+    step(&mut cluster, 0, 3, heartbeat(term, 1));
+    assert_eq!(receive(&mut cluster, 3, append(2, id(1, 2), &[id(2, 3)])), AppendDecision::Drop);
+    assert_eq!((refused(&cluster), cluster.raft(0).commit_index()), (before.0 + 2, before.1));
+    // The leader of the term is followed again.
+    step(&mut cluster, 0, 2, heartbeat(term, 2));
+    assert_eq!(cluster.raft(0).leader(), Some(node_id(2)));
+}
+
+#[test]
+fn a_commit_index_that_lies_counts_until_the_next_heartbeat() {
+    let mut cluster = follower_with(&[1, 1], Term::new(1));
+    let term = Term::new(2);
+    step(&mut cluster, 0, 2, Message::Heartbeat { term, commit_index: Index::new(1 << 60), round: 1 });
+    step(&mut cluster, 0, 2, heartbeat(term, 2));
+    assert!(matches!(receive(&mut cluster, 2, append(2, id(1, 2), &[id(2, 3)])), AppendDecision::Append { .. }));
+    assert!(cluster.raft(0).commit_index() < Index::new(3));
+}
+
+#[test]
+fn a_follower_that_lacks_what_it_acknowledged_is_sent_it_again() {
+    let mut cluster = led_by_first();
+    assert!(cluster.propose(0, 3));
+    cluster.settle();
+    let (term, peer) = (cluster.raft(0).term(), node_id(2));
+    let had = cluster.raft(0).commit_index();
+    cluster.disconnect(0, 1);
+    cluster.connect(0, 1);
+    sent_by(&mut cluster, 1);
+    let before = refused(&cluster);
+    let rejected = AppendOutcome::Rejected { prev_index: had, hint: EntryId::ZERO };
+    step(&mut cluster, 0, 2, Message::AppendEntriesResponse { term, outcome: rejected });
+    let sent = sent_by(&mut cluster, 1);
+    let is_first =
+        |message: &Message| matches!(message, Message::AppendEntries(append) if append.prev == EntryId::ZERO);
+    assert!(sent.iter().any(|(to, message)| *to == peer && is_first(message)), "{sent:?}");
+    assert_eq!(refused(&cluster), before + 1, "it is said");
+}

@@ -67,6 +67,31 @@ async fn the_only_node_left_shows_what_it_has() {
 }
 
 #[tokio::test]
+async fn a_follower_that_is_put_back_gets_everything_again_while_the_leader_stays() {
+    let mut cluster = Cluster::start(3).await;
+    put_all(&cluster, &ALL).await;
+    cluster.wait_for_equal().await;
+    let leader = cluster.leader(0).await;
+    let (put_back, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let copy = cluster.dir.path().join("copy");
+    cluster.kill(put_back);
+    copy_directory(cluster.data_dir(put_back), &copy);
+    cluster.start_node(put_back);
+    // It acknowledges what the copy does not have.
+    put_all(&cluster, &ALL).await;
+    cluster.wait_for_equal().await;
+    cluster.kill(put_back);
+    fs::remove_dir_all(cluster.data_dir(put_back)).expect("a directory");
+    copy_directory(&copy, cluster.data_dir(put_back));
+    cluster.start_node(put_back);
+    cluster.wait_for_equal().await;
+    assert_eq!(cluster.leader(0).await, leader, "nobody was elected meanwhile");
+    // So it is good for a majority.
+    cluster.kill(other);
+    put_all(&cluster, &[leader, put_back]).await;
+}
+
+#[tokio::test]
 async fn a_node_does_not_cut_what_was_acknowledged_when_another_was_put_back() {
     let mut cluster = Cluster::start(3).await;
     cluster.client_of(&ALL, Duration::from_secs(20)).await.put(b"before", b"1").await.expect("acknowledged");

@@ -38,6 +38,20 @@ enum Probe {
     NoRoom,
 }
 
+/// What came of a rejection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::raft) enum Rejection {
+    /// It speaks of a message that is no longer of interest.
+    Stale,
+    /// The next probe looks further back.
+    Taken,
+    /// The same, and the follower lacks what it had acknowledged.
+    Forgot {
+        /// Through here.
+        had: Index,
+    },
+}
+
 /// A message to be sent: entries `first..=last` behind `prev`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::raft) struct Outgoing {
@@ -219,30 +233,39 @@ impl Progress {
         }
     }
 
-    /// Takes a rejection. False when it is stale: it speaks of a message that is no longer of interest.
-    pub(in crate::raft) fn on_rejected(&mut self, prev_index: Index, hint: EntryId, log: &impl LogView) -> bool {
+    /// Takes a rejection.
+    pub(in crate::raft) fn on_rejected(&mut self, prev_index: Index, hint: EntryId, log: &impl LogView) -> Rejection {
         let stale = match self.state {
             // What was accepted since cannot be rejected any more; what was not sent in this state is not meant.
             ProgressState::Replicate => prev_index <= self.received_index || prev_index >= self.next_index,
-            // Only the probe's own answer counts. One that contradicts what is durable never does.
-            ProgressState::Probe => prev_index.next() != self.next_index || prev_index <= self.match_index,
+            // Only the probe's own answer counts.
+            ProgressState::Probe => prev_index.next() != self.next_index,
             // Nothing was sent in this state.
             ProgressState::NeedsState => true,
         };
         if stale {
-            return false;
+            return Rejection::Stale;
         }
+        let had = self.match_index;
+        // It does not even have what it acknowledged: it was put back to an older copy. What counts of it is what it says from here
+        // on. An answer that is merely old costs some entries sent twice.
+        let has_forgotten = prev_index <= had;
+        if has_forgotten {
+            self.match_index = Index::ZERO;
+            self.received_index = Index::ZERO;
+        }
+        let rejection = if has_forgotten { Rejection::Forgot { had } } else { Rejection::Taken };
         let upto = hint.index.min(prev_index.prev());
         let base = log.base();
         // The follower has nothing in common with this log if its entries end before that begins, or are of earlier terms there.
         if self.match_index < base.index && (upto < base.index || hint.term < base.term) {
             self.become_needs_state(base.index);
-            return true;
+            return rejection;
         }
         let floor = self.match_index.max(base.index);
         let common = last_not_after_term(log, floor, upto, hint.term).index;
         self.become_probe(common.next());
-        true
+        rejection
     }
 
     /// The follower lost entries, and its log now ends at `last`. If it may have acknowledged some of them it is known to
@@ -251,6 +274,7 @@ impl Progress {
         let holds_all = last.index >= self.match_index && term_at(log, last.index) == Some(last.term);
         if self.match_index > Index::ZERO && !holds_all {
             self.match_index = Index::ZERO;
+            self.received_index = Index::ZERO;
             self.become_probe(last.index.min(log.last_id().index).next());
             self.progressed_tick = now_tick;
         }
@@ -532,7 +556,7 @@ mod tests {
         let mut progress = Progress::new(&config, Index::new(20), 0);
         let sent = progress.next_message(&config, &log, 0).expect("a probe");
         assert_eq!(sent.prev.index, Index::new(20));
-        assert!(progress.on_rejected(sent.prev.index, hint, &log));
+        assert_eq!(progress.on_rejected(sent.prev.index, hint, &log), Rejection::Taken);
         (progress, log)
     }
 
@@ -559,7 +583,8 @@ mod tests {
         let sent = progress.next_message(&config(), &log, 1).expect("a probe");
         assert_eq!((progress.state(), sent.prev), (ProgressState::Probe, EntryId::new(Term::new(2), Index::new(10))));
         // If it turns out not to have that very entry, there is nothing earlier to try.
-        assert!(progress.on_rejected(Index::new(10), EntryId::new(Term::new(1), Index::new(9)), &log));
+        let hint = EntryId::new(Term::new(1), Index::new(9));
+        assert_eq!(progress.on_rejected(Index::new(10), hint, &log), Rejection::Taken);
         assert_eq!(progress.state(), ProgressState::NeedsState);
     }
 
