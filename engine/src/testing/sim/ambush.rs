@@ -2,9 +2,10 @@
 //! that loses its whole disk, is in `wipe`.
 //!
 //! * **A leader is confirmed by old answers and deposed without a word.** It leads a term in which reads are confirmed, hands over and
-//!   gets leadership back: its rounds of heartbeats begin at one again. Now its last heartbeats of the earlier term arrive once more.
-//!   If the answers repeated the rounds that they were asked for, they would confirm reads that nobody has asked about yet. Then
-//!   it is stopped and cut off. The others elect another and go on. The old leader goes on as well, finds requests that waited,
+//!   gets leadership back: its rounds of heartbeats begin at one again. As soon as it knows what is committed, its last heartbeats
+//!   of the earlier term arrive once more. If the answers repeated the rounds that they were asked for, they would confirm reads that
+//!   nobody has asked about yet. It is stopped and cut off, and the others elect another. A client writes to that one, is answered, and
+//!   then reads the same from the deposed leader, which goes on just now: still cut off, it cannot know that it was deposed,
 //!   and may answer no read (thesis 6.4).
 //! * **A vote is forgotten.** The leader is stopped and cut off, the other two elect one of them; then the voter dies and what it
 //!   wrote last rots, or its whole disk is wiped, its candidate is cut off, and the old leader goes on with the voter at its side. If the voter took the
@@ -36,8 +37,15 @@ const RETURN_US: u64 = 3_000_000;
 /// Polling interval meanwhile. Unit: us.
 const RETURN_LOOK_EVERY_US: u64 = 1_000;
 
-/// The leader hands over once it has begun so many rounds of heartbeats in its term, at most.
-const ROUNDS_MAX: u64 = 60;
+/// The leader hands over once it has begun so many rounds of heartbeats in its term: reads of the next term, and those that
+/// the fault adds, take fewer.
+const ROUNDS: (u64, u64) = (4, 16);
+
+/// Time after which a deposed leader goes on even if nobody asked it anything. Unit: us.
+const DEPOSED_US: (u64, u64) = (1_000_000, 6_000_000);
+
+/// Polling interval while it is stopped. Unit: us.
+const DEPOSED_LOOK_EVERY_US: u64 = 2_000;
 
 /// How often it is looked whether what is waited for has happened. Unit: us.
 const LOOK_EVERY_US: u64 = 500;
@@ -85,6 +93,20 @@ pub(super) struct Return {
     end_us: u64,
 }
 
+/// A leader is stopped and cut off.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deposed {
+    at: Place,
+    /// The leader's.
+    life: u64,
+    /// The term that it leads.
+    term: Term,
+    /// The client that is to write elsewhere and to read from it.
+    client: Option<usize>,
+    /// When it goes on, whatever happened.
+    end_us: u64,
+}
+
 impl World {
     /// Lays one of these in some shard, if it has a leader.
     pub(super) fn lay_ambush(&mut self) -> Result<bool, String> {
@@ -101,8 +123,8 @@ impl World {
     }
 
     /// A leader is to hand over, get leadership back, and be deposed.
-    pub(super) fn return_leader(&mut self, at: Place) {
-        let rounds = between(&mut self.rng, 5, ROUNDS_MAX);
+    fn return_leader(&mut self, at: Place) {
+        let rounds = between(&mut self.rng, ROUNDS.0, ROUNDS.1);
         let plan = Return { at, life: self.hosts[at.host].life, rounds, end_us: self.now_us + RETURN_US };
         self.schedule(RETURN_LOOK_EVERY_US, Event::Undo(Undo::Return(plan)));
     }
@@ -115,16 +137,10 @@ impl World {
         }
         let followers: Vec<usize> = (0..self.hosts.len()).filter(|host| *host != at.host).collect();
         if let Some(term) = self.leads(at.host, at.shard) {
-            let mut is_repeated = false;
-            for &to in &followers {
-                if let Some(packet) = self.beats.of(at.host, to, at.shard).take_later_round(term) {
-                    self.schedule(1, Event::Packet(packet));
-                    is_repeated = true;
-                }
-            }
-            if is_repeated {
-                let delay_us = between(&mut self.rng, 1_000, 60_000);
-                self.schedule(delay_us, Event::Undo(Undo::Depose { host: at.host, life }));
+            if self.has_committed_in(at, term) && self.repeat_old_beats(at, &followers, term) {
+                // The old answers are there by then.
+                let delay_us = 2 * self.plan.delay_us.1 + between(&mut self.rng, 0, 5_000);
+                self.schedule(delay_us, Event::Undo(Undo::Depose { at, life }));
                 return Ok(());
             }
             let rounds = followers.iter().map(|to| self.beats.of(at.host, *to, at.shard).rounds_of(term)).max();
@@ -139,6 +155,24 @@ impl World {
         Ok(())
     }
 
+    /// A leader answers no reads before an entry of its own term is committed.
+    fn has_committed_in(&self, at: Place, term: Term) -> bool {
+        let replica = self.hosts[at.host].shards[at.shard].replica.as_ref();
+        replica.is_some_and(|replica| replica.log().term(replica.view().commit_index) == Some(term))
+    }
+
+    /// Heartbeats of an earlier term arrive once more. `false` if there are none of later rounds than this term has.
+    fn repeat_old_beats(&mut self, at: Place, followers: &[usize], term: Term) -> bool {
+        let mut is_repeated = false;
+        for &to in followers {
+            if let Some(packet) = self.beats.of(at.host, to, at.shard).take_later_round(term) {
+                self.schedule(1, Event::Packet(packet));
+                is_repeated = true;
+            }
+        }
+        is_repeated
+    }
+
     /// A leader is asked to hand over to a node. `false` if it does not.
     pub(super) fn transfer(&mut self, at: Place, to: usize) -> Result<bool, String> {
         let successor = self.hosts[to].id;
@@ -149,18 +183,44 @@ impl World {
         Ok(is_begun)
     }
 
-    /// A leader is stopped and cut off; it is cut off for a little longer than it is stopped.
-    pub(super) fn depose(&mut self, host: usize, life: u64) {
-        if self.is_calm || self.hosts[host].life != life || !self.hosts[host].is_up {
+    /// A leader is stopped and cut off.
+    pub(super) fn depose(&mut self, at: Place, life: u64) {
+        if self.is_calm || !self.is_alive(at.host, life) {
             return;
         }
-        let stopped_us = between(&mut self.rng, 50_000, STOPPED_US_MAX);
-        self.trace.note(self.now_us, || format!("node {} is stopped for {stopped_us} us and cut off", host + 1));
-        self.hosts[host].paused_until_us = self.now_us + stopped_us;
-        self.cut_off(host);
-        let for_us = stopped_us + between(&mut self.rng, 1_000, 500_000);
-        let pairs = self.network.pairs();
-        self.schedule(for_us, Event::Undo(Undo::Unblock(pairs)));
+        let Some(term) = self.leads(at.host, at.shard) else { return };
+        self.trace.note(self.now_us, || format!("node {} is stopped and cut off, and is to be deposed", at.host + 1));
+        self.cut_off(at.host);
+        let end_us = self.now_us + between(&mut self.rng, DEPOSED_US.0, DEPOSED_US.1);
+        self.watch_deposed(Deposed { at, life, term, client: None, end_us });
+    }
+
+    /// Waits until another leads and a client that knows of its writes reads from the stopped one, which then goes on. It stays cut
+    /// off for a little longer.
+    pub(super) fn watch_deposed(&mut self, mut deposed: Deposed) {
+        let Deposed { at, life, term, client, end_us } = deposed;
+        if self.is_calm || !self.is_alive(at.host, life) {
+            self.join_all();
+            return;
+        }
+        let asks = client.is_some_and(|client| self.clients.has_begun_script(client));
+        if asks || self.now_us >= end_us {
+            let arrives_us = self.plan.delay_us.1;
+            let stopped_us = between(&mut self.rng, 0, arrives_us);
+            self.trace.note(self.now_us, || format!("node {} goes on in {stopped_us} us, asked: {asks}", at.host + 1));
+            self.hosts[at.host].paused_until_us = self.now_us + stopped_us;
+            let for_us = arrives_us + between(&mut self.rng, 1_000, 500_000);
+            let pairs = self.network.pairs();
+            self.schedule(for_us, Event::Undo(Undo::Unblock(pairs)));
+            return;
+        }
+        self.hosts[at.host].paused_until_us = self.now_us + 2 * DEPOSED_LOOK_EVERY_US;
+        if client.is_none() {
+            let later = |host: &usize| self.leads(*host, at.shard).is_some_and(|led| led > term);
+            let successor = (0..self.hosts.len()).find(later);
+            deposed.client = successor.and_then(|successor| self.clients.lure(at.shard, successor, at.host));
+        }
+        self.schedule(DEPOSED_LOOK_EVERY_US, Event::Undo(Undo::Deposed(deposed)));
     }
 
     fn separate_follower(&mut self, leader: usize, shard: usize) {

@@ -44,10 +44,10 @@ impl Sent {
         self.newest.as_ref().filter(|newest| newest.term == term).map_or(0, |newest| newest.round)
     }
 
-    /// A heartbeat of an earlier term that names a later round than any of this term does.
+    /// A heartbeat of an earlier term that names a later round than any of this term does, with room for some rounds more.
     pub(super) fn take_later_round(&mut self, term: Term) -> Option<Packet> {
         let rounds = self.rounds_of(term);
-        self.earlier.take_if(|earlier| earlier.term < term && earlier.round > rounds + 1).map(|beat| beat.packet)
+        self.earlier.take_if(|earlier| earlier.term < term && earlier.round > rounds + 2).map(|beat| beat.packet)
     }
 }
 

@@ -97,7 +97,7 @@ struct Client {
     home: Option<usize>,
     /// The operation that waits.
     open: Option<usize>,
-    /// What is left to do when nothing is made up any more: operation, shard, node.
+    /// What to do before anything is made up: operation, shard, node.
     script: VecDeque<(Input, usize, usize)>,
     /// Revision of each key that it saw last, to compare with.
     seen_revision: u64,
@@ -158,6 +158,21 @@ impl Clients {
             }
         }
         0
+    }
+
+    /// A client that waits for nothing is to write to one node and then to read the same from another. Returns who, if there is one.
+    pub(super) fn lure(&mut self, shard: usize, writes_to: usize, reads_from: usize) -> Option<usize> {
+        let number = self.clients.iter().position(|client| client.open.is_none() && client.script.is_empty())?;
+        let (key, value) = (self.key(), self.value(0));
+        let script = &mut self.clients[number].script;
+        script.push_back((Input::Put { key: key.clone(), value }, shard, writes_to));
+        script.push_back((Input::Get { key }, shard, reads_from));
+        Some(number)
+    }
+
+    /// A client has begun everything that was laid down for it.
+    pub(super) fn has_begun_script(&self, client: usize) -> bool {
+        self.clients[client].script.is_empty()
     }
 
     fn key(&mut self) -> Vec<u8> {

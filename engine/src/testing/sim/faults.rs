@@ -6,7 +6,7 @@ use wal::constants::FIRST_FRAME_OFFSET;
 use wal::testing::{SimRng, SimStorage};
 use wal::{SegmentSeq, Storage};
 
-use super::ambush::{Ambush, Hunt, Return, Sprung};
+use super::ambush::{Ambush, Deposed, Hunt, Return, Sprung};
 use super::clients::Answer;
 use super::plan::{Every, Faults, between, pick, wait_us};
 use super::wipe::WipePlan;
@@ -33,7 +33,9 @@ pub(super) enum Undo {
     /// A leader hands over and gets leadership back.
     Return(Return),
     /// A leader is stopped and cut off.
-    Depose { host: usize, life: u64 },
+    Depose { at: Place, life: u64 },
+    /// It goes on when it was deposed and is asked something.
+    Deposed(Deposed),
     /// The followers and the leader of a shard are to meet without what one of them had.
     Wipe(WipePlan),
     /// A node that just voted dies, and what it wrote last rots.
@@ -192,7 +194,8 @@ impl World {
             Undo::Forget(hunt) => self.forget_entries(hunt)?,
             Undo::Hunt(hunt) => self.hunt_leader(hunt),
             Undo::Return(plan) => self.go_on_returning(plan)?,
-            Undo::Depose { host, life } => self.depose(host, life),
+            Undo::Depose { at, life } => self.depose(at, life),
+            Undo::Deposed(deposed) => self.watch_deposed(deposed),
             Undo::DamageVoter { at, life } => {
                 if self.hosts[at.host].life == life && !self.is_calm {
                     self.damage_log(at, damage_end);
