@@ -277,7 +277,7 @@ impl Raft {
         self.following.acked_index = self.following.acked_index.max(persisted_index);
         // A node under repair may have promised a later term: it confirms nobody. Nor does anybody confirm a leader whose log
         // was not yet seen to have what is committed.
-        let round = if self.is_under_repair() || matched_index < self.commit_index { 0 } else { round };
+        let round = if self.is_under_repair() || matched_index < self.known_index() { 0 } else { round };
         let health = self.own_health();
         self.respond(from, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
         if self.following.room == Room::Regained {

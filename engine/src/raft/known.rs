@@ -85,7 +85,7 @@ impl Raft {
     }
 
     /// The highest index known to be committed, whether the log holds it or not.
-    fn known_index(&self) -> Index {
+    pub(super) fn known_index(&self) -> Index {
         self.commit_index.max(self.noted_committed.index)
     }
 

@@ -28,6 +28,7 @@ mod origin;
 pub mod panics;
 mod partial;
 mod peer_conn;
+mod ports;
 pub mod preflight;
 mod replies;
 mod room;

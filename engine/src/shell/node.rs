@@ -21,6 +21,7 @@ use super::helpers::Helpers;
 use super::limits::APPEND_BYTES_LIMIT;
 use super::metrics::NodeMetrics;
 use super::origin::Found;
+use super::ports::PortHold;
 use super::preflight;
 use super::room::Room;
 use super::shard::ShardParts;
@@ -43,6 +44,8 @@ const TICK_MS: u64 = 10;
 pub struct Node {
     handle: Handle,
     cores: Cores,
+    /// Its addresses are its own for as long as it lives.
+    _ports: Vec<PortHold>,
 }
 
 /// Proposes to a node of this process and reads from it. Clones share it; any thread may use it.
@@ -66,15 +69,18 @@ impl Node {
         if config.pin_cores() {
             preflight::check_pinning(config.cores() as usize)?;
         }
+        let mut ports = Vec::new();
         for address in config.listen_client() {
             steps.enter(format!("looking whether {address} is free for clients"));
-            preflight::check_address(*address, "clients")?;
+            ports.push(preflight::take_address(*address, "clients")?);
         }
         for address in config.listen_peer() {
             steps.enter(format!("looking whether {address} is free for peers"));
-            preflight::check_address(*address, "peers")?;
+            ports.push(preflight::take_address(*address, "peers")?);
         }
-        Self::start_checked(config, room, &steps)
+        let mut node = Self::start_checked(config, room, &steps)?;
+        node._ports = ports;
+        Ok(node)
     }
 
     /// Starts a node on a host whose limits and addresses were found to be good.
@@ -100,7 +106,7 @@ impl Node {
         let (requests, taken) = async_channel::bounded(HANDLE_QUEUE_LEN);
         let handle = Handle { requests, board, config };
         let cores = Cores::start(&shared, shards, taken, data_dir, steps).map_err(StartError::Core)?;
-        Ok(Self { handle, cores })
+        Ok(Self { handle, cores, _ports: Vec::new() })
     }
 
     /// Proposes and reads without a socket.

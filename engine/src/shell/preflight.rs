@@ -7,6 +7,7 @@ use glommio::{GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
+use super::ports::PortHold;
 use super::room::{Needs, Room};
 use super::uring;
 use crate::config::ValidConfig;
@@ -129,15 +130,16 @@ const ADDRESS_FREE_WITHIN: Duration = Duration::from_secs(5);
 /// Pause between two looks at an address.
 const ADDRESS_POLL: Duration = Duration::from_millis(20);
 
-/// Checks that nobody else listens on an address. Listeners share their ports between the node's own cores, which would hide
-/// another process' that does the same.
+/// Takes an address for this node, and checks that nobody else listens on it. Listeners share their ports between the node's own
+/// cores, which would hide another process' that does the same.
 ///
 /// # Errors
 /// Names the address and what to do.
-pub fn check_address(address: SocketAddr, purpose: &'static str) -> Result<(), PreflightError> {
+pub(super) fn take_address(address: SocketAddr, purpose: &'static str) -> Result<PortHold, PreflightError> {
     let started = Instant::now();
     let bound = loop {
-        match std::net::TcpListener::bind(address) {
+        let bound = PortHold::take(address).and_then(|hold| std::net::TcpListener::bind(address).map(|_| hold));
+        match bound {
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && started.elapsed() < ADDRESS_FREE_WITHIN => {
                 std::thread::sleep(ADDRESS_POLL);
             }
@@ -145,7 +147,7 @@ pub fn check_address(address: SocketAddr, purpose: &'static str) -> Result<(), P
         }
     };
     match bound {
-        Ok(_listener) => Ok(()),
+        Ok(hold) => Ok(hold),
         Err(source) => {
             let hint = match source.kind() {
                 std::io::ErrorKind::AddrInUse => "; another process uses this port: stop it or choose another URL",

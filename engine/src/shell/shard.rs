@@ -6,10 +6,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use wal::mmap::MmapStorage;
 use wal::{SegmentIdentity, SegmentSeq, SyncFailure, SyncRequest};
 
@@ -475,12 +477,16 @@ impl Shard {
         let shard = Rc::clone(self);
         self.classes.spawn(Class::Background, async move {
             let result = match reading {
-                Ok(reading) => shard.helpers.run(reading).await.map_err(|error| error.to_string()),
-                Err(error) => {
-                    // A lack of descriptors: the core reads them itself, and waits for the device.
+                Ok(reading) => shard.helpers.run(reading).await,
+                Err(error) => Err(error),
+            };
+            let result = match result {
+                Err(error) if is_shortage(&error) => {
+                    // The core reads them itself, and waits for the device.
                     tracing::warn!(shard = %shard.id, %error, "old entries are read without a helper");
                     Ok(())
                 }
+                result => result.map_err(|error| error.to_string()),
             };
             shard.deliver(Event::Loaded { first, last, result });
         });
@@ -562,6 +568,11 @@ impl Shard {
             }
         }
     }
+}
+
+/// The device is well, but the system has no descriptor or memory to read it with.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 #[cfg(test)]

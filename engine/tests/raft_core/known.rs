@@ -39,6 +39,19 @@ fn what_was_noted_is_committed_from_the_start_if_the_log_holds_it() {
     assert_eq!(knowing(&[1, 1], id(1, 3)).0.commit_index(), Index::ZERO);
 }
 
+#[test]
+fn a_leader_is_confirmed_only_once_its_log_was_seen_to_have_what_was_noted() {
+    // The host crashed before the noted entry was on its disk.
+    let (mut raft, log) = knowing(&[1, 1], id(1, 3));
+    let heartbeat = Message::Heartbeat { term: Term::new(2), commit_index: Index::ZERO, round: 3 };
+    raft.step(node_id(2), heartbeat, &log);
+    let confirmed = raft.ready().messages.into_iter().find_map(|(_, message)| match message {
+        Message::HeartbeatResponse { round, .. } => Some(round),
+        _ => None,
+    });
+    assert_eq!(confirmed, Some(0));
+}
+
 /// Terms of the log, what comes before the leader's entries, these, the committed entry, and the leader's that excludes it.
 type Refused<'a> = (&'a [u64], EntryId, &'a [EntryId], EntryId, EntryId);
 

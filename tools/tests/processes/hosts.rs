@@ -1,11 +1,12 @@
 //! Hosts that are not like ours: what a node says and leaves behind where it cannot run, and how it hears signals early.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -26,8 +27,11 @@ const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 
 fn start_command(data_dir: &Path, more: &[&str]) -> Command {
+    // Addresses that no other node has: those here need not be reached by anybody.
+    static HOSTS: AtomicU8 = AtomicU8::new(1);
+    let host = format!("http://127.1.{}.1", HOSTS.fetch_add(1, Ordering::Relaxed));
     let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
-    command.args(["start", "--listen-client-urls", "http://127.0.0.1:1", "--listen-peer-urls", "http://127.0.0.1:2"]);
+    command.args(["start", "--listen-client-urls", &format!("{host}:1"), "--listen-peer-urls", &format!("{host}:2")]);
     command.arg("--data-dir").arg(data_dir).args(more).stdin(Stdio::null());
     command
 }
@@ -144,4 +148,38 @@ fn a_start_that_hangs_says_at_which_step_and_ends_by_a_signal() {
     kill_process(Pid::from_child(&child), Signal::TERM).expect("a signal is sent");
     let status = wait(&mut child);
     assert_eq!(status.signal(), Some(Signal::TERM.as_raw()), "{status:?}");
+}
+
+#[test]
+fn of_two_nodes_with_one_client_port_one_starts_and_the_other_says_why_not() {
+    let above = tempfile::tempdir().expect("a temporary directory");
+    let free = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let [port, one, other] = free.map(|free| free.local_addr().expect("its address").port());
+    // At the same time: neither listens yet when the other looks.
+    let mut nodes = [one, other].map(|peer_port| {
+        let client_url = format!("http://127.0.0.1:{port}");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+        let peer_url = format!("http://127.0.0.1:{peer_port}");
+        command.args(["start", "--listen-client-urls", &client_url, "--listen-peer-urls", &peer_url]);
+        command.arg("--data-dir").arg(above.path().join(peer_port.to_string())).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
+    });
+    let deadline = Instant::now() + PATIENCE;
+    let ended = loop {
+        let ended = nodes.iter_mut().position(|node| node.try_wait().expect("a status").is_some());
+        if let Some(ended) = ended {
+            break ended;
+        }
+        assert!(Instant::now() < deadline, "both share the port");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let mut said = String::new();
+    nodes[ended].stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+    assert!(said.contains("another process uses this port"), "{said}");
+    let mut line = String::new();
+    let other = &mut nodes[1 - ended];
+    BufReader::new(other.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+    assert!(line.starts_with("ready"), "{line}");
+    other.kill().expect("it is killed");
+    wait(other);
 }
