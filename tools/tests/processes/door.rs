@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::command::{Op, encode_op_command};
 use client::{Client, ClientError, ClientOptions};
@@ -21,10 +21,24 @@ pub struct Raw {
 
 impl Raw {
     pub fn connect(cluster: &Cluster) -> Self {
+        Self::try_connect(cluster).expect("the port takes a connection")
+    }
+
+    /// Connects again until it is taken: beside a flood of strangers a greeting may have to make room.
+    pub fn connect_beside_strangers(cluster: &Cluster) -> Self {
+        let started = Instant::now();
+        loop {
+            match Self::try_connect(cluster) {
+                Ok(raw) => return raw,
+                Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
+            }
+        }
+    }
+
+    fn try_connect(cluster: &Cluster) -> std::io::Result<Self> {
         let address = cluster.nodes[0].client_url.trim_start_matches("http://");
-        let stream = TcpStream::connect(address).expect("the port is open");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        let mut raw = Self { stream, deframer: Deframer::new(64 << 20) };
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let mut hello = Vec::new();
         Hello {
             version: PROTOCOL_VERSION,
@@ -37,11 +51,20 @@ impl Raw {
             name: String::new(),
         }
         .encode(&mut hello);
-        raw.send(&hello);
-        let welcome = raw.frame(|frame| Welcome::decode(frame).expect("a welcome")).expect("a frame");
+        stream.write_all(&hello)?;
+        let mut deframer = Deframer::new(64 << 20);
+        let welcome = loop {
+            if let Some(frame) = deframer.next_frame().expect("sound frames") {
+                break Welcome::decode(&frame).expect("a welcome");
+            }
+            match stream.read(deframer.space())? {
+                0 => return Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
+                read => deframer.advance(read),
+            }
+        };
         assert_eq!(welcome.verdict, Verdict::Accepted);
         assert!(welcome.limits.requests > 0 && welcome.limits.request_bytes > 0 && welcome.limits.queued_bytes > 0);
-        raw
+        Ok(Self { stream, deframer })
     }
 
     fn send(&mut self, bytes: &[u8]) {

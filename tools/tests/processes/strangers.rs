@@ -166,7 +166,7 @@ async fn the_log_finds_descriptors_although_silent_connections_take_all_that_the
     addresses.push(&client_address);
     let silent = Silent::start(&addresses, SILENT);
     // Idle clients that did say who they are, as many as the node takes.
-    let idle: Vec<Raw> = (0..20).map(|_| Raw::connect(&cluster)).collect();
+    let idle: Vec<Raw> = (0..20).map(|_| Raw::connect_beside_strangers(&cluster)).collect();
     for number in 0..WRITES {
         client.put(format!("key-{number}").as_bytes(), &vec![7; 1_000_000]).await.expect("it finds its next segment");
     }
