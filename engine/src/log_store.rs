@@ -1,10 +1,14 @@
 //! The log as Raft sees it: positions, terms and sizes of entries.
 //!
-//! Also names the kinds of entries. It reads; appending is the replica's, syncing the shell's.
+//! Also names the kinds of entries, and says of each whether a state machine could apply it. It reads; appending is the replica's,
+//! syncing the shell's.
 
+use api::command;
+use codec::DecodeError;
 use wal::{EntryKind, Log, Storage};
 
 use crate::raft::LogView;
+use crate::state_machine::batch;
 use crate::types::{EntryId, Index, Term};
 
 /// An entry that carries nothing: a leader's first, which lets it commit what came before (thesis 6.4, 3.6.2).
@@ -12,6 +16,39 @@ pub const KIND_NOOP: EntryKind = EntryKind::new(1);
 
 /// An entry that carries a batch of commands.
 pub const KIND_COMMANDS: EntryKind = EntryKind::new(2);
+
+/// No state machine of this version can apply an entry, so that it must not enter the log: once committed, it would stop every node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormError {
+    /// Its kind is none of ours.
+    #[error("its kind {0:?} is unknown to this version; run the same version of quorate on every node")]
+    Kind(EntryKind),
+    /// A no-op with a payload.
+    #[error("it is a no-op and carries {0} bytes")]
+    NoopWithPayload(usize),
+    /// Its batch, or a command of it, does not follow the format.
+    #[error("its commands cannot be read: {0}; run the same version of quorate on every node")]
+    Commands(#[from] DecodeError),
+}
+
+/// Whether a state machine can apply an entry: whoever appends what came from outside asks this first. Its checksum proves only that it
+/// arrived as it was sent.
+///
+/// # Errors
+/// Why it cannot.
+pub fn check_form(kind: EntryKind, payload: &[u8]) -> Result<(), FormError> {
+    match kind {
+        KIND_NOOP if payload.is_empty() => Ok(()),
+        KIND_NOOP => Err(FormError::NoopWithPayload(payload.len())),
+        KIND_COMMANDS => {
+            for batched in batch::commands_of(payload)? {
+                command::decode(batched?.command)?;
+            }
+            Ok(())
+        }
+        kind => Err(FormError::Kind(kind)),
+    }
+}
 
 impl<S: Storage> LogView for Log<S> {
     fn first_index(&self) -> Index {

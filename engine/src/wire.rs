@@ -10,6 +10,7 @@ use wal::error::EntryError;
 use wal::format::ENTRY_HEADER_BYTES;
 use wal::{EntryHeader, Log, ReadError, Storage};
 
+use crate::log_store::{FormError, check_form};
 use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Message};
 use crate::replica::event::{Event, Origin, Outgoing, Refusal, Request, RequestKind};
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
@@ -117,6 +118,14 @@ pub enum EntriesError {
         got: EntryId,
         /// The index that is due.
         expected: Index,
+    },
+    /// One arrived as it was sent, and no state machine of this version could apply it.
+    #[error("entry at index {index} of an AppendEntries is refused: {error}")]
+    Form {
+        /// Where the entry should stand.
+        index: Index,
+        /// What is wrong with it.
+        error: FormError,
     },
     /// One is larger than any segment of this node's log.
     #[error(
@@ -301,10 +310,10 @@ pub fn announced_entries(bytes: &[u8]) -> impl Iterator<Item = (EntryId, usize)>
     })
 }
 
-/// Takes the entries of an `AppendEntries` apart and verifies each against its checksum.
+/// Takes the entries of an `AppendEntries` apart, and verifies of each its checksum and that a state machine can apply it.
 ///
 /// # Errors
-/// They are not those announced, or damaged; none may be used.
+/// They are not those announced, damaged, or of no use; none may be used.
 pub fn parse_entries<'a>(append: &AppendEntries, bytes: &'a [u8]) -> Result<Vec<WireEntry<'a>>, EntriesError> {
     const COUNT_HINT_MAX: usize = 1024;
     let count = usize::try_from(append.entries_count()).unwrap_or(usize::MAX);
@@ -320,6 +329,7 @@ pub fn parse_entries<'a>(append: &AppendEntries, bytes: &'a [u8]) -> Result<Vec<
         if header.id().index != index || header.id().term > append.term || !header.kind().is_entry() {
             return Err(EntriesError::Sequence { got: header.id(), expected: index });
         }
+        check_form(header.kind(), payload).map_err(|error| EntriesError::Form { index, error })?;
         entries.push(WireEntry { header, payload });
     }
     reader.finish("the entries of an AppendEntries")?;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use api::command::{Op, encode_op_command};
 use net::api::{Executed, Status};
 use net::deframer::Deframer;
 use net::frame::{FRAME_HEADER_BYTES, Frame, FrameKind};
@@ -13,9 +14,10 @@ use wal::testing::SimStorage;
 use wal::{EntryHeader, EntryKind, Log, LogOptions, SegmentIdentity};
 
 use crate::doc_table::WIRE_DOC;
-use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
+use crate::log_store::{FormError, KIND_COMMANDS, KIND_NOOP};
 use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Message};
 use crate::replica::{Event, Refusal, RequestKind};
+use crate::state_machine::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
 use crate::testing::fuzz;
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
 use crate::wire::{
@@ -131,9 +133,19 @@ fn log_of(entries: &[(u64, EntryKind, Vec<u8>)]) -> Log<SimStorage> {
     log
 }
 
+/// A batch that puts `value` at one key.
+fn batch_of(value: &[u8]) -> Vec<u8> {
+    let mut command = Vec::new();
+    let put = Op::Put { key: b"k", value, lease: 0, prev_kv: false };
+    encode_op_command(&put, &mut command).expect("a valid command");
+    let mut payload = Vec::new();
+    batch::encode(BatchHeader::default(), [command.as_slice()], &mut payload);
+    payload
+}
+
 fn golden_log() -> Log<SimStorage> {
     let mut entries = vec![(4, KIND_NOOP, Vec::new()); 90];
-    entries.push((4, KIND_COMMANDS, b"one".to_vec()));
+    entries.push((4, KIND_COMMANDS, batch_of(b"one")));
     entries.push((5, KIND_NOOP, Vec::new()));
     log_of(&entries)
 }
@@ -186,7 +198,7 @@ fn golden_bytes_are_read_back() {
             assert_eq!(append, golden_append());
             let entries = parse_entries(&append, bytes).expect("sound entries");
             let read: Vec<_> = entries.iter().map(|entry| (entry.id(), entry.header.kind(), entry.payload)).collect();
-            assert_eq!(read, [(id(4, 91), KIND_COMMANDS, b"one".as_slice()), (id(5, 92), KIND_NOOP, &[])]);
+            assert_eq!(read, [(id(4, 91), KIND_COMMANDS, batch_of(b"one").as_slice()), (id(5, 92), KIND_NOOP, &[])]);
         }
         other => panic!("read as {other:?}"),
     });
@@ -285,6 +297,33 @@ fn entries_of_a_later_term_or_of_the_log_itself_are_refused() {
     }
 }
 
+#[test]
+fn entries_that_no_state_machine_can_apply_are_refused() {
+    let append = AppendEntries { last: Index::new(91), ..golden_append() };
+    let refused = |kind, payload: &[u8]| {
+        let header = EntryHeader::new(id(5, 91), kind, payload);
+        let bytes = [header.as_bytes(), payload].concat();
+        match parse_entries(&append, &bytes) {
+            Ok(entries) => panic!("{} entries of kind {kind:?} are taken", entries.len()),
+            Err(error) => error,
+        }
+    };
+    let form = |error| EntriesError::Form { index: Index::new(91), error };
+    let unknown = EntryKind::new(99);
+    assert_eq!(refused(unknown, &[]), form(FormError::Kind(unknown)));
+    assert_eq!(refused(KIND_NOOP, b"1"), form(FormError::NoopWithPayload(1)));
+    let whole = batch_of(b"one");
+    for cut in (0..whole.len()).filter(|cut| *cut != BATCH_HEADER_BYTES) {
+        let error = refused(KIND_COMMANDS, &whole[..cut]);
+        assert!(matches!(error, EntriesError::Form { error: FormError::Commands(_), .. }), "cut at {cut}: {error}");
+    }
+    // The first byte of the command is its version.
+    let mut later = whole;
+    later[BATCH_HEADER_BYTES + 8] += 1;
+    let error = refused(KIND_COMMANDS, &later);
+    assert!(matches!(error, EntriesError::Form { error: FormError::Commands(_), .. }), "{error}");
+}
+
 /// A position, a term or a time that may occur.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![Just(0), 1..100u64, 0..1u64 << 48]
@@ -336,7 +375,7 @@ fn entries() -> impl Strategy<Value = Entries> {
         let mut term = 1;
         let entry = |(step, is_noop, payload): (u64, bool, Vec<u8>)| {
             term += step;
-            if is_noop { (term, KIND_NOOP, Vec::new()) } else { (term, KIND_COMMANDS, payload) }
+            if is_noop { (term, KIND_NOOP, Vec::new()) } else { (term, KIND_COMMANDS, batch_of(&payload)) }
         };
         steps.into_iter().map(entry).collect()
     })

@@ -98,7 +98,12 @@ impl Trio {
     }
 
     fn with(seed: u64, change: fn(&mut ReplicaOptions)) -> Self {
-        let nodes = (0..NODES_COUNT).map(|node| {
+        Self::of(NODES_COUNT, seed, change)
+    }
+
+    /// As many nodes that know a leader.
+    fn of(nodes_count: usize, seed: u64, change: fn(&mut ReplicaOptions)) -> Self {
+        let nodes = (0..nodes_count).map(|node| {
             let identity = SegmentIdentity { cluster_id: 1, node_id: node as u64 + 1, shard: 0, shard_count: 1 };
             let mut disk = SimStorage::new(identity, SEGMENT_BYTES, seed ^ node as u64);
             disk.prepare(SegmentSeq::FIRST);
@@ -106,6 +111,7 @@ impl Trio {
                 LogOptions { identity, segment_bytes: SEGMENT_BYTES, state: wal::types::EntryId::ZERO };
             let log = Log::open(disk, options_of_log).expect("an empty log").0;
             let mut options = options(node, seed);
+            options.raft.voters.truncate(nodes_count);
             change(&mut options);
             Node { replica: Replica::new(options, log), syncs: vec![], prepares: vec![] }
         });
@@ -119,7 +125,7 @@ impl Trio {
             faults_are_expected: false,
             last_ticket: 0,
         };
-        for (node, other) in pairs() {
+        for (node, other) in pairs().filter(|(node, other)| (*node).max(*other) < nodes_count) {
             trio.deliver(node, Event::PeerConnected(node_id(other)));
         }
         for _ in 0..100 {
@@ -237,7 +243,7 @@ impl Trio {
     /// Everything that is due is done: turns, syncs, messages.
     fn settle(&mut self) {
         for _ in 0..20 {
-            for node in 0..NODES_COUNT {
+            for node in 0..self.nodes.len() {
                 self.finish_prepare(node);
                 self.deliver(node, Event::Turn);
                 self.finish_sync(node);
@@ -250,7 +256,7 @@ impl Trio {
 
     /// A tick passes, and everything that is due is done.
     fn round(&mut self) {
-        (0..NODES_COUNT).for_each(|node| self.deliver(node, Event::Tick));
+        (0..self.nodes.len()).for_each(|node| self.deliver(node, Event::Tick));
         self.settle();
     }
 
@@ -320,20 +326,47 @@ fn a_write_in_the_forming_batch_times_out_and_is_not_answered_again() {
 
 #[test]
 fn a_command_that_cannot_be_applied_leaves_no_request_without_an_answer() {
+    let mut alone = Trio::of(1, 2, |_| {});
+    alone.faults_are_expected = true;
+    alone.hung.insert(0);
+    let before = alone.put(0, b"before");
+    // The gateway validates; a replica takes the bytes of its own clients as they are.
+    let bad = alone.ask(0, RequestKind::Write, b"no command");
+    let behind = alone.put(0, b"behind");
+    alone.settle();
+    alone.hung.clear();
+    alone.settle();
+    assert!(matches!(alone.nodes[0].replica.fault(), Some(Fault::Apply { .. })), "the leader was to stop");
+    assert!(alone.answers[&before].is_ok(), "what was applied is acknowledged");
+    for ticket in [bad, behind] {
+        assert_eq!(alone.refusal(ticket), (Status::Internal, Executed::Unknown));
+    }
+    alone.check_all_answered();
+}
+
+#[test]
+fn followers_do_not_take_a_command_that_cannot_be_applied_and_outlive_its_leader() {
     let mut trio = Trio::new(2);
     let leader = trio.leader().expect("there is one");
-    trio.faults_are_expected = true;
     let before = trio.put(leader, b"before");
-    // The gateway validates; a replica takes the bytes of its own clients as they are.
-    let bad = trio.ask(leader, RequestKind::Write, b"no command");
-    let behind = trio.put(leader, b"behind");
     trio.settle();
-    assert!(matches!(trio.nodes[leader].replica.fault(), Some(Fault::Apply { .. })), "the leader was to stop");
-    assert!(trio.answers[&before].is_ok(), "what was applied is acknowledged");
-    for ticket in [bad, behind] {
-        assert_eq!(trio.refusal(ticket), (Status::Internal, Executed::Unknown));
+    let bad = trio.ask(leader, RequestKind::Write, b"no command");
+    trio.settle();
+    (0..EXPIRED_TICKS).for_each(|_| trio.round());
+    assert!(trio.answers[&before].is_ok());
+    assert_eq!(trio.refusal(bad), (Status::Timeout, Executed::Unknown));
+    for follower in (0..NODES_COUNT).filter(|node| *node != leader) {
+        let taken = trio.nodes[follower].replica.take_corrupt_append().map(|(_, error)| error);
+        assert!(matches!(taken, Some(wire::EntriesError::Form { .. })), "{taken:?}");
     }
-    trio.check_all_answered();
+    trio.isolate(leader);
+    (0..60).for_each(|_| trio.round());
+    trio.cut.clear();
+    (0..60).for_each(|_| trio.round());
+    let leader = trio.leader().expect("a new one, and the old one follows it");
+    let ticket = trio.put(leader, b"after");
+    trio.settle();
+    assert!(trio.answers[&ticket].is_ok());
 }
 
 #[test]

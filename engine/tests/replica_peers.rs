@@ -7,6 +7,7 @@ use engine::raft::{self, AppendEntries, AppendOutcome, Message};
 use engine::replica::{
     Action, Event, Origin, ReadingLimits, Refusal, Replica, ReplicaOptions, Request, RequestKind, Ticket,
 };
+use engine::state_machine::batch::{self, BatchHeader};
 use engine::types::{EntryId, Index, NodeId, ShardId, Term};
 use engine::wire::{self, Incoming};
 use engine::{log_store, state_machine};
@@ -82,6 +83,21 @@ struct Subject {
     last_ticket: u64,
 }
 
+/// The payload of an entry that puts something, as long as that.
+fn batch_of(payload_bytes: usize) -> Vec<u8> {
+    let encoded = |value: &[u8]| {
+        let mut command = Vec::new();
+        let put = Op::Put { key: b"k", value, lease: 0, prev_kv: false };
+        encode_op_command(&put, &mut command).expect("a valid operation");
+        let mut payload = Vec::new();
+        batch::encode(BatchHeader::default(), [command.as_slice()], &mut payload);
+        payload
+    };
+    let payload = encoded(&vec![7; payload_bytes - encoded(b"").len()]);
+    assert_eq!(payload.len(), payload_bytes, "the rest of a batch has one length");
+    payload
+}
+
 fn log_with(terms: &[u64], payload_bytes: usize, segment_bytes: u64) -> Log<SimStorage> {
     let options = LogOptions { identity: identity(), segment_bytes, state: EntryId::ZERO };
     let (mut log, _) = Log::open(SimStorage::new(identity(), segment_bytes, 1), options).expect("an empty log");
@@ -96,8 +112,7 @@ fn log_with(terms: &[u64], payload_bytes: usize, segment_bytes: u64) -> Log<SimS
     }
     for (index, term) in (1..).zip(terms) {
         let id = EntryId::new(Term::new(*term), Index::new(index));
-        // An empty batch for the state machine's taste.
-        let payload = vec![0; payload_bytes];
+        let payload = if payload_bytes == 0 { Vec::new() } else { batch_of(payload_bytes) };
         let header = EntryHeader::new(
             id,
             if payload_bytes == 0 { log_store::KIND_NOOP } else { log_store::KIND_COMMANDS },

@@ -158,7 +158,9 @@ fn check_entries(append: &AppendEntries, bytes: &[u8], damage: usize) {
 fn check_entries_error(append: &AppendEntries, bytes: &[u8], error: &EntriesError) {
     let is_carried = |index: Index| index >= append.first && index <= append.last;
     match error {
-        EntriesError::Entry { index, .. } => assert!(is_carried(*index), "{error} of {append:?}"),
+        EntriesError::Entry { index, .. } | EntriesError::Form { index, .. } => {
+            assert!(is_carried(*index), "{error} of {append:?}")
+        }
         EntriesError::Sequence { expected, got } => {
             assert!(is_carried(*expected) && (got.index != *expected || got.term > append.term), "{error}");
         }

@@ -222,8 +222,14 @@ impl Near<'_> {
         let (id, kind, payload) = match choice {
             14 => (EntryId::new(self.any_term(input), id.index), KIND_NOOP, Vec::new()),
             15 => (EntryId::new(id.term, self.any_index(input).max(Index::new(1))), KIND_NOOP, Vec::new()),
-            // What no state machine can apply.
-            16 => (id, KIND_COMMANDS, vec![7; 3]),
+            // A batch with a sound checksum and a wrong byte: what it says may make no sense, and often nobody can apply it.
+            16 => {
+                let at = usize::from(input.byte()) % commands.len();
+                if let Some(byte) = commands.get_mut(at) {
+                    *byte = input.byte();
+                }
+                (id, KIND_COMMANDS, commands)
+            }
             17 => (id, EntryKind::new(1 + input.byte() % 100), Vec::new()),
             8..=13 => (id, KIND_COMMANDS, commands),
             _ => (id, KIND_NOOP, Vec::new()),

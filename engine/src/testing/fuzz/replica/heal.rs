@@ -70,7 +70,7 @@ fn check_honest(cluster: &Cluster, number: usize, truth: Truth, committed: &[Ent
             Some(fault) if truth == Truth::Clean => {
                 return Err(format!("node {} stops although nobody was lied to: {fault}", node.id));
             }
-            Some(Fault::Contradiction(_) | Fault::Apply { .. }) => {}
+            Some(Fault::Contradiction(_)) => {}
             Some(fault) => return Err(format!("node {} stops: {fault}", node.id)),
             None if at != number => check_keeps(node, committed)?,
             None => {}

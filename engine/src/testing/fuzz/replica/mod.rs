@@ -26,7 +26,6 @@
 //!   have the terms and indexes of other entries that a leader makes later;
 //! * a commit index beyond what is committed, and acknowledgements or votes that were never given, which make the node
 //!   commit by itself;
-//! * a batch with a sound checksum that no state machine can apply: followers verify who made an entry, not what it says;
 //! * answers about births in a cluster that is just being born.
 //!
 //! Which of both it was is decided by what the node has in the end, not by what was sent: most lies change nothing.

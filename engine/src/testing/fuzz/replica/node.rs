@@ -275,8 +275,7 @@ fn identity(id: NodeId) -> SegmentIdentity {
 }
 
 /// What a command may hold.
-pub(super) const COMMAND_LIMITS: command::Limits =
-    command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 };
+const COMMAND_LIMITS: command::Limits = command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 };
 
 fn options(id: NodeId, repair: Option<bool>, birth: &BirthRecord, life: u64) -> ReplicaOptions {
     let repair = repair.map(|hard_state_is_certain| RepairOptions {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use api::command::{self, KeyRange, RangeOp, encode_range};
+use api::command::{KeyRange, RangeOp, encode_range};
 use net::api::Status;
 use wal::EntryHeader;
 use wal::format::ENTRY_HEADER_BYTES;
@@ -10,13 +10,12 @@ use wal::format::ENTRY_HEADER_BYTES;
 use super::cluster::put;
 use super::forge::Near;
 use super::input::Input;
-use super::node::{COMMAND_LIMITS, Disk, NODES, Node, SHARD, Sent, TIMEOUT_TICKS, node_id};
+use super::node::{Disk, NODES, Node, SHARD, Sent, TIMEOUT_TICKS, node_id};
 use super::past::{Entry, Past, Start, entries_of};
 use super::watch::Watch;
-use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
+use crate::log_store;
 use crate::raft::{BirthRecord, Message, Stage};
 use crate::replica::{Event, Fault, Origin, Outgoing, Refusal, Request, RequestKind, Ticket};
-use crate::state_machine::batch::{self, Batched};
 use crate::types::{EntryId, Index, NodeId};
 use crate::wire;
 
@@ -385,11 +384,8 @@ impl<'a> Story<'a> {
     /// Checks what the node did, and notes what it said.
     fn observe(&mut self, choice: u8) -> Result<(), String> {
         let sent = self.watch.observe(&mut self.node)?;
-        if let Some(fault @ Fault::Apply { index, .. }) = self.node.replica.fault() {
-            let entry = self.node.replica.log().entry(*index).map_err(|error| error.to_string())?;
-            if entry.is_none_or(|entry| is_sound(entry.bytes())) {
-                return Err(format!("a sound entry cannot be applied: {fault}"));
-            }
+        if let Some(fault @ Fault::Apply { .. }) = self.node.replica.fault() {
+            return Err(format!("an entry that cannot be applied was appended: {fault}"));
         }
         let mut last_kind = None;
         for Sent { to, message, .. } in sent {
@@ -435,9 +431,8 @@ impl<'a> Story<'a> {
         let noted = log.noted().committed;
         let at = usize::try_from(noted.index.get()).map_err(|_| "too many entries")?;
         let notes_truth = at == 0 || self.committed.get(at - 1).is_some_and(|entry| entry.id == noted);
-        let is_applicable = held.iter().all(|entry| is_sound(&entry.bytes));
-        let is_clean =
-            is_true_log && knows_truth && notes_truth && is_applicable && self.is_born_right(self.node.birth());
+        held.iter().try_for_each(|entry| check_form(&entry.bytes))?;
+        let is_clean = is_true_log && knows_truth && notes_truth && self.is_born_right(self.node.birth());
         Ok(if is_clean { Truth::Clean } else { Truth::LiedTo })
     }
 
@@ -454,16 +449,11 @@ impl<'a> Story<'a> {
     }
 }
 
-/// A state machine can apply this entry.
-fn is_sound(entry: &[u8]) -> bool {
-    let Some((header, payload)) = entry.split_at_checked(ENTRY_HEADER_BYTES) else { return false };
-    let is_valid =
-        |item: Result<Batched<'_>, _>| item.is_ok_and(|item| command::validate(item.command, &COMMAND_LIMITS).is_ok());
-    match EntryHeader::parse(header).map(|header| header.kind()) {
-        Ok(KIND_NOOP) => true,
-        Ok(KIND_COMMANDS) => batch::commands_of(payload).is_ok_and(|mut commands| commands.all(is_valid)),
-        _ => false,
-    }
+/// Whether a state machine can apply this entry.
+fn check_form(entry: &[u8]) -> Result<(), String> {
+    let (header, payload) = entry.split_at_checked(ENTRY_HEADER_BYTES).ok_or("an entry without a header")?;
+    let header = EntryHeader::parse(header).map_err(|error| error.to_string())?;
+    log_store::check_form(header.kind(), payload).map_err(|error| format!("entry {}: {error}", header.id()))
 }
 
 fn range() -> Vec<u8> {
