@@ -31,6 +31,8 @@ fn build() -> Result<(), String> {
     for place in bugs.iter().flat_map(|bug| &bug.places) {
         read(&source.join(&place.file))?;
     }
+    // A source that was moved must not stay behind at its old place.
+    fs::remove_dir_all(&out).map_err(|error| format!("cannot empty {}: {error}", out.display()))?;
     copy(source, source, &out, &bugs)?;
     write(&out.join("list.rs"), &list(&bugs))
 }

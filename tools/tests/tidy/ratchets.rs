@@ -10,12 +10,6 @@ pub const FUNCTIONS: &[FunctionRatchet] = &[];
 
 /// Files whose imports run in a circle.
 pub const CIRCLES: &[&str] = &[
-    "engine/src/testing/sim/ambush.rs",
-    "engine/src/testing/sim/clients.rs",
-    "engine/src/testing/sim/faults.rs",
-    "engine/src/testing/sim/handover.rs",
-    "engine/src/testing/sim/wipe.rs",
-    "engine/src/testing/sim/world.rs",
     "wal/src/constants.rs",
     "wal/src/error.rs",
     "wal/src/format.rs",

@@ -15,10 +15,9 @@
 //!   only; then that one dies, and what it wrote last rots. The leader dies as soon as it counts as repaired. If it did so
 //!   before it had everything back it could elect the follower that was away (rule 3).
 
-use super::faults::{Undo, damage_end, damage_last_page};
+use super::damage::{damage_end, damage_last_page};
 use super::plan::{between, pick};
-use super::world::{Event, Place, World};
-use crate::raft::Role;
+use super::world::{Event, FaultStep, Place, World};
 use crate::replica;
 use crate::types::Term;
 
@@ -52,7 +51,7 @@ const LOOK_EVERY_US: u64 = 500;
 
 /// The leader is stopped, and the others may elect another.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ambush {
+struct Ambush {
     shard: usize,
     leader: usize,
     /// When the leader goes on.
@@ -61,7 +60,7 @@ pub(super) struct Ambush {
 
 /// The voter is down and its vote gone.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sprung {
+struct Sprung {
     ambush: Ambush,
     candidate: usize,
     voter: usize,
@@ -71,7 +70,7 @@ pub(super) struct Sprung {
 
 /// A follower is away, or under repair.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hunt {
+struct Hunt {
     leader: usize,
     /// The leader's.
     life: u64,
@@ -83,7 +82,7 @@ pub(super) struct Hunt {
 
 /// A leader is to lead a second term.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Return {
+struct Return {
     at: Place,
     /// The leader's.
     life: u64,
@@ -95,7 +94,7 @@ pub(super) struct Return {
 
 /// A leader is stopped and cut off.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deposed {
+struct Deposed {
     at: Place,
     /// The leader's.
     life: u64,
@@ -105,6 +104,63 @@ pub(super) struct Deposed {
     client: Option<usize>,
     /// When it goes on, whatever happened.
     end_us: u64,
+}
+
+/// The follower that is to forget does so now.
+#[derive(Clone, Copy, Debug)]
+struct Forget(Hunt);
+
+/// A leader is to be stopped and cut off.
+#[derive(Clone, Copy, Debug)]
+struct Depose {
+    at: Place,
+    /// The leader's.
+    life: u64,
+}
+
+impl FaultStep for Ambush {
+    fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
+        world.watch_ambush(*self)
+    }
+}
+
+impl FaultStep for Sprung {
+    fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
+        world.end_ambush(*self)
+    }
+}
+
+impl FaultStep for Forget {
+    fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
+        world.forget_entries(self.0)
+    }
+}
+
+impl FaultStep for Hunt {
+    fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
+        world.hunt_leader(*self);
+        Ok(())
+    }
+}
+
+impl FaultStep for Return {
+    fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
+        world.go_on_returning(*self)
+    }
+}
+
+impl FaultStep for Depose {
+    fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
+        world.depose(self.at, self.life);
+        Ok(())
+    }
+}
+
+impl FaultStep for Deposed {
+    fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
+        world.watch_deposed(*self);
+        Ok(())
+    }
 }
 
 impl World {
@@ -126,11 +182,11 @@ impl World {
     fn return_leader(&mut self, at: Place) {
         let rounds = between(&mut self.rng, ROUNDS.0, ROUNDS.1);
         let plan = Return { at, life: self.hosts[at.host].life, rounds, end_us: self.now_us + RETURN_US };
-        self.schedule(RETURN_LOOK_EVERY_US, Event::Undo(Undo::Return(plan)));
+        self.schedule(RETURN_LOOK_EVERY_US, Event::Fault(Box::new(plan)));
     }
 
     /// Goes on with it.
-    pub(super) fn go_on_returning(&mut self, plan: Return) -> Result<(), String> {
+    fn go_on_returning(&mut self, plan: Return) -> Result<(), String> {
         let Return { at, life, end_us, .. } = plan;
         if self.is_calm || self.now_us > end_us || !self.is_alive(at.host, life) {
             return Ok(());
@@ -140,7 +196,7 @@ impl World {
             if self.has_committed_in(at, term) && self.repeat_old_beats(at, &followers, term) {
                 // The old answers are there by then.
                 let delay_us = 2 * self.plan.delay_us.1 + between(&mut self.rng, 0, 5_000);
-                self.schedule(delay_us, Event::Undo(Undo::Depose { at, life }));
+                self.schedule(delay_us, Event::Fault(Box::new(Depose { at, life })));
                 return Ok(());
             }
             let rounds = followers.iter().map(|to| self.beats.of(at.host, *to, at.shard).rounds_of(term)).max();
@@ -151,7 +207,7 @@ impl World {
         } else if let Some(&host) = followers.iter().find(|host| self.leads(**host, at.shard).is_some()) {
             self.transfer(Place { host, ..at }, at.host)?;
         }
-        self.schedule(RETURN_LOOK_EVERY_US, Event::Undo(Undo::Return(plan)));
+        self.schedule(RETURN_LOOK_EVERY_US, Event::Fault(Box::new(plan)));
         Ok(())
     }
 
@@ -184,7 +240,7 @@ impl World {
     }
 
     /// A leader is stopped and cut off.
-    pub(super) fn depose(&mut self, at: Place, life: u64) {
+    fn depose(&mut self, at: Place, life: u64) {
         if self.is_calm || !self.is_alive(at.host, life) {
             return;
         }
@@ -197,7 +253,7 @@ impl World {
 
     /// Waits until another leads and a client that knows of its writes reads from the stopped one, which then goes on. It stays cut
     /// off for a little longer.
-    pub(super) fn watch_deposed(&mut self, mut deposed: Deposed) {
+    fn watch_deposed(&mut self, mut deposed: Deposed) {
         let Deposed { at, life, term, client, end_us } = deposed;
         if self.is_calm || !self.is_alive(at.host, life) {
             self.join_all();
@@ -211,7 +267,7 @@ impl World {
             self.hosts[at.host].paused_until_us = self.now_us + stopped_us;
             let for_us = arrives_us + between(&mut self.rng, 1_000, 500_000);
             let pairs = self.network.pairs();
-            self.schedule(for_us, Event::Undo(Undo::Unblock(pairs)));
+            self.schedule(for_us, Event::Unblock(pairs));
             return;
         }
         self.hosts[at.host].paused_until_us = self.now_us + 2 * DEPOSED_LOOK_EVERY_US;
@@ -220,7 +276,7 @@ impl World {
             let successor = (0..self.hosts.len()).find(later);
             deposed.client = successor.and_then(|successor| self.clients.lure(at.shard, successor, at.host));
         }
-        self.schedule(DEPOSED_LOOK_EVERY_US, Event::Undo(Undo::Deposed(deposed)));
+        self.schedule(DEPOSED_LOOK_EVERY_US, Event::Fault(Box::new(deposed)));
     }
 
     fn separate_follower(&mut self, leader: usize, shard: usize) {
@@ -232,11 +288,11 @@ impl World {
         let away_us = between(&mut self.rng, 20_000, AWAY_US_MAX);
         let life = self.hosts[leader].life;
         let hunt = Hunt { leader, life, at: Place { host, shard }, end_us: self.now_us + away_us + HUNT_US };
-        self.schedule(away_us, Event::Undo(Undo::Forget(hunt)));
+        self.schedule(away_us, Event::Fault(Box::new(Forget(hunt))));
     }
 
     /// The follower that was there loses what it wrote last, and the other one is back.
-    pub(super) fn forget_entries(&mut self, hunt: Hunt) -> Result<(), String> {
+    fn forget_entries(&mut self, hunt: Hunt) -> Result<(), String> {
         let Hunt { leader, life, at, .. } = hunt;
         let still_leads = self.hosts[leader].life == life && self.leads(leader, at.shard).is_some();
         if self.is_calm || !still_leads {
@@ -254,18 +310,18 @@ impl World {
             let incarnation = self.network.link(from, to).incarnation;
             self.connect(from, to, incarnation);
         }
-        self.schedule(LOOK_EVERY_US, Event::Undo(Undo::Hunt(hunt)));
+        self.schedule(LOOK_EVERY_US, Event::Fault(Box::new(hunt)));
         Ok(())
     }
 
     /// The leader dies as soon as the follower counts as repaired.
-    pub(super) fn hunt_leader(&mut self, hunt: Hunt) {
+    fn hunt_leader(&mut self, hunt: Hunt) {
         let Hunt { leader, life, at, end_us } = hunt;
         if self.is_calm || self.now_us > end_us || self.hosts[leader].life != life || !self.hosts[leader].is_up {
             return;
         }
         if self.hosts[at.host].shards[at.shard].repair.is_some() {
-            self.schedule(LOOK_EVERY_US, Event::Undo(Undo::Hunt(hunt)));
+            self.schedule(LOOK_EVERY_US, Event::Fault(Box::new(hunt)));
         } else {
             self.kill(leader, false);
             self.restart_later(leader);
@@ -279,18 +335,18 @@ impl World {
         self.hosts[leader].paused_until_us = end_us;
         self.cut_off(leader);
         let ambush = Ambush { shard, leader, end_us };
-        self.schedule(LOOK_EVERY_US, Event::Undo(Undo::Ambush(ambush)));
+        self.schedule(LOOK_EVERY_US, Event::Fault(Box::new(ambush)));
     }
 
     /// Waits for the election, then springs the trap; gives up when the leader goes on.
-    pub(super) fn watch_ambush(&mut self, ambush: Ambush) -> Result<(), String> {
+    fn watch_ambush(&mut self, ambush: Ambush) -> Result<(), String> {
         let Ambush { shard, leader, end_us } = ambush;
         let old_term = self.hosts[leader].shards[shard].replica.as_ref().map(|replica| replica.view().term);
         let elected = (0..self.hosts.len())
             .find(|host| *host != leader && self.leads(*host, shard).is_some_and(|term| Some(term) > old_term));
         let Some(candidate) = elected.filter(|_| old_term.is_some() && !self.is_calm) else {
             if self.now_us < end_us && !self.is_calm {
-                self.schedule(LOOK_EVERY_US, Event::Undo(Undo::Ambush(ambush)));
+                self.schedule(LOOK_EVERY_US, Event::Fault(Box::new(ambush)));
             } else {
                 self.join_all();
             }
@@ -310,12 +366,12 @@ impl World {
         self.cut_off(candidate);
         let sprung = Sprung { ambush, candidate, voter, life };
         let delay_us = end_us.saturating_sub(self.now_us) + between(&mut self.rng, 0, 5_000);
-        self.schedule(delay_us, Event::Undo(Undo::Sprung(sprung)));
+        self.schedule(delay_us, Event::Fault(Box::new(sprung)));
         Ok(())
     }
 
     /// The voter starts again and meets the old leader; the candidate stays away for a while.
-    pub(super) fn end_ambush(&mut self, sprung: Sprung) -> Result<(), String> {
+    fn end_ambush(&mut self, sprung: Sprung) -> Result<(), String> {
         let Sprung { ambush: Ambush { leader, .. }, candidate, voter, life } = sprung;
         if self.is_calm {
             return Ok(());
@@ -332,26 +388,7 @@ impl World {
         self.trace.note(self.now_us, || format!("node {} is still cut off", candidate + 1));
         let for_us = between(&mut self.rng, 10_000, 3_000_000);
         let pairs = self.network.pairs();
-        self.schedule(for_us, Event::Undo(Undo::Unblock(pairs)));
+        self.schedule(for_us, Event::Unblock(pairs));
         Ok(())
-    }
-
-    /// The term that a node leads a shard in.
-    pub(super) fn leads(&self, host: usize, shard: usize) -> Option<Term> {
-        let view = self.hosts[host].shards[shard].replica.as_ref()?.view();
-        (view.role == Role::Leader).then_some(view.term)
-    }
-
-    fn cut_off(&mut self, host: usize) {
-        for (from, to) in self.network.pairs() {
-            if from == host || to == host {
-                self.network.link(from, to).is_blocked = true;
-            }
-        }
-    }
-
-    fn join_all(&mut self) {
-        let pairs = self.network.pairs();
-        self.unblock(&pairs);
     }
 }

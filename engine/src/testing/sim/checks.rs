@@ -1,14 +1,15 @@
-//! Raft's safety properties (thesis figure 3.2) on every step, and equal states at equal indexes. Knows logs and claims of
-//! replicas; nothing of clients, faults or intentions.
+//! Raft's safety properties (thesis figure 3.2) on every step, equal states at equal indexes, and hand-overs to those who said that
+//! they could take over. Knows logs and claims of replicas; nothing of clients, faults or intentions.
 
 use std::collections::BTreeMap;
 
 use wal::testing::SimStorage;
 
 use super::host::{Host, Seen};
-use crate::raft::Role;
-use crate::replica::{Fault, Replica};
+use crate::raft::{Health, Message, Role};
+use crate::replica::{Fault, Outgoing, Replica};
 use crate::types::{EntryId, Index, NodeId, Term};
+use crate::wire::Incoming;
 
 /// A state's hash is taken where this divides the index: walking the whole state at each would take most of the time.
 const DIGEST_EVERY: u64 = 16;
@@ -253,4 +254,37 @@ pub(super) fn check_unsent(replica: &Replica<SimStorage>, unsent: (NodeId, Index
         return Err(format!("entries behind {prev_index} to node {to} did not leave, but {next_index} is sent next"));
     }
     Ok(())
+}
+
+/// What followers told the leaders of each shard: leader (from 0), shard, term, follower.
+#[derive(Debug, Default)]
+pub(super) struct HandOverChecks {
+    reports: BTreeMap<(usize, usize, Term, NodeId), Health>,
+}
+
+impl HandOverChecks {
+    /// A follower tells a node how it is, which leads that term, if any. `at` is the node's place: from 0, and the shard.
+    pub(super) fn note_report(
+        &mut self,
+        at: (usize, usize),
+        from: NodeId,
+        leads: Option<Term>,
+        incoming: &Incoming<'_>,
+    ) {
+        if let Incoming::Message(Message::HeartbeatResponse { term, health, .. }) = incoming
+            && leads == Some(*term)
+        {
+            self.reports.insert((at.0, at.1, *term, from), *health);
+        }
+    }
+
+    /// Whoever is told to take over said last that it could.
+    pub(super) fn check_successor(&self, at: (usize, usize), to: NodeId, message: &Outgoing) -> Result<(), String> {
+        let Outgoing::Raft(Message::TimeoutNow { term, .. }) = message else { return Ok(()) };
+        let report = self.reports.get(&(at.0, at.1, *term, to));
+        match report {
+            Some(Health { may_lead: true, has_room: true, disk_keeps_up: true, .. }) => Ok(()),
+            report => Err(format!("node {} tells {to} to take over, which said {report:?}", at.0 + 1)),
+        }
+    }
 }

@@ -4,12 +4,10 @@
 
 use std::collections::VecDeque;
 
-use net::api::{Executed, Status};
 use wal::testing::SimRng;
 
-use super::plan::{Plan, between, pick};
-use super::world::{Event, Place, World};
-use crate::replica::{self, Origin, Refusal, Request, RequestKind, Ticket};
+use super::plan::{Plan, pick};
+use crate::replica::{Refusal, RequestKind};
 use crate::testing::history::{Input, Operation};
 use crate::testing::judge;
 use crate::testing::search::{self, Limits, Verdict};
@@ -18,9 +16,6 @@ use api::command::{
     encode_txn_command,
 };
 use api::response::{OpResponse, Response};
-
-/// Pause before an operation that was refused is tried again. Unit: us.
-const RETRY_US: (u64, u64) = (5_000, 100_000);
 
 /// How long the judge that searches may: a shard of a run has about a thousand operations, and all but very few need one step each.
 const SEARCH_LIMITS: Limits = Limits { key_steps: 200_000, shard_steps: 20_000 };
@@ -80,15 +75,22 @@ impl Extra {
 
 /// An operation, and what is left to do for it.
 #[derive(Debug)]
-struct Running {
-    operation: Operation,
+pub(super) struct Running {
+    pub(super) operation: Operation,
     extra: Extra,
-    deadline_us: u64,
-    is_open: bool,
+    pub(super) deadline_us: u64,
+    pub(super) is_open: bool,
     /// How often it arrived at a node that was there.
-    attempts_count: u64,
+    pub(super) attempts_count: u64,
     /// How often a node said that it took no effect.
-    void_count: u64,
+    pub(super) void_count: u64,
+}
+
+impl Running {
+    /// What is sent for it.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        self.operation.input.encode(self.extra)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -227,7 +229,63 @@ impl Clients {
         self.operations[usize::try_from(op).expect("small")].operation.input.kind()
     }
 
-    fn running(&mut self, op: u64) -> &mut Running {
+    /// A client begins its next operation: the one laid down for it, or one that is made up. Returns its number and when the client
+    /// gives up; nothing if it waits for an answer, or is to begin nothing more.
+    pub(super) fn begin(&mut self, client: usize, plan: &Plan, now_us: u64) -> Option<(u64, u64)> {
+        if self.clients[client].open.is_some() {
+            return None;
+        }
+        let scripted = self.clients[client].script.pop_front();
+        let (input, shard) = match scripted {
+            Some((input, shard, node)) => {
+                self.clients[client].home = Some(node);
+                (input, shard)
+            }
+            None if self.is_finishing => return None,
+            None => self.make_up(client, plan.value_bytes),
+        };
+        let number = self.operations.len();
+        let deadline_us = now_us + plan.timeout_us;
+        let called_us = now_us;
+        let operation = Operation { client, shard, input, called_us, process: (0, 0), outcome: None, is_void: false };
+        let extra = self.extra(client, &operation.input);
+        self.operations.push(Running {
+            operation,
+            extra,
+            deadline_us,
+            is_open: true,
+            attempts_count: 0,
+            void_count: 0,
+        });
+        self.clients[client].open = Some(number);
+        Some((number as u64, deadline_us))
+    }
+
+    /// An operation is over for its client. Returns who that is.
+    pub(super) fn close(&mut self, op: u64) -> usize {
+        let running = self.running(op);
+        running.is_open = false;
+        let client = running.operation.client;
+        self.clients[client].open = None;
+        client
+    }
+
+    /// Where a client asks first.
+    pub(super) fn home(&self, client: usize) -> Option<usize> {
+        self.clients[client].home
+    }
+
+    /// A client asks anybody from now on.
+    pub(super) fn leave_home(&mut self, client: usize) {
+        self.clients[client].home = None;
+    }
+
+    /// Nothing new is begun but what was laid down.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.is_finishing
+    }
+
+    pub(super) fn running(&mut self, op: u64) -> &mut Running {
         &mut self.operations[usize::try_from(op).expect("small")]
     }
 }
@@ -269,165 +327,6 @@ impl Input {
     }
 }
 
-impl World {
-    /// A client begins its next operation.
-    pub(super) fn ask(&mut self, client: usize) {
-        if self.clients.clients[client].open.is_some() {
-            return;
-        }
-        let scripted = self.clients.clients[client].script.pop_front();
-        let (input, shard) = match scripted {
-            Some((input, shard, node)) => {
-                self.clients.clients[client].home = Some(node);
-                (input, shard)
-            }
-            None if self.clients.is_finishing => return,
-            None => self.clients.make_up(client, self.plan.value_bytes),
-        };
-        let number = self.clients.operations.len();
-        let deadline_us = self.now_us + self.plan.timeout_us;
-        let called_us = self.now_us;
-        let operation = Operation { client, shard, input, called_us, process: (0, 0), outcome: None, is_void: false };
-        let extra = self.clients.extra(client, &operation.input);
-        self.clients.operations.push(Running {
-            operation,
-            extra,
-            deadline_us,
-            is_open: true,
-            attempts_count: 0,
-            void_count: 0,
-        });
-        self.clients.clients[client].open = Some(number);
-        let op = number as u64;
-        self.schedule_at(deadline_us, Event::GiveUp { op });
-        self.send_request(op, 0);
-    }
-
-    fn send_request(&mut self, op: u64, pause_us: u64) {
-        let operation = &self.clients.running(op).operation;
-        let (client, shard) = (operation.client, operation.shard);
-        let host = match self.clients.clients[client].home {
-            Some(home) if !self.rng.chance(1, 10) || self.clients.is_finishing => home,
-            _ => usize::try_from(self.rng.below(self.plan.nodes as u64)).expect("few"),
-        };
-        let (low, high) = self.plan.delay_us;
-        let delay_us = pause_us + between(&mut self.rng, low, high);
-        self.schedule(delay_us, Event::Arrive { op, at: Place { host, shard } });
-    }
-
-    /// A request arrives, even if nobody waits for it any more.
-    pub(super) fn arrive(&mut self, op: u64, at: Place) -> Result<(), String> {
-        if !self.hosts[at.host].is_up {
-            let delay_us = between(&mut self.rng, 10, 5_000);
-            self.schedule(delay_us, Event::Answer { op, answer: Answer::Broken { was_sent: false } });
-            return Ok(());
-        }
-        let life = self.hosts[at.host].life;
-        let running = self.clients.running(op);
-        running.attempts_count += 1;
-        let Running { operation, extra, .. } = running;
-        operation.process = (at.host, life);
-        let (kind, payload) = (operation.input.kind(), operation.input.encode(*extra));
-        let timeout_ticks = self.plan.timeout_us.div_ceil(self.plan.tick_us);
-        self.hosts[at.host].shards[at.shard].waiting.insert(op);
-        let origin = Origin::Local(Ticket(op));
-        self.deliver(at, replica::Event::Request(Request { origin, kind, timeout_ticks, payload: &payload }))
-    }
-
-    /// A replica answered; the answer is on its way to the client.
-    pub(super) fn reply(&mut self, at: Place, op: u64, result: Result<Vec<u8>, Refusal>) -> Result<(), String> {
-        if !self.hosts[at.host].shards[at.shard].waiting.remove(&op) {
-            let number = at.host + 1;
-            return Err(format!("node {number} answers operation {op} a second time: {result:?}"));
-        }
-        // What every replica refuses alike when it applies the entry is in the log, and takes no effect there.
-        let is_in_no_log = |refusal: &Refusal| {
-            refusal.executed == Executed::No
-                && refusal.status != Status::FutureRevision
-                && refusal.status != Status::TooLarge
-        };
-        if result.as_ref().is_err_and(is_in_no_log) {
-            self.clients.running(op).void_count += 1;
-        }
-        let answer = match result {
-            Ok(body) => Answer::Done(body),
-            Err(refusal) => Answer::Refused(refusal),
-        };
-        let (low, high) = self.plan.delay_us;
-        let delay_us = between(&mut self.rng, low, high);
-        self.schedule(delay_us, Event::Answer { op, answer });
-        Ok(())
-    }
-
-    pub(super) fn answer(&mut self, op: u64, answer: Answer) {
-        let now_us = self.now_us;
-        let running = self.clients.running(op);
-        if !running.is_open {
-            return;
-        }
-        let operation = &mut running.operation;
-        let client = operation.client;
-        let is_write = operation.input.kind() == RequestKind::Write;
-        match answer {
-            Answer::Done(body) => {
-                let response = Response::decode(&body).expect("a replica's answer decodes");
-                operation.outcome = Some((now_us, response));
-                let home = operation.process.0;
-                self.clients.note_answer(op, home);
-                self.report.answered_count += 1;
-                self.close(op);
-            }
-            Answer::Broken { was_sent: true } if is_write => {
-                self.report.unknown_count += 1;
-                self.clients.clients[client].home = None;
-                self.close(op);
-            }
-            Answer::Broken { .. } => self.retry(op),
-            Answer::Refused(refusal) if refusal.is_safe_to_retry() => self.retry(op),
-            Answer::Refused(refusal) => {
-                let is_void = refusal.executed == Executed::No;
-                operation.is_void = is_void;
-                *(if is_void { &mut self.report.refused_count } else { &mut self.report.unknown_count }) += 1;
-                self.clients.clients[client].home = None;
-                self.close(op);
-            }
-        }
-    }
-
-    /// Tries again elsewhere, while there is time.
-    fn retry(&mut self, op: u64) {
-        let client = self.clients.running(op).operation.client;
-        // Everything that is asked at the end is asked at one node.
-        if !self.clients.is_finishing {
-            self.clients.clients[client].home = None;
-        }
-        let delay_us = between(&mut self.rng, RETRY_US.0, RETRY_US.1);
-        if self.now_us + delay_us < self.clients.running(op).deadline_us {
-            self.send_request(op, delay_us);
-        }
-    }
-
-    /// The client has waited enough: an operation that nobody may carry out any more had no effect, else it is unknown.
-    pub(super) fn give_up(&mut self, op: u64) {
-        if self.clients.running(op).is_open {
-            self.report.unknown_count += 1;
-            let client = self.clients.running(op).operation.client;
-            self.clients.clients[client].home = None;
-            self.close(op);
-        }
-    }
-
-    fn close(&mut self, op: u64) {
-        let running = self.clients.running(op);
-        running.is_open = false;
-        let client = running.operation.client;
-        self.clients.clients[client].open = None;
-        let (low, high) = if self.clients.is_finishing { (1, 100) } else { self.plan.think_us };
-        let delay_us = between(&mut self.rng, low, high);
-        self.schedule(delay_us, Event::Ask { client });
-    }
-}
-
 impl Clients {
     /// Writes whose bytes no other operation has, and how often each may take effect at most: as often as it was sent without
     /// being told that it did not.
@@ -441,7 +340,7 @@ impl Clients {
             .map(|running| (running.operation.input.encode(running.extra), running.attempts_count - running.void_count))
     }
 
-    fn note_answer(&mut self, op: u64, home: usize) {
+    pub(super) fn note_answer(&mut self, op: u64, home: usize) {
         let operation = &self.operations[usize::try_from(op).expect("small")].operation;
         let client = operation.client;
         let seen = operation.outcome.as_ref().and_then(|(_, response)| match response.ops.first() {

@@ -1,22 +1,17 @@
-//! Orderly stops, requested transfers and leaders with sick disks; and what is asked of hand-overs.
+//! Orderly stops, requested transfers and leaders with sick disks; and what is asked of all of them after a run.
 //!
-//! * Nobody is told to take over who said of itself that it could not.
-//! * A write that clients were told took no effect is not in the log: of each write the log has no more copies than were sent
-//!   without such an answer.
-//!
-//! That nothing is appended behind a `TimeoutNow` is among the other checks of replicas.
+//! A write that clients were told took no effect is not in the log: of each write the log has no more copies than were sent
+//! without such an answer. What is asked of hand-overs on the way stands in `checks`.
 
 use std::collections::BTreeMap;
 
-use super::faults::Undo;
 use super::plan::{between, pick};
-use super::world::{Event, Place, World};
+use super::recovery::{Fast, Room};
+use super::world::{Event, FaultStep, Place, World};
 use crate::log_store::KIND_COMMANDS;
-use crate::raft::{Health, Message};
-use crate::replica::{self, Outgoing};
+use crate::replica;
 use crate::state_machine::batch;
-use crate::types::{Index, NodeId, Term};
-use crate::wire::Incoming;
+use crate::types::Index;
 
 /// Longest time until a node that stops takes no more requests. Unit: us.
 const SERVE_US_MAX: u64 = 1_500_000;
@@ -27,10 +22,31 @@ const ANSWER_US_MAX: u64 = 1_000_000;
 /// Longest time that a leader's disk is sick. Unit: us.
 const SICK_US_MAX: u64 = 8_000_000;
 
-/// What followers told the leaders of each shard: leader (from 0), shard, term, follower.
-#[derive(Debug, Default)]
-pub(super) struct HandOverChecks {
-    reports: BTreeMap<(usize, usize, Term, NodeId), Health>,
+/// An orderly stop goes on: requests are refused from here on.
+#[derive(Debug)]
+struct Close {
+    host: usize,
+    life: u64,
+}
+
+impl FaultStep for Close {
+    fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
+        world.close_node(self.host, self.life);
+        Ok(())
+    }
+}
+
+/// An orderly stop ends.
+#[derive(Debug)]
+struct End {
+    host: usize,
+    life: u64,
+}
+
+impl FaultStep for End {
+    fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
+        world.end_stop(self.host, self.life)
+    }
 }
 
 impl World {
@@ -51,12 +67,12 @@ impl World {
             self.deliver(at, replica::Event::Turn)?;
         }
         let delay_us = between(&mut self.rng, 1_000, SERVE_US_MAX);
-        self.schedule(delay_us, Event::Undo(Undo::Close { host, life }));
+        self.schedule(delay_us, Event::Fault(Box::new(Close { host, life })));
         Ok(true)
     }
 
     /// It takes no more requests.
-    pub(super) fn close_node(&mut self, host: usize, life: u64) {
+    fn close_node(&mut self, host: usize, life: u64) {
         if self.hosts[host].life != life || !self.hosts[host].is_up {
             return;
         }
@@ -66,11 +82,11 @@ impl World {
             .filter_map(|shard| shard.replica.as_mut())
             .for_each(|replica| replica.close());
         let delay_us = between(&mut self.rng, 1_000, ANSWER_US_MAX);
-        self.schedule(delay_us, Event::Undo(Undo::End { host, life }));
+        self.schedule(delay_us, Event::Fault(Box::new(End { host, life })));
     }
 
     /// It refuses what it has not answered, and ends.
-    pub(super) fn end_stop(&mut self, host: usize, life: u64) -> Result<(), String> {
+    fn end_stop(&mut self, host: usize, life: u64) -> Result<(), String> {
         if self.hosts[host].life != life || !self.hosts[host].is_up {
             return Ok(());
         }
@@ -111,36 +127,17 @@ impl World {
         let Some(host) = (0..self.hosts.len()).find(|host| self.leads(*host, shard).is_some()) else {
             return Ok(false);
         };
-        let undo = if self.rng.chance(1, 2) {
+        let end: Box<dyn FaultStep> = if self.rng.chance(1, 2) {
             self.hosts[host].disk_is_full = true;
-            Undo::Room { host }
+            Box::new(Room { host })
         } else {
             self.hosts[host].slowness = pick(&mut self.rng, &[50, 300, 2_000]);
-            Undo::Fast { host }
+            Box::new(Fast { host })
         };
         self.trace.note(self.now_us, || format!("the disk of node {}, a leader, is sick", host + 1));
         let for_us = between(&mut self.rng, 100_000, SICK_US_MAX);
-        self.schedule(for_us, Event::Undo(undo));
+        self.schedule(for_us, Event::Fault(end));
         Ok(true)
-    }
-
-    /// A follower tells its leader how it is.
-    pub(super) fn note_report(&mut self, at: Place, from: NodeId, incoming: &Incoming<'_>) {
-        if let Incoming::Message(Message::HeartbeatResponse { term, health, .. }) = incoming
-            && self.leads(at.host, at.shard) == Some(*term)
-        {
-            self.hand_overs.reports.insert((at.host, at.shard, *term, from), *health);
-        }
-    }
-
-    /// Whoever is told to take over said last that it could.
-    pub(super) fn check_successor(&self, at: Place, to: usize, message: &Outgoing) -> Result<(), String> {
-        let Outgoing::Raft(Message::TimeoutNow { term, .. }) = message else { return Ok(()) };
-        let report = self.hand_overs.reports.get(&(at.host, at.shard, *term, self.hosts[to].id));
-        match report {
-            Some(Health { may_lead: true, has_room: true, disk_keeps_up: true, .. }) => Ok(()),
-            report => Err(format!("node {} tells {} to take over, which said {report:?}", at.host + 1, to + 1)),
-        }
     }
 
     /// No write is in the log more often than it was sent without being told that it took no effect.

@@ -4,15 +4,13 @@
 //! on. What is judged is each node by itself: the old leader, which has entries that were acknowledged, comes back, and keeps
 //! every entry that it knew to be committed. If the others lost such an entry it stops and says so, and does so again after
 //! every restart.
-//!
-//! Syncs of the note are simulated here, too.
 
 use wal::Storage;
 use wal::testing::SimStorage;
 
 use super::plan::{between, pick};
-use super::world::{Event, Place, World};
-use crate::replica::{self, Fault};
+use super::world::World;
+use crate::replica::Fault;
 use crate::types::{EntryId, Index, Term};
 
 /// Longest time for an election, and for the old leader to meet the new one. Unit: us.
@@ -20,9 +18,6 @@ const MEETING_US: u64 = 60_000_000;
 
 /// How often it is looked whether what is waited for has happened. Unit: us.
 const LOOK_EVERY_US: u64 = 50_000;
-
-/// One of so many syncs of the note fails, where syncs fail.
-const NOTE_SYNC_FAILS_ONE_IN: u64 = 8;
 
 /// Name of the fault.
 const PUT_BACK: &str = "put back";
@@ -148,32 +143,5 @@ impl World {
 
     fn fault_of(&self, host: usize) -> Option<&Fault> {
         self.hosts[host].shards[0].replica.as_ref()?.fault()
-    }
-
-    pub(super) fn begin_note_sync(&mut self, at: Place) {
-        let host = &mut self.hosts[at.host];
-        let (life, slowness) = (host.life, host.slowness);
-        if let Some(replica) = host.shards[at.shard].replica.as_mut() {
-            replica.storage_mut().begin_note_sync();
-        }
-        let (low, high) = self.plan.sync_us;
-        let delay_us = between(&mut self.rng, low, high) * slowness;
-        self.schedule(delay_us, Event::NoteSyncEnd { at, life });
-    }
-
-    pub(super) fn end_note_sync(&mut self, at: Place, life: u64) -> Result<(), String> {
-        if !self.hosts[at.host].is_up || self.hosts[at.host].life != life {
-            return Ok(());
-        }
-        let may_fail = self.plan.faults.sync_failure.is_some() && !self.is_calm;
-        let fails = may_fail && self.rng.chance(1, NOTE_SYNC_FAILS_ONE_IN);
-        let Some(replica) = self.hosts[at.host].shards[at.shard].replica.as_mut() else { return Ok(()) };
-        let result = if fails {
-            Err(replica.storage_mut().fail_note_sync())
-        } else {
-            replica.storage_mut().complete_note_sync();
-            Ok(())
-        };
-        self.deliver(at, replica::Event::NoteSynced(result))
     }
 }

@@ -7,12 +7,9 @@
 //! * **After a run**, in a cluster of three: two nodes lose their disks. That is more than is promised. They must elect nobody,
 //!   and say why. The run ends there.
 
-use super::faults::Undo;
 use super::host::{birth_record, new_disk};
 use super::plan::{between, pick};
-use super::world::{Event, Place, World};
-use crate::raft::{BirthRecord, Stage};
-use crate::replica;
+use super::world::{Event, FaultStep, World};
 use crate::types::Index;
 
 /// Longest wait for entries to be committed while a follower is down. Unit: us.
@@ -32,7 +29,7 @@ const MAJORITY_ONE_IN: u64 = 3;
 
 /// A follower is down, and the other one is going to lose its disk.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct WipePlan {
+struct WipePlan {
     shard: usize,
     leader: usize,
     /// The leader's.
@@ -43,6 +40,12 @@ pub(super) struct WipePlan {
     /// The wipe waits for this to be committed.
     commit_index: Index,
     end_us: u64,
+}
+
+impl FaultStep for WipePlan {
+    fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
+        world.go_on_wiping(*self)
+    }
 }
 
 impl World {
@@ -86,23 +89,6 @@ impl World {
         }
     }
 
-    /// A new node's record is durable, and what it says the node is becomes true.
-    pub(super) fn end_birth(&mut self, at: Place, life: u64, record: BirthRecord) -> Result<(), String> {
-        if !self.is_alive(at.host, life) {
-            return Ok(());
-        }
-        let shard = &mut self.hosts[at.host].shards[at.shard];
-        if record.stage == Stage::Replaced {
-            shard.repair = Some(false);
-        } else {
-            // It promised nothing before, so that it lost nothing.
-            shard.is_wiped = false;
-        }
-        self.trace.note(self.now_us, || format!("node {} shard {} is born: {record:?}", at.host + 1, at.shard));
-        self.hosts[at.host].shards[at.shard].birth = record;
-        self.deliver(at, replica::Event::BirthPersisted)
-    }
-
     /// A follower goes down, and what is committed from now on is on the two others.
     pub(super) fn begin_wiping(&mut self, leader: usize, shard: usize) -> Result<bool, String> {
         let followers: Vec<usize> = (0..self.hosts.len()).filter(|host| *host != leader).collect();
@@ -121,17 +107,17 @@ impl World {
             commit_index: commit_index.plus(between(&mut self.rng, 1, 5)),
             end_us: self.now_us + COMMIT_US_MAX,
         };
-        self.schedule(LOOK_EVERY_US, Event::Undo(Undo::Wipe(plan)));
+        self.schedule(LOOK_EVERY_US, Event::Fault(Box::new(plan)));
         Ok(true)
     }
 
     /// Waits until something was committed without the follower that is down; then the other one is wiped.
-    pub(super) fn go_on_wiping(&mut self, plan: WipePlan) -> Result<(), String> {
+    fn go_on_wiping(&mut self, plan: WipePlan) -> Result<(), String> {
         let WipePlan { shard, leader, life, away, away_life, commit_index, end_us } = plan;
         let is_on = !self.is_calm && self.is_alive(leader, life) && !self.hosts[away].is_up;
         let is_committed = self.commit_index(leader, shard).is_some_and(|index| index >= commit_index);
         if is_on && !is_committed && self.now_us < end_us {
-            self.schedule(LOOK_EVERY_US, Event::Undo(Undo::Wipe(plan)));
+            self.schedule(LOOK_EVERY_US, Event::Fault(Box::new(plan)));
             return Ok(());
         }
         let wiped = 3 - leader - away;
@@ -142,7 +128,7 @@ impl World {
             self.start(wiped)?;
             let leader_life = self.hosts[leader].life;
             let delay_us = between(&mut self.rng, 10_000, AWAY_US_MAX);
-            self.schedule(delay_us, Event::Undo(Undo::Start { host: leader, life: leader_life }));
+            self.schedule(delay_us, Event::Start { host: leader, life: leader_life });
         }
         if !self.is_calm && self.hosts[away].life == away_life {
             self.start(away)?;

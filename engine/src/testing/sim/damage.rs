@@ -1,0 +1,80 @@
+//! What can happen to the bytes of a log on a disk, by itself.
+
+use wal::constants::FIRST_FRAME_OFFSET;
+use wal::testing::{SimRng, SimStorage};
+use wal::{SegmentSeq, Storage};
+
+use super::plan::pick;
+
+/// Name of the fault that also comes with others.
+pub(super) const DAMAGED_LOG: &str = "damaged log";
+
+/// Damages a disk with segments of this size, and says what it did.
+pub(super) type Damage = fn(&mut SimStorage, &mut SimRng, u64) -> String;
+
+/// Flips a bit of what was written last.
+pub(super) fn damage_end(disk: &mut SimStorage, rng: &mut SimRng, _segment_bytes: u64) -> String {
+    let (seq, end) = written_end(disk);
+    let offset = end.saturating_sub(1 + usize::try_from(rng.below(40)).expect("small"));
+    disk.flip_bit(seq, offset, 1);
+    format!("bit 1 of byte {offset} of segment {seq}, at its end, flips")
+}
+
+/// Loses the page that was written last.
+pub(super) fn damage_last_page(disk: &mut SimStorage, _rng: &mut SimRng, _segment_bytes: u64) -> String {
+    let (seq, end) = written_end(disk);
+    let offset = end.saturating_sub(1);
+    disk.zero_page(seq, offset);
+    format!("the page at {offset} of segment {seq}, its last, turns to zeros")
+}
+
+/// The last segment in use and the end of what was written to it.
+fn written_end(disk: &SimStorage) -> (SegmentSeq, usize) {
+    let end = |seq: &SegmentSeq| disk.bytes(*seq).iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let is_used = |seq: &SegmentSeq| end(seq) > FIRST_FRAME_OFFSET;
+    let seq = disk.segments().into_iter().rfind(is_used).unwrap_or(SegmentSeq::FIRST);
+    (seq, end(&seq))
+}
+
+/// Damages one place, anywhere, with a preference for the end of the log. Says what it did.
+pub(super) fn damage(disk: &mut SimStorage, rng: &mut SimRng, segment_bytes: u64) -> String {
+    let segments = disk.segments();
+    let mut choose = || {
+        let seq = pick(rng, &segments);
+        let bytes = disk.bytes(seq);
+        let written = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
+        let limit = if rng.chance(2, 3) { written as u64 } else { segment_bytes };
+        let tail = if rng.chance(1, 3) { limit.min(2048) } else { limit };
+        let offset = limit - 1 - rng.below(tail);
+        (seq, usize::try_from(offset).expect("within a segment"))
+    };
+    let ((seq, offset), (from_seq, from)) = (choose(), choose());
+    match rng.below(12) {
+        0..4 => {
+            let bit = u8::try_from(rng.below(8)).expect("a bit");
+            disk.flip_bit(seq, offset, bit);
+            format!("bit {bit} of byte {offset} of segment {seq} flips")
+        }
+        4..7 => {
+            disk.zero_page(seq, offset);
+            format!("the page at {offset} of segment {seq} turns to zeros")
+        }
+        7 | 8 => {
+            disk.truncate(seq, offset);
+            format!("segment {seq} is cut at {offset}")
+        }
+        9 => {
+            let last = *segments.last().expect("a log has segments");
+            disk.remove(last);
+            format!("segment {last} is lost")
+        }
+        10 => {
+            disk.misdirect((from_seq, from), (seq, offset));
+            format!("the page at {offset} of segment {seq} gets the bytes at {from} of segment {from_seq}")
+        }
+        _ => {
+            disk.flip_note_bit(usize::try_from(rng.below(32)).expect("small"), 3);
+            "a bit of the note flips".to_owned()
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Disks get well again.
+
+use super::world::{FaultStep, World};
+
+/// A disk is as fast as before.
+#[derive(Debug)]
+pub(super) struct Fast {
+    pub(super) host: usize,
+}
+
+impl FaultStep for Fast {
+    fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
+        world.hosts[self.host].slowness = 1;
+        Ok(())
+    }
+}
+
+/// A disk has room again.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) host: usize,
+}
+
+impl FaultStep for Room {
+    fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
+        world.hosts[self.host].disk_is_full = false;
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! Everything that can happen at a moment.
+
+use std::fmt::Debug;
+
+use wal::{SegmentSeq, SyncRequest};
+
+use super::World;
+use crate::raft::BirthRecord;
+use crate::testing::sim::clients::Answer;
+use crate::testing::sim::network::Packet;
+use crate::types::Index;
+
+/// What a fault does next, when its moment has come. It may put further steps into the queue.
+pub(in crate::testing::sim) trait FaultStep: Debug {
+    /// Does it. An error is a promise that was broken.
+    fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String>;
+}
+
+/// A shard on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::testing::sim) struct Place {
+    pub(in crate::testing::sim) host: usize,
+    pub(in crate::testing::sim) shard: usize,
+}
+
+/// Something that happens at a moment.
+#[derive(Debug)]
+pub(in crate::testing::sim) enum Event {
+    Tick {
+        host: usize,
+        life: u64,
+    },
+    Turn {
+        at: Place,
+        life: u64,
+    },
+    Packet(Packet),
+    /// A node learns that its connection to a peer is up or broken.
+    Notice {
+        host: usize,
+        life: u64,
+        peer: usize,
+        up: bool,
+    },
+    /// A node tries to connect.
+    Connect {
+        from: usize,
+        to: usize,
+        incarnation: u64,
+    },
+    SyncEnd {
+        at: Place,
+        life: u64,
+        request: SyncRequest,
+        fails: bool,
+    },
+    NoteSyncEnd {
+        at: Place,
+        life: u64,
+    },
+    SegmentEnd {
+        at: Place,
+        life: u64,
+        seq: SegmentSeq,
+    },
+    RepairEnd {
+        at: Place,
+        life: u64,
+    },
+    LoadEnd {
+        at: Place,
+        life: u64,
+        first: Index,
+        last: Index,
+    },
+    BirthEnd {
+        at: Place,
+        life: u64,
+        record: BirthRecord,
+    },
+    /// A client begins its next operation.
+    Ask {
+        client: usize,
+    },
+    /// A client's request arrives at a node.
+    Arrive {
+        op: u64,
+        at: Place,
+    },
+    /// A node's answer arrives at the client.
+    Answer {
+        op: u64,
+        answer: Answer,
+    },
+    /// A client waits no longer.
+    GiveUp {
+        op: u64,
+    },
+    /// A node starts, unless it has done so already.
+    Start {
+        host: usize,
+        life: u64,
+    },
+    /// Directions are open again.
+    Unblock(Vec<(usize, usize)>),
+    /// A connection breaks for having been silent too long.
+    Break {
+        from: usize,
+        to: usize,
+        incarnation: u64,
+    },
+    /// A node that just voted dies, and what it wrote last rots.
+    DamageVoter {
+        at: Place,
+        life: u64,
+    },
+    /// A fault goes on.
+    Fault(Box<dyn FaultStep>),
+}
+
+impl Event {
+    /// The process that this happens to.
+    pub(super) fn process(&self) -> Option<usize> {
+        match self {
+            Self::Tick { host, .. } | Self::Notice { host, .. } => Some(*host),
+            Self::Turn { at, .. } | Self::Arrive { at, .. } => Some(at.host),
+            Self::SyncEnd { at, .. } | Self::NoteSyncEnd { at, .. } => Some(at.host),
+            Self::SegmentEnd { at, .. } | Self::RepairEnd { at, .. } | Self::LoadEnd { at, .. } => Some(at.host),
+            Self::BirthEnd { at, .. } => Some(at.host),
+            Self::Packet(packet) => Some(packet.to),
+            Self::Connect { from, .. } => Some(*from),
+            Self::Ask { .. }
+            | Self::Answer { .. }
+            | Self::GiveUp { .. }
+            | Self::Start { .. }
+            | Self::Unblock(_)
+            | Self::Break { .. }
+            | Self::DamageVoter { .. }
+            | Self::Fault(_) => None,
+        }
+    }
+}

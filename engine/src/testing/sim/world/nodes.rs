@@ -1,0 +1,80 @@
+//! Nodes start and die.
+
+use super::{Event, Place, World};
+use crate::raft::Role;
+use crate::replica;
+use crate::testing::sim::clients::Answer;
+use crate::testing::sim::plan::between;
+use crate::types::Term;
+
+impl World {
+    pub(in crate::testing::sim) fn start(&mut self, host: usize) -> Result<(), String> {
+        if self.hosts[host].is_up {
+            return Ok(());
+        }
+        self.hosts[host].start(&self.plan).map_err(|error| format!("node {} does not start: {error}", host + 1))?;
+        let life = self.hosts[host].life;
+        self.trace.note(self.now_us, || format!("node {} starts, life {life}", host + 1));
+        self.schedule(self.hosts[host].tick_us, Event::Tick { host, life });
+        for shard in 0..self.hosts[host].shards.len() {
+            self.deliver(Place { host, shard }, replica::Event::Turn)?;
+        }
+        for to in self.others(host) {
+            let incarnation = self.network.link(host, to).incarnation;
+            let delay_us = between(&mut self.rng, 100, 20_000);
+            self.schedule(delay_us, Event::Connect { from: host, to, incarnation });
+        }
+        Ok(())
+    }
+
+    pub(in crate::testing::sim) fn kill(&mut self, host: usize, power_is_lost: bool) {
+        if !self.hosts[host].is_up {
+            return;
+        }
+        self.trace.note(self.now_us, || format!("node {} dies, power lost: {power_is_lost}", host + 1));
+        for op in self.hosts[host].stop(power_is_lost) {
+            // Some clients see the connection break, others wait until they have waited enough.
+            if self.rng.chance(1, 2) {
+                let delay_us = between(&mut self.rng, 10, 50_000);
+                self.schedule(delay_us, Event::Answer { op, answer: Answer::Broken { was_sent: true } });
+            }
+        }
+        for other in self.others(host) {
+            self.drop_link(host, other, power_is_lost);
+            self.drop_link(other, host, power_is_lost);
+        }
+    }
+
+    /// A node that was killed in that life starts; one that stopped by itself and is still there is killed first.
+    pub(super) fn start_again(&mut self, host: usize, life: u64) -> Result<(), String> {
+        if self.hosts[host].life == life {
+            self.kill(host, false);
+            self.start(host)?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::testing::sim) fn restart_later(&mut self, host: usize) {
+        let life = self.hosts[host].life;
+        let delay_us = between(&mut self.rng, 10_000, 5_000_000);
+        self.schedule(delay_us, Event::Start { host, life });
+    }
+
+    pub(super) fn others(&self, host: usize) -> impl Iterator<Item = usize> + use<> {
+        (0..self.hosts.len()).filter(move |other| *other != host)
+    }
+
+    pub(in crate::testing::sim) fn is_alive(&self, host: usize, life: u64) -> bool {
+        self.hosts[host].is_up && self.hosts[host].life == life
+    }
+
+    pub(in crate::testing::sim) fn random_host(&mut self) -> usize {
+        usize::try_from(self.rng.below(self.hosts.len() as u64)).expect("few")
+    }
+
+    /// The term that a node leads a shard in.
+    pub(in crate::testing::sim) fn leads(&self, host: usize, shard: usize) -> Option<Term> {
+        let view = self.hosts[host].shards[shard].replica.as_ref()?.view();
+        (view.role == Role::Leader).then_some(view.term)
+    }
+}
