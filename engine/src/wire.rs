@@ -6,8 +6,8 @@
 use codec::{DecodeError, Reader, put_text};
 use net::api::{Executed, Status};
 use net::frame::{Frame, FrameBuilder, FrameKind, encode_frame};
-use wal::error::EntryError;
 use wal::format::ENTRY_HEADER_BYTES;
+use wal::format::EntryError;
 use wal::{EntryHeader, Log, ReadError, Storage};
 
 use crate::log_store::{FormError, check_form};

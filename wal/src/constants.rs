@@ -1,10 +1,7 @@
 //! Limits of the log, each with its unit, and what must hold between them.
 //!
-//! Offsets within frames and headers are in `format` and `segment`; this module holds sizes that are choices.
-
-use crate::format::{FRAME_HEADER_BYTES, HARD_STATE_PAYLOAD_BYTES, frame_bytes};
-use crate::origin::ORIGIN_BYTES_MAX;
-use crate::segment::SEGMENT_HEADER_BYTES;
+//! These are choices. Sizes that follow from a layout stand beside it, in `format`, `origin` and `segment`, with what must hold
+//! between the two.
 
 /// Size of a page: what the kernel writes back as one, and the granularity of holes after a crash. Unit: bytes.
 pub const PAGE_BYTES: usize = 4096;
@@ -42,22 +39,17 @@ pub const SEGMENT_SEQ_MAX: u64 = u32::MAX as u64;
 /// Damages that one opening lists; a log with more is as unusable as one with these. Unit: damages.
 pub const DAMAGES_LISTED_MAX: usize = 64;
 
-// The header fits its page, and frames start aligned.
-const _: () = assert!(SEGMENT_HEADER_BYTES <= FIRST_FRAME_OFFSET);
+// Frames start aligned.
 const _: () = assert!(FIRST_FRAME_OFFSET.is_multiple_of(FRAME_ALIGN_BYTES));
-const _: () = assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN_BYTES));
 // Sectors never straddle pages.
 const _: () = assert!(PAGE_BYTES.is_multiple_of(SECTOR_BYTES));
 // Offsets within a segment and payload lengths fit 32 bits.
 const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64);
 // Any position fits an Lsn.
 const _: () = assert!((SEGMENT_SEQ_MAX + 1).checked_mul(SEGMENT_BYTES_MAX).is_some());
-// The reserve holds several elections while no segment can be prepared.
-const _: () = assert!(RESERVE_BYTES >= 64 * frame_bytes(HARD_STATE_PAYLOAD_BYTES) + frame_bytes(0));
 // The smallest segment still has room for entries.
 const _: () = assert!(SEGMENT_BYTES_MIN as usize >= FIRST_FRAME_OFFSET + RESERVE_BYTES + 2 * PAGE_BYTES);
-// A mark and what fills up the page before it fit any segment, behind its origin.
-const _: () = assert!(frame_bytes(ORIGIN_BYTES_MAX) + 2 * FRAME_HEADER_BYTES <= PAGE_BYTES);
+// A mark, what fills up the page before it, and an origin before that fit any segment.
 const _: () = assert!(3 * PAGE_BYTES <= SEGMENT_BYTES_MIN as usize - RESERVE_BYTES);
 const _: () = assert!(SEGMENT_BYTES_MIN.is_multiple_of(SEGMENT_BYTES_UNIT));
 const _: () = assert!(SEGMENT_BYTES_MAX.is_multiple_of(SEGMENT_BYTES_UNIT));

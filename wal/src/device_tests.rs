@@ -6,7 +6,7 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use tempfile::TempDir;
 
 use super::*;
-use crate::mmap::map_mut;
+use crate::mapped::map_mut;
 
 const BYTES: u64 = 1 << 20;
 

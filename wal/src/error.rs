@@ -1,56 +1,15 @@
 //! What can go wrong, one closed enum per operation. Each says what was found, what was expected, and what to do.
 //!
-//! What recovery finds wrong with a log is in `walk` (`Damage`) and `recovery` (`Corruption`).
+//! What recovery finds wrong with a log is in `damage`, what is wrong with the bytes of an entry in `format`.
 
 use crate::constants::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_BYTES_UNIT};
+use crate::damage::Corruption;
 use crate::format::EntryKind;
 use crate::group_commit::SyncFailure;
 use crate::lsn::SegmentSeq;
-use crate::recovery::Corruption;
 use crate::segment::{IdentityMismatch, SegmentHeaderError};
 use crate::storage::StorageError;
-use crate::types::{EntryId, Index};
-
-/// Why bytes are not an entry. The sender, or what lies between, is at fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EntryError {
-    /// Fewer bytes than a header has.
-    #[error("an entry header is cut off: {got} bytes, expected {expected}")]
-    TooShort {
-        /// Bytes there are.
-        got: usize,
-        /// Bytes a header has.
-        expected: usize,
-    },
-    /// Reserved bytes must be zero in this version.
-    #[error("an entry header's reserved bytes are not zero; the sender's version is newer, or the bytes were damaged")]
-    ReservedNotZero,
-    /// The kind is none of the log's users'.
-    #[error("entry kind {got} is not one of 1..240")]
-    Kind {
-        /// The kind that was stated.
-        got: u8,
-    },
-    /// Entries are counted from 1.
-    #[error("an entry has index 0; the first index is 1")]
-    NoIndex,
-    /// The payload is not as long as the header says.
-    #[error("an entry's payload has {got} bytes, expected {expected}")]
-    Length {
-        /// Bytes there are.
-        got: usize,
-        /// Bytes the header states.
-        expected: usize,
-    },
-    /// The payload, or the header, is not what the leader checksummed.
-    #[error("an entry's checksum is {got:08x}, expected {expected:08x}; it was damaged on its way")]
-    Checksum {
-        /// Checksum of what is there.
-        got: u32,
-        /// Checksum in the header.
-        expected: u32,
-    },
-}
+use crate::types::EntryId;
 
 /// Why the log took nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -200,49 +159,4 @@ impl OpenError {
             _ => None,
         }
     }
-}
-
-/// Why an index or term does not fit where it stands in the log, although its frame is whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Inconsistency {
-    /// Entries are missing between this one and the one before.
-    #[error("entry {got} follows entry {last}, so entries are missing between them")]
-    IndexGap {
-        /// The entry in the frame.
-        got: EntryId,
-        /// The last entry before it.
-        last: EntryId,
-    },
-    /// Terms never fall along a log.
-    #[error("entry {got} follows an entry of the later term {before}")]
-    TermFalls {
-        /// The entry in the frame.
-        got: EntryId,
-        /// Term of the entry at the index before.
-        before: crate::types::Term,
-    },
-    /// The first frame of a segment is none of the log's origins, although it is whole.
-    #[error("the origin of the segment says what no origin says")]
-    NoOrigin,
-    /// The origin of a segment does not repeat what the segments before it add up to.
-    #[error(
-        "the segment was begun behind entry {got} or with another hard state, and the segments before it end at entry {last}"
-    )]
-    OtherOrigin {
-        /// The entry that the segment says was before it.
-        got: EntryId,
-        /// The last entry before it.
-        last: EntryId,
-    },
-    /// A node's term never falls, and within a term its vote never changes.
-    #[error("a hard state takes back an earlier one")]
-    HardStateFalls,
-    /// The entry would replace one that the log does not hold any more.
-    #[error("entry {got} lies before the log's first index {first}")]
-    BeforeFirst {
-        /// The entry in the frame.
-        got: EntryId,
-        /// The log's first index.
-        first: Index,
-    },
 }

@@ -10,8 +10,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::checksum::{HeaderSeed, crc32};
-use crate::constants::FRAME_ALIGN_BYTES;
-use crate::error::EntryError;
+use crate::constants::{FRAME_ALIGN_BYTES, PAGE_BYTES, RESERVE_BYTES};
 use crate::origin::{ORIGIN_BYTES_MAX, ORIGIN_FIXED_BYTES};
 use crate::types::{EntryId, Index, Lsn, Term};
 
@@ -81,6 +80,47 @@ impl fmt::Display for EntryKind {
             Self(raw) => raw.fmt(f),
         }
     }
+}
+
+/// Why bytes are not an entry. The sender, or what lies between, is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// Fewer bytes than a header has.
+    #[error("an entry header is cut off: {got} bytes, expected {expected}")]
+    TooShort {
+        /// Bytes there are.
+        got: usize,
+        /// Bytes a header has.
+        expected: usize,
+    },
+    /// Reserved bytes must be zero in this version.
+    #[error("an entry header's reserved bytes are not zero; the sender's version is newer, or the bytes were damaged")]
+    ReservedNotZero,
+    /// The kind is none of the log's users'.
+    #[error("entry kind {got} is not one of 1..240")]
+    Kind {
+        /// The kind that was stated.
+        got: u8,
+    },
+    /// Entries are counted from 1.
+    #[error("an entry has index 0; the first index is 1")]
+    NoIndex,
+    /// The payload is not as long as the header says.
+    #[error("an entry's payload has {got} bytes, expected {expected}")]
+    Length {
+        /// Bytes there are.
+        got: usize,
+        /// Bytes the header states.
+        expected: usize,
+    },
+    /// The payload, or the header, is not what the leader checksummed.
+    #[error("an entry's checksum is {got:08x}, expected {expected:08x}; it was damaged on its way")]
+    Checksum {
+        /// Checksum of what is there.
+        got: u32,
+        /// Checksum in the header.
+        expected: u32,
+    },
 }
 
 /// The part of a frame that is the same wherever the entry is stored or sent. The leader makes it once.
@@ -310,6 +350,13 @@ impl FrameHeader {
 pub const fn frame_bytes(payload_len: usize) -> usize {
     FRAME_HEADER_BYTES + payload_len.next_multiple_of(FRAME_ALIGN_BYTES)
 }
+
+// Frames follow each other aligned.
+const _: () = assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN_BYTES));
+// The reserve holds several elections while no segment can be prepared.
+const _: () = assert!(RESERVE_BYTES >= 64 * frame_bytes(HARD_STATE_PAYLOAD_BYTES) + frame_bytes(0));
+// A mark and what fills up the page before it fit any segment, behind its origin.
+const _: () = assert!(frame_bytes(ORIGIN_BYTES_MAX) + 2 * FRAME_HEADER_BYTES <= PAGE_BYTES);
 
 #[cfg(test)]
 #[path = "format_tests.rs"]

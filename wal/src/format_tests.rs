@@ -65,7 +65,7 @@ fn documented_sizes_and_kinds_are_the_ones_in_the_code() {
         ("FRAME_HEADER_BYTES", FRAME_HEADER_BYTES as u64),
         ("ENTRY_HEADER_BYTES", ENTRY_HEADER_BYTES as u64),
         ("FRAME_ALIGN_BYTES", FRAME_ALIGN_BYTES as u64),
-        ("RESERVE_BYTES", constants::RESERVE_BYTES as u64),
+        ("RESERVE_BYTES", RESERVE_BYTES as u64),
         ("ORIGIN_FIXED_BYTES", ORIGIN_FIXED_BYTES as u64),
         ("MEMBERS_BYTES_MAX", MEMBERS_BYTES_MAX as u64),
         ("NOTE_BYTES", NOTE_BYTES as u64),

@@ -21,6 +21,8 @@
 
 pub mod checksum;
 pub mod constants;
+mod damage;
+mod decision;
 pub mod error;
 pub mod format;
 mod group_commit;
@@ -43,6 +45,8 @@ mod writer;
 
 #[cfg(feature = "shell")]
 mod device;
+#[cfg(feature = "shell")]
+mod mapped;
 #[cfg(feature = "shell")]
 pub mod mmap;
 #[cfg(feature = "shell")]
@@ -78,16 +82,16 @@ mod test_support;
 #[cfg(test)]
 mod unused_tests;
 
+pub use damage::{Corruption, Damage, DamageKind, Inconsistency, Tail, TornTail};
 pub use error::{AppendError, Latch, OpenError, ReadError};
-pub use format::{EntryHeader, EntryKind};
+pub use format::{EntryError, EntryHeader, EntryKind};
 pub use group_commit::{SyncFailure, SyncId, SyncRequest};
 pub use log::{Log, LogOptions};
 pub use lsn::SegmentSeq;
 pub use origin::Origin;
 pub use reader::EntryRef;
-pub use recovery::{Corruption, RecoveryReport, Tail};
+pub use recovery::RecoveryReport;
 pub use segment::{LogNonce, SegmentIdentity};
 pub use stats::LogStats;
 pub use storage::{Noted, Storage, StorageError};
 pub use types::HardState;
-pub use walk::{Damage, DamageKind};

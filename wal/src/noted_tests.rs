@@ -2,8 +2,8 @@
 
 use crate::checksum::HeaderSeed;
 use crate::constants::{FIRST_FRAME_OFFSET, PAGE_BYTES};
+use crate::damage::Corruption;
 use crate::format::{EntryHeader, FRAME_HEADER_BYTES, FrameHeader};
-use crate::recovery::Corruption;
 use crate::segment::SegmentHeader;
 use crate::test_support::*;
 use crate::testing::SimStorage;

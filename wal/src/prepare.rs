@@ -11,20 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::statvfs;
 
 use crate::lsn::{Geometry, SegmentSeq};
-use crate::mmap::{MappedSegment, MmapError, NoteFile, fill_with_zeros};
+use crate::mapped::{FILE_MODE, MappedSegment, MmapError, NoteFile, fill_with_zeros};
 use crate::segment::{LogNonce, SegmentHeader, SegmentIdentity};
-
-/// Size of the writes that fill a segment. Unit: bytes.
-///
-/// The kernel tracks what is dirty per folio, and folios are as large as the writes that made them: filled in 1 MiB pieces
-/// a small append makes its sync write 1 MiB. 64 KiB measured best overall.
-pub const FILL_BYTES: usize = 64 << 10;
-
-/// Permissions of a log's files: for their owner alone.
-pub(crate) const FILE_MODE: u32 = 0o600;
-
-/// Permissions of a log's directories: for their owner alone.
-pub(crate) const DIR_MODE: u32 = 0o700;
 
 /// Suffix of files that are being prepared. They hold nothing.
 const LEFTOVER_SUFFIX: &str = ".wal.preparing";

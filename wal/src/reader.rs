@@ -3,8 +3,8 @@
 //! Reads trust the checksums that were checked when the entry was appended or recovered; [`EntryRef::verify`] checks them
 //! again.
 
-use crate::error::{EntryError, ReadError};
-use crate::format::{ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FRAME_ENTRY_OFFSET};
+use crate::error::ReadError;
+use crate::format::{ENTRY_HEADER_BYTES, EntryError, EntryHeader, EntryKind, FRAME_ENTRY_OFFSET};
 use crate::index::Slot;
 use crate::lsn::SegmentSeq;
 use crate::types::{EntryId, Index};

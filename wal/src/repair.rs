@@ -39,8 +39,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
 use crate::log::{Log, LogOptions};
-use crate::mmap::{MmapError, MmapStorage, PrepareError, prepare_segment};
-use crate::prepare::{DIR_MODE, FILE_MODE};
+use crate::mapped::{DIR_MODE, FILE_MODE, MmapError};
+use crate::mmap::MmapStorage;
+use crate::prepare::{PrepareError, prepare_segment};
 use crate::recovery::RecoveryReport;
 use crate::salvage::{SalvageError, SalvageReport, salvage};
 

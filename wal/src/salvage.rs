@@ -9,6 +9,7 @@
 //!
 //! Which files become the log, and what happens if the process ends half way, is `repair`'s business.
 
+use crate::damage::Damage;
 use crate::error::{AppendError, Latch, OpenError, ReadError};
 use crate::group_commit::{SyncFailure, SyncRequest};
 use crate::log::{Log, LogOptions};
@@ -17,7 +18,6 @@ use crate::reader::EntryRef;
 use crate::recovery::{self, Rebuild, RecoveryReport};
 use crate::storage::Storage;
 use crate::types::{EntryId, HardState, Index};
-use crate::walk::Damage;
 
 /// What was saved of a damaged log, and what was wrong with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,7 @@
 
 use crate::checksum::HeaderSeed;
 use crate::constants::{FIRST_FRAME_OFFSET, FRAME_ALIGN_BYTES, PAGE_BYTES};
-use crate::error::EntryError;
-use crate::format::{EntryKind, FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
+use crate::format::{EntryError, EntryKind, FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::types::Lsn;
 

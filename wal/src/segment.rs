@@ -10,7 +10,8 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::checksum::crc32;
-use crate::lsn::SegmentSeq;
+use crate::constants::FIRST_FRAME_OFFSET;
+use crate::lsn::{Geometry, SegmentSeq};
 
 /// Size of a segment header. Unit: bytes.
 pub const SEGMENT_HEADER_BYTES: usize = size_of::<RawHeader>();
@@ -233,6 +234,8 @@ const _: () = assert!(offset_of!(RawHeader, segment_bytes) == 48);
 const _: () = assert!(offset_of!(RawHeader, nonce) == 56);
 const _: () = assert!(offset_of!(RawHeader, log_nonce) == 64);
 const _: () = assert!(offset_of!(RawHeader, reserved) == 72);
+// The header fits its page.
+const _: () = assert!(SEGMENT_HEADER_BYTES <= FIRST_FRAME_OFFSET);
 
 /// Bytes that the header's checksum covers begin here. Magic, checksum and version keep their places in every version.
 const COVERED_FROM: usize = offset_of!(RawHeader, format_version);
@@ -301,8 +304,7 @@ impl SegmentHeader {
             return Err(SegmentHeaderError::ReservedNotZero);
         }
         let segment_bytes = raw.segment_bytes.get();
-        let (Some(seq), Some(_)) = (SegmentSeq::new(raw.segment_seq.get()), crate::lsn::Geometry::new(segment_bytes))
-        else {
+        let (Some(seq), Some(_)) = (SegmentSeq::new(raw.segment_seq.get()), Geometry::new(segment_bytes)) else {
             return Err(SegmentHeaderError::Impossible { seq: raw.segment_seq.get(), segment_bytes });
         };
         let identity = SegmentIdentity {
@@ -313,6 +315,25 @@ impl SegmentHeader {
         };
         let log_nonce = LogNonce(raw.log_nonce.get());
         Ok(Self { identity, seq, segment_bytes, nonce: raw.nonce.get(), log_nonce })
+    }
+
+    /// The first way in which this is not segment `seq` of the log with this identity and geometry.
+    pub(crate) fn mismatch(
+        &self,
+        identity: &SegmentIdentity,
+        seq: SegmentSeq,
+        geometry: Geometry,
+    ) -> Option<IdentityMismatch> {
+        let numbers = [
+            (IdentityField::SegmentBytes, geometry.segment_bytes() as u64, self.segment_bytes),
+            (IdentityField::SegmentSeq, seq.get(), self.seq.get()),
+        ];
+        identity.mismatch(&self.identity).or_else(|| {
+            numbers
+                .into_iter()
+                .find(|(_, expected, found)| expected != found)
+                .map(|(field, expected, found)| IdentityMismatch { field, expected, found })
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use memmap2::Mmap;
 use crate::constants::SEGMENT_BYTES_DEFAULT;
 use crate::format::EntryKind;
 use crate::lsn::{Geometry, SegmentSeq};
-use crate::mmap::{MmapError, map_for_reading, readable_bytes};
+use crate::mapped::{MmapError, map_for_reading, readable_bytes};
 use crate::note::{self, NOTE_FILE_NAME};
 use crate::origin::Origin;
 use crate::recovery::Rebuild;
@@ -22,7 +22,8 @@ use crate::storage::Noted;
 use crate::types::{EntryId, HardState};
 use crate::walk::{SegmentImage, Step, Walk};
 
-pub use crate::walk::{Damage, DamageKind, FrameView, Tail, TornTail};
+pub use crate::damage::{Damage, DamageKind, Tail, TornTail};
+pub use crate::walk::FrameView;
 
 /// Why a log could not be looked at.
 #[derive(Debug, thiserror::Error)]

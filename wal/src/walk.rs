@@ -4,149 +4,24 @@
 //! origin; what the frame before it was is taken from there, for nothing before it is left.
 //!
 //! One walker serves recovery, which refuses a damaged log, and the offline checker, which lists what is wrong. It reads
-//! and reports; it keeps no index and changes nothing. The decisions it takes are `recovery::decide`'s.
+//! and reports; it keeps no index and changes nothing. The decisions it takes are `decision`'s.
+
+mod whole;
 
 use std::collections::VecDeque;
-use std::fmt;
 
-use crate::constants::{FIRST_FRAME_OFFSET, SEGMENT_SEQ_MAX, SEGMENTS_AHEAD};
-use crate::error::{EntryError, Inconsistency};
+use crate::constants::{FIRST_FRAME_OFFSET, SEGMENTS_AHEAD};
+use crate::damage::{Damage, DamageKind, Tail, TornTail};
+use crate::decision::{Decision, Finding, Surroundings, decide};
 use crate::format::{CHAIN_START, EntryKind, FrameHeader, frame_bytes};
 use crate::lsn::{Geometry, SegmentSeq};
-use crate::recovery::{Decision, Finding, Surroundings, decide};
-use crate::scan::{Look, SegmentView, is_zero};
-use crate::segment::{IdentityField, IdentityMismatch, LogNonce, SegmentHeader, SegmentHeaderError, SegmentIdentity};
+use crate::scan::{Look, SegmentView};
+use crate::segment::SegmentIdentity;
 use crate::storage::Noted;
 use crate::types::{EntryId, Lsn};
-use crate::writer::segment_mismatch;
 
-/// What is wrong at a place in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DamageKind {
-    /// Bits of a frame's header changed, or its bytes were replaced.
-    #[error("frame header damaged: its checksum does not fit")]
-    FrameHeader,
-    /// Bits of a frame's payload changed.
-    #[error("payload damaged: {0}")]
-    Payload(EntryError),
-    /// A page of the frame, or the page where it should be, reads as zeros.
-    #[error("page zeroed: the 4096 bytes at offset {page_offset} read as zeros")]
-    ZeroedPage {
-        /// Where the page begins. Unit: bytes.
-        page_offset: usize,
-    },
-    /// The frame is whole and does not follow the one before it: frames are missing, or it is left over.
-    #[error("chain broken: the frame does not follow the one before it")]
-    ChainBroken,
-    /// The frame is whole and follows, and yet its entry cannot come next.
-    #[error("inconsistent: {0}")]
-    Inconsistent(Inconsistency),
-    /// The log stops here, and the note says that it went further.
-    #[error("end of the log missing: nothing is here, and everything below position {noted} was durable")]
-    EndMissing {
-        /// What the note says.
-        noted: Lsn,
-    },
-    /// The file ends too early, or can't be read from there on.
-    #[error("file truncated, or unreadable behind: {got_bytes} bytes, expected {expected_bytes}")]
-    Truncated {
-        /// Size of the file. Unit: bytes.
-        got_bytes: usize,
-        /// Size of a segment. Unit: bytes.
-        expected_bytes: usize,
-    },
-    /// The segment's own header is damaged, and without it none of its frames can be checked.
-    #[error("bad segment header: {0}")]
-    SegmentHeader(SegmentHeaderError),
-    /// Files are missing, this one the first of them.
-    #[error("segment missing: files up to {last} are not there although the log goes on there or beyond")]
-    Missing {
-        /// The last that is missing.
-        last: SegmentSeq,
-    },
-    /// The log is whole as far as it goes, and does not hold what lies between the state that its owner has and the log's end.
-    #[error(
-        "entries missing: the log holds what follows entry {base}, through {last}, and the state of this node is at entry {state}"
-    )]
-    NotAtState {
-        /// The entry that the log begins behind.
-        base: EntryId,
-        /// Its last entry.
-        last: EntryId,
-        /// The last entry of the state.
-        state: EntryId,
-    },
-    /// The segment is whole and belongs to another log.
-    #[error("identity mismatch: {0}")]
-    Identity(IdentityMismatch),
-    /// The segment is whole and in another version of the format.
-    #[error("unknown format version {got}")]
-    Version {
-        /// The version it states.
-        got: u32,
-    },
-}
-
-/// One damage: where, of what kind, and what is known about what it took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// The segment.
-    pub segment: SegmentSeq,
-    /// Offset in its file. Unit: bytes.
-    pub offset: usize,
-    /// Where something readable begins again in the same file, or where that ends. Unit: bytes.
-    pub resume_offset: usize,
-    /// What is wrong.
-    pub kind: DamageKind,
-    /// The entry that was damaged, if its header survived.
-    pub entry: Option<EntryId>,
-    /// The last entry that is whole before the damage; what is missing comes after it in the log.
-    pub entry_before: Option<EntryId>,
-    /// The first entry that is whole beyond the damage.
-    pub entry_after: Option<EntryId>,
-    /// A later frame, or the note, says that everything below this position was durable. `None` where nothing can say so
-    /// any more, or the kind needs no such proof.
-    pub durable: Option<Lsn>,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "log segment {}, offset {}: {}", self.segment, self.offset, self.kind)?;
-        if let Some(entry) = self.entry {
-            write!(f, "; entry {entry}")?;
-        }
-        match (self.entry_before, self.entry_after) {
-            (Some(before), Some(after)) => write!(f, "; between entries {before} and {after}"),
-            (Some(before), None) => write!(f, "; after entry {before}"),
-            (None, Some(after)) => write!(f, "; before entry {after}"),
-            (None, None) => Ok(()),
-        }
-    }
-}
-
-/// How the log ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tail {
-    /// Behind the last frame everything is zero.
-    Clean,
-    /// Behind the last frame lies what a crash left of writes that were never known to be durable.
-    Torn(TornTail),
-}
-
-/// What a crash left behind the last whole frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TornTail {
-    /// The segment in which the log ends.
-    pub segment: SegmentSeq,
-    /// Where it ends, and the remains begin. Unit: bytes.
-    pub offset: usize,
-    /// What stands there; `None` if zeros do, and something else further on.
-    pub found: Option<DamageKind>,
-    /// Frame headers among the remains that are whole.
-    pub frames_count: u64,
-    /// The highest entry among those headers. It was being written; nothing shows that it was ever durable.
-    pub last_entry: Option<EntryId>,
-}
+pub(crate) use whole::{SegmentImage, of_the_log};
+use whole::{Walkable, WholeSegment, look_over};
 
 /// A whole frame.
 #[derive(Clone, Copy, Debug)]
@@ -199,13 +74,6 @@ pub(crate) enum Step<'a> {
     End(Tail, LogEnd),
 }
 
-/// A segment's bytes as they were found.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SegmentImage<'a> {
-    pub(crate) seq: SegmentSeq,
-    pub(crate) bytes: &'a [u8],
-}
-
 /// What valid frame headers say that stand beyond the first place where the walk could not go on.
 #[derive(Clone, Copy, Debug)]
 struct Beyond {
@@ -215,36 +83,6 @@ struct Beyond {
     frames_count: u64,
     last_entry: Option<EntryId>,
     all_zero: bool,
-}
-
-/// A segment that can be walked.
-#[derive(Clone, Copy, Debug)]
-struct Walkable<'a> {
-    view: SegmentView<'a>,
-    /// What comes next in the log is known to be unreadable: damage that was reported when the walk began.
-    broken_after: bool,
-}
-
-/// What is wrong with a whole segment or file, found before any frame is read.
-#[derive(Clone, Copy, Debug)]
-struct WholeSegment {
-    /// It is reported once the walk has this many walkable segments behind it.
-    behind_count: usize,
-    damage: Damage,
-    /// Where frames would be, all that can be read is zero.
-    is_blank: bool,
-}
-
-impl WholeSegment {
-    fn new(behind_count: usize, damage: Damage, bytes: &[u8]) -> Self {
-        Self { behind_count, damage, is_blank: bytes.get(FIRST_FRAME_OFFSET..).is_none_or(is_zero) }
-    }
-
-    /// Bytes that rotted or got lost, and no segment of somebody else.
-    fn is_loss(&self) -> bool {
-        let kind = self.damage.kind;
-        matches!(kind, DamageKind::SegmentHeader(_) | DamageKind::Truncated { .. } | DamageKind::Missing { .. })
-    }
 }
 
 /// The walk. Yields frames and damages in log order; after damage to a whole segment never an end, which it may hide.
@@ -283,42 +121,10 @@ impl<'a> Walk<'a> {
     ) -> Self {
         let images = of_the_log(images, noted.first_segment);
         let first = noted.first_segment.or(images.first().map(|image| image.seq)).unwrap_or(SegmentSeq::FIRST);
-        let mut owner = Owner { identity: expected, log_nonce: None };
-        let mut segments: Vec<Walkable<'a>> = Vec::with_capacity(images.len());
-        let mut damages = VecDeque::new();
-        let mut expected_raw = first.get();
-        for image in images {
-            if let Some(damage) = missing(expected_raw, image.seq.get() - 1) {
-                damages.push_back(WholeSegment::new(segments.len(), damage, &[]));
-                mark_broken(&mut segments);
-            }
-            expected_raw = image.seq.get() + 1;
-            let bytes = image.bytes.len();
-            match check_segment(image, geometry, &mut owner) {
-                Ok(header) => {
-                    let view = SegmentView::new(image.seq, image.bytes, header.nonce, geometry);
-                    segments.push(Walkable { view, broken_after: view.is_truncated() });
-                    if let Some(kind) = wrong_size(image, geometry) {
-                        let damage = whole_segment(image.seq, bytes, bytes, kind);
-                        damages.push_back(WholeSegment::new(segments.len(), damage, image.bytes));
-                    }
-                }
-                Err(kind) => {
-                    let damage = whole_segment(image.seq, 0, bytes, kind);
-                    damages.push_back(WholeSegment::new(segments.len(), damage, image.bytes));
-                    mark_broken(&mut segments);
-                }
-            }
-        }
-        // The last byte that is known to have been durable lies in a file that must be there.
-        let noted_raw = noted.durable.get().checked_sub(1).map_or(0, |last| last / geometry.segment_bytes() as u64);
-        if let Some(damage) = missing(expected_raw, noted_raw) {
-            damages.push_back(WholeSegment::new(segments.len(), damage, &[]));
-            mark_broken(&mut segments);
-        }
+        let (segments, whole_segments) = look_over(images, first, geometry, expected, noted.durable);
         Self {
             segments,
-            whole_segments: damages,
+            whole_segments,
             at: 0,
             offset: FIRST_FRAME_OFFSET,
             chain: None,
@@ -590,60 +396,4 @@ fn kind_of(view: SegmentView<'_>, offset: usize, look: Look<'_>) -> DamageKind {
         Some(page_offset) => DamageKind::ZeroedPage { page_offset },
         None => otherwise,
     }
-}
-
-/// Whose log the segments are, as far as is known. What the first readable header says is what the others must say.
-#[derive(Clone, Copy, Debug)]
-struct Owner {
-    identity: Option<SegmentIdentity>,
-    log_nonce: Option<LogNonce>,
-}
-
-/// The segments that are part of the log. Those before its first were dropped, and may be there still.
-pub(crate) fn of_the_log<'b, 'a>(images: &'b [SegmentImage<'a>], first: Option<SegmentSeq>) -> &'b [SegmentImage<'a>] {
-    let dropped = images.iter().take_while(|image| first.is_some_and(|first| image.seq < first)).count();
-    images.get(dropped..).unwrap_or_default()
-}
-
-fn check_segment(image: &SegmentImage<'_>, geometry: Geometry, owner: &mut Owner) -> Result<SegmentHeader, DamageKind> {
-    let header = SegmentHeader::parse(image.bytes).map_err(|error| match error {
-        SegmentHeaderError::Version { got } => DamageKind::Version { got },
-        SegmentHeaderError::TooShort { got } => {
-            DamageKind::Truncated { got_bytes: got, expected_bytes: geometry.segment_bytes() }
-        }
-        error => DamageKind::SegmentHeader(error),
-    })?;
-    let identity = owner.identity.get_or_insert(header.identity);
-    if let Some(mismatch) = segment_mismatch(&header, identity, image.seq, geometry) {
-        return Err(DamageKind::Identity(mismatch));
-    }
-    let log_nonce = *owner.log_nonce.get_or_insert(header.log_nonce);
-    if log_nonce != header.log_nonce {
-        let (expected, found) = (log_nonce.get(), header.log_nonce.get());
-        return Err(DamageKind::Identity(IdentityMismatch { field: IdentityField::LogNonce, expected, found }));
-    }
-    Ok(header)
-}
-
-fn wrong_size(image: &SegmentImage<'_>, geometry: Geometry) -> Option<DamageKind> {
-    let (got_bytes, expected_bytes) = (image.bytes.len(), geometry.segment_bytes());
-    (got_bytes < expected_bytes).then_some(DamageKind::Truncated { got_bytes, expected_bytes })
-}
-
-/// Segments from `first` to `last`, if there are any between.
-fn missing(first: u64, last: u64) -> Option<Damage> {
-    let last = last.min(SEGMENT_SEQ_MAX);
-    let (first, last) = SegmentSeq::new(first).zip(SegmentSeq::new(last)).filter(|(first, last)| first <= last)?;
-    Some(whole_segment(first, 0, 0, DamageKind::Missing { last }))
-}
-
-/// What was readable before ends here: the last walkable segment is followed by one that is not.
-fn mark_broken(segments: &mut [Walkable<'_>]) {
-    if let Some(last) = segments.last_mut() {
-        last.broken_after = true;
-    }
-}
-
-fn whole_segment(segment: SegmentSeq, offset: usize, resume_offset: usize, kind: DamageKind) -> Damage {
-    Damage { segment, offset, resume_offset, kind, entry: None, entry_before: None, entry_after: None, durable: None }
 }

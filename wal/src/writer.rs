@@ -9,7 +9,7 @@ use crate::error::{AppendError, Latch};
 use crate::format::{EntryHeader, EntryKind, FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::origin::ORIGIN_BYTES_MAX;
-use crate::segment::{IdentityField, IdentityMismatch, SegmentHeader, SegmentIdentity};
+use crate::segment::{SegmentHeader, SegmentIdentity};
 use crate::storage::Storage;
 use crate::types::{EntryId, Lsn, Term};
 use crate::walk::LogEnd;
@@ -274,29 +274,10 @@ impl Writer {
         }
         let header =
             SegmentHeader::parse(storage.bytes(seq)).map_err(|error| Latch::BadSegment { segment: seq, error })?;
-        let mismatch = segment_mismatch(&header, &self.identity, seq, self.geometry);
+        let mismatch = header.mismatch(&self.identity, seq, self.geometry);
         if let Some(mismatch) = mismatch {
             return Err(Latch::ForeignSegment { segment: seq, mismatch }.into());
         }
         Ok(HeaderSeed::new(header.nonce))
     }
-}
-
-/// The first way in which a segment is not segment `seq` of the log with this identity and geometry.
-pub(crate) fn segment_mismatch(
-    header: &SegmentHeader,
-    identity: &SegmentIdentity,
-    seq: SegmentSeq,
-    geometry: Geometry,
-) -> Option<IdentityMismatch> {
-    let numbers = [
-        (IdentityField::SegmentBytes, geometry.segment_bytes() as u64, header.segment_bytes),
-        (IdentityField::SegmentSeq, seq.get(), header.seq.get()),
-    ];
-    identity.mismatch(&header.identity).or_else(|| {
-        numbers
-            .into_iter()
-            .find(|(_, expected, found)| expected != found)
-            .map(|(field, expected, found)| IdentityMismatch { field, expected, found })
-    })
 }
