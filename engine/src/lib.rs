@@ -4,6 +4,7 @@
 //! glommio) drives it with real devices. Bytes on disk are `wal`'s, frames and connections `net`'s.
 
 pub mod config;
+pub mod entries_error;
 pub mod log_store;
 pub mod raft;
 pub mod replica;

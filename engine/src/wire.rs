@@ -7,10 +7,10 @@ use codec::{DecodeError, Reader, put_text};
 use net::api::{Executed, Status};
 use net::frame::{Frame, FrameBuilder, FrameKind, encode_frame};
 use wal::format::ENTRY_HEADER_BYTES;
-use wal::format::EntryError;
 use wal::{EntryHeader, Log, ReadError, Storage};
 
-use crate::log_store::{FormError, check_form};
+use crate::entries_error::EntriesError;
+use crate::log_store::check_form;
 use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Message};
 use crate::replica::event::{Event, Origin, Outgoing, Refusal, Request, RequestKind};
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
@@ -98,50 +98,6 @@ pub enum EncodeError {
     /// The log does not have it any more: it was superseded since.
     #[error("entry {0} to send is not in the log any more")]
     Gone(Index),
-}
-
-/// The entries of an `AppendEntries` are not what it announces.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EntriesError {
-    /// One is damaged.
-    #[error("entry at index {index} of an AppendEntries is damaged: {error}")]
-    Entry {
-        /// Where the entry should stand.
-        index: Index,
-        /// What is wrong with it.
-        error: EntryError,
-    },
-    /// One stands in another's place.
-    #[error("entry {got} stands in an AppendEntries where index {expected} is due")]
-    Sequence {
-        /// As found.
-        got: EntryId,
-        /// The index that is due.
-        expected: Index,
-    },
-    /// One arrived as it was sent, and no state machine of this version could apply it.
-    #[error("entry at index {index} of an AppendEntries is refused: {error}")]
-    Form {
-        /// Where the entry should stand.
-        index: Index,
-        /// What is wrong with it.
-        error: FormError,
-    },
-    /// One is larger than any segment of this node's log.
-    #[error(
-        "entry at index {index} of an AppendEntries has {got} bytes, and this node's log takes at most {limit}: start every node with the same --segment-bytes"
-    )]
-    TooLarge {
-        /// Where the entry should stand.
-        index: Index,
-        /// Length of its payload as announced. Unit: bytes.
-        got: usize,
-        /// Longest payload of this node's log. Unit: bytes.
-        limit: usize,
-    },
-    /// Bytes are left over, or missing.
-    #[error("an AppendEntries holds other entries than it announces: {0}")]
-    Decode(#[from] DecodeError),
 }
 
 /// An entry of an `AppendEntries`, verified.
@@ -401,7 +357,7 @@ pub enum Incoming<'a> {
 impl<'a> Incoming<'a> {
     /// The event that this is, coming from a peer.
     #[must_use]
-    pub fn into_event(self, from: NodeId) -> Event<'a> {
+    pub fn into_event<P>(self, from: NodeId) -> Event<'a, P> {
         match self {
             Self::Message(message) => Event::Message { from, message },
             Self::Append(append, entries) => Event::Append { from, append, entries },

@@ -14,6 +14,7 @@ use wal::testing::SimStorage;
 use wal::{EntryHeader, EntryKind, Log, LogOptions, SegmentIdentity};
 
 use crate::doc_table::WIRE_DOC;
+use crate::entries_error::EntriesError;
 use crate::log_store::{FormError, KIND_COMMANDS, KIND_NOOP};
 use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Message};
 use crate::replica::{Event, Refusal, RequestKind};
@@ -21,8 +22,8 @@ use crate::state_machine::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
 use crate::testing::fuzz;
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
 use crate::wire::{
-    EncodeError, EntriesError, Incoming, decode, encode_append, encode_message, encode_relay_reply,
-    encode_relay_request, kind, parse_entries,
+    EncodeError, Incoming, decode, encode_append, encode_message, encode_relay_reply, encode_relay_request, kind,
+    parse_entries,
 };
 
 /// Cases unless the environment says otherwise.
@@ -415,7 +416,7 @@ proptest! {
         let bytes = written(|out| encode_message(&message, ShardId::new(shard), out));
         with_frame(&bytes, |frame| {
             assert_eq!(frame.shard, shard);
-            match decode(frame).map(|incoming| incoming.into_event(NodeId::new(node))) {
+            match decode(frame).map(|incoming| -> Event<'_> { incoming.into_event(NodeId::new(node)) }) {
                 Ok(Event::Message { from, message: read }) => assert_eq!((from, read), (NodeId::new(node), message)),
                 other => panic!("{message:?} was read as {other:?}"),
             }

@@ -9,9 +9,10 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
+use engine::entries_error::EntriesError;
 use engine::replica::{
-    Action, Event, Fault, Origin, ReadingLimits, Refusal, Replica, ReplicaOptions, ReplicaView, Request, RequestKind,
-    Ticket,
+    Action, Event, Fault, Origin, ReadingLimits, Refusal, Remark, Replica, ReplicaOptions, ReplicaView, Request,
+    RequestKind, Ticket,
 };
 use engine::types::{NodeId, ShardId};
 use engine::{raft, state_machine, wire};
@@ -34,6 +35,7 @@ struct Node {
     replica: Replica<SimStorage>,
     syncs: Vec<SyncRequest>,
     prepares: Vec<SegmentSeq>,
+    remarks: Vec<Remark>,
 }
 
 /// Three nodes, what is on the way between them, and what clients were told.
@@ -113,7 +115,7 @@ impl Trio {
             let mut options = options(node, seed);
             options.raft.voters.truncate(nodes_count);
             change(&mut options);
-            Node { replica: Replica::new(options, log), syncs: vec![], prepares: vec![] }
+            Node { replica: Replica::new(options, log), syncs: vec![], prepares: vec![], remarks: vec![] }
         });
         let mut trio = Self {
             nodes: nodes.collect(),
@@ -184,6 +186,7 @@ impl Trio {
                 Action::FinishRepair => panic!("nothing was damaged"),
                 // Nothing waits for it.
                 Action::SyncNote => {}
+                Action::Tell(remark) => self.nodes[node].remarks.push(remark),
                 Action::Load { .. } => panic!("everything is in memory"),
                 Action::PersistBirth(_) => panic!("no node is new"),
             }
@@ -235,8 +238,7 @@ impl Trio {
 
     fn finish_prepare(&mut self, node: usize) {
         if let Some(seq) = self.nodes[node].prepares.pop() {
-            self.nodes[node].replica.storage_mut().prepare(seq);
-            self.deliver(node, Event::SegmentPrepared);
+            self.deliver(node, Event::SegmentPrepared(seq));
         }
     }
 
@@ -356,8 +358,10 @@ fn followers_do_not_take_a_command_that_cannot_be_applied_and_outlive_its_leader
     assert!(trio.answers[&before].is_ok());
     assert_eq!(trio.refusal(bad), (Status::Timeout, Executed::Unknown));
     for follower in (0..NODES_COUNT).filter(|node| *node != leader) {
-        let taken = trio.nodes[follower].replica.take_corrupt_append().map(|(_, error)| error);
-        assert!(matches!(taken, Some(wire::EntriesError::Form { .. })), "{taken:?}");
+        let is_told =
+            |remark: &Remark| matches!(remark, Remark::CorruptAppend { error: EntriesError::Form { .. }, .. });
+        let remarks = &trio.nodes[follower].remarks;
+        assert!(remarks.iter().any(is_told), "{remarks:?}");
     }
     trio.isolate(leader);
     (0..60).for_each(|_| trio.round());
@@ -417,7 +421,7 @@ fn writes_that_arrive_while_leadership_is_handed_over_are_done_by_the_next_leade
     let leader = trio.leader().expect("there is one");
     // One in the batch that is being formed, one behind it.
     let before = trio.put(leader, b"before");
-    trio.nodes[leader].replica.hand_over();
+    trio.deliver(leader, Event::HandOver);
     let meanwhile: Vec<u64> = (0..3).map(|_| trio.put(leader, b"meanwhile")).collect();
     let read = trio.read(leader, b"before");
     assert!(trio.answers.is_empty(), "nothing is refused");
@@ -428,7 +432,7 @@ fn writes_that_arrive_while_leadership_is_handed_over_are_done_by_the_next_leade
         assert!(trio.answers[&ticket].is_ok(), "{:?}", trio.answers[&ticket]);
     }
     assert!(trio.nodes[leader].replica.owes_no_answer());
-    trio.nodes[leader].replica.close();
+    trio.deliver(leader, Event::Close);
     let late = trio.put(leader, b"late");
     assert_eq!(trio.refusal(late), (Status::ShuttingDown, Executed::No));
 }
@@ -442,7 +446,9 @@ fn a_transfer_that_is_given_up_lets_what_waited_be_done_here() {
     let first = trio.put(leader, b"first");
     trio.settle();
     assert!(trio.answers[&first].is_ok());
-    trio.nodes[leader].replica.transfer_to(node_id(to)).expect("it was well a moment ago");
+    trio.deliver(leader, Event::Transfer { to: node_id(to) });
+    let transfer = trio.leader_view().transfer.expect("it was well a moment ago");
+    assert_eq!(transfer.to, node_id(to));
     let held = trio.put(leader, b"held");
     trio.settle();
     assert!(!trio.answers.contains_key(&held));
@@ -506,7 +512,7 @@ fn run_random(seed: u64) -> (usize, usize, usize) {
                 trio.deliver(node, Event::PeerDisconnected(node_id(other)));
                 trio.deliver(node, Event::PeerConnected(node_id(other)));
             }
-            97 => trio.nodes[node].replica.hand_over(),
+            97 => trio.deliver(node, Event::HandOver),
             98 if below(20) == 0 => trio.fail_sync(node),
             99 if below(20) == 0 => {
                 trio.ask(node, RequestKind::Write, b"no command");
@@ -522,8 +528,7 @@ fn run_random(seed: u64) -> (usize, usize, usize) {
     }
     trio.check_all_answered();
     for node in 0..NODES_COUNT {
-        trio.nodes[node].replica.refuse_all();
-        trio.carry_out(node);
+        trio.deliver(node, Event::Stop);
     }
     let acknowledged = trio.answers.values().filter(|answer| answer.is_ok()).count();
     let unknown =

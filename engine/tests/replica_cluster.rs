@@ -187,7 +187,7 @@ impl Cluster {
                 Action::PrepareSegment(seq) => self.nodes[node].prepares.push(seq),
                 Action::FinishRepair => panic!("nothing was damaged"),
                 // Nothing waits for it.
-                Action::SyncNote => {}
+                Action::SyncNote | Action::Tell(_) => {}
                 Action::Load { .. } => panic!("everything is in memory"),
                 Action::PersistBirth(_) => panic!("no node is new"),
             }
@@ -266,10 +266,7 @@ impl Cluster {
 
     fn finish_prepare(&mut self, node: usize) {
         let Some(seq) = self.nodes[node].prepares.pop() else { return };
-        if let Some(replica) = self.nodes[node].replica.as_mut() {
-            replica.storage_mut().prepare(seq);
-        }
-        self.deliver(node, Event::SegmentPrepared);
+        self.deliver(node, Event::SegmentPrepared(seq));
     }
 
     /// One random thing happens.

@@ -138,6 +138,7 @@ impl Subject {
 
     fn deliver(&mut self, event: Event<'_>) {
         self.replica.handle(event);
+        let mut synced = Vec::new();
         while let Some(action) = self.replica.poll_action() {
             match action {
                 Action::Send { to, message } => {
@@ -165,14 +166,17 @@ impl Subject {
                     let storage = self.replica.storage_mut();
                     storage.begin_sync(&request);
                     storage.complete_sync(request.id);
-                    self.deliver(Event::Synced { id: request.id, result: Ok(()) });
+                    synced.push(request.id);
                 }
                 Action::PrepareSegment(seq) => self.prepares.push(seq),
-                Action::SyncNote => {}
+                Action::SyncNote | Action::Tell(_) => {}
                 Action::FinishRepair => panic!("nothing was damaged"),
                 Action::Load { .. } => panic!("everything is in memory"),
                 Action::PersistBirth(_) => panic!("no node is new"),
             }
+        }
+        for id in synced {
+            self.deliver(Event::Synced { id, result: Ok(()) });
         }
     }
 
@@ -196,8 +200,7 @@ impl Subject {
     /// Installs every segment that was asked for.
     fn prepare(&mut self) {
         while let Some(seq) = self.prepares.pop() {
-            self.replica.storage_mut().prepare(seq);
-            self.deliver(Event::SegmentPrepared);
+            self.deliver(Event::SegmentPrepared(seq));
             self.turn();
         }
     }

@@ -93,5 +93,5 @@ pub use reader::EntryRef;
 pub use recovery::RecoveryReport;
 pub use segment::{LogNonce, SegmentIdentity};
 pub use stats::LogStats;
-pub use storage::{Noted, Storage, StorageError};
+pub use storage::{Noted, Simulated, Storage, StorageError};
 pub use types::HardState;

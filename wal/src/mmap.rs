@@ -91,18 +91,6 @@ impl MmapStorage {
         Ok(Self { dir: dir.to_owned(), dir_file, dir_identity, segments, dropped: Vec::new(), log_nonce, note })
     }
 
-    /// Adds a segment that was prepared. It must be the one that the log asked for.
-    ///
-    /// Panics if it does not follow the last segment.
-    pub fn install(&mut self, prepared: PreparedSegment) {
-        let (segment, note) = prepared.into_parts();
-        let is_next = self.segments.last().is_none_or(|last| segment.seq == last.seq.next());
-        assert!(is_next, "segment {} is installed out of order", segment.seq);
-        self.log_nonce = self.log_nonce.or_else(|| LogNonce::of(segment.bytes()));
-        self.segments.push(segment);
-        self.note = note.or(self.note.take());
-    }
-
     /// The log that the segments are of: for preparing another one. `None` before the first.
     #[must_use]
     pub fn log_nonce(&self) -> Option<LogNonce> {
@@ -210,6 +198,17 @@ impl MmapStorage {
 }
 
 impl Storage for MmapStorage {
+    type Prepared = PreparedSegment;
+
+    fn install(&mut self, prepared: PreparedSegment) {
+        let (segment, note) = prepared.into_parts();
+        let is_next = self.segments.last().is_none_or(|last| segment.seq == last.seq.next());
+        assert!(is_next, "segment {} is installed out of order", segment.seq);
+        self.log_nonce = self.log_nonce.or_else(|| LogNonce::of(segment.bytes()));
+        self.segments.push(segment);
+        self.note = note.or(self.note.take());
+    }
+
     fn segments(&self) -> Vec<SegmentSeq> {
         self.segments.iter().map(|segment| segment.seq).collect()
     }

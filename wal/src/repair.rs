@@ -44,6 +44,7 @@ use crate::mmap::MmapStorage;
 use crate::prepare::{PrepareError, prepare_segment};
 use crate::recovery::RecoveryReport;
 use crate::salvage::{SalvageError, SalvageReport, salvage};
+use crate::storage::Storage;
 
 /// File in the log's directory: the node is under repair. Its text says what was damaged; that it is there is what counts.
 const MARK_FILE: &str = "under-repair";

@@ -4,6 +4,7 @@
 //! `SyncRequest`, performed by whoever drives the log, and reported back. The exceptions are [`Storage::reset_tail`],
 //! [`Storage::remove_from`] and [`Storage::remove_before`], used only while a log opens, when nobody waits. Beside the segments it keeps one note: see [`Noted`].
 
+use std::fmt::Debug;
 use std::ops::Range;
 
 use crate::lsn::SegmentSeq;
@@ -43,6 +44,12 @@ impl Noted {
 ///   certainly durable once a sync that began after it has completed without failure.
 /// * An I/O error under a store ends the process, which is a crash like any other, or fails the next sync.
 pub trait Storage {
+    /// A segment that was prepared outside, in the form in which this storage takes it.
+    type Prepared: Debug;
+
+    /// Adds a segment that was prepared. Panics if it is not the one that the log asked for.
+    fn install(&mut self, prepared: Self::Prepared);
+
     /// Segments present, ascending. A log asks once, when it opens.
     fn segments(&self) -> Vec<SegmentSeq>;
 
@@ -102,6 +109,11 @@ pub trait Storage {
     fn noted(&self) -> Noted;
 }
 
+/// A storage whose device is simulated: whoever drives it says what becomes durable, and when.
+///
+/// The product has none. This is why its log cannot be changed behind the back of whoever owns it.
+pub trait Simulated: Storage {}
+
 /// A storage that failed while its log was opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("log segment {segment}: cannot {action}: {reason}")]
@@ -116,6 +128,12 @@ pub struct StorageError {
 
 /// A storage that is only lent, so that it outlives a log that did not open.
 impl<S: Storage> Storage for &mut S {
+    type Prepared = S::Prepared;
+
+    fn install(&mut self, prepared: Self::Prepared) {
+        (**self).install(prepared);
+    }
+
     fn segments(&self) -> Vec<SegmentSeq> {
         (**self).segments()
     }

@@ -8,7 +8,8 @@ use std::ops::Range;
 use net::api::{Executed, Status};
 use wal::{SegmentSeq, SyncFailure, SyncId, SyncRequest};
 
-use crate::raft::{AppendEntries, BirthRecord, Message};
+use crate::entries_error::EntriesError;
+use crate::raft::{AppendEntries, BirthRecord, Message, Nonsense, OfficeStep, TransferError};
 use crate::types::{Index, NodeId};
 
 /// Names one request at the gateway that waits for its reply; opaque to the replica.
@@ -53,9 +54,10 @@ pub struct Request<'a> {
     pub payload: &'a [u8],
 }
 
-/// Something that happened to a replica.
+/// Something that happened to a replica, or that whoever drives it wants of it. `P` is a prepared segment as the log's storage
+/// takes it.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub enum Event<'a, P = SegmentSeq> {
     /// One tick of time passed.
     Tick,
     /// Everything that had arrived was delivered: close the batch, apply, ask for a sync.
@@ -121,8 +123,8 @@ pub enum Event<'a> {
     },
     /// The sync that an `Action::SyncNote` asked for has ended.
     NoteSynced(Result<(), SyncFailure>),
-    /// The segment that an `Action::PrepareSegment` asked for is installed in the log's storage.
-    SegmentPrepared,
+    /// The segment that an `Action::PrepareSegment` asked for.
+    SegmentPrepared(P),
     /// The segment could not be prepared; the shell will try again. The text says why, for refusals.
     SegmentUnavailable(String),
     /// What an `Action::Load` asked for is in memory, or cannot be read.
@@ -140,9 +142,23 @@ pub enum Event<'a> {
     LogNotInPlace(String),
     /// What `Action::PersistBirth` asked for is durable.
     BirthPersisted,
+    /// Somebody asks this node to hand leadership over to another. What comes of it is told.
+    Transfer {
+        /// Who is to lead.
+        to: NodeId,
+    },
+    /// The node is going to stop in order: look for another leader until there is one. Requests are still taken, and go to the
+    /// next leader once it is known. Once is enough.
+    HandOver,
+    /// From here on refuse every new request. What was taken before still gets its answer.
+    Close,
+    /// Make the note beside the log durable, for a stop that is in no hurry. `Replica::is_settled` says when that is done.
+    Settle,
+    /// The process ends: everything that waits is refused.
+    Stop,
 }
 
-impl Event<'_> {
+impl<P> Event<'_, P> {
     /// What to tell a replica whose message could not be queued towards `to`. `None`: it needs not know, since it sends such
     /// messages again by itself.
     #[must_use]
@@ -163,6 +179,7 @@ impl Event<'_> {
 
 /// Something a replica wants done.
 #[derive(Debug)]
+#[must_use = "a replica waits for what it asked for, and others wait for what it says"]
 pub enum Action {
     /// Send a message to a peer; `Replica::encode` gives its bytes, and they must be taken before the next event.
     Send {
@@ -197,6 +214,36 @@ pub enum Action {
     /// This node was new and learned what it is: make its new record durable, and report `Event::BirthPersisted`. A node that
     /// was replaced is marked as under repair before, durably, too, so that it never comes up as anything better.
     PersistBirth(BirthRecord),
+    /// Tell people. Nothing waits for it.
+    Tell(Remark),
+}
+
+/// Something that people should know of, for the node's log.
+#[derive(Debug)]
+pub enum Remark {
+    /// An `AppendEntries` was not taken, because its entries failed a check.
+    CorruptAppend {
+        /// The sender.
+        from: NodeId,
+        /// What is wrong with it.
+        error: EntriesError,
+    },
+    /// A message made no sense.
+    Nonsense {
+        /// The sender.
+        from: NodeId,
+        /// What is wrong with it.
+        error: Nonsense,
+    },
+    /// A step from one leader to the next.
+    Office(OfficeStep),
+    /// Leadership does not go where `Event::Transfer` wants it.
+    NoTransfer {
+        /// Who was to lead.
+        to: NodeId,
+        /// Why it does not.
+        error: TransferError,
+    },
 }
 
 /// A message to a peer.

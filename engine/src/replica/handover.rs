@@ -11,7 +11,7 @@ use net::api::Status;
 use wal::Storage;
 
 use super::Replica;
-use super::event::{Origin, Refusal, Request, RequestKind};
+use super::event::{Origin, Refusal, Remark, Request, RequestKind};
 use crate::raft::{HandOverEnd, OfficeStep};
 use crate::types::NodeId;
 
@@ -20,9 +20,6 @@ const HELD_LEN_MAX: usize = 8192;
 
 /// Bytes of them. Unit: bytes.
 const HELD_BYTES_MAX: usize = 8 << 20;
-
-/// Steps that are kept for whoever logs them.
-const STEPS_LEN_MAX: usize = 64;
 
 /// A disk that was too slow counts as slow for so many times the bound: a hand-over to and fro costs more than waiting.
 const SLOW_MEMORY_FACTOR: u64 = 8;
@@ -46,8 +43,13 @@ pub(super) struct HandOver {
     expects_leader_until_tick: u64,
     /// No request is taken any more.
     is_closed: bool,
-    /// Steps from one leader to the next, for the shell to log. The oldest go when nobody takes them.
-    steps: VecDeque<OfficeStep>,
+}
+
+impl HandOver {
+    /// From here on every new request is refused. What was taken before still gets its answer.
+    pub fn close(&mut self) {
+        self.is_closed = true;
+    }
 }
 
 /// Watches the log's syncs.
@@ -79,11 +81,18 @@ impl DiskWatch {
 }
 
 impl<S: Storage> Replica<S> {
-    /// Looks for another leader until there is one, for a stop that should cost nobody anything. Call it once; requests are
-    /// still taken, and go to the next leader once it is known.
-    pub fn hand_over(&mut self) {
-        if self.fault.is_none() && self.raft.leave_office(&self.log).is_ok() {
+    /// Looks for another leader until there is one.
+    pub(super) fn on_hand_over(&mut self) {
+        if self.raft.leave_office(&self.log).is_ok() {
             self.after_raft();
+        }
+    }
+
+    /// Gives leadership to a node if it can hold it.
+    pub(super) fn on_transfer(&mut self, to: NodeId) {
+        match self.raft.transfer_leader(to, &self.log) {
+            Ok(()) => self.after_raft(),
+            Err(error) => self.tell(Remark::NoTransfer { to, error }),
         }
     }
 
@@ -98,17 +107,7 @@ impl<S: Storage> Replica<S> {
             && self.hand_over.held.is_empty()
     }
 
-    /// From here on refuses every new request: the node is about to stop. What was taken before still gets its answer.
-    pub fn close(&mut self) {
-        self.hand_over.is_closed = true;
-    }
-
-    /// Steps from one leader to the next since this was last asked, in their order.
-    pub fn take_office_steps(&mut self) -> VecDeque<OfficeStep> {
-        std::mem::take(&mut self.hand_over.steps)
-    }
-
-    /// Counts a step and keeps it for the shell.
+    /// Counts a step and tells of it.
     pub(super) fn note_office_step(&mut self, step: OfficeStep) {
         match step {
             OfficeStep::Begun { .. } => self.stats.hand_overs_begun += 1,
@@ -117,10 +116,7 @@ impl<S: Storage> Replica<S> {
             OfficeStep::Elected { .. } => self.stats.elections_won += 1,
             OfficeStep::Told { .. } | OfficeStep::Campaigning { .. } | OfficeStep::Opened { .. } => {}
         }
-        if self.hand_over.steps.len() == STEPS_LEN_MAX {
-            self.hand_over.steps.pop_front();
-        }
-        self.hand_over.steps.push_back(step);
+        self.tell(Remark::Office(step));
     }
 
     /// Refuses a request if this replica takes none any more. Says whether it did.
@@ -202,17 +198,5 @@ impl<S: Storage> Replica<S> {
             self.hand_over.held_bytes -= payload.len();
             self.refuse(origin, Refusal::not_executed(status, message.to_owned()));
         }
-    }
-}
-
-impl<S: Storage> Replica<S> {
-    /// Gives leadership to this node, if it can hold it, as an operator may ask.
-    ///
-    /// # Errors
-    /// This replica does not lead, or the node could not lead now.
-    pub fn transfer_to(&mut self, node: NodeId) -> Result<(), crate::raft::TransferError> {
-        self.raft.transfer_leader(node, &self.log)?;
-        self.after_raft();
-        Ok(())
     }
 }

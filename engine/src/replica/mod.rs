@@ -31,7 +31,7 @@ use std::ops::Range;
 
 pub use birth::DIRECTORY_GONE;
 use clock::LogClock;
-pub use event::{Action, Event, Origin, Outgoing, Refusal, Reply, Request, RequestKind, Ticket};
+pub use event::{Action, Event, Origin, Outgoing, Refusal, Remark, Reply, Request, RequestKind, Ticket};
 use handover::{DiskWatch, HandOver};
 use lost::LeaderWatch;
 use noted::{NoteSync, ShowsFrom};
@@ -43,7 +43,7 @@ use stopped::Heard;
 pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 
 use net::api::Status;
-use wal::{AppendError, EntryHeader, Log, Storage, SyncFailure, SyncId};
+use wal::{AppendError, EntryHeader, Log, Simulated, Storage, SyncFailure, SyncId};
 
 use crate::log_store::KIND_NOOP;
 use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role};
@@ -109,8 +109,6 @@ pub struct Replica<S: Storage> {
     fault: Option<Fault>,
     /// The leader that was heard last since the fault.
     heard: Option<Heard>,
-    /// The last `AppendEntries` that failed a check, for the shell to log.
-    last_corrupt_append: Option<(NodeId, wire::EntriesError)>,
     stats: ReplicaStats,
 }
 
@@ -174,17 +172,28 @@ impl<S: Storage> Replica<S> {
             shows_from,
             fault: None,
             heard: None,
-            last_corrupt_append: None,
             stats: ReplicaStats::default(),
         }
     }
 
     /// Takes one event. After a fault requests are refused, leaders are noted, and nothing else happens.
-    pub fn handle(&mut self, event: Event<'_>) {
-        if self.actions.is_empty() {
-            self.reply_bytes.clear();
-            self.reply_bytes.shrink_to(REPLY_BYTES_KEPT_MAX);
+    ///
+    /// Panics if what the event before asked for was not taken by `poll_action`: this event could change what it points at.
+    pub fn handle(&mut self, event: Event<'_, S::Prepared>) {
+        assert!(self.actions.is_empty(), "{} actions are left from the event before", self.actions.len());
+        self.reply_bytes.clear();
+        self.reply_bytes.shrink_to(REPLY_BYTES_KEPT_MAX);
+        match event {
+            // First, since a hard state may wait for the room.
+            Event::SegmentPrepared(prepared) => {
+                self.log.storage_mut().install(prepared);
+                self.on_segment_prepared();
+            }
+            event => self.on_event(event),
         }
+    }
+
+    fn on_event(&mut self, event: Event<'_, S::Prepared>) {
         // Writing the hard state may be what stops this replica.
         let has_hard_state = self.fault.is_none() && self.has_written_hard_state();
         if let Some(fault) = self.fault.clone() {
@@ -216,22 +225,23 @@ impl<S: Storage> Replica<S> {
             Event::PeerDisconnected(node) => self.on_peer_disconnected(node),
             Event::Synced { id, result } => self.on_synced(id, result),
             Event::NoteSynced(result) => self.on_note_synced(&result),
-            Event::SegmentPrepared => {
-                self.segment_requested = false;
-                self.no_segment = None;
-                self.raft.on_room(&self.log);
-                self.after_raft();
-            }
+            Event::SegmentPrepared(_) => unreachable!("it was taken before"),
             // It stays asked for: whoever prepares it goes on trying, and a second request would make it twice.
             Event::SegmentUnavailable(reason) => self.no_segment = Some(reason),
             Event::RepairFinished => self.raft.end_repair(),
             Event::LogNotInPlace(reason) => self.stop_with(Fault::NotInPlace(reason)),
             Event::Loaded { first, last, result } => self.on_loaded(first, last, result),
             Event::BirthPersisted => self.on_birth_persisted(),
+            Event::Transfer { to } => self.on_transfer(to),
+            Event::HandOver => self.on_hand_over(),
+            Event::Close => self.hand_over.close(),
+            Event::Settle => self.sync_note(),
+            Event::Stop => self.refuse_all(),
         }
     }
 
     /// The next thing to do, in order; `None` when nothing is left.
+    #[must_use = "a replica waits for what it asked for, and others wait for what it says"]
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
@@ -281,8 +291,7 @@ impl<S: Storage> Replica<S> {
         self.fault.as_ref()
     }
 
-    /// Refuses everything that waits; the node is stopping.
-    pub fn refuse_all(&mut self) {
+    fn refuse_all(&mut self) {
         self.abandon_batch();
         let message = "this node is shutting down";
         self.refuse_queue(Status::ShuttingDown, message);
@@ -330,16 +339,6 @@ impl<S: Storage> Replica<S> {
         view
     }
 
-    /// The last `AppendEntries` that failed a check since this was last asked, and who sent it.
-    pub fn take_corrupt_append(&mut self) -> Option<(NodeId, wire::EntriesError)> {
-        self.last_corrupt_append.take()
-    }
-
-    /// The last message that made no sense since this was last asked, and who sent it.
-    pub fn take_refused_message(&mut self) -> Option<(NodeId, raft::Nonsense)> {
-        self.raft.take_refused()
-    }
-
     /// Counters since this replica was opened.
     #[must_use]
     pub fn stats(&self) -> &ReplicaStats {
@@ -364,8 +363,11 @@ impl<S: Storage> Replica<S> {
         self.log.into_storage()
     }
 
-    /// The log's storage, to install a prepared segment.
-    pub fn storage_mut(&mut self) -> &mut S {
+    /// The log's storage, for whoever simulates its device.
+    pub fn storage_mut(&mut self) -> &mut S
+    where
+        S: Simulated,
+    {
         self.log.storage_mut()
     }
 
@@ -428,7 +430,7 @@ impl<S: Storage> Replica<S> {
             Ok(parsed) => parsed,
             Err(error) => {
                 self.stats.appends_corrupt += 1;
-                self.last_corrupt_append = Some((from, error));
+                self.tell(Remark::CorruptAppend { from, error });
                 self.after_raft();
                 return;
             }
@@ -495,6 +497,21 @@ impl<S: Storage> Replica<S> {
         self.after_raft();
     }
 
+    /// There is room again.
+    fn on_segment_prepared(&mut self) {
+        // Writing the hard state may be what stops this replica.
+        if self.fault.is_none() {
+            self.has_written_hard_state();
+        }
+        if self.fault.is_some() {
+            return;
+        }
+        self.segment_requested = false;
+        self.no_segment = None;
+        self.raft.on_room(&self.log);
+        self.after_raft();
+    }
+
     fn on_peer_disconnected(&mut self, node: NodeId) {
         self.connected.remove(&node);
         self.raft.on_peer_disconnected(node);
@@ -520,6 +537,9 @@ impl<S: Storage> Replica<S> {
             );
         }
         self.stats.messages_refused = self.raft.refused_count();
+        if let Some((from, error)) = self.raft.take_refused() {
+            self.tell(Remark::Nonsense { from, error });
+        }
         let mut ready = self.raft.ready();
         ready.steps.drain(..).for_each(|step| self.note_office_step(step));
         if let Some(contradiction) = ready.contradiction {
@@ -567,6 +587,10 @@ impl<S: Storage> Replica<S> {
             self.noop = Some(id);
             self.append_noop();
         }
+    }
+
+    fn tell(&mut self, remark: Remark) {
+        self.actions.push_back(Action::Tell(remark));
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
@@ -620,6 +644,6 @@ impl<S: Storage> Replica<S> {
 }
 
 /// Raft decides on it.
-const fn is_for_raft(event: &Event<'_>) -> bool {
+const fn is_for_raft<P>(event: &Event<'_, P>) -> bool {
     matches!(event, Event::Message { .. } | Event::Append { .. })
 }

@@ -94,20 +94,22 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// Asks for a sync of the note now, if it has changed since the last one. Says whether nothing is left to wait for.
-    pub fn sync_note(&mut self) -> bool {
-        let noted = self.log.noted();
+    /// Whether the note needs no sync: it was synced as it is, or that failed, or this replica stopped.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.fault.is_some() || (self.log.noted() == self.note.asked && !self.note.is_in_flight)
+    }
+
+    /// Asks for a sync of the note now, if it has changed since the last one and none is under way.
+    pub(super) fn sync_note(&mut self) {
+        if self.is_settled() || self.note.is_in_flight {
+            return;
+        }
         let note = &mut self.note;
-        if self.fault.is_some() || (noted == note.asked && !note.is_in_flight) {
-            return true;
-        }
-        if !note.is_in_flight {
-            note.is_in_flight = true;
-            note.asked = noted;
-            note.asked_tick = self.now_tick;
-            self.actions.push_back(Action::SyncNote);
-        }
-        false
+        note.is_in_flight = true;
+        note.asked = self.log.noted();
+        note.asked_tick = self.now_tick;
+        self.actions.push_back(Action::SyncNote);
     }
 
     /// A sync of the note ended. Nothing rests on it: a failure is counted, and what is noted stays in the page cache.

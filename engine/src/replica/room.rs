@@ -5,6 +5,8 @@
 use wal::Storage;
 
 use super::Replica;
+use super::event::Remark;
+use crate::entries_error::EntriesError;
 use crate::raft::AppendEntries;
 use crate::types::NodeId;
 use crate::wire;
@@ -21,7 +23,7 @@ impl<S: Storage> Replica<S> {
         if let Some((id, got)) = wire::announced_entries(entries).find(|(_, payload_len)| *payload_len > limit) {
             // No segment will ever have room for it, and stopping would not help either: the rest of the cluster goes on.
             self.stats.appends_without_room += 1;
-            self.last_corrupt_append = Some((from, wire::EntriesError::TooLarge { index: id.index, got, limit }));
+            self.tell(Remark::CorruptAppend { from, error: EntriesError::TooLarge { index: id.index, got, limit } });
             self.raft.on_no_room(from, append, &self.log);
             return false;
         }

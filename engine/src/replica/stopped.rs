@@ -28,7 +28,7 @@ impl<S: Storage> Replica<S> {
     }
 
     /// What is left to do with an event after a fault.
-    pub(super) fn handle_stopped(&mut self, event: &Event<'_>, fault: &Fault) {
+    pub(super) fn handle_stopped<P>(&mut self, event: &Event<'_, P>, fault: &Fault) {
         match event {
             Event::Request(request) => {
                 let message = format!("this node stopped, ask another: {fault}");

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use wal::mmap::MmapStorage;
+use wal::prepare::PreparedSegment;
 use wal::{SegmentIdentity, SegmentSeq, SyncFailure, SyncRequest};
 
 use super::birth_file;
@@ -29,7 +30,7 @@ use super::said::{Complaint, Said};
 use super::status::StatusBoard;
 use super::sync_file::SyncFile;
 use crate::raft::{BirthRecord, HandOverEnd, OfficeStep};
-use crate::replica::{Action, Event, Outgoing, Replica, ReplicaView};
+use crate::replica::{Action, Event, Outgoing, Remark, Replica, ReplicaView};
 use crate::types::{Index, NodeId, ShardId, Term};
 use crate::wire::Lane;
 use api::status::SHARD_STOPPED;
@@ -160,7 +161,7 @@ impl Shard {
     }
 
     /// Hands an event to the replica, does what it asks for, and makes sure that a turn follows.
-    pub fn deliver(self: &Rc<Self>, event: Event<'_>) {
+    pub fn deliver(self: &Rc<Self>, event: Event<'_, PreparedSegment>) {
         self.replica.borrow_mut().handle(event);
         self.act();
         self.wake.notify();
@@ -196,15 +197,13 @@ impl Shard {
     }
 
     /// Refuses every new request from here on.
-    pub fn close(&self) {
-        self.replica.borrow_mut().close();
+    pub fn close(self: &Rc<Self>) {
+        self.deliver(Event::Close);
     }
 
     /// Gives leadership away, if this node has it.
     pub fn hand_over(self: &Rc<Self>) {
-        self.replica.borrow_mut().hand_over();
-        self.act();
-        self.wake.notify();
+        self.deliver(Event::HandOver);
     }
 
     /// Makes the note beside the log durable, which says how far the log is durable and what is committed.
@@ -214,11 +213,10 @@ impl Shard {
         const STEP_MS: u64 = 2;
         let mut waited_ms = 0;
         while waited_ms < SETTLE_MS_MAX {
-            let is_settled = self.replica.borrow_mut().sync_note();
-            if is_settled {
+            self.deliver(Event::Settle);
+            if self.replica.borrow().is_settled() {
                 return;
             }
-            self.act();
             glommio::timer::sleep(Duration::from_millis(STEP_MS)).await;
             waited_ms += STEP_MS;
         }
@@ -227,12 +225,10 @@ impl Shard {
     /// Refuses everything that waits and starts nothing more.
     pub fn stop(self: &Rc<Self>) {
         self.stopping.set(true);
-        self.replica.borrow_mut().refuse_all();
-        self.act();
+        self.deliver(Event::Stop);
         for links in self.links.borrow().values() {
             links.close();
         }
-        self.wake.notify();
     }
 
     async fn run_turns(self: Rc<Self>) {
@@ -356,17 +352,8 @@ impl Shard {
                     | Action::Load { .. } => {
                         tasks.push(action);
                     }
+                    Action::Tell(remark) => self.tell(&remark),
                 }
-            }
-            if let Some((from, error)) = replica.take_corrupt_append()
-                && let Some(left_out) = self.said.may_say(Complaint::CorruptAppend)
-            {
-                tracing::warn!(shard = %self.id, %from, %error, left_out, "an AppendEntries was not taken");
-            }
-            if let Some((from, error)) = replica.take_refused_message()
-                && let Some(left_out) = self.said.may_say(Complaint::Nonsense)
-            {
-                tracing::warn!(shard = %self.id, %from, %error, left_out, "a message of a peer makes no sense");
             }
             if let Some(fault) = replica.fault()
                 && !self.fault_reported.replace(true)
@@ -374,7 +361,6 @@ impl Shard {
                 tracing::error!(shard = %self.id, %fault, "{SHARD_STOPPED}");
             }
         }
-        self.tell_office_steps();
         for event in dropped {
             self.replica.borrow_mut().handle(event);
             self.act();
@@ -387,20 +373,33 @@ impl Shard {
                 Action::FinishRepair => self.start_finishing_repair(),
                 Action::Load { first, last } => self.start_loading(first, last),
                 Action::PersistBirth(record) => self.start_persisting_birth(record),
-                Action::Send { .. } | Action::Reply { .. } => unreachable!("these were done above"),
+                Action::Send { .. } | Action::Reply { .. } | Action::Tell(_) => {
+                    unreachable!("these were done above")
+                }
             }
         }
     }
 
-    /// Logs how leadership changes hands. Rare, and what one wants to know when clients had to wait.
-    fn tell_office_steps(&self) {
-        for step in self.replica.borrow_mut().take_office_steps() {
-            match step {
-                OfficeStep::Ended { end: HandOverEnd::OutOfTime { .. } | HandOverEnd::Deposed, .. } => {
-                    tracing::warn!(shard = %self.id, "{step}");
+    /// Logs what people should know. Complaints about peers are bounded in number; how leadership changes hands is rare, and what
+    /// one wants to know when clients had to wait.
+    fn tell(&self, remark: &Remark) {
+        let id = self.id;
+        match remark {
+            Remark::CorruptAppend { from, error } => {
+                if let Some(left_out) = self.said.may_say(Complaint::CorruptAppend) {
+                    tracing::warn!(shard = %id, %from, %error, left_out, "an AppendEntries was not taken");
                 }
-                step => tracing::info!(shard = %self.id, "{step}"),
             }
+            Remark::Nonsense { from, error } => {
+                if let Some(left_out) = self.said.may_say(Complaint::Nonsense) {
+                    tracing::warn!(shard = %id, %from, %error, left_out, "a message of a peer makes no sense");
+                }
+            }
+            Remark::Office(
+                step @ OfficeStep::Ended { end: HandOverEnd::OutOfTime { .. } | HandOverEnd::Deposed, .. },
+            ) => tracing::warn!(shard = %id, "{step}"),
+            Remark::Office(step) => tracing::info!(shard = %id, "{step}"),
+            Remark::NoTransfer { to, error } => tracing::warn!(shard = %id, %to, %error, "leadership stays"),
         }
     }
 
@@ -556,13 +555,12 @@ impl Shard {
             match self.helpers.run(prepare).await {
                 Err(not_in_place) => return self.deliver(Event::LogNotInPlace(not_in_place.to_string())),
                 Ok(Ok(prepared)) => {
-                    self.replica.borrow_mut().storage_mut().install(prepared);
-                    self.deliver(Event::SegmentPrepared);
+                    self.deliver(Event::SegmentPrepared(prepared));
                     return;
                 }
                 Ok(Err(error)) => {
                     tracing::warn!(shard = %self.id, %error, "the next log segment cannot be prepared; trying again");
-                    self.replica.borrow_mut().handle(Event::SegmentUnavailable(error.to_string()));
+                    self.deliver(Event::SegmentUnavailable(error.to_string()));
                     glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
                 }
             }

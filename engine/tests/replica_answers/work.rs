@@ -105,8 +105,7 @@ fn a_read_that_was_begun_ends_with_its_time_with_a_fault_and_with_a_stop() {
                 (Status::Unavailable, Executed::No)
             }
             _ => {
-                trio.nodes[leader].replica.refuse_all();
-                trio.carry_out(leader);
+                trio.deliver(leader, Event::Stop);
                 (Status::ShuttingDown, Executed::No)
             }
         };

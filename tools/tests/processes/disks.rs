@@ -10,7 +10,7 @@ use rustix::fs::{Advice, fadvise};
 use tempfile::TempDir;
 use wal::mmap::{MmapStorage, prepare_segment};
 use wal::types::EntryId;
-use wal::{EntryHeader, EntryKind, Log, LogOptions, SegmentIdentity, SegmentSeq};
+use wal::{EntryHeader, EntryKind, Log, LogOptions, SegmentIdentity, SegmentSeq, Storage};
 
 use crate::harness::quorate;
 

@@ -29,7 +29,7 @@ use crate::group_commit::{SyncFailure, SyncId, SyncRequest};
 use crate::lsn::SegmentSeq;
 use crate::note::{self, NOTE_BYTES};
 use crate::segment::{LogNonce, SegmentHeader, SegmentIdentity};
-use crate::storage::{Noted, Storage, StorageError};
+use crate::storage::{Noted, Simulated, Storage, StorageError};
 
 #[derive(Clone)]
 struct SimSegment {
@@ -419,7 +419,15 @@ impl SimStorage {
     }
 }
 
+impl Simulated for SimStorage {}
+
 impl Storage for SimStorage {
+    type Prepared = SegmentSeq;
+
+    fn install(&mut self, seq: SegmentSeq) {
+        self.prepare(seq);
+    }
+
     fn segments(&self) -> Vec<SegmentSeq> {
         self.segments.keys().copied().collect()
     }

@@ -6,10 +6,11 @@ use wal::EntryHeader;
 use wal::format::ENTRY_HEADER_BYTES;
 
 use super::assert_is_about;
+use crate::entries_error::EntriesError;
 use crate::raft::AppendEntries;
-use crate::replica::RequestKind;
+use crate::replica::{Event, RequestKind};
 use crate::types::{Index, NodeId, ShardId, Term};
-use crate::wire::{self, EntriesError, Incoming, kind};
+use crate::wire::{self, Incoming, kind};
 
 /// Bytes in front of the body in an input.
 const HEAD_BYTES: usize = 6;
@@ -40,7 +41,7 @@ pub fn peer_message(data: &[u8]) {
                 check_entries(append, entries, usize::from(choice >> 1) << 8 | usize::from(shard));
             }
             check_length(&frame, &incoming);
-            drop(incoming.into_event(NodeId::new(1)));
+            let _: Event<'_> = incoming.into_event(NodeId::new(1));
         }
         Err(error) => assert_is_about(&error, body.len()),
     }

@@ -232,9 +232,9 @@ impl World {
     /// A leader is asked to hand over to a node. `false` if it does not.
     pub(super) fn transfer(&mut self, at: Place, to: usize) -> Result<bool, String> {
         let successor = self.hosts[to].id;
-        let Some(replica) = self.hosts[at.host].shards[at.shard].replica.as_mut() else { return Ok(false) };
-        let is_begun = replica.transfer_to(successor).is_ok() && to != at.host;
-        self.carry_out(at)?;
+        self.hand_over(at, replica::Event::Transfer { to: successor })?;
+        let Some(replica) = self.hosts[at.host].shards[at.shard].replica.as_ref() else { return Ok(false) };
+        let is_begun = replica.view().transfer.is_some_and(|transfer| transfer.to == successor);
         self.deliver(at, replica::Event::Turn)?;
         Ok(is_begun)
     }

@@ -31,8 +31,7 @@ struct Close {
 
 impl FaultStep for Close {
     fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
-        world.close_node(self.host, self.life);
-        Ok(())
+        world.close_node(self.host, self.life)
     }
 }
 
@@ -60,10 +59,7 @@ impl World {
         self.trace.note(self.now_us, || format!("node {} is to stop in order", host + 1));
         for shard in 0..self.hosts[host].shards.len() {
             let at = Place { host, shard };
-            if let Some(replica) = self.hosts[host].shards[shard].replica.as_mut() {
-                replica.hand_over();
-            }
-            self.carry_out(at)?;
+            self.hand_over(at, replica::Event::HandOver)?;
             self.deliver(at, replica::Event::Turn)?;
         }
         let delay_us = between(&mut self.rng, 1_000, SERVE_US_MAX);
@@ -72,17 +68,16 @@ impl World {
     }
 
     /// It takes no more requests.
-    fn close_node(&mut self, host: usize, life: u64) {
+    fn close_node(&mut self, host: usize, life: u64) -> Result<(), String> {
         if self.hosts[host].life != life || !self.hosts[host].is_up {
-            return;
+            return Ok(());
         }
-        self.hosts[host]
-            .shards
-            .iter_mut()
-            .filter_map(|shard| shard.replica.as_mut())
-            .for_each(|replica| replica.close());
+        for shard in 0..self.hosts[host].shards.len() {
+            self.hand_over(Place { host, shard }, replica::Event::Close)?;
+        }
         let delay_us = between(&mut self.rng, 1_000, ANSWER_US_MAX);
         self.schedule(delay_us, Event::Fault(Box::new(End { host, life })));
+        Ok(())
     }
 
     /// It refuses what it has not answered, and ends.
@@ -91,10 +86,7 @@ impl World {
             return Ok(());
         }
         for shard in 0..self.hosts[host].shards.len() {
-            if let Some(replica) = self.hosts[host].shards[shard].replica.as_mut() {
-                replica.refuse_all();
-            }
-            self.carry_out(Place { host, shard })?;
+            self.hand_over(Place { host, shard }, replica::Event::Stop)?;
             let left = &self.hosts[host].shards[shard].waiting;
             if !left.is_empty() {
                 return Err(format!(

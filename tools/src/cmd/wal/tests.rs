@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use wal::mmap::MmapStorage;
 use wal::prepare::prepare_segment;
 use wal::types::{EntryId, Index, Term};
-use wal::{EntryHeader, Log, LogOptions, SegmentIdentity, SegmentSeq};
+use wal::{EntryHeader, Log, LogOptions, SegmentIdentity, SegmentSeq, Storage};
 
 use super::*;
 use engine::log_store::KIND_COMMANDS;

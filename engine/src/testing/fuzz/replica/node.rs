@@ -136,11 +136,6 @@ impl Node {
     /// Gives the replica an event and takes what it asks for.
     pub(super) fn handle(&mut self, event: Event<'_>) -> Result<(), String> {
         self.replica.handle(event);
-        self.take_actions()
-    }
-
-    /// Takes what the replica asks for after a call that is no event.
-    pub(super) fn take_actions(&mut self) -> Result<(), String> {
         let mut count = 0;
         while let Some(action) = self.replica.poll_action() {
             count += 1;
@@ -176,6 +171,7 @@ impl Node {
             Action::Load { first, last } => self.loads.push_back((first, last)),
             Action::FinishRepair => self.repair_is_ending = true,
             Action::PersistBirth(record) => self.born = Some(record),
+            Action::Tell(_) => {}
         }
         Ok(())
     }
@@ -229,8 +225,7 @@ impl Node {
             return if is_awaited { self.handle(Event::SegmentUnavailable("simulated".to_owned())) } else { Ok(()) };
         }
         let Some(seq) = self.prepares.pop_front() else { return Ok(()) };
-        self.replica.storage_mut().prepare(seq);
-        self.handle(Event::SegmentPrepared)
+        self.handle(Event::SegmentPrepared(seq))
     }
 
     /// Everything else that was asked for is done.

@@ -327,19 +327,17 @@ impl<'a> Story<'a> {
     fn office(&mut self, input: &mut Input<'_>) -> Result<(), String> {
         let to = self.peer(input);
         match input.below(3) {
-            // It may refuse, and says so to whoever asked.
-            0 => drop(self.node.replica.transfer_to(to)),
-            1 => self.node.replica.hand_over(),
-            _ => drop(self.node.replica.sync_note()),
+            // It may refuse, and tells so.
+            0 => self.node.handle(Event::Transfer { to }),
+            1 => self.node.handle(Event::HandOver),
+            _ => self.node.handle(Event::Settle),
         }
-        self.node.take_actions()
     }
 
     fn restart(&mut self, input: &mut Input<'_>) -> Result<(), String> {
         let choice = input.byte();
         if choice & 2 == 0 {
-            self.node.replica.refuse_all();
-            self.node.take_actions()?;
+            self.node.handle(Event::Stop)?;
             self.observe(103)?;
             if self.watch.unanswered() > 0 {
                 return Err(format!("a stop leaves {} requests without an answer", self.watch.unanswered()));

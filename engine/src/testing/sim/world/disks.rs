@@ -81,10 +81,7 @@ impl World {
             self.schedule(PREPARE_RETRY_US, Event::SegmentEnd { at, life, seq });
             return self.deliver(at, replica::Event::SegmentUnavailable("simulated full disk".to_owned()));
         }
-        if let Some(replica) = self.hosts[at.host].shards[at.shard].replica.as_mut() {
-            replica.storage_mut().prepare(seq);
-        }
-        self.deliver(at, replica::Event::SegmentPrepared)
+        self.deliver(at, replica::Event::SegmentPrepared(seq))
     }
 
     pub(super) fn end_load(&mut self, at: Place, life: u64, first: Index, last: Index) -> Result<(), String> {

@@ -228,7 +228,8 @@ impl World {
         Ok(())
     }
 
-    fn hand_over(&mut self, at: Place, event: replica::Event<'_>) -> Result<(), String> {
+    /// Gives a replica an event, and nothing more.
+    pub(super) fn hand_over(&mut self, at: Place, event: replica::Event<'_>) -> Result<(), String> {
         let Some(replica) = self.hosts[at.host].shards[at.shard].replica.as_mut() else { return Ok(()) };
         replica.handle(event);
         self.carry_out(at)?;
@@ -273,6 +274,7 @@ impl World {
                 Action::PersistBirth(record) => {
                     self.begin_file_work(at, |life| Event::BirthEnd { at, life, record });
                 }
+                Action::Tell(_) => {}
             }
         }
         for event in dropped {
