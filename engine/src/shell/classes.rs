@@ -6,9 +6,13 @@
 //! once in `POLL_WITHIN`, plus what the longest slice takes.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
+use glommio::timer::Timer;
 use glommio::{Latency, Shares, TaskQueueHandle};
 
 /// An executor that always finds work looks at its sockets, disks and timers this often. Unit: ms.
@@ -22,8 +26,11 @@ const CONTROL_WITHIN: Duration = Duration::from_millis(1);
 /// processor for 2 ms there never ran at all.
 pub const BEFORE_CLASSES: Duration = Duration::from_hours(1);
 
-/// Longest sleeps of an executor. There are two, so that one timer is always armed while the other's task waits to run.
-const PULSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+/// Longest sleep of an executor, for as long as timers are armed ahead.
+const PULSE: Duration = Duration::from_millis(5);
+
+/// Timers that are armed ahead, one for each `PULSE`: enough for a second without any task having run.
+const PULSES_AHEAD: usize = 200;
 
 /// Frames that one connection may hand over before others have their turn.
 const SLICE_FRAMES: u32 = 64;
@@ -69,8 +76,8 @@ impl Classes {
 
     /// Runs what a core does, in the class of commits, and wakes the executor now and then for as long as that runs.
     pub async fn run(&self, work: impl Future<Output = ()> + 'static) {
-        // First polled here and now: their timers are armed before the preempt timer is short.
-        let _pulses = PULSES.map(|pause| glommio::spawn_local(pulse(pause)));
+        // First polled here and now: its timers are armed before the preempt timer is short.
+        let _pulses = glommio::spawn_local(pulse());
         // The executor arms a short timer only when it comes round with a task of a class waiting.
         let work = glommio::spawn_local_into(work, self.commit).expect("the queue was just made");
         glommio::timer::sleep(Duration::ZERO).await;
@@ -126,13 +133,28 @@ impl Slice {
 
 /// Wakes the executor now and then.
 ///
-/// glommio 0.9 asks once more before each round of tasks whether its preempt timer has fired. If it has, the round ends before
-/// any task ran, and glommio takes that for "nothing to do" and sleeps, whatever waits to run. The timer is short here, so
-/// that happens whenever the thread loses its processor at that place. Whatever wakes it next makes up for that.
-async fn pulse(pause: Duration) {
-    loop {
-        glommio::timer::sleep(pause).await;
-    }
+/// glommio 0.9 asks once more before each round of tasks whether its preempt timer has fired, or whatever else came in on the same
+/// ring. If so, the round ends before any task ran, and glommio takes that for "nothing to do" and sleeps, whatever waits to run.
+/// The timer is short here, so that happens whenever the thread loses its processor at that place. Timers that have fired by then
+/// are used up, the one of this task among them, and this task does not run either. So many more are armed beforehand: the
+/// executor goes round again after one `PULSE`.
+async fn pulse() {
+    let mut armed: VecDeque<Timer> = VecDeque::with_capacity(PULSES_AHEAD);
+    let mut last = Instant::now();
+    poll_fn(|cx| {
+        while armed.pop_front_if(|timer| Pin::new(timer).poll(cx).is_ready()).is_some() {}
+        let now = Instant::now();
+        last = last.max(now);
+        while armed.len() < PULSES_AHEAD {
+            last += PULSE;
+            let mut timer = Timer::new(last - now);
+            // This arms it. Should it be over already, the others do.
+            let _is_over = Pin::new(&mut timer).poll(cx).is_ready();
+            armed.push_back(timer);
+        }
+        Poll::<()>::Pending
+    })
+    .await;
 }
 
 /// Lets other tasks and other classes run, and input and output advance when it is time for them.
@@ -164,6 +186,49 @@ mod tests {
             wake.send_blocking(()).expect("it listens");
             executor.expect("a thread").join().expect("it ends");
         }
+    }
+
+    /// Ticks of 10 ms in a class so hasty that many rounds end before any task ran; says what the longest time between two was.
+    async fn tick_hastily(latency: Duration, until: Instant) -> Duration {
+        let latency = Latency::Matters(latency);
+        let queue = glommio::executor().create_task_queue(Shares::Static(1000), latency, "hasty");
+        let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+        let ticks = async move {
+            while last < until {
+                glommio::timer::sleep(Duration::from_millis(10)).await;
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+            }
+            longest
+        };
+        glommio::spawn_local_into(ticks, queue).expect("the queue was just made").await
+    }
+
+    /// Before, such an executor slept for up to a second with a tick due: the timer of the shorter of two pulses was used up.
+    #[test]
+    fn an_executor_that_sleeps_with_work_left_wakes_after_a_pulse() {
+        const PULSES_MAX: u32 = 80;
+        let until = Instant::now() + Duration::from_secs(3);
+        let executors: Vec<_> = [10, 12, 15, 20, 25, 30, 35, 40]
+            .map(|latency_us| {
+                let builder = glommio::LocalExecutorBuilder::default().preempt_timer(BEFORE_CLASSES);
+                let (told, longest) = std::sync::mpsc::channel();
+                let hasty = builder.spawn(move || async move {
+                    let work = async move {
+                        let longest = tick_hastily(Duration::from_micros(latency_us), until).await;
+                        told.send(longest).expect("the test listens");
+                    };
+                    Classes::create().run(work).await;
+                });
+                (hasty.expect("a thread"), longest)
+            })
+            .into();
+        let longest = executors.into_iter().map(|(executor, longest)| {
+            executor.join().expect("it ends");
+            longest.recv().expect("it was told")
+        });
+        let longest = longest.max().expect("some executors");
+        assert!(longest < PULSE * PULSES_MAX, "a tick of 10 ms came after {longest:?}");
     }
 
     #[test]
