@@ -290,7 +290,11 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_bit_is_an_error_or_lies_where_entries_protect_themselves(frames in prop::collection::vec(frame(), 1..8), pieces in pieces(), bit in any::<prop::sample::Index>()) {
+    fn a_flipped_bit_is_an_error_or_lies_where_entries_protect_themselves(
+        frames in prop::collection::vec(frame(), 1..8),
+        pieces in pieces(),
+        bit in any::<prop::sample::Index>(),
+    ) {
         let mut bytes = stream(&frames);
         let bit = bit.index(bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -338,7 +342,13 @@ proptest! {
     }
 
     #[test]
-    fn requests_round_trip(id in any::<u64>(), kind in request_kind(), shard in any::<u32>(), timeout_ms in any::<u32>(), payload in payload()) {
+    fn requests_round_trip(
+        id in any::<u64>(),
+        kind in request_kind(),
+        shard in any::<u32>(),
+        timeout_ms in any::<u32>(),
+        payload in payload(),
+    ) {
         let is_empty = matches!(kind, RequestKind::Status | RequestKind::Ping);
         let payload = if is_empty { &[] } else { payload.as_slice() };
         let request = Request { id, kind, shard, timeout_ms, payload };

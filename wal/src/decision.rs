@@ -37,7 +37,8 @@
 //! Segments are prepared ahead, and one that was never used may rot or get lost like any other. It is certain that it holds
 //! nothing (`walk`, `Walk::damaged_are_unused`) if everything before is whole, the segment in which the log ends was not
 //! left (it has no seal, and nothing in the next one is durable before the seal is; and no more segments are there than are
-//! prepared ahead of it), what can be read of all segments beyond is zero, and there is a note, which says no more. Then it is no damage: there is nothing that could have been damaged.
+//! prepared ahead of it), what can be read of all segments beyond is zero, and there is a note, which says no more.
+//! Then it is no damage: there is nothing that could have been damaged.
 //!
 //! Why a torn tail may be cut: an acknowledgement needs a completed sync, and the note is made between the two. As long as
 //! the host did not crash, the note is there and nothing that was ever durable is cut. After a crash of the host it may be

@@ -25,6 +25,7 @@ impl SyncId {
 
 /// A sync that the log wants. Everything in the range was stored before the request was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "nothing is durable before the sync was performed"]
 pub struct SyncRequest {
     /// Names the sync in `on_synced`.
     pub id: SyncId,
@@ -80,6 +81,7 @@ impl GroupCommit {
         self.durable
     }
 
+    #[must_use]
     pub(crate) fn in_flight(&self) -> Option<SyncRequest> {
         self.in_flight
     }
@@ -96,6 +98,7 @@ impl GroupCommit {
     ///
     /// `seq` and `end_offset`: segment being written, and the end of its last complete frame. A batch being formed lies
     /// beyond that and is not covered.
+    #[must_use]
     pub(crate) fn next(&mut self, seq: SegmentSeq, end_offset: usize) -> Option<SyncRequest> {
         if self.in_flight.is_some() {
             return None;

@@ -233,6 +233,7 @@ impl<S: Storage> Log<S> {
     /// The sync to start now: `None` if nothing is waiting for one, one is in flight, or the log is latched.
     ///
     /// It covers what was appended before this call and nothing that is appended later.
+    #[must_use]
     pub fn next_sync(&mut self) -> Option<SyncRequest> {
         if self.latch.is_some() {
             return None;

@@ -56,7 +56,8 @@ impl MmapStorage {
     /// Each file is synced, which must succeed, and dropped from the page cache before it is mapped: after a failed sync
     /// the cache may hold what the device does not. Pages that stay, because another process maps them, are compared with
     /// the device. The file is read once, so that a place that can't be read is found to be damage, and does not end the
-    /// process later. The note is read through the cache, where alone it needs to be. Leftovers of an unfinished preparation are removed. Whether the segments are a log is `Log::open`'s business.
+    /// process later. The note is read through the cache, where alone it needs to be. Leftovers of an unfinished
+    /// preparation are removed. Whether the segments are a log is `Log::open`'s business.
     pub fn open(dir: &Path) -> Result<Self, MmapError> {
         access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|error| MmapError::new("use", dir, error.into()))?;

@@ -4,8 +4,9 @@
 //! If they do not reach the state that the owner has, or nothing can be read of where the log begins, the new one begins behind
 //! that state. Then comes the highest hard state that is whole anywhere, and everything is synced before it is handed over. The
 //! damaged log is only read. What stood beyond the damage is not taken over: it has to come from the other nodes, and whether
-//! this node may vote before that is for the protocol to say, which learns here how certain the hard state is. Which entries were known to be committed is noted
-//! beside the new log as it was beside the old one, also where the new one ends before them; that note is not synced yet.
+//! this node may vote before that is for the protocol to say, which learns here how certain the hard state is. Which
+//! entries were known to be committed is noted beside the new log as it was beside the old one, also where the new one
+//! ends before them; that note is not synced yet.
 //!
 //! Which files become the log, and what happens if the process ends half way, is `repair`'s business.
 

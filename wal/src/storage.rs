@@ -2,7 +2,8 @@
 //!
 //! A storage stores and shows bytes. It does not sync on its own account: what must become durable is asked for by
 //! `SyncRequest`, performed by whoever drives the log, and reported back. The exceptions are [`Storage::reset_tail`],
-//! [`Storage::remove_from`] and [`Storage::remove_before`], used only while a log opens, when nobody waits. Beside the segments it keeps one note: see [`Noted`].
+//! [`Storage::remove_from`] and [`Storage::remove_before`], used only while a log opens, when nobody waits. Beside the
+//! segments it keeps one note: see [`Noted`].
 
 use std::fmt::Debug;
 use std::ops::Range;

@@ -130,9 +130,10 @@ impl Writer {
 
     /// Makes sure that a frame with this payload fits at the writing end, moving to the next segment if it does not.
     ///
-    /// A segment that is begun gets its origin, of which `origin` makes the payload. A segment that is left gets a seal. Syncs go segment by segment, so nothing in the next segment is durable before
-    /// the seal is: a segment without one has no successor that holds anything durable. Says what was begun and left, if so. On an
-    /// error nothing has moved.
+    /// A segment that is begun gets its origin, of which `origin` makes the payload. A segment that is left gets a
+    /// seal. Syncs go segment by segment, so nothing in the next segment is durable before the seal is: a segment
+    /// without one has no successor that holds anything durable. Says what was begun and left, if so. On an error
+    /// nothing has moved.
     pub(crate) fn make_room(
         &mut self,
         storage: &mut impl Storage,

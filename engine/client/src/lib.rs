@@ -1,8 +1,8 @@
 //! Quorate's key-value client: etcd's operations over the native protocol, on tokio.
 //!
 //! Connections, leader discovery, retries and deadlines are `net::client`'s; this package turns operations into payloads and
-//! answers into values, and spreads what concerns several shards within one deadline. A write is never sent twice unless it certainly took no
-//! effect; where nobody knows, the error is `ClientError::Unknown`.
+//! answers into values, and spreads what concerns several shards within one deadline. A write is never sent twice
+//! unless it certainly took no effect; where nobody knows, the error is `ClientError::Unknown`.
 
 mod error;
 mod range;

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::ConfigError;
 
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident, $flag:literal, $expected:literal, { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident, $flag:literal, $expected:literal, {
+        $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)?
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]

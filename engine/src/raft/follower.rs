@@ -77,6 +77,7 @@ impl Raft {
     /// The caller must have verified the entries' checksums. It carries `Append` out completely, or reports `on_appended` after
     /// appending a prefix: the leader will send again. One that sees before that there is no room calls `admit_append` and
     /// `on_no_room` instead.
+    #[must_use]
     pub fn step_append(
         &mut self,
         from: NodeId,

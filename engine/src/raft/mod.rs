@@ -7,9 +7,9 @@
 //!
 //! Calls in, then `ready()`, whose outputs are carried out in the order of its fields. Outputs of several calls add up; they
 //! must be drained and carried out before the log changes (`AppendDecision::Append` is carried out after `ready()`), and
-//! before anything else leaves. Entries are appended only by the leader's own batches (`next_entry_id`, then `on_appended`), for `Ready::append_noop`, or for
-//! `AppendDecision::Append`. When a sync completes: `on_hard_state_persisted` for each hard state it covered, then
-//! `on_persisted`, then the held messages leave.
+//! before anything else leaves. Entries are appended only by the leader's own batches (`next_entry_id`, then
+//! `on_appended`), for `Ready::append_noop`, or for `AppendDecision::Append`. When a sync completes:
+//! `on_hard_state_persisted` for each hard state it covered, then `on_persisted`, then the held messages leave.
 //!
 //! # What is promised, and on what it rests
 //!
@@ -319,6 +319,7 @@ impl Raft {
     }
 
     /// Drains what is to be done. Cheap when nothing is.
+    #[must_use]
     pub fn ready(&mut self) -> Ready {
         let mut ready = std::mem::take(&mut self.out);
         if self.hard_state != self.handed_out_hard_state {

@@ -55,7 +55,10 @@ impl Reads {
     /// replaces that of an earlier life, which nobody waits for. So each node has one question in a round and one that waits.
     pub(super) fn wait_for_repair(&mut self, node: NodeId, nonce: u64, last_index: Index) {
         let question = Awaiting::Repair { node, nonce, last_index };
-        let repeats = |known: &Awaiting| matches!(known, Awaiting::Repair { node: asking, nonce: asked, .. } if *asking == node && *asked == nonce);
+        let repeats = |known: &Awaiting| match known {
+            Awaiting::Repair { node: asking, nonce: asked, .. } => (*asking, *asked) == (node, nonce),
+            _ => false,
+        };
         if self.in_round.iter().chain(&self.waiting).any(repeats) {
             return;
         }

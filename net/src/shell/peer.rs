@@ -1,8 +1,8 @@
 //! An outgoing link to a peer: connects, greets, writes what is queued, and starts over when it breaks.
 //!
-//! One link is one lane; a peer and shard have three, so that heartbeats never queue behind entries, nor entries behind answers. Frames are only taken
-//! while the link is up, and what is queued when it breaks is dropped: Raft sends again what it must. The link also reads,
-//! so a peer that died is noticed even while there is nothing to write.
+//! One link is one lane; a peer and shard have three, so that heartbeats never queue behind entries, nor entries behind
+//! answers. Frames are only taken while the link is up, and what is queued when it breaks is dropped: Raft sends again
+//! what it must. The link also reads, so a peer that died is noticed even while there is nothing to write.
 //!
 //! A peer may have several addresses, and some may be dead. An attempt tries all of them, one after the other, the one that
 //! answered last first.

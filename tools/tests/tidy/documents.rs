@@ -43,6 +43,12 @@ fn check_links(tree: &Tree, file: &TextFile) -> Vec<Finding> {
     findings
 }
 
+/// Documents that one links to, as paths relative to the workspace.
+pub fn linked_documents(file: &TextFile) -> Vec<String> {
+    let targets = links(&file.text).into_iter().map(|(_, target)| target.split('#').next().unwrap_or_default());
+    targets.filter(|target| target.ends_with(".md")).map(|target| resolve(&file.path, target)).collect()
+}
+
 /// Links inside the repository, with their lines; code blocks are passed over.
 fn links(text: &str) -> Vec<(usize, &str)> {
     let mut links = Vec::new();

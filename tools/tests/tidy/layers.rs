@@ -70,9 +70,14 @@ const SHELL_ONLY: &[(&str, &str)] = &[
     ("eprintln!", "a core says what it has to say in its results"),
 ];
 
+/// The file belongs to a core.
+pub fn is_core(path: &str) -> bool {
+    is_listed(CORES, path) && !is_listed(SHELLS, path)
+}
+
 /// Cores stay deterministic.
 pub fn check_source(source: &Source) -> Vec<Finding> {
-    if !is_listed(CORES, &source.path) || is_listed(SHELLS, &source.path) {
+    if !is_core(&source.path) {
         return Vec::new();
     }
     let mut findings = Vec::new();

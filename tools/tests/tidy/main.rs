@@ -1,10 +1,14 @@
-//! The house style as a test: layering, circles of imports, sizes, banned words and constructs, links.
+//! The house style as a test: layering, circles of imports, sizes, public items, assertions, banned words and constructs, lines
+//! that are too long, files that nothing leads to, links.
 //!
 //! A finding names file, line and remedy. Exceptions stand in `ratchets.rs` and only become fewer. This is a scanner of
 //! lines and tokens, not a compiler: what rustc, clippy and rustfmt check is left to them.
 
 mod circles;
+mod columns;
+mod counts;
 mod documents;
+mod driving;
 mod layers;
 mod planted;
 mod ratchets;
@@ -12,6 +16,7 @@ mod rules;
 mod scan;
 mod sizes;
 mod tree;
+mod unused;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -58,12 +63,18 @@ fn the_workspace_is_tidy() {
     for source in &sources {
         findings.extend(rules::check(source));
         findings.extend(layers::check_source(source));
+        findings.extend(columns::check_source(source));
+        findings.extend(driving::check_source(source));
     }
     findings.extend(sizes::check(&sources, ratchets::FILES, ratchets::FUNCTIONS));
     findings.extend(circles::check(&sources, ratchets::CIRCLES));
+    findings.extend(counts::check(&sources, ratchets::COUNTS));
     findings.extend(layers::check_lists(&tree));
     findings.extend(layers::check_manifests(&tree));
     findings.extend(documents::check(&tree));
+    let documents = tree.files.iter().filter(|file| file.path.ends_with(".md") && file.path != "CHANGELOG.md");
+    findings.extend(documents.flat_map(columns::check_document));
+    findings.extend(unused::check(&tree));
     findings.extend(planted::check(&tree));
     findings.sort();
     let report: Vec<String> = findings.iter().map(ToString::to_string).collect();

@@ -1,5 +1,6 @@
-//! Exceptions from the size rules. Entries are lowered or removed, never raised or added for new code.
+//! Exceptions from the rules, and what is counted. Entries become fewer and smaller; those of assertions become larger.
 
+use crate::counts::CountRatchet;
 use crate::sizes::{FileRatchet, FunctionRatchet};
 
 /// Files over the limit, with their present length.
@@ -7,6 +8,19 @@ pub const FILES: &[FileRatchet] = &[];
 
 /// Functions over the limit, with their present length.
 pub const FUNCTIONS: &[FunctionRatchet] = &[];
+
+/// Public items at most, and assertions for every hundred functions at least, of each package.
+pub const COUNTS: &[CountRatchet] = &[
+    ("bench", 138, 2),
+    ("engine", 680, 11),
+    ("engine/api", 62, 0),
+    ("engine/client", 30, 0),
+    ("engine/mutations", 5, 50),
+    ("net", 162, 14),
+    ("net/codec", 12, 0),
+    ("tools", 105, 0),
+    ("wal", 284, 22),
+];
 
 /// Files whose imports run in a circle.
 pub const CIRCLES: &[&str] = &[];

@@ -8,9 +8,9 @@
 //!   then reads the same from the deposed leader, which goes on just now: still cut off, it cannot know that it was deposed,
 //!   and may answer no read (thesis 6.4).
 //! * **A vote is forgotten.** The leader is stopped and cut off, the other two elect one of them; then the voter dies and what it
-//!   wrote last rots, or its whole disk is wiped, its candidate is cut off, and the old leader goes on with the voter at its side. If the voter took the
-//!   old leader's entries at once they would be acknowledged and committed, and the new leader lacks them (rule 2 of
-//!   `docs/durability.md`).
+//!   wrote last rots, or its whole disk is wiped, its candidate is cut off, and the old leader goes on with the voter
+//!   at its side. If the voter took the old leader's entries at once they would be acknowledged and committed, and the
+//!   new leader lacks them (rule 2 of `docs/durability.md`).
 //! * **An entry is forgotten.** One follower is cut off for a while, so that entries are on the leader and the other follower
 //!   only; then that one dies, and what it wrote last rots. The leader dies as soon as it counts as repaired. If it did so
 //!   before it had everything back it could elect the follower that was away (rule 3).

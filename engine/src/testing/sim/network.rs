@@ -1,8 +1,8 @@
 //! Connections between nodes: one in each direction with three lanes, as the server has them, and everything that befalls them.
 //!
-//! A lane keeps its order; they overtake each other. What waits in a lane is bounded. A broken connection loses what is on its way, or delivers it late,
-//! when the next connection is up already. A blocked direction holds messages back, as TCP does, until it is open again or
-//! the connection breaks.
+//! A lane keeps its order; they overtake each other. What waits in a lane is bounded. A broken connection loses what is
+//! on its way, or delivers it late, when the next connection is up already. A blocked direction holds messages back, as
+//! TCP does, until it is open again or the connection breaks.
 
 use std::collections::BTreeMap;
 
