@@ -2,8 +2,7 @@
 //!
 //! While a transfer is under way nothing is proposed. Requests that arrive wait here, in bounded number, until the next leader
 //! is known, and then go on to it; if the transfer is given up they are served here. None of them has taken effect, so they can
-//! be refused at any time. Also watches how this node is: whether its disk keeps up and its log gets segments. Raft decides who
-//! leads; this module starts nothing by itself.
+//! be refused at any time. Raft decides who leads; this module starts nothing by itself.
 
 use std::collections::VecDeque;
 
@@ -20,9 +19,6 @@ const HELD_LEN_MAX: usize = 8192;
 
 /// Bytes of them. Unit: bytes.
 const HELD_BYTES_MAX: usize = 8 << 20;
-
-/// A disk that was too slow counts as slow for so many times the bound: a hand-over to and fro costs more than waiting.
-const SLOW_MEMORY_FACTOR: u64 = 8;
 
 /// A request that waits for the next leader.
 #[derive(Debug)]
@@ -49,34 +45,6 @@ impl HandOver {
     /// From here on every new request is refused. What was taken before still gets its answer.
     pub fn close(&mut self) {
         self.is_closed = true;
-    }
-}
-
-/// Watches the log's syncs.
-#[derive(Debug, Default)]
-pub(super) struct DiskWatch {
-    sync_since_tick: Option<u64>,
-    slow_until_tick: u64,
-}
-
-impl DiskWatch {
-    pub fn on_sync_started(&mut self, now_tick: u64) {
-        self.sync_since_tick = Some(now_tick);
-    }
-
-    pub fn on_sync_ended(&mut self) {
-        self.sync_since_tick = None;
-    }
-
-    /// Whether syncs end within `limit_ticks`, and did so for a while; 0 = no limit.
-    pub fn keeps_up(&mut self, now_tick: u64, limit_ticks: u64) -> bool {
-        if limit_ticks == 0 {
-            return true;
-        }
-        if self.sync_since_tick.is_some_and(|since| now_tick >= since + limit_ticks) {
-            self.slow_until_tick = now_tick + limit_ticks.saturating_mul(SLOW_MEMORY_FACTOR);
-        }
-        now_tick >= self.slow_until_tick
     }
 }
 
@@ -130,8 +98,8 @@ impl<S: Storage> Replica<S> {
 
     /// Tells Raft how this node is.
     pub(super) fn note_own_health(&mut self) {
-        let keeps_up = self.disk.keeps_up(self.now_tick, self.options.slow_disk_ticks);
-        self.raft.note_health(self.machine.applied_index(), self.no_segment.is_none(), keeps_up);
+        let keeps_up = self.device.syncs.keeps_up(self.now_tick, self.options.slow_disk_ticks);
+        self.raft.note_health(self.machine.applied_index(), self.device.segment.shortage().is_none(), keeps_up);
     }
 
     /// Part of a turn: closes the batch of a leader that hands over, and lets requests that waited go on.

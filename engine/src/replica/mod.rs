@@ -12,6 +12,7 @@
 mod apply;
 mod birth;
 mod clock;
+mod device;
 pub(crate) mod event;
 mod handover;
 mod lost;
@@ -32,9 +33,10 @@ use std::ops::Range;
 pub use birth::DIRECTORY_GONE;
 use clock::LogClock;
 pub use event::{Action, Event, Origin, Outgoing, Refusal, Remark, Reply, Request, RequestKind, Ticket};
-use handover::{DiskWatch, HandOver};
+use device::Device;
+use handover::HandOver;
 use lost::LeaderWatch;
-use noted::{NoteSync, ShowsFrom};
+use noted::ShowsFrom;
 pub use options::{ReadingLimits, RepairOptions, ReplicaOptions};
 use pending::{Relays, Waiter, Writes};
 use queue::Queue;
@@ -96,13 +98,9 @@ pub struct Replica<S: Storage> {
     unwritten: Option<raft::HardState>,
     /// The no-op of this leader's term, until there is room for it in the log.
     noop: Option<EntryId>,
-    /// Why no segment could be prepared, while that is so.
-    no_segment: Option<String>,
-    segment_requested: bool,
-    disk: DiskWatch,
+    device: Device,
     hand_over: HandOver,
     leader_watch: LeaderWatch,
-    note: NoteSync,
     clock: LogClock,
     /// Whether reads of this node's own state are answered yet.
     shows_from: ShowsFrom,
@@ -162,12 +160,9 @@ impl<S: Storage> Replica<S> {
             hard_states: VecDeque::new(),
             unwritten: None,
             noop: None,
-            no_segment: None,
-            segment_requested: false,
-            disk: DiskWatch::default(),
+            device: Device::default(),
             hand_over: HandOver::default(),
             leader_watch: LeaderWatch::default(),
-            note: NoteSync::default(),
             clock: LogClock::default(),
             shows_from,
             fault: None,
@@ -226,8 +221,7 @@ impl<S: Storage> Replica<S> {
             Event::Synced { id, result } => self.on_synced(id, result),
             Event::NoteSynced(result) => self.on_note_synced(&result),
             Event::SegmentPrepared(_) => unreachable!("it was taken before"),
-            // It stays asked for: whoever prepares it goes on trying, and a second request would make it twice.
-            Event::SegmentUnavailable(reason) => self.no_segment = Some(reason),
+            Event::SegmentUnavailable(reason) => self.device.segment.on_unavailable(reason),
             Event::RepairFinished => self.raft.end_repair(),
             Event::LogNotInPlace(reason) => self.stop_with(Fault::NotInPlace(reason)),
             Event::Loaded { first, last, result } => self.on_loaded(first, last, result),
@@ -403,14 +397,11 @@ impl<S: Storage> Replica<S> {
         self.note_committed();
         self.apply_committed();
         self.serve_reads();
-        if !self.segment_requested
-            && let Some(seq) = self.log.needs_segment()
-        {
-            self.segment_requested = true;
+        if let Some(seq) = self.device.segment.ask(|| self.log.needs_segment()) {
             self.actions.push_back(Action::PrepareSegment(seq));
         }
         if let Some(request) = self.log.next_sync() {
-            self.disk.on_sync_started(self.now_tick);
+            self.device.syncs.on_started(self.now_tick);
             self.actions.push_back(Action::Sync(request));
         }
     }
@@ -466,7 +457,7 @@ impl<S: Storage> Replica<S> {
     }
 
     fn on_synced(&mut self, id: SyncId, result: Result<(), SyncFailure>) {
-        self.disk.on_sync_ended();
+        self.device.syncs.on_ended();
         self.log.on_synced(id, result);
         if let Some(latch) = self.log.latched() {
             self.stop_with(Fault::Log(latch.to_string()));
@@ -506,8 +497,7 @@ impl<S: Storage> Replica<S> {
         if self.fault.is_some() {
             return;
         }
-        self.segment_requested = false;
-        self.no_segment = None;
+        self.device.segment.on_prepared();
         self.raft.on_room(&self.log);
         self.after_raft();
     }

@@ -83,7 +83,7 @@ impl<S: Storage> Replica<S> {
     /// Asks for a sync of the note some time after it changed last, and now and then while it goes on changing.
     pub(super) fn tick_note(&mut self) {
         let now_tick = self.now_tick;
-        let note = &mut self.note;
+        let note = &mut self.device.note;
         if note.seen != self.log.noted() {
             note.seen = self.log.noted();
             note.changed_tick = now_tick;
@@ -97,15 +97,15 @@ impl<S: Storage> Replica<S> {
     /// Whether the note needs no sync: it was synced as it is, or that failed, or this replica stopped.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.fault.is_some() || (self.log.noted() == self.note.asked && !self.note.is_in_flight)
+        self.fault.is_some() || (self.log.noted() == self.device.note.asked && !self.device.note.is_in_flight)
     }
 
     /// Asks for a sync of the note now, if it has changed since the last one and none is under way.
     pub(super) fn sync_note(&mut self) {
-        if self.is_settled() || self.note.is_in_flight {
+        if self.is_settled() || self.device.note.is_in_flight {
             return;
         }
-        let note = &mut self.note;
+        let note = &mut self.device.note;
         note.is_in_flight = true;
         note.asked = self.log.noted();
         note.asked_tick = self.now_tick;
@@ -114,7 +114,7 @@ impl<S: Storage> Replica<S> {
 
     /// A sync of the note ended. Nothing rests on it: a failure is counted, and what is noted stays in the page cache.
     pub(super) fn on_note_synced(&mut self, result: &Result<(), SyncFailure>) {
-        self.note.is_in_flight = false;
+        self.device.note.is_in_flight = false;
         match result {
             Ok(()) => self.stats.note_syncs += 1,
             Err(_) => self.stats.note_syncs_failed += 1,

@@ -95,7 +95,7 @@ impl<S: Storage> Replica<S> {
         if self.queue.is_empty() && self.has_uncommitted_room() {
             match self.push_write(waiter, request.payload) {
                 Ok(()) => return,
-                Err(AppendError::SegmentNotReady) if self.no_segment.is_none() => {}
+                Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {}
                 Err(error) => {
                     let refusal = self.refusal_for(error);
                     self.refuse(request.origin, refusal);
@@ -141,7 +141,7 @@ impl<S: Storage> Replica<S> {
             budget_bytes = budget_bytes.saturating_sub(queued.command.len() as u64);
             match self.push_write(queued.waiter, &queued.command) {
                 Ok(()) => {}
-                Err(AppendError::SegmentNotReady) if self.no_segment.is_none() => {
+                Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {
                     self.queue.push_front(queued);
                     return;
                 }

@@ -102,7 +102,7 @@ impl<S: Storage> Replica<S> {
 
     pub(super) fn refusal_for(&mut self, error: AppendError) -> Refusal {
         match error {
-            AppendError::SegmentNotReady => match &self.no_segment {
+            AppendError::SegmentNotReady => match self.device.segment.shortage() {
                 Some(reason) => {
                     Refusal::not_executed(Status::NoSpace, format!("the leader cannot prepare a log segment: {reason}"))
                 }

@@ -1,0 +1,118 @@
+//! What this replica asked of its log's device and has not got yet, and how the device is: a sync, the next segment, a sync of the
+//! note. It asks for nothing by itself.
+
+use wal::SegmentSeq;
+
+use super::noted::NoteSync;
+
+/// A disk that was too slow counts as slow for so many times the bound: a hand-over to and fro costs more than waiting.
+const SLOW_MEMORY_FACTOR: u64 = 8;
+
+/// The log's device, as far as this replica has to do with it.
+#[derive(Debug, Default)]
+pub(super) struct Device {
+    pub syncs: SyncWatch,
+    pub segment: NextSegment,
+    pub note: NoteSync,
+}
+
+/// Watches the log's syncs.
+#[derive(Debug, Default)]
+pub(super) struct SyncWatch {
+    since_tick: Option<u64>,
+    slow_until_tick: u64,
+}
+
+impl SyncWatch {
+    pub fn on_started(&mut self, now_tick: u64) {
+        assert!(self.since_tick.is_none(), "a log has one sync under way");
+        self.since_tick = Some(now_tick);
+    }
+
+    pub fn on_ended(&mut self) {
+        assert!(self.since_tick.is_some(), "a sync ended that was not asked for");
+        self.since_tick = None;
+    }
+
+    /// Whether syncs end within `limit_ticks`, and did so for a while; 0 = no limit.
+    pub fn keeps_up(&mut self, now_tick: u64, limit_ticks: u64) -> bool {
+        if limit_ticks == 0 {
+            return true;
+        }
+        if self.since_tick.is_some_and(|since| now_tick >= since + limit_ticks) {
+            self.slow_until_tick = now_tick + limit_ticks.saturating_mul(SLOW_MEMORY_FACTOR);
+        }
+        now_tick >= self.slow_until_tick
+    }
+}
+
+/// The segment that the log needs next.
+#[derive(Debug, Default)]
+pub(super) enum NextSegment {
+    /// Nothing is asked for.
+    #[default]
+    Idle,
+    /// It is being prepared.
+    Asked,
+    /// It could not be prepared so far. Whoever prepares it goes on trying; a second request would make it twice.
+    Unavailable {
+        /// Why, for refusals.
+        reason: String,
+    },
+}
+
+impl NextSegment {
+    /// What to ask for now, if anything. `needed` says what the log needs.
+    pub fn ask(&mut self, needed: impl FnOnce() -> Option<SegmentSeq>) -> Option<SegmentSeq> {
+        match self {
+            Self::Idle => needed().inspect(|_| *self = Self::Asked),
+            Self::Asked | Self::Unavailable { .. } => None,
+        }
+    }
+
+    pub fn on_prepared(&mut self) {
+        assert!(!matches!(self, Self::Idle), "a segment was prepared that was not asked for");
+        *self = Self::Idle;
+    }
+
+    pub fn on_unavailable(&mut self, reason: String) {
+        assert!(!matches!(self, Self::Idle), "a segment could not be prepared that was not asked for: {reason}");
+        *self = Self::Unavailable { reason };
+    }
+
+    /// Why no segment could be prepared, while that is so.
+    pub fn shortage(&self) -> Option<&str> {
+        match self {
+            Self::Unavailable { reason } => Some(reason),
+            Self::Idle | Self::Asked => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_asked_for_once_until_it_is_there() {
+        let mut segment = NextSegment::default();
+        assert_eq!(segment.ask(|| None), None);
+        assert_eq!(segment.ask(|| Some(SegmentSeq::FIRST)), Some(SegmentSeq::FIRST));
+        segment.on_unavailable("no space".to_owned());
+        assert_eq!((segment.shortage(), segment.ask(|| Some(SegmentSeq::FIRST))), (Some("no space"), None));
+        segment.on_prepared();
+        assert_eq!(segment.shortage(), None);
+        assert!(segment.ask(|| Some(SegmentSeq::FIRST)).is_some());
+    }
+
+    #[test]
+    fn a_disk_that_was_slow_counts_as_slow_for_a_while() {
+        let mut syncs = SyncWatch::default();
+        syncs.on_started(10);
+        assert!(syncs.keeps_up(19, 10) && syncs.keeps_up(1_000, 0));
+        assert!(!syncs.keeps_up(20, 10));
+        syncs.on_ended();
+        assert!(!syncs.keeps_up(99, 10));
+        assert!(syncs.keeps_up(100, 10));
+    }
+}
