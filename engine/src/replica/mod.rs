@@ -24,7 +24,7 @@ mod reading;
 mod reads;
 mod requests;
 mod room;
-mod stopped;
+mod standing;
 mod view;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -41,7 +41,7 @@ pub use options::{ReadingLimits, RepairOptions, ReplicaOptions};
 use pending::{Relays, Waiter, Writes};
 use queue::Queue;
 use reads::Reads;
-use stopped::Heard;
+use standing::Standing;
 pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 
 use net::api::Status;
@@ -94,8 +94,6 @@ pub struct Replica<S: Storage> {
     held: VecDeque<Held>,
     /// Hard states in the log that are not durable yet, in log order.
     hard_states: VecDeque<(Lsn, raft::HardState)>,
-    /// A hard state for which the log had no room.
-    unwritten: Option<raft::HardState>,
     /// The no-op of this leader's term, until there is room for it in the log.
     noop: Option<EntryId>,
     device: Device,
@@ -104,9 +102,7 @@ pub struct Replica<S: Storage> {
     clock: LogClock,
     /// Whether reads of this node's own state are answered yet.
     shows_from: ShowsFrom,
-    fault: Option<Fault>,
-    /// The leader that was heard last since the fault.
-    heard: Option<Heard>,
+    standing: Standing,
     stats: ReplicaStats,
 }
 
@@ -158,15 +154,13 @@ impl<S: Storage> Replica<S> {
             connected: BTreeSet::new(),
             held: VecDeque::new(),
             hard_states: VecDeque::new(),
-            unwritten: None,
             noop: None,
             device: Device::default(),
             hand_over: HandOver::default(),
             leader_watch: LeaderWatch::default(),
             clock: LogClock::default(),
             shows_from,
-            fault: None,
-            heard: None,
+            standing: Standing::default(),
             stats: ReplicaStats::default(),
         }
     }
@@ -189,14 +183,12 @@ impl<S: Storage> Replica<S> {
     }
 
     fn on_event(&mut self, event: Event<'_, S::Prepared>) {
-        // Writing the hard state may be what stops this replica.
-        let has_hard_state = self.fault.is_none() && self.has_written_hard_state();
-        if let Some(fault) = self.fault.clone() {
-            self.handle_stopped(&event, &fault);
-            return;
-        }
-        if !has_hard_state && is_for_raft(&event) {
-            return;
+        // It may be what stops this replica.
+        self.write_hard_state();
+        match self.standing {
+            Standing::Stopped { .. } | Standing::Ended => return self.on_event_too_late(&event),
+            Standing::WithoutRoom(_) if is_for_raft(&event) => return,
+            Standing::WithoutRoom(_) | Standing::TakesPart => {}
         }
         match event {
             Event::Tick => self.on_tick(),
@@ -230,7 +222,7 @@ impl<S: Storage> Replica<S> {
             Event::HandOver => self.on_hand_over(),
             Event::Close => self.hand_over.close(),
             Event::Settle => self.sync_note(),
-            Event::Stop => self.refuse_all(),
+            Event::Stop => self.end(),
         }
     }
 
@@ -276,29 +268,13 @@ impl<S: Storage> Replica<S> {
     pub fn wants_turn(&self) -> bool {
         let applied = self.machine.applied_index();
         let has_work = applied < self.may_apply() || self.reads.has_ready(applied) || self.queue.is_ready();
-        self.fault.is_none() && has_work
+        self.standing.is_running() && has_work
     }
 
     /// What stopped this replica, if anything did.
     #[must_use]
     pub fn fault(&self) -> Option<&Fault> {
-        self.fault.as_ref()
-    }
-
-    fn refuse_all(&mut self) {
-        self.abandon_batch();
-        let message = "this node is shutting down";
-        self.refuse_queue(Status::ShuttingDown, message);
-        self.drain_held(Status::ShuttingDown, message);
-        for origin in self.writes.drain() {
-            self.refuse(origin, Refusal::unknown(Status::ShuttingDown, message));
-        }
-        for origin in self.reads.drain() {
-            self.refuse(origin, Refusal::not_executed(Status::ShuttingDown, message));
-        }
-        for relayed in self.relays.drain() {
-            self.refuse_relayed(&relayed, Status::ShuttingDown, message);
-        }
+        self.standing.fault()
     }
 
     /// What this replica shows of itself.
@@ -327,7 +303,7 @@ impl<S: Storage> Replica<S> {
             lost: self.raft.lost_view(),
             needs_state: self.raft.needs_state().collect(),
         };
-        if self.fault.is_some() {
+        if !self.standing.is_running() {
             self.show_stopped(&mut view);
         }
         view
@@ -374,7 +350,7 @@ impl<S: Storage> Replica<S> {
     fn on_tick(&mut self) {
         const EXPIRE_EVERY_TICKS: u64 = 5;
         self.now_tick += 1;
-        if self.unwritten.is_none() {
+        if self.standing.takes_part() {
             self.note_own_health();
             self.raft.tick(&self.log);
             self.after_raft();
@@ -432,7 +408,7 @@ impl<S: Storage> Replica<S> {
             AppendDecision::Append { skip } => {
                 // A new term's hard state goes into the log before the entries of its leader.
                 self.after_raft();
-                if self.fault.is_some() {
+                if !self.standing.is_running() {
                     return;
                 }
                 for entry in &parsed[skip..] {
@@ -490,11 +466,8 @@ impl<S: Storage> Replica<S> {
 
     /// There is room again.
     fn on_segment_prepared(&mut self) {
-        // Writing the hard state may be what stops this replica.
-        if self.fault.is_none() {
-            self.has_written_hard_state();
-        }
-        if self.fault.is_some() {
+        self.write_hard_state();
+        if !self.standing.is_running() {
             return;
         }
         self.device.segment.on_prepared();
@@ -514,7 +487,7 @@ impl<S: Storage> Replica<S> {
 
     /// Does what Raft asks for after it was given something, until it asks for nothing more.
     fn after_raft(&mut self) {
-        if self.fault.is_some() {
+        if !self.standing.is_running() {
             return;
         }
         if self.raft.role() != Role::Leader {
@@ -540,11 +513,11 @@ impl<S: Storage> Replica<S> {
             // A new term or vote ends any leadership that the forming batch belongs to.
             self.abandon_batch();
             self.append_hard_state(hard_state);
-            if self.fault.is_some() {
+            if !self.standing.is_running() {
                 return;
             }
         }
-        let is_written = self.unwritten.is_none();
+        let is_written = self.standing.takes_part();
         for (to, message) in ready.messages.into_iter().filter(|_| is_written) {
             self.send(to, message);
         }
@@ -591,21 +564,20 @@ impl<S: Storage> Replica<S> {
     fn append_hard_state(&mut self, hard_state: raft::HardState) {
         let record = wal::HardState { term: hard_state.term, vote: hard_state.vote.map_or(0, NodeId::get) };
         match self.log.append_hard_state(record) {
-            Ok(_) => self.hard_states.push_back((self.log.end_lsn(), hard_state)),
-            Err(AppendError::SegmentNotReady) => self.unwritten = Some(hard_state),
+            Ok(_) => {
+                self.standing = Standing::TakesPart;
+                self.hard_states.push_back((self.log.end_lsn(), hard_state));
+            }
+            Err(AppendError::SegmentNotReady) => self.standing = Standing::WithoutRoom(hard_state),
             Err(error) => self.latch(&error),
         }
     }
 
-    /// Writes the hard state for which the log had no room, if there is one and there is room now; says whether none is left.
-    ///
-    /// Until then this replica takes no part: it says nothing that rests on the term or the vote, and hears nothing that would
-    /// change them. A disk that stays full costs one voice, and nothing else once there is room again.
-    fn has_written_hard_state(&mut self) -> bool {
-        if let Some(hard_state) = self.unwritten.take() {
+    /// Writes the hard state for which the log had no room, if there is one and there is room now.
+    fn write_hard_state(&mut self) {
+        if let Standing::WithoutRoom(hard_state) = self.standing {
             self.append_hard_state(hard_state);
         }
-        self.unwritten.is_none()
     }
 
     /// Appends the no-op that opens this leader's term as soon as the log has room for it.

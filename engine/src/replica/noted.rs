@@ -97,7 +97,7 @@ impl<S: Storage> Replica<S> {
     /// Whether the note needs no sync: it was synced as it is, or that failed, or this replica stopped.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.fault.is_some() || (self.log.noted() == self.device.note.asked && !self.device.note.is_in_flight)
+        !self.standing.is_running() || (self.log.noted() == self.device.note.asked && !self.device.note.is_in_flight)
     }
 
     /// Asks for a sync of the note now, if it has changed since the last one and none is under way.

@@ -318,32 +318,6 @@ impl<S: Storage> Replica<S> {
     pub(super) fn latch(&mut self, error: &AppendError) {
         self.stop_with(Fault::Log(error.to_string()));
     }
-
-    /// Stops this replica for good. Nothing is acknowledged from here on.
-    pub(super) fn stop_with(&mut self, fault: Fault) {
-        if self.fault.is_some() {
-            return;
-        }
-        // Sends and acknowledgements that are queued already rest on what was durable before.
-        self.held.clear();
-        self.name_heir();
-        let message = format!("this node stopped: {fault}");
-        self.fault = Some(fault);
-        self.drain_held(Status::Unavailable, &message);
-        self.batch_open = false;
-        self.refuse_queue(Status::Unavailable, &message);
-        let forming = std::mem::take(&mut self.forming);
-        let writes = self.writes.drain();
-        for origin in forming.iter().filter_map(Waiter::unanswered).chain(writes) {
-            self.refuse(origin, Refusal::unknown(Status::Internal, message.clone()));
-        }
-        for origin in self.reads.drain() {
-            self.refuse(origin, Refusal::not_executed(Status::Unavailable, message.clone()));
-        }
-        for relayed in self.relays.drain() {
-            self.refuse_relayed(&relayed, Status::Unavailable, message.clone());
-        }
-    }
 }
 
 /// The action that carries an answer to whoever waits for it.

@@ -1,0 +1,158 @@
+//! Whether this replica takes part in its shard, and what is left to do when it does not.
+//!
+//! One that stopped by itself, after a failed sync for one, promises and answers nothing that rests on its log. Everything it is
+//! asked for is refused as not executed. It still listens to leaders, only to tell clients where to go. Nothing but a restart ends
+//! this.
+
+use net::api::Status;
+use wal::Storage;
+
+use super::Replica;
+use super::event::{Event, Refusal};
+use super::pending::Waiter;
+use super::view::{Fault, ReplicaView};
+use crate::raft::{HardState, Message, Role};
+use crate::types::{NodeId, Term};
+
+/// Whether a replica takes part.
+#[derive(Debug, Default)]
+pub(super) enum Standing {
+    /// It does.
+    #[default]
+    TakesPart,
+    /// The log has no room for this hard state. Until it is written the replica says nothing that rests on term or vote, and hears
+    /// nothing that would change them. A disk that stays full costs one voice, and nothing else once there is room again.
+    WithoutRoom(HardState),
+    /// It stopped by itself.
+    Stopped {
+        /// Why.
+        fault: Fault,
+        /// The latest leader that it heard since.
+        heard: Option<Heard>,
+    },
+    /// Its process is about to end.
+    Ended,
+}
+
+/// The latest leader that a stopped replica heard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    term: Term,
+    leader: NodeId,
+}
+
+impl Standing {
+    /// It has not stopped and not ended.
+    pub const fn is_running(&self) -> bool {
+        matches!(self, Self::TakesPart | Self::WithoutRoom(_))
+    }
+
+    /// Term and vote are in the log, so that it may speak and hear.
+    pub const fn takes_part(&self) -> bool {
+        matches!(self, Self::TakesPart)
+    }
+
+    /// Why it stopped by itself, if it did.
+    pub const fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Stopped { fault, .. } => Some(fault),
+            Self::TakesPart | Self::WithoutRoom(_) | Self::Ended => None,
+        }
+    }
+}
+
+impl<S: Storage> Replica<S> {
+    /// The last thing that a leader does: it tells a follower to take over, which otherwise costs an election timeout.
+    fn name_heir(&mut self) {
+        if let Some((heir, message)) = self.raft.heir() {
+            self.send(heir, message);
+        }
+    }
+
+    /// What is left to do with an event for a replica that does not run.
+    pub(super) fn on_event_too_late<P>(&mut self, event: &Event<'_, P>) {
+        match event {
+            Event::Request(request) => {
+                let refusal = match &self.standing {
+                    Standing::Stopped { fault, .. } => {
+                        let message = format!("this node stopped, ask another: {fault}");
+                        Refusal::not_executed(Status::Unavailable, message)
+                    }
+                    _ => Refusal::not_executed(Status::ShuttingDown, "this node is shutting down; ask another"),
+                };
+                self.refuse(request.origin, refusal);
+            }
+            Event::Message { from, message: Message::Heartbeat { term, .. } } => self.note_leader(*from, *term),
+            Event::Append { from, append, .. } => self.note_leader(*from, append.term),
+            _ => {}
+        }
+    }
+
+    /// Notes who leads; only a later term than any known changes that. A term that no cluster reaches would stay for good.
+    fn note_leader(&mut self, from: NodeId, term: Term) {
+        let is_member = self.options.raft.voters.contains(&from) && from != self.options.raft.id;
+        let is_credible = is_member && term >= self.raft.term() && !self.raft.refuses_term(from, term);
+        if let Standing::Stopped { heard, .. } = &mut self.standing {
+            let known = heard.map_or(Term::ZERO, |heard| heard.term);
+            if is_credible && term > known {
+                *heard = Some(Heard { term, leader: from });
+            }
+        }
+    }
+
+    /// What a replica shows that does not run: whatever it was, it leads nobody.
+    pub(super) fn show_stopped(&self, view: &mut ReplicaView) {
+        view.is_leader = false;
+        view.role = Role::Follower;
+        view.leader = view.leader.filter(|leader| *leader != self.options.raft.id);
+        view.transfer = None;
+        if let Standing::Stopped { heard: Some(Heard { term, leader }), .. } = self.standing {
+            view.term = term;
+            view.leader = Some(leader);
+        }
+    }
+
+    /// Stops this replica for good. Nothing is acknowledged from here on.
+    pub(super) fn stop_with(&mut self, fault: Fault) {
+        if !self.standing.is_running() {
+            return;
+        }
+        // Sends and acknowledgements that are queued already rest on what was durable before.
+        self.held.clear();
+        self.name_heir();
+        let message = format!("this node stopped: {fault}");
+        self.standing = Standing::Stopped { fault, heard: None };
+        self.drain_held(Status::Unavailable, &message);
+        self.batch_open = false;
+        self.refuse_queue(Status::Unavailable, &message);
+        let forming = std::mem::take(&mut self.forming);
+        let writes = self.writes.drain();
+        for origin in forming.iter().filter_map(Waiter::unanswered).chain(writes) {
+            self.refuse(origin, Refusal::unknown(Status::Internal, message.clone()));
+        }
+        self.refuse_reads_and_relays(Status::Unavailable, &message);
+    }
+
+    /// Refuses everything that waits, and takes no more part: the process ends.
+    pub(super) fn end(&mut self) {
+        self.abandon_batch();
+        let message = "this node is shutting down";
+        self.refuse_queue(Status::ShuttingDown, message);
+        self.drain_held(Status::ShuttingDown, message);
+        for origin in self.writes.drain() {
+            self.refuse(origin, Refusal::unknown(Status::ShuttingDown, message));
+        }
+        self.refuse_reads_and_relays(Status::ShuttingDown, message);
+        self.held.clear();
+        self.standing = Standing::Ended;
+    }
+
+    fn refuse_reads_and_relays(&mut self, status: Status, message: &str) {
+        for origin in self.reads.drain() {
+            self.refuse(origin, Refusal::not_executed(status, message.to_owned()));
+        }
+        for relayed in self.relays.drain() {
+            self.refuse_relayed(&relayed, status, message.to_owned());
+        }
+    }
+}
