@@ -13,6 +13,7 @@ mod apply;
 mod birth;
 mod clock;
 mod device;
+mod durability;
 pub(crate) mod event;
 mod handover;
 mod lost;
@@ -34,6 +35,7 @@ pub use birth::DIRECTORY_GONE;
 use clock::LogClock;
 pub use event::{Action, Event, Origin, Outgoing, Refusal, Remark, Reply, Request, RequestKind, Ticket};
 use device::Device;
+use durability::Promises;
 use handover::HandOver;
 use lost::LeaderWatch;
 use noted::ShowsFrom;
@@ -55,18 +57,6 @@ use crate::wire::{self, EncodeError};
 
 /// A buffer for answers larger than this is not kept. Unit: bytes.
 const REPLY_BYTES_KEPT_MAX: usize = 16 << 20;
-
-/// Messages that wait for the log to be durable, at most. While a disk hangs every heartbeat adds one; those beyond are lost, as
-/// on a broken connection.
-const HELD_LEN_MAX: usize = 4096;
-
-/// A message that waits for the log to be durable up to a position.
-#[derive(Debug)]
-struct Held {
-    durable_from: Lsn,
-    to: NodeId,
-    message: Message,
-}
 
 /// One replica of one shard. See the module's documentation for the calling order.
 #[derive(Debug)]
@@ -90,10 +80,7 @@ pub struct Replica<S: Storage> {
     relays: Relays,
     /// Peers to which all lanes are up; requests are relayed to no other.
     connected: BTreeSet<NodeId>,
-    /// Messages that promise something not durable yet, in log order.
-    held: VecDeque<Held>,
-    /// Hard states in the log that are not durable yet, in log order.
-    hard_states: VecDeque<(Lsn, raft::HardState)>,
+    promises: Promises,
     /// The no-op of this leader's term, until there is room for it in the log.
     noop: Option<EntryId>,
     device: Device,
@@ -152,8 +139,7 @@ impl<S: Storage> Replica<S> {
             reads: Reads::default(),
             relays,
             connected: BTreeSet::new(),
-            held: VecDeque::new(),
-            hard_states: VecDeque::new(),
+            promises: Promises::default(),
             noop: None,
             device: Device::default(),
             hand_over: HandOver::default(),
@@ -432,27 +418,6 @@ impl<S: Storage> Replica<S> {
         self.after_raft();
     }
 
-    fn on_synced(&mut self, id: SyncId, result: Result<(), SyncFailure>) {
-        self.device.syncs.on_ended();
-        self.log.on_synced(id, result);
-        if let Some(latch) = self.log.latched() {
-            self.stop_with(Fault::Log(latch.to_string()));
-            return;
-        }
-        let durable = self.log.durable_lsn();
-        while let Some(&(lsn, hard_state)) = self.hard_states.front()
-            && lsn <= durable
-        {
-            self.hard_states.pop_front();
-            self.raft.on_hard_state_persisted(hard_state, &self.log);
-        }
-        self.raft.on_persisted(&self.log);
-        while let Some(held) = self.held.pop_front_if(|held| held.durable_from <= durable) {
-            self.send(held.to, held.message);
-        }
-        self.after_raft();
-    }
-
     /// Entries that a follower waits for were read in. A device that cannot give them ends this replica: a look at them would
     /// end the process.
     fn on_loaded(&mut self, first: Index, last: Index, result: Result<(), String>) {
@@ -521,14 +486,8 @@ impl<S: Storage> Replica<S> {
         for (to, message) in ready.messages.into_iter().filter(|_| is_written) {
             self.send(to, message);
         }
-        // Frames up to here must be durable first; with nothing outstanding the messages leave at once.
-        let durable_from = self.log.end_lsn();
         for (to, message) in ready.messages_after_persist.into_iter().filter(|_| is_written) {
-            if durable_from <= self.log.durable_lsn() {
-                self.send(to, message);
-            } else if self.held.len() < HELD_LEN_MAX {
-                self.held.push_back(Held { durable_from, to, message });
-            }
+            self.send_once_durable(to, message);
         }
         for (id, index) in ready.reads_ready {
             self.reads.confirm(id.0, index);
@@ -558,26 +517,6 @@ impl<S: Storage> Replica<S> {
 
     fn send(&mut self, to: NodeId, message: Message) {
         self.actions.push_back(Action::Send { to, message: Outgoing::Raft(message) });
-    }
-
-    /// Puts term and vote into the log; what rests on them leaves once they are durable.
-    fn append_hard_state(&mut self, hard_state: raft::HardState) {
-        let record = wal::HardState { term: hard_state.term, vote: hard_state.vote.map_or(0, NodeId::get) };
-        match self.log.append_hard_state(record) {
-            Ok(_) => {
-                self.standing = Standing::TakesPart;
-                self.hard_states.push_back((self.log.end_lsn(), hard_state));
-            }
-            Err(AppendError::SegmentNotReady) => self.standing = Standing::WithoutRoom(hard_state),
-            Err(error) => self.latch(&error),
-        }
-    }
-
-    /// Writes the hard state for which the log had no room, if there is one and there is room now.
-    fn write_hard_state(&mut self) {
-        if let Standing::WithoutRoom(hard_state) = self.standing {
-            self.append_hard_state(hard_state);
-        }
     }
 
     /// Appends the no-op that opens this leader's term as soon as the log has room for it.

@@ -118,7 +118,7 @@ impl<S: Storage> Replica<S> {
             return;
         }
         // Sends and acknowledgements that are queued already rest on what was durable before.
-        self.held.clear();
+        self.promises.forget_messages();
         self.name_heir();
         let message = format!("this node stopped: {fault}");
         self.standing = Standing::Stopped { fault, heard: None };
@@ -143,7 +143,7 @@ impl<S: Storage> Replica<S> {
             self.refuse(origin, Refusal::unknown(Status::ShuttingDown, message));
         }
         self.refuse_reads_and_relays(Status::ShuttingDown, message);
-        self.held.clear();
+        self.promises.forget_messages();
         self.standing = Standing::Ended;
     }
 
