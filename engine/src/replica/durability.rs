@@ -31,7 +31,10 @@ pub(super) struct Promises {
 impl Promises {
     /// Keeps a message until the log is durable up to `durable_from`.
     fn hold(&mut self, durable_from: Lsn, to: NodeId, message: Message) {
-        assert!(self.messages.back().is_none_or(|last| last.durable_from <= durable_from), "messages wait in log order");
+        assert!(
+            self.messages.back().is_none_or(|last| last.durable_from <= durable_from),
+            "messages wait in log order"
+        );
         if self.messages.len() < HELD_LEN_MAX {
             self.messages.push_back(Held { durable_from, to, message });
         }

@@ -67,11 +67,10 @@ impl<S: Storage> Replica<S> {
     /// Whether everybody who asked this replica was answered.
     #[must_use]
     pub fn owes_no_answer(&self) -> bool {
-        self.forming.is_empty()
+        self.proposals.len() == 0
             && !self.writes.has_unanswered()
             && self.reads.len() == 0
             && self.relays.len() == 0
-            && self.queue.is_empty()
             && self.hand_over.held.is_empty()
     }
 
@@ -106,7 +105,7 @@ impl<S: Storage> Replica<S> {
     pub(super) fn proceed_with_hand_over(&mut self) {
         if self.raft.transfer().is_some() {
             self.hand_over.expects_leader_until_tick = self.now_tick + u64::from(self.options.raft.election_ticks);
-            if self.batch_open {
+            if self.proposals.next.batch().is_some() {
                 // Nothing is proposed from here on, so this is the leader's last entry.
                 self.close_batch();
                 self.raft.proceed_with_transfer(&self.log);

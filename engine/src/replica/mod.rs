@@ -20,6 +20,7 @@ mod lost;
 mod noted;
 mod options;
 mod pending;
+mod proposals;
 mod queue;
 mod reading;
 mod reads;
@@ -32,27 +33,25 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 pub use birth::DIRECTORY_GONE;
-use clock::LogClock;
-pub use event::{Action, Event, Origin, Outgoing, Refusal, Remark, Reply, Request, RequestKind, Ticket};
 use device::Device;
 use durability::Promises;
+pub use event::{Action, Event, Origin, Outgoing, Refusal, Remark, Reply, Request, RequestKind, Ticket};
 use handover::HandOver;
 use lost::LeaderWatch;
 use noted::ShowsFrom;
 pub use options::{ReadingLimits, RepairOptions, ReplicaOptions};
-use pending::{Relays, Waiter, Writes};
-use queue::Queue;
+use pending::{Relays, Writes};
+use proposals::Proposals;
 use reads::Reads;
 use standing::Standing;
 pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 
 use net::api::Status;
-use wal::{AppendError, EntryHeader, Log, Simulated, Storage, SyncFailure, SyncId};
+use wal::{AppendError, Log, Simulated, Storage};
 
-use crate::log_store::KIND_NOOP;
 use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role};
 use crate::state_machine::StateMachine;
-use crate::types::{EntryId, Index, Lsn, NodeId};
+use crate::types::{EntryId, Index, NodeId};
 use crate::wire::{self, EncodeError};
 
 /// A buffer for answers larger than this is not kept. Unit: bytes.
@@ -69,24 +68,16 @@ pub struct Replica<S: Storage> {
     actions: VecDeque<Action>,
     /// Bodies of the replies among `actions`.
     reply_bytes: Vec<u8>,
-    /// Writes in the batch that is being formed in the log.
-    forming: Vec<Waiter>,
-    /// The batch being formed has been begun in the log. Invariant: `!forming.is_empty()` implies it.
-    batch_open: bool,
-    /// Writes that are in no batch yet.
-    queue: Queue,
+    proposals: Proposals,
     writes: Writes,
     reads: Reads,
     relays: Relays,
     /// Peers to which all lanes are up; requests are relayed to no other.
     connected: BTreeSet<NodeId>,
     promises: Promises,
-    /// The no-op of this leader's term, until there is room for it in the log.
-    noop: Option<EntryId>,
     device: Device,
     hand_over: HandOver,
     leader_watch: LeaderWatch,
-    clock: LogClock,
     /// Whether reads of this node's own state are answered yet.
     shows_from: ShowsFrom,
     standing: Standing,
@@ -132,19 +123,15 @@ impl<S: Storage> Replica<S> {
             now_tick: 0,
             actions: VecDeque::new(),
             reply_bytes: Vec::new(),
-            forming: Vec::new(),
-            batch_open: false,
-            queue: Queue::default(),
+            proposals: Proposals::default(),
             writes: Writes::default(),
             reads: Reads::default(),
             relays,
             connected: BTreeSet::new(),
             promises: Promises::default(),
-            noop: None,
             device: Device::default(),
             hand_over: HandOver::default(),
             leader_watch: LeaderWatch::default(),
-            clock: LogClock::default(),
             shows_from,
             standing: Standing::default(),
             stats: ReplicaStats::default(),
@@ -253,7 +240,7 @@ impl<S: Storage> Replica<S> {
     #[must_use]
     pub fn wants_turn(&self) -> bool {
         let applied = self.machine.applied_index();
-        let has_work = applied < self.may_apply() || self.reads.has_ready(applied) || self.queue.is_ready();
+        let has_work = applied < self.may_apply() || self.reads.has_ready(applied) || self.proposals.queue.is_ready();
         self.standing.is_running() && has_work
     }
 
@@ -277,7 +264,7 @@ impl<S: Storage> Replica<S> {
             applied_index: self.machine.applied_index(),
             revision: self.machine.revision(),
             state_bytes: self.machine.state_bytes(),
-            pending_writes_count: self.writes.len() + self.forming.len() + self.queue.len(),
+            pending_writes_count: self.writes.len() + self.proposals.len(),
             pending_reads_count: self.reads.len(),
             relayed_count: self.relays.len(),
             repair: self.raft.repair_view().map(|raft| {
@@ -353,9 +340,7 @@ impl<S: Storage> Replica<S> {
         self.append_noop();
         self.serve_queue();
         self.proceed_with_hand_over();
-        if self.batch_open && (self.pipeline_has_room() || self.log.batch_bytes() >= self.options.batch_bytes_target) {
-            self.close_batch();
-        }
+        self.close_batch_if_due();
         self.note_committed();
         self.apply_committed();
         self.serve_reads();
@@ -366,12 +351,6 @@ impl<S: Storage> Replica<S> {
             self.device.syncs.on_started(self.now_tick);
             self.actions.push_back(Action::Sync(request));
         }
-    }
-
-    fn pipeline_has_room(&self) -> bool {
-        // Entries of this leader alone: it may not know yet which of its predecessors' are committed.
-        let uncommitted = self.log.last_id().index.next().get().saturating_sub(self.raft.first_own_uncommitted().get());
-        uncommitted < self.options.pipeline_batches_limit as u64
     }
 
     fn on_append(&mut self, from: NodeId, append: &AppendEntries, entries: &[u8]) {
@@ -456,9 +435,7 @@ impl<S: Storage> Replica<S> {
             return;
         }
         if self.raft.role() != Role::Leader {
-            if self.batch_open {
-                self.abandon_batch();
-            }
+            self.abandon_batch();
             self.refuse_queue(
                 Status::Unavailable,
                 "this node lost its leadership before it proposed the write; try again",
@@ -506,8 +483,7 @@ impl<S: Storage> Replica<S> {
             self.persist_birth(record);
         }
         if let Some(id) = ready.append_noop {
-            self.noop = Some(id);
-            self.append_noop();
+            self.open_term(id);
         }
     }
 
@@ -517,30 +493,6 @@ impl<S: Storage> Replica<S> {
 
     fn send(&mut self, to: NodeId, message: Message) {
         self.actions.push_back(Action::Send { to, message: Outgoing::Raft(message) });
-    }
-
-    /// Appends the no-op that opens this leader's term as soon as the log has room for it.
-    fn append_noop(&mut self) {
-        let Some(id) = self.noop else { return };
-        if self.raft.role() != Role::Leader || self.raft.term() != id.term {
-            self.noop = None;
-            return;
-        }
-        if self.raft.transfer().is_some_and(|transfer| transfer.told_at.is_some()) {
-            // The successor was told that it has the whole log; if it does not take over, a later turn tries again.
-            return;
-        }
-        let header = EntryHeader::new(id, KIND_NOOP, &[]);
-        match self.log.append_entry(&header, &[]) {
-            Ok(_) => {
-                self.noop = None;
-                self.raft.on_appended(&self.log);
-                self.after_raft();
-            }
-            // The next turn tries again; until then nothing can be proposed either.
-            Err(AppendError::SegmentNotReady) => {}
-            Err(error) => self.latch(&error),
-        }
     }
 }
 

@@ -67,12 +67,16 @@ impl Writes {
         self.batches.values().flatten().chain(half_applied).any(|waiter| !waiter.answered)
     }
 
-    /// Remembers who waits for the entry `id`, in batch order; leaves an empty vector for the next batch.
-    pub fn insert(&mut self, id: EntryId, waiters: &mut Vec<Waiter>) {
+    /// An empty vector for the waiters of the next batch.
+    pub fn spare(&mut self) -> Vec<Waiter> {
+        self.pool.pop().unwrap_or_default()
+    }
+
+    /// Remembers who waits for the entry `id`, in batch order.
+    pub fn insert(&mut self, id: EntryId, waiters: Vec<Waiter>) {
+        assert!(!waiters.is_empty(), "nobody waits for an entry without writes");
         self.waiter_count += waiters.len();
-        let next = self.pool.pop().unwrap_or_default();
-        let batch = std::mem::replace(waiters, next);
-        let previous = self.batches.insert((id.index, id), batch);
+        let previous = self.batches.insert((id.index, id), waiters);
         assert!(previous.is_none(), "an entry id names one batch");
     }
 
@@ -220,9 +224,9 @@ mod tests {
     #[test]
     fn an_applied_entry_decides_every_batch_at_its_index() {
         let mut writes = Writes::default();
-        writes.insert(id(1, 5), &mut vec![waiter(1, 100)]);
-        writes.insert(id(3, 5), &mut vec![waiter(2, 100), waiter(3, 100)]);
-        writes.insert(id(3, 6), &mut vec![waiter(4, 100)]);
+        writes.insert(id(1, 5), vec![waiter(1, 100)]);
+        writes.insert(id(3, 5), vec![waiter(2, 100), waiter(3, 100)]);
+        writes.insert(id(3, 6), vec![waiter(4, 100)]);
         assert_eq!(writes.len(), 4);
 
         let (fate, waiters) = writes.take_decided(id(3, 5)).expect("the batch of term 1 is decided");
@@ -236,7 +240,7 @@ mod tests {
     #[test]
     fn a_timed_out_write_is_answered_once_and_keeps_its_place() {
         let mut writes = Writes::default();
-        writes.insert(id(1, 1), &mut vec![waiter(1, 10), waiter(2, 20)]);
+        writes.insert(id(1, 1), vec![waiter(1, 10), waiter(2, 20)]);
         let mut expired = Vec::new();
         writes.expire(10, |origin| expired.push(origin));
         writes.expire(11, |origin| expired.push(origin));

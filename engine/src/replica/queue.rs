@@ -92,7 +92,7 @@ impl<S: Storage> Replica<S> {
             return;
         }
         let waiter = Waiter::new(request.origin, self.now_tick + request.timeout_ticks);
-        if self.queue.is_empty() && self.has_uncommitted_room() {
+        if self.proposals.queue.is_empty() && self.has_uncommitted_room() {
             match self.push_write(waiter, request.payload) {
                 Ok(()) => return,
                 Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {}
@@ -103,7 +103,7 @@ impl<S: Storage> Replica<S> {
                 }
             }
         }
-        let queued_bytes = self.queue.bytes;
+        let queued_bytes = self.proposals.queue.bytes;
         if queued_bytes + request.payload.len() as u64 > self.options.queued_write_bytes_limit {
             self.stats.refused_overloaded += 1;
             let message =
@@ -112,37 +112,24 @@ impl<S: Storage> Replica<S> {
             return;
         }
         self.stats.writes_queued += 1;
-        self.queue.push(waiter, request.payload);
-    }
-
-    fn push_write(&mut self, waiter: Waiter, command: &[u8]) -> Result<(), AppendError> {
-        self.push_command(command)?;
-        self.stats.writes_proposed += 1;
-        self.forming.push(waiter);
-        Ok(())
-    }
-
-    /// Fewer bytes of this leader's own entries are uncommitted than may be. What earlier terms left in the log does not count:
-    /// a leader that just started has not heard yet how much of it is committed.
-    fn has_uncommitted_room(&self) -> bool {
-        self.log.bytes_from(self.raft.first_own_uncommitted()) < self.options.uncommitted_bytes_limit
+        self.proposals.queue.push(waiter, request.payload);
     }
 
     /// Takes writes out of the queue for as long as the log takes them.
     pub(super) fn serve_queue(&mut self) {
-        self.queue.is_ready = false;
+        self.proposals.queue.is_ready = false;
         let mut budget_bytes = BYTES_PER_TURN;
-        while !self.queue.is_empty() && self.raft.may_propose().is_ok() && self.has_uncommitted_room() {
+        while !self.proposals.queue.is_empty() && self.raft.may_propose().is_ok() && self.has_uncommitted_room() {
             if budget_bytes == 0 {
-                self.queue.is_ready = true;
+                self.proposals.queue.is_ready = true;
                 return;
             }
-            let Some(queued) = self.queue.pop() else { return };
+            let Some(queued) = self.proposals.queue.pop() else { return };
             budget_bytes = budget_bytes.saturating_sub(queued.command.len() as u64);
             match self.push_write(queued.waiter, &queued.command) {
                 Ok(()) => {}
                 Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {
-                    self.queue.push_front(queued);
+                    self.proposals.queue.push_front(queued);
                     return;
                 }
                 Err(error) => {
@@ -157,14 +144,14 @@ impl<S: Storage> Replica<S> {
 
     /// Refuses everything that waits in the queue: it took no effect.
     pub(super) fn refuse_queue(&mut self, status: Status, message: &str) {
-        for origin in self.queue.drain() {
+        for origin in self.proposals.queue.drain() {
             self.refuse(origin, Refusal::not_executed(status, message.to_owned()));
         }
     }
 
     /// Refuses what has waited in the queue for as long as it may.
     pub(super) fn expire_queue(&mut self) {
-        for origin in self.queue.expire(self.now_tick) {
+        for origin in self.proposals.queue.expire(self.now_tick) {
             let message = "the log had no room for the write in time; it was not proposed and takes no effect";
             self.refuse(origin, Refusal::not_executed(Status::Timeout, message));
         }

@@ -6,12 +6,10 @@ use net::api::{Executed, Status};
 use wal::{AppendError, Storage};
 
 use super::event::{Action, Origin, Outgoing, Refusal, Reply, Request, RequestKind};
-use super::pending::{Relayed, Waiter};
+use super::pending::Relayed;
 use super::reads::Read;
 use super::{Fault, Replica};
-use crate::log_store::KIND_COMMANDS;
 use crate::raft::{NotLeader, ReadId};
-use crate::state_machine::batch::{BatchHeader, CommandHead};
 use crate::types::NodeId;
 use api::command;
 
@@ -56,7 +54,7 @@ impl<S: Storage> Replica<S> {
 
     /// A reason not to take any write now.
     pub(super) fn refuse_write(&mut self, command: &[u8]) -> Option<Refusal> {
-        let waiting = self.writes.len() + self.forming.len() + self.queue.len();
+        let waiting = self.writes.len() + self.proposals.len();
         if waiting >= self.options.pending_writes_limit {
             self.stats.refused_overloaded += 1;
             let message = format!("{waiting} writes wait for a quorum already; slow down and try again");
@@ -74,88 +72,6 @@ impl<S: Storage> Replica<S> {
             return Some(Refusal::not_executed(Status::NoSpace, message));
         }
         None
-    }
-
-    /// Copies a command into the forming batch, closing the one before it if that is full.
-    pub(super) fn push_command(&mut self, command: &[u8]) -> Result<(), AppendError> {
-        let head = CommandHead::new(command, None);
-        let head = head.as_bytes();
-        if self.batch_open {
-            match self.log.batch_push(&[head, command]) {
-                Err(AppendError::BatchFull) if self.forming.is_empty() => self.abandon_batch(),
-                Err(AppendError::BatchFull) => self.close_batch(),
-                pushed => return pushed,
-            }
-        }
-        self.append_noop();
-        if self.noop.is_some() {
-            return Err(AppendError::SegmentNotReady);
-        }
-        let id = self.raft.next_entry_id(&self.log);
-        let time = self.clock.now(id.term, self.machine.time(), self.now_tick, self.options.tick_ms);
-        let header = BatchHeader { time }.encode();
-        self.log.begin_batch(id, KIND_COMMANDS, header.len() + head.len() + command.len())?;
-        self.batch_open = true;
-        self.log.batch_push(&[&header])?;
-        self.log.batch_push(&[head, command])
-    }
-
-    pub(super) fn refusal_for(&mut self, error: AppendError) -> Refusal {
-        match error {
-            AppendError::SegmentNotReady => match self.device.segment.shortage() {
-                Some(reason) => {
-                    Refusal::not_executed(Status::NoSpace, format!("the leader cannot prepare a log segment: {reason}"))
-                }
-                None => {
-                    self.stats.refused_overloaded += 1;
-                    Refusal::not_executed(
-                        Status::Overloaded,
-                        "the log waits for its next segment; slow down and try again",
-                    )
-                }
-            },
-            AppendError::TooLarge { .. } => Refusal::not_executed(Status::TooLarge, error.to_string()),
-            error => {
-                let message = error.to_string();
-                self.latch(&error);
-                Refusal::not_executed(Status::Internal, message)
-            }
-        }
-    }
-
-    /// Hands the forming batch to Raft: the entry is complete in the log and leaves for the followers now.
-    pub(super) fn close_batch(&mut self) {
-        if !self.batch_open {
-            return;
-        }
-        if self.forming.is_empty() {
-            self.abandon_batch();
-            return;
-        }
-        self.batch_open = false;
-        match self.log.finish_batch() {
-            Ok(id) => {
-                self.stats.batches_closed += 1;
-                self.writes.insert(id, &mut self.forming);
-                self.raft.on_appended(&self.log);
-                self.after_raft();
-            }
-            Err(error) => self.latch(&error),
-        }
-    }
-
-    /// Drops the forming batch; its writes certainly took no effect. Who was told a timeout is told no more.
-    pub(super) fn abandon_batch(&mut self) {
-        if self.batch_open {
-            self.batch_open = false;
-            self.log.abandon_batch();
-        }
-        let mut forming = std::mem::take(&mut self.forming);
-        for origin in forming.drain(..).filter_map(|waiter| waiter.unanswered()) {
-            let message = "this node lost its leadership before it proposed the write; try again";
-            self.refuse(origin, Refusal::not_executed(Status::Unavailable, message));
-        }
-        self.forming = forming;
     }
 
     /// Refuses a read if too many wait; says whether it did.
@@ -267,7 +183,7 @@ impl<S: Storage> Replica<S> {
     pub(super) fn expire_requests(&mut self) {
         let mut expired = Vec::new();
         self.writes.expire(self.now_tick, |origin| expired.push(origin));
-        expired.extend(self.forming.iter_mut().filter_map(|waiter| waiter.expire(self.now_tick)));
+        self.proposals.expire_batch(self.now_tick, |origin| expired.push(origin));
         for origin in expired.drain(..) {
             let message = "no quorum made the write durable in time; it may still take effect";
             self.refuse(origin, Refusal::unknown(Status::Timeout, message));

@@ -123,9 +123,9 @@ impl<S: Storage> Replica<S> {
         let message = format!("this node stopped: {fault}");
         self.standing = Standing::Stopped { fault, heard: None };
         self.drain_held(Status::Unavailable, &message);
-        self.batch_open = false;
         self.refuse_queue(Status::Unavailable, &message);
-        let forming = std::mem::take(&mut self.forming);
+        // They may be in the log: whatever failed may have been the end of their batch.
+        let forming = self.proposals.take_batch().unwrap_or_default();
         let writes = self.writes.drain();
         for origin in forming.iter().filter_map(Waiter::unanswered).chain(writes) {
             self.refuse(origin, Refusal::unknown(Status::Internal, message.clone()));

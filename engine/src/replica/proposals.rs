@@ -1,0 +1,221 @@
+//! What this leader puts into its log: the no-op that opens its term, then batches of commands.
+//!
+//! A batch is formed in place, in the log's segment. The commands that arrive in one turn share one, and a batch waits for company
+//! while enough others are on their way. Writes that the log does not take now are in `queue`.
+
+use net::api::Status;
+use wal::{AppendError, EntryHeader, Storage};
+
+use super::Replica;
+use super::clock::LogClock;
+use super::event::{Origin, Refusal};
+use super::pending::Waiter;
+use super::queue::Queue;
+use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
+use crate::raft::Role;
+use crate::state_machine::batch::{BatchHeader, CommandHead};
+use crate::types::EntryId;
+
+/// What this leader puts into its log.
+#[derive(Debug, Default)]
+pub(super) struct Proposals {
+    pub next: NextEntry,
+    /// Writes that are in no batch yet.
+    pub queue: Queue,
+    clock: LogClock,
+}
+
+/// The entry that this leader appends next, as far as that is known.
+#[derive(Debug, Default)]
+pub(super) enum NextEntry {
+    /// Nothing was begun.
+    #[default]
+    Open,
+    /// The no-op of the leader's term, until there is room for it in the log. Nothing else is proposed before.
+    Noop(EntryId),
+    /// A batch that is being formed in the log.
+    Batch(Batch),
+}
+
+/// A batch that is being formed.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Who waits for its commands, in their order. There is at least one.
+    waiters: Vec<Waiter>,
+}
+
+impl Proposals {
+    /// Writes that are in no entry of the log yet.
+    pub fn len(&self) -> usize {
+        self.next.batch().map_or(0, |batch| batch.waiters.len()) + self.queue.len()
+    }
+
+    /// Marks the writes of the forming batch whose time is up as answered, and reports them.
+    pub fn expire_batch(&mut self, now_tick: u64, timed_out: impl FnMut(Origin)) {
+        if let NextEntry::Batch(batch) = &mut self.next {
+            batch.waiters.iter_mut().filter_map(|waiter| waiter.expire(now_tick)).for_each(timed_out);
+        }
+    }
+
+    /// Takes the batch that is being formed, if there is one.
+    pub fn take_batch(&mut self) -> Option<Vec<Waiter>> {
+        match std::mem::take(&mut self.next) {
+            NextEntry::Batch(batch) => Some(batch.waiters),
+            next => {
+                self.next = next;
+                None
+            }
+        }
+    }
+}
+
+impl NextEntry {
+    /// The batch that is being formed.
+    pub const fn batch(&self) -> Option<&Batch> {
+        match self {
+            Self::Batch(batch) => Some(batch),
+            Self::Open | Self::Noop(_) => None,
+        }
+    }
+}
+
+impl<S: Storage> Replica<S> {
+    /// Adds a write to the forming batch, closing the one before it if that is full. On an error nothing of it is in the log.
+    pub(super) fn push_write(&mut self, waiter: Waiter, command: &[u8]) -> Result<(), AppendError> {
+        let head = CommandHead::new(command, None);
+        let head = head.as_bytes();
+        if let NextEntry::Batch(batch) = &mut self.proposals.next {
+            match self.log.batch_push(&[head, command]) {
+                Ok(()) => {
+                    batch.waiters.push(waiter);
+                    self.stats.writes_proposed += 1;
+                    return Ok(());
+                }
+                Err(AppendError::BatchFull) => self.close_batch(),
+                Err(error) => return Err(error),
+            }
+        }
+        self.append_noop();
+        if matches!(self.proposals.next, NextEntry::Noop(_)) {
+            return Err(AppendError::SegmentNotReady);
+        }
+        let id = self.raft.next_entry_id(&self.log);
+        let time = self.proposals.clock.now(id.term, self.machine.time(), self.now_tick, self.options.tick_ms);
+        let header = BatchHeader { time }.encode();
+        self.log.begin_batch(id, KIND_COMMANDS, header.len() + head.len() + command.len())?;
+        // There is room for this much.
+        if let Err(error) = self.log.batch_push(&[&header, head, command]) {
+            self.log.abandon_batch();
+            return Err(error);
+        }
+        let mut waiters = self.writes.spare();
+        waiters.push(waiter);
+        self.proposals.next = NextEntry::Batch(Batch { waiters });
+        self.stats.writes_proposed += 1;
+        Ok(())
+    }
+
+    /// What to answer to a write that the log does not take. An error that no leader gets over stops this replica.
+    pub(super) fn refusal_for(&mut self, error: AppendError) -> Refusal {
+        match error {
+            AppendError::SegmentNotReady => match self.device.segment.shortage() {
+                Some(reason) => {
+                    Refusal::not_executed(Status::NoSpace, format!("the leader cannot prepare a log segment: {reason}"))
+                }
+                None => {
+                    self.stats.refused_overloaded += 1;
+                    Refusal::not_executed(
+                        Status::Overloaded,
+                        "the log waits for its next segment; slow down and try again",
+                    )
+                }
+            },
+            AppendError::TooLarge { .. } => Refusal::not_executed(Status::TooLarge, error.to_string()),
+            error => {
+                let message = error.to_string();
+                self.latch(&error);
+                Refusal::not_executed(Status::Internal, message)
+            }
+        }
+    }
+
+    /// Closes the forming batch unless it should wait for company: while enough others are on their way, up to a size.
+    pub(super) fn close_batch_if_due(&mut self) {
+        if self.proposals.next.batch().is_some()
+            && (self.pipeline_has_room() || self.log.batch_bytes() >= self.options.batch_bytes_target)
+        {
+            self.close_batch();
+        }
+    }
+
+    fn pipeline_has_room(&self) -> bool {
+        // Entries of this leader alone: it may not know yet which of its predecessors' are committed.
+        let uncommitted = self.log.last_id().index.next().get().saturating_sub(self.raft.first_own_uncommitted().get());
+        uncommitted < self.options.pipeline_batches_limit as u64
+    }
+
+    /// Fewer bytes of this leader's own entries are uncommitted than may be. What earlier terms left in the log does not count:
+    /// a leader that just started has not heard yet how much of it is committed.
+    pub(super) fn has_uncommitted_room(&self) -> bool {
+        self.log.bytes_from(self.raft.first_own_uncommitted()) < self.options.uncommitted_bytes_limit
+    }
+
+    /// Hands the forming batch to Raft: the entry is complete in the log and leaves for the followers now.
+    pub(super) fn close_batch(&mut self) {
+        let Some(waiters) = self.proposals.take_batch() else { return };
+        match self.log.finish_batch() {
+            Ok(id) => {
+                self.stats.batches_closed += 1;
+                self.writes.insert(id, waiters);
+                self.raft.on_appended(&self.log);
+                self.after_raft();
+            }
+            Err(error) => {
+                self.proposals.next = NextEntry::Batch(Batch { waiters });
+                self.latch(&error);
+            }
+        }
+    }
+
+    /// Drops the forming batch; its writes certainly took no effect. Who was told a timeout is told no more.
+    pub(super) fn abandon_batch(&mut self) {
+        let Some(waiters) = self.proposals.take_batch() else { return };
+        self.log.abandon_batch();
+        for origin in waiters.iter().filter_map(Waiter::unanswered) {
+            let message = "this node lost its leadership before it proposed the write; try again";
+            self.refuse(origin, Refusal::not_executed(Status::Unavailable, message));
+        }
+        self.writes.recycle(waiters);
+    }
+
+    /// This node just became the leader: the entry that opens its term comes first.
+    pub(super) fn open_term(&mut self, noop: EntryId) {
+        assert!(self.proposals.next.batch().is_none(), "no batch outlives the leadership that it belongs to");
+        self.proposals.next = NextEntry::Noop(noop);
+        self.append_noop();
+    }
+
+    /// Appends the no-op that opens this leader's term as soon as the log has room for it.
+    pub(super) fn append_noop(&mut self) {
+        let NextEntry::Noop(id) = self.proposals.next else { return };
+        if self.raft.role() != Role::Leader || self.raft.term() != id.term {
+            self.proposals.next = NextEntry::Open;
+            return;
+        }
+        if self.raft.transfer().is_some_and(|transfer| transfer.told_at.is_some()) {
+            // The successor was told that it has the whole log; if it does not take over, a later turn tries again.
+            return;
+        }
+        let header = EntryHeader::new(id, KIND_NOOP, &[]);
+        match self.log.append_entry(&header, &[]) {
+            Ok(_) => {
+                self.proposals.next = NextEntry::Open;
+                self.raft.on_appended(&self.log);
+                self.after_raft();
+            }
+            // The next turn tries again; until then nothing can be proposed either.
+            Err(AppendError::SegmentNotReady) => {}
+            Err(error) => self.latch(&error),
+        }
+    }
+}
