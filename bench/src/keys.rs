@@ -4,8 +4,7 @@
 //! needs no copy of what was written. Keys have a fixed width, so byte order is sequence order.
 
 use engine::types::{ShardId, shard_of_key};
-
-use crate::rng::Rng;
+use wal::random::SplitMix64;
 
 /// Bytes of `wWWWWW-SSSSSSSSSS`, the part of a tracked key that names the write, and the head of its value.
 pub const TRACKED_NAME_BYTES: usize = 17;
@@ -55,7 +54,7 @@ impl Filler {
     /// `value_bytes` letters and digits that do not repeat within a value, so that nothing on the way can shrink them.
     #[must_use]
     pub fn new(value_bytes: usize) -> Self {
-        let mut rng = Rng::new(0x51_75_6f_72_61_74_65, 0);
+        let mut rng = SplitMix64::of_stream(0x51_75_6f_72_61_74_65, 0);
         let letter = |random: u64| FILLER_ALPHABET.get((random >> 59) as usize).copied().unwrap_or(b'a');
         Self { bytes: (0..value_bytes).map(|_| letter(rng.next_u64())).collect() }
     }
@@ -83,7 +82,7 @@ pub struct WriteSource {
     worker: usize,
     worker_count: usize,
     sequence: u64,
-    rng: Rng,
+    rng: SplitMix64,
     key: Vec<u8>,
     value: Vec<u8>,
 }
@@ -92,7 +91,7 @@ impl WriteSource {
     /// The writes of worker `worker` of `worker_count`, whose values are built from `filler`.
     #[must_use]
     pub fn new(plan: KeyPlan, worker: usize, worker_count: usize, seed: u64, filler: &Filler) -> Self {
-        let rng = Rng::new(seed, worker as u64);
+        let rng = SplitMix64::of_stream(seed, worker as u64);
         Self { plan, worker, worker_count, sequence: 0, rng, key: Vec::new(), value: filler.bytes.clone() }
     }
 

@@ -15,7 +15,6 @@ pub mod latency;
 pub mod live;
 pub mod load;
 pub mod report;
-pub mod rng;
 pub mod target;
 pub mod timeline;
 pub mod verify;

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::oneshot;
+use wal::random::SplitMix64;
 
 use crate::acks::{LoadWrites, WorkerWrites};
 use crate::control::{Control, Progress};
 use crate::failures::FailureCounts;
 use crate::keys::{Filler, KEY_SPACE_MAX, KeyPlan, TRACKED_VALUE_BYTES_MIN, TRACKED_WORKERS_MAX, WriteSource};
 use crate::latency::LatencyHistogram;
-use crate::rng::Rng;
 use crate::target::{Connect, PutTarget};
 use crate::timeline::Timeline;
 use crate::worker::{self, PhaseTally, ThreadState, ThreadTally};
@@ -390,7 +390,7 @@ fn spawn_workers<T: PutTarget>(
     for (connection, target) in targets {
         for worker in (*connection..options.outstanding).step_by(options.connections) {
             let source = WriteSource::new(options.keys, worker, options.outstanding, options.seed, filler);
-            let jitter = Rng::new(options.seed, JITTER_STREAM + worker as u64);
+            let jitter = SplitMix64::of_stream(options.seed, JITTER_STREAM + worker as u64);
             let task = worker::run(Rc::clone(state), Rc::clone(target), source, jitter);
             workers.push((worker, tokio::task::spawn_local(task)));
         }

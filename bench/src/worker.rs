@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::types::ShardId;
+use wal::random::SplitMix64;
 
 use crate::acks::WorkerWrites;
 use crate::control::Control;
 use crate::failures::{FailureCounts, FailureKind};
 use crate::keys::WriteSource;
 use crate::latency::LatencyHistogram;
-use crate::rng::Rng;
 use crate::target::PutTarget;
 use crate::timeline::Timeline;
 
@@ -82,7 +82,7 @@ pub(crate) async fn run<T: PutTarget>(
     state: Rc<ThreadState>,
     target: Rc<T>,
     mut source: WriteSource,
-    jitter: Rng,
+    jitter: SplitMix64,
 ) -> WorkerWrites {
     let mut writes = WorkerWrites::default();
     let mut backoff = Backoff::new(jitter);
@@ -120,12 +120,12 @@ pub(crate) async fn run<T: PutTarget>(
 
 /// Pauses between failures: doubling, bounded, and spread so that workers that failed together do not return together.
 struct Backoff {
-    jitter: Rng,
+    jitter: SplitMix64,
     pause_ms: u64,
 }
 
 impl Backoff {
-    fn new(jitter: Rng) -> Self {
+    fn new(jitter: SplitMix64) -> Self {
         Self { jitter, pause_ms: BACKOFF_MIN_MS }
     }
 
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_bound_and_start_over_after_a_success() {
-        let mut backoff = Backoff::new(Rng::new(1, 1));
+        let mut backoff = Backoff::new(SplitMix64::of_stream(1, 1));
         let mut bound_ms = BACKOFF_MIN_MS;
         for _ in 0..12 {
             let pause = backoff.next_pause();

@@ -10,13 +10,13 @@ pub const PAGE_BYTES: usize = 4096;
 pub const SECTOR_BYTES: usize = 512;
 
 /// Frames begin at multiples of this. Unit: bytes.
-pub const FRAME_ALIGN_BYTES: usize = 8;
+pub(crate) const FRAME_ALIGN_BYTES: usize = 8;
 
 /// Where a segment's first frame begins. The header's page holds nothing else, so no append ever dirties it.
 pub const FIRST_FRAME_OFFSET: usize = PAGE_BYTES;
 
 /// End of each segment that only hard states may use, so that a vote never waits for a segment. Unit: bytes.
-pub const RESERVE_BYTES: usize = 4096;
+pub(crate) const RESERVE_BYTES: usize = 4096;
 
 /// Segments that the log wants prepared beyond the one it writes to. Unit: segments.
 pub const SEGMENTS_AHEAD: u64 = 2;
@@ -34,10 +34,10 @@ pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 pub const SEGMENT_BYTES_UNIT: u64 = PAGE_BYTES as u64;
 
 /// Highest segment number. Unit: segments.
-pub const SEGMENT_SEQ_MAX: u64 = u32::MAX as u64;
+pub(crate) const SEGMENT_SEQ_MAX: u64 = u32::MAX as u64;
 
 /// Damages that one opening lists; a log with more is as unusable as one with these. Unit: damages.
-pub const DAMAGES_LISTED_MAX: usize = 64;
+pub(crate) const DAMAGES_LISTED_MAX: usize = 64;
 
 // Frames start aligned.
 const _: () = assert!(FIRST_FRAME_OFFSET.is_multiple_of(FRAME_ALIGN_BYTES));

@@ -21,10 +21,10 @@ pub const ENTRY_HEADER_BYTES: usize = size_of::<EntryHeader>();
 pub const FRAME_HEADER_BYTES: usize = size_of::<FrameHeader>();
 
 /// Payload of a hard state frame: the vote. Unit: bytes.
-pub const HARD_STATE_PAYLOAD_BYTES: usize = size_of::<U64>();
+pub(crate) const HARD_STATE_PAYLOAD_BYTES: usize = size_of::<U64>();
 
 /// Chain value before the first frame that a log ever had. The first frame that a log still has repeats what was before it.
-pub const CHAIN_START: u32 = 0;
+pub(crate) const CHAIN_START: u32 = 0;
 
 /// What an entry or frame carries.
 ///
@@ -34,7 +34,7 @@ pub struct EntryKind(u8);
 
 impl EntryKind {
     /// First kind that belongs to the log.
-    pub const LOCAL_FIRST: u8 = 0xF0;
+    pub(crate) const LOCAL_FIRST: u8 = 0xF0;
     /// Hard state: the header's term, and the vote as payload. Index is 0.
     pub const HARD_STATE: Self = Self(0xF0);
     /// A frame that carries nothing but its durable watermark. Term and index are 0; the payload, if any, fills space.
@@ -278,7 +278,7 @@ const _: () = assert!(offset_of!(FrameHeader, durable) == 8);
 const _: () = assert!(offset_of!(FrameHeader, entry) == 16);
 
 /// Where the entry header begins in a frame: from here on a frame's bytes are the entry's bytes on the wire.
-pub const FRAME_ENTRY_OFFSET: usize = offset_of!(FrameHeader, entry);
+pub(crate) const FRAME_ENTRY_OFFSET: usize = offset_of!(FrameHeader, entry);
 
 /// Bytes of the frame header that its checksum covers begin here.
 const FRAME_COVERED_FROM: usize = size_of::<U32>();

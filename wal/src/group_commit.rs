@@ -81,11 +81,6 @@ impl GroupCommit {
         self.durable
     }
 
-    #[must_use]
-    pub(crate) fn in_flight(&self) -> Option<SyncRequest> {
-        self.in_flight
-    }
-
     /// The writer has left segment `seq`, whose last frame ends at `end_offset`.
     pub(crate) fn seal(&mut self, seq: SegmentSeq, end_offset: usize) {
         if self.geometry.lsn(seq, end_offset) > self.durable {

@@ -32,6 +32,7 @@ pub mod lsn;
 #[cfg(any(test, feature = "shell", feature = "testing"))]
 pub mod note;
 pub mod origin;
+pub mod random;
 pub mod reader;
 pub mod recovery;
 pub mod salvage;
@@ -45,6 +46,8 @@ mod writer;
 
 #[cfg(feature = "shell")]
 mod device;
+#[cfg(feature = "shell")]
+pub mod files;
 #[cfg(feature = "shell")]
 mod mapped;
 #[cfg(feature = "shell")]

@@ -243,12 +243,6 @@ impl<S: Storage> Log<S> {
         Some(request)
     }
 
-    /// The sync in flight, if any.
-    #[must_use]
-    pub fn sync_in_flight(&self) -> Option<SyncRequest> {
-        self.commit.in_flight()
-    }
-
     /// The sync that [`Log::next_sync`] asked for has ended. A failure latches the log; it is never tried again.
     ///
     /// Panics if `id` is not the sync in flight.
@@ -306,18 +300,6 @@ impl<S: Storage> Log<S> {
             seq = seq.next();
         }
         None
-    }
-
-    /// Segments that are ready beyond the one being written.
-    #[must_use]
-    pub fn segments_prepared(&self) -> usize {
-        let mut seq = self.writer.seq().next();
-        let mut count = 0;
-        while self.storage.contains(seq) {
-            count += 1;
-            seq = seq.next();
-        }
-        count
     }
 
     /// The storage.

@@ -15,6 +15,7 @@ use rustix::fs::{Advice, fadvise};
 
 use crate::constants::PAGE_BYTES;
 use crate::device::{Cache, compare_cache, parts_without_space, take_space};
+use crate::files::FILE_MODE;
 use crate::lsn::SegmentSeq;
 use crate::note::{NOTE_BYTES, NOTE_FILE_NAME};
 use crate::place::FileIdentity;
@@ -24,13 +25,7 @@ use crate::scan::is_zero;
 ///
 /// The kernel tracks what is dirty per folio, and folios are as large as the writes that made them: filled in 1 MiB pieces
 /// a small append makes its sync write 1 MiB. 64 KiB measured best overall.
-pub const FILL_BYTES: usize = 64 << 10;
-
-/// Permissions of a log's files: for their owner alone.
-pub(crate) const FILE_MODE: u32 = 0o600;
-
-/// Permissions of a log's directories: for their owner alone.
-pub(crate) const DIR_MODE: u32 = 0o700;
+pub(crate) const FILL_BYTES: usize = 64 << 10;
 
 /// Size of the reads that try whether a segment can be read. Unit: bytes.
 ///

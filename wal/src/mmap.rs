@@ -28,7 +28,7 @@ use crate::prepare::PreparedSegment;
 use crate::segment::LogNonce;
 use crate::storage::{Noted, Storage, StorageError};
 
-pub use crate::mapped::{FILL_BYTES, MmapError};
+pub use crate::mapped::MmapError;
 pub use crate::prepare::{PrepareError, prepare_segment};
 
 /// What was stored so shortly before the log's end is in memory: at least the writing of it just was. Unit: bytes.

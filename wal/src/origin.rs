@@ -17,10 +17,10 @@ use crate::types::{EntryId, HardState, Index, Term};
 pub const MEMBERS_BYTES_MAX: usize = 1024;
 
 /// Payload of an origin without members. Unit: bytes.
-pub const ORIGIN_FIXED_BYTES: usize = size_of::<RawOrigin>();
+pub(crate) const ORIGIN_FIXED_BYTES: usize = size_of::<RawOrigin>();
 
 /// Longest payload of an origin. Unit: bytes.
-pub const ORIGIN_BYTES_MAX: usize = ORIGIN_FIXED_BYTES + MEMBERS_BYTES_MAX;
+pub(crate) const ORIGIN_BYTES_MAX: usize = ORIGIN_FIXED_BYTES + MEMBERS_BYTES_MAX;
 
 /// What an origin's payload begins with; the members follow.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

@@ -4,14 +4,15 @@
 //! happens here, storing into the segment later cannot.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statvfs;
 
+use crate::files::{FILE_MODE, random_numbers, sync_dir};
 use crate::lsn::{Geometry, SegmentSeq};
-use crate::mapped::{FILE_MODE, MappedSegment, MmapError, NoteFile, fill_with_zeros};
+use crate::mapped::{MappedSegment, MmapError, NoteFile, fill_with_zeros};
 use crate::segment::{LogNonce, SegmentHeader, SegmentIdentity};
 
 /// Suffix of files that are being prepared. They hold nothing.
@@ -94,14 +95,13 @@ pub fn prepare_segment(
     }
     check_space(dir, &path, segment_bytes)?;
     let temporary = dir.join(format!("{:016}{LEFTOVER_SUFFIX}", seq.get()));
-    let draw = || nonce().map_err(failed("draw a nonce for", &path));
-    let nonce = draw()?;
+    let [nonce, new_log_nonce] = random_numbers().map_err(failed("draw a nonce for", &path))?;
     let note = if log_nonce.is_none() { Some(NoteFile::open(dir).map_err(note_failed)?) } else { None };
-    let log_nonce = log_nonce.map_or_else(|| draw().map(LogNonce::new), Ok)?;
+    let log_nonce = log_nonce.unwrap_or(LogNonce::new(new_log_nonce));
     let header = SegmentHeader { identity, seq, segment_bytes, nonce, log_nonce };
     let prepared = write_file(&temporary, &header, geometry).and_then(|file| {
         fs::rename(&temporary, &path).map_err(failed("rename", &temporary))?;
-        sync_dir(dir)?;
+        sync_dir(dir).map_err(failed("sync the directory", dir))?;
         MappedSegment::map(seq, file).map_err(failed("map", &path))
     });
     match prepared {
@@ -145,10 +145,6 @@ fn write_file(path: &Path, header: &SegmentHeader, geometry: Geometry) -> Result
     Ok(file)
 }
 
-fn sync_dir(dir: &Path) -> Result<(), PrepareError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync the directory", dir))
-}
-
 /// Refuses before anything is written, so that a full disk is not made fuller.
 fn check_space(dir: &Path, path: &Path, needed_bytes: u64) -> Result<(), PrepareError> {
     let available_bytes = available_bytes(dir).map_err(failed("ask for the free space of", dir))?;
@@ -177,12 +173,6 @@ fn available_bytes(dir: &Path) -> io::Result<u64> {
 fn note_failed(error: MmapError) -> PrepareError {
     let MmapError { action, path, source, .. } = error;
     PrepareError::Io { action, path, source }
-}
-
-fn nonce() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError {

@@ -32,14 +32,15 @@
 //! Opening salvages if the log is damaged. A finished repair moves `<log>.damaged` to `<log>.repaired`, removes the mark, and
 //! then `<log>.repaired`; a start removes that whenever it is found, and goes by the mark.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
+use crate::files::{DIR_MODE, sync_dir, write_durably};
 use crate::log::{Log, LogOptions};
-use crate::mapped::{DIR_MODE, FILE_MODE, MmapError};
+use crate::mapped::MmapError;
 use crate::mmap::MmapStorage;
 use crate::prepare::{PrepareError, prepare_segment};
 use crate::recovery::RecoveryReport;
@@ -146,7 +147,7 @@ pub fn finish_repair(wal_dir: &Path) -> io::Result<()> {
 /// hard state, until [`finish_repair`]. Durable on return.
 pub fn mark_as_lost(wal_dir: &Path, damage: &str) -> io::Result<()> {
     remove_file(&wal_dir.join(CERTAIN_FILE))?;
-    write_durably(wal_dir, MARK_FILE, damage)
+    write_durably(&wal_dir.join(MARK_FILE), damage)
 }
 
 /// Whether a log has the mark of a node under repair.
@@ -286,7 +287,7 @@ impl Repairer<'_> {
         let repair = self.places.repair.clone();
         if is_certain && before.as_ref().is_none_or(|before| before.hard_state_is_certain) {
             self.step("write into", &repair, |dir| {
-                write_durably(dir, CERTAIN_FILE, "this node gave no vote that its log does not hold\n")
+                write_durably(&dir.join(CERTAIN_FILE), "this node gave no vote that its log does not hold\n")
             })?;
         }
         let text = match before {
@@ -296,7 +297,7 @@ impl Repairer<'_> {
             }
             None => damage.to_owned(),
         };
-        self.step("write into", &repair, |dir| write_durably(dir, MARK_FILE, &text))
+        self.step("write into", &repair, |dir| write_durably(&dir.join(MARK_FILE), &text))
     }
 
     /// Steps 3 and 4.
@@ -366,20 +367,6 @@ fn unless_gone(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
-}
-
-/// Writes a small file whole or not at all; durable on return.
-fn write_durably(dir: &Path, name: &str, text: &str) -> io::Result<()> {
-    let temporary = dir.join(format!("{name}.new"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, dir.join(name))?;
-    sync_dir(dir)
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

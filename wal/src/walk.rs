@@ -47,7 +47,7 @@ impl FrameView<'_> {
 
     /// Offset of its end. Unit: bytes.
     #[must_use]
-    pub fn end_offset(&self) -> usize {
+    pub(crate) fn end_offset(&self) -> usize {
         self.offset + frame_bytes(self.payload.len())
     }
 }

@@ -36,7 +36,6 @@ mod log_view;
 mod membership;
 mod message;
 mod office;
-mod prng;
 mod read_index;
 mod ready;
 mod refused;
@@ -51,7 +50,7 @@ pub use log_view::LogView;
 pub use membership::Membership;
 pub use message::{AppendEntries, AppendOutcome, Health, Message};
 pub use office::{HandOverEnd, HandOverReason, OfficeStep};
-pub use ready::{AppendDecision, HardState, Leadership, NotLeader, ReadId, ReadIndexError, Ready, Role, TransferError};
+pub use ready::{AppendDecision, HardState, NotLeader, ReadId, ReadIndexError, Ready, Role, TransferError};
 pub use refused::{Nonsense, TERM_MAX};
 pub use repair::RepairView;
 pub use tracker::{Inflights, Progress, ProgressState};
@@ -62,10 +61,10 @@ use birth::Birth;
 use election::{ElectionTimer, Votes};
 use follower::Following;
 use leader::Leading;
-use prng::SplitMix64;
 use refused::Refused;
 use repair::Repair;
 use transfer::Pacing;
+use wal::random::SplitMix64;
 
 /// One replica of one Raft group. See the module's documentation for the calling order.
 #[derive(Debug)]
@@ -111,7 +110,6 @@ pub struct Raft {
     /// This node lost durable entries and is getting them back. Invariant: it is a follower meanwhile.
     repair: Option<Repair>,
     out: Ready,
-    announced: Leadership,
     refused: Refused,
     /// When a message last raised the term by a leap (see `refused`). Unit: ticks of this core.
     leapt_tick: Option<u64>,
@@ -140,8 +138,7 @@ impl Raft {
             hard_state.term
         );
         let membership = Membership::new(config.voters.clone());
-        let rng = SplitMix64::new(config.seed, config.id.get());
-        let announced = Leadership { role: Role::Follower, term: hard_state.term, leader: None };
+        let rng = SplitMix64::of_stream(config.seed, config.id.get());
         let mut raft = Self {
             membership,
             rng,
@@ -163,7 +160,6 @@ impl Raft {
             birth: Birth::default(),
             repair: None,
             out: Ready::default(),
-            announced,
             refused: Refused::default(),
             leapt_tick: None,
             config,
@@ -325,11 +321,6 @@ impl Raft {
         if self.hard_state != self.handed_out_hard_state {
             self.handed_out_hard_state = self.hard_state;
             ready.hard_state = Some(self.hard_state);
-        }
-        let now = Leadership { role: self.role(), term: self.hard_state.term, leader: self.leader };
-        if now != self.announced {
-            self.announced = now;
-            ready.became = Some(now);
         }
         ready
     }

@@ -27,17 +27,6 @@ pub enum Role {
     Leader,
 }
 
-/// Who leads, as this node sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leadership {
-    /// This node's role.
-    pub role: Role,
-    /// This node's term; need not be durable yet.
-    pub term: Term,
-    /// The leader of the term, as far as known.
-    pub leader: Option<NodeId>,
-}
-
 /// Names a read that waits for `read_index`; opaque to Raft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(pub u64);
@@ -65,8 +54,6 @@ pub struct Ready {
     pub append_noop: Option<EntryId>,
     /// Read these entries, first and last, into memory and call `on_loaded`. Nothing is sent to whoever waits for them before.
     pub loads: Vec<(Index, Index)>,
-    /// Role, term or leader changed.
-    pub became: Option<Leadership>,
     /// This node, which was under repair, has everything back: make that durable, then call `end_repair`.
     pub repaired: bool,
     /// This new node learned what it is: make that durable, then call `on_birth_persisted`. A replacement is marked as under

@@ -4,21 +4,17 @@
 //! the record means is `raft::birth`'s business.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::modes::FILE_MODE;
 use crate::raft::{BirthRecord, Stage};
 use crate::types::NodeId;
 
 /// Name of the file in a shard's directory.
 pub const BIRTH_FILE: &str = "birth";
-/// Its name until it is complete.
-pub const BIRTH_TEMPORARY: &str = "birth.new";
 
 /// The file's line of JSON. Numbers are 16 hexadecimal digits.
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,13 +67,7 @@ pub fn read(wal_dir: &Path) -> Result<Option<BirthRecord>, ReadError> {
 /// # Errors
 /// The system said no; the old record stands.
 pub fn write(wal_dir: &Path, record: &BirthRecord) -> io::Result<()> {
-    let temporary = wal_dir.with_file_name(BIRTH_TEMPORARY);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&temporary)?;
-    file.write_all(text(record)?.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, birth_path(wal_dir))?;
-    let directory = wal_dir.parent().unwrap_or(wal_dir);
-    File::open(directory)?.sync_all()
+    wal::files::write_durably(&birth_path(wal_dir), &text(record)?)
 }
 
 /// Makes durable what a new node turned out to be. A replacement is marked as under repair before: interrupted in between, it

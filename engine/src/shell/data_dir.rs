@@ -6,20 +6,20 @@
 //! takes away what it created.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::birth_file::{BIRTH_FILE, BIRTH_TEMPORARY};
+use wal::files::{sync_dir, unfinished, write_durably};
+
+use super::birth_file::BIRTH_FILE;
 use super::modes::{DIR_MODE, FILE_MODE, OTHERS_MODE};
 use crate::types::{ClusterId, NodeId, ShardId};
 
 const IDENTITY_FILE: &str = "identity";
-/// The identity while it is being written.
-const IDENTITY_NEW_FILE: &str = "identity.new";
 const LOCK_FILE: &str = "LOCK";
 const LAYOUT_VERSION: u32 = 1;
 const SHARDS_DIR: &str = "shards";
@@ -135,7 +135,7 @@ impl Created {
         }
         // The identity goes after the shards: without it what is left of them would be no data directory to a later start.
         let removed = remove_if_there(&root.join(SHARDS_DIR), |path| fs::remove_dir_all(path))
-            .and_then(|()| remove_if_there(&root.join(IDENTITY_NEW_FILE), |path| fs::remove_file(path)))
+            .and_then(|()| remove_if_there(&unfinished(&root.join(IDENTITY_FILE)), |path| fs::remove_file(path)))
             .and_then(|()| remove_if_there(&root.join(IDENTITY_FILE), |path| fs::remove_file(path)))
             .and_then(|()| remove_if_there(&root.join(LOCK_FILE), |path| fs::remove_file(path)))
             .and_then(|()| if self.root { fs::remove_dir(root) } else { Ok(()) });
@@ -259,7 +259,7 @@ impl DataDir {
     /// A directory could not be listed.
     pub fn is_new_log(&self, shard: ShardId) -> Result<bool, DataDirError> {
         let wal_dir = self.wal_dir(shard);
-        let is_record = |name: &std::ffi::OsStr| name == BIRTH_FILE || name == BIRTH_TEMPORARY;
+        let is_record = |name: &std::ffi::OsStr| name == BIRTH_FILE || unfinished(Path::new(BIRTH_FILE)) == *name;
         let names_count = |path: &Path| {
             let entries = fs::read_dir(path).map(|entries| {
                 entries.filter(|entry| !entry.as_ref().is_ok_and(|entry| is_record(&entry.file_name()))).count()
@@ -313,7 +313,7 @@ fn is_unused(root: &Path) -> Result<bool, DataDirError> {
     for entry in fs::read_dir(root).map_err(error)? {
         let name = entry.map_err(error)?.file_name();
         // A start that died between creating the lock and the identity leaves these behind; a fresh file system, the last.
-        if name != LOCK_FILE && name != IDENTITY_NEW_FILE && name != "lost+found" {
+        if name != LOCK_FILE && unfinished(Path::new(IDENTITY_FILE)) != *name && name != "lost+found" {
             return Ok(false);
         }
     }
@@ -342,12 +342,7 @@ fn checksum_line(json: &str) -> String {
 
 fn write_identity(root: &Path, identity: &Identity) -> io::Result<()> {
     let json = serde_json::to_string(identity)?;
-    let temporary = root.join(IDENTITY_NEW_FILE);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&temporary)?;
-    file.write_all(format!("{json}\n{}", checksum_line(&json)).as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, root.join(IDENTITY_FILE))?;
-    sync_dir(root)
+    write_durably(&root.join(IDENTITY_FILE), &format!("{json}\n{}", checksum_line(&json)))
 }
 
 /// Makes a directory's name durable, and all names above it, whoever created them and when. Without that a power cut could
@@ -358,10 +353,6 @@ fn sync_name(root: &Path) -> io::Result<()> {
     let synced = above.ancestors().skip(1).try_for_each(sync_dir);
     // A directory above may be none of this user's business, or of a file system that knows no syncs.
     synced.or_else(|_| rustix::fs::syncfs(File::open(root)?).map_err(io::Error::from))
-}
-
-fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 fn compare(root: &Path, found: &Identity, wanted: &Identity) -> Result<(), DataDirError> {

@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use wal::LogStats;
+
 use crate::replica::{ReplicaStats, ReplicaView};
 use crate::types::ShardId;
 
@@ -68,6 +70,7 @@ pub struct ShardMetrics {
     messages_refused: Counter,
     writes_queued: Counter,
     office: OfficeMetrics,
+    log: LogMetrics,
     note_syncs: Counter,
     note_syncs_failed: Counter,
 }
@@ -99,6 +102,51 @@ impl OfficeMetrics {
         self.hand_overs_done.inner().store(stats.hand_overs_done, Ordering::Relaxed);
         self.hand_overs_given_up.inner().store(stats.hand_overs_given_up, Ordering::Relaxed);
         self.elections_won.inner().store(stats.elections_won, Ordering::Relaxed);
+    }
+}
+
+/// What a shard's log has done since the start.
+#[derive(Clone, Debug)]
+struct LogMetrics {
+    bytes_appended: Counter,
+    bytes_synced: Counter,
+    entries_superseded: Counter,
+    segments_begun: Counter,
+    segments_dropped: Counter,
+    segments_missed: Counter,
+    syncs_failed: Counter,
+}
+
+impl LogMetrics {
+    fn register(counter: &impl Fn(&str, &str) -> Counter) -> Self {
+        Self {
+            bytes_appended: counter("log_bytes_appended", "Bytes of frames appended to the log since the start"),
+            bytes_synced: counter("log_bytes_synced", "Bytes of the log that syncs made durable since the start"),
+            entries_superseded: counter(
+                "log_entries_superseded",
+                "Entries of the log that another leader's took the place of, since the start",
+            ),
+            segments_begun: counter("log_segments_begun", "Segments that the log moved on to since the start"),
+            segments_dropped: counter("log_segments_dropped", "Segments dropped from the log's start since the start"),
+            segments_missed: counter(
+                "log_segments_missed",
+                "Attempts to append that found the next segment not prepared yet, since the start",
+            ),
+            syncs_failed: counter(
+                "log_syncs_failed",
+                "Failed syncs of the log since the start; the first stops the shard",
+            ),
+        }
+    }
+
+    fn update(&self, stats: &LogStats) {
+        self.bytes_appended.inner().store(stats.frames_bytes, Ordering::Relaxed);
+        self.bytes_synced.inner().store(stats.synced_bytes, Ordering::Relaxed);
+        self.entries_superseded.inner().store(stats.entries_superseded_count, Ordering::Relaxed);
+        self.segments_begun.inner().store(stats.segments_activated_count, Ordering::Relaxed);
+        self.segments_dropped.inner().store(stats.segments_dropped_count, Ordering::Relaxed);
+        self.segments_missed.inner().store(stats.segment_not_ready_count, Ordering::Relaxed);
+        self.syncs_failed.inner().store(stats.syncs_failed_count, Ordering::Relaxed);
     }
 }
 
@@ -168,6 +216,7 @@ impl ShardMetrics {
                 "Answers to relayed requests replaced by a refusal for want of room, since the start",
             ),
             office: OfficeMetrics::register(&counter),
+            log: LogMetrics::register(&counter),
             note_syncs: counter("note_syncs", "Syncs of the note beside the log since the start"),
             note_syncs_failed: counter("note_syncs_failed", "Failed syncs of the note beside the log, since the start"),
         }
@@ -199,7 +248,8 @@ impl ShardMetrics {
     }
 
     /// Takes over the state of the replica.
-    pub fn update(&self, view: &ReplicaView, stats: &ReplicaStats, is_stopped: bool) {
+    pub fn update(&self, view: &ReplicaView, stats: &ReplicaStats, log: &LogStats, is_stopped: bool) {
+        self.log.update(log);
         self.stopped.set(u64::from(is_stopped));
         self.is_leader.set(u64::from(view.is_leader));
         self.under_repair.set(u64::from(view.repair.is_some()));
@@ -248,8 +298,6 @@ pub struct NodeMetrics {
     pub connections_refused: Counter,
     /// Connections to the peer port that were not taken.
     pub peer_connections_refused: Counter,
-    /// Requests that wait for an answer, of all connections.
-    pub requests_waiting: UGauge,
 }
 
 impl NodeMetrics {
@@ -272,18 +320,9 @@ impl NodeMetrics {
             "Connections to the peer port that were not taken",
             peer_connections_refused.clone(),
         );
-        let requests_waiting = UGauge::default();
-        registry.register("requests_waiting", "Client requests that wait for an answer", requests_waiting.clone());
         let dropped = log_lines_dropped().clone();
         registry.register("log_lines_dropped", "Log lines lost because nobody took them in time", dropped);
-        Arc::new(Self {
-            registry,
-            shards,
-            client_connections,
-            connections_refused,
-            peer_connections_refused,
-            requests_waiting,
-        })
+        Arc::new(Self { registry, shards, client_connections, connections_refused, peer_connections_refused })
     }
 
     /// The figures of one shard.

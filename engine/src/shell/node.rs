@@ -263,7 +263,7 @@ fn open_shard(
     };
     let segment_bytes = config.segment_bytes();
     let [seed, relay_id_floor, nonce, incarnation, hash_seed] =
-        random_numbers().map_err(|source| StartError::Random { source })?;
+        wal::files::random_numbers().map_err(|source| StartError::Random { source })?;
     // Nothing keeps state beside the log yet: it is all in there.
     let options = LogOptions { identity, segment_bytes, state: crate::types::EntryId::ZERO };
     let found = Found {
@@ -328,18 +328,6 @@ const NOTE_BUSY_MS: u64 = 5_000;
 
 fn tick_ms(config: &ValidConfig) -> u64 {
     TICK_MS.min(config.heartbeat_interval_ms())
-}
-
-/// Numbers that no other life of any node has: the clock may stand still or go back, and two nodes may start at once.
-fn random_numbers<const N: usize>() -> std::io::Result<[u64; N]> {
-    let mut source = std::fs::File::open("/dev/urandom")?;
-    let mut numbers = [0; N];
-    for number in &mut numbers {
-        let mut bytes = [0; 8];
-        std::io::Read::read_exact(&mut source, &mut bytes)?;
-        *number = u64::from_le_bytes(bytes);
-    }
-    Ok(numbers)
 }
 
 /// All but the numbers that each life has of its own.

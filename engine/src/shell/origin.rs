@@ -117,7 +117,7 @@ impl Found<'_> {
     fn empty_directory(&self) -> std::io::Result<()> {
         fs::remove_dir_all(self.wal_dir)?;
         fs::DirBuilder::new().mode(DIR_MODE).create(self.wal_dir)?;
-        fs::File::open(self.wal_dir.parent().unwrap_or(self.wal_dir))?.sync_all()
+        wal::files::sync_dir(self.wal_dir.parent().unwrap_or(self.wal_dir))
     }
 
     /// The node lost its data: it is under repair from here on.

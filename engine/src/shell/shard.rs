@@ -315,7 +315,8 @@ impl Shard {
             tick += 1;
             if tick.is_multiple_of(METRICS_EVERY_TICKS) {
                 let replica = self.replica.borrow();
-                self.metrics.update(&replica.view(), replica.stats(), replica.fault().is_some());
+                let log_stats = replica.log().stats();
+                self.metrics.update(&replica.view(), replica.stats(), &log_stats, replica.fault().is_some());
             }
         }
     }

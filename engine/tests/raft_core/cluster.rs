@@ -7,11 +7,11 @@ use std::collections::{BTreeSet, VecDeque};
 use engine::raft::{
     AppendDecision, AppendOutcome, Config, HardState, LogView, Message, Raft, ReadId, Ready, Role, TransferError,
 };
-use engine::types::{EntryId, Index, NodeId};
+use engine::types::{EntryId, Index, NodeId, Term};
 
 use crate::checks::Checks;
 use crate::sim_log::SimLog;
-use crate::trace::Trace;
+use crate::trace::{Leadership, Trace, leadership};
 
 pub struct Node {
     pub id: NodeId,
@@ -37,6 +37,7 @@ pub struct Node {
     pub is_slow: bool,
     commit_seen: Index,
     role_seen: Role,
+    announced: Leadership,
 }
 
 #[derive(Clone, Debug)]
@@ -165,6 +166,7 @@ impl Cluster {
                 is_slow: false,
                 commit_seen: Index::ZERO,
                 role_seen: Role::Follower,
+                announced: (Role::Follower, Term::ZERO, None),
             });
             cluster.restart(at);
         }
@@ -276,6 +278,7 @@ impl Cluster {
         if node.raft.is_none() {
             let config = Config { id: node.id, ..self.config.clone() };
             let mut raft = Raft::new(config, node.log.durable_hard_state(), &node.log);
+            node.announced = leadership(&raft);
             if let Some(hard_state_is_certain) = node.repair {
                 self.lives += 1;
                 raft.begin_repair(self.lives, hard_state_is_certain);
@@ -455,8 +458,8 @@ impl Cluster {
     fn carry_out(&mut self, at: usize, ready: Ready) {
         assert_eq!(ready.contradiction, None, "nobody forgets anything here");
         let node = &mut self.nodes[at];
-        if let Some(became) = ready.became {
-            self.trace.became(node.id, became);
+        if let Some(raft) = &node.raft {
+            node.announced = self.trace.became(node.id, node.announced, raft);
         }
         if let Some(hard_state) = ready.hard_state {
             node.log.append_hard_state(hard_state);

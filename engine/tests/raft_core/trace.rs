@@ -1,7 +1,7 @@
 //! Writes down what happens in a cluster, one line each, for transcripts.
 
-use engine::raft::{AppendOutcome, Leadership, Message, Role};
-use engine::types::NodeId;
+use engine::raft::{AppendOutcome, Message, Raft, Role};
+use engine::types::{NodeId, Term};
 
 use crate::cluster::Packet;
 
@@ -27,16 +27,26 @@ impl Trace {
         }
     }
 
-    pub fn became(&mut self, node: NodeId, now: Leadership) {
-        if self.is_on {
-            let leader = now.leader.map_or("nobody".to_owned(), |leader| leader.get().to_string());
-            self.line(format!("{} is {} in term {}, led by {leader}", node.get(), role_name(now.role), now.term));
+    /// Says what a node is in its term, if that has changed since it was `before`.
+    pub fn became(&mut self, node: NodeId, before: Leadership, raft: &Raft) -> Leadership {
+        let now @ (role, term, leader) = leadership(raft);
+        if self.is_on && now != before {
+            let leader = leader.map_or("nobody".to_owned(), |leader| leader.get().to_string());
+            self.line(format!("{} is {} in term {term}, led by {leader}", node.get(), role_name(role)));
         }
+        now
     }
 
     pub fn take(&mut self) -> String {
         std::mem::take(&mut self.lines)
     }
+}
+
+/// A node's role, its term, and the term's leader.
+pub type Leadership = (Role, Term, Option<NodeId>);
+
+pub fn leadership(raft: &Raft) -> Leadership {
+    (raft.role(), raft.term(), raft.leader())
 }
 
 pub fn role_name(role: Role) -> &'static str {

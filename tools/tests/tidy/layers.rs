@@ -31,6 +31,7 @@ const CORES: &[&str] = &["wal/src/", "net/src/", "net/codec/src/", "engine/src/"
 /// Files of those packages that meet the real world: real time, files, sockets, threads.
 const SHELLS: &[&str] = &[
     "wal/src/device.rs",
+    "wal/src/files.rs",
     "wal/src/mapped.rs",
     "wal/src/mmap.rs",
     "wal/src/place.rs",

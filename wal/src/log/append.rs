@@ -127,12 +127,6 @@ impl<S: Storage> Log<S> {
         self.writer.batch().map_or(0, |batch| batch.payload_bytes())
     }
 
-    /// What the batch being formed still has room for; 0 without one. Unit: bytes.
-    #[must_use]
-    pub fn batch_capacity_left(&self) -> usize {
-        self.writer.batch().map_or(0, |batch| batch.left_bytes())
-    }
-
     /// Whether a batch is being formed, and which entry it will be.
     #[must_use]
     pub fn batch_id(&self) -> Option<EntryId> {

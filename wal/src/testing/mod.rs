@@ -4,8 +4,7 @@
 //! fault model it implements is part of what the log promises.
 
 pub mod fuzz;
-mod rng;
 mod sim_storage;
 
-pub use rng::SimRng;
+pub use crate::random::SplitMix64 as SimRng;
 pub use sim_storage::SimStorage;

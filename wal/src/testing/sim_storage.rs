@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
-use super::rng::SimRng;
+use super::SimRng;
 use crate::constants::{PAGE_BYTES, SECTOR_BYTES};
 use crate::group_commit::{SyncFailure, SyncId, SyncRequest};
 use crate::lsn::SegmentSeq;
