@@ -15,6 +15,9 @@
 /// Stands for "this bug is switched on" in the lines that a bug adds.
 const SWITCH: &str = "planted()";
 
+/// Paths of the log's sources begin with this in the files of bugs; all others are the engine's.
+pub const LOG_SOURCES: &str = "wal/src/";
+
 /// A bug of the kind that a plausible change could bring in.
 #[derive(Debug)]
 pub struct Bug {
@@ -31,7 +34,7 @@ pub struct Bug {
 /// Consecutive lines of one source, and what becomes of them.
 #[derive(Debug)]
 pub struct Place {
-    /// Path below `engine/src`.
+    /// Path below `engine/src`, or one that begins with `LOG_SOURCES`.
     pub file: String,
     lines: Vec<(Change, String)>,
 }
@@ -44,6 +47,11 @@ enum Change {
 }
 
 impl Place {
+    /// Path of the source from the repository's root.
+    pub fn path(&self) -> String {
+        if self.file.starts_with(LOG_SOURCES) { self.file.clone() } else { format!("engine/src/{}", self.file) }
+    }
+
     /// The product's lines.
     fn anchor(&self) -> Vec<&str> {
         self.lines.iter().filter(|(change, _)| *change != Change::Add).map(|(_, line)| line.as_str()).collect()
@@ -60,8 +68,8 @@ impl Place {
         match starts[..] {
             [start] => Ok(start),
             _ => Err(format!(
-                "engine/src/{} has these lines {} times instead of once:\n{}",
-                self.file,
+                "{} has these lines {} times instead of once:\n{}",
+                self.path(),
                 starts.len(),
                 anchor.join("\n")
             )),

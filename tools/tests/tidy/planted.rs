@@ -1,4 +1,4 @@
-//! Every planted bug still finds its place in the engine's sources. That the simulator finds the bugs is tested elsewhere.
+//! Every planted bug still finds its place in the sources of engine and log. That the simulator finds the bugs is tested elsewhere.
 
 use crate::Finding;
 use crate::tree::Tree;
@@ -19,13 +19,15 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     for place in bugs.iter().flat_map(|bug| &bug.places) {
-        if !tree.has(&format!("{SOURCES}{}", place.file)) {
+        if !tree.has(&place.path()) {
             findings.push(Finding::new(BUGS, 0, format!("a bug is planted in {}, which is not there", place.file)));
         }
     }
     for file in &tree.files {
-        if let Some(below) = file.path.strip_prefix(SOURCES)
-            && let Err(error) = planting::plant(below, &file.text, &bugs)
+        let is_logs = file.path.starts_with(planting::LOG_SOURCES);
+        let name = if is_logs { Some(file.path.as_str()) } else { file.path.strip_prefix(SOURCES) };
+        if let Some(name) = name
+            && let Err(error) = planting::plant(name, &file.text, &bugs)
         {
             findings.push(Finding::new(&file.path, 0, format!("{error}\nAdapt the bug to the new code in {BUGS}.")));
         }

@@ -109,6 +109,12 @@ impl SimStorage {
         }
     }
 
+    /// Size of a segment. Unit: bytes.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
     /// From now on one of so many looks at whether a part is in memory finds that it is not; 0 = none does.
     pub fn set_absent_one_in(&mut self, absent_one_in: u64) {
         self.absent_one_in = absent_one_in;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use wal::testing::SimStorage;
 
-use super::host::{Host, Seen};
+use super::host::{Host, Seen, ShardHost};
 use crate::raft::{Health, Message, Role};
 use crate::replica::{Fault, Outgoing, Replica};
 use crate::types::{EntryId, Index, NodeId, Term};
@@ -68,6 +68,31 @@ impl ShardChecks {
 
     pub(super) fn committed_count(&self) -> usize {
         self.committed.len()
+    }
+
+    /// A node whose repair ends has got back everything that it promised and that may count: what is committed, and what the leader
+    /// of its own term has.
+    pub(super) fn check_repaired(&self, node: NodeId, shard: &ShardHost) -> Result<(), String> {
+        let Some(replica) = shard.replica.as_ref().filter(|_| !self.is_broken) else { return Ok(()) };
+        let base = replica.log().base();
+        for id in shard.seen.promised.iter().filter(|id| !shard.on_disk.holds(**id)) {
+            let position = position_behind(base, id.index)?;
+            if position.checked_sub(1).and_then(|at| self.committed.get(at)).is_some_and(|(known, _)| known == id) {
+                return Err(format!("is repaired without {id}, which it acknowledged and which is committed"));
+            }
+            if id.term >= shard.on_disk.term {
+                return Err(format!("is repaired in term {} without {id}, which it acknowledged", shard.on_disk.term));
+            }
+        }
+        let (term, vote) = shard.seen.promised_vote;
+        let keeps_vote = vote == 0 || [vote, node.get()].contains(&shard.on_disk.vote);
+        if shard.on_disk.term < term || (shard.on_disk.term == term && !keeps_vote) {
+            let (now, vote_now) = (shard.on_disk.term, shard.on_disk.vote);
+            return Err(format!(
+                "is repaired in term {now} with a vote for {vote_now}, and had told {term} and {vote}"
+            ));
+        }
+        Ok(())
     }
 
     /// Looks at the replica of `shard` on `hosts[at]` after something happened to it.

@@ -177,6 +177,14 @@ impl Clients {
         self.clients[client].script.is_empty()
     }
 
+    /// A write of a shard that was begun since then has been answered.
+    pub(super) fn has_written_since(&self, shard: usize, since_us: u64) -> bool {
+        let recent = self.operations.iter().rev().map(|running| &running.operation);
+        recent.take_while(|operation| operation.called_us >= since_us).any(|operation| {
+            operation.shard == shard && operation.outcome.is_some() && operation.input.kind() == RequestKind::Write
+        })
+    }
+
     fn key(&mut self) -> Vec<u8> {
         key_name(self.rng.below(self.keys))
     }

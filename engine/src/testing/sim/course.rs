@@ -1,11 +1,17 @@
 //! The course of a run: a phase of faults, a phase without, and what is asked at the end.
 
-use super::host::ShardHost;
+use super::host::{Host, ShardHost};
 use super::plan::between;
 use super::world::{Event, World};
 
 /// Time within which a cluster without faults must have answered everything and agree. Unit: us.
 const LIVENESS_US: u64 = 120_000_000;
+
+/// Time within which a write is taken while a minority, or one direction, stays broken. Unit: us.
+const ENDURED_US: u64 = 30_000_000;
+
+/// Writes that are waited for then, one after the other, in each shard.
+const ROUNDS: usize = 3;
 
 impl World {
     /// The whole run.
@@ -22,12 +28,77 @@ impl World {
         }
         self.schedule_faults();
         self.run_until(self.plan.chaos_us)?;
+        self.conclude()?;
+        self.wipe_majority()
+    }
+
+    /// All faults end; then everything that was promised is asked for.
+    pub(super) fn conclude(&mut self) -> Result<(), String> {
         self.calm_down()?;
+        if self.plan.endures {
+            self.endure()?;
+        }
         self.converge()?;
         self.check_void_writes()?;
         self.report.given_up_count = self.clients.judge()?;
         self.report.judged_count = self.plan.shards.into();
-        self.wipe_majority()
+        Ok(())
+    }
+
+    /// One direction between two nodes, or a minority, stays broken. The rest must go on taking writes.
+    fn endure(&mut self) -> Result<(), String> {
+        let count = self.hosts.len();
+        let lost_max = (count - 1) / 2;
+        let lacks = |host: &&Host| host.shards.iter().any(|shard| shard.lacks_data() || shard.birth.is_new());
+        let lacking_count = self.hosts.iter().filter(lacks).count();
+        // Whoever lacks data does not serve, and a direction takes away at most one node.
+        let Some(free_count) = lost_max.checked_sub(lacking_count).filter(|count| *count > 0) else { return Ok(()) };
+        let mut nodes: Vec<usize> = (0..count).collect();
+        for at in (1..count).rev() {
+            nodes.swap(at, usize::try_from(self.rng.below(at as u64 + 1)).expect("few"));
+        }
+        let is_one_way = self.rng.chance(1, 2);
+        let away = usize::try_from(between(&mut self.rng, 1, free_count as u64)).expect("few");
+        let crosses = |pair: &(usize, usize)| match is_one_way {
+            true => *pair == (nodes[0], nodes[1]),
+            false => nodes[..away].contains(&pair.0) != nodes[..away].contains(&pair.1),
+        };
+        let pairs: Vec<_> = self.network.pairs().into_iter().filter(crosses).collect();
+        self.trace.note(self.now_us, || format!("{pairs:?} (from 0) are blocked for good"));
+        self.cut_for_good.clone_from(&pairs);
+        for &(from, to) in &pairs {
+            self.network.link(from, to).is_blocked = true;
+            if self.rng.chance(1, 2) {
+                self.break_link(from, to);
+            }
+        }
+        for _ in 0..ROUNDS {
+            for shard in 0..usize::try_from(self.plan.shards).expect("few") {
+                self.await_write(shard)?;
+            }
+        }
+        self.count_fault(if is_one_way { "one way blocked for good" } else { "minority cut off for good" });
+        self.cut_for_good.clear();
+        self.unblock(&pairs);
+        Ok(())
+    }
+
+    /// Some write that begins from now on is answered within bounded time.
+    fn await_write(&mut self, shard: usize) -> Result<(), String> {
+        let begin_us = self.now_us;
+        while !self.clients.has_written_since(shard, begin_us) {
+            if self.now_us > begin_us + ENDURED_US {
+                let views: Vec<_> = self.hosts.iter().filter_map(|host| host.shards[shard].replica.as_ref()).collect();
+                let views: Vec<_> = views.iter().map(|replica| replica.view()).collect();
+                let seconds = ENDURED_US / 1_000_000;
+                return Err(format!(
+                    "liveness: with {:?} (from 0) blocked for good shard {shard} takes no write in {seconds} s: {views:?}",
+                    self.cut_for_good
+                ));
+            }
+            self.run_until(self.now_us + 50_000)?;
+        }
+        Ok(())
     }
 
     /// Without faults everything is answered and all nodes agree, within bounded time.

@@ -12,7 +12,7 @@ type Rate = fn(&Faults) -> Every;
 type Inject = fn(&mut World) -> Result<bool, String>;
 
 /// Every kind of fault: its name, how often it strikes, what it does.
-const KINDS: [(&str, Rate, Inject); 17] = [
+const KINDS: [(&str, Rate, Inject); 18] = [
     ("process killed", |faults| faults.kill, |world| world.kill_some(false)),
     ("power lost", |faults| faults.power_loss, |world| world.kill_some(true)),
     ("everything killed", |faults| faults.kill_all, World::kill_all),
@@ -30,6 +30,7 @@ const KINDS: [(&str, Rate, Inject); 17] = [
     ("orderly stop", |faults| faults.orderly_stop, World::stop_some),
     ("leadership transfer", |faults| faults.transfer, World::transfer_some),
     ("leader's disk", |faults| faults.leader_disk, World::spoil_leaders_disk),
+    ("power lost and damaged log", |faults| faults.rot_after_power_loss, World::rot_some_after_power_loss),
 ];
 
 /// A fault of this kind strikes.
@@ -162,6 +163,12 @@ impl World {
         self.damage_log(Place { host, shard }, damage);
         // It has counted itself, as those have that come with another fault.
         Ok(false)
+    }
+
+    fn rot_some_after_power_loss(&mut self) -> Result<bool, String> {
+        let host = self.random_host();
+        let shard = usize::try_from(self.rng.below(self.plan.shards.into())).expect("few");
+        Ok(self.rot_after_power_loss(Place { host, shard }))
     }
 
     fn fill_some(&mut self) -> Result<bool, String> {

@@ -6,8 +6,9 @@ use wal::salvage::salvage;
 use wal::testing::SimStorage;
 use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq, Storage};
 
+use super::durable::OnDisk;
 use super::plan::Plan;
-use crate::raft::{self, BirthRecord, Role};
+use crate::raft::{self, BirthAnswer, BirthRecord, Message, Role, Stage};
 use crate::replica::{Refusal, RepairOptions, Replica, ReplicaOptions, RequestKind};
 use crate::state_machine::section::AsOf;
 use crate::state_machine::{self, StateMachine};
@@ -33,6 +34,8 @@ pub(super) struct ShardHost {
     pub(super) is_damaged: bool,
     /// A turn is on its way.
     pub(super) turn_is_due: bool,
+    /// What its disk holds for good.
+    pub(super) on_disk: OnDisk,
     /// Operations that wait for this replica's answer.
     pub(super) waiting: BTreeSet<u64>,
     /// What the checks saw last.
@@ -51,6 +54,8 @@ pub(super) struct Seen {
     pub(super) ids: Vec<EntryId>,
     /// Entries that were durable when it went down, or that it lost; it may have acknowledged them.
     pub(super) promised: BTreeSet<EntryId>,
+    /// Term and vote that were durable then: it may have told them.
+    pub(super) promised_vote: (Term, u64),
 }
 
 /// A node.
@@ -89,6 +94,7 @@ impl Host {
                 is_wiped: false,
                 is_damaged: false,
                 turn_is_due: false,
+                on_disk: OnDisk::default(),
                 waiting: BTreeSet::new(),
                 seen: Seen::default(),
                 shown_revision: 0,
@@ -109,7 +115,7 @@ impl Host {
     }
 
     /// Starts the process. An error says why it does not start.
-    pub(super) fn start(&mut self, plan: &Plan) -> Result<(), OpenError> {
+    pub(super) fn start(&mut self, plan: &Plan) -> Result<(), String> {
         self.life += 1;
         let mut replicas = Vec::new();
         for (number, shard) in self.shards.iter_mut().enumerate() {
@@ -118,7 +124,8 @@ impl Host {
             let identity = identity(plan, node, number);
             let options = LogOptions { identity, segment_bytes: plan.segment_bytes, state: plan.origin };
             let disk = shard.disk.take().expect("a disk without a replica");
-            let log = shard.open(disk, options)?;
+            let log = shard.open(disk, options).map_err(|error| error.to_string())?;
+            shard.settle_birth(&log)?;
             let nonce = self.life << 8 | u64::from(number);
             let repair = shard.repair.map(|hard_state_is_certain| RepairOptions {
                 nonce,
@@ -131,9 +138,7 @@ impl Host {
             replicas.push(Replica::with_state(options, log, machine));
         }
         for (shard, replica) in self.shards.iter_mut().zip(replicas) {
-            if !shard.lacks_data() {
-                shard.seen.promised.clear();
-            }
+            shard.on_disk = OnDisk::of(replica.log().storage(), replica.log().base());
             shard.replica = Some(replica);
         }
         self.is_up = true;
@@ -149,7 +154,12 @@ impl Host {
                 if !shard.lacks_data() {
                     shard.seen.promised.clear();
                 }
-                shard.seen.promised.extend(durable_ids(&replica));
+                shard.seen.promised.extend(shard.on_disk.claimed_ids(replica.log()));
+                let vote = shard.on_disk.claimed_vote(replica.log());
+                // What it lost may say more.
+                if !shard.lacks_data() || vote.0 > shard.seen.promised_vote.0 {
+                    shard.seen.promised_vote = vote;
+                }
                 let mut disk = replica.into_storage();
                 if power_is_lost {
                     shard.shown_revision = 0;
@@ -159,8 +169,8 @@ impl Host {
                 }
                 shard.disk = Some(disk);
             }
-            let promised = std::mem::take(&mut shard.seen.promised);
-            shard.seen = Seen { promised, ..Seen::default() };
+            let Seen { promised, promised_vote, .. } = std::mem::take(&mut shard.seen);
+            shard.seen = Seen { promised, promised_vote, ..Seen::default() };
             shard.turn_is_due = false;
             unanswered.extend(std::mem::take(&mut shard.waiting));
         }
@@ -204,6 +214,20 @@ impl ShardHost {
         Ok(log)
     }
 
+    /// What the server does with a record that says that the node is new, before anything runs.
+    fn settle_birth(&mut self, log: &Log<SimStorage>) -> Result<(), String> {
+        if !self.birth.is_new() {
+            return Ok(());
+        }
+        if self.repair.is_some() {
+            // It died between the mark and the record.
+            self.birth.stage = Stage::Replaced;
+        } else if log.last_id() != log.base() || log.hard_state().vote != 0 || log.hard_state().term > log.base().term {
+            return Err(format!("its record says that it never took part, but its log ends at {}", log.last_id()));
+        }
+        Ok(())
+    }
+
     /// A node's own state never goes back behind what the node once answered from it.
     pub(super) fn check_shown(
         &mut self,
@@ -225,9 +249,48 @@ impl ShardHost {
         Ok(())
     }
 
-    /// It may not have all that it promised; another node may not lose anything before it has.
+    /// The log claims nothing to be durable that is not on the disk.
+    pub(super) fn check_claims(&self) -> Result<(), String> {
+        self.replica.as_ref().map_or(Ok(()), |replica| self.on_disk.check_claims(replica.log()))
+    }
+
+    /// A message that leaves promises nothing but what is durable: in the log, and in the records beside it.
+    pub(super) fn check_promise(&self, node: NodeId, to: NodeId, message: &Message) -> Result<(), String> {
+        let Some(replica) = &self.replica else { return Ok(()) };
+        let is_about_birth = matches!(message, Message::BirthRequest { .. } | Message::BirthResponse { .. });
+        if self.birth.is_new() && !is_about_birth {
+            return Err(format!("its record says that it is new, and it says {message:?}"));
+        }
+        let elects = match message {
+            Message::PreVoteResponse { granted, .. } | Message::RequestVoteResponse { granted, .. } => *granted,
+            // A round that it confirms keeps a leader in office.
+            Message::HeartbeatResponse { round, .. } => *round > 0,
+            Message::RequestPreVote { .. }
+            | Message::RequestVote { .. }
+            | Message::AppendEntries(_)
+            | Message::Heartbeat { .. }
+            | Message::TimeoutNow { .. } => true,
+            _ => false,
+        };
+        if self.repair.is_some() && elects {
+            return Err(format!("its mark says that it is under repair, and it says {message:?}"));
+        }
+        if let Message::BirthResponse { incarnation, answer, .. } = message
+            && (*incarnation != self.birth.incarnation || (*answer == BirthAnswer::New) != self.birth.is_new())
+        {
+            return Err(format!("its record is {:?}, and it says {message:?}", self.birth));
+        }
+        self.on_disk.check_promise(node, to, replica.log(), message)
+    }
+
+    /// It may not have all that it promised.
     pub(super) fn lacks_data(&self) -> bool {
         self.repair.is_some() || self.is_damaged || self.is_wiped
+    }
+
+    /// It is under repair, runs, and knows its term and vote: it tells others what it knows.
+    pub(super) fn is_certain_under_repair(&self) -> bool {
+        self.replica.is_some() && self.repair == Some(true) && !self.is_damaged && !self.is_wiped
     }
 
     /// It may vote.
@@ -237,17 +300,8 @@ impl ShardHost {
 
     /// The entry is durable here, or was so when the node went down or lost it.
     pub(super) fn has_promised(&self, id: EntryId) -> bool {
-        let is_held = self.replica.as_ref().is_some_and(|replica| {
-            replica.log().persisted_index() >= id.index && replica.log().term(id.index) == Some(id.term)
-        });
-        is_held || self.seen.promised.contains(&id)
+        (self.replica.is_some() && self.on_disk.holds(id)) || self.seen.promised.contains(&id)
     }
-}
-
-fn durable_ids(replica: &Replica<SimStorage>) -> impl Iterator<Item = EntryId> {
-    let log = replica.log();
-    let indexes = (log.first_index().get()..=log.persisted_index().get()).map(Index::new);
-    indexes.map(|index| EntryId::new(log.term(index).expect("held"), index))
 }
 
 fn identity(plan: &Plan, node: usize, shard: u32) -> SegmentIdentity {

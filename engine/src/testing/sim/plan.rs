@@ -53,6 +53,8 @@ pub struct Faults {
     pub transfer: Every,
     /// The disk of a leader becomes slow, or full, for a while.
     pub leader_disk: Every,
+    /// A host loses power, and bytes that were certainly durable rot before it starts again.
+    pub rot_after_power_loss: Every,
 }
 
 /// Everything that is fixed before a run begins.
@@ -120,6 +122,8 @@ pub struct Plan {
     pub chaos_us: u64,
     /// The faults.
     pub faults: Faults,
+    /// At the end a direction, or a minority, stays broken while the rest must serve: see `course`.
+    pub endures: bool,
     /// The run is one of its own kind, without other faults: see `put_back`.
     pub puts_back: bool,
 }
@@ -150,15 +154,12 @@ impl Plan {
         let think_min_us = between(rng, 100, 20_000);
         let value_bytes = pick(rng, &[16, 64, 300, 1000]);
         let timeout_us = between(rng, 300_000, 3_000_000);
-        let faults = Faults::choose(rng);
+        let more = &mut SimRng::new(seed ^ 0x6d6f_7265);
+        let faults = Faults::choose(rng, more);
         // Small enough that reads and entries take several turns, and some commands visit too many keys. From numbers of their own,
         // so that everything else stays what it was for each seed.
         let work = &mut SimRng::new(seed ^ 0x3042);
-        let reading = ReadingLimits {
-            keys_per_turn: between(work, 1, 12),
-            keys_per_slice: between(work, 1, 6),
-            kept_bytes_limit: pick(work, &[0, 200, 2_000, 64 << 20]),
-        };
+        let reading = small_reading(work);
         // From numbers of their own, too.
         let start = &mut SimRng::new(seed ^ 0x6f72_6967);
         let begins_late = start.chance(2, 3);
@@ -197,6 +198,7 @@ impl Plan {
             faults,
             uncommitted_bytes_limit: pick(rng, &[256 << 10, 16 << 10, 4 << 10, 1 << 10]),
             lane_bytes_limit: pick(rng, &[64 << 20, 64 << 20, 64 << 10, 8 << 10, 2 << 10]),
+            endures: more.chance(1, 3),
             puts_back: false,
         };
         if rng.chance(1, PUT_BACK_ONE_IN) { plan.into_put_back() } else { plan }
@@ -212,6 +214,14 @@ impl Plan {
     }
 }
 
+fn small_reading(rng: &mut SimRng) -> ReadingLimits {
+    ReadingLimits {
+        keys_per_turn: between(rng, 1, 12),
+        keys_per_slice: between(rng, 1, 6),
+        kept_bytes_limit: pick(rng, &[0, 200, 2_000, 64 << 20]),
+    }
+}
+
 impl Plan {
     /// Delays and syncs no longer than this leave a leader in office. Unit: us.
     #[must_use]
@@ -222,7 +232,8 @@ impl Plan {
 }
 
 impl Faults {
-    fn choose(rng: &mut SimRng) -> Self {
+    /// `more` has numbers of its own for the faults that came later, so that the others stay what they were for each seed.
+    fn choose(rng: &mut SimRng, more: &mut SimRng) -> Self {
         let calm = rng.chance(1, 20);
         let mut every = |min_ms: u64, max_ms: u64| {
             let mean_us = between(rng, min_ms, max_ms) * 1000;
@@ -248,6 +259,7 @@ impl Faults {
             leader_disk: every(1_000, 10_000),
             // The last, so that it changes nothing about the others.
             wipe: every(1_000, 8_000),
+            rot_after_power_loss: more.chance(1, 3).then(|| 1000 * between(more, 1_000, 8_000)),
         }
     }
 }

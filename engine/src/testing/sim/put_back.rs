@@ -1,9 +1,10 @@
-//! A run of its own kind: a node's disk is put back to an earlier image while a third node is down, and the two elect.
+//! A run of its own kind: a node's disk is put back to an earlier image while a third node is down.
 //!
-//! That breaks what Raft rests on, so that what clients are told is not judged any more from then on, nor what the nodes agree
-//! on. What is judged is each node by itself: the old leader, which has entries that were acknowledged, comes back, and keeps
-//! every entry that it knew to be committed. If the others lost such an entry it stops and says so, and does so again after
-//! every restart.
+//! In some runs the leader stays: then it gives the node back what that lost, and every promise is kept. In the others the leader is
+//! down, and the two elect. That breaks what Raft rests on, so that what clients are told is not judged any more from then on, nor
+//! what the nodes agree on. What is judged is each node by itself: the old leader, which has entries that were acknowledged, comes
+//! back, and keeps every entry that it knew to be committed. If the others lost such an entry it stops and says so, and does so
+//! again after every restart.
 
 use wal::Storage;
 use wal::testing::SimStorage;
@@ -22,6 +23,9 @@ const LOOK_EVERY_US: u64 = 50_000;
 /// Name of the fault.
 const PUT_BACK: &str = "put back";
 
+/// Name of the fault while the leader stays.
+const PUT_BACK_UNDER_LEADER: &str = "put back under its leader";
+
 impl World {
     /// The run, once all nodes are started. It ends early where chance makes it pointless.
     pub(super) fn put_back(&mut self) -> Result<(), String> {
@@ -37,6 +41,9 @@ impl World {
         let work_us = between(&mut self.rng, 100_000, 3_000_000);
         self.run_until(self.now_us + work_us)?;
 
+        if self.rng.chance(1, 3) {
+            return self.put_back_under_leader(leader, forgets, away, image);
+        }
         let noted_in_life = self.noted(leader);
         let old_term = self.hosts[leader].shards[0].replica.as_ref().map(|replica| replica.view().term);
         let power_is_lost = self.rng.chance(1, 2);
@@ -58,6 +65,55 @@ impl World {
         // A second leader of the old one's own term has entries of the same names: see `raft::known`.
         let Some(known) = known.filter(|_| Some(term) > old_term) else { return Ok(()) };
         self.meet(leader, known)
+    }
+
+    /// The leader stays, alone with the node that forgot. It must count that node for nothing that it lost, and give it all of that
+    /// back, whatever else happens to the node meanwhile. From then on nothing is lost, so that everything is judged.
+    fn put_back_under_leader(
+        &mut self,
+        leader: usize,
+        forgets: usize,
+        away: usize,
+        image: SimStorage,
+    ) -> Result<(), String> {
+        let Some(replica) = &self.hosts[leader].shards[0].replica else { return Ok(()) };
+        let last = replica.log().last_id();
+        self.trace.note(self.now_us, || format!("the disk of node {} is put back, its leader stays", forgets + 1));
+        self.kill(forgets, false);
+        let shard = &mut self.hosts[forgets].shards[0];
+        shard.disk = Some(image);
+        shard.shown_revision = 0;
+        // It keeps what it had promised, and is not what it was before it has that back.
+        shard.is_wiped = true;
+        self.start(forgets)?;
+        let end_us = self.now_us + MEETING_US;
+        while !self.hosts[forgets].shards[0].on_disk.holds(last) {
+            if self.now_us > end_us {
+                return Err(format!("liveness: node {} was put back and does not get {last} again", forgets + 1));
+            }
+            let work_us = between(&mut self.rng, 1_000, 200_000);
+            self.run_until(self.now_us + work_us)?;
+            if self.rng.chance(1, 8) {
+                let power_is_lost = self.rng.chance(1, 2);
+                self.kill(forgets, power_is_lost);
+                self.start(forgets)?;
+            }
+        }
+        let shard = &mut self.hosts[forgets].shards[0];
+        shard.is_wiped = false;
+        shard.seen.promised.clear();
+        self.count_fault(PUT_BACK_UNDER_LEADER);
+        self.start(away)?;
+        for _ in 0..2 {
+            let work_us = between(&mut self.rng, 1_000, 3_000_000);
+            self.run_until(self.now_us + work_us)?;
+            let (host, power_is_lost) = (self.random_host(), self.rng.chance(1, 2));
+            self.kill(host, power_is_lost);
+            let work_us = between(&mut self.rng, 1_000, 3_000_000);
+            self.run_until(self.now_us + work_us)?;
+            self.start(host)?;
+        }
+        self.conclude()
     }
 
     /// The old leader starts, and starts again. Each time it keeps what it knew, and stops if the others lost that.

@@ -57,7 +57,7 @@ impl World {
 
     /// Wipes this node's disk, if others can give back what it loses. Says whether it did.
     pub(super) fn wipe_one(&mut self, host: usize) -> bool {
-        let may_wipe = self.may_wipe();
+        let may_wipe = self.may_wipe(host);
         if may_wipe {
             if self.hosts[host].is_up {
                 self.kill(host, false);
@@ -68,10 +68,15 @@ impl World {
         may_wipe
     }
 
-    /// Others can give back what a node loses: they are a quorum, and none of them lacks anything.
-    fn may_wipe(&self) -> bool {
+    /// Others can give back what a node loses.
+    fn may_wipe(&self, host: usize) -> bool {
+        (0..self.hosts[host].shards.len()).all(|shard| self.may_lose(host, shard))
+    }
+
+    /// Nobody lacks anything.
+    fn nobody_lacks_data(&self) -> bool {
         let lacks = |host: &super::host::Host| host.shards.iter().any(super::host::ShardHost::lacks_data);
-        self.hosts.len() >= 3 && !self.hosts.iter().any(lacks)
+        !self.hosts.iter().any(lacks)
     }
 
     /// A node that is down loses its disk.
@@ -93,7 +98,7 @@ impl World {
     pub(super) fn begin_wiping(&mut self, leader: usize, shard: usize) -> Result<bool, String> {
         let followers: Vec<usize> = (0..self.hosts.len()).filter(|host| *host != leader).collect();
         let away = pick(&mut self.rng, &followers);
-        if !self.may_wipe() {
+        if !self.nobody_lacks_data() {
             return Ok(false);
         }
         self.kill(away, false);
@@ -121,7 +126,7 @@ impl World {
             return Ok(());
         }
         let wiped = 3 - leader - away;
-        if is_on && is_committed && self.may_wipe() {
+        if is_on && is_committed && self.nobody_lacks_data() {
             self.kill(wiped, false);
             self.wipe(wiped);
             self.kill(leader, false);

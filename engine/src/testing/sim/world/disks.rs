@@ -5,9 +5,8 @@ use wal::SyncRequest;
 
 use super::{Event, Place, World};
 use crate::raft::{BirthRecord, Stage};
-use crate::replica;
-use crate::testing::sim::damage::{DAMAGED_LOG, Damage, damage_end};
-use crate::testing::sim::host::Host;
+use crate::replica::{self, Outgoing};
+use crate::testing::sim::damage::{DAMAGED_LOG, Damage, damage_below_watermark, damage_end};
 use crate::testing::sim::plan::between;
 use crate::types::Index;
 
@@ -19,6 +18,9 @@ const PREPARE_RETRY_US: u64 = 500_000;
 
 /// One of so many syncs of the note fails, where syncs fail.
 const NOTE_SYNC_FAILS_ONE_IN: u64 = 8;
+
+/// One of so many reads of old entries fails, where syncs fail.
+const LOAD_FAILS_ONE_IN: u64 = 30;
 
 /// Name of the fault that strikes with the next sync.
 pub(in crate::testing::sim) const FAILED_SYNC: &str = "failed sync";
@@ -64,13 +66,31 @@ impl World {
         {
             replica.storage_mut().write_back();
         }
+        self.read_disk(at);
         self.deliver(at, replica::Event::Synced { id, result })?;
+        self.hosts[at.host].shards[at.shard].check_claims()?;
         if fails {
             self.count_fault(FAILED_SYNC);
             // Whoever runs the node sees that it stopped, and restarts it.
             self.restart_later(at.host);
         }
         Ok(())
+    }
+
+    /// Looks at what has become durable.
+    fn read_disk(&mut self, at: Place) {
+        let shard = &mut self.hosts[at.host].shards[at.shard];
+        if let Some(replica) = &shard.replica {
+            shard.on_disk.read_on(replica.log().storage());
+        }
+    }
+
+    /// A message promises nothing but what is durable.
+    pub(super) fn check_promise(&self, at: Place, to: usize, message: &Outgoing) -> Result<(), String> {
+        let shard = &self.hosts[at.host].shards[at.shard];
+        let Outgoing::Raft(message) = message else { return Ok(()) };
+        let said = shard.check_promise(self.hosts[at.host].id, self.hosts[to].id, message);
+        said.map_err(|what| format!("node {} shard {}: {what}", at.host + 1, at.shard))
     }
 
     pub(super) fn end_prepare(&mut self, at: Place, life: u64, seq: SegmentSeq) -> Result<(), String> {
@@ -88,17 +108,29 @@ impl World {
         if !self.is_alive(at.host, life) {
             return Ok(());
         }
-        self.deliver(at, replica::Event::Loaded { first, last, result: Ok(()) })
+        let may_fail = self.plan.faults.sync_failure.is_some() && !self.is_calm;
+        if !may_fail || !self.rng.chance(1, LOAD_FAILS_ONE_IN) {
+            return self.deliver(at, replica::Event::Loaded { first, last, result: Ok(()) });
+        }
+        self.count_fault("failed read");
+        let result = Err("simulated unreadable sector".to_owned());
+        self.deliver(at, replica::Event::Loaded { first, last, result })?;
+        self.restart_later(at.host);
+        Ok(())
     }
 
     pub(super) fn end_repair(&mut self, at: Place, life: u64) -> Result<(), String> {
         if !self.is_alive(at.host, life) {
             return Ok(());
         }
+        let node = self.hosts[at.host].id;
+        let repaired = self.checks[at.shard].check_repaired(node, &self.hosts[at.host].shards[at.shard]);
+        repaired.map_err(|what| format!("node {} shard {}: {what}", at.host + 1, at.shard))?;
         let shard = &mut self.hosts[at.host].shards[at.shard];
         shard.repair = None;
         shard.is_wiped = false;
         shard.seen.promised.clear();
+        shard.seen.promised_vote = (shard.on_disk.term, shard.on_disk.vote);
         self.report.repairs_count += 1;
         self.trace.note(self.now_us, || format!("node {} shard {} is repaired", at.host + 1, at.shard));
         self.deliver(at, replica::Event::RepairFinished)
@@ -131,17 +163,26 @@ impl World {
         self.deliver(at, replica::Event::NoteSynced(result))
     }
 
+    /// A new node that turned out to be a replacement is marked as under repair; its record comes next.
+    pub(super) fn end_birth_mark(&mut self, at: Place, life: u64, record: BirthRecord) {
+        if self.is_alive(at.host, life) {
+            self.hosts[at.host].shards[at.shard].repair = Some(false);
+            self.begin_file_work(at, |life| Event::BirthEnd { at, life, record });
+        }
+    }
+
     /// A new node's record is durable, and what it says the node is becomes true.
     pub(super) fn end_birth(&mut self, at: Place, life: u64, record: BirthRecord) -> Result<(), String> {
         if !self.is_alive(at.host, life) {
             return Ok(());
         }
         let shard = &mut self.hosts[at.host].shards[at.shard];
-        if record.stage == Stage::Replaced {
-            shard.repair = Some(false);
-        } else {
+        if record.stage != Stage::Replaced {
             // It promised nothing before, so that it lost nothing.
             shard.is_wiped = false;
+            if let Some(id) = shard.seen.promised.last().filter(|_| !self.checks[at.shard].is_broken) {
+                return Err(format!("node {} takes part as if it were new, and had {id} durably", at.host + 1));
+            }
         }
         self.trace.note(self.now_us, || format!("node {} shard {} is born: {record:?}", at.host + 1, at.shard));
         self.hosts[at.host].shards[at.shard].birth = record;
@@ -150,22 +191,34 @@ impl World {
 
     /// Damages a log if the fault model promises its repair. Says whether it did.
     pub(in crate::testing::sim) fn damage_log(&mut self, at: Place, damage: Damage) -> bool {
+        if !self.may_lose(at.host, at.shard) {
+            return false;
+        }
+        if self.hosts[at.host].is_up {
+            self.kill(at.host, false);
+            self.restart_later(at.host);
+        }
+        self.hosts[at.host].disk_is_whole && self.rot(at, damage)
+    }
+
+    /// A host loses power, and durable bytes rot before it starts again: those that a frame which is left says were durable.
+    pub(in crate::testing::sim) fn rot_after_power_loss(&mut self, at: Place) -> bool {
+        if !self.may_lose(at.host, at.shard) {
+            return false;
+        }
+        if self.hosts[at.host].is_up {
+            self.kill(at.host, true);
+            self.restart_later(at.host);
+        }
+        self.rot(at, damage_below_watermark)
+    }
+
+    fn rot(&mut self, at: Place, damage: Damage) -> bool {
         let Place { host, shard } = at;
-        let lacks = |host: &Host| host.shards[shard].lacks_data();
-        if self.hosts.len() < 3 || self.hosts.iter().any(lacks) {
-            return false;
-        }
-        if self.hosts[host].is_up {
-            self.kill(host, false);
-            self.restart_later(host);
-        }
-        if !self.hosts[host].disk_is_whole {
-            return false;
-        }
         let rng = &mut self.rng;
         let place = &mut self.hosts[host].shards[shard];
         let Some(disk) = place.disk.as_mut() else { return false };
-        let what = damage(disk, rng, self.plan.segment_bytes);
+        let Some(what) = damage(disk, rng, self.plan.segment_bytes) else { return false };
         place.is_damaged = true;
         place.shown_revision = 0;
         self.trace.note(self.now_us, || format!("node {} shard {shard}: {what}", host + 1));

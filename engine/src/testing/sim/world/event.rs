@@ -73,6 +73,11 @@ pub(in crate::testing::sim) enum Event {
         first: Index,
         last: Index,
     },
+    BirthMarkEnd {
+        at: Place,
+        life: u64,
+        record: BirthRecord,
+    },
     BirthEnd {
         at: Place,
         life: u64,
@@ -126,7 +131,7 @@ impl Event {
             Self::Turn { at, .. } | Self::Arrive { at, .. } => Some(at.host),
             Self::SyncEnd { at, .. } | Self::NoteSyncEnd { at, .. } => Some(at.host),
             Self::SegmentEnd { at, .. } | Self::RepairEnd { at, .. } | Self::LoadEnd { at, .. } => Some(at.host),
-            Self::BirthEnd { at, .. } => Some(at.host),
+            Self::BirthEnd { at, .. } | Self::BirthMarkEnd { at, .. } => Some(at.host),
             Self::Packet(packet) => Some(packet.to),
             Self::Connect { from, .. } => Some(*from),
             Self::Ask { .. }

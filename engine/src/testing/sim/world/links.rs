@@ -19,6 +19,7 @@ const DAMAGE_VOTER_ONE_IN: u64 = 8;
 impl World {
     /// Sends a message; `false` if there is no connection, or no room on it.
     pub(super) fn send(&mut self, at: Place, to: usize, message: &Outgoing) -> Result<bool, String> {
+        self.check_promise(at, to, message)?;
         let lane = Lane::of(message);
         let link = self.network.link(at.host, to);
         if !link.is_up {
@@ -126,7 +127,8 @@ impl World {
     }
 
     pub(in crate::testing::sim) fn unblock(&mut self, pairs: &[(usize, usize)]) {
-        for &(from, to) in pairs {
+        let opened: Vec<_> = pairs.iter().filter(|pair| !self.cut_for_good.contains(pair)).copied().collect();
+        for (from, to) in opened {
             let link = self.network.link(from, to);
             link.is_blocked = false;
             for packet in link.release() {

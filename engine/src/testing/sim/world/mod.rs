@@ -25,6 +25,7 @@ use super::network::Network;
 use super::plan::{Plan, between};
 use super::trace::Trace;
 use super::verdict::{Failure, Report};
+use crate::raft::Stage;
 use crate::replica::{self, Action};
 use crate::types::NodeId;
 
@@ -73,6 +74,8 @@ pub(super) struct World {
     pub(super) checks: Vec<ShardChecks>,
     pub(super) hand_overs: HandOverChecks,
     pub(super) beats: Beats,
+    /// Directions that stay blocked, whatever opens others.
+    pub(super) cut_for_good: Vec<(usize, usize)>,
     /// Faults strike no more.
     pub(super) is_calm: bool,
     pub(super) trace: Trace,
@@ -95,6 +98,7 @@ impl World {
             checks: (0..plan.shards).map(|_| ShardChecks::default()).collect(),
             hand_overs: HandOverChecks::default(),
             beats: Beats::default(),
+            cut_for_good: Vec::new(),
             report: Report { seed: plan.seed, ..Report::default() },
             plan,
             rng,
@@ -155,6 +159,10 @@ impl World {
             Event::SegmentEnd { at, life, seq } => self.end_prepare(at, life, seq),
             Event::RepairEnd { at, life } => self.end_repair(at, life),
             Event::LoadEnd { at, life, first, last } => self.end_load(at, life, first, last),
+            Event::BirthMarkEnd { at, life, record } => {
+                self.end_birth_mark(at, life, record);
+                Ok(())
+            }
             Event::BirthEnd { at, life, record } => self.end_birth(at, life, record),
             Event::Ask { client } => {
                 self.ask(client);
@@ -270,6 +278,9 @@ impl World {
                 }
                 Action::FinishRepair => {
                     self.begin_file_work(at, |life| Event::RepairEnd { at, life });
+                }
+                Action::PersistBirth(record) if record.stage == Stage::Replaced => {
+                    self.begin_file_work(at, |life| Event::BirthMarkEnd { at, life, record });
                 }
                 Action::PersistBirth(record) => {
                     self.begin_file_work(at, |life| Event::BirthEnd { at, life, record });

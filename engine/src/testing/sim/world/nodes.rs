@@ -4,6 +4,7 @@ use super::{Event, Place, World};
 use crate::raft::Role;
 use crate::replica;
 use crate::testing::sim::clients::Answer;
+use crate::testing::sim::host::ShardHost;
 use crate::testing::sim::plan::between;
 use crate::types::Term;
 
@@ -17,6 +18,7 @@ impl World {
         self.trace.note(self.now_us, || format!("node {} starts, life {life}", host + 1));
         self.schedule(self.hosts[host].tick_us, Event::Tick { host, life });
         for shard in 0..self.hosts[host].shards.len() {
+            self.check_start(host, shard).map_err(|what| format!("node {} shard {shard}: {what}", host + 1))?;
             self.deliver(Place { host, shard }, replica::Event::Turn)?;
         }
         for to in self.others(host) {
@@ -43,6 +45,30 @@ impl World {
             self.drop_link(host, other, power_is_lost);
             self.drop_link(other, host, power_is_lost);
         }
+    }
+
+    /// A node starts with everything that its disk held for good.
+    fn check_start(&mut self, host: usize, shard: usize) -> Result<(), String> {
+        let here = &mut self.hosts[host].shards[shard];
+        here.check_claims()?;
+        if !here.lacks_data() {
+            if !self.checks[shard].is_broken {
+                here.on_disk.check_start(&here.seen.promised, here.seen.promised_vote)?;
+            }
+            here.seen.promised.clear();
+        }
+        Ok(())
+    }
+
+    /// Whether a node may lose what it has durably, for the others to give it back: they are a quorum with what they promised, and
+    /// of those that lack something only nodes with an uncertain hard state wait for all others.
+    pub(in crate::testing::sim) fn may_lose(&self, host: usize, shard: usize) -> bool {
+        let others = || self.others(host).map(|other| &self.hosts[other].shards[shard]);
+        let lacking_count = others().filter(|other| other.lacks_data()).count();
+        let can_tell = |other: &ShardHost| !other.lacks_data() || other.is_certain_under_repair();
+        let own = &self.hosts[host].shards[shard];
+        let may = !own.lacks_data() || own.is_certain_under_repair();
+        may && lacking_count < (self.hosts.len() - 1) / 2 && others().all(can_tell)
     }
 
     /// A node that was killed in that life starts; one that stopped by itself and is still there is killed first.
