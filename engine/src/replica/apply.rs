@@ -1,11 +1,10 @@
 //! Committed entries into the state machine, answers out of it.
 
-use std::collections::VecDeque;
-
 use net::api::Status;
 use wal::Storage;
 
-use super::event::{Action, Refusal, Reply};
+use super::event::{Refusal, Reply};
+use super::outbox::Outbox;
 use super::pending::{Fate, Waiter};
 use super::{Fault, Replica};
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
@@ -18,8 +17,7 @@ const REPLY_BYTES_PER_TURN: usize = 8 << 20;
 /// Answers of one batch on their way to those who wait for them.
 struct Replies<'a> {
     waiters: &'a mut [Waiter],
-    reply_bytes: &'a mut Vec<u8>,
-    actions: &'a mut VecDeque<Action>,
+    out: &'a mut Outbox,
     /// Commands applied so far, of the whole batch.
     applied_count: usize,
     /// Commands applied in this slice.
@@ -34,18 +32,14 @@ impl Answers for Replies<'_> {
     }
 
     fn take(&mut self, position: usize, answer: Result<&[u8], CommandRefused>) {
-        let result = answer.map_err(|refused| refusal_for_command(&refused)).map(|bytes| {
-            let start = self.reply_bytes.len();
-            self.reply_bytes.extend_from_slice(bytes);
-            start..self.reply_bytes.len()
-        });
+        let result = answer.map_err(|refused| refusal_for_command(&refused)).map(|bytes| self.out.keep_body(bytes));
         if let Some(origin) = self.waiters.get_mut(position).and_then(Waiter::take_origin) {
-            self.actions.push_back(super::requests::reply_action(origin, Reply { result, relayed: false }));
+            self.out.reply(origin, Reply { result, relayed: false });
         }
     }
 
     fn is_full(&self) -> bool {
-        self.reply_bytes.len() >= REPLY_BYTES_PER_TURN
+        self.out.bodies_len() >= REPLY_BYTES_PER_TURN
     }
 }
 
@@ -68,7 +62,7 @@ impl<S: Storage> Replica<S> {
                     return;
                 }
             }
-            if budget.is_spent() || self.reply_bytes.len() >= REPLY_BYTES_PER_TURN {
+            if budget.is_spent() || self.out.bodies_len() >= REPLY_BYTES_PER_TURN {
                 return;
             }
         }
@@ -106,8 +100,7 @@ impl<S: Storage> Replica<S> {
                 }
                 let mut replies = Replies {
                     waiters: &mut waiters,
-                    reply_bytes: &mut self.reply_bytes,
-                    actions: &mut self.actions,
+                    out: &mut self.out,
                     applied_count: 0,
                     commands_count: 0,
                 };

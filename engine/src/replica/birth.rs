@@ -18,7 +18,7 @@ impl<S: Storage> Replica<S> {
             return;
         }
         self.options.birth = record.clone();
-        self.actions.push_back(Action::PersistBirth(record));
+        self.out.push(Action::PersistBirth(record));
     }
 
     /// The record is durable: from here on this node takes part.

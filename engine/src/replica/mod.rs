@@ -19,6 +19,7 @@ mod handover;
 mod lost;
 mod noted;
 mod options;
+mod outbox;
 mod pending;
 mod proposals;
 mod queue;
@@ -29,7 +30,7 @@ mod room;
 mod standing;
 mod view;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 pub use birth::DIRECTORY_GONE;
@@ -40,6 +41,7 @@ use handover::HandOver;
 use lost::LeaderWatch;
 use noted::ShowsFrom;
 pub use options::{ReadingLimits, RepairOptions, ReplicaOptions};
+use outbox::Outbox;
 use pending::{Relays, Writes};
 use proposals::Proposals;
 use reads::Reads;
@@ -54,9 +56,6 @@ use crate::state_machine::StateMachine;
 use crate::types::{EntryId, Index, NodeId};
 use crate::wire::{self, EncodeError};
 
-/// A buffer for answers larger than this is not kept. Unit: bytes.
-const REPLY_BYTES_KEPT_MAX: usize = 16 << 20;
-
 /// One replica of one shard. See the module's documentation for the calling order.
 #[derive(Debug)]
 pub struct Replica<S: Storage> {
@@ -65,9 +64,7 @@ pub struct Replica<S: Storage> {
     log: Log<S>,
     machine: StateMachine,
     now_tick: u64,
-    actions: VecDeque<Action>,
-    /// Bodies of the replies among `actions`.
-    reply_bytes: Vec<u8>,
+    out: Outbox,
     proposals: Proposals,
     writes: Writes,
     reads: Reads,
@@ -121,8 +118,7 @@ impl<S: Storage> Replica<S> {
             log,
             machine,
             now_tick: 0,
-            actions: VecDeque::new(),
-            reply_bytes: Vec::new(),
+            out: Outbox::default(),
             proposals: Proposals::default(),
             writes: Writes::default(),
             reads: Reads::default(),
@@ -142,9 +138,7 @@ impl<S: Storage> Replica<S> {
     ///
     /// Panics if what the event before asked for was not taken by `poll_action`: this event could change what it points at.
     pub fn handle(&mut self, event: Event<'_, S::Prepared>) {
-        assert!(self.actions.is_empty(), "{} actions are left from the event before", self.actions.len());
-        self.reply_bytes.clear();
-        self.reply_bytes.shrink_to(REPLY_BYTES_KEPT_MAX);
+        self.out.begin_event();
         match event {
             // First, since a hard state may wait for the room.
             Event::SegmentPrepared(prepared) => {
@@ -202,13 +196,13 @@ impl<S: Storage> Replica<S> {
     /// The next thing to do, in order; `None` when nothing is left.
     #[must_use = "a replica waits for what it asked for, and others wait for what it says"]
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.out.pop()
     }
 
     /// Bytes of a reply that an action named; valid until the next event.
     #[must_use]
     pub fn body(&self, range: &Range<usize>) -> &[u8] {
-        &self.reply_bytes[range.clone()]
+        self.out.body(range)
     }
 
     /// Appends the frame of a message that an action named to `out`; entries are read from the log.
@@ -345,11 +339,11 @@ impl<S: Storage> Replica<S> {
         self.apply_committed();
         self.serve_reads();
         if let Some(seq) = self.device.segment.ask(|| self.log.needs_segment()) {
-            self.actions.push_back(Action::PrepareSegment(seq));
+            self.out.push(Action::PrepareSegment(seq));
         }
         if let Some(request) = self.log.next_sync() {
             self.device.syncs.on_started(self.now_tick);
-            self.actions.push_back(Action::Sync(request));
+            self.out.push(Action::Sync(request));
         }
     }
 
@@ -475,9 +469,9 @@ impl<S: Storage> Replica<S> {
                 self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
             }
         }
-        self.actions.extend(ready.loads.into_iter().map(|(first, last)| Action::Load { first, last }));
+        ready.loads.into_iter().for_each(|(first, last)| self.out.push(Action::Load { first, last }));
         if ready.repaired {
-            self.actions.push_back(Action::FinishRepair);
+            self.out.push(Action::FinishRepair);
         }
         if let Some(record) = ready.birth {
             self.persist_birth(record);
@@ -488,11 +482,11 @@ impl<S: Storage> Replica<S> {
     }
 
     fn tell(&mut self, remark: Remark) {
-        self.actions.push_back(Action::Tell(remark));
+        self.out.push(Action::Tell(remark));
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
-        self.actions.push_back(Action::Send { to, message: Outgoing::Raft(message) });
+        self.out.push(Action::Send { to, message: Outgoing::Raft(message) });
     }
 }
 

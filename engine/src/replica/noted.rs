@@ -109,7 +109,7 @@ impl<S: Storage> Replica<S> {
         note.is_in_flight = true;
         note.asked = self.log.noted();
         note.asked_tick = self.now_tick;
-        self.actions.push_back(Action::SyncNote);
+        self.out.push(Action::SyncNote);
     }
 
     /// A sync of the note ended. Nothing rests on it: a failure is counted, and what is noted stays in the page cache.

@@ -52,9 +52,9 @@ impl<S: Storage> Replica<S> {
         let may_visit = left.keys.min(self.options.reading.keys_per_slice.max(1));
         let mut keys = may_visit;
         let is_first = begun.bytes.is_empty();
-        let start = if is_first { self.reply_bytes.len() } else { 0 };
+        let start = if is_first { self.out.bodies_len() } else { 0 };
         // Most reads need one slice: their answer is written where it leaves from.
-        let out = if is_first { &mut self.reply_bytes } else { &mut begun.bytes };
+        let out = if is_first { self.out.bodies() } else { &mut begun.bytes };
         let before = out.len();
         let is_done = self.machine.range_slice(&begun.read.payload, &mut begun.scan, out, start, &mut keys);
         left.bytes = left.bytes.saturating_sub(out.len() - before);
@@ -63,12 +63,12 @@ impl<S: Storage> Replica<S> {
         let result = match is_done {
             Ok(false) => {
                 if is_first {
-                    begun.bytes = self.reply_bytes.split_off(start);
+                    begun.bytes = self.out.bodies().split_off(start);
                 }
                 self.reads.begun.push(begun, self.options.reading.kept_bytes_limit);
                 return;
             }
-            Ok(true) if is_first => Ok(start..self.reply_bytes.len()),
+            Ok(true) if is_first => Ok(start..self.out.bodies_len()),
             Ok(true) => Ok(self.keep_body(&begun.bytes)),
             Err(error) => Err(refusal_for_range(&error)),
         };

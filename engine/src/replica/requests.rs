@@ -137,7 +137,7 @@ impl<S: Storage> Replica<S> {
                     timeout_ticks: request.timeout_ticks,
                     payload: request.payload.to_vec(),
                 };
-                self.actions.push_back(Action::Send { to, message });
+                self.out.push(Action::Send { to, message });
                 return;
             }
         };
@@ -155,7 +155,7 @@ impl<S: Storage> Replica<S> {
             refusal
         });
         let reply = Reply { result, relayed: true };
-        self.actions.push_back(Action::Reply { ticket: relayed.ticket, reply });
+        self.out.push(Action::Reply { ticket: relayed.ticket, reply });
     }
 
     pub(super) fn on_relay_dropped(&mut self, request: u64) {
@@ -175,7 +175,7 @@ impl<S: Storage> Replica<S> {
             "the request was carried out, but its answer found no room on the way back; a read can be sent again";
         let result = Err(Refusal::unknown(Status::Overloaded, message));
         let reply = Reply { result, relayed: false };
-        self.actions.push_back(Action::Send { to, message: Outgoing::RelayReply { request, reply } });
+        self.out.push(Action::Send { to, message: Outgoing::RelayReply { request, reply } });
     }
 
     /// Answers every request whose time is up. A write's outcome is then unknown: its command stays in the log, or in the
@@ -220,26 +220,16 @@ impl<S: Storage> Replica<S> {
 
     /// Queues an answer.
     pub(super) fn reply(&mut self, origin: Origin, reply: Reply) {
-        self.actions.push_back(reply_action(origin, reply));
+        self.out.reply(origin, reply);
     }
 
     /// Copies an encoded response to the reply buffer.
     pub(super) fn keep_body(&mut self, body: &[u8]) -> std::ops::Range<usize> {
-        let start = self.reply_bytes.len();
-        self.reply_bytes.extend_from_slice(body);
-        start..self.reply_bytes.len()
+        self.out.keep_body(body)
     }
 
     /// The log failed: this replica stops taking part.
     pub(super) fn latch(&mut self, error: &AppendError) {
         self.stop_with(Fault::Log(error.to_string()));
-    }
-}
-
-/// The action that carries an answer to whoever waits for it.
-pub(super) fn reply_action(origin: Origin, reply: Reply) -> Action {
-    match origin {
-        Origin::Local(ticket) => Action::Reply { ticket, reply },
-        Origin::Peer { node, request } => Action::Send { to: node, message: Outgoing::RelayReply { request, reply } },
     }
 }

@@ -1,0 +1,68 @@
+//! What leaves a replica after an event: actions in their order, and the bytes of the answers among them.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::event::{Action, Origin, Outgoing, Reply};
+
+/// A buffer for answers larger than this is not kept. Unit: bytes.
+const REPLY_BYTES_KEPT_MAX: usize = 16 << 20;
+
+/// What one event brings. It is taken before the next event.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    actions: VecDeque<Action>,
+    /// Bodies of the replies among `actions`.
+    reply_bytes: Vec<u8>,
+}
+
+impl Outbox {
+    /// Panics if anything is left of the event before: the next one could change what it points at.
+    pub fn begin_event(&mut self) {
+        assert!(self.actions.is_empty(), "{} actions are left from the event before", self.actions.len());
+        self.reply_bytes.clear();
+        self.reply_bytes.shrink_to(REPLY_BYTES_KEPT_MAX);
+    }
+
+    pub fn push(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    pub fn pop(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Queues an answer for whoever waits at `origin`.
+    pub fn reply(&mut self, origin: Origin, reply: Reply) {
+        if let Ok(body) = &reply.result {
+            assert!(body.end <= self.reply_bytes.len(), "a body lies in the buffer for replies");
+        }
+        self.actions.push_back(match origin {
+            Origin::Local(ticket) => Action::Reply { ticket, reply },
+            Origin::Peer { node, request } => {
+                Action::Send { to: node, message: Outgoing::RelayReply { request, reply } }
+            }
+        });
+    }
+
+    /// Copies the body of an answer.
+    pub fn keep_body(&mut self, body: &[u8]) -> Range<usize> {
+        let start = self.reply_bytes.len();
+        self.reply_bytes.extend_from_slice(body);
+        start..self.reply_bytes.len()
+    }
+
+    /// The buffer for bodies, to write one where it leaves from.
+    pub const fn bodies(&mut self) -> &mut Vec<u8> {
+        &mut self.reply_bytes
+    }
+
+    /// Bytes of all bodies. Unit: bytes.
+    pub const fn bodies_len(&self) -> usize {
+        self.reply_bytes.len()
+    }
+
+    pub fn body(&self, range: &Range<usize>) -> &[u8] {
+        &self.reply_bytes[range.clone()]
+    }
+}
