@@ -53,6 +53,7 @@ impl<S: Storage> Replica<S> {
             let index = self.machine.applied_index().next();
             match self.apply_entry(index, &mut budget) {
                 Ok(Some(id)) => {
+                    assert!(id.index == index && self.machine.applied_index() == index, "{id} was applied as {index}");
                     self.stats.entries_applied += 1;
                     self.refuse_superseded(id);
                 }
@@ -98,12 +99,8 @@ impl<S: Storage> Replica<S> {
                         Fate::Superseded => superseded.push(taken),
                     }
                 }
-                let mut replies = Replies {
-                    waiters: &mut waiters,
-                    out: &mut self.out,
-                    applied_count: 0,
-                    commands_count: 0,
-                };
+                let mut replies =
+                    Replies { waiters: &mut waiters, out: &mut self.out, applied_count: 0, commands_count: 0 };
                 let applied = self.machine.apply_slice(&batch, budget, &mut replies);
                 let applied_count = replies.applied_count;
                 self.stats.commands_applied += replies.commands_count as u64;
@@ -114,6 +111,12 @@ impl<S: Storage> Replica<S> {
                     self.writes.keep_half_applied(waiters);
                     return Ok(None);
                 }
+                // They are this node's own: the batch was made of their commands.
+                assert!(
+                    applied.is_err() || waiters.is_empty() || waiters.len() == applied_count,
+                    "{} writes waited for the {applied_count} commands of {id}",
+                    waiters.len()
+                );
                 // Whoever got no answer waits at a command that was not applied, or at none.
                 self.refuse_unapplied(waiters, applied_count);
                 applied.map_err(apply_fault)?;

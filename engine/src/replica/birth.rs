@@ -23,6 +23,7 @@ impl<S: Storage> Replica<S> {
 
     /// The record is durable: from here on this node takes part.
     pub(super) fn on_birth_persisted(&mut self) {
+        assert!(self.options.birth.stage != Stage::New, "a record was made durable that nobody asked for");
         let nonce = self.options.nonce;
         if self.options.birth.stage == Stage::Replaced {
             let damage = DIRECTORY_GONE.to_owned();

@@ -18,11 +18,15 @@ pub(super) struct LogClock {
 impl LogClock {
     /// The time for a batch that a leader of `term` begins now, where the state has seen `seen`.
     pub fn now(&mut self, term: Term, seen: LogTime, now_tick: u64, tick_ms: u64) -> LogTime {
+        assert!(term >= self.term, "a node that led {} does not lead {term} afterwards", self.term);
+        assert!(now_tick >= self.from_tick, "ticks only rise");
         if self.term != term {
             *self = Self { term, from: seen, from_tick: now_tick };
         }
         let own = self.from.after_ms((now_tick - self.from_tick).saturating_mul(tick_ms));
-        own.max(seen)
+        let now = own.max(seen);
+        assert!(now >= seen, "the log's time never goes back");
+        now
     }
 }
 

@@ -56,6 +56,17 @@ impl Promises {
         self.messages.pop_front_if(|held| held.durable_from <= durable).map(|held| (held.to, held.message))
     }
 
+    /// Everything that waits does so for more than what is durable.
+    pub fn wait_for_more_than(&self, durable: Lsn) -> bool {
+        self.messages.front().is_none_or(|held| held.durable_from > durable)
+            && self.hard_states.front().is_none_or(|(end, _)| *end > durable)
+    }
+
+    /// No message waits.
+    pub fn hold_no_message(&self) -> bool {
+        self.messages.is_empty()
+    }
+
     /// Forgets the messages: what they promise will not come true.
     pub fn forget_messages(&mut self) {
         self.messages.clear();
@@ -64,8 +75,10 @@ impl Promises {
 
 impl<S: Storage> Replica<S> {
     pub(super) fn on_synced(&mut self, id: SyncId, result: Result<(), SyncFailure>) {
+        let before = self.log.durable_lsn();
         self.device.syncs.on_ended();
         self.log.on_synced(id, result);
+        assert!(self.log.durable_lsn() >= before, "what is durable stays so");
         if let Some(latch) = self.log.latched() {
             self.stop_with(Fault::Log(latch.to_string()));
             return;

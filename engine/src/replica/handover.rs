@@ -10,7 +10,7 @@ use net::api::Status;
 use wal::Storage;
 
 use super::Replica;
-use super::event::{Origin, Refusal, Remark, Request, RequestKind};
+use super::event::{Event, Origin, Refusal, Remark, Request, RequestKind};
 use crate::raft::{HandOverEnd, OfficeStep};
 use crate::types::NodeId;
 
@@ -46,6 +46,18 @@ impl HandOver {
     pub fn close(&mut self) {
         self.is_closed = true;
     }
+
+    /// No request waits for another leader.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Panics if more waits than may.
+    pub fn assert_bounds(&self) {
+        assert!(self.held.len() <= HELD_LEN_MAX, "{} requests wait for another leader", self.held.len());
+        assert!(self.held_bytes <= HELD_BYTES_MAX, "{} bytes of requests wait for another leader", self.held_bytes);
+        assert!(!self.held.is_empty() || self.held_bytes == 0, "no request waits, and {} bytes do", self.held_bytes);
+    }
 }
 
 impl<S: Storage> Replica<S> {
@@ -71,7 +83,7 @@ impl<S: Storage> Replica<S> {
             && !self.writes.has_unanswered()
             && self.reads.len() == 0
             && self.relays.len() == 0
-            && self.hand_over.held.is_empty()
+            && self.hand_over.is_empty()
     }
 
     /// Counts a step and tells of it.
@@ -117,7 +129,8 @@ impl<S: Storage> Replica<S> {
             self.hand_over.held_bytes = 0;
             for Held { origin, kind, deadline_tick, payload } in held {
                 let timeout_ticks = deadline_tick.saturating_sub(self.now_tick).max(1);
-                self.on_request(Request { origin, kind, timeout_ticks, payload: &payload });
+                // Through the door once more: one of them may be what stops this replica.
+                self.on_event(Event::Request(Request { origin, kind, timeout_ticks, payload: &payload }));
             }
         }
     }
@@ -162,6 +175,7 @@ impl<S: Storage> Replica<S> {
 
     fn refuse_held(&mut self, held: VecDeque<Held>, status: Status, message: &str) {
         for Held { origin, payload, .. } in held {
+            assert!(payload.len() <= self.hand_over.held_bytes, "every byte that waits was counted");
             self.hand_over.held_bytes -= payload.len();
             self.refuse(origin, Refusal::not_executed(status, message.to_owned()));
         }

@@ -20,6 +20,7 @@ pub(super) struct LeaderWatch {
 impl LeaderWatch {
     /// Notes who leads; says whether it is the same for so many ticks.
     const fn is_steady(&mut self, leader: Option<NodeId>, now_tick: u64, ticks: u64) -> bool {
+        assert!(now_tick >= self.since_tick, "ticks only rise");
         let is_same = match (self.leader, leader) {
             (Some(before), Some(now)) => before.get() == now.get(),
             (None, None) => true,

@@ -16,6 +16,7 @@ mod device;
 mod durability;
 pub(crate) mod event;
 mod handover;
+mod invariants;
 mod lost;
 mod noted;
 mod options;
@@ -93,12 +94,13 @@ impl<S: Storage> Replica<S> {
     /// The same, with a state that is kept beside the log. Panics unless the log holds or follows the entry that the state is at.
     #[must_use]
     pub fn with_state(options: ReplicaOptions, log: Log<S>, machine: StateMachine) -> Self {
-        let (base, applied) = (log.base(), machine.applied_index());
-        assert!(applied >= base.index, "the state is at entry {applied}, and the log begins behind {base}");
+        options.assert_valid();
+        let (base, last, state) = (log.base(), log.last_id(), machine.as_of().applied);
+        assert!(state.index >= base.index, "the state is at {state}, and the log begins behind {base}");
+        assert!(state.index <= last.index, "the state is at {state}, and the log ends at {last}");
         assert!(
-            applied <= log.last_id().index,
-            "the state is at entry {applied}, and the log ends at {}",
-            log.last_id()
+            log.term(state.index) == Some(state.term),
+            "the state is at {state}, and the log has another entry there"
         );
         let recovered = log.hard_state();
         let hard_state =
@@ -106,7 +108,9 @@ impl<S: Storage> Replica<S> {
         let mut raft = Raft::new(options.raft.clone(), hard_state, &log);
         let committed = log.noted().committed;
         raft.recall_committed(committed, &log);
-        let shows_from = ShowsFrom::recall(committed, base, log.last_id());
+        // Whatever a state contains was committed.
+        raft.recall_committed(state, &log);
+        let shows_from = ShowsFrom::recall(committed, base, last);
         raft.begin_birth(options.birth.clone());
         if let Some(repair) = &options.repair {
             raft.begin_repair(repair.nonce, repair.hard_state_is_certain);
@@ -147,6 +151,7 @@ impl<S: Storage> Replica<S> {
             }
             event => self.on_event(event),
         }
+        self.assert_invariants();
     }
 
     fn on_event(&mut self, event: Event<'_, S::Prepared>) {

@@ -49,6 +49,7 @@ impl<S: Storage> Replica<S> {
         if index <= self.log.noted().committed.index || !self.raft.may_note_committed() {
             return;
         }
+        assert!(index <= self.log.last_id().index, "{index} is committed, and the log ends at {}", self.log.last_id());
         if let Some(term) = self.log.term(index) {
             self.log.note_committed(EntryId::new(term, index));
         }
@@ -114,6 +115,7 @@ impl<S: Storage> Replica<S> {
 
     /// A sync of the note ended. Nothing rests on it: a failure is counted, and what is noted stays in the page cache.
     pub(super) fn on_note_synced(&mut self, result: &Result<(), SyncFailure>) {
+        assert!(self.device.note.is_in_flight, "a sync of the note ended that was not asked for");
         self.device.note.is_in_flight = false;
         match result {
             Ok(()) => self.stats.note_syncs += 1,

@@ -51,6 +51,20 @@ pub struct ReplicaOptions {
     pub nonce: u64,
 }
 
+impl ReplicaOptions {
+    /// Panics if a replica with these could never do anything.
+    pub(super) fn assert_valid(&self) {
+        assert!(self.tick_ms >= 1, "a tick takes time");
+        assert!(self.pipeline_batches_limit >= 1, "some batch must be on its way");
+        assert!(self.batch_bytes_target >= 1, "a batch holds something");
+        assert!(self.pending_writes_limit >= 1 && self.pending_reads_limit >= 1, "somebody must be served");
+        assert!(self.uncommitted_bytes_limit >= 1, "a leader must be able to append");
+        assert!(self.apply_bytes_per_turn >= 1 && self.apply_keys_per_turn >= 1, "a turn must apply something");
+        assert!(self.reading.keys_per_turn >= 1 && self.reading.keys_per_slice >= 1, "a turn must read something");
+        assert!(self.relay_id_floor <= u64::MAX / 2, "numbers for relayed requests must last for a life");
+    }
+}
+
 /// How reads over many keys are cut into slices. What a read is answered does not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadingLimits {

@@ -28,6 +28,7 @@ impl Outbox {
         self.actions.push_back(action);
     }
 
+    #[must_use]
     pub fn pop(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }

@@ -53,6 +53,7 @@ impl Writes {
 
     /// Keeps the writes of an entry that is applied in part, until its next slice takes them.
     pub fn keep_half_applied(&mut self, waiters: Vec<Waiter>) {
+        assert!(self.half_applied.is_none(), "one entry at a time is applied in part");
         self.half_applied = Some(waiters);
     }
 
@@ -87,7 +88,9 @@ impl Writes {
         if index > applied.index {
             return None;
         }
+        assert!(index == id.index, "a batch waits at its own index");
         let waiters = first.remove();
+        assert!(waiters.len() <= self.waiter_count, "every write that waits was counted");
         self.waiter_count -= waiters.len();
         Some((if id == applied { Fate::Applied } else { Fate::Superseded }, waiters))
     }
@@ -109,6 +112,8 @@ impl Writes {
 
     /// Takes everything, for a replica that stops.
     pub fn drain(&mut self) -> Vec<Origin> {
+        let waiter_count = self.batches.values().map(Vec::len).sum::<usize>();
+        assert!(waiter_count == self.waiter_count, "{waiter_count} writes wait, {} were counted", self.waiter_count);
         self.waiter_count = 0;
         let batches = std::mem::take(&mut self.batches).into_values();
         let half_applied = self.half_applied.take();
@@ -171,7 +176,8 @@ impl Relays {
 
     pub fn insert(&mut self, relayed: Relayed) -> u64 {
         self.last_id += 1;
-        self.waiting.insert(self.last_id, relayed);
+        let previous = self.waiting.insert(self.last_id, relayed);
+        assert!(previous.is_none(), "a number names one request");
         self.last_id
     }
 

@@ -82,6 +82,7 @@ impl NextEntry {
 impl<S: Storage> Replica<S> {
     /// Adds a write to the forming batch, closing the one before it if that is full. On an error nothing of it is in the log.
     pub(super) fn push_write(&mut self, waiter: Waiter, command: &[u8]) -> Result<(), AppendError> {
+        assert!(waiter.unanswered().is_some(), "a write that was answered is not proposed");
         let head = CommandHead::new(command, None);
         let head = head.as_bytes();
         if let NextEntry::Batch(batch) = &mut self.proposals.next {
@@ -100,6 +101,10 @@ impl<S: Storage> Replica<S> {
             return Err(AppendError::SegmentNotReady);
         }
         let id = self.raft.next_entry_id(&self.log);
+        assert!(
+            id.index == self.log.last_id().index.next() && id.term == self.raft.term(),
+            "{id} is not the next entry"
+        );
         let time = self.proposals.clock.now(id.term, self.machine.time(), self.now_tick, self.options.tick_ms);
         let header = BatchHeader { time }.encode();
         self.log.begin_batch(id, KIND_COMMANDS, header.len() + head.len() + command.len())?;
@@ -165,6 +170,7 @@ impl<S: Storage> Replica<S> {
         let Some(waiters) = self.proposals.take_batch() else { return };
         match self.log.finish_batch() {
             Ok(id) => {
+                assert!(id == self.log.last_id(), "a batch that is closed is the log's last entry");
                 self.stats.batches_closed += 1;
                 self.writes.insert(id, waiters);
                 self.raft.on_appended(&self.log);

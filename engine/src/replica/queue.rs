@@ -42,6 +42,11 @@ impl Queue {
         self.writes.is_empty()
     }
 
+    /// Bytes of their commands. Unit: bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The next turn can take some out.
     pub fn is_ready(&self) -> bool {
         self.is_ready
@@ -54,7 +59,9 @@ impl Queue {
 
     fn pop(&mut self) -> Option<Queued> {
         let queued = self.writes.pop_front()?;
-        self.bytes -= queued.command.len() as u64;
+        let command_bytes = queued.command.len() as u64;
+        assert!(command_bytes <= self.bytes, "every byte that waits was counted");
+        self.bytes -= command_bytes;
         Some(queued)
     }
 
@@ -73,6 +80,7 @@ impl Queue {
             *bytes -= queued.command.len() as u64;
             false
         });
+        assert!(!self.writes.is_empty() || self.bytes == 0, "an empty queue holds no bytes");
         expired
     }
 
@@ -87,6 +95,7 @@ impl Queue {
 impl<S: Storage> Replica<S> {
     /// Adds a write to the forming batch, or lets it wait until that is possible.
     pub(super) fn propose(&mut self, request: Request<'_>) {
+        assert!(self.raft.may_propose().is_ok(), "only a leader takes writes");
         if let Some(refusal) = self.refuse_write(request.payload) {
             self.refuse(request.origin, refusal);
             return;

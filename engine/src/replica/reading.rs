@@ -24,7 +24,7 @@ struct TurnLeft {
 impl<S: Storage> Replica<S> {
     /// Answers confirmed reads whose index is applied, as far as a turn goes.
     pub(super) fn serve_reads(&mut self) {
-        let mut left = TurnLeft { keys: self.options.reading.keys_per_turn.max(1), bytes: READ_BYTES_PER_TURN };
+        let mut left = TurnLeft { keys: self.options.reading.keys_per_turn, bytes: READ_BYTES_PER_TURN };
         while left.keys > 0
             && left.bytes > 0
             && let Some(begun) = self.next_read()
@@ -49,7 +49,8 @@ impl<S: Storage> Replica<S> {
 
     /// Goes on with a read, and answers it if that was the last of it.
     fn serve_slice(&mut self, mut begun: BegunRead, left: &mut TurnLeft) {
-        let may_visit = left.keys.min(self.options.reading.keys_per_slice.max(1));
+        let may_visit = left.keys.min(self.options.reading.keys_per_slice);
+        assert!(may_visit >= 1, "a slice visits something");
         let mut keys = may_visit;
         let is_first = begun.bytes.is_empty();
         let start = if is_first { self.out.bodies_len() } else { 0 };
@@ -57,6 +58,8 @@ impl<S: Storage> Replica<S> {
         let out = if is_first { self.out.bodies() } else { &mut begun.bytes };
         let before = out.len();
         let is_done = self.machine.range_slice(&begun.read.payload, &mut begun.scan, out, start, &mut keys);
+        assert!(out.len() >= before, "a read that fails takes back its own bytes and no others");
+        assert!(keys <= may_visit, "a slice visits {may_visit} keys at most");
         left.bytes = left.bytes.saturating_sub(out.len() - before);
         // Also a read that finds nothing takes its time.
         left.keys = left.keys.saturating_sub((may_visit - keys).max(1));

@@ -35,14 +35,17 @@ impl Reads {
     /// Adds a read and returns the number under which Raft knows it.
     pub fn insert(&mut self, read: Read) -> u64 {
         self.last_id += 1;
-        self.unconfirmed.insert(self.last_id, read);
+        let previous = self.unconfirmed.insert(self.last_id, read);
+        assert!(previous.is_none(), "a number names one read");
         self.last_id
     }
 
     /// A quorum confirmed the leader after the read arrived: it may be answered once `index` is applied.
     pub fn confirm(&mut self, id: u64, index: Index) {
+        assert!(id <= self.last_id, "read {id} was never asked for");
         if let Some(read) = self.unconfirmed.remove(&id) {
-            self.confirmed.insert((index, id), read);
+            let previous = self.confirmed.insert((index, id), read);
+            assert!(previous.is_none(), "a read is confirmed once");
         }
     }
 
@@ -117,12 +120,15 @@ impl BegunReads {
             return Some(BegunRead { read, scan: Scan::default(), bytes: Vec::new() });
         }
         let begun = self.open.pop_front()?;
+        assert!(begun.bytes.len() <= self.kept_bytes, "every byte that is kept was counted");
         self.kept_bytes -= begun.bytes.len();
+        assert!(!self.open.is_empty() || self.kept_bytes == 0, "without open reads nothing is kept");
         Some(begun)
     }
 
     /// Takes back a read that is not done. One that finds no room for its bytes loses them, unless it is the only one.
     pub(super) fn push(&mut self, begun: BegunRead, kept_bytes_limit: usize) {
+        assert!(begun.scan.is_begun(), "a read that is gone on with was begun");
         let kept_bytes = self.kept_bytes + begun.bytes.len();
         if kept_bytes > kept_bytes_limit && !self.open.is_empty() {
             self.parked.push_back(begun.read);

@@ -25,6 +25,7 @@ impl Section for Mvcc {
     type Cursor = KeysCursor;
 
     fn chunk(&self, as_of: &AsOf, cursor: &mut KeysCursor, bytes_limit: usize, out: &mut Vec<u8>) -> bool {
+        assert!(!cursor.key.is_empty() || cursor.versions == 0, "versions were written of no key");
         let at = std::mem::take(cursor);
         let from = if at.key.is_empty() { Bound::Unbounded } else { Bound::Included(&at.key[..]) };
         let start = out.len();
@@ -46,6 +47,7 @@ impl Section for Mvcc {
                 count += 1;
                 left = versions.next();
             }
+            assert!(count > 0, "a key is written with a version at least");
             end_key(count_at, count, out);
             if left.is_some() {
                 *cursor = KeysCursor { key: key.to_vec(), versions: written + count as usize };
@@ -91,6 +93,7 @@ fn begin_key(key: &[u8], out: &mut Vec<u8>) -> usize {
 }
 
 fn end_key(count_at: usize, count: u32, out: &mut [u8]) {
+    assert!(count_at + 4 <= out.len(), "a number of versions lies in what was written");
     out[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
 }
 

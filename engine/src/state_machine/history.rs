@@ -31,7 +31,9 @@ impl History {
         Self { first, later: Vec::new() }
     }
 
+    /// Adds a version, which is no older than the last one.
     pub fn push(&mut self, version: Version) {
+        assert!(version.mod_revision >= self.last().mod_revision, "versions of a key are written in their order");
         self.later.push(version);
     }
 

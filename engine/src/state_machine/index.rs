@@ -19,6 +19,9 @@ const TABLES_COUNT: usize = 256;
 /// Entries that lie together. They never move, so that growing copies none of them.
 const CHUNK_ENTRIES: usize = 1024;
 
+const _: () =
+    assert!(TABLES_COUNT.is_power_of_two() && TABLES_COUNT <= 256, "a table is chosen by eight bits of a hash");
+
 /// A key with its history.
 #[derive(Debug)]
 struct Entry {
@@ -103,6 +106,7 @@ impl Index {
             self.chunks.push(Vec::with_capacity(CHUNK_ENTRIES));
         }
         let chunk = self.chunks.last_mut().expect("one was just made, or has room");
+        assert!(chunk.len() == slot as usize % CHUNK_ENTRIES, "slots are taken in their order");
         chunk.push(Entry { key: key.into(), history });
         self.ordered.insert(key.into(), slot);
         let again = |bucket: &Bucket| Bucket::spread(bucket.hash);

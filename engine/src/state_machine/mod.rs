@@ -183,6 +183,7 @@ impl StateMachine {
     /// entries may be applied between two calls. A chunk ends soon after `bytes_limit`, but holds at least one version of a key.
     pub fn chunk(&self, as_of: &AsOf, cursor: &mut ChunkCursor, bytes_limit: usize, out: &mut Vec<u8>) -> bool {
         assert!(as_of.applied.index <= self.applied.applied.index, "a state that comes later is not here yet");
+        assert!(as_of.revision <= self.applied.revision, "a state that comes earlier has no later revision");
         let start = out.len();
         out.extend_from_slice(&SectionKind::Keys.chunk_header());
         self.keys.chunk(as_of, &mut cursor.keys, start.saturating_add(bytes_limit), out)
@@ -194,6 +195,7 @@ impl StateMachine {
     /// # Errors
     /// The bytes do not follow the format or are out of order; the state must not be used then.
     pub fn restore(&mut self, chunk: &[u8]) -> Result<(), DecodeError> {
+        assert!(self.cursor.offset == 0, "a state into which entries are applied takes in no other");
         match SectionKind::of_chunk(chunk)? {
             (SectionKind::Keys, rest) => self.keys.restore(rest),
         }
@@ -247,6 +249,7 @@ impl StateMachine {
     /// It is not the entry that is due.
     pub fn apply_noop(&mut self, id: EntryId) -> Result<(), ApplyError> {
         self.expect(id.index)?;
+        assert!(self.cursor.offset == 0, "an entry is applied to its end before the next one is begun");
         self.finish_entry(id);
         Ok(())
     }
@@ -280,6 +283,7 @@ impl StateMachine {
             self.time = self.time.max(header.time);
             self.cursor.offset = BATCH_HEADER_BYTES;
         }
+        assert!(self.cursor.offset <= entry.payload.len(), "a slice goes on with the batch of the one before");
         let mut response = std::mem::take(&mut self.response);
         let rest = entry.payload.get(self.cursor.offset..).unwrap_or_default();
         let mut may_go_on = true;
@@ -327,7 +331,10 @@ impl StateMachine {
         if index == expected { Ok(()) } else { Err(ApplyError::OutOfOrder { got: index, expected }) }
     }
 
-    const fn finish_entry(&mut self, id: EntryId) {
+    fn finish_entry(&mut self, id: EntryId) {
+        assert!(id.index == self.applied_index().next(), "entries are applied in their order");
+        assert!(self.revision >= self.applied.revision, "revisions only rise");
+        assert!(self.time >= self.applied.time, "the log's time never goes back");
         self.applied = AsOf { applied: id, revision: self.revision, time: self.time };
         self.cursor = Cursor { offset: 0, position: 0 };
     }

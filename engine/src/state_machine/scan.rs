@@ -37,6 +37,8 @@ impl Progress {
     }
 
     fn finish(self, request: &RangeOp<'_>, place: usize, writer: &mut ResponseWriter<'_>) {
+        assert!(u64::from(self.kvs_count) <= self.count, "what is answered was counted");
+        assert!(request.limit == 0 || u64::from(self.kvs_count) <= request.limit, "a range keeps to its limit");
         let more = !request.count_only && self.count > u64::from(self.kvs_count);
         writer.end_op(place, response::OP_RANGE, more, self.kvs_count, self.count);
     }
@@ -86,6 +88,9 @@ impl StateMachine {
         start: usize,
         keys: &mut u64,
     ) -> Result<bool, RangeError> {
+        assert!(start <= out.len(), "an answer begins in what was written");
+        assert!(scan.is_begun() || start == out.len(), "a read that was not begun has no answer yet");
+        assert!(scan.revision <= self.revision, "a read does not outlive the state that it began on");
         let request = command::decode_range(request)?;
         let place = start + HEADERS_BYTES / 2;
         let mut writer = if scan.is_begun() {

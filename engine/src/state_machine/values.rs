@@ -35,6 +35,7 @@ impl ValueStore {
         let chunk = &mut self.chunks[number];
         let as_u32 = |number: usize| u32::try_from(number).expect("chunks are below 4 GiB and fewer than 2^32");
         let place = ValueRef { chunk: as_u32(number), offset: as_u32(chunk.len()), len: as_u32(value.len()) };
+        assert!(chunk.capacity() - chunk.len() >= value.len(), "a chunk never moves");
         chunk.extend_from_slice(value);
         self.bytes += value.len() as u64;
         place
