@@ -83,6 +83,7 @@ impl GroupCommit {
 
     /// The writer has left segment `seq`, whose last frame ends at `end_offset`.
     pub(crate) fn seal(&mut self, seq: SegmentSeq, end_offset: usize) {
+        assert!(end_offset > FIRST_FRAME_OFFSET, "segment {seq} was left without its origin");
         if self.geometry.lsn(seq, end_offset) > self.durable {
             assert!(self.sealed.back().is_none_or(|(last, _)| *last < seq), "segments are sealed in order");
             self.sealed.push_back((seq, end_offset));
@@ -98,6 +99,7 @@ impl GroupCommit {
         if self.in_flight.is_some() {
             return None;
         }
+        assert!(self.sealed.back().is_none_or(|(last, _)| *last < seq), "a segment that was left is written to");
         let (seq, end_offset) = self.sealed.front().copied().unwrap_or((seq, end_offset));
         let upto = self.geometry.lsn(seq, end_offset);
         if upto <= self.durable || end_offset == FIRST_FRAME_OFFSET {
@@ -107,6 +109,7 @@ impl GroupCommit {
             Some((durable_seq, offset)) if durable_seq == seq => offset,
             _ => FIRST_FRAME_OFFSET,
         };
+        assert!(start < end_offset, "a sync of {seq} covers nothing: {start}..{end_offset}");
         self.last_id += 1;
         let (start_offset, end_offset) = (start as u64, end_offset as u64);
         let request = SyncRequest { id: SyncId(self.last_id), seq, start_offset, end_offset, upto };
@@ -126,6 +129,10 @@ impl GroupCommit {
             if self.sealed.front().is_some_and(|(seq, end)| geometry.lsn(*seq, *end) <= self.durable) {
                 self.sealed.pop_front();
             }
+            assert!(
+                self.sealed.front().is_none_or(|(seq, end)| geometry.lsn(*seq, *end) > self.durable),
+                "one sync makes one segment durable"
+            );
         }
         request
     }

@@ -119,13 +119,16 @@ impl<S: Storage> Log<S> {
             latch: None,
             stats: LogStats::default(),
         };
+        log.assert_positions();
+        assert_eq!(log.durable_lsn(), log.end_lsn(), "what was read counts as durable");
+        assert_eq!(log.persisted_index(), log.last_id().index, "what was read counts as durable");
         Ok((log, report))
     }
 
     /// Begins a log in an empty place, behind `origin`: for an owner whose state came from elsewhere.
     ///
-    /// Nothing of it is durable before something is appended and synced. Panics if the origin is not where the owner's state
-    /// ends ([`LogOptions::state`]).
+    /// Nothing of it is durable before something is appended and synced. Panics if the origin's entry is of a later term than its
+    /// hard state, or its members are too long.
     ///
     /// # Errors
     /// As for [`Log::open`]; or there is a log already.
@@ -139,6 +142,7 @@ impl<S: Storage> Log<S> {
         log.index = EntryIndex::new(origin.base);
         log.hard_state = origin.hard_state;
         log.members = origin.members;
+        log.assert_positions();
         Ok(log)
     }
 
@@ -183,6 +187,8 @@ impl<S: Storage> Log<S> {
         self.storage.drop_before(seq);
         self.noted.first_segment = Some(seq);
         self.stats.segments_dropped_count += kept as u64;
+        assert!(self.base().index <= state, "entries behind the state {state} were dropped, up to {}", self.base());
+        self.assert_positions();
         Some(seq)
     }
 
@@ -254,6 +260,7 @@ impl<S: Storage> Log<S> {
                 self.stats.syncs_completed_count += 1;
                 self.stats.synced_bytes += request.end_offset - request.start_offset;
                 self.index.advance_persisted(self.commit.durable());
+                self.assert_positions();
                 // What is durable is never stored to again: logs only grow at their end.
                 self.storage.seal_before(request.seq);
                 // Before anyone can be told: damage that looks like a torn tail is then known for what it is.
@@ -323,6 +330,18 @@ impl<S: Storage> Log<S> {
     #[must_use]
     pub fn stats(&self) -> LogStats {
         self.stats
+    }
+
+    /// What holds between the log's positions at all times.
+    fn assert_positions(&self) {
+        let (base, persisted, last) = (self.base().index, self.persisted_index(), self.last_id().index);
+        assert!(base <= persisted && persisted <= last, "base {base}, persisted {persisted}, last {last}");
+        let (durable, end) = (self.durable_lsn(), self.end_lsn());
+        assert!(durable <= end, "durable up to {durable} of {end}");
+        assert!(
+            durable < end || persisted == last,
+            "all is durable, but only {persisted} of {last} counts as persisted"
+        );
     }
 
     fn note(&mut self, noted: Noted) {

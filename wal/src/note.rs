@@ -94,7 +94,10 @@ pub(crate) fn read(bytes: &[u8], owner: Option<LogNonce>) -> Noted {
 
 /// Notes something more, in the slot that does not hold the latest note so far. A later slot says at least as much as an
 /// earlier one in every field.
+///
+/// Panics if there is less room than a note needs: it would be lost without a word.
 pub(crate) fn store(bytes: &mut [u8], owner: LogNonce, noted: Noted) {
+    assert!(bytes.len() >= NOTE_BYTES, "a note in {} bytes", bytes.len());
     let latest = slots(bytes, Some(owner)).max_by_key(|(_, noted)| (noted.durable, noted.committed.index));
     let noted = read(bytes, Some(owner)).max(noted);
     let number = match latest {
@@ -116,9 +119,8 @@ pub(crate) fn store_twice(bytes: &mut [u8], owner: LogNonce, noted: Noted) {
 
 fn put(bytes: &mut [u8], number: usize, owner: LogNonce, noted: Noted) {
     let encoded = encode(owner, noted);
-    if let Some(place) = bytes.get_mut(number * PAGE_BYTES..).and_then(|rest| rest.get_mut(..encoded.len())) {
-        place.copy_from_slice(&encoded);
-    }
+    let start = number * PAGE_BYTES;
+    bytes[start..start + encoded.len()].copy_from_slice(&encoded);
 }
 
 pub(crate) fn encode(owner: LogNonce, noted: Noted) -> [u8; NOTE_SLOT_BYTES] {

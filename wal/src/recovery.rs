@@ -154,6 +154,7 @@ impl Rebuild {
                 origin.members = found.members;
             }
         }
+        assert!(self.starts.back().is_none_or(|last| last.seq < frame.segment), "segments are read in order");
         self.starts.push_back(SegmentStart { seq: frame.segment, base: self.index.last_id() });
         Ok(())
     }
@@ -204,6 +205,7 @@ impl Rebuild {
     }
 
     fn corruption(self) -> Corruption {
+        assert!(self.damages_count >= self.damages.len() as u64, "more damages than were found");
         Corruption {
             hard_state: self.hard_states.found(),
             hard_state_is_certain: self.hard_states.is_certain(),
@@ -370,6 +372,7 @@ fn refuse_strangers(damage: &Damage) -> Result<(), OpenError> {
 ///
 /// The last segment goes first and the end itself last: interrupted anywhere, the log reads the same next time.
 pub(crate) fn clean_tail<S: Storage>(storage: &mut S, end: &LogEnd) -> Result<(), OpenError> {
+    assert!(end.offset >= FIRST_FRAME_OFFSET, "nobody cleans a segment's header");
     let mut segments = storage.segments();
     segments.retain(|seq| *seq > end.seq);
     for seq in segments.into_iter().rev() {

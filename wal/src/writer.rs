@@ -4,7 +4,7 @@
 //! nothing.
 
 use crate::checksum::HeaderSeed;
-use crate::constants::{FIRST_FRAME_OFFSET, PAGE_BYTES, RESERVE_BYTES};
+use crate::constants::{FIRST_FRAME_OFFSET, FRAME_ALIGN_BYTES, PAGE_BYTES, RESERVE_BYTES};
 use crate::error::{AppendError, Latch};
 use crate::format::{EntryHeader, EntryKind, FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
 use crate::lsn::{Geometry, SegmentSeq};
@@ -80,6 +80,9 @@ impl Writer {
     /// Writes on where a log ends.
     pub(crate) fn new(geometry: Geometry, identity: SegmentIdentity, end: &LogEnd) -> Self {
         let LogEnd { seq, offset, chain, lsn, .. } = *end;
+        assert!((FIRST_FRAME_OFFSET..=geometry.segment_bytes()).contains(&offset), "a log ends at offset {offset}");
+        assert!(offset.is_multiple_of(FRAME_ALIGN_BYTES), "a log ends at offset {offset}");
+        assert!(lsn <= geometry.lsn(seq, offset), "the last frame ends at {lsn}, beyond where the next one goes");
         Self { geometry, identity, seq, offset, end: lsn, chain, seed: None, batch: None }
     }
 
@@ -167,6 +170,8 @@ impl Writer {
         self.offset = FIRST_FRAME_OFFSET;
         self.seed = Some(seed);
         moved.is_begun = self.begin_segment(storage, durable, &origin);
+        assert!(moved.is_begun, "a segment that the log moves on to gets its origin");
+        assert!(self.offset + frame_bytes(payload_len) <= self.limit(space), "room was made for {payload_len} bytes");
         Ok(moved)
     }
 
@@ -189,6 +194,7 @@ impl Writer {
         durable: Lsn,
     ) -> Placed {
         assert_eq!(entry.payload_len(), payload.len(), "the header was made for this payload");
+        assert!(self.batch.is_none(), "a frame in the place of the batch");
         let frame = frame_bytes(payload.len());
         let bytes = storage.bytes_mut(self.seq, self.offset..self.offset + frame);
         let (header, rest) = bytes.split_at_mut(FRAME_HEADER_BYTES);
@@ -203,6 +209,8 @@ impl Writer {
     /// Begins a batch where there is room for at least its header.
     pub(crate) fn begin_batch(&mut self, id: EntryId, kind: EntryKind) {
         // No more than every segment of every node holds, though this one's origin may be short.
+        assert!(self.batch.is_none(), "a batch within a batch");
+        assert!(self.offset > FIRST_FRAME_OFFSET, "a batch in the place of the segment's origin");
         let here_bytes = self.limit(Space::Common) - self.offset - FRAME_HEADER_BYTES;
         let capacity_bytes = here_bytes.min(self.payload_limit_bytes());
         self.batch = Some(Batch { id, kind, payload_bytes: 0, capacity_bytes });
@@ -237,6 +245,7 @@ impl Writer {
         durable: Lsn,
     ) -> Result<(EntryHeader, Placed), AppendError> {
         let batch = self.batch.take().ok_or(AppendError::NoBatch)?;
+        assert!(batch.payload_bytes <= batch.capacity_bytes, "the batch outgrew its place");
         let start = self.offset + FRAME_HEADER_BYTES;
         let payload = &storage.bytes(self.seq)[start..start + batch.payload_bytes];
         let entry = EntryHeader::new(batch.id, batch.kind, payload);
@@ -261,9 +270,12 @@ impl Writer {
     fn seal_frame(&mut self, entry: EntryHeader, frame: usize, durable: Lsn) -> (Placed, FrameHeader) {
         let seed = self.seed.expect("room was made in a segment that was looked at");
         let start = self.geometry.lsn(self.seq, self.offset);
+        assert!(durable <= self.end, "a frame at {start} would promise {durable}, beyond the frame before it");
         let header = FrameHeader::new(seed, start, self.chain, durable, entry);
         self.offset += frame;
+        // Panics beyond the segment's end.
         self.end = self.geometry.lsn(self.seq, self.offset);
+        assert!(self.offset.is_multiple_of(FRAME_ALIGN_BYTES), "the frame at {start} has {frame} bytes");
         self.chain = header.header_crc();
         (Placed { start, end: self.end }, header)
     }

@@ -19,7 +19,7 @@ pub const COUNTS: &[CountRatchet] = &[
     ("net", 162, 14),
     ("net/codec", 12, 0),
     ("tools", 105, 0),
-    ("wal", 284, 22),
+    ("wal", 284, 28),
 ];
 
 /// Files whose imports run in a circle.

@@ -47,6 +47,7 @@ impl<S: Storage> Log<S> {
         let header = EntryHeader::local(EntryKind::HARD_STATE, hard_state.term, &payload);
         self.make_room(payload.len(), Space::WithReserve)?;
         let placed = self.writer.write(&mut self.storage, &header, &payload, self.commit.durable());
+        assert!(placed.end > self.durable_lsn(), "what was just stored is not durable");
         self.hard_state = hard_state;
         self.stats.hard_states_count += 1;
         self.on_frame(placed);
@@ -209,11 +210,14 @@ impl<S: Storage> Log<S> {
         let payload_len = u32::try_from(header.payload_len()).expect("checked when the header was made");
         let slot = Slot { term: header.term(), lsn: placed.start, payload_len };
         self.stats.entries_superseded_count += self.index.put(header.index(), slot) as u64;
+        assert_eq!(self.last_id(), header.id(), "the entry that was appended last is the last one");
+        assert!(self.persisted_index() < header.index(), "what was just stored is not durable");
         self.stats.entries_count += 1;
         self.on_frame(placed);
     }
 
     fn on_frame(&mut self, placed: Placed) {
+        assert!(placed.start < placed.end && placed.end == self.end_lsn(), "a frame that is not the log's last");
         self.stats.frames_bytes += placed.end.get() - placed.start.get();
     }
 }

@@ -43,6 +43,7 @@ impl<S: Storage> Log<S> {
     #[must_use]
     pub fn parts_of(&self, first: Index, last: Index) -> Vec<(SegmentSeq, Range<usize>)> {
         let (Some(from), Some(to)) = (self.index.get(first), self.index.get(last)) else { return Vec::new() };
+        assert!(first <= last, "the entries from {first} to {last} are none");
         let ((mut seq, mut start), (last_seq, last_start)) = (self.split(from.lsn), self.split(to.lsn));
         let end = last_start + usize::try_from(to.end().get() - to.lsn.get()).unwrap_or(0);
         let mut parts = Vec::new();
@@ -50,6 +51,7 @@ impl<S: Storage> Log<S> {
             parts.push((seq, start..self.storage.bytes(seq).len()));
             (seq, start) = (seq.next(), 0);
         }
+        assert!(start < end, "the entries {first} to {last} are in no order");
         parts.push((seq, start..end));
         parts
     }
