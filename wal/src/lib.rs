@@ -8,7 +8,7 @@
 //! that hold nothing beyond that state can go ([`Log::drop_before`]).
 //!
 //! The log knows no Raft (it numbers entries and lets later ones supersede a suffix, but does not decide which), no
-//! sockets and no clock. The core does no I/O: with feature `shell` come the memory-mapped files (`mmap`, `prepare`) and
+//! sockets and no clock. The core does no I/O: with feature `shell` come the files (`device`) and
 //! the offline checker (`verify`), with feature `testing` the simulated disk (`testing`).
 //!
 //! Calling order for one turn of the owner:
@@ -45,17 +45,19 @@ mod walk;
 mod writer;
 
 #[cfg(feature = "shell")]
-mod device;
+mod cache;
+#[cfg(feature = "shell")]
+pub mod device;
 #[cfg(feature = "shell")]
 pub mod files;
 #[cfg(feature = "shell")]
 mod mapped;
 #[cfg(feature = "shell")]
-pub mod mmap;
+mod mmap;
 #[cfg(feature = "shell")]
 pub mod place;
 #[cfg(feature = "shell")]
-pub mod prepare;
+mod prepare;
 #[cfg(feature = "shell")]
 pub mod repair;
 #[cfg(feature = "shell")]
@@ -91,6 +93,8 @@ pub use format::{EntryError, EntryHeader, EntryKind};
 pub use group_commit::{SyncFailure, SyncId, SyncRequest};
 pub use log::{Log, LogOptions};
 pub use lsn::SegmentSeq;
+#[cfg(feature = "shell")]
+pub use mmap::FileDevice;
 pub use origin::Origin;
 pub use reader::EntryRef;
 pub use recovery::RecoveryReport;

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use memmap2::{Mmap, MmapMut};
 use rustix::fs::{Advice, fadvise};
 
+use crate::cache::{Cache, compare_cache, parts_without_space, take_space};
 use crate::constants::PAGE_BYTES;
-use crate::device::{Cache, compare_cache, parts_without_space, take_space};
 use crate::files::FILE_MODE;
 use crate::lsn::SegmentSeq;
 use crate::note::{NOTE_BYTES, NOTE_FILE_NAME};
@@ -37,7 +37,7 @@ const READ_BYTES: usize = 8 << 20;
 /// and a note that was missing or too short.
 #[derive(Debug, thiserror::Error)]
 #[error("log directory: cannot {action} {path}: {source}; {advice}", path = path.display())]
-pub struct MmapError {
+pub struct DeviceError {
     /// What was being done.
     pub action: &'static str,
     /// The file or directory.
@@ -48,7 +48,7 @@ pub struct MmapError {
     pub advice: &'static str,
 }
 
-impl MmapError {
+impl DeviceError {
     pub(crate) fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
         let advice = match source.kind() {
             io::ErrorKind::PermissionDenied => "run as the user that owns the data directory",
@@ -143,11 +143,11 @@ pub(crate) struct NoteFile {
 impl NoteFile {
     /// Opens the note in a log's directory. One that is missing, too short or unreadable is made whole with zeros, which
     /// say nothing; what can be read of it stays.
-    pub(crate) fn open(dir: &Path) -> Result<Self, MmapError> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, DeviceError> {
         let path = dir.join(NOTE_FILE_NAME);
         let failed = |action| {
             let path = path.clone();
-            move |error| MmapError::new(action, &path, error)
+            move |error| DeviceError::new(action, &path, error)
         };
         let open =
             || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
@@ -174,11 +174,11 @@ impl NoteFile {
 }
 
 /// Opens a segment's file and makes the device the source of what it shows.
-pub(crate) fn open_segment(dir: &Path, seq: SegmentSeq, may_be_written: bool) -> Result<MappedSegment, MmapError> {
+pub(crate) fn open_segment(dir: &Path, seq: SegmentSeq, may_be_written: bool) -> Result<MappedSegment, DeviceError> {
     let path = dir.join(seq.file_name());
     let failed = |action| {
         let path = path.clone();
-        move |error| MmapError::new(action, &path, error)
+        move |error| DeviceError::new(action, &path, error)
     };
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed("open"))?;
     file.sync_data().map_err(failed("sync"))?;
@@ -190,11 +190,14 @@ pub(crate) fn open_segment(dir: &Path, seq: SegmentSeq, may_be_written: bool) ->
         Cache::SameAsDevice => {}
         Cache::Unreadable { offset } => limit = limit.min(usize::try_from(offset).unwrap_or(limit)),
         Cache::Differs { offset } => {
-            return Err(MmapError::stale(&path, format!("at offset {offset} it shows what the device does not hold")));
+            return Err(DeviceError::stale(
+                &path,
+                format!("at offset {offset} it shows what the device does not hold"),
+            ));
         }
         Cache::Unknown { offset } => {
             let reason = format!("at offset {offset} it can't be compared with the device, for want of O_DIRECT");
-            return Err(MmapError::stale(&path, reason));
+            return Err(DeviceError::stale(&path, reason));
         }
     }
     // What will be stored to comes in as single pages, and no more than is asked for: large folios make stores and syncs
@@ -280,9 +283,9 @@ fn what_was_read_in_is_cached_and_what_was_dropped_is_not() {
     fadvise(&file, 0, None, Advice::DontNeed).expect("dropped");
     // A file system in memory has nothing to drop.
     let map = map_mut(&file).expect("mapped");
-    let is_in_memory = crate::device::is_cached(&map, 0..end);
+    let is_in_memory = crate::cache::is_cached(&map, 0..end);
     read_in(&file, READ_BYTES..end).expect("readable");
-    let can_tell = crate::device::is_cached(&map, READ_BYTES..end);
+    let can_tell = crate::cache::is_cached(&map, READ_BYTES..end);
     assert!(can_tell || !is_in_memory, "a file system that cannot tell says that nothing is cached");
     assert!(read_in(&file, 0..end + 1).is_err(), "behind its end nothing can be read");
 }

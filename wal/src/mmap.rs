@@ -1,4 +1,4 @@
-//! The log's storage in files: one memory-mapped file per segment, in one directory.
+//! A log device of files: one memory-mapped file per segment, in one directory.
 //!
 //! Shell: it opens, maps and resets files, all of which may block. While a log runs it only hands out mapped memory and
 //! the descriptors to sync; syncing is the owner's, preparing new segments is `prepare`'s, on a helper thread. The
@@ -17,26 +17,24 @@ use std::sync::Arc;
 
 use rustix::fs::{Access, access};
 
+use crate::cache::is_cached;
 use crate::constants::SEGMENTS_AHEAD;
-use crate::device::is_cached;
+use crate::device::LogDevice;
 use crate::group_commit::{SyncFailure, SyncRequest};
 use crate::lsn::SegmentSeq;
-use crate::mapped::{MappedSegment, NoteFile, open_segment, read_in};
+use crate::mapped::{DeviceError, MappedSegment, NoteFile, open_segment, read_in};
 use crate::note::{self, NOTE_FILE_NAME};
 use crate::place::{FileIdentity, LogPlace};
-use crate::prepare::PreparedSegment;
-use crate::segment::LogNonce;
+use crate::prepare::{PrepareError, PreparedSegment, prepare_segment};
+use crate::segment::{LogNonce, SegmentIdentity};
 use crate::storage::{Noted, Storage, StorageError};
-
-pub use crate::mapped::MmapError;
-pub use crate::prepare::{PrepareError, prepare_segment};
 
 /// What was stored so shortly before the log's end is in memory: at least the writing of it just was. Unit: bytes.
 const RECENT_BYTES: u64 = 8 << 20;
 
 /// Segments in files of one directory, and the note of what is durable beside them.
 #[derive(Debug)]
-pub struct MmapStorage {
+pub struct FileDevice {
     dir: PathBuf,
     dir_file: Arc<File>,
     dir_identity: FileIdentity,
@@ -50,73 +48,10 @@ pub struct MmapStorage {
     note: Option<NoteFile>,
 }
 
-impl MmapStorage {
-    /// Opens the segments in `dir`, which exists, and makes sure that what they show is what the device holds.
-    ///
-    /// Each file is synced, which must succeed, and dropped from the page cache before it is mapped: after a failed sync
-    /// the cache may hold what the device does not. Pages that stay, because another process maps them, are compared with
-    /// the device. The file is read once, so that a place that can't be read is found to be damage, and does not end the
-    /// process later. The note is read through the cache, where alone it needs to be. Leftovers of an unfinished
-    /// preparation are removed. Whether the segments are a log is `Log::open`'s business.
-    pub fn open(dir: &Path) -> Result<Self, MmapError> {
-        access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
-            .map_err(|error| MmapError::new("use", dir, error.into()))?;
-        let dir_file = File::open(dir).map(Arc::new).map_err(|error| MmapError::new("open", dir, error))?;
-        let mut names = Vec::new();
-        let mut leftovers = Vec::new();
-        for entry in fs::read_dir(dir).map_err(|error| MmapError::new("list", dir, error))? {
-            let entry = entry.map_err(|error| MmapError::new("list", dir, error))?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if let Some(seq) = SegmentSeq::from_file_name(name) {
-                names.push(seq);
-            } else if crate::prepare::is_leftover(name) {
-                leftovers.push(entry.path());
-            }
-        }
-        for path in leftovers {
-            fs::remove_file(&path).map_err(|error| MmapError::new("remove", &path, error))?;
-        }
-        names.sort_unstable();
-        let is_log = !names.is_empty();
-        let last = names.last().map_or(0, |last| last.get());
-        let may_be_written = |seq: SegmentSeq| seq.get() + SEGMENTS_AHEAD >= last;
-        let segments: Vec<MappedSegment> =
-            names.into_iter().map(|seq| open_segment(dir, seq, may_be_written(seq))).collect::<Result<_, _>>()?;
-        // Without a segment there is nothing to note, but there may be a note of a log whose files are gone.
-        let has_note = is_log || dir.join(NOTE_FILE_NAME).exists();
-        let note = if has_note { Some(NoteFile::open(dir)?) } else { None };
-        let dir_metadata = dir_file.metadata().map_err(|error| MmapError::new("look at", dir, error))?;
-        let dir_identity = FileIdentity::of(&dir_metadata);
-        let log_nonce = segments.iter().find_map(|segment| LogNonce::of(segment.bytes()));
-        Ok(Self { dir: dir.to_owned(), dir_file, dir_identity, segments, dropped: Vec::new(), log_nonce, note })
-    }
-
+impl FileDevice {
     /// The log that the segments are of: for preparing another one. `None` before the first.
-    #[must_use]
-    pub fn log_nonce(&self) -> Option<LogNonce> {
+    pub(crate) fn log_nonce(&self) -> Option<LogNonce> {
         self.log_nonce
-    }
-
-    /// Work for a helper thread that removes the files of segments which the log dropped; `None` if there are none.
-    ///
-    /// First the note is synced, which says where the log begins: without it their absence would be damage. Then the oldest goes
-    /// first, and the directory is synced. After an error some are left, are no part of the log, and go when it opens next.
-    pub fn removing_dropped(&mut self) -> Option<impl FnOnce() -> Result<(), StorageError> + Send + 'static> {
-        let dropped = std::mem::take(&mut self.dropped);
-        let last = *dropped.last()?;
-        let note = self.note_file();
-        let (dir, dir_file) = (self.dir.clone(), Arc::clone(&self.dir_file));
-        Some(move || {
-            let failed =
-                |segment, action| move |error: io::Error| StorageError { segment, action, reason: error.to_string() };
-            note.map_or(Ok(()), |note| note.sync_data())
-                .map_err(failed(last, "sync the note before removing it and others"))?;
-            for seq in dropped {
-                remove_file(&dir.join(seq.file_name())).map_err(failed(seq, "remove"))?;
-            }
-            dir_file.sync_all().map_err(failed(last, "sync the directory after removing it and others"))
-        })
     }
 
     /// The directory.
@@ -125,57 +60,11 @@ impl MmapStorage {
         &self.dir
     }
 
-    /// The very file that is mapped, to `fdatasync` it for a [`SyncRequest`]; `None` if the segment is absent, or sealed: then
-    /// nobody asks for a sync of it.
-    ///
-    /// Never sync by path: whatever stands there by then may be another file. Nor by a descriptor that was opened after what it
-    /// is to sync was stored: it does not learn of a failure before.
-    #[must_use]
-    pub fn sync_file(&self, seq: SegmentSeq) -> Option<Arc<File>> {
-        self.get(seq)?.file.clone()
-    }
-
-    /// The directory and files that are open, to see whether they are still in their places.
-    #[must_use]
-    pub fn place(&self) -> LogPlace {
-        let dir = (self.dir.clone(), self.dir_identity);
-        let segment_of = |segment: &MappedSegment| (self.dir.join(segment.seq.file_name()), segment.identity);
-        LogPlace { files: std::iter::once(dir).chain(self.segments.iter().map(segment_of)).collect() }
-    }
-
-    /// Work for a helper thread that reads parts of segments into memory, so that looking at them waits for no device.
-    ///
-    /// It reads by descriptors of its own: the storage may change meanwhile. It fails where the device does.
-    pub fn reading_in(
-        &self,
-        parts: Vec<(SegmentSeq, Range<usize>)>,
-    ) -> io::Result<impl FnOnce() -> io::Result<()> + Send + 'static> {
-        let mut files = Vec::new();
-        for (seq, part) in parts {
-            let segment = self.get(seq).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-            let open = segment.file.as_deref().map(File::try_clone).transpose()?;
-            files.push((open, segment.identity, self.dir.join(seq.file_name()), part));
-        }
-        Ok(move || {
-            files.into_iter().try_for_each(|(open, identity, path, part)| {
-                let file = open.map_or_else(|| identity.open(&path, &mut OpenOptions::new()), Ok)?;
-                read_in(&file, part)
-            })
-        })
-    }
-
     /// Performs a sync and waits for it. For owners without an executor; blocks.
     pub fn sync_blocking(&self, request: &SyncRequest) -> Result<(), SyncFailure> {
         let segment = self.get(request.seq).ok_or_else(|| SyncFailure::new("the segment is not open"))?;
         let file = segment.file.as_ref().ok_or_else(|| SyncFailure::new("the segment is sealed"))?;
         file.sync_data().map_err(|error| SyncFailure::new(error.to_string()))
-    }
-
-    /// The file that holds the note, to sync it elsewhere; `None` before the first segment. It is the mapped file itself,
-    /// whatever has become of its name.
-    #[must_use]
-    pub fn note_file(&self) -> Option<Arc<File>> {
-        self.note.as_ref().map(|note| Arc::clone(&note.file))
     }
 
     fn position(&self, seq: SegmentSeq) -> Option<usize> {
@@ -198,7 +87,106 @@ impl MmapStorage {
     }
 }
 
-impl Storage for MmapStorage {
+impl LogDevice for FileDevice {
+    fn open(dir: &Path) -> Result<Self, DeviceError> {
+        access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|error| DeviceError::new("use", dir, error.into()))?;
+        let dir_file = File::open(dir).map(Arc::new).map_err(|error| DeviceError::new("open", dir, error))?;
+        let mut names = Vec::new();
+        let mut leftovers = Vec::new();
+        for entry in fs::read_dir(dir).map_err(|error| DeviceError::new("list", dir, error))? {
+            let entry = entry.map_err(|error| DeviceError::new("list", dir, error))?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if let Some(seq) = SegmentSeq::from_file_name(name) {
+                names.push(seq);
+            } else if crate::prepare::is_leftover(name) {
+                leftovers.push(entry.path());
+            }
+        }
+        for path in leftovers {
+            fs::remove_file(&path).map_err(|error| DeviceError::new("remove", &path, error))?;
+        }
+        names.sort_unstable();
+        let is_log = !names.is_empty();
+        let last = names.last().map_or(0, |last| last.get());
+        let may_be_written = |seq: SegmentSeq| seq.get() + SEGMENTS_AHEAD >= last;
+        let segments: Vec<MappedSegment> =
+            names.into_iter().map(|seq| open_segment(dir, seq, may_be_written(seq))).collect::<Result<_, _>>()?;
+        // Without a segment there is nothing to note, but there may be a note of a log whose files are gone.
+        let has_note = is_log || dir.join(NOTE_FILE_NAME).exists();
+        let note = if has_note { Some(NoteFile::open(dir)?) } else { None };
+        let dir_metadata = dir_file.metadata().map_err(|error| DeviceError::new("look at", dir, error))?;
+        let dir_identity = FileIdentity::of(&dir_metadata);
+        let log_nonce = segments.iter().find_map(|segment| LogNonce::of(segment.bytes()));
+        Ok(Self { dir: dir.to_owned(), dir_file, dir_identity, segments, dropped: Vec::new(), log_nonce, note })
+    }
+
+    fn create(dir: &Path, identity: SegmentIdentity, segment_bytes: u64) -> Result<(), PrepareError> {
+        prepare_segment(dir, SegmentSeq::FIRST, identity, segment_bytes, None).map(drop)
+    }
+
+    fn preparing(
+        &self,
+        seq: SegmentSeq,
+        identity: SegmentIdentity,
+        segment_bytes: u64,
+    ) -> impl FnOnce() -> Result<PreparedSegment, PrepareError> + Send + 'static {
+        let (dir, log_nonce) = (self.dir.clone(), self.log_nonce);
+        move || prepare_segment(&dir, seq, identity, segment_bytes, log_nonce)
+    }
+
+    fn sync_file(&self, seq: SegmentSeq) -> Option<Arc<File>> {
+        self.get(seq)?.file.clone()
+    }
+
+    fn note_file(&self) -> Option<Arc<File>> {
+        self.note.as_ref().map(|note| Arc::clone(&note.file))
+    }
+
+    fn reading_in(
+        &self,
+        parts: Vec<(SegmentSeq, Range<usize>)>,
+    ) -> io::Result<impl FnOnce() -> io::Result<()> + Send + 'static> {
+        let mut files = Vec::new();
+        for (seq, part) in parts {
+            let segment = self.get(seq).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+            let open = segment.file.as_deref().map(File::try_clone).transpose()?;
+            files.push((open, segment.identity, self.dir.join(seq.file_name()), part));
+        }
+        Ok(move || {
+            files.into_iter().try_for_each(|(open, identity, path, part)| {
+                let file = open.map_or_else(|| identity.open(&path, &mut OpenOptions::new()), Ok)?;
+                read_in(&file, part)
+            })
+        })
+    }
+
+    fn removing_dropped(&mut self) -> Option<impl FnOnce() -> Result<(), StorageError> + Send + 'static> {
+        let dropped = std::mem::take(&mut self.dropped);
+        let last = *dropped.last()?;
+        let note = self.note_file();
+        let (dir, dir_file) = (self.dir.clone(), Arc::clone(&self.dir_file));
+        Some(move || {
+            let failed =
+                |segment, action| move |error: io::Error| StorageError { segment, action, reason: error.to_string() };
+            note.map_or(Ok(()), |note| note.sync_data())
+                .map_err(failed(last, "sync the note before removing it and others"))?;
+            for seq in dropped {
+                remove_file(&dir.join(seq.file_name())).map_err(failed(seq, "remove"))?;
+            }
+            dir_file.sync_all().map_err(failed(last, "sync the directory after removing it and others"))
+        })
+    }
+
+    fn place(&self) -> LogPlace {
+        let dir = (self.dir.clone(), self.dir_identity);
+        let segment_of = |segment: &MappedSegment| (self.dir.join(segment.seq.file_name()), segment.identity);
+        LogPlace { files: std::iter::once(dir).chain(self.segments.iter().map(segment_of)).collect() }
+    }
+}
+
+impl Storage for FileDevice {
     type Prepared = PreparedSegment;
 
     fn install(&mut self, prepared: PreparedSegment) {

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use crate::device::{LogDevice, PrepareError};
 use crate::format::EntryHeader;
-use crate::mmap::{MmapStorage, PrepareError, prepare_segment};
+use crate::mmap::FileDevice;
+use crate::prepare::prepare_segment;
 use crate::test_support::{IDENTITY, KIND, id, payload, seq};
 use crate::types::{EntryId, HardState, Index, Term};
 use crate::verify::{Found, VerifyError, verify};
@@ -17,11 +19,11 @@ use crate::{DamageKind, Log, LogOptions, OpenError, SegmentIdentity, Storage, Ta
 const SEGMENT_BYTES: u64 = 64 << 10;
 const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
 
-fn open(dir: &Path) -> Result<(Log<MmapStorage>, crate::RecoveryReport), OpenError> {
-    Log::open(MmapStorage::open(dir).expect("a directory"), OPTIONS)
+fn open(dir: &Path) -> Result<(Log<FileDevice>, crate::RecoveryReport), OpenError> {
+    Log::open(FileDevice::open(dir).expect("a directory"), OPTIONS)
 }
 
-fn prepare_all(log: &mut Log<MmapStorage>) {
+fn prepare_all(log: &mut Log<FileDevice>) {
     while let Some(seq) = log.needs_segment() {
         let dir = log.storage().dir().to_owned();
         let prepared = prepare_segment(&dir, seq, IDENTITY, SEGMENT_BYTES, log.storage().log_nonce()).expect("space");
@@ -29,7 +31,7 @@ fn prepare_all(log: &mut Log<MmapStorage>) {
     }
 }
 
-fn sync_all(log: &mut Log<MmapStorage>) {
+fn sync_all(log: &mut Log<FileDevice>) {
     while let Some(request) = log.next_sync() {
         let result = log.storage().sync_blocking(&request);
         log.on_synced(request.id, result);
@@ -37,7 +39,7 @@ fn sync_all(log: &mut Log<MmapStorage>) {
     assert_eq!((log.latched(), log.durable_lsn()), (None, log.end_lsn()));
 }
 
-fn append_many(log: &mut Log<MmapStorage>, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
+fn append_many(log: &mut Log<FileDevice>, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
     for index in indexes {
         prepare_all(log);
         let payload = payload(1, index, bytes);
@@ -133,7 +135,7 @@ fn another_nodes_directory_is_refused_unchanged() {
     let dir = a_log();
     let before = fs::read(path_of(&dir, 3)).expect("the segment");
     let options = LogOptions { identity: SegmentIdentity { node_id: 1, ..IDENTITY }, ..OPTIONS };
-    let error = Log::open(MmapStorage::open(dir.path()).expect("a directory"), options).map(|_| ());
+    let error = Log::open(FileDevice::open(dir.path()).expect("a directory"), options).map(|_| ());
     let error = error.expect_err("another node's log");
     assert!(matches!(error, OpenError::Identity { .. }), "{error}");
     assert!(error.to_string().contains("node id"), "{error}");
@@ -263,11 +265,11 @@ fn a_segment_without_space_is_an_error_with_numbers() {
 #[test]
 fn directories_that_cannot_be_used_say_why() {
     let dir = TempDir::new().expect("a directory");
-    let missing = MmapStorage::open(&dir.path().join("none")).map(|_| ()).expect_err("no directory");
+    let missing = FileDevice::open(&dir.path().join("none")).map(|_| ()).expect_err("no directory");
     assert!(missing.to_string().contains("create the data directory"), "{missing}");
     let file = dir.path().join("file");
     File::create(&file).expect("writable");
-    let not_a_directory = MmapStorage::open(&file).map(|_| ()).expect_err("a file");
+    let not_a_directory = FileDevice::open(&file).map(|_| ()).expect_err("a file");
     assert!(not_a_directory.to_string().contains("file"), "{not_a_directory}");
     assert!(matches!(verify(dir.path()), Err(VerifyError::NoSegments { .. })));
     assert!(matches!(verify(&file), Err(VerifyError::Io(_))));
@@ -296,7 +298,7 @@ fn the_walk_shows_every_frame() {
 #[test]
 fn syncs_go_to_the_file_that_is_mapped_wherever_its_path_leads() {
     let dir = a_log();
-    let storage = MmapStorage::open(dir.path()).expect("a directory");
+    let storage = FileDevice::open(dir.path()).expect("a directory");
     let mapped = File::open(path_of(&dir, 3)).expect("the segment").metadata().expect("a file").ino();
     fs::rename(path_of(&dir, 3), dir.path().join("elsewhere")).expect("renamed");
     fs::write(path_of(&dir, 3), b"another file").expect("writable");
@@ -324,7 +326,7 @@ fn a_log_that_was_copied_with_holes_gets_blocks_where_it_will_be_written() {
     }
     let parts_of = |segment| {
         let file = File::open(path_of(&copy, segment)).expect("the segment");
-        let parts = crate::device::parts_without_space(&file, 4096..SEGMENT_BYTES).expect("known");
+        let parts = crate::cache::parts_without_space(&file, 4096..SEGMENT_BYTES).expect("known");
         parts.iter().map(|part| (part.start, part.end)).collect::<Vec<_>>()
     };
     assert_eq!(parts_of(5), [(4096, SEGMENT_BYTES)], "the file system keeps holes");
@@ -398,7 +400,7 @@ fn the_parts_of_entries_lie_where_the_entries_do_across_segments() {
 }
 
 /// A log of several segments whose first ones were dropped, with the files still there; and its state.
-fn with_dropped_segments(dir: &TempDir) -> (Log<MmapStorage>, LogOptions) {
+fn with_dropped_segments(dir: &TempDir) -> (Log<FileDevice>, LogOptions) {
     let (mut log, _) = open(dir.path()).expect("an empty log");
     append_many(&mut log, 1..=40, 5000);
     sync_all(&mut log);
@@ -425,7 +427,7 @@ fn the_files_of_dropped_segments_are_removed_by_a_helper_or_at_the_next_start() 
         let report = verify(dir.path()).expect("a log");
         assert!(report.is_sound(), "{number}");
         assert_eq!((report.base, report.dropped_count == 0), (base, is_removed));
-        let storage = MmapStorage::open(dir.path()).expect("files");
+        let storage = FileDevice::open(dir.path()).expect("files");
         let (log, report) = Log::open(storage, options).expect("sound");
         assert_eq!((report.base, log.storage().segments()[0]), (base, first));
         assert!((1..first.get()).all(|segment| !path_of(&dir, segment).exists()), "all of them are gone");
@@ -438,12 +440,12 @@ fn a_log_on_files_is_begun_anew_behind_an_entry() {
     let base = EntryId::new(Term::new(1), Index::new(500));
     let options = LogOptions { state: base, ..OPTIONS };
     let origin = crate::Origin { base, hard_state: HardState { term: Term::new(2), vote: 3 }, ..Default::default() };
-    let storage = MmapStorage::open(dir.path()).expect("an empty directory");
+    let storage = FileDevice::open(dir.path()).expect("an empty directory");
     let mut log = Log::begin(storage, options, origin.clone()).expect("nothing is there");
     append_many(&mut log, 501..=510, 5000);
     sync_all(&mut log);
     drop(log);
-    let storage = MmapStorage::open(dir.path()).expect("files");
+    let storage = FileDevice::open(dir.path()).expect("files");
     let (log, report) = Log::open(storage, options).expect("sound");
     assert_eq!((report.base, report.last.index, log.hard_state()), (base, Index::new(510), origin.hard_state));
     // Without the state that it goes on from it is of no use.
@@ -463,7 +465,7 @@ fn a_sealed_segment_keeps_no_descriptor_and_is_still_read_and_told_apart() {
         let is_open = log.storage().sync_file(seq(number)).is_some();
         assert_eq!(is_open, seq(number) >= active, "segment {number}");
     }
-    let read = |log: &Log<MmapStorage>| {
+    let read = |log: &Log<FileDevice>| {
         let reading = log.storage().reading_in(vec![(sealed, 0..4096)]).expect("descriptors");
         std::thread::spawn(reading).join().expect("no panic")
     };

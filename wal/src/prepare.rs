@@ -12,7 +12,7 @@ use rustix::fs::statvfs;
 
 use crate::files::{FILE_MODE, random_numbers, sync_dir};
 use crate::lsn::{Geometry, SegmentSeq};
-use crate::mapped::{MappedSegment, MmapError, NoteFile, fill_with_zeros};
+use crate::mapped::{DeviceError, MappedSegment, NoteFile, fill_with_zeros};
 use crate::segment::{LogNonce, SegmentHeader, SegmentIdentity};
 
 /// Suffix of files that are being prepared. They hold nothing.
@@ -77,7 +77,7 @@ impl PreparedSegment {
 
 /// Prepares segment `seq` of the log in `dir`. Blocks for as long as writing and syncing the whole file takes.
 ///
-/// `log_nonce` names the log, as [`crate::mmap::MmapStorage::log_nonce`] does. Without one this is the first segment of a new log:
+/// `log_nonce` names the log, as `FileDevice::log_nonce` does. Without one this is the first segment of a new log:
 /// a nonce is drawn, and the log's note comes with the segment.
 ///
 /// On an error it leaves nothing behind, or a leftover that opening the log removes.
@@ -170,8 +170,8 @@ fn available_bytes(dir: &Path) -> io::Result<u64> {
     Ok(file_system.f_bavail.saturating_mul(file_system.f_frsize))
 }
 
-fn note_failed(error: MmapError) -> PrepareError {
-    let MmapError { action, path, source, .. } = error;
+fn note_failed(error: DeviceError) -> PrepareError {
+    let DeviceError { action, path, source, .. } = error;
     PrepareError::Io { action, path, source }
 }
 

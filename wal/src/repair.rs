@@ -37,11 +37,12 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::device::LogDevice;
 use crate::error::OpenError;
 use crate::files::{DIR_MODE, sync_dir, write_durably};
 use crate::log::{Log, LogOptions};
-use crate::mapped::MmapError;
-use crate::mmap::MmapStorage;
+use crate::mapped::DeviceError;
+use crate::mmap::FileDevice;
 use crate::prepare::{PrepareError, prepare_segment};
 use crate::recovery::RecoveryReport;
 use crate::salvage::{SalvageError, SalvageReport, salvage};
@@ -60,7 +61,7 @@ const LATER: &str = "; and later: ";
 #[derive(Debug)]
 pub struct Opened {
     /// The log.
-    pub log: Log<MmapStorage>,
+    pub log: Log<FileDevice>,
     /// What it held.
     pub report: RecoveryReport,
     /// What is missing in it; `None` if nothing is. Stays on every start until [`finish_repair`].
@@ -81,7 +82,7 @@ pub struct Repair {
 pub enum RepairError {
     /// The log's files can't be used.
     #[error(transparent)]
-    Files(#[from] MmapError),
+    Files(#[from] DeviceError),
     /// The log does not open, for a reason that is no damage, or it is damaged again at once.
     #[error(transparent)]
     Log(#[from] OpenError),
@@ -224,7 +225,7 @@ impl Repairer<'_> {
 
     /// Opens the log where it belongs; the inner error is the damage that keeps it from opening.
     fn open_log(&mut self) -> Result<Result<Opened, String>, RepairError> {
-        let storage = MmapStorage::open(&self.places.log)?;
+        let storage = FileDevice::open(&self.places.log)?;
         let (log, report) = match Log::open(storage, self.options) {
             Ok(opened) => opened,
             Err(OpenError::Corrupt(corruption)) => return Ok(Err(corruption.to_string())),
@@ -260,10 +261,10 @@ impl Repairer<'_> {
         let (log, repair, parent) = (log.clone(), repair.clone(), parent.clone());
         self.step("create", &repair, |repair| DirBuilder::new().mode(DIR_MODE).create(repair))?;
         self.step("sync", &parent, sync_dir)?;
-        let (from, to) = (MmapStorage::open(&log)?, MmapStorage::open(&repair)?);
+        let (from, to) = (FileDevice::open(&log)?, FileDevice::open(&repair)?);
         let LogOptions { identity, segment_bytes, .. } = self.options;
         let before = &mut self.before;
-        let prepare = |storage: &mut MmapStorage, seq| {
+        let prepare = |storage: &mut FileDevice, seq| {
             before("prepare a segment").map_err(|source| PrepareError::Io {
                 action: "prepare",
                 path: repair.clone(),
@@ -272,7 +273,7 @@ impl Repairer<'_> {
             storage.install(prepare_segment(&repair, seq, identity, segment_bytes, storage.log_nonce())?);
             Ok(())
         };
-        let sync = |storage: &mut MmapStorage, request: &_| storage.sync_blocking(request);
+        let sync = |storage: &mut FileDevice, request: &_| storage.sync_blocking(request);
         let salvaged = salvage(&from, to, self.options, prepare, sync);
         let failed = |source| RepairError::Salvage { damage: damage.to_owned(), source: Box::new(source) };
         let (log, report) = salvaged.map_err(failed)?;

@@ -98,7 +98,7 @@ impl Node {
     }
 }
 
-fn prepare_all(log: &mut Log<MmapStorage>) {
+fn prepare_all(log: &mut Log<FileDevice>) {
     while let Some(seq) = log.needs_segment() {
         let dir = log.storage().dir().to_owned();
         let prepared = prepare_segment(&dir, seq, IDENTITY, SEGMENT_BYTES, log.storage().log_nonce()).expect("space");
@@ -106,7 +106,7 @@ fn prepare_all(log: &mut Log<MmapStorage>) {
     }
 }
 
-fn append(log: &mut Log<MmapStorage>, indexes: std::ops::RangeInclusive<u64>) {
+fn append(log: &mut Log<FileDevice>, indexes: std::ops::RangeInclusive<u64>) {
     for index in indexes {
         prepare_all(log);
         let payload = payload(1, index, 4000);
@@ -120,7 +120,7 @@ fn append(log: &mut Log<MmapStorage>, indexes: std::ops::RangeInclusive<u64>) {
 }
 
 /// Checks that a log holds the first entries of what was written, and that it can go on.
-fn check_prefix(log: &mut Log<MmapStorage>) -> u64 {
+fn check_prefix(log: &mut Log<FileDevice>) -> u64 {
     let last = log.last_id().index.get();
     for index in 1..=last {
         let entry = log.entry(Index::new(index)).expect("readable").expect("present");

@@ -13,7 +13,7 @@ use memmap2::Mmap;
 use crate::constants::SEGMENT_BYTES_DEFAULT;
 use crate::format::EntryKind;
 use crate::lsn::{Geometry, SegmentSeq};
-use crate::mapped::{MmapError, map_for_reading, readable_bytes};
+use crate::mapped::{DeviceError, map_for_reading, readable_bytes};
 use crate::note::{self, NOTE_FILE_NAME};
 use crate::origin::Origin;
 use crate::recovery::Rebuild;
@@ -30,7 +30,7 @@ pub use crate::walk::FrameView;
 pub enum VerifyError {
     /// The directory or a file can't be read.
     #[error(transparent)]
-    Io(#[from] MmapError),
+    Io(#[from] DeviceError),
     /// There is no log here.
     #[error("{dir} holds no log segments; name a directory with files such as 0000000000000001.wal", dir = dir.display())]
     NoSegments {
@@ -61,9 +61,9 @@ struct SegmentFile {
 }
 
 impl SegmentFile {
-    fn open(dir: &Path, seq: SegmentSeq) -> Result<Self, MmapError> {
+    fn open(dir: &Path, seq: SegmentSeq) -> Result<Self, DeviceError> {
         let path = dir.join(seq.file_name());
-        let failed = |error| MmapError::new("read", &path, error);
+        let failed = |error| DeviceError::new("read", &path, error);
         let file = File::open(&path).map_err(failed)?;
         let map = match file.metadata().map_err(failed)?.len() {
             0 => None,
@@ -142,8 +142,8 @@ impl LogFiles {
     /// Maps the segments in `dir`. Changes nothing.
     pub fn open(dir: &Path) -> Result<Self, VerifyError> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(dir).map_err(|error| MmapError::new("list", dir, error))? {
-            let entry = entry.map_err(|error| MmapError::new("list", dir, error))?;
+        for entry in fs::read_dir(dir).map_err(|error| DeviceError::new("list", dir, error))? {
+            let entry = entry.map_err(|error| DeviceError::new("list", dir, error))?;
             names.extend(entry.file_name().to_str().and_then(SegmentSeq::from_file_name));
         }
         if names.is_empty() {

@@ -41,3 +41,6 @@ mod status;
 mod steps;
 mod sync_file;
 mod uring;
+
+/// What this build keeps logs on. Nothing else here names a kind of device.
+type Device = wal::FileDevice;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use wal::mmap::MmapStorage;
+use wal::device::LogDevice;
 use wal::repair::{Repair, open_or_salvage};
 use wal::{Log, LogOptions, RecoveryReport, SegmentIdentity};
 
+use super::Device;
 use super::core::Shared;
 use super::cores::Cores;
 use super::data_dir::{DataDir, Identity};
@@ -303,7 +304,7 @@ fn open_shard(
     Ok(ShardParts { id: shard, replica, wal_dir, identity, segment_bytes, metrics, tick_ms: tick_ms(config) })
 }
 
-type OpenLog = (Log<MmapStorage>, RecoveryReport, Option<Repair>);
+type OpenLog = (Log<Device>, RecoveryReport, Option<Repair>);
 
 /// Opens a log; a damaged one is repaired, if the other nodes are a quorum that it can be repaired from.
 fn open_log(config: &ValidConfig, shard: ShardId, wal_dir: &Path, options: LogOptions) -> Result<OpenLog, StartError> {
@@ -311,7 +312,7 @@ fn open_log(config: &ValidConfig, shard: ShardId, wal_dir: &Path, options: LogOp
         let opened = open_or_salvage(wal_dir, options).map_err(|source| StartError::Repair { shard, source })?;
         return Ok((opened.log, opened.report, opened.repair));
     }
-    let storage = MmapStorage::open(wal_dir).map_err(|source| StartError::Files { shard, source })?;
+    let storage = Device::open(wal_dir).map_err(|source| StartError::Files { shard, source })?;
     let (log, report) = Log::open(storage, options).map_err(|source| StartError::Log { shard, source })?;
     Ok((log, report, None))
 }

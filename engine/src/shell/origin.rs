@@ -28,13 +28,13 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use wal::mmap::{MmapStorage, prepare_segment};
-use wal::{Log, LogOptions, OpenError, SegmentSeq};
+use wal::device::LogDevice;
+use wal::{Log, LogOptions, OpenError};
 
-use super::birth_file;
 use super::data_dir::DataDirError;
 use super::modes::DIR_MODE;
 use super::start_error::StartError;
+use super::{Device, birth_file};
 use crate::raft::{BirthRecord, Stage};
 use crate::types::{EntryId, ShardId};
 
@@ -95,7 +95,7 @@ impl Found<'_> {
         if wal::repair::is_marked(self.wal_dir).map_err(|source| self.io_error("look into", source))? {
             return self.replace(record);
         }
-        let storage = MmapStorage::open(self.wal_dir);
+        let storage = Device::open(self.wal_dir);
         let storage = storage.map_err(|source| StartError::Files { shard: self.shard, source })?;
         match Log::open(storage, self.log) {
             Ok((_, report)) if report.last != EntryId::ZERO || report.hard_state != wal::HardState::default() => {
@@ -133,8 +133,8 @@ impl Found<'_> {
 
     fn make_segment(&self) -> Result<(), StartError> {
         let LogOptions { identity, segment_bytes, .. } = self.log;
-        let prepared = prepare_segment(self.wal_dir, SegmentSeq::FIRST, identity, segment_bytes, None);
-        prepared.map(drop).map_err(|source| StartError::Prepare { shard: self.shard, source })
+        let made = Device::create(self.wal_dir, identity, segment_bytes);
+        made.map_err(|source| StartError::Prepare { shard: self.shard, source })
     }
 
     fn log_gone(&self) -> StartError {

@@ -178,7 +178,7 @@ fn a_mark_without_its_record_makes_a_replacement() {
 #[test]
 fn an_old_record_beside_a_log_in_use_is_refused() {
     let place = Place::with(Stage::New);
-    let storage = MmapStorage::open(&place.wal_dir()).expect("the log's files");
+    let storage = Device::open(&place.wal_dir()).expect("the log's files");
     let options = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
     let (mut log, _) = Log::open(storage, options).expect("a log");
     let header = EntryHeader::new(EntryId::new(Term::new(1), Index::new(1)), KIND_NOOP, &[]);

@@ -12,11 +12,9 @@ use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use wal::mmap::MmapStorage;
-use wal::prepare::PreparedSegment;
-use wal::{SegmentIdentity, SegmentSeq, SyncFailure, SyncRequest};
+use wal::device::LogDevice;
+use wal::{SegmentIdentity, SegmentSeq, Storage, SyncFailure, SyncRequest};
 
-use super::birth_file;
 use super::classes::{Class, Classes, give_way};
 use super::helpers::Helpers;
 use super::incoming::{Incoming, Opened};
@@ -29,6 +27,7 @@ use super::run_queue::RunQueue;
 use super::said::{Complaint, Said};
 use super::status::StatusBoard;
 use super::sync_file::SyncFile;
+use super::{Device, birth_file};
 use crate::raft::{BirthRecord, HandOverEnd, OfficeStep};
 use crate::replica::{Action, Event, Outgoing, Remark, Replica, ReplicaView};
 use crate::types::{Index, NodeId, ShardId, Term};
@@ -53,7 +52,7 @@ pub struct ShardParts {
     /// Which shard.
     pub id: ShardId,
     /// Its replica, recovered.
-    pub replica: Replica<MmapStorage>,
+    pub replica: Replica<Device>,
     /// Where its log lies.
     pub wal_dir: PathBuf,
     /// Whose log it is.
@@ -69,7 +68,7 @@ pub struct ShardParts {
 /// A shard on its owner core.
 pub struct Shard {
     id: ShardId,
-    replica: RefCell<Replica<MmapStorage>>,
+    replica: RefCell<Replica<Device>>,
     wal_dir: PathBuf,
     identity: SegmentIdentity,
     segment_bytes: u64,
@@ -161,7 +160,7 @@ impl Shard {
     }
 
     /// Hands an event to the replica, does what it asks for, and makes sure that a turn follows.
-    pub fn deliver(self: &Rc<Self>, event: Event<'_, PreparedSegment>) {
+    pub fn deliver(self: &Rc<Self>, event: Event<'_, <Device as Storage>::Prepared>) {
         self.replica.borrow_mut().handle(event);
         self.act();
         self.wake.notify();
@@ -405,7 +404,7 @@ impl Shard {
     }
 
     /// Queues a message towards a peer; `false` if there is no room or no connection.
-    fn send(&self, replica: &Replica<MmapStorage>, to: NodeId, message: &Outgoing) -> bool {
+    fn send(&self, replica: &Replica<Device>, to: NodeId, message: &Outgoing) -> bool {
         let links = self.links.borrow();
         let Some(links) = links.get(&to) else { return false };
         links.send(message, |out| {
@@ -426,7 +425,7 @@ impl Shard {
         .detach();
     }
 
-    /// Syncs the file that is mapped, wherever its path leads by now.
+    /// Syncs the file that was stored to, wherever its path leads by now.
     async fn sync(&self, seq: SegmentSeq) -> Result<(), SyncFailure> {
         #[cfg(test)]
         if self.syncs_at_once.get() {
@@ -542,15 +541,15 @@ impl Shard {
     /// Prepares a segment on a helper thread, until it succeeds or the shard stops.
     async fn prepare(self: Rc<Self>, seq: SegmentSeq) {
         while !self.stopping.get() {
-            let (dir, identity, segment_bytes) = (self.wal_dir.clone(), self.identity, self.segment_bytes);
-            let (place, log_nonce) = {
+            let (place, preparing) = {
                 let replica = self.replica.borrow();
-                (replica.log().storage().place(), replica.log().storage().log_nonce())
+                let device = replica.log().storage();
+                (device.place(), device.preparing(seq, self.identity, self.segment_bytes))
             };
             let prepare = move || {
                 // Where the log is not, no segment of it belongs either.
                 place.check()?;
-                let prepared = wal::mmap::prepare_segment(&dir, seq, identity, segment_bytes, log_nonce);
+                let prepared = preparing();
                 place.check().map(|()| prepared)
             };
             match self.helpers.run(prepare).await {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use wal::OpenError;
-use wal::mmap::{MmapError, PrepareError};
+use wal::device::{DeviceError, PrepareError};
 use wal::repair::RepairError;
 
 use super::data_dir::DataDirError;
@@ -31,7 +31,7 @@ pub enum StartError {
         /// The shard.
         shard: ShardId,
         /// What is wrong.
-        source: MmapError,
+        source: DeviceError,
     },
     /// The log's first segment cannot be made.
     #[error("shard {shard}: {source}")]

@@ -1,6 +1,6 @@
-//! Syncing a log's file by the descriptor that its mapping was made from, through io_uring.
+//! Syncing a log's file by the descriptor that its device has open, through io_uring.
 //!
-//! Nothing is opened for it, so a sync can reach no other file than the mapped one and needs no descriptor of its own.
+//! Nothing is opened for it, so a sync can reach no other file than the one that was stored to and needs no descriptor of its own.
 
 use std::fs::File;
 use std::mem::ManuallyDrop;

@@ -8,9 +8,9 @@ use std::process::Command;
 
 use rustix::fs::{Advice, fadvise};
 use tempfile::TempDir;
-use wal::mmap::{MmapStorage, prepare_segment};
+use wal::device::LogDevice;
 use wal::types::EntryId;
-use wal::{EntryHeader, EntryKind, Log, LogOptions, SegmentIdentity, SegmentSeq, Storage};
+use wal::{EntryHeader, EntryKind, FileDevice, Log, LogOptions, SegmentIdentity, SegmentSeq, Storage};
 
 use crate::harness::quorate;
 
@@ -62,12 +62,11 @@ fn run(command: &mut Command) -> bool {
 
 /// Opens the log in `dir` and appends to it durably.
 fn append(dir: &Path, count: u64) -> Result<(), String> {
-    let storage = MmapStorage::open(dir).map_err(|error| error.to_string())?;
+    let storage = FileDevice::open(dir).map_err(|error| error.to_string())?;
     let (mut log, _) = Log::open(storage, OPTIONS).map_err(|error| error.to_string())?;
     for _ in 0..count {
         while let Some(seq) = log.needs_segment() {
-            let log_nonce = log.storage().log_nonce();
-            let prepared = prepare_segment(dir, seq, IDENTITY, OPTIONS.segment_bytes, log_nonce);
+            let prepared = log.storage().preparing(seq, IDENTITY, OPTIONS.segment_bytes)();
             log.storage_mut().install(prepared.map_err(|error| error.to_string())?);
         }
         let id = EntryId::new(wal::types::Term::new(1), log.last_id().index.next());

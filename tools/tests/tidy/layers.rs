@@ -30,6 +30,7 @@ const CORES: &[&str] = &["wal/src/", "net/src/", "net/codec/src/", "engine/src/"
 
 /// Files of those packages that meet the real world: real time, files, sockets, threads.
 const SHELLS: &[&str] = &[
+    "wal/src/cache.rs",
     "wal/src/device.rs",
     "wal/src/files.rs",
     "wal/src/mapped.rs",

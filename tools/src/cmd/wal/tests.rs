@@ -3,10 +3,9 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
-use wal::mmap::MmapStorage;
-use wal::prepare::prepare_segment;
+use wal::device::LogDevice;
 use wal::types::{EntryId, Index, Term};
-use wal::{EntryHeader, Log, LogOptions, SegmentIdentity, SegmentSeq, Storage};
+use wal::{EntryHeader, FileDevice, Log, LogOptions, SegmentIdentity, SegmentSeq, Storage};
 
 use super::*;
 use engine::log_store::KIND_COMMANDS;
@@ -22,8 +21,8 @@ fn data_dir() -> tempfile::TempDir {
     let root = tempfile::tempdir().expect("temporary directory");
     let dir = root.path().join("shards/0000/wal");
     fs::create_dir_all(&dir).expect("created");
-    let mut storage = MmapStorage::open(&dir).expect("opened");
-    storage.install(prepare_segment(&dir, SegmentSeq::FIRST, IDENTITY, SEGMENT_BYTES, None).expect("prepared"));
+    let mut storage = FileDevice::open(&dir).expect("opened");
+    storage.install(storage.preparing(SegmentSeq::FIRST, IDENTITY, SEGMENT_BYTES)().expect("prepared"));
     let options = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
     let (mut log, _) = Log::open(storage, options).expect("a new log");
     for index in 1..=20u8 {
