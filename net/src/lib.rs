@@ -15,6 +15,9 @@ pub mod shell;
 #[cfg(any(feature = "shell", feature = "client"))]
 pub mod patience;
 
+#[cfg(any(feature = "shell", feature = "client"))]
+pub mod resolve;
+
 #[cfg(feature = "client")]
 pub mod client;
 

@@ -50,6 +50,16 @@ pub struct GlobalArgs {
         value_parser = parse_duration
     )]
     pub command_timeout: Duration,
+    /// A node that owes an answer and is silent for so long is given up
+    #[arg(
+        long,
+        global = true,
+        env = "QUORATE_KEEPALIVE_TIMEOUT",
+        value_name = "TIME",
+        default_value = "1s",
+        value_parser = parse_duration
+    )]
+    pub keepalive_timeout: Duration,
 }
 
 impl GlobalArgs {

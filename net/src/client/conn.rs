@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::dial::{ConnectError, Dialing};
 use super::{Endpoint, ServerInfo, lock};
 use crate::api::{Executed, Request, RequestKind, Response, Status};
 use crate::deframer::Deframer;
@@ -71,24 +73,6 @@ pub(super) enum CallError {
     Broken(String),
     /// The node refused it.
     Refused { status: Status, executed: Executed, message: String, leader_hint: Option<String> },
-}
-
-/// Why there is no connection.
-#[derive(Clone, Debug)]
-pub(super) struct ConnectError {
-    pub reason: String,
-    /// Trying again at once is of no use: somebody has to start or change something first.
-    pub is_lasting: bool,
-}
-
-impl ConnectError {
-    pub const fn lasting(reason: String) -> Self {
-        Self { reason, is_lasting: true }
-    }
-
-    pub const fn passing(reason: String) -> Self {
-        Self { reason, is_lasting: false }
-    }
 }
 
 type Reply = oneshot::Sender<Result<Answer, CallError>>;
@@ -159,18 +143,13 @@ impl Drop for Place<'_> {
 }
 
 impl Conn {
-    /// Connects and greets.
-    pub async fn open(endpoint: &Endpoint, timeout: Duration, silence: Silence) -> Result<Self, ConnectError> {
-        match tokio::time::timeout(timeout, Self::open_without_limit(endpoint, silence)).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(ConnectError::passing(format!("no connection within {} ms", timeout.as_millis()))),
-        }
+    /// Connects to one of the endpoint's addresses and greets.
+    pub async fn open(endpoint: &Endpoint, dialing: &Dialing, silence: Silence) -> Result<Self, ConnectError> {
+        dialing.open(endpoint, |address| Self::open_at(address, silence)).await
     }
 
-    async fn open_without_limit(endpoint: &Endpoint, silence: Silence) -> Result<Self, ConnectError> {
-        let addresses = tokio::net::lookup_host(endpoint.authority()).await;
-        let addresses: Vec<_> = addresses.map_err(|error| ConnectError::lasting(error.to_string()))?.collect();
-        let stream = TcpStream::connect(addresses.as_slice()).await.map_err(|error| match error.kind() {
+    async fn open_at(address: SocketAddr, silence: Silence) -> Result<Self, ConnectError> {
+        let stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => ConnectError::lasting(format!("nothing listens there: {error}")),
             _ => ConnectError::passing(error.to_string()),
         })?;

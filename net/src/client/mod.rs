@@ -5,6 +5,7 @@
 //! Requests beyond what a node takes wait. Payloads stay opaque; the typed client is a package of its own.
 
 mod conn;
+mod dial;
 mod endpoint;
 mod options;
 mod pool;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Endpoint, EndpointError};
 use crate::api::Status;
+use crate::resolve::Resolver;
 
 /// How a client connects.
 #[derive(Clone, Debug)]
@@ -16,6 +17,10 @@ pub struct Options {
     pub connections_per_endpoint: usize,
     /// While an attempt to connect takes longer than this, the next endpoint is tried beside it.
     pub next_endpoint_after: Duration,
+    /// While one address of an endpoint takes longer than this, the next one is tried beside it.
+    pub next_address_after: Duration,
+    /// Finds the addresses of endpoints.
+    pub resolver: Resolver,
     /// A node that owes an answer and says nothing for so long, not even to a ping, is given up.
     pub silence_limit: Duration,
     /// A connection that nothing is waited for on is pinged after so long.
@@ -29,6 +34,8 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(2),
             connections_per_endpoint: 1,
             next_endpoint_after: Duration::from_millis(200),
+            next_address_after: Duration::from_millis(200),
+            resolver: Resolver::default(),
             silence_limit: Duration::from_secs(1),
             idle_ping: Duration::from_secs(10),
         }

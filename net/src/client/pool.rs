@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::conn::{Conn, ConnectError, Silence};
+use super::conn::{Conn, Silence};
+use super::dial::{ConnectError, Dialing};
 use super::{Endpoint, Options, ServerInfo, lock};
 
 /// How long an endpoint is passed over after its first failure. Unit: ms.
@@ -23,7 +24,7 @@ const FAILED_MS_MAX: u64 = 10_000;
 /// What all connections of a client have in common.
 #[derive(Debug)]
 pub(super) struct Context {
-    pub connect_timeout: Duration,
+    pub dialing: Dialing,
     pub next_endpoint_after: Duration,
     pub silence: Silence,
     connections_per_endpoint: usize,
@@ -34,7 +35,11 @@ pub(super) struct Context {
 impl Context {
     pub fn new(options: &Options) -> Self {
         Self {
-            connect_timeout: options.connect_timeout,
+            dialing: Dialing {
+                timeout: options.connect_timeout,
+                next_after: options.next_address_after,
+                resolver: options.resolver.clone(),
+            },
             next_endpoint_after: options.next_endpoint_after,
             silence: Silence { limit: options.silence_limit, idle: options.idle_ping },
             connections_per_endpoint: options.connections_per_endpoint.max(1),
@@ -150,7 +155,7 @@ impl Pool {
         let pool = Arc::downgrade(self);
         let (endpoint, context) = (self.endpoint.clone(), Arc::clone(&self.context));
         let task = tokio::spawn(async move {
-            let opened = Conn::open(&endpoint, context.connect_timeout, context.silence).await;
+            let opened = Conn::open(&endpoint, &context.dialing, context.silence).await;
             let outcome = opened.and_then(|conn| context.check(conn.info()).map(|()| Arc::new(conn)));
             if let Some(pool) = pool.upgrade() {
                 pool.attempt_ended(at, &outcome);

@@ -10,7 +10,8 @@ use std::task::Poll;
 
 use tokio::time::Instant;
 
-use super::conn::{Conn, ConnectError};
+use super::conn::Conn;
+use super::dial::ConnectError;
 use super::pool::{Outcome, Pool, Way};
 
 /// Where a request may go.

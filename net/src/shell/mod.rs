@@ -10,9 +10,9 @@ mod peer;
 mod resolve;
 mod writer;
 
+pub use crate::resolve::{Lookup, Resolver};
 pub use greet::{GreetError, Greeting, greet, read_frame};
 pub use handover::{attach, detach, limit_patience};
 pub use listener::listen;
 pub use peer::{LinkEvent, PeerLink, PeerLinkOptions};
-pub use resolve::{Lookup, Resolver};
-pub use writer::{ConnWriter, Full};
+pub use writer::{ConnWriter, Full, Writers};

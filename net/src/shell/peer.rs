@@ -18,10 +18,10 @@ use glommio::net::TcpStream;
 
 use super::greet::{GreetError, read_frame};
 use super::handover::limit_patience;
-use super::resolve::Resolver;
 use super::writer::{ConnWriter, Full};
 use crate::handshake::{Hello, PROTOCOL_VERSION, Verdict, Welcome};
 use crate::patience;
+use crate::resolve::Resolver;
 
 /// Connecting to the only address of a peer and greeting it may take this long. Unit: ms.
 const CONNECT_MS_MAX: u64 = 2_000;

@@ -7,6 +7,7 @@ use net::api::{Executed, Refused, Request, RequestKind, Response, Status};
 use net::client::{Client, ClientError, Endpoint, Options, Target};
 use net::deframer::Deframer;
 use net::handshake::{ClientLimits, Hello, MAGIC, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use net::resolve::Resolver;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -244,6 +245,8 @@ pub fn options(endpoints: &[String]) -> Options {
         connect_timeout: LONG,
         connections_per_endpoint: 1,
         next_endpoint_after: LONG,
+        next_address_after: LONG,
+        resolver: Resolver::default(),
         silence_limit: LONG,
         idle_ping: LONG,
     }

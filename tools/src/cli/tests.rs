@@ -52,6 +52,9 @@ fn output_and_timeout_stand_anywhere_too() {
     let cli = parse(&["status", "--write-out=table"]);
     assert_eq!((cli.global.write_out, cli.global.command_timeout), (WriteOut::Table, Duration::from_secs(5)));
     assert_eq!(parse(&["status"]).global.write_out, WriteOut::Simple);
+    let silence = |args: &[&str]| parse(args).global.keepalive_timeout;
+    assert_eq!(silence(&["status", "--keepalive-timeout", "3s"]), Duration::from_secs(3));
+    assert_eq!(silence(&["status"]), client::ClientOptions::default().silence_limit);
 }
 
 #[test]

@@ -21,7 +21,10 @@ pub async fn connect_to_one(endpoint: String, global: &GlobalArgs) -> Result<Cli
 async fn connect_to(endpoints: Vec<String>, global: &GlobalArgs) -> Result<Client, ClientError> {
     let request_timeout = global.command_timeout;
     let connect_timeout = request_timeout / 2;
-    Client::connect(ClientOptions { endpoints, request_timeout, connect_timeout, ..ClientOptions::default() }).await
+    let silence_limit = global.keepalive_timeout;
+    let options =
+        ClientOptions { endpoints, request_timeout, connect_timeout, silence_limit, ..ClientOptions::default() };
+    Client::connect(options).await
 }
 
 /// Everything on standard input.
