@@ -99,6 +99,15 @@ impl Cluster {
         cluster.begin().await
     }
 
+    /// The same; each node keeps its data in one of these directories.
+    pub async fn start_on(data_dirs: Vec<PathBuf>) -> Self {
+        let mut cluster = Self::plan(data_dirs.len(), 1, 1);
+        for (node, data_dir) in cluster.nodes.iter_mut().zip(data_dirs) {
+            node.data_dir = data_dir;
+        }
+        cluster.begin().await
+    }
+
     /// Starts a node in each of the namespaces.
     pub async fn start_in(namespaces: &Namespaces, count: usize) -> Self {
         let mut cluster = Self::plan(count, 1, 1);
@@ -200,10 +209,12 @@ impl Cluster {
         child.wait().expect("the node ends");
     }
 
+    pub fn pid(&self, number: usize) -> Pid {
+        Pid::from_child(self.nodes[number].process.as_ref().expect("the node runs"))
+    }
+
     pub fn signal(&self, number: usize, signal: Signal) {
-        let child = self.nodes[number].process.as_ref().expect("the node runs");
-        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("a process id");
-        kill_process(pid, signal).expect("the signal is sent");
+        kill_process(self.pid(number), signal).expect("the signal is sent");
     }
 
     /// What the descriptors of a node lead to.
