@@ -79,6 +79,28 @@ impl Deframer {
         self.buffer.get_mut(self.end..).unwrap_or_default()
     }
 
+    /// Takes the buffer away if nothing is in it: a connection that waits for bytes needs none.
+    pub fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        if self.start < self.end || self.buffer.is_empty() {
+            return None;
+        }
+        (self.start, self.end) = (0, 0);
+        Some(std::mem::take(&mut self.buffer))
+    }
+
+    /// Size of the buffer that `space` would make, if there is none. Unit: bytes.
+    #[must_use]
+    pub fn missing_buffer_bytes(&self) -> Option<usize> {
+        self.buffer.is_empty().then_some(self.read_bytes)
+    }
+
+    /// Gives it a buffer that was taken away, here or elsewhere, if it has none.
+    pub fn give_buffer(&mut self, buffer: Vec<u8>) {
+        if self.buffer.is_empty() {
+            self.buffer = buffer;
+        }
+    }
+
     /// Bytes that arrived of a frame that is not complete. Unit: bytes.
     #[must_use]
     pub const fn partial_bytes(&self) -> usize {
@@ -219,5 +241,24 @@ mod tests {
         }
         let _offered = busy.space();
         assert!(busy.held_bytes() <= READ_BYTES && idle.held_bytes() <= READ_BYTES_FIRST);
+    }
+
+    #[test]
+    fn a_deframer_that_waits_can_do_without_its_buffer() {
+        let mut frame = Vec::new();
+        encode_frame(&mut frame, FrameKind::new(1), 0, 0, 1, &[7; 1000]);
+        let mut deframer = Deframer::new(1 << 20);
+        let wanted = deframer.missing_buffer_bytes().expect("it has none yet");
+        deframer.give_buffer(vec![0; wanted]);
+        for _ in 0..100 {
+            deframer.feed(&frame[..100]);
+            assert!(deframer.take_buffer().is_none(), "something is in it");
+            deframer.feed(&frame[100..]);
+            assert!(deframer.next_frame().expect("sound").is_some());
+            let buffer = deframer.take_buffer().expect("nothing is in it");
+            assert_eq!((deframer.held_bytes(), deframer.partial_bytes()), (0, 0));
+            assert_eq!(deframer.missing_buffer_bytes(), Some(buffer.len()));
+            deframer.give_buffer(buffer);
+        }
     }
 }

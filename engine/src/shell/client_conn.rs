@@ -4,10 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use net::api::{Executed, Refused, Response, Status};
-use net::shell::ConnWriter;
+use net::shell::{ConnWriter, Writers};
 
+use super::guests::Guest;
 use super::partial::GivenUp;
 
 /// Bytes of answers that may wait for a client that does not read them; beyond, the connection is cut. Unit: bytes.
@@ -24,9 +26,13 @@ const SMALL_ANSWER_BYTES: usize = 16 << 10;
 #[derive(Debug)]
 pub struct ClientConn {
     writer: ConnWriter,
-    /// What waits for all clients of this core. Unit: bytes.
-    core_bytes: Rc<Cell<usize>>,
+    /// What carries the answers to all clients of this core.
+    writers: Rc<Writers>,
     waiting_count: Cell<u32>,
+    /// When bytes arrived last.
+    read_at: Cell<Instant>,
+    /// When bytes arrived that held a request.
+    asked_at: Cell<Option<Instant>>,
     /// Whoever waits for the last answer.
     last_answer: RefCell<Option<Waker>>,
     /// The goodbye was said: nothing more is taken.
@@ -34,12 +40,14 @@ pub struct ClientConn {
 }
 
 impl ClientConn {
-    /// A connection on which nothing was asked yet. `core_bytes` counts what waits for all clients of the core.
-    pub fn new(core_bytes: Rc<Cell<usize>>) -> Self {
+    /// A connection on which nothing was asked yet. `writers` are those of the core.
+    pub fn new(writers: Rc<Writers>) -> Self {
         Self {
-            writer: ConnWriter::with_total(ANSWER_BYTES_MAX, Rc::clone(&core_bytes)),
-            core_bytes,
+            writer: ConnWriter::among(ANSWER_BYTES_MAX, Rc::clone(&writers)),
+            writers,
             waiting_count: Cell::new(0),
+            read_at: Cell::new(Instant::now()),
+            asked_at: Cell::new(None),
             last_answer: RefCell::default(),
             is_over: Cell::new(false),
         }
@@ -55,8 +63,14 @@ impl ClientConn {
         self.waiting_count.get()
     }
 
+    /// Bytes arrived just now.
+    pub fn bytes_arrived(&self) {
+        self.read_at.set(Instant::now());
+    }
+
     /// A request was taken and will be answered by `answer`.
     pub fn request_began(&self) {
+        self.asked_at.set(Some(self.read_at.get()));
         self.waiting_count.set(self.waiting_count.get() + 1);
     }
 
@@ -69,7 +83,7 @@ impl ClientConn {
             waker.wake();
         }
         let is_large = response.result.as_ref().is_ok_and(|body| body.len() > SMALL_ANSWER_BYTES);
-        if is_large && self.core_bytes.get() > CORE_ANSWER_BYTES_MAX {
+        if is_large && self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX {
             // All reads of a round are answered at once, and clients may be slow to take it all.
             let message =
                 "too many bytes of answers wait for clients of this node; this one was dropped, read again later";
@@ -102,17 +116,19 @@ impl ClientConn {
     ///
     /// Not said while requests wait for an answer: of those that would be wrong.
     pub fn say_goodbye(&self) {
-        if self.waiting_count() == 0 && !self.is_over.replace(true) {
-            self.refuse(0, Status::ShuttingDown, "it is shutting down");
-        }
+        self.say_farewell(Status::ShuttingDown, "it is shutting down");
     }
 
     /// Tells the client that the rest of its request is not waited for any more, so that request took no effect.
     ///
     /// Under no number it is a goodbye, which would be wrong while requests wait for an answer.
     pub fn say_given_up(&self, why: GivenUp) {
+        self.say_farewell(Status::Overloaded, &why.to_string());
+    }
+
+    fn say_farewell(&self, status: Status, message: &str) {
         if self.waiting_count() == 0 && !self.is_over.replace(true) {
-            self.refuse(0, Status::Overloaded, &why.to_string());
+            self.refuse(0, status, message);
         }
     }
 
@@ -131,20 +147,37 @@ impl ClientConn {
     }
 }
 
+impl Guest for ClientConn {
+    fn asked_at(&self) -> Option<Instant> {
+        self.asked_at.get()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting_count() == 0 && self.writer.queued_bytes() == 0
+    }
+
+    /// What the client has sent meanwhile is not looked at, and it learns that: it sends it again on another connection.
+    fn make_room(&self) {
+        self.say_farewell(
+            Status::Overloaded,
+            "the connection was idle when newer ones needed its place; connect again",
+        );
+        self.writer.close();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn conn(core_bytes: usize) -> ClientConn {
-        let core_bytes = Rc::new(Cell::new(core_bytes));
-        let writer = ConnWriter::with_total(ANSWER_BYTES_MAX, Rc::default());
-        ClientConn {
-            writer,
-            core_bytes,
-            waiting_count: Cell::new(1),
-            last_answer: RefCell::default(),
-            is_over: Cell::new(false),
-        }
+    /// A connection with a request under way, while so many bytes wait for others.
+    fn conn(core_bytes: usize) -> (ClientConn, ConnWriter) {
+        let writers = Rc::new(Writers::default());
+        let others = ConnWriter::among(usize::MAX, Rc::clone(&writers));
+        others.push(|queue| *queue = vec![0; core_bytes]).expect("room");
+        let conn = ClientConn::new(writers);
+        conn.request_began();
+        (conn, others)
     }
 
     #[test]
@@ -155,7 +188,7 @@ mod tests {
             (CORE_ANSWER_BYTES_MAX + 1, &large, false),
             (CORE_ANSWER_BYTES_MAX + 1, &small, true),
         ] {
-            let conn = conn(core_bytes);
+            let (conn, _others) = conn(core_bytes);
             conn.answer(&Response { id: 1, leader_hint: None, result: Ok(body) });
             let queued = conn.writer.queued_bytes();
             assert!(queued > 0 && (queued > body.len()) == is_given, "{queued} bytes for {}", body.len());
@@ -165,7 +198,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_all_answers_goes_on_with_the_last() {
-        let conn = conn(0);
+        let (conn, _others) = conn(0);
         conn.request_began();
         let mut waiting = Box::pin(conn.all_answered());
         let waits = |waiting: &mut std::pin::Pin<Box<_>>| {
@@ -180,7 +213,7 @@ mod tests {
 
     #[test]
     fn an_answer_behind_a_close_leaves_what_is_queued() {
-        let conn = conn(0);
+        let (conn, _others) = conn(0);
         conn.answer(&Response { id: 1, leader_hint: None, result: Ok(b"first") });
         let queued = conn.writer.queued_bytes();
         conn.writer.close();
@@ -188,5 +221,25 @@ mod tests {
         let mut taken = Vec::new();
         futures_lite::future::block_on(conn.writer.run(&mut taken)).expect("it was not aborted");
         assert_eq!(taken.len(), queued);
+    }
+
+    #[test]
+    fn a_connection_that_makes_room_says_that_nothing_unanswered_was_executed() {
+        let (conn, _others) = conn(0);
+        assert!(!conn.is_idle(), "a request is under way");
+        conn.answer(&Response { id: 1, leader_hint: None, result: Ok(b"") });
+        assert!(!conn.is_idle(), "its answer has not left");
+        let mut taken = Vec::new();
+        conn.make_room();
+        futures_lite::future::block_on(conn.writer.run(&mut taken)).expect("it ends in order");
+        assert!(conn.is_over() && conn.is_idle());
+        let mut deframer = net::deframer::Deframer::new(1 << 20);
+        deframer.feed(&taken);
+        let mut next = || {
+            let frame = deframer.next_frame().expect("sound").expect("a frame");
+            let response = Response::decode(&frame).expect("an answer");
+            (response.id, response.result.err().map(|refused| (refused.status, refused.executed)))
+        };
+        assert_eq!([next(), next()], [(1, None), (0, Some((Status::Overloaded, Executed::No)))]);
     }
 }

@@ -1,17 +1,19 @@
 //! What a client's connection brings: requests, taken one after the other, until either side ends it.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_lite::AsyncRead;
+use futures_lite::{AsyncRead, AsyncReadExt};
 use glommio::net::TcpStream;
 use net::api::{Executed, Refused, Request, RequestKind, Response, Status};
 use net::deframer::Deframer;
-use net::frame::Frame;
+use net::frame::{Frame, FrameError};
 
 use super::classes::Slice;
 use super::client_conn::ClientConn;
 use super::gateway::Gateway;
+use super::guests::Place;
 use super::partial::{Arrived, GivenUp};
 use super::status::StatusBoard;
 
@@ -27,6 +29,9 @@ const SKIP_BYTES_MAX: usize = 64 << 20;
 /// How long a client that has closed its sending side still gets the answers to what it sent before. Unit: ms.
 const FINISHED_MS_MAX: u64 = 30_000;
 
+/// How long a connection is kept open after the last word to the client, at most. Unit: ms.
+const LINGERING_MS_MAX: u64 = 1_000;
+
 /// How a client's requests ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -34,25 +39,33 @@ enum End {
     Finished,
     /// A request that was not complete is not waited for any more; nothing behind it is read.
     GivenUp(GivenUp),
-    /// Nothing more can be understood, or sent.
+    /// The position in the stream is lost: nothing more can be understood.
+    Damaged(FrameError),
+    /// Nothing more can be sent.
     Broken,
 }
 
-/// Serves a connection past its handshake, until either side ends it.
-pub async fn serve(stream: TcpStream, gateway: Rc<Gateway>, board: StatusBoard) {
-    let core_bytes = gateway.answer_bytes();
-    let conn = Rc::new(ClientConn::new(core_bytes));
-    gateway.note_conn(&conn);
+/// Serves a connection past its handshake, until either side ends it. Says what was wrong with what the client sent, if it had
+/// to end for that.
+pub async fn serve(
+    stream: TcpStream,
+    conn: Rc<ClientConn>,
+    place: Place<ClientConn>,
+    gateway: Rc<Gateway>,
+    board: StatusBoard,
+) -> Option<FrameError> {
+    let damage = Cell::new(None);
     let (mut reading, mut writing) = futures_lite::io::split(stream);
     let writer = conn.writer().clone();
     let write = async {
-        if let Err(error) = writer.run(&mut writing).await {
-            tracing::debug!(%error, "a client connection broke");
-        }
+        let written = writer.run(&mut writing).await;
+        written.inspect_err(|error| tracing::debug!(%error, "a client connection broke")).is_ok()
     };
     let read_then_close = async {
         let end = take_requests(&conn, &mut reading, &gateway, &board).await;
-        if end != End::Broken {
+        if let End::Damaged(error) = end {
+            damage.set(Some(error));
+        } else if end != End::Broken {
             // What the client sent before is executed, so it is answered, too.
             let answered = async {
                 conn.all_answered().await;
@@ -67,9 +80,28 @@ pub async fn serve(stream: TcpStream, gateway: Rc<Gateway>, board: StatusBoard) 
         }
         conn.writer().close();
         // The writer ends once what is queued has left; it decides when the connection is over.
-        std::future::pending::<()>().await;
+        std::future::pending().await
     };
-    futures_lite::future::or(read_then_close, write).await;
+    let is_written = futures_lite::future::or(read_then_close, write).await;
+    let lingering = place.give_up();
+    if is_written && lingering.is_some() {
+        read_to_end(&mut reading).await;
+    }
+    damage.into_inner()
+}
+
+/// Passes over what a client still sends, for a while. To close a connection with unread bytes would take from the client what it
+/// was sent before.
+async fn read_to_end(reading: &mut (impl AsyncRead + Unpin)) {
+    const PIECE_BYTES: usize = 4096;
+    let until_end = async {
+        let mut piece = vec![0; PIECE_BYTES];
+        while reading.read(&mut piece).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    let in_time = glommio::timer::timeout(Duration::from_millis(LINGERING_MS_MAX), async { Ok(until_end.await) });
+    // However it ends, nothing more is expected of it.
+    drop(in_time.await);
 }
 
 /// Takes requests until there are no more, or nothing more can be answered.
@@ -109,14 +141,13 @@ async fn take_requests(
                     let message = error.to_string();
                     let refused = Refused { status: Status::Invalid, executed: Executed::Unknown, message: &message };
                     conn.push(&Response { id: 0, leader_hint: None, result: Err(refused) });
-                    tracing::warn!(%error, "closing a client connection");
-                    return End::Broken;
+                    return End::Damaged(error);
                 }
             }
         }
         match partial.read(reading, &mut deframer, is_new).await {
             Ok(Arrived::End) => return End::Finished,
-            Ok(Arrived::Bytes) => {}
+            Ok(Arrived::Bytes) => conn.bytes_arrived(),
             Ok(Arrived::GivenUp(why)) => return End::GivenUp(why),
             Err(error) => {
                 tracing::debug!(%error, "a client connection broke");

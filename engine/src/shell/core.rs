@@ -20,13 +20,15 @@ use net::shell::{
 };
 
 use super::classes::{Class, Classes, Slice};
+use super::client_conn::ClientConn;
 use super::client_requests;
 use super::door::{Door, Port, Refusal};
 use super::gateway::{Gateway, GatewayLimits, Routed, Waiting};
 use super::greetings::Place;
+use super::guests::Guests;
 use super::handle::HandleRequest;
 use super::helpers::Helpers;
-use super::http::{self, Probes};
+use super::http::{self, Probe, Probes};
 use super::limits;
 use super::links::{BULK_QUEUE_BYTES, CONTROL_QUEUE_BYTES, PeerLinks, RELAY_QUEUE_BYTES};
 use super::mesh::{Mesh, MeshMessage};
@@ -34,7 +36,7 @@ use super::metrics::NodeMetrics;
 use super::partial::Partials;
 use super::peer_conn;
 use super::replies::Replies;
-use super::room::{PROBES_RESERVE, Room};
+use super::room::{PROBES, Room};
 use super::said::{Complaint, Said};
 use super::shard::{Shard, ShardParts};
 use super::starting::Starting;
@@ -71,6 +73,8 @@ pub struct Shared {
     pub room: Room,
     /// Client connections it has.
     pub connections: Arc<AtomicUsize>,
+    /// Connections of probes it has.
+    pub probes: Arc<AtomicUsize>,
     /// Requests that wait for an answer.
     pub waiting: Arc<AtomicU64>,
     /// Finds the addresses of peers.
@@ -105,6 +109,8 @@ struct Core {
     /// Complaints about strangers.
     said: Said,
     door: Door,
+    clients: Rc<Guests<ClientConn>>,
+    probes: Rc<Guests<Probe>>,
     /// Messages of peers of which only a part has arrived.
     peer_partials: Rc<Partials>,
     stopping: Cell<bool>,
@@ -150,9 +156,11 @@ pub async fn run(parts: CoreParts, classes: Classes) {
     let hints = Rc::new(move |shard| board.leader_hint(shard));
     let waiting = Arc::clone(&parts.shared.waiting);
     let gateway = Gateway::new(parts.core, parts.shared.limits, by_number, Rc::clone(&mesh), waiting, hints);
-    let Shared { config, resolver, metrics, room, .. } = parts.shared.clone();
+    let Shared { config, resolver, metrics, room, connections, probes, .. } = parts.shared.clone();
     let core = Rc::new(Core {
         peer_partials: peer_conn::partials(limits::body_bytes_max(config.segment_bytes())),
+        clients: Guests::new(connections, room.connections, metrics.connections_made_room.clone()),
+        probes: Guests::new(probes, PROBES, metrics.probes_made_room.clone()),
         door: Door::new(config, resolver, metrics, room.greetings),
         shared: parts.shared,
         gateway,
@@ -185,6 +193,20 @@ pub async fn run(parts: CoreParts, classes: Classes) {
 /// Who is at the other end of a connection, for people.
 fn address_of(stream: &TcpStream) -> String {
     stream.peer_addr().map_or_else(|_| "an address that is gone".to_owned(), |address| address.to_string())
+}
+
+/// Logs what happened to a link.
+fn tell_link(shard: ShardId, peer: &str, role: HelloRole, event: &LinkEvent, left_out: u64) {
+    match event {
+        LinkEvent::Up { .. } => tracing::info!(%shard, peer, ?role, left_out, "connected"),
+        LinkEvent::Down { reason } => tracing::info!(%shard, peer, ?role, %reason, left_out, "disconnected"),
+        LinkEvent::Failed { reason } => {
+            tracing::info!(%shard, peer, ?role, %reason, left_out, "cannot connect; trying again");
+        }
+        LinkEvent::Refused { verdict, message } => {
+            tracing::error!(%shard, peer, ?verdict, %message, left_out, "the peer refuses this node");
+        }
+    }
 }
 
 async fn send(stream: &mut TcpStream, welcome: &Welcome) -> std::io::Result<()> {
@@ -292,22 +314,16 @@ impl Core {
         let (shard, board) = (Rc::downgrade(shard), self.shared.board.clone());
         PeerLink::spawn(options, move |event| {
             let Some(shard) = shard.upgrade() else { return };
+            if let Some(left_out) = shard.may_say(Complaint::Link) {
+                tell_link(shard.id(), &name, role, &event, left_out);
+            }
             match event {
                 LinkEvent::Up { client_url } => {
                     board.note_client_url(id, &client_url);
-                    tracing::info!(shard = %shard.id(), peer = %name, ?role, "connected");
                     shard.link_changed(id, true);
                 }
-                LinkEvent::Down { reason } => {
-                    tracing::info!(shard = %shard.id(), peer = %name, ?role, %reason, "disconnected");
-                    shard.link_changed(id, false);
-                }
-                LinkEvent::Failed { reason } => {
-                    tracing::info!(shard = %shard.id(), peer = %name, ?role, %reason, "cannot connect; trying again");
-                }
-                LinkEvent::Refused { verdict, message } => {
-                    tracing::error!(shard = %shard.id(), peer = %name, ?verdict, %message, "the peer refuses this node");
-                }
+                LinkEvent::Down { .. } => shard.link_changed(id, false),
+                LinkEvent::Failed { .. } | LinkEvent::Refused { .. } => {}
             }
         })
     }
@@ -353,13 +369,13 @@ impl Core {
             }
         };
         drop(place);
-        let count = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        self.shared.metrics.client_connections.set(count as u64);
-        self.serve_client(stream, greeting, count).await.unwrap_or_else(|error| {
+        let served = match greeting {
+            Greeting::Http(already_read) => self.serve_probe(stream, already_read).await,
+            Greeting::Native(hello) => self.serve_client(stream, &hello).await,
+        };
+        if let Err(error) = served {
             tracing::debug!(%error, "a client connection ended before it was served");
-        });
-        let left = self.shared.connections.fetch_sub(1, Ordering::Relaxed) - 1;
-        self.shared.metrics.client_connections.set(left as u64);
+        }
     }
 
     async fn admit_client(&self, stream: &mut TcpStream, place: &Place) -> Result<Greeting, GreetError> {
@@ -368,32 +384,48 @@ impl Core {
         self.door.greet(stream, place).await
     }
 
-    /// Serves a client, or a probe, whose connection is number `count`.
-    async fn serve_client(&self, mut stream: TcpStream, greeting: Greeting, count: usize) -> std::io::Result<()> {
-        let limit = self.shared.room.connections;
-        let hello = match greeting {
-            Greeting::Http(_) if count > limit.saturating_add(PROBES_RESERVE) => {
-                self.shared.metrics.connections_refused.inc();
-                return Ok(());
-            }
-            Greeting::Http(already_read) => {
-                let probes = Probes { board: self.shared.board.clone(), metrics: Arc::clone(&self.shared.metrics) };
-                return http::serve(stream, already_read, probes).await;
-            }
-            Greeting::Native(hello) => hello,
-        };
-        let refusal = self.door.judge_client(&hello, count, limit, self.stopping.get());
-        send(&mut stream, &self.door.welcome_client(refusal.as_ref(), self.gateway.limits().told())).await?;
-        let Some(Refusal { verdict, said, .. }) = refusal else {
-            client_requests::serve(stream, Rc::clone(&self.gateway), self.shared.board.clone()).await;
+    async fn serve_probe(&self, stream: TcpStream, already_read: Vec<u8>) -> std::io::Result<()> {
+        let address = stream.peer_addr().map_err(std::io::Error::from)?.ip();
+        let probe = Rc::new(Probe::default());
+        let Some(_place) = self.probes.enter(&probe, address) else {
+            self.shared.metrics.connections_refused.inc();
             return Ok(());
         };
-        if verdict == Verdict::Busy {
-            self.shared.metrics.connections_refused.inc();
-        }
-        if let Some(left_out) = self.said.may_say(Complaint::ClientRefused) {
-            let address = address_of(&stream);
-            tracing::warn!(%address, ?verdict, message = %said, left_out, "refused a client connection");
+        let probes = Probes { board: self.shared.board.clone(), metrics: Arc::clone(&self.shared.metrics) };
+        http::serve(stream, already_read, probes, &probe).await
+    }
+
+    async fn serve_client(&self, mut stream: TcpStream, hello: &Hello) -> std::io::Result<()> {
+        let address = stream.peer_addr().map_err(std::io::Error::from)?;
+        let conn = Rc::new(ClientConn::new(self.gateway.writers()));
+        let admitted = match self.door.judge_client(hello, self.stopping.get()) {
+            Some(refusal) => Err(refusal),
+            None => self.clients.enter(&conn, address.ip()).ok_or_else(|| Refusal::busy(self.clients.limit())),
+        };
+        let welcome = self.door.welcome_client(admitted.as_ref().err(), self.gateway.limits().told());
+        let (metrics, board) = (&self.shared.metrics, self.shared.board.clone());
+        metrics.client_connections.set(self.clients.total() as u64);
+        send(&mut stream, &welcome).await?;
+        match admitted {
+            Ok(place) => {
+                self.gateway.note_conn(&conn);
+                let damage = client_requests::serve(stream, conn, place, Rc::clone(&self.gateway), board).await;
+                metrics.client_connections.set(self.clients.total() as u64);
+                if let Some(error) = damage {
+                    metrics.client_frames_damaged.inc();
+                    if let Some(left_out) = self.said.may_say(Complaint::ClientFrame) {
+                        tracing::warn!(%address, %error, left_out, "closed a client connection");
+                    }
+                }
+            }
+            Err(Refusal { verdict, said, .. }) => {
+                if verdict == Verdict::Busy {
+                    metrics.connections_refused.inc();
+                }
+                if let Some(left_out) = self.said.may_say(Complaint::ClientRefused) {
+                    tracing::warn!(%address, ?verdict, message = %said, left_out, "refused a client connection");
+                }
+            }
         }
         Ok(())
     }
@@ -456,8 +488,8 @@ impl Core {
                 let origin = Origin::Local(ticket);
                 shard.deliver(Event::Request(Request { origin, kind, timeout_ticks, payload: &payload }));
             }
-            MeshMessage::Reply { shard, ticket, result, relayed } => {
-                self.gateway.reply_here(shard, ticket, result.as_deref(), relayed);
+            MeshMessage::Reply { shard, ticket, answer, relayed } => {
+                self.gateway.reply_here(shard, ticket, answer.result(), relayed);
             }
             MeshMessage::Peer { shard, from, lane, connection } => {
                 let shard = self.gateway.shard(shard).expect("the mesh brings peers to the shard's owner");
@@ -503,10 +535,7 @@ impl Core {
             shard.close();
         }
         wait_for(ANSWER_MS_MAX, STEP_MS, || self.owes_no_answer()).await;
-        for shard in &self.shards {
-            shard.settle().await;
-            shard.stop();
-        }
+        Shard::settle_and_stop(&self.shards).await;
         self.gateway.say_goodbye();
         // Answers that were queued leave while this core still runs; clients close their connections on their own.
         glommio::timer::sleep(Duration::from_millis(10 * STEP_MS)).await;

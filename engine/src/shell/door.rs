@@ -3,7 +3,7 @@
 //! A node names nothing of itself before the caller has named the right cluster: whoever merely reaches a port learns from a
 //! refusal that it was refused, and the node's own log says the rest. It serves no connection.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -17,6 +17,7 @@ use net::shell::{GreetError, Greeting, Resolver, greet};
 
 use super::greetings::{Greetings, Place};
 use super::metrics::NodeMetrics;
+use super::said::{Complaint, Said};
 use crate::config::{PublicClusterId, Url, ValidConfig};
 
 /// Share of the greetings of a port that one address may have: many callers may stand behind one address.
@@ -56,6 +57,12 @@ impl Refusal {
         Self { verdict, told: message.clone(), said: message, knows_cluster: false }
     }
 
+    /// There is no place, and nobody who could give up his.
+    pub fn busy(limit: usize) -> Self {
+        let message = format!("the node has {limit} client connections, its limit, and none of them is idle");
+        Self::of_stranger(Verdict::Busy, message)
+    }
+
     fn of_known(verdict: Verdict, message: String) -> Self {
         Self { knows_cluster: true, ..Self::of_stranger(verdict, message) }
     }
@@ -72,8 +79,7 @@ pub struct Door {
     peers: Rc<Greetings>,
     /// The addresses of the other members, and when they were looked up.
     members: RefCell<(Option<Instant>, BTreeSet<IpAddr>)>,
-    /// Places at the peer port are all members'; said once, until there is one again.
-    is_crowded: Cell<bool>,
+    said: Said,
 }
 
 impl Door {
@@ -89,7 +95,7 @@ impl Door {
             clients,
             peers,
             members: RefCell::default(),
-            is_crowded: Cell::new(false),
+            said: Said::default(),
         }
     }
 
@@ -102,11 +108,11 @@ impl Door {
         }
         self.look_up_members();
         let place = self.peers.enter(address, &self.members.borrow().1);
-        let was_crowded = self.is_crowded.replace(place.is_none());
         if place.is_none() {
             self.metrics.peer_connections_refused.inc();
-            if !was_crowded {
-                tracing::warn!(%address, count = self.peers.count(), "connections to the peer port are closed: all places are members'");
+            if let Some(left_out) = self.said.may_say(Complaint::Crowded) {
+                let count = self.peers.count();
+                tracing::warn!(%address, count, left_out, "a connection to the peer port was closed: all places are members'");
             }
         }
         place
@@ -138,8 +144,8 @@ impl Door {
         greet(stream).or(made_room).await
     }
 
-    /// Judges the `Hello` of a client, the connection number `count` of `limit`.
-    pub fn judge_client(&self, hello: &Hello, count: usize, limit: usize, is_stopping: bool) -> Option<Refusal> {
+    /// Judges the `Hello` of a client.
+    pub fn judge_client(&self, hello: &Hello, is_stopping: bool) -> Option<Refusal> {
         let cluster = self.public_cluster;
         if hello.version != PROTOCOL_VERSION {
             let message = format!("this node speaks protocol {PROTOCOL_VERSION}, the client {}", hello.version);
@@ -151,8 +157,6 @@ impl Door {
             let expected = hello.cluster_id;
             let message = format!("this node belongs to the cluster with the public id {cluster}, not {expected:016x}");
             Some(Refusal::of_stranger(Verdict::Cluster, message))
-        } else if count > limit {
-            Some(Refusal::of_stranger(Verdict::Busy, format!("the node has {limit} client connections, its limit")))
         } else if is_stopping {
             Some(Refusal::of_stranger(Verdict::Stopping, "this node is shutting down".to_owned()))
         } else {

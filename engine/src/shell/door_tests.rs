@@ -111,18 +111,17 @@ fn a_client_learns_the_public_id_and_nothing_that_opens_the_peer_port() {
         name: String::new(),
         ..hello(&door)
     };
-    assert_eq!(door.judge_client(&client, 1, 1, false), None);
+    assert_eq!(door.judge_client(&client, false), None);
     let welcome = door.welcome_client(None, ClientLimits::default());
     assert!(!names(&welcome, cluster), "{welcome:?}");
     assert_ne!(welcome.cluster_id, 0);
     let expecting = |cluster_id| Hello { cluster_id, ..client.clone() };
-    assert_eq!(door.judge_client(&expecting(welcome.cluster_id), 1, 1, false), None, "it may name what it learned");
-    let refusal = door.judge_client(&expecting(cluster), 1, 1, false).expect("that is not what clients know");
+    assert_eq!(door.judge_client(&expecting(welcome.cluster_id), false), None, "it may name what it learned");
+    let refusal = door.judge_client(&expecting(cluster), false).expect("that is not what clients know");
     assert_eq!(refusal.verdict, Verdict::Cluster);
     // What a client learned does not open the peer port.
     let forged = Hello { cluster_id: welcome.cluster_id, ..hello(&door) };
     assert_eq!(door.judge_peer(&forged, false).map(|refusal| refusal.verdict), Some(Verdict::Cluster));
-    let busy = door.judge_client(&client, 2, 1, false).expect("a refusal");
-    assert_eq!(busy.verdict, Verdict::Busy);
+    let busy = Refusal::busy(1);
     assert_eq!(door.welcome_client(Some(&busy), ClientLimits::default()).node_id, 0);
 }

@@ -13,6 +13,7 @@ use net::api::{
     Executed, REQUEST_HEAD_BYTES, Refused, Request as ApiRequest, RequestKind as ApiKind, Response, Status,
 };
 use net::handshake::ClientLimits;
+use net::shell::Writers;
 
 use super::client_conn::ClientConn;
 use super::handle::HandleReply;
@@ -77,8 +78,8 @@ pub struct Gateway {
     mesh: Rc<Mesh>,
     slots: RefCell<Slots>,
     queued_bytes: Cell<u64>,
-    /// Answers that wait for this core's clients to take them. Unit: bytes.
-    answer_bytes: Rc<Cell<usize>>,
+    /// Carries answers to this core's clients.
+    writers: Rc<Writers>,
     /// Requests of which only a part has arrived.
     partials: Rc<Partials>,
     waiting_total: Arc<AtomicU64>,
@@ -125,8 +126,8 @@ impl Gateway {
             mesh,
             slots: RefCell::default(),
             queued_bytes: Cell::new(0),
-            answer_bytes: Rc::default(),
-            partials: Partials::new(PARTIAL_BYTES_MAX.max(4 * limits.command.request_bytes_limit())),
+            writers: Rc::default(),
+            partials: Partials::of_many(PARTIAL_BYTES_MAX.max(4 * limits.command.request_bytes_limit())),
             waiting_total,
             taken_count: Cell::new(0),
             conns: RefCell::default(),
@@ -139,9 +140,9 @@ impl Gateway {
         &self.limits
     }
 
-    /// The count of bytes of answers that wait for this core's clients.
-    pub fn answer_bytes(&self) -> Rc<Cell<usize>> {
-        Rc::clone(&self.answer_bytes)
+    /// What the connections of this core's clients share.
+    pub fn writers(&self) -> Rc<Writers> {
+        Rc::clone(&self.writers)
     }
 
     /// Counts requests of which only a part has arrived.
@@ -336,8 +337,8 @@ impl Replies for Gateway {
         if core == self.core {
             return self.reply_here(shard, ticket, body, relayed);
         }
-        let result = body.map(<[u8]>::to_vec).map_err(Refusal::clone);
-        self.mesh.send(core, MeshMessage::Reply { shard, ticket, result, relayed });
+        let answer = self.mesh.answer(body);
+        self.mesh.send(core, MeshMessage::Reply { shard, ticket, answer, relayed });
     }
 }
 

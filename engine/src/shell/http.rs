@@ -1,17 +1,19 @@
 //! HTTP on the client port: `/metrics`, `/health`, `/livez`, `/readyz`.
 //!
 //! hyper parses and writes; this module adapts a glommio stream to it and answers four paths. It takes no requests that
-//! change anything, and one connection ends after `CONNECTION_SECONDS_MAX`.
+//! change anything, and one connection ends after `CONNECTION_SECONDS_MAX`, or when others need its place.
 
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_lite::{AsyncRead, AsyncWrite};
+use futures_lite::{AsyncRead, AsyncWrite, FutureExt};
 use glommio::net::TcpStream;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -20,6 +22,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 
+use super::guests::Guest;
 use super::metrics::NodeMetrics;
 use super::status::StatusBoard;
 
@@ -38,23 +41,66 @@ pub struct Probes {
     pub metrics: Arc<NodeMetrics>,
 }
 
+/// A connection of a probe. It can end at any time: whoever was not answered asks again.
+#[derive(Debug, Default)]
+pub struct Probe {
+    asked_at: Cell<Option<Instant>>,
+    is_over: Cell<bool>,
+    /// Whoever serves it.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Guest for Probe {
+    fn asked_at(&self) -> Option<Instant> {
+        self.asked_at.get()
+    }
+
+    fn is_idle(&self) -> bool {
+        true
+    }
+
+    fn make_room(&self) {
+        self.is_over.set(true);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Probe {
+    /// Waits until others need its place.
+    async fn made_room(&self) -> io::Error {
+        poll_fn(|cx| {
+            if self.is_over.get() {
+                return Poll::Ready(io::Error::other("others needed its place"));
+            }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
 /// Serves one HTTP connection whose first bytes were already read.
 ///
 /// # Errors
-/// The connection broke, or was open for too long.
-pub async fn serve(stream: TcpStream, already_read: Vec<u8>, probes: Probes) -> io::Result<()> {
+/// The connection broke, was open for too long, or had to make room.
+pub async fn serve(stream: TcpStream, already_read: Vec<u8>, probes: Probes, probe: &Probe) -> io::Result<()> {
     let io = HttpStream { stream, already_read, position: 0 };
     let service = service_fn(move |request: Request<Incoming>| {
+        probe.asked_at.set(Some(Instant::now()));
         let response = answer(&request, &probes);
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new().keep_alive(true).max_buf_size(HEAD_BYTES_MAX).serve_connection(io, service);
     let limit = Duration::from_secs(CONNECTION_SECONDS_MAX);
-    let served = glommio::timer::timeout(limit, async move { Ok(connection.await) }).await;
-    match served {
-        Ok(result) => result.map_err(io::Error::other),
-        Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
-    }
+    let served = async {
+        match glommio::timer::timeout(limit, async move { Ok(connection.await) }).await {
+            Ok(result) => result.map_err(io::Error::other),
+            Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    };
+    served.or(async { Err(probe.made_room().await) }).await
 }
 
 fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<Bytes>> {

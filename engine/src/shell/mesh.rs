@@ -1,14 +1,17 @@
 //! Messages between the cores of a node: requests to a shard's owner, answers back, peer connections to their shard.
 //!
-//! glommio's channel mesh carries them. Requests are refused when the channel is full; answers wait in a queue of their own,
-//! which is bounded by the requests that wait for them.
+//! glommio's channel mesh carries them. Requests are refused when the channel is full; answers wait in a queue of their own. Their
+//! number is bounded by the requests that wait for them, and their bytes by a limit, beyond which a refusal takes an answer's place.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use glommio::channels::channel_mesh::Senders;
+use net::api::Status;
 
 use super::classes::Slice;
 use super::notify::Notify;
@@ -18,6 +21,35 @@ use crate::wire::Lane;
 
 /// Messages that one core may have on the way to another.
 pub const MESH_CHANNEL_LEN: usize = 4096;
+
+/// Bytes of answers that may be on their way from one core to the others. Unit: bytes.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// Answers up to this size are brought whatever else is on its way. Unit: bytes.
+const SMALL_ANSWER_BYTES: usize = 1 << 10;
+
+/// An answer on its way to another core. Its bytes count until it is dropped there.
+pub struct Answer {
+    result: Result<Vec<u8>, Refusal>,
+    under_way_bytes: Arc<AtomicUsize>,
+}
+
+impl Answer {
+    /// The answer, or why there is none.
+    pub fn result(&self) -> Result<&[u8], &Refusal> {
+        self.result.as_deref()
+    }
+
+    fn bytes(&self) -> usize {
+        self.result.as_ref().map_or(0, Vec::len)
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.under_way_bytes.fetch_sub(self.bytes(), Ordering::Relaxed);
+    }
+}
 
 /// Something for another core.
 pub enum MeshMessage {
@@ -41,7 +73,7 @@ pub enum MeshMessage {
         /// Names the request.
         ticket: Ticket,
         /// The answer.
-        result: Result<Vec<u8>, Refusal>,
+        answer: Answer,
         /// The leader answered and this node passed it on.
         relayed: bool,
     },
@@ -64,7 +96,7 @@ impl MeshMessage {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Request { payload, .. } => payload.len(),
-            Self::Reply { result, .. } => result.as_ref().map_or(0, Vec::len),
+            Self::Reply { answer, .. } => answer.bytes(),
             Self::Peer { .. } => 0,
         }
     }
@@ -76,13 +108,16 @@ pub struct Mesh {
     senders: Option<Senders<MeshMessage>>,
     backlog: RefCell<VecDeque<(usize, MeshMessage)>>,
     wake: Notify,
+    /// Answers of this core that are on their way to others. Unit: bytes.
+    under_way_bytes: Arc<AtomicUsize>,
 }
 
 impl Mesh {
     /// The mesh of a node with `cores` cores; without senders if there is only one.
     #[must_use]
     pub fn new(cores: usize, senders: Option<Senders<MeshMessage>>) -> Rc<Self> {
-        Rc::new(Self { cores, senders, backlog: RefCell::new(VecDeque::new()), wake: Notify::default() })
+        let (backlog, wake) = (RefCell::default(), Notify::default());
+        Rc::new(Self { cores, senders, backlog, wake, under_way_bytes: Arc::default() })
     }
 
     /// The core that owns a shard, the same on every node.
@@ -98,6 +133,22 @@ impl Mesh {
     pub fn try_send(&self, core: usize, message: MeshMessage) -> Result<(), ()> {
         let senders = self.senders.as_ref().expect("a node of one core owns all its shards");
         senders.try_send_to(core, message).map_err(|_full| ())
+    }
+
+    /// Copies an answer for another core, or puts a refusal into its place while too many bytes are on their way.
+    #[must_use]
+    pub fn answer(&self, body: Result<&[u8], &Refusal>) -> Answer {
+        let bytes = body.map_or(0, <[u8]>::len);
+        let is_too_much = self.under_way_bytes.load(Ordering::Relaxed).saturating_add(bytes) > ANSWER_BYTES_MAX;
+        let result = if bytes > SMALL_ANSWER_BYTES && is_too_much {
+            let message = "too many bytes of answers are on their way between the cores of this node; this one was dropped, read again later";
+            Err(Refusal::unknown(Status::Overloaded, message))
+        } else {
+            body.map(<[u8]>::to_vec).map_err(Refusal::clone)
+        };
+        let answer = Answer { result, under_way_bytes: Arc::clone(&self.under_way_bytes) };
+        self.under_way_bytes.fetch_add(answer.bytes(), Ordering::Relaxed);
+        answer
     }
 
     /// Sends a message as soon as there is room.
@@ -121,5 +172,25 @@ impl Mesh {
                 _ => self.wake.wait().await,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_answers_are_refused_while_too_many_bytes_are_on_their_way_to_other_cores() {
+        let (mesh, half) = (Mesh::new(2, None), vec![7; ANSWER_BYTES_MAX / 2]);
+        let first = mesh.answer(Ok(&half));
+        let second = mesh.answer(Ok(&half));
+        assert!(first.result().is_ok() && second.result().is_ok(), "exactly the limit");
+        let refused = mesh.answer(Ok(&half[..SMALL_ANSWER_BYTES + 1]));
+        assert_eq!(refused.result().expect_err("beyond the limit").status, Status::Overloaded);
+        assert!(mesh.answer(Ok(&half[..SMALL_ANSWER_BYTES])).result().is_ok(), "small ones always pass");
+        drop(second);
+        assert!(mesh.answer(Ok(&half)).result().is_ok(), "whoever took an answer makes room");
+        drop((first, refused));
+        assert_eq!(mesh.under_way_bytes.load(Ordering::Relaxed), 0);
     }
 }

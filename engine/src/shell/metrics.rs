@@ -296,6 +296,12 @@ pub struct NodeMetrics {
     pub client_connections: UGauge,
     /// Client connections refused because the limit was reached.
     pub connections_refused: Counter,
+    /// Idle client connections closed because newer ones needed their place.
+    pub connections_made_room: Counter,
+    /// The same of probes.
+    pub probes_made_room: Counter,
+    /// Client connections closed because a frame was damaged.
+    pub client_frames_damaged: Counter,
     /// Connections to the peer port that were not taken.
     pub peer_connections_refused: Counter,
 }
@@ -314,6 +320,24 @@ impl NodeMetrics {
             "Client connections refused because the limit was reached",
             connections_refused.clone(),
         );
+        let connections_made_room = Counter::default();
+        registry.register(
+            "client_connections_made_room",
+            "Idle client connections closed because newer ones needed their place",
+            connections_made_room.clone(),
+        );
+        let probes_made_room = Counter::default();
+        registry.register(
+            "probe_connections_made_room",
+            "HTTP connections closed because newer ones needed their place",
+            probes_made_room.clone(),
+        );
+        let client_frames_damaged = Counter::default();
+        registry.register(
+            "client_frames_damaged",
+            "Client connections closed because what they sent was no sound frame",
+            client_frames_damaged.clone(),
+        );
         let peer_connections_refused = Counter::default();
         registry.register(
             "peer_connections_refused",
@@ -322,7 +346,16 @@ impl NodeMetrics {
         );
         let dropped = log_lines_dropped().clone();
         registry.register("log_lines_dropped", "Log lines lost because nobody took them in time", dropped);
-        Arc::new(Self { registry, shards, client_connections, connections_refused, peer_connections_refused })
+        Arc::new(Self {
+            registry,
+            shards,
+            client_connections,
+            connections_refused,
+            connections_made_room,
+            probes_made_room,
+            client_frames_damaged,
+            peer_connections_refused,
+        })
     }
 
     /// The figures of one shard.

@@ -12,6 +12,7 @@ pub mod data_dir;
 mod door;
 mod gateway;
 mod greetings;
+mod guests;
 mod handle;
 mod helpers;
 mod http;

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use wal::device::LogDevice;
@@ -96,7 +96,8 @@ impl Node {
         let shared = Shared {
             limits: gateway_limits(&config),
             room,
-            connections: Arc::new(AtomicUsize::new(0)),
+            connections: Arc::default(),
+            probes: Arc::default(),
             waiting: Arc::new(AtomicU64::new(0)),
             resolver: net::shell::Resolver::default(),
             metrics,

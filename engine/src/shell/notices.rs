@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::said::{Complaint, Said};
 use crate::raft::LostView;
 use crate::replica::ReplicaView;
 use crate::types::{NodeId, ShardId};
@@ -13,6 +14,8 @@ const PATIENCE_COUNT: u64 = 500;
 #[derive(Debug, Default)]
 pub struct Notices {
     told: RefCell<Told>,
+    /// What peers say may change with each of their messages.
+    said: Said,
 }
 
 #[derive(Debug, Default)]
@@ -48,27 +51,35 @@ impl Notices {
         }
         told.waiting = waiting;
         for node in view.needs_state.iter().filter(|node| !told.needs_state.contains(node)) {
+            let Some(left_out) = self.said.may_say(Complaint::Lost) else { continue };
             tracing::warn!(
                 %shard,
                 %node,
+                left_out,
                 "a node lacks entries that this leader's log does not reach back to; it is sent nothing until it has a state that \
                  lies within the log"
             );
         }
         told.needs_state.clone_from(&view.needs_state);
         if view.lost != told.lost {
-            if view.lost.is_majority {
-                tracing::error!(%shard, "{}", view.lost);
-            } else {
-                // This node itself under repair is told of where it starts.
-                for node in view.lost.nodes.iter().filter(|node| !told.lost.nodes.contains(node)) {
-                    tracing::warn!(%shard, %node, "a node lost data; it is getting it back");
-                }
-                for node in told.lost.nodes.iter().filter(|node| !view.lost.nodes.contains(node)) {
-                    tracing::info!(%shard, %node, "a node says no more that it lost data");
-                }
+            if let Some(left_out) = self.said.may_say(Complaint::Lost) {
+                tell_lost(shard, &told.lost, &view.lost, left_out);
             }
             told.lost.clone_from(&view.lost);
         }
+    }
+}
+
+/// Tells which nodes say now that they lost data, and which do not any more.
+fn tell_lost(shard: ShardId, before: &LostView, now: &LostView, left_out: u64) {
+    if now.is_majority {
+        return tracing::error!(%shard, left_out, "{now}");
+    }
+    // This node itself under repair is told of where it starts.
+    for node in now.nodes.iter().filter(|node| !before.nodes.contains(node)) {
+        tracing::warn!(%shard, %node, left_out, "a node lost data; it is getting it back");
+    }
+    for node in before.nodes.iter().filter(|node| !now.nodes.contains(node)) {
+        tracing::info!(%shard, %node, left_out, "a node says no more that it lost data");
     }
 }

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use futures_lite::{AsyncRead, AsyncReadExt, FutureExt};
+use futures_lite::{AsyncRead, FutureExt};
 use net::deframer::Deframer;
 
 /// How long a part waits for the rest, whatever its size. Unit: ms.
@@ -25,12 +26,20 @@ const BYTES_PER_MS_MIN: u64 = 16;
 /// How often what waits is looked at. Unit: ms.
 const SWEEP_MS: u64 = 1_000;
 
+/// Read buffers of one size that are kept for whoever reads next.
+const SPARE_MAX: usize = 8;
+
+/// Larger read buffers are not kept. Unit: bytes.
+const SPARE_BYTES_MAX: usize = 64 << 10;
+
 /// The parts of one core's connections of one kind.
 #[derive(Debug)]
 pub struct Partials {
     /// Memory that parts may hold. Unit: bytes.
     bytes_limit: usize,
     state: RefCell<State>,
+    /// Read buffers that nobody uses; `None`: each connection keeps its own.
+    spare: Option<RefCell<Vec<Vec<u8>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +96,31 @@ pub struct Partial {
 impl Partials {
     /// Parts that together hold `bytes_limit`, which must be enough for the largest message.
     pub fn new(bytes_limit: usize) -> Rc<Self> {
-        Rc::new(Self { bytes_limit, state: RefCell::default() })
+        Rc::new(Self { bytes_limit, state: RefCell::default(), spare: None })
+    }
+
+    /// The same for thousands of connections: while one waits for bytes and holds no part, others use its read buffer.
+    pub fn of_many(bytes_limit: usize) -> Rc<Self> {
+        Rc::new(Self { bytes_limit, state: RefCell::default(), spare: Some(RefCell::default()) })
+    }
+
+    /// Gives a read buffer to a connection without one, if there is one of its size.
+    fn lend_buffer(&self, deframer: &mut Deframer) {
+        let Some((spare, bytes)) = self.spare.as_ref().zip(deframer.missing_buffer_bytes()) else { return };
+        let mut spare = spare.borrow_mut();
+        if let Some(at) = spare.iter().rposition(|buffer| buffer.len() == bytes) {
+            deframer.give_buffer(spare.swap_remove(at));
+        }
+    }
+
+    /// Takes the read buffer of a connection that has nothing in it.
+    fn take_buffer_back(&self, deframer: &mut Deframer) {
+        let Some((spare, buffer)) = self.spare.as_ref().zip(deframer.take_buffer()) else { return };
+        let mut spare = spare.borrow_mut();
+        let alike = spare.iter().filter(|other| other.len() == buffer.len()).count();
+        if buffer.len() <= SPARE_BYTES_MAX && alike < SPARE_MAX {
+            spare.push(buffer);
+        }
     }
 
     /// A connection without a part.
@@ -200,11 +233,21 @@ impl Partial {
         is_new: bool,
     ) -> io::Result<Arrived> {
         let is_partial = deframer.partial_bytes() > 0;
-        // Making space is what takes memory.
-        let _offered = deframer.space();
+        if is_partial {
+            // Making space is what takes memory.
+            let _offered = deframer.space();
+        }
         self.hold(if is_partial { deframer.held_bytes() } else { 0 }, is_new);
+        let reading = poll_fn(|cx| {
+            self.partials.lend_buffer(deframer);
+            let read = Pin::new(&mut *reading).poll_read(cx, deframer.space());
+            if read.is_pending() {
+                self.partials.take_buffer_back(deframer);
+            }
+            read
+        });
         let read = async {
-            match reading.read(deframer.space()).await? {
+            match reading.await? {
                 0 => Ok::<_, io::Error>((Arrived::End, 0)),
                 read => Ok((Arrived::Bytes, read)),
             }
@@ -280,5 +323,60 @@ mod tests {
         assert!(futures_lite::future::block_on(futures_lite::future::poll_once(&mut waiting)).is_none());
         new.hold(8, true);
         assert_eq!(futures_lite::future::block_on(waiting), GivenUp::NoRoom);
+    }
+
+    /// Has nothing to read until it is given something.
+    #[derive(Default)]
+    struct Source(Vec<u8>);
+
+    impl AsyncRead for Source {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _cx: &mut std::task::Context<'_>,
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            let read = self.0.len().min(buffer.len());
+            buffer[..read].copy_from_slice(&self.0[..read]);
+            self.0.drain(..read);
+            if read == 0 { Poll::Pending } else { Poll::Ready(Ok(read)) }
+        }
+    }
+
+    #[test]
+    fn connections_that_wait_hold_no_read_buffer_and_share_a_few() {
+        let partials = Partials::of_many(1 << 20);
+        let mut frame = Vec::new();
+        net::frame::encode_frame(&mut frame, net::frame::FrameKind::new(1), 0, 0, 1, &[7; 100]);
+        let mut connections: Vec<_> =
+            (0..100).map(|_| (partials.connection(), Deframer::new(1 << 20), Source::default())).collect();
+        for _ in 0..3 {
+            for (partial, deframer, source) in &mut connections {
+                source.0.extend_from_slice(&frame);
+                let mut read = || {
+                    futures_lite::future::block_on(futures_lite::future::poll_once(
+                        partial.read(source, deframer, true),
+                    ))
+                };
+                assert_eq!(read().expect("bytes").expect("sound"), Arrived::Bytes);
+                assert!(deframer.next_frame().expect("sound").is_some());
+                let mut read = || {
+                    futures_lite::future::block_on(futures_lite::future::poll_once(
+                        partial.read(source, deframer, true),
+                    ))
+                };
+                assert!(read().is_none(), "nothing more has arrived");
+                assert_eq!(deframer.held_bytes(), 0);
+            }
+        }
+        assert_eq!(partials.spare.as_ref().expect("shared").borrow().len(), 1);
+        // A part stays where it is.
+        let (partial, deframer, source) = &mut connections[0];
+        source.0.extend_from_slice(&frame[..50]);
+        for is_new in [true, false] {
+            let read = partial.read(source, deframer, is_new);
+            drop(futures_lite::future::block_on(futures_lite::future::poll_once(read)));
+        }
+        assert_eq!(deframer.partial_bytes(), 50);
+        assert!(deframer.held_bytes() > 0 && partials.state.borrow().bytes == deframer.held_bytes());
     }
 }

@@ -9,6 +9,7 @@ use net::deframer::Deframer;
 use super::classes::Slice;
 use super::incoming::Opened;
 use super::partial::{Arrived, Partial, Partials};
+use super::said::Complaint;
 use super::shard::Shard;
 use crate::types::NodeId;
 use crate::wire::{self, Incoming, Lane};
@@ -37,7 +38,9 @@ pub async fn serve(
         "the peer opened a newer one".to_owned()
     };
     let reason = read_frames(&mut stream, &shard, from, body_bytes_max, &partial).or(until_replaced).await;
-    tracing::info!(shard = %shard.id(), %from, %reason, "a peer's connection ended");
+    if let Some(left_out) = shard.may_say(Complaint::Link) {
+        tracing::info!(shard = %shard.id(), %from, %reason, left_out, "a peer's connection ended");
+    }
     shard.incoming_closed(from, lane, number);
 }
 

@@ -26,8 +26,11 @@ const PEER_CONNECTIONS: u64 = 2 * 3 + 3;
 /// Lookups of the name in a peer's URL. Unit: descriptors.
 const LOOKUP_FILES: u64 = 1;
 
-/// Probes that are answered beyond the limit on connections.
-pub const PROBES_RESERVE: usize = 16;
+/// Probes that are served at a time, whatever clients there are.
+pub const PROBES: usize = 32;
+
+/// Connections of one core that have no place any more and are still open, until the other side has read why.
+pub const LINGERING: u64 = 16;
 
 /// Client connections that a node must have room for.
 const CONNECTIONS_MIN: u64 = 16;
@@ -71,7 +74,8 @@ impl Needs {
         let peers = (config.members().len() as u64).saturating_sub(1);
         let urls: u64 = config.members().iter().map(|member| member.peer_urls.len() as u64).sum();
         let own = PROCESS_FILES
-            + cores * (CORE_FILES + listeners)
+            + PROBES as u64
+            + cores * (CORE_FILES + listeners + LINGERING)
             + shards * (SHARD_FILES + SHARD_SEGMENTS + peers * PEER_CONNECTIONS)
             + urls * LOOKUP_FILES;
         Self { cores, own, connections: config.limits().connections.into() }
@@ -83,11 +87,11 @@ impl Needs {
     /// The limit is too low; says what is needed.
     pub fn room(self, open_files_limit: u64) -> Result<Room, u64> {
         let doors = self.cores * PORTS;
-        let needed = self.own + doors * GREETINGS_MIN + PROBES_RESERVE as u64 + CONNECTIONS_MIN;
+        let needed = self.own + doors * GREETINGS_MIN + CONNECTIONS_MIN;
         if open_files_limit < needed {
             return Err(needed);
         }
-        let left = open_files_limit - self.own - PROBES_RESERVE as u64;
+        let left = open_files_limit - self.own;
         let greetings = (left / GREETINGS_SHARE / doors).clamp(GREETINGS_MIN, GREETINGS_MAX);
         let connections = (left - doors * greetings).min(self.connections);
         let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
@@ -107,7 +111,7 @@ mod tests {
             assert_eq!(needs.room(needed - 1), Err(needed));
             for limit in (needed..needed + 30_000).chain([1 << 20, u64::MAX]) {
                 let room = needs.room(limit).expect("enough");
-                let taken = room.connections + PROBES_RESERVE + room.greetings * 2 * cores as usize;
+                let taken = room.connections + room.greetings * 2 * cores as usize;
                 assert!(own + taken as u64 <= limit, "{room:?} of {limit}");
                 assert!(room.connections as u64 >= CONNECTIONS_MIN && room.connections <= 10_000, "{room:?}");
                 assert!(room.greetings as u64 >= GREETINGS_MIN && room.greetings as u64 <= GREETINGS_MAX, "{room:?}");

@@ -1,14 +1,20 @@
 //! Warnings that others can cause, said now and then.
 //!
-//! Whoever reaches a port can make a node complain as often as it likes. Each kind of complaint is said once in a while; the
-//! ones in between are counted, and the next line tells how many they were.
+//! Whoever reaches a port can make a node complain as often as it likes, and so can a disk. Each kind of complaint is said a few
+//! times in a while; further ones are counted, and the next line tells how many they were.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Time between two lines of one kind.
+/// Time for which the lines of one kind are limited.
 const PAUSE: Duration = Duration::from_secs(10);
+
+/// Lines in that time about what strangers do.
+const LINES_OF_STRANGERS: u64 = 1;
+
+/// Lines in that time about what members do: honest ones change much at once, and each change is worth knowing.
+const LINES_OF_MEMBERS: u64 = 100;
 
 /// Kinds of complaints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +31,36 @@ pub enum Complaint {
     Nonsense,
     /// A peer's entries are damaged.
     CorruptAppend,
+    /// A message for a peer cannot be encoded.
+    NotEncoded,
+    /// A client sent something that is no sound frame.
+    ClientFrame,
+    /// Places at the peer port are all members'.
+    Crowded,
+    /// A segment cannot be prepared.
+    NoSegment,
+    /// The note beside the log cannot be synced.
+    NoteSync,
+    /// Old entries cannot be read by a helper.
+    Reading,
+    /// A file beside the log cannot be written or removed.
+    Files,
+    /// A connection with a peer came up, ended, or was not made.
+    Link,
+    /// Leadership changes hands.
+    Office,
+    /// Peers say that they lost data, or lack what the log does not hold any more.
+    Lost,
+}
+
+impl Complaint {
+    /// Lines within `PAUSE`.
+    const fn lines_max(self) -> u64 {
+        match self {
+            Self::Link | Self::Office | Self::Lost => LINES_OF_MEMBERS,
+            _ => LINES_OF_STRANGERS,
+        }
+    }
 }
 
 /// What was said when.
@@ -35,7 +71,10 @@ pub struct Said {
 
 #[derive(Debug)]
 struct Kind {
+    /// When the first line of the present time was said.
     said_at: Instant,
+    /// Lines since then.
+    said_count: u64,
     left_out: u64,
 }
 
@@ -49,15 +88,19 @@ impl Said {
         let mut kinds = self.kinds.borrow_mut();
         match kinds.get_mut(&complaint) {
             Some(kind) if now.saturating_duration_since(kind.said_at) < PAUSE => {
+                if kind.said_count < complaint.lines_max() {
+                    kind.said_count += 1;
+                    return Some(0);
+                }
                 kind.left_out += 1;
                 None
             }
             Some(kind) => {
-                kind.said_at = now;
+                (kind.said_at, kind.said_count) = (now, 1);
                 Some(std::mem::take(&mut kind.left_out))
             }
             None => {
-                kinds.insert(complaint, Kind { said_at: now, left_out: 0 });
+                kinds.insert(complaint, Kind { said_at: now, said_count: 1, left_out: 0 });
                 Some(0)
             }
         }
@@ -78,5 +121,13 @@ mod tests {
         assert_eq!(said.may_say_at(Complaint::PeerRefused, start), Some(0), "another kind");
         assert_eq!(said.may_say_at(Complaint::Stranger, start + PAUSE), Some(99));
         assert_eq!(said.may_say_at(Complaint::Stranger, start + PAUSE * 2), Some(0));
+    }
+
+    #[test]
+    fn what_members_do_is_said_more_often_and_not_without_end() {
+        let (said, start) = (Said::default(), Instant::now());
+        let lines = (0..1000).filter(|_| said.may_say_at(Complaint::Link, start).is_some()).count();
+        assert_eq!(lines as u64, LINES_OF_MEMBERS);
+        assert_eq!(said.may_say_at(Complaint::Link, start + PAUSE), Some(1000 - LINES_OF_MEMBERS));
     }
 }

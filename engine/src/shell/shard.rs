@@ -93,6 +93,9 @@ pub struct Shard {
     /// Syncs end at once, before whoever starts them goes on.
     #[cfg(test)]
     syncs_at_once: Cell<bool>,
+    /// Syncs of the note never end.
+    #[cfg(test)]
+    note_syncs_hang: Cell<bool>,
     notices: Notices,
 }
 
@@ -122,6 +125,8 @@ impl Shard {
             fault_reported: Cell::new(false),
             #[cfg(test)]
             syncs_at_once: Cell::new(false),
+            #[cfg(test)]
+            note_syncs_hang: Cell::new(false),
             notices: Notices::default(),
         })
     }
@@ -190,6 +195,11 @@ impl Shard {
         }
     }
 
+    /// Whether a complaint about a peer is to be said now; see `Said`.
+    pub fn may_say(&self, complaint: Complaint) -> Option<u64> {
+        self.said.may_say(complaint)
+    }
+
     /// Whether everybody who asked this shard was answered.
     pub fn owes_no_answer(&self) -> bool {
         self.replica.borrow().owes_no_answer()
@@ -208,7 +218,7 @@ impl Shard {
     /// Makes the note beside the log durable, which says how far the log is durable and what is committed.
     ///
     /// For a stop that is in no hurry. A disk that does not answer is not waited for long.
-    pub async fn settle(self: &Rc<Self>) {
+    async fn settle(self: &Rc<Self>) {
         const STEP_MS: u64 = 2;
         let mut waited_ms = 0;
         while waited_ms < SETTLE_MS_MAX {
@@ -218,6 +228,21 @@ impl Shard {
             }
             glommio::timer::sleep(Duration::from_millis(STEP_MS)).await;
             waited_ms += STEP_MS;
+        }
+    }
+
+    /// Settles and stops shards, all at the same time: a disk that does not answer is waited for once, however many they are.
+    pub async fn settle_and_stop(shards: &[Rc<Self>]) {
+        let begin = |shard: &Rc<Self>| {
+            let shard = Rc::clone(shard);
+            glommio::spawn_local(async move {
+                shard.settle().await;
+                shard.stop();
+            })
+        };
+        let begun: Vec<_> = shards.iter().map(begin).collect();
+        for task in begun {
+            task.await;
         }
     }
 
@@ -395,11 +420,20 @@ impl Shard {
                     tracing::warn!(shard = %id, %from, %error, left_out, "a message of a peer makes no sense");
                 }
             }
-            Remark::Office(
-                step @ OfficeStep::Ended { end: HandOverEnd::OutOfTime { .. } | HandOverEnd::Deposed, .. },
-            ) => tracing::warn!(shard = %id, "{step}"),
-            Remark::Office(step) => tracing::info!(shard = %id, "{step}"),
-            Remark::NoTransfer { to, error } => tracing::warn!(shard = %id, %to, %error, "leadership stays"),
+            Remark::Office(step) => {
+                let Some(left_out) = self.said.may_say(Complaint::Office) else { return };
+                match step {
+                    OfficeStep::Ended { end: HandOverEnd::OutOfTime { .. } | HandOverEnd::Deposed, .. } => {
+                        tracing::warn!(shard = %id, left_out, "{step}");
+                    }
+                    step => tracing::info!(shard = %id, left_out, "{step}"),
+                }
+            }
+            Remark::NoTransfer { to, error } => {
+                if let Some(left_out) = self.said.may_say(Complaint::Office) {
+                    tracing::warn!(shard = %id, %to, %error, left_out, "leadership stays");
+                }
+            }
         }
     }
 
@@ -408,8 +442,10 @@ impl Shard {
         let links = self.links.borrow();
         let Some(links) = links.get(&to) else { return false };
         links.send(message, |out| {
-            if let Err(error) = replica.encode(message, self.id, out) {
-                tracing::error!(shard = %self.id, %to, %error, "a message could not be encoded");
+            if let Err(error) = replica.encode(message, self.id, out)
+                && let Some(left_out) = self.said.may_say(Complaint::NotEncoded)
+            {
+                tracing::error!(shard = %self.id, %to, %error, left_out, "a message could not be encoded");
             }
         })
     }
@@ -452,14 +488,20 @@ impl Shard {
     fn start_note_sync(self: &Rc<Self>) {
         let shard = Rc::clone(self);
         glommio::spawn_local(async move {
+            #[cfg(test)]
+            if shard.note_syncs_hang.get() {
+                return;
+            }
             let file = shard.replica.borrow().log().storage().note_file();
             let result = match file {
                 Some(file) => SyncFile::new(file).sync().await,
                 None => Ok(()),
             };
-            if let Err(error) = &result {
+            if let Err(error) = &result
+                && let Some(left_out) = shard.said.may_say(Complaint::NoteSync)
+            {
                 let error = &error.reason;
-                tracing::warn!(shard = %shard.id, %error, "the note beside the log cannot be synced; the log itself goes on");
+                tracing::warn!(shard = %shard.id, %error, left_out, "the note beside the log cannot be synced; the log itself goes on");
             }
             shard.deliver(Event::NoteSynced(result));
         })
@@ -482,7 +524,9 @@ impl Shard {
             let result = match result {
                 Err(error) if is_shortage(&error) => {
                     // The core reads them itself, and waits for the device.
-                    tracing::warn!(shard = %shard.id, %error, "old entries are read without a helper");
+                    if let Some(left_out) = shard.said.may_say(Complaint::Reading) {
+                        tracing::warn!(shard = %shard.id, %error, left_out, "old entries are read without a helper");
+                    }
                     Ok(())
                 }
                 result => result.map_err(|error| error.to_string()),
@@ -507,7 +551,9 @@ impl Shard {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(shard = %self.id, %error, "the damaged log cannot be removed; trying again");
+                    if let Some(left_out) = self.said.may_say(Complaint::Files) {
+                        tracing::warn!(shard = %self.id, %error, left_out, "the damaged log cannot be removed; trying again");
+                    }
                     glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
                 }
             }
@@ -526,7 +572,9 @@ impl Shard {
             match self.helpers.run(move || birth_file::persist(&dir, &written)).await {
                 Ok(()) => return self.deliver(Event::BirthPersisted),
                 Err(error) => {
-                    tracing::warn!(shard = %self.id, %error, "the record of the log's origin cannot be written; trying again");
+                    if let Some(left_out) = self.said.may_say(Complaint::Files) {
+                        tracing::warn!(shard = %self.id, %error, left_out, "the record of the log's origin cannot be written; trying again");
+                    }
                     glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
                 }
             }
@@ -559,7 +607,9 @@ impl Shard {
                     return;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(shard = %self.id, %error, "the next log segment cannot be prepared; trying again");
+                    if let Some(left_out) = self.said.may_say(Complaint::NoSegment) {
+                        tracing::warn!(shard = %self.id, %error, left_out, "the next log segment cannot be prepared; trying again");
+                    }
                     self.deliver(Event::SegmentUnavailable(error.to_string()));
                     glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
                 }

@@ -18,22 +18,31 @@ use api::command::{self, Op};
 
 /// Runs a shard over the data directory `root` until `test` is done with it.
 fn with_shard(root: &Path, test: impl AsyncFn(Rc<Shard>, Rc<Gateway>)) {
+    with_shards(root, 1, async |shards, gateway| test(Rc::clone(&shards[0]), gateway).await);
+}
+
+/// The same with so many shards.
+fn with_shards(root: &Path, count: u32, test: impl AsyncFn(Vec<Rc<Shard>>, Rc<Gateway>)) {
     let config = Config { data_dir: Some(root.join("data")), segment_bytes: 1 << 20, ..Config::default() };
-    let config = Config { max_request_bytes: 1 << 16, ..config }.validate().expect("a single node");
-    let (mut parts, _data_dir) = open_shards(&config, &NodeMetrics::new(1), &Steps::default()).expect("a new log");
-    let board = StatusBoard::new(config.name(), config.node_id(), 1);
+    let config = Config { max_request_bytes: 1 << 16, shards: count, ..config }.validate().expect("a single node");
+    let (parts, _data_dir) = open_shards(&config, &NodeMetrics::new(count), &Steps::default()).expect("new logs");
+    let board = StatusBoard::new(config.name(), config.node_id(), count);
     LocalExecutor::default().run(async {
-        let shard = Shard::new(parts.remove(0), &board, &Helpers::default(), Classes::create());
-        let by_number = vec![Some(Rc::clone(&shard))];
+        let classes = Classes::create();
+        let shards: Vec<_> =
+            parts.into_iter().map(|parts| Shard::new(parts, &board, &Helpers::default(), classes)).collect();
+        let by_number = shards.iter().cloned().map(Some).collect();
         let gateway =
             Gateway::new(0, gateway_limits(&config), by_number, Mesh::new(1, None), Arc::default(), Rc::new(|_| None));
         let replies: Rc<dyn Replies> = Rc::clone(&gateway) as _;
-        shard.start(Rc::downgrade(&replies), BTreeMap::new());
-        while !shard.view().is_leader {
-            glommio::timer::sleep(Duration::from_millis(5)).await;
+        for shard in &shards {
+            shard.start(Rc::downgrade(&replies), BTreeMap::new());
+            while !shard.view().is_leader {
+                glommio::timer::sleep(Duration::from_millis(5)).await;
+            }
         }
-        test(Rc::clone(&shard), gateway).await;
-        shard.stop();
+        test(shards.clone(), gateway).await;
+        shards.iter().for_each(Shard::stop);
     });
 }
 
@@ -89,5 +98,21 @@ fn no_segment_is_prepared_where_the_log_is_not() {
         }
         assert!(shard.fault().is_some());
         assert_eq!(segments(), before, "nothing new in the directory that took the log's place");
+    });
+}
+
+#[test]
+fn a_shard_that_does_not_settle_holds_up_no_other() {
+    let root = tempfile::tempdir().expect("a directory");
+    with_shards(root.path(), 2, async |shards, _gateway| {
+        shards[0].note_syncs_hang.set(true);
+        let stopping = shards.clone();
+        let stopped = glommio::spawn_local(async move { Shard::settle_and_stop(&stopping).await });
+        while !shards[1].stopping.get() {
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(!shards[0].stopping.get(), "the first is still waited for");
+        stopped.await;
+        assert!(shards[0].stopping.get(), "not for ever");
     });
 }

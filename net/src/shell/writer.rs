@@ -17,6 +17,34 @@ use futures_lite::{AsyncWrite, AsyncWriteExt, FutureExt};
 #[error("the connection's queue is full or the connection is closed")]
 pub struct Full;
 
+/// What the connections of one core share: the count of what they have queued, and buffers that nobody uses.
+#[derive(Debug, Default)]
+pub struct Writers {
+    /// Unit: bytes.
+    queued_bytes: Cell<usize>,
+    spare: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Writers {
+    /// What all queues hold. Unit: bytes.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes.get()
+    }
+
+    fn take_buffer(&self) -> Vec<u8> {
+        self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes an empty buffer, unless it is large or there are enough.
+    fn give_buffer(&self, buffer: Vec<u8>) {
+        let mut spare = self.spare.borrow_mut();
+        if (1..=KEPT_BYTES_MAX).contains(&buffer.capacity()) && spare.len() < SPARE_MAX {
+            spare.push(buffer);
+        }
+    }
+}
+
 /// Queue of a connection. Clones share it.
 #[derive(Clone, Debug)]
 pub struct ConnWriter {
@@ -29,9 +57,8 @@ struct Shared {
     bytes_limit: usize,
     /// Bytes that left the queue and are still to be written.
     writing_bytes: Cell<usize>,
-    /// Sum of what is queued here and elsewhere; see `with_total`. Unit: bytes.
-    total_bytes: Rc<Cell<usize>>,
-    /// This queue's part of it.
+    writers: Rc<Writers>,
+    /// This queue's part of what they have queued. Unit: bytes.
     counted_bytes: Cell<usize>,
     closed: Cell<bool>,
     aborted: Cell<bool>,
@@ -47,6 +74,9 @@ const ROOM: usize = 2;
 /// Buffers larger than this are not kept. Unit: bytes.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
+/// Buffers that are kept for whoever queues something next.
+const SPARE_MAX: usize = 8;
+
 impl Shared {
     fn queued_bytes(&self) -> usize {
         self.queue.borrow().len() + self.writing_bytes.get()
@@ -54,8 +84,8 @@ impl Shared {
 
     /// Brings the sum over all queues up to date.
     fn count(&self, bytes: usize) {
-        let others = self.total_bytes.get() - self.counted_bytes.replace(bytes);
-        self.total_bytes.set(others + bytes);
+        let total = &self.writers.queued_bytes;
+        total.set(total.get() - self.counted_bytes.replace(bytes) + bytes);
     }
 }
 
@@ -69,17 +99,17 @@ impl ConnWriter {
     /// An open queue that refuses more once it holds `bytes_limit`.
     #[must_use]
     pub fn new(bytes_limit: usize) -> Self {
-        Self::with_total(bytes_limit, Rc::default())
+        Self::among(bytes_limit, Rc::default())
     }
 
-    /// The same; `total_bytes` says at any time how much is queued in all queues that were made with it.
+    /// The same; `writers` counts what all of its queues hold, and they share their buffers.
     #[must_use]
-    pub fn with_total(bytes_limit: usize, total_bytes: Rc<Cell<usize>>) -> Self {
+    pub fn among(bytes_limit: usize, writers: Rc<Writers>) -> Self {
         let shared = Shared {
             queue: RefCell::new(Vec::new()),
             bytes_limit,
             writing_bytes: Cell::new(0),
-            total_bytes,
+            writers,
             counted_bytes: Cell::new(0),
             closed: Cell::new(false),
             aborted: Cell::new(false),
@@ -109,7 +139,13 @@ impl ConnWriter {
         if self.shared.closed.get() || !has_room {
             return Err(Full);
         }
-        append(&mut self.shared.queue.borrow_mut());
+        {
+            let mut queue = self.shared.queue.borrow_mut();
+            if queue.capacity() == 0 {
+                *queue = self.shared.writers.take_buffer();
+            }
+            append(&mut queue);
+        }
         self.shared.count(self.queued_bytes());
         self.wake(WRITER);
         Ok(())
@@ -203,7 +239,13 @@ impl ConnWriter {
                 self.wake(ROOM);
             }
             writing.clear();
-            if writing.capacity() > KEPT_BYTES_MAX {
+            let mut queue = self.shared.queue.borrow_mut();
+            if queue.is_empty() {
+                // There may be nothing more for long, and there may be thousands of such connections.
+                for buffer in [&mut writing, &mut *queue] {
+                    self.shared.writers.give_buffer(std::mem::take(buffer));
+                }
+            } else if writing.capacity() > KEPT_BYTES_MAX {
                 writing = Vec::new();
             }
         }
@@ -281,21 +323,21 @@ mod tests {
 
     #[test]
     fn the_total_is_what_all_queues_hold_until_they_are_gone() {
-        let total = Rc::new(Cell::new(0));
-        let queue = || ConnWriter::with_total(100, Rc::clone(&total));
+        let writers = Rc::new(Writers::default());
+        let queue = || ConnWriter::among(100, Rc::clone(&writers));
         let (one, other, mut stream) = (queue(), queue(), Slow::default());
         stream.room.set(30);
         push(&one, 60).expect("room");
         push(&other, 50).expect("room");
-        assert_eq!(total.get(), 110);
+        assert_eq!(writers.queued_bytes(), 110);
         let mut running = Box::pin(one.run(&mut stream));
         assert!(block_on(poll_once(&mut running)).is_none());
-        assert_eq!(total.get(), 80);
+        assert_eq!(writers.queued_bytes(), 80);
         drop(other);
-        assert_eq!(total.get(), 30);
+        assert_eq!(writers.queued_bytes(), 30);
         one.abort();
         assert!(block_on(running).is_err());
-        assert_eq!(total.get(), 0);
+        assert_eq!(writers.queued_bytes(), 0);
     }
 
     #[test]
@@ -327,5 +369,25 @@ mod tests {
         assert!(block_on(poll_once(&mut waiting)).is_none());
         writer.abort();
         assert!(block_on(poll_once(&mut waiting)).is_some());
+    }
+
+    #[test]
+    fn connections_with_nothing_to_write_hold_no_buffer_and_share_a_few() {
+        let writers = Rc::new(Writers::default());
+        let (mut all, mut streams): (Vec<ConnWriter>, Vec<Slow>) = Default::default();
+        for _ in 0..100 {
+            all.push(ConnWriter::among(1 << 20, Rc::clone(&writers)));
+            streams.push(Slow { room: Rc::new(Cell::new(usize::MAX)), taken: 0 });
+        }
+        for (writer, stream) in all.iter().zip(&mut streams) {
+            let mut running = Box::pin(writer.run(stream));
+            for _ in 0..3 {
+                push(writer, 10_000).expect("room");
+                assert!(block_on(poll_once(&mut running)).is_none());
+                assert_eq!(writer.shared.queue.borrow().capacity(), 0, "the task that writes holds none either");
+            }
+        }
+        assert!(streams.iter().all(|stream| stream.taken == 30_000));
+        assert_eq!(writers.spare.borrow().len(), 1, "the next one took what the one before had given back");
     }
 }

@@ -1,13 +1,13 @@
 //! `quorate start`: runs a node until a signal stops it.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 
 use engine::config::{Url, ValidConfig};
 use engine::shell::node::{Node, StartError};
 use engine::shell::panics;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXCPU, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::CommandError;
@@ -79,8 +79,14 @@ const RUNNING: u8 = 1;
 ///
 /// While the node starts, which takes long with a long log, a signal ends the process at once, as it would end any other:
 /// nothing was acknowledged yet. Later the first signal is passed on to whoever stops the node, and the second ends the process.
+///
+/// A terminal that closes and a limit on CPU time stop a node in order, too. A limit on the size of files must not end it: the
+/// write that would pass the limit fails, as on any disk that is full.
 fn hear_signals(log: LogQueue) -> Result<(Arc<AtomicU8>, mpsc::Receiver<i32>), StartCommandError> {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(StartCommandError::Signals)?;
+    // Nobody looks at the flag: whoever wrote sees its own error.
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(StartCommandError::Signals)?;
+    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGXCPU].into_iter().filter(|signal| !is_left_to_nohup(*signal));
+    let mut signals = Signals::new(wanted).map_err(StartCommandError::Signals)?;
     let phase = Arc::new(AtomicU8::new(STARTING));
     let (heard, stop) = mpsc::sync_channel(1);
     let seen = Arc::clone(&phase);
@@ -103,6 +109,16 @@ fn hear_signals(log: LogQueue) -> Result<(Arc<AtomicU8>, mpsc::Receiver<i32>), S
     };
     let spawned = std::thread::Builder::new().name("signals".to_owned()).spawn(hear);
     spawned.map(|_thread| (phase, stop)).map_err(StartCommandError::Signals)
+}
+
+/// Whether this process was started to outlive its terminal.
+fn is_left_to_nohup(signal: i32) -> bool {
+    let is_ignored = |status: String| {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+        let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+        Some(mask & (1 << (signal - 1)) != 0)
+    };
+    signal == SIGHUP && std::fs::read_to_string("/proc/self/status").ok().and_then(is_ignored).unwrap_or(false)
 }
 
 fn ready_line(config: &ValidConfig) -> String {

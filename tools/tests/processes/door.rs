@@ -77,7 +77,7 @@ impl Raw {
         self.send(&bytes);
     }
 
-    fn put(&mut self, id: u64, value: &[u8]) {
+    pub fn put(&mut self, id: u64, value: &[u8]) {
         let mut payload = Vec::new();
         encode_op_command(&Op::Put { key: b"key", value, lease: 0, prev_kv: false }, &mut payload).expect("sound");
         self.request(id, RequestKind::Write, &payload);
@@ -106,7 +106,7 @@ impl Raw {
     }
 
     /// The next answer: its number, and how it was refused if it was.
-    fn answer(&mut self) -> Option<(u64, Option<Status>)> {
+    pub fn answer(&mut self) -> Option<(u64, Option<Status>)> {
         self.frame(|frame| {
             let response = Response::decode(frame).expect("an answer");
             (response.id, response.result.err().map(|refused| refused.status))

@@ -9,8 +9,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use client::ClientError;
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+
+use crate::harness::{Cluster, PATIENCE as CLUSTER_PATIENCE};
 
 /// Tells the second process of a test which system calls to lose before it becomes a node.
 const REFUSED: &str = "QUORATE_TEST_REFUSED_CALLS";
@@ -182,4 +185,52 @@ fn of_two_nodes_with_one_client_port_one_starts_and_the_other_says_why_not() {
     assert!(line.starts_with("ready"), "{line}");
     other.kill().expect("it is killed");
     wait(other);
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_refuses_a_start_in_one_line() {
+    let above = tempfile::tempdir().expect("a temporary directory");
+    let start = start_command(&above.path().join("data"), &[]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 1000 && exec \"$0\" \"$@\""]).arg(start.get_program()).args(start.get_args());
+    let output = command.stdin(Stdio::null()).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.status.signal()), (Some(1), None), "{said}");
+    assert!(said.contains("File too large"), "{said}");
+}
+
+#[tokio::test]
+async fn a_limit_on_the_size_of_files_is_met_like_a_full_disk() {
+    let cluster = Cluster::start(1).await;
+    let limit = |bytes: Option<u64>| {
+        let limits = prlimit(Some(cluster.pid(0)), Resource::Fsize, Rlimit { current: bytes, maximum: None });
+        limits.expect("a limit that is not raised above the old one");
+    };
+    limit(Some(64 << 10));
+    let client = cluster.client_of(&[0], Duration::from_secs(2)).await;
+    let mut refused = None;
+    for _ in 0..100 {
+        match client.put(b"key", &vec![7; 1_000_000]).await {
+            Ok(_) => {}
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        }
+    }
+    let refused = refused.expect("the segments that are ready hold less than that");
+    assert!(matches!(refused, ClientError::Refused { .. } | ClientError::Unavailable { .. }), "{refused}");
+    let log = cluster.log_of(0);
+    let lines = log.lines().filter(|line| line.contains("the next log segment cannot be prepared")).count();
+    assert!(log.contains("File too large") && (1..=3).contains(&lines), "{lines} lines: {log}");
+    limit(None);
+    let client = cluster.client_of(&[0], CLUSTER_PATIENCE).await;
+    client.put(b"key", b"value").await.expect("it goes on");
+}
+
+#[tokio::test]
+async fn a_node_stops_in_order_when_its_terminal_closes() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.signal(0, Signal::HUP);
+    assert!(cluster.wait_for_end(0), "{}", cluster.log_of(0));
 }

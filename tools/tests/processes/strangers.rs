@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use net::api::KIND_WRITE;
+use api::command::{KeyRange, RangeOp, encode_range};
+use net::api::{KIND_WRITE, Request, RequestKind};
 use net::frame::encode_frame;
 
 use crate::clients::is_full_run;
 use crate::door::Raw;
+use crate::get;
 use crate::harness::{Cluster, PATIENCE};
 
 /// Keeps so many silent connections to each address, and goes on making new ones for those that were closed.
@@ -187,4 +189,123 @@ async fn the_log_finds_descriptors_although_silent_connections_take_all_that_the
     cluster.wait_for_equal().await;
     assert!((1..=6).contains(&segments(&cluster, 2)), "{:?}", cluster.descriptors(2));
     drop((silent, idle));
+}
+
+#[tokio::test]
+async fn damaged_frames_are_said_once_in_a_while_with_the_address_and_counted() {
+    const DAMAGED: usize = 300;
+    let cluster = Cluster::start(1).await;
+    for _ in 0..DAMAGED {
+        let mut raw = Raw::connect(&cluster);
+        raw.stream.write_all(&[0xaa; 64]).expect("an open connection");
+        assert!(raw.farewell().is_some(), "it is told why");
+    }
+    let log = cluster.log_of(0);
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("closed a client connection")).collect();
+    assert!((1..=DAMAGED / 10).contains(&lines.len()), "{log}");
+    assert!(lines[0].contains("address=127.0.0.1:"), "{}", lines[0]);
+    let metrics = get(&cluster, "/metrics");
+    assert!(metrics.contains(&format!("quorate_client_frames_damaged_total {DAMAGED}\n")), "{metrics}");
+}
+
+/// A counter of the first node.
+fn counter(cluster: &Cluster, name: &str) -> u64 {
+    let metrics = get(cluster, "/metrics");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {metrics}"));
+    line.trim().parse().expect("a number")
+}
+
+#[tokio::test]
+async fn silent_clients_make_room_for_new_ones_and_whoever_was_idle_loses_no_request() {
+    const LIMIT: usize = 64;
+    const MADE_ROOM: &str = "quorate_client_connections_made_room_total";
+    let mut cluster = Cluster::start(1).await;
+    cluster.kill(0);
+    cluster.start_node_with(0, None, &["--max-connections", &LIMIT.to_string()]);
+    cluster.wait_for_leaders().await;
+    let idle = cluster.client_of(&[0], PATIENCE).await;
+    idle.put(b"idle", b"value").await.expect("a write");
+    // They say hello, and nothing more.
+    let strangers: Vec<Raw> = (0..3 * LIMIT).map(|_| Raw::connect(&cluster)).collect();
+    let before = counter(&cluster, MADE_ROOM);
+    assert!(before >= 2 * LIMIT as u64, "{before}");
+    cluster.client_of(&[0], PATIENCE).await.put(b"new", b"value").await.expect("a new client gets in");
+    // Those that asked for something once push out whoever was silent longer; the next request finds another connection.
+    for round in 0..5 {
+        let mut held = Vec::new();
+        for number in 0..2 * LIMIT as u64 {
+            let mut raw = Raw::connect(&cluster);
+            raw.put(number + 1, b"value");
+            assert_eq!(raw.answer(), Some((number + 1, None)));
+            held.push(raw);
+        }
+        idle.put(b"idle", b"value").await.unwrap_or_else(|error| panic!("round {round}: {error}"));
+    }
+    assert!(counter(&cluster, MADE_ROOM) > before);
+    drop(strangers);
+}
+
+#[tokio::test]
+async fn probes_are_answered_although_silent_connections_take_every_place_for_probes() {
+    const SILENT: usize = 200;
+    let cluster = Cluster::start(1).await;
+    let address = cluster.nodes[0].client_url.trim_start_matches("http://");
+    let silent: Vec<TcpStream> = (0..SILENT)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).expect("the port is open");
+            stream.write_all(b"GET /health").expect("an open connection");
+            stream
+        })
+        .collect();
+    for path in ["/health", "/metrics", "/livez", "/readyz"] {
+        assert!(get(&cluster, path).starts_with("HTTP/1.1 200"));
+    }
+    cluster.client_of(&[0], PATIENCE).await.put(b"key", b"value").await.expect("clients have their own places");
+    drop(silent);
+}
+
+#[tokio::test]
+async fn connections_that_were_busy_and_fell_idle_take_little_memory() {
+    const GROWTH_MAX: u64 = 200 << 20;
+    const REQUESTS: u64 = 300;
+    let count = if is_full_run() { 10_000 } else { 1_500 };
+    let mut cluster = Cluster::start(1).await;
+    cluster.kill(0);
+    cluster.start_node_with(0, None, &["--max-connections", "12000"]);
+    cluster.wait_for_leaders().await;
+    let client = cluster.client_of(&[0], PATIENCE).await;
+    client.put(b"large", &vec![7; 400_000]).await.expect("a write");
+    let (_, before) = cluster.memory_bytes(0);
+    let mut range = Vec::new();
+    let key = KeyRange { key: b"large", range_end: b"" };
+    encode_range(&RangeOp { range: key, limit: 0, revision: 0, keys_only: false, count_only: false }, &mut range)
+        .expect("sound");
+    let mut burst = Vec::new();
+    for id in 1..REQUESTS {
+        // No command: it is refused at once, after it was read.
+        Request { id, kind: RequestKind::Write, shard: 0, timeout_ms: 20_000, payload: &[0xff; 1_000] }
+            .encode(&mut burst);
+    }
+    Request { id: REQUESTS, kind: RequestKind::Read, shard: 0, timeout_ms: 20_000, payload: &range }.encode(&mut burst);
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let mut raw = Raw::connect(&cluster);
+        raw.stream.write_all(&burst).expect("an open connection");
+        for _ in 0..REQUESTS {
+            raw.answer().expect("an open connection");
+        }
+        held.push(raw.stream);
+    }
+    let (most, _) = cluster.memory_bytes(0);
+    let growth = most.saturating_sub(before);
+    println!("{count} connections that were busy: {} MiB more than before", growth >> 20);
+    assert!(growth < GROWTH_MAX, "{} MiB more than before", growth >> 20);
+    client.put(b"key", b"value").await.expect("it goes on");
+    assert!(!held.iter().any(is_closed_now), "all are still served");
+}
+
+/// Whether the other side closed a connection that blocks.
+fn is_closed_now(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("a socket");
+    is_closed(stream)
 }

@@ -1,0 +1,378 @@
+//! Connections that were let in: how many there may be, and which of them goes when there are too many.
+//!
+//! Without TLS anybody can say a sound hello and then nothing, so a place is not for ever. When all are taken, the idle
+//! connection that was silent longest makes room: first those that never asked for anything, then the others. An address that has
+//! most of the places gives up its own. A connection with something under way keeps its place. Knows no sockets.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use prometheus_client::metrics::counter::Counter;
+
+use super::greetings::network_of;
+use super::room::LINGERING;
+
+/// Connections that an address may have before those of others are spared.
+const ADDRESS_GUESTS_MIN: usize = 16;
+
+/// Connections that are looked at for one that can go. Those that cannot go stand at the end afterwards.
+const LOOKS_MAX: usize = 256;
+
+/// A connection that has a place.
+pub trait Guest {
+    /// When it last asked for something.
+    fn asked_at(&self) -> Option<Instant>;
+
+    /// Nothing is under way on it: nobody loses an answer if it ends now.
+    fn is_idle(&self) -> bool;
+
+    /// Ends it, because others need its place. It is idle.
+    fn make_room(&self);
+}
+
+/// The order in which guests make room. Those that never asked stand first, by their numbers, which grow with time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    asked_at: Option<Instant>,
+    number: u64,
+}
+
+/// The guests of one core.
+#[derive(Debug)]
+pub struct Guests<G> {
+    /// Guests of all cores of the node.
+    total: Arc<AtomicUsize>,
+    /// Guests of the node, at most.
+    limit: usize,
+    made_room: Counter,
+    seats: RefCell<Seats<G>>,
+    /// Connections that were told the end and are still open.
+    lingering_count: Cell<u64>,
+}
+
+#[derive(Debug)]
+struct Seats<G> {
+    last_number: u64,
+    /// Each at the turn that it had when it was last looked at; it may have asked since.
+    by_turn: BTreeMap<Turn, Rc<Seat<G>>>,
+    /// The same turns for each address.
+    by_network: BTreeSet<(IpAddr, Turn)>,
+    counts: BTreeMap<IpAddr, usize>,
+    /// The counts with their addresses, the largest last.
+    sizes: BTreeSet<(usize, IpAddr)>,
+}
+
+#[derive(Debug)]
+struct Seat<G> {
+    guest: Rc<G>,
+    network: IpAddr,
+    turn: Cell<Turn>,
+    is_taken: Cell<bool>,
+}
+
+/// A place; it is free again when this is dropped, or when the guest had to make room.
+#[derive(Debug)]
+pub struct Place<G> {
+    guests: Rc<Guests<G>>,
+    seat: Rc<Seat<G>>,
+}
+
+/// Leave to keep a connection open that has no place any more, for as long as this lives.
+#[derive(Debug)]
+pub struct Lingering<G> {
+    guests: Rc<Guests<G>>,
+}
+
+impl<G: Guest> Guests<G> {
+    /// The guests of a core. `total` counts those of all cores, of which there may be `limit`; `made_room` those that had to go.
+    pub fn new(total: Arc<AtomicUsize>, limit: usize, made_room: Counter) -> Rc<Self> {
+        let seats = Seats {
+            last_number: 0,
+            by_turn: BTreeMap::new(),
+            by_network: BTreeSet::new(),
+            counts: BTreeMap::new(),
+            sizes: BTreeSet::new(),
+        };
+        Rc::new(Self { total, limit, made_room, seats: RefCell::new(seats), lingering_count: Cell::new(0) })
+    }
+
+    /// Takes a place. If there is none, an idle guest of this core makes room; `None` if all of them are busy.
+    pub fn enter(self: &Rc<Self>, guest: &Rc<G>, address: IpAddr) -> Option<Place<G>> {
+        self.enter_at(guest, address, Instant::now())
+    }
+
+    fn enter_at(self: &Rc<Self>, guest: &Rc<G>, address: IpAddr, now: Instant) -> Option<Place<G>> {
+        let count = self.total.fetch_add(1, Ordering::Relaxed) + 1;
+        if count > self.limit && !self.make_room(now) {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let mut seats = self.seats.borrow_mut();
+        seats.last_number += 1;
+        let turn = Cell::new(Turn { asked_at: None, number: seats.last_number });
+        let seat = Seat { guest: Rc::clone(guest), network: network_of(address), turn, is_taken: Cell::new(true) };
+        let seat = Rc::new(seat);
+        seats.insert(&seat);
+        seats.resize(seat.network, |count| count + 1);
+        Some(Place { guests: Rc::clone(self), seat })
+    }
+
+    /// Lets the idle guest go that was silent longest. Says whether there was one.
+    fn make_room(&self, now: Instant) -> bool {
+        let leaving = {
+            let mut seats = self.seats.borrow_mut();
+            let Some(seat) = seats.oldest_idle(now) else { return false };
+            seats.leave(&seat);
+            seat
+        };
+        self.total.fetch_sub(1, Ordering::Relaxed);
+        self.made_room.inc();
+        leaving.guest.make_room();
+        true
+    }
+
+    /// Guests of the node.
+    pub fn total(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Guests of the node, at most.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Leave to keep a connection open without a place; few get it.
+    fn linger(self: &Rc<Self>) -> Option<Lingering<G>> {
+        let count = self.lingering_count.get() + 1;
+        (count <= LINGERING).then(|| {
+            self.lingering_count.set(count);
+            Lingering { guests: Rc::clone(self) }
+        })
+    }
+}
+
+impl<G: Guest> Seats<G> {
+    fn oldest_idle(&mut self, now: Instant) -> Option<Rc<Seat<G>>> {
+        for look in 0..LOOKS_MAX {
+            // One address whose guests are all busy must not hide the others.
+            let seat = self.first(look < LOOKS_MAX / 2)?;
+            let turn = seat.turn.get();
+            let asked_at = turn.asked_at.max(seat.guest.asked_at());
+            let is_idle = seat.guest.is_idle();
+            if is_idle && asked_at == turn.asked_at {
+                return Some(seat);
+            }
+            self.by_turn.remove(&turn);
+            self.by_network.remove(&(seat.network, turn));
+            // Behind all that are as old.
+            self.last_number += 1;
+            seat.turn.set(Turn { asked_at: if is_idle { asked_at } else { Some(now) }, number: self.last_number });
+            self.insert(&seat);
+        }
+        None
+    }
+
+    /// Whose turn it is; of the address that has most of the places, if `spares_others`.
+    fn first(&self, spares_others: bool) -> Option<Rc<Seat<G>>> {
+        let (first, seat) = self.by_turn.first_key_value()?;
+        let has_most = |count: usize| count > ADDRESS_GUESTS_MIN && count * 2 > self.by_turn.len();
+        let crowd =
+            self.sizes.last().filter(|(count, _)| spares_others && has_most(*count)).map(|(_, network)| *network);
+        let of_crowd = crowd.and_then(|network| {
+            let (_, turn) = self.by_network.range((network, Turn::default())..).next()?;
+            // Who never asked goes before all others, whatever the address.
+            let is_as_idle = turn.asked_at.is_some() <= first.asked_at.is_some();
+            self.by_turn.get(turn).filter(|_| is_as_idle)
+        });
+        Some(Rc::clone(of_crowd.unwrap_or(seat)))
+    }
+}
+
+impl<G> Seats<G> {
+    fn insert(&mut self, seat: &Rc<Seat<G>>) {
+        self.by_turn.insert(seat.turn.get(), Rc::clone(seat));
+        self.by_network.insert((seat.network, seat.turn.get()));
+    }
+
+    fn resize(&mut self, network: IpAddr, change: impl Fn(usize) -> usize) {
+        let before = self.counts.get(&network).copied().unwrap_or(0);
+        let after = change(before);
+        self.sizes.remove(&(before, network));
+        if after == 0 {
+            self.counts.remove(&network);
+        } else {
+            self.counts.insert(network, after);
+            self.sizes.insert((after, network));
+        }
+    }
+
+    fn leave(&mut self, seat: &Seat<G>) {
+        self.by_turn.remove(&seat.turn.get());
+        self.by_network.remove(&(seat.network, seat.turn.get()));
+        self.resize(seat.network, |count| count - 1);
+        seat.is_taken.set(false);
+    }
+}
+
+impl<G> Drop for Place<G> {
+    fn drop(&mut self) {
+        if self.seat.is_taken.get() {
+            self.guests.seats.borrow_mut().leave(&self.seat);
+            self.guests.total.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<G: Guest> Place<G> {
+    /// Gives the place up. Few connections may stay open for a while after that; the others must be closed.
+    pub fn give_up(self) -> Option<Lingering<G>> {
+        self.guests.linger()
+    }
+}
+
+impl<G> Drop for Lingering<G> {
+    fn drop(&mut self) {
+        self.guests.lingering_count.set(self.guests.lingering_count.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A guest that does what the test says.
+    #[derive(Debug, Default)]
+    struct Scripted {
+        asked_at: Cell<Option<Instant>>,
+        is_busy: Cell<bool>,
+        is_gone: Cell<bool>,
+    }
+
+    impl Guest for Scripted {
+        fn asked_at(&self) -> Option<Instant> {
+            self.asked_at.get()
+        }
+
+        fn is_idle(&self) -> bool {
+            !self.is_busy.get()
+        }
+
+        fn make_room(&self) {
+            assert!(!self.is_gone.replace(true), "once");
+        }
+    }
+
+    const fn address(host: u8) -> IpAddr {
+        IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, host))
+    }
+
+    /// Guests of one core with their places, and a clock.
+    struct Scene {
+        guests: Rc<Guests<Scripted>>,
+        entered: Vec<(Rc<Scripted>, Option<Place<Scripted>>)>,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new(limit: usize) -> Self {
+            Self {
+                guests: Guests::new(Arc::default(), limit, Counter::default()),
+                entered: Vec::new(),
+                now: Instant::now(),
+            }
+        }
+
+        /// Another guest comes; says whether it got a place.
+        fn enter(&mut self, host: u8) -> bool {
+            let guest = Rc::new(Scripted::default());
+            let place = self.guests.enter_at(&guest, address(host), self.now);
+            let is_in = place.is_some();
+            self.entered.push((guest, place));
+            is_in
+        }
+
+        fn asks(&mut self, number: usize) {
+            self.now += Duration::from_millis(1);
+            self.entered[number].0.asked_at.set(Some(self.now));
+        }
+
+        /// The numbers of those that had to make room, in ascending order.
+        fn gone(&self) -> Vec<usize> {
+            let is_gone = |(_, (guest, _)): &(usize, &(Rc<Scripted>, _))| guest.is_gone.get();
+            self.entered.iter().enumerate().filter(is_gone).map(|(number, _)| number).collect()
+        }
+    }
+
+    #[test]
+    fn who_never_asked_goes_first_and_then_who_was_silent_longest() {
+        let mut scene = Scene::new(4);
+        for host in 1..=4 {
+            assert!(scene.enter(host));
+        }
+        for number in [2, 0, 3] {
+            scene.asks(number);
+        }
+        let mut expected = Vec::new();
+        for (host, gone) in [(5, 1), (6, 4), (7, 5)] {
+            assert!(scene.enter(host));
+            expected.push(gone);
+            assert_eq!(scene.gone(), expected, "strangers push strangers out");
+        }
+        for number in [6, 2] {
+            scene.asks(number);
+        }
+        assert!(scene.enter(8));
+        assert_eq!(scene.gone(), [0, 1, 4, 5], "2 has asked since");
+        assert_eq!(scene.guests.total(), 4);
+    }
+
+    #[test]
+    fn a_busy_guest_keeps_its_place_and_without_an_idle_one_nobody_gets_in() {
+        let mut scene = Scene::new(2);
+        assert!(scene.enter(1) && scene.enter(2));
+        scene.entered.iter().for_each(|(guest, _)| guest.is_busy.set(true));
+        assert!(!scene.enter(3) && scene.gone().is_empty());
+        assert_eq!(scene.guests.total(), 2);
+        scene.entered[1].0.is_busy.set(false);
+        assert!(scene.enter(3));
+        assert_eq!(scene.gone(), [1]);
+        drop(scene.entered);
+        assert_eq!(scene.guests.total(), 0);
+        assert!(scene.guests.seats.borrow().counts.is_empty() && scene.guests.seats.borrow().sizes.is_empty());
+    }
+
+    #[test]
+    fn an_address_with_most_of_the_places_gives_up_its_own() {
+        let mut scene = Scene::new(40);
+        for host in (1..=15).chain([99; 25]) {
+            assert!(scene.enter(host));
+        }
+        // The others were silent longer.
+        (0..40).for_each(|number| scene.asks(number));
+        assert!(scene.enter(99));
+        assert_eq!(scene.gone(), [15], "the first of the crowd");
+        scene.asks(40);
+        for number in 15..40 {
+            scene.entered[number].0.is_busy.set(true);
+        }
+        scene.entered[40].0.is_busy.set(true);
+        assert!(scene.enter(16));
+        assert_eq!(scene.gone(), [0, 15], "a crowd that is busy does not hide the others");
+    }
+
+    #[test]
+    fn few_linger() {
+        let guests = Guests::<Scripted>::new(Arc::default(), 1, Counter::default());
+        let lingering: Vec<_> = (0..LINGERING).map(|_| guests.linger().expect("leave")).collect();
+        assert!(guests.linger().is_none());
+        drop(lingering);
+        assert!(guests.linger().is_some());
+    }
+}
