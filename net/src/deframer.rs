@@ -96,6 +96,7 @@ impl Deframer {
 
     /// Gives it a buffer that was taken away, here or elsewhere, if it has none.
     pub fn give_buffer(&mut self, buffer: Vec<u8>) {
+        assert!(self.start <= self.end && self.end <= self.buffer.len(), "positions lie in the buffer");
         if self.buffer.is_empty() {
             self.buffer = buffer;
         }

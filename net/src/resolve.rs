@@ -70,7 +70,7 @@ impl Resolver {
     }
 
     /// Sees to it that lookups of these names run, and waits until they have ended, which may take for ever.
-    pub async fn look_up(&self, authorities: &[String]) {
+    pub(crate) async fn look_up(&self, authorities: &[String]) {
         let is_literal = |authority: &String| authority.parse::<SocketAddr>().is_ok();
         let lookups: Vec<Receiver<()>> =
             authorities.iter().filter(|authority| !is_literal(authority)).map(|name| self.begin(name)).collect();
@@ -81,8 +81,8 @@ impl Resolver {
     }
 
     /// Why the last lookup of a name failed; `None` if it did not, or if one is running.
-    #[must_use]
-    pub fn failure(&self, authority: &str) -> Option<String> {
+    #[cfg(feature = "client")]
+    pub(crate) fn failure(&self, authority: &str) -> Option<String> {
         self.shared.lock().get(authority).filter(|name| !name.is_running)?.failure.clone()
     }
 

@@ -64,7 +64,7 @@ impl ClientConn {
     }
 
     /// Bytes arrived just now.
-    pub fn bytes_arrived(&self) {
+    pub(super) fn bytes_arrived(&self) {
         self.read_at.set(Instant::now());
     }
 
@@ -158,6 +158,7 @@ impl Guest for ClientConn {
 
     /// What the client has sent meanwhile is not looked at, and it learns that: it sends it again on another connection.
     fn make_room(&self) {
+        assert!(self.is_idle(), "nobody loses an answer");
         self.say_farewell(
             Status::Overloaded,
             "the connection was idle when newer ones needed its place; connect again",

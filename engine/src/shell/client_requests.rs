@@ -47,7 +47,7 @@ enum End {
 
 /// Serves a connection past its handshake, until either side ends it. Says what was wrong with what the client sent, if it had
 /// to end for that.
-pub async fn serve(
+pub(super) async fn serve(
     stream: TcpStream,
     conn: Rc<ClientConn>,
     place: Place<ClientConn>,

@@ -58,7 +58,7 @@ impl Refusal {
     }
 
     /// There is no place, and nobody who could give up his.
-    pub fn busy(limit: usize) -> Self {
+    pub(super) fn busy(limit: usize) -> Self {
         let message = format!("the node has {limit} client connections, its limit, and none of them is idle");
         Self::of_stranger(Verdict::Busy, message)
     }

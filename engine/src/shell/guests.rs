@@ -24,7 +24,7 @@ const ADDRESS_GUESTS_MIN: usize = 16;
 const LOOKS_MAX: usize = 256;
 
 /// A connection that has a place.
-pub trait Guest {
+pub(super) trait Guest {
     /// When it last asked for something.
     fn asked_at(&self) -> Option<Instant>;
 
@@ -44,7 +44,7 @@ struct Turn {
 
 /// The guests of one core.
 #[derive(Debug)]
-pub struct Guests<G> {
+pub(super) struct Guests<G> {
     /// Guests of all cores of the node.
     total: Arc<AtomicUsize>,
     /// Guests of the node, at most.
@@ -77,20 +77,20 @@ struct Seat<G> {
 
 /// A place; it is free again when this is dropped, or when the guest had to make room.
 #[derive(Debug)]
-pub struct Place<G> {
+pub(super) struct Place<G> {
     guests: Rc<Guests<G>>,
     seat: Rc<Seat<G>>,
 }
 
 /// Leave to keep a connection open that has no place any more, for as long as this lives.
 #[derive(Debug)]
-pub struct Lingering<G> {
+pub(super) struct Lingering<G> {
     guests: Rc<Guests<G>>,
 }
 
 impl<G: Guest> Guests<G> {
     /// The guests of a core. `total` counts those of all cores, of which there may be `limit`; `made_room` those that had to go.
-    pub fn new(total: Arc<AtomicUsize>, limit: usize, made_room: Counter) -> Rc<Self> {
+    pub(super) fn new(total: Arc<AtomicUsize>, limit: usize, made_room: Counter) -> Rc<Self> {
         let seats = Seats {
             last_number: 0,
             by_turn: BTreeMap::new(),
@@ -102,7 +102,7 @@ impl<G: Guest> Guests<G> {
     }
 
     /// Takes a place. If there is none, an idle guest of this core makes room; `None` if all of them are busy.
-    pub fn enter(self: &Rc<Self>, guest: &Rc<G>, address: IpAddr) -> Option<Place<G>> {
+    pub(super) fn enter(self: &Rc<Self>, guest: &Rc<G>, address: IpAddr) -> Option<Place<G>> {
         self.enter_at(guest, address, Instant::now())
     }
 
@@ -137,12 +137,12 @@ impl<G: Guest> Guests<G> {
     }
 
     /// Guests of the node.
-    pub fn total(&self) -> usize {
+    pub(super) fn total(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }
 
     /// Guests of the node, at most.
-    pub fn limit(&self) -> usize {
+    pub(super) fn limit(&self) -> usize {
         self.limit
     }
 
@@ -195,13 +195,15 @@ impl<G: Guest> Seats<G> {
 
 impl<G> Seats<G> {
     fn insert(&mut self, seat: &Rc<Seat<G>>) {
-        self.by_turn.insert(seat.turn.get(), Rc::clone(seat));
-        self.by_network.insert((seat.network, seat.turn.get()));
+        let turn = seat.turn.get();
+        assert!(self.by_turn.insert(turn, Rc::clone(seat)).is_none(), "each guest has a turn of its own");
+        assert!(self.by_network.insert((seat.network, turn)), "each guest has a turn of its own");
     }
 
     fn resize(&mut self, network: IpAddr, change: impl Fn(usize) -> usize) {
         let before = self.counts.get(&network).copied().unwrap_or(0);
         let after = change(before);
+        assert!(before.abs_diff(after) == 1, "guests come and go one by one");
         self.sizes.remove(&(before, network));
         if after == 0 {
             self.counts.remove(&network);
@@ -212,10 +214,10 @@ impl<G> Seats<G> {
     }
 
     fn leave(&mut self, seat: &Seat<G>) {
-        self.by_turn.remove(&seat.turn.get());
+        assert!(seat.is_taken.replace(false), "a place is left once");
+        assert!(self.by_turn.remove(&seat.turn.get()).is_some(), "whoever has a place has a turn");
         self.by_network.remove(&(seat.network, seat.turn.get()));
         self.resize(seat.network, |count| count - 1);
-        seat.is_taken.set(false);
     }
 }
 
@@ -230,14 +232,16 @@ impl<G> Drop for Place<G> {
 
 impl<G: Guest> Place<G> {
     /// Gives the place up. Few connections may stay open for a while after that; the others must be closed.
-    pub fn give_up(self) -> Option<Lingering<G>> {
+    pub(super) fn give_up(self) -> Option<Lingering<G>> {
         self.guests.linger()
     }
 }
 
 impl<G> Drop for Lingering<G> {
     fn drop(&mut self) {
-        self.guests.lingering_count.set(self.guests.lingering_count.get() - 1);
+        let count = self.guests.lingering_count.get();
+        assert!((1..=LINGERING).contains(&count), "{count} linger");
+        self.guests.lingering_count.set(count - 1);
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Probes {
 
 /// A connection of a probe. It can end at any time: whoever was not answered asks again.
 #[derive(Debug, Default)]
-pub struct Probe {
+pub(super) struct Probe {
     asked_at: Cell<Option<Instant>>,
     is_over: Cell<bool>,
     /// Whoever serves it.
@@ -85,7 +85,7 @@ impl Probe {
 ///
 /// # Errors
 /// The connection broke, was open for too long, or had to make room.
-pub async fn serve(stream: TcpStream, already_read: Vec<u8>, probes: Probes, probe: &Probe) -> io::Result<()> {
+pub(super) async fn serve(stream: TcpStream, already_read: Vec<u8>, probes: Probes, probe: &Probe) -> io::Result<()> {
     let io = HttpStream { stream, already_read, position: 0 };
     let service = service_fn(move |request: Request<Incoming>| {
         probe.asked_at.set(Some(Instant::now()));

@@ -28,15 +28,17 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// Answers up to this size are brought whatever else is on its way. Unit: bytes.
 const SMALL_ANSWER_BYTES: usize = 1 << 10;
 
+const _: () = assert!(SMALL_ANSWER_BYTES < ANSWER_BYTES_MAX, "some large answers have room");
+
 /// An answer on its way to another core. Its bytes count until it is dropped there.
-pub struct Answer {
+pub(super) struct Answer {
     result: Result<Vec<u8>, Refusal>,
     under_way_bytes: Arc<AtomicUsize>,
 }
 
 impl Answer {
     /// The answer, or why there is none.
-    pub fn result(&self) -> Result<&[u8], &Refusal> {
+    pub(super) fn result(&self) -> Result<&[u8], &Refusal> {
         self.result.as_deref()
     }
 
@@ -47,12 +49,13 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.under_way_bytes.fetch_sub(self.bytes(), Ordering::Relaxed);
+        let before = self.under_way_bytes.fetch_sub(self.bytes(), Ordering::Relaxed);
+        assert!(before >= self.bytes(), "what is on its way was counted");
     }
 }
 
 /// Something for another core.
-pub enum MeshMessage {
+pub(super) enum MeshMessage {
     /// A request for a shard of that core.
     Request {
         /// The shard.
@@ -137,7 +140,7 @@ impl Mesh {
 
     /// Copies an answer for another core, or puts a refusal into its place while too many bytes are on their way.
     #[must_use]
-    pub fn answer(&self, body: Result<&[u8], &Refusal>) -> Answer {
+    pub(super) fn answer(&self, body: Result<&[u8], &Refusal>) -> Answer {
         let bytes = body.map_or(0, <[u8]>::len);
         let is_too_much = self.under_way_bytes.load(Ordering::Relaxed).saturating_add(bytes) > ANSWER_BYTES_MAX;
         let result = if bytes > SMALL_ANSWER_BYTES && is_too_much {

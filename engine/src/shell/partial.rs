@@ -100,7 +100,7 @@ impl Partials {
     }
 
     /// The same for thousands of connections: while one waits for bytes and holds no part, others use its read buffer.
-    pub fn of_many(bytes_limit: usize) -> Rc<Self> {
+    pub(super) fn of_many(bytes_limit: usize) -> Rc<Self> {
         Rc::new(Self { bytes_limit, state: RefCell::default(), spare: Some(RefCell::default()) })
     }
 

@@ -27,10 +27,10 @@ const PEER_CONNECTIONS: u64 = 2 * 3 + 3;
 const LOOKUP_FILES: u64 = 1;
 
 /// Probes that are served at a time, whatever clients there are.
-pub const PROBES: usize = 32;
+pub(super) const PROBES: usize = 32;
 
 /// Connections of one core that have no place any more and are still open, until the other side has read why.
-pub const LINGERING: u64 = 16;
+pub(super) const LINGERING: u64 = 16;
 
 /// Client connections that a node must have room for.
 const CONNECTIONS_MIN: u64 = 16;

@@ -196,7 +196,7 @@ impl Shard {
     }
 
     /// Whether a complaint about a peer is to be said now; see `Said`.
-    pub fn may_say(&self, complaint: Complaint) -> Option<u64> {
+    pub(super) fn may_say(&self, complaint: Complaint) -> Option<u64> {
         self.said.may_say(complaint)
     }
 
@@ -232,7 +232,7 @@ impl Shard {
     }
 
     /// Settles and stops shards, all at the same time: a disk that does not answer is waited for once, however many they are.
-    pub async fn settle_and_stop(shards: &[Rc<Self>]) {
+    pub(super) async fn settle_and_stop(shards: &[Rc<Self>]) {
         let begin = |shard: &Rc<Self>| {
             let shard = Rc::clone(shard);
             glommio::spawn_local(async move {

@@ -144,7 +144,7 @@ impl Drop for Place<'_> {
 
 impl Conn {
     /// Connects to one of the endpoint's addresses and greets.
-    pub async fn open(endpoint: &Endpoint, dialing: &Dialing, silence: Silence) -> Result<Self, ConnectError> {
+    pub(super) async fn open(endpoint: &Endpoint, dialing: &Dialing, silence: Silence) -> Result<Self, ConnectError> {
         dialing.open(endpoint, |address| Self::open_at(address, silence)).await
     }
 

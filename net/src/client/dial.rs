@@ -29,11 +29,11 @@ pub(super) struct ConnectError {
 }
 
 impl ConnectError {
-    pub const fn lasting(reason: String) -> Self {
+    pub(super) const fn lasting(reason: String) -> Self {
         Self { reason, is_lasting: true }
     }
 
-    pub const fn passing(reason: String) -> Self {
+    pub(super) const fn passing(reason: String) -> Self {
         Self { reason, is_lasting: false }
     }
 }
@@ -50,7 +50,11 @@ pub(super) struct Dialing {
 
 impl Dialing {
     /// Looks the endpoint up and opens a connection to one of its addresses with `open`.
-    pub async fn open<T, F>(&self, endpoint: &Endpoint, open: impl Fn(SocketAddr) -> F) -> Result<T, ConnectError>
+    pub(super) async fn open<T, F>(
+        &self,
+        endpoint: &Endpoint,
+        open: impl Fn(SocketAddr) -> F,
+    ) -> Result<T, ConnectError>
     where
         F: Future<Output = Result<T, ConnectError>> + Send,
     {

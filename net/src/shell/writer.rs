@@ -38,6 +38,7 @@ impl Writers {
 
     /// Takes an empty buffer, unless it is large or there are enough.
     fn give_buffer(&self, buffer: Vec<u8>) {
+        assert!(buffer.is_empty(), "nothing is lost with it");
         let mut spare = self.spare.borrow_mut();
         if (1..=KEPT_BYTES_MAX).contains(&buffer.capacity()) && spare.len() < SPARE_MAX {
             spare.push(buffer);

@@ -16,7 +16,7 @@ use api::ids::shard_of_key;
 use client::{Client, ClientError, ClientOptions};
 use rustix::process::Signal;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, PATIENCE};
 use crate::namespaces::Namespaces;
 use crate::sick_disk::SickDisk;
 
@@ -170,6 +170,19 @@ impl Load {
     }
 }
 
+/// How long a write takes once all is well again after the fault before.
+async fn write_soon(endpoints: &[String]) -> Duration {
+    let client = client_of(endpoints).await;
+    let started = Instant::now();
+    loop {
+        let began = Instant::now();
+        match client.put(b"new", b"value").await {
+            Ok(_) => return began.elapsed(),
+            Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
+        }
+    }
+}
+
 /// How long new clients need for their first write, at worst.
 async fn new_clients(endpoints: &[String]) -> Duration {
     let began = Instant::now();
@@ -317,9 +330,7 @@ impl Stage {
             cells.push(format!("{} {unknown_count:>4}", cell(longest, baseline)));
         }
         let (node, endpoints) = self.endpoints(fault).await;
-        let baseline = Instant::now();
-        client_of(&endpoints[endpoints.len() - 1..]).await.put(b"new", b"value").await.expect("nothing is wrong yet");
-        let baseline = baseline.elapsed();
+        let baseline = write_soon(&endpoints[endpoints.len() - 1..]).await;
         self.begin(fault, node);
         let longest = new_clients(&endpoints).await;
         self.end(fault, node);

@@ -42,6 +42,7 @@ const SHELLS: &[&str] = &[
     "net/src/shell/",
     "net/src/client/",
     "net/src/patience.rs",
+    "net/src/resolve.rs",
     "net/src/testing/corpus.rs",
     "engine/src/shell/",
 ];
