@@ -35,6 +35,7 @@ impl SyncWatch {
     }
 
     /// Whether syncs end within `limit_ticks`, and did so for a while; 0 = no limit.
+    #[must_use]
     pub fn keeps_up(&mut self, now_tick: u64, limit_ticks: u64) -> bool {
         if limit_ticks == 0 {
             return true;
@@ -63,6 +64,7 @@ pub(super) enum NextSegment {
 
 impl NextSegment {
     /// What to ask for now, if anything. `needed` says what the log needs.
+    #[must_use]
     pub fn ask(&mut self, needed: impl FnOnce() -> Option<SegmentSeq>) -> Option<SegmentSeq> {
         match self {
             Self::Idle => needed().inspect(|_| *self = Self::Asked),
@@ -81,6 +83,7 @@ impl NextSegment {
     }
 
     /// Why no segment could be prepared, while that is so.
+    #[must_use]
     pub fn shortage(&self) -> Option<&str> {
         match self {
             Self::Unavailable { reason } => Some(reason),

@@ -57,12 +57,14 @@ impl Promises {
     }
 
     /// Everything that waits does so for more than what is durable.
+    #[must_use]
     pub fn wait_for_more_than(&self, durable: Lsn) -> bool {
         self.messages.front().is_none_or(|held| held.durable_from > durable)
             && self.hard_states.front().is_none_or(|(end, _)| *end > durable)
     }
 
     /// No message waits.
+    #[must_use]
     pub fn hold_no_message(&self) -> bool {
         self.messages.is_empty()
     }

@@ -99,6 +99,7 @@ impl<S: Storage> Replica<S> {
     }
 
     /// Refuses a request if this replica takes none any more. Says whether it did.
+    #[must_use]
     pub(super) fn refuse_when_closed(&mut self, request: &Request<'_>) -> bool {
         if self.hand_over.is_closed {
             let message = "this node is shutting down; ask another";
@@ -142,6 +143,7 @@ impl<S: Storage> Replica<S> {
     }
 
     /// Keeps a request for the next leader, if one is expected and there is room. Says whether it did.
+    #[must_use]
     pub(super) fn hold_request(&mut self, request: &Request<'_>) -> bool {
         let bytes = self.hand_over.held_bytes + request.payload.len();
         if !self.expects_leader() || self.hand_over.held.len() >= HELD_LEN_MAX || bytes > HELD_BYTES_MAX {

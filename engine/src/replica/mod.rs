@@ -3,7 +3,11 @@
 //! `handle(Event)` takes what happened, `poll_action()` yields what is to be done. After a run of events that arrived
 //! together the driver delivers `Event::Turn`: then the batch is closed, committed entries are applied and the next sync is
 //! asked for (group commit without timers). Actions must be drained before the next event, since replies and entries are
-//! handed out as places in buffers that events change.
+//! handed out as places in buffers that events change; that is asserted.
+//!
+//! Its parts are values whose states exclude each other: whether it takes part (`standing`), what a leader appends next
+//! (`proposals`), what waits for durability (`durability`), for the device (`device`), for an answer (`pending`, `reads`).
+//! How they relate is asserted after every event (`invariants`).
 //!
 //! It does no I/O, knows no clock and no randomness but its seed: the server drives it with real devices, a simulator with
 //! simulated ones. What it promises: a write is answered after its entry was made durable by a quorum and applied here; a

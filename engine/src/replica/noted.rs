@@ -64,6 +64,7 @@ impl<S: Storage> Replica<S> {
     }
 
     /// Why this node's own state may not be shown yet, if that is so.
+    #[must_use]
     pub(super) fn refuse_serializable(&self) -> Option<Refusal> {
         let applied = self.machine.applied_index();
         let message = match self.shows_from {

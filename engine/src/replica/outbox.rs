@@ -47,6 +47,7 @@ impl Outbox {
     }
 
     /// Copies the body of an answer.
+    #[must_use]
     pub fn keep_body(&mut self, body: &[u8]) -> Range<usize> {
         let start = self.reply_bytes.len();
         self.reply_bytes.extend_from_slice(body);

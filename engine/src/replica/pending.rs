@@ -58,6 +58,7 @@ impl Writes {
     }
 
     /// Takes the writes of the entry that is applied in part, if one is.
+    #[must_use]
     pub fn take_half_applied(&mut self) -> Option<Vec<Waiter>> {
         self.half_applied.take()
     }
@@ -69,6 +70,7 @@ impl Writes {
     }
 
     /// An empty vector for the waiters of the next batch.
+    #[must_use]
     pub fn spare(&mut self) -> Vec<Waiter> {
         self.pool.pop().unwrap_or_default()
     }
@@ -82,6 +84,7 @@ impl Writes {
     }
 
     /// Takes one batch that the application of `applied` decides; call until it returns `None`.
+    #[must_use]
     pub fn take_decided(&mut self, applied: EntryId) -> Option<(Fate, Vec<Waiter>)> {
         let first = self.batches.first_entry()?;
         let (index, id) = *first.key();
@@ -111,6 +114,7 @@ impl Writes {
     }
 
     /// Takes everything, for a replica that stops.
+    #[must_use]
     pub fn drain(&mut self) -> Vec<Origin> {
         let waiter_count = self.batches.values().map(Vec::len).sum::<usize>();
         assert!(waiter_count == self.waiter_count, "{waiter_count} writes wait, {} were counted", self.waiter_count);
@@ -134,6 +138,7 @@ impl Waiter {
     }
 
     /// Takes where the answer goes, unless one was already sent.
+    #[must_use]
     pub fn take_origin(&mut self) -> Option<Origin> {
         let origin = self.unanswered();
         self.answered = true;
@@ -182,6 +187,7 @@ impl Relays {
     }
 
     /// Takes the request `id` if it was relayed to `from`, or to anyone if `from` is `None`.
+    #[must_use]
     pub fn take(&mut self, id: u64, from: Option<NodeId>) -> Option<Relayed> {
         let relayed = self.waiting.get(&id)?;
         if from.is_some_and(|from| from != relayed.to) {
@@ -191,16 +197,19 @@ impl Relays {
     }
 
     /// Takes everything that was relayed to `node`.
+    #[must_use]
     pub fn take_all_to(&mut self, node: NodeId) -> Vec<Relayed> {
         self.waiting.extract_if(.., |_, relayed| relayed.to == node).map(|(_, relayed)| relayed).collect()
     }
 
     /// Takes everything that was relayed to anybody but `node`.
+    #[must_use]
     pub fn take_all_but_to(&mut self, node: Option<NodeId>) -> Vec<Relayed> {
         self.waiting.extract_if(.., |_, relayed| Some(relayed.to) != node).map(|(_, relayed)| relayed).collect()
     }
 
     /// Takes everything whose time is up.
+    #[must_use]
     pub fn take_expired(&mut self, now_tick: u64) -> Vec<Relayed> {
         self.waiting
             .extract_if(.., |_, relayed| relayed.deadline_tick <= now_tick)
@@ -209,6 +218,7 @@ impl Relays {
     }
 
     /// Takes everything, for a replica that stops.
+    #[must_use]
     pub fn drain(&mut self) -> Vec<Relayed> {
         std::mem::take(&mut self.waiting).into_values().collect()
     }

@@ -46,6 +46,7 @@ pub(super) struct Batch {
 
 impl Proposals {
     /// Writes that are in no entry of the log yet.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.next.batch().map_or(0, |batch| batch.waiters.len()) + self.queue.len()
     }
@@ -58,6 +59,7 @@ impl Proposals {
     }
 
     /// Takes the batch that is being formed, if there is one.
+    #[must_use]
     pub fn take_batch(&mut self) -> Option<Vec<Waiter>> {
         match std::mem::take(&mut self.next) {
             NextEntry::Batch(batch) => Some(batch.waiters),
@@ -71,6 +73,7 @@ impl Proposals {
 
 impl NextEntry {
     /// The batch that is being formed.
+    #[must_use]
     pub const fn batch(&self) -> Option<&Batch> {
         match self {
             Self::Batch(batch) => Some(batch),

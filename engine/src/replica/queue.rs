@@ -71,6 +71,7 @@ impl Queue {
     }
 
     /// Takes out every write whose time is up.
+    #[must_use]
     pub fn expire(&mut self, now_tick: u64) -> Vec<Origin> {
         let mut expired = Vec::new();
         let bytes = &mut self.bytes;
@@ -85,6 +86,7 @@ impl Queue {
     }
 
     /// Takes everything out.
+    #[must_use]
     pub fn drain(&mut self) -> Vec<Origin> {
         self.bytes = 0;
         self.is_ready = false;

@@ -50,6 +50,7 @@ impl Reads {
     }
 
     /// Removes a read that Raft gave up.
+    #[must_use]
     pub fn fail(&mut self, id: u64) -> Option<Read> {
         self.unconfirmed.remove(&id)
     }
@@ -60,6 +61,7 @@ impl Reads {
     }
 
     /// Takes one read that may be answered with `applied` applied; call until it returns `None`.
+    #[must_use]
     pub fn take_ready(&mut self, applied: Index) -> Option<Read> {
         let first = self.confirmed.first_entry()?;
         (first.key().0 <= applied).then(|| first.remove())
@@ -79,6 +81,7 @@ impl Reads {
     }
 
     /// Takes everything, for a replica that stops.
+    #[must_use]
     pub fn drain(&mut self) -> Vec<Origin> {
         let unconfirmed = std::mem::take(&mut self.unconfirmed).into_values();
         let confirmed = std::mem::take(&mut self.confirmed).into_values();
@@ -114,6 +117,7 @@ impl BegunReads {
     }
 
     /// Takes the read whose slice is next. `room_bytes` is what must be free for a parked one to begin anew.
+    #[must_use]
     pub(super) fn pop(&mut self, room_bytes: usize, kept_bytes_limit: usize) -> Option<BegunRead> {
         let has_room = self.open.is_empty() || self.kept_bytes.saturating_add(room_bytes) <= kept_bytes_limit;
         if has_room && let Some(read) = self.parked.pop_front() {
@@ -139,6 +143,7 @@ impl BegunReads {
     }
 
     /// Takes every read whose time is up.
+    #[must_use]
     pub(super) fn take_expired(&mut self, now_tick: u64) -> Vec<Origin> {
         let mut expired = Vec::new();
         let mut keeps = |read: &Read| {

@@ -15,6 +15,7 @@ impl<S: Storage> Replica<S> {
     /// Whether the entries of an `AppendEntries` are to be verified and appended. If not, Raft knows what to answer.
     ///
     /// What the entries announce of themselves is not verified yet: it decides about room alone.
+    #[must_use]
     pub(super) fn admit_append(&mut self, from: NodeId, append: &AppendEntries, entries: &[u8]) -> bool {
         if !self.raft.admit_append(from, append, &self.log) {
             return false;

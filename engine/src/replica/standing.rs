@@ -43,16 +43,19 @@ pub(super) struct Heard {
 
 impl Standing {
     /// It has not stopped and not ended.
+    #[must_use]
     pub const fn is_running(&self) -> bool {
         matches!(self, Self::TakesPart | Self::WithoutRoom(_))
     }
 
     /// Term and vote are in the log, so that it may speak and hear.
+    #[must_use]
     pub const fn takes_part(&self) -> bool {
         matches!(self, Self::TakesPart)
     }
 
     /// Why it stopped by itself, if it did.
+    #[must_use]
     pub const fn fault(&self) -> Option<&Fault> {
         match self {
             Self::Stopped { fault, .. } => Some(fault),
