@@ -111,12 +111,6 @@ impl<S: Storage> Replica<S> {
                     self.writes.keep_half_applied(waiters);
                     return Ok(None);
                 }
-                // They are this node's own: the batch was made of their commands.
-                assert!(
-                    applied.is_err() || waiters.is_empty() || waiters.len() == applied_count,
-                    "{} writes waited for the {applied_count} commands of {id}",
-                    waiters.len()
-                );
                 // Whoever got no answer waits at a command that was not applied, or at none.
                 self.refuse_unapplied(waiters, applied_count);
                 applied.map_err(apply_fault)?;
