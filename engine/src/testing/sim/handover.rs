@@ -1,23 +1,34 @@
 //! Orderly stops, requested transfers and leaders with sick disks; and what is asked of all of them after a run.
 //!
+//! A node that stopped in order has what its notes said, whatever happens to its host then.
+//!
 //! A write that clients were told took no effect is not in the log: of each write the log has no more copies than were sent
 //! without such an answer. What is asked of hand-overs on the way stands in `checks`.
 
 use std::collections::BTreeMap;
 
+use wal::Storage;
+
+use super::host::ShardHost;
 use super::plan::{between, pick};
 use super::recovery::{Fast, Room};
 use super::world::{Event, FaultStep, Place, World};
 use crate::log_store::KIND_COMMANDS;
-use crate::replica;
+use crate::replica::{self, Replica};
 use crate::state_machine::batch;
-use crate::types::Index;
+use crate::types::{EntryId, Index};
 
 /// Longest time until a node that stops takes no more requests. Unit: us.
 const SERVE_US_MAX: u64 = 1_500_000;
 
 /// Longest time for which it then answers what it has taken. Unit: us.
 const ANSWER_US_MAX: u64 = 1_000_000;
+
+/// Pause between two looks at whether a node that stops has settled. Unit: us.
+const SETTLE_STEP_US: u64 = 10_000;
+
+/// Longest time for which it waits for that. Unit: us.
+const SETTLE_US_MAX: u64 = 1_000_000;
 
 /// Longest time that a leader's disk is sick. Unit: us.
 const SICK_US_MAX: u64 = 8_000_000;
@@ -35,16 +46,18 @@ impl FaultStep for Close {
     }
 }
 
-/// An orderly stop ends.
+/// An orderly stop waits for the notes beside the logs, and then ends.
 #[derive(Debug)]
-struct End {
+struct Settle {
     host: usize,
     life: u64,
+    /// The process waits no longer. Unit: us.
+    until_us: u64,
 }
 
-impl FaultStep for End {
+impl FaultStep for Settle {
     fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
-        world.end_stop(self.host, self.life)
+        world.settle(*self)
     }
 }
 
@@ -76,15 +89,31 @@ impl World {
             self.hand_over(Place { host, shard }, replica::Event::Close)?;
         }
         let delay_us = between(&mut self.rng, 1_000, ANSWER_US_MAX);
-        self.schedule(delay_us, Event::Fault(Box::new(End { host, life })));
+        let until_us = self.now_us + delay_us + SETTLE_US_MAX;
+        self.schedule(delay_us, Event::Fault(Box::new(Settle { host, life, until_us })));
         Ok(())
     }
 
-    /// It refuses what it has not answered, and ends.
-    fn end_stop(&mut self, host: usize, life: u64) -> Result<(), String> {
+    /// Its notes are made durable, for a bounded time.
+    fn settle(&mut self, step: Settle) -> Result<(), String> {
+        let Settle { host, life, until_us } = step;
         if self.hosts[host].life != life || !self.hosts[host].is_up {
             return Ok(());
         }
+        for shard in 0..self.hosts[host].shards.len() {
+            self.hand_over(Place { host, shard }, replica::Event::Settle)?;
+        }
+        let mut replicas = self.hosts[host].shards.iter().filter_map(|shard| shard.replica.as_ref());
+        if self.now_us >= until_us || replicas.all(Replica::is_settled) {
+            return self.end_stop(host);
+        }
+        self.schedule(SETTLE_STEP_US, Event::Fault(Box::new(step)));
+        Ok(())
+    }
+
+    /// It refuses what it has not answered, and ends. A host may lose power right after that: what was noted is durable.
+    fn end_stop(&mut self, host: usize) -> Result<(), String> {
+        let settled: Vec<Option<EntryId>> = self.hosts[host].shards.iter().map(settled_note).collect();
         for shard in 0..self.hosts[host].shards.len() {
             self.hand_over(Place { host, shard }, replica::Event::Stop)?;
             let left = &self.hosts[host].shards[shard].waiting;
@@ -95,7 +124,19 @@ impl World {
                 ));
             }
         }
-        self.kill(host, false);
+        let power_is_lost = !self.is_calm && self.plan.faults.power_loss.is_some() && self.rng.chance(1, 2);
+        self.kill(host, power_is_lost);
+        for (shard, settled) in settled.into_iter().enumerate() {
+            let noted = self.hosts[host].shards[shard].disk.as_ref().map(|disk| disk.noted().committed);
+            if let Some(settled) = settled
+                && noted.is_none_or(|noted| noted.index < settled.index)
+            {
+                return Err(format!(
+                    "node {} stopped in order with a note of {settled} and has one of {noted:?} now, power lost: {power_is_lost}",
+                    host + 1
+                ));
+            }
+        }
         if self.is_calm {
             return self.start(host);
         }
@@ -159,4 +200,11 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// What a replica noted as committed and has made durable, as far as it says so.
+fn settled_note(shard: &ShardHost) -> Option<EntryId> {
+    let replica = shard.replica.as_ref()?;
+    let is_durable = replica.is_settled() && replica.fault().is_none() && replica.stats().note_syncs_failed == 0;
+    is_durable.then(|| replica.log().noted().committed)
 }
