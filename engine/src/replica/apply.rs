@@ -12,7 +12,7 @@ use crate::state_machine::{Answers, ApplyError, BatchEntry, Budget, CommandRefus
 use crate::types::{EntryId, Index};
 
 /// Once so many bytes of answers to writes were made in a turn, the rest waits for the next one. Unit: bytes.
-const REPLY_BYTES_PER_TURN: usize = 8 << 20;
+const REPLY_BYTES_PER_TURN: usize = 1 << 20;
 
 /// Answers of one batch on their way to those who wait for them.
 struct Replies<'a> {

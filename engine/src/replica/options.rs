@@ -78,7 +78,7 @@ pub struct ReadingLimits {
 
 impl Default for ReadingLimits {
     fn default() -> Self {
-        Self { keys_per_turn: 10_000, keys_per_slice: 1_000, kept_bytes_limit: 64 << 20 }
+        Self { keys_per_turn: 5_000, keys_per_slice: 1_000, kept_bytes_limit: 64 << 20 }
     }
 }
 

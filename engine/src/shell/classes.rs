@@ -27,10 +27,10 @@ const CONTROL_WITHIN: Duration = Duration::from_millis(1);
 pub const BEFORE_CLASSES: Duration = Duration::from_hours(1);
 
 /// Longest sleep of an executor, for as long as timers are armed ahead.
-const PULSE: Duration = Duration::from_millis(5);
+const PULSE: Duration = Duration::from_millis(10);
 
 /// Timers that are armed ahead, one for each `PULSE`: enough for a second without any task having run.
-const PULSES_AHEAD: usize = 200;
+const PULSES_AHEAD: usize = 100;
 
 /// Frames that one connection may hand over before others have their turn.
 const SLICE_FRAMES: u32 = 64;
@@ -207,7 +207,7 @@ mod tests {
     /// Before, such an executor slept for up to a second with a tick due: the timer of the shorter of two pulses was used up.
     #[test]
     fn an_executor_that_sleeps_with_work_left_wakes_after_a_pulse() {
-        const PULSES_MAX: u32 = 80;
+        const PULSES_MAX: u32 = 40;
         let until = Instant::now() + Duration::from_secs(3);
         let executors: Vec<_> = [10, 12, 15, 20, 25, 30, 35, 40]
             .map(|latency_us| {

@@ -23,7 +23,7 @@ use super::metrics::ShardMetrics;
 use super::notices::Notices;
 use super::notify::Notify;
 use super::replies::Replies;
-use super::run_queue::RunQueue;
+use super::run_queue::{RunQueue, ThreadTimes};
 use super::said::{Complaint, Said};
 use super::status::StatusBoard;
 use super::sync_file::SyncFile;
@@ -97,6 +97,8 @@ pub struct Shard {
     #[cfg(test)]
     note_syncs_hang: Cell<bool>,
     notices: Notices,
+    /// Of the turns since the last tick.
+    longest_turn: Cell<Duration>,
 }
 
 impl Shard {
@@ -128,6 +130,7 @@ impl Shard {
             #[cfg(test)]
             note_syncs_hang: Cell::new(false),
             notices: Notices::default(),
+            longest_turn: Cell::default(),
         })
     }
 
@@ -286,6 +289,7 @@ impl Shard {
         }
         self.time_batches(started, batches);
         self.post_new_leader();
+        self.longest_turn.set(self.longest_turn.get().max(started.elapsed()));
     }
 
     /// Posts a change of leader at once: clients are sent to it.
@@ -329,9 +333,9 @@ impl Shard {
             glommio::timer::sleep(due.saturating_duration_since(Instant::now())).await;
             let now = Instant::now();
             // The first sleep of an executor is long and says nothing.
-            let waited = run_queue.waited();
-            if let Some((last, waited_then)) = last.replace((now, waited)) {
-                self.metrics.ticked(now.duration_since(last), waited.saturating_sub(waited_then));
+            let times = run_queue.times();
+            if let Some((last, times_then)) = last.replace((now, times)) {
+                self.note_tick(now.duration_since(last), times.since(times_then));
             }
             self.deliver(Event::Tick);
             self.notices.look_at(self.id, &self.view());
@@ -342,6 +346,16 @@ impl Shard {
                 let log_stats = replica.log().stats();
                 self.metrics.update(&replica.view(), replica.stats(), &log_stats, replica.fault().is_some());
             }
+        }
+    }
+
+    /// Measures the time between two ticks, and says what became of it if it was long.
+    fn note_tick(&self, gap: Duration, thread: ThreadTimes) {
+        let longest_turn = self.longest_turn.take();
+        self.metrics.ticked(gap, thread.waited);
+        if gap.saturating_sub(thread.waited) >= 2 * Duration::from_millis(self.tick_ms) {
+            let ThreadTimes { ran, waited } = thread;
+            tracing::debug!(shard = %self.id, ?gap, ?waited, ?ran, ?longest_turn, "a tick came late");
         }
     }
 

@@ -205,8 +205,12 @@ async fn pauses_when_a_leader_is_killed_and_returns() {
         writers.seen.take_pause();
         tokio::time::sleep(Duration::from_secs(1)).await;
         let steady = writers.seen.take_pause();
+        let (_, memory_bytes) = cluster.memory_bytes(leader);
         let zero = Moment::now();
-        cluster.kill(leader);
+        cluster.signal(leader, Signal::KILL);
+        assert!(!cluster.wait_for_end_meanwhile(leader).await, "it was killed");
+        // Its connections break a moment before, once its memory is given back.
+        let died_ms = Moment::now().ms_since(zero);
         writers.seen.wait_for_more(2000).await;
         let killed = writers.seen.take_pause();
         killed.show(&cluster, "SIGKILL", zero);
@@ -215,12 +219,19 @@ async fn pauses_when_a_leader_is_killed_and_returns() {
         let zero = Moment::now();
         cluster.start_node(leader);
         cluster.wait_for_equal_applied().await;
+        let level_ms = Moment::now().ms_since(zero);
+        let busy = cluster.processor_time(leader);
         tokio::time::sleep(Duration::from_millis(500)).await;
         let returned = writers.seen.take_pause();
         returned.show(&cluster, "return", zero);
         println!(
-            "{outstanding} outstanding, longest pause: steady {:?}, killed {:?}, without it {:?}, on its return {:?}",
-            steady.length, killed.length, without.length, returned.length
+            "{outstanding} outstanding, longest pause: steady {:?}, killed {:?}, without it {:?}, on its return {:?}; its {} MB \
+             were gone after {died_ms:.0} ms; it was level after {level_ms:.0} ms, of which it ran for {busy:?}",
+            steady.length,
+            killed.length,
+            without.length,
+            returned.length,
+            memory_bytes >> 20
         );
     }
     let seen = writers.stop().await;

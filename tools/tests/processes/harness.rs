@@ -99,11 +99,20 @@ impl Cluster {
         cluster.begin().await
     }
 
-    /// The same; each node keeps its data in one of these directories.
+/// The same; each node keeps its data in one of these directories.
     pub async fn start_on(data_dirs: Vec<PathBuf>) -> Self {
         let mut cluster = Self::plan(data_dirs.len(), 1, 1);
         for (node, data_dir) in cluster.nodes.iter_mut().zip(data_dirs) {
             node.data_dir = data_dir;
+        }
+        cluster.begin().await
+    }
+
+    /// The same; every node gets a variable in its environment: `NAME=value`.
+    pub async fn start_with_variable(count: usize, variable: &str) -> Self {
+        let mut cluster = Self::plan(count, 1, 1);
+        for node in &mut cluster.nodes {
+            node.launcher = ["env", variable].map(str::to_owned).into();
         }
         cluster.begin().await
     }
@@ -182,6 +191,11 @@ impl Cluster {
         node.process = Some(child);
     }
 
+    /// The nodes that run.
+    pub fn running(&self) -> impl Iterator<Item = usize> {
+        self.nodes.iter().enumerate().filter(|(_, node)| node.process.is_some()).map(|(number, _)| number)
+    }
+
     pub fn data_dir(&self, number: usize) -> &Path {
         &self.nodes[number].data_dir
     }
@@ -234,6 +248,16 @@ impl Cluster {
             line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
         };
         (field("VmHWM:"), field("VmRSS:"))
+    }
+
+    /// Time that all threads of a node's process had on a processor.
+    pub fn processor_time(&self, number: usize) -> Duration {
+        let id = self.nodes[number].process.as_ref().expect("the node runs").id();
+        let threads = std::fs::read_dir(format!("/proc/{id}/task")).expect("a process");
+        // Some end while this looks.
+        let statistics =
+            threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
+        Duration::from_nanos(statistics.filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok()).sum())
     }
 
     /// Waits for a node to end by itself; says whether it ended well.

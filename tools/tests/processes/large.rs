@@ -1,6 +1,6 @@
 //! Requests over very many keys: small writes go on beside them, and the leader keeps its office.
 //!
-//! `QUORATE_LARGE_KEYS` sets how many keys there are; the figures are printed (`--nocapture`).
+//! `QUORATE_FULL_TESTS=1` makes it a million keys, `QUORATE_LARGE_KEYS` any number; the figures are printed (`--nocapture`).
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,15 @@ use client::{Client, ClientError, Op, PutOptions, RangeRequest, Txn};
 use net::api::Status;
 use tokio::task::JoinSet;
 
+use crate::clients::is_full_run;
 use crate::harness::{Cluster, quorate};
+use crate::ticks;
 
 /// Keys, unless the environment says otherwise: more than one command may visit.
 const KEYS: u64 = 60_000;
+
+/// Keys of a full run.
+const KEYS_FULL: u64 = 1_000_000;
 
 /// How long a small write may take beside a large request. Unit: ms.
 const PUT_MS_MAX: u128 = 200;
@@ -20,7 +25,8 @@ const PUT_MS_MAX: u128 = 200;
 const SLOWER_MAX: u128 = 10;
 
 fn keys_count() -> u64 {
-    std::env::var("QUORATE_LARGE_KEYS").ok().and_then(|count| count.parse().ok()).unwrap_or(KEYS)
+    let default = if is_full_run() { KEYS_FULL } else { KEYS };
+    std::env::var("QUORATE_LARGE_KEYS").ok().and_then(|count| count.parse().ok()).unwrap_or(default)
 }
 
 /// Puts `big/0000000` and on, in transactions of as many as one takes, several at a time.
@@ -82,11 +88,12 @@ async fn term_of(cluster: &Cluster) -> u64 {
 
 #[tokio::test]
 async fn small_writes_go_on_beside_requests_over_very_many_keys() {
-    let cluster = Cluster::start(3).await;
+    let cluster = ticks::watched_cluster(3).await;
     let count = keys_count();
     let client = cluster.client_of(&[cluster.leader(0).await], Duration::from_secs(60)).await;
     fill(&client, count).await;
     let term = term_of(&cluster).await;
+    ticks::check(&cluster, "keys were put");
     let alone = longest_put(&client, "nothing beside", JoinSet::new()).await;
     let bound = PUT_MS_MAX.max(alone * SLOWER_MAX);
 
@@ -100,6 +107,8 @@ async fn small_writes_go_on_beside_requests_over_very_many_keys() {
     }
     let took = longest_put(&client, "beside 60 reads of all keys", gets).await;
     assert!(took <= bound, "a put took {took} ms beside 60 reads of {count} keys; alone {alone} ms");
+
+    ticks::check(&cluster, "60 reads of all keys");
 
     let mut refused = JoinSet::new();
     for _ in 0..4 {
@@ -115,6 +124,8 @@ async fn small_writes_go_on_beside_requests_over_very_many_keys() {
     let found = client.range(RangeRequest { count_only: true, ..all_keys() }).await.expect("a count");
     assert_eq!(found.count, count, "nothing was deleted");
 
+    ticks::check(&cluster, "deletes and counts that are too large");
+
     let endpoint = cluster.nodes[cluster.leader(0).await].client_url.clone();
     let mut deleted = JoinSet::new();
     deleted.spawn_blocking(move || {
@@ -126,6 +137,7 @@ async fn small_writes_go_on_beside_requests_over_very_many_keys() {
     assert!(took <= bound, "a put took {took} ms beside a delete in parts; alone {alone} ms");
     let found = client.range(RangeRequest { count_only: true, ..all_keys() }).await.expect("a count");
     assert_eq!(found.count, 0);
+    ticks::check(&cluster, "a delete in parts");
 
     let term_after = term_of(&cluster).await;
     println!("{count} keys: term {term} before and {term_after} after");

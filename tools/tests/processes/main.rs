@@ -1,7 +1,7 @@
 //! Real processes, real disks, real sockets: what an operator does to a cluster, and what must come of it.
 //!
-//! Every process runs on loopback, or in namespaces of the test, in a temporary directory, and ends with its test. Only `large`
-//! and `clients` assert how long something takes; elsewhere there is nothing but a patience that only a hang reaches.
+//! Every process runs on loopback, or in namespaces of the test, in a temporary directory, and ends with its test. Only `large`,
+//! `ticks` and `clients` assert how long something takes; elsewhere there is nothing but a patience that only a hang reaches.
 
 mod clients;
 mod damage;
@@ -20,6 +20,7 @@ mod put_back;
 mod runtime;
 mod sick_disk;
 mod strangers;
+mod ticks;
 mod timeline;
 mod wipe;
 

@@ -10,31 +10,13 @@ use net::api::{Request, RequestKind};
 use net::handshake::{Hello, PROTOCOL_VERSION, Role};
 use rustix::process::Signal;
 
-use crate::harness::{Cluster, PATIENCE, quorate};
+use crate::harness::{Cluster, PATIENCE};
+use crate::ticks::{address, metric};
 
 const SECONDS: Duration = Duration::from_secs(10);
 
 /// A tick takes 10 ms. Before work was sliced the mean gap under load was over 100 ms, however fast the machine. Unit: seconds.
 const TICK_GAP_SECONDS_MAX: f64 = 0.04;
-
-fn address(cluster: &Cluster, number: usize) -> String {
-    cluster.nodes[number].client_url.trim_start_matches("http://").to_owned()
-}
-
-/// A figure of a node; those with labels are summed up.
-fn metric(cluster: &Cluster, number: usize, name: &str) -> f64 {
-    let mut stream = TcpStream::connect(address(cluster, number)).expect("the port is open");
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n").expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    let of_line = |line: &str| {
-        let rest = line.strip_prefix(name)?;
-        (rest.starts_with('{') || rest.starts_with(' ')).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
-    };
-    let values: Vec<f64> = answer.lines().filter_map(of_line).collect();
-    assert!(!values.is_empty(), "{name} is missing: {answer}");
-    values.iter().sum()
-}
 
 /// Makes a node log something.
 fn connect_with_garbage(cluster: &Cluster, number: usize) {
@@ -97,24 +79,6 @@ impl TickGaps {
     fn mean_since(&self, earlier: &Self) -> f64 {
         (self.seconds - earlier.seconds) / (self.count - earlier.count).max(1.0)
     }
-}
-
-#[tokio::test]
-async fn ticks_come_in_time_while_a_large_log_is_applied() {
-    let mut cluster = Cluster::start(1).await;
-    let endpoint = cluster.nodes[0].client_url.clone();
-    let puts = ["bench", "put", "--seconds", "6", "--outstanding", "1000", "--value-bytes", "16"];
-    let loaded = quorate(&[puts.as_slice(), &["--endpoints", &endpoint]].concat());
-    assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
-    cluster.kill(0);
-    cluster.start_node(0);
-    cluster.wait_for_leaders().await;
-    let none = TickGaps { seconds: 0.0, count: 0.0 };
-    // All of it is applied again before the first read is answered.
-    let client = cluster.client_of(&[0], PATIENCE).await;
-    client.get(b"absent").await.expect("a read");
-    let mean = TickGaps::look(&cluster, 0).mean_since(&none);
-    assert!(mean < TICK_GAP_SECONDS_MAX, "a tick came every {mean} s");
 }
 
 /// Sends requests that are refused at once, as fast as the node takes them, and reads the answers.

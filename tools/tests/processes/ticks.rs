@@ -1,0 +1,137 @@
+//! Ticks come in time whatever a node is asked: no gap over 20 ms beside what one slice takes.
+//!
+//! Judged by the own gap (`docs/metrics.md`), which leaves out the time for which the host gave the core no processor. The figures
+//! are printed (`--nocapture`). With `QUORATE_FULL_TESTS=1` the log that is applied has 2 GB.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use client::{Client, RangeRequest};
+use tokio::task::JoinSet;
+
+use crate::clients::is_full_run;
+use crate::harness::{Cluster, PATIENCE, quorate};
+
+/// Longest gap beside what a slice takes. A tick has 10 ms of it. Unit: us.
+const GAP_US_MAX: u64 = 20_000;
+
+/// What a slice may take, on a machine that does other things, too. Unit: us.
+const SLICE_US_MAX: u64 = 20_000;
+
+/// Makes a node say which ticks came late, and where the time went.
+const LATE_TICKS: &str = "QUORATE_LOG=info,engine::shell::shard=debug";
+
+/// Values of the large reads: nearly what a request may have. Unit: bytes.
+const LARGE_VALUE_BYTES: usize = 1_500_000;
+
+pub fn address(cluster: &Cluster, number: usize) -> String {
+    cluster.nodes[number].client_url.trim_start_matches("http://").to_owned()
+}
+
+/// A figure of a node; those with labels are summed up.
+pub fn metric(cluster: &Cluster, number: usize, name: &str) -> f64 {
+    let mut stream = TcpStream::connect(address(cluster, number)).expect("the port is open");
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let of_line = |line: &str| {
+        let rest = line.strip_prefix(name)?;
+        (rest.starts_with('{') || rest.starts_with(' ')).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
+    };
+    let values: Vec<f64> = answer.lines().filter_map(of_line).collect();
+    assert!(!values.is_empty(), "{name} is missing: {answer}");
+    values.iter().sum()
+}
+
+/// A cluster whose nodes log every tick that comes late.
+pub async fn watched_cluster(count: usize) -> Cluster {
+    Cluster::start_with_variable(count, LATE_TICKS).await
+}
+
+/// Since its start no tick of a running node came late by the node's own doing.
+pub fn check(cluster: &Cluster, what: &str) {
+    for number in cluster.running() {
+        let longest_us = metric(cluster, number, "quorate_tick_gap_own_max_microseconds") as u64;
+        let count = metric(cluster, number, "quorate_tick_gap_own_seconds_count");
+        println!("{what}: longest own gap of {count} ticks on node {number}: {:.1} ms", longest_us as f64 / 1e3);
+        let late = cluster.log_of(number);
+        let late: Vec<&str> = late.lines().filter(|line| line.contains("a tick came late")).collect();
+        assert!(
+            longest_us <= GAP_US_MAX + SLICE_US_MAX,
+            "{what}: a tick of node {number} came {longest_us} us after the one before, of {count} ticks; the late ones:\n{}",
+            late.join("\n")
+        );
+    }
+}
+
+/// Puts for so long, on a thread of its own.
+fn bench_put(cluster: &Cluster, seconds: u64, outstanding: &str, value_bytes: &str) -> std::thread::JoinHandle<()> {
+    let endpoints = cluster.running().map(|number| address(cluster, number)).collect::<Vec<_>>().join(",");
+    let (outstanding, value_bytes) = (outstanding.to_owned(), value_bytes.to_owned());
+    std::thread::spawn(move || {
+        let words = ["bench", "put", "--endpoints", &endpoints, "--seconds", &seconds.to_string()];
+        let sizes = ["--outstanding", &outstanding, "--value-bytes", &value_bytes];
+        let output = quorate(&[&words[..], &sizes].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    })
+}
+
+#[tokio::test]
+async fn ticks_come_in_time_while_a_large_log_is_applied_under_load() {
+    let mut cluster = watched_cluster(3).await;
+    bench_put(&cluster, 6, "1000", "16").join().expect("it is loaded");
+    let log_bytes_min: f64 = if is_full_run() { 2e9 } else { 1e8 };
+    let mut written = 0.0;
+    while written < log_bytes_min {
+        bench_put(&cluster, 5, "256", "4096").join().expect("it is loaded");
+        written = metric(&cluster, 0, "quorate_state_bytes");
+    }
+    cluster.kill(0);
+    let load = bench_put(&cluster, 10, "64", "256");
+    cluster.start_node(0);
+    cluster.wait_for_equal_applied().await;
+    check(&cluster, &format!("a log of {written} bytes is applied under load"));
+    load.join().expect("nobody was disturbed");
+    check(&cluster, "load");
+}
+
+/// Reads all large values, again and again.
+async fn read_large(client: &Client, until: Instant) {
+    let all = RangeRequest { key: b"large/".to_vec(), range_end: b"large0".to_vec(), ..RangeRequest::default() };
+    while Instant::now() < until {
+        let found = client.range(all.clone()).await.expect("a range is answered");
+        assert!(found.more && !found.kvs.is_empty(), "one answer has not room for all");
+        let single = client.get(b"large/1").await.expect("a get is answered").expect("it is there");
+        assert_eq!(single.value.len(), LARGE_VALUE_BYTES);
+    }
+}
+
+#[tokio::test]
+async fn ticks_come_in_time_beside_large_values() {
+    const VALUES: usize = 8;
+    let cluster = watched_cluster(3).await;
+    let leader = cluster.leader(0).await;
+    let client = cluster.client_of(&[leader], PATIENCE).await;
+    let mut writers = JoinSet::new();
+    for number in 0..VALUES {
+        let client = client.clone();
+        writers.spawn(async move {
+            let key = format!("large/{number}");
+            client.put(key.as_bytes(), &vec![7; LARGE_VALUE_BYTES]).await.expect("a large put is acknowledged");
+        });
+    }
+    writers.join_all().await;
+    check(&cluster, "large values are written");
+    let until = Instant::now() + Duration::from_secs(3);
+    let mut readers = JoinSet::new();
+    for _ in 0..VALUES {
+        // Through a follower, too, which passes them on.
+        for number in [leader, (leader + 1) % 3] {
+            let client = cluster.client_of(&[number], PATIENCE).await;
+            readers.spawn(async move { read_large(&client, until).await });
+        }
+    }
+    readers.join_all().await;
+    check(&cluster, "large values are read");
+}
