@@ -32,6 +32,17 @@ pub(super) struct ElectionTimer {
     hurry_until_tick: u64,
     /// The leader's connection broke: its silence is no accident, so others may be voted for at once.
     leader_is_gone: bool,
+    /// The last question for a pre-vote that was refused only because this node heard from its leader.
+    refused: Option<RefusedPreVote>,
+}
+
+/// A question for a pre-vote: who asked what, and when.
+#[derive(Clone, Copy, Debug)]
+struct RefusedPreVote {
+    from: NodeId,
+    campaign_term: Term,
+    last: EntryId,
+    tick: u64,
 }
 
 impl Raft {
@@ -46,6 +57,7 @@ impl Raft {
         let election_ticks = self.config.election_ticks;
         self.timer.elapsed_ticks = 0;
         self.timer.leader_is_gone = false;
+        self.timer.refused = None;
         self.timer.timeout_ticks = if self.now_tick < self.timer.hurry_until_tick {
             // Longer than the first hurried timeout, so that whoever campaigned first is not interrupted.
             let hurry_ticks = self.config.hurry_ticks();
@@ -58,13 +70,19 @@ impl Raft {
     /// The leader's connection broke: campaign in one's turn, and for an election timeout retry fast.
     ///
     /// Whoever is left campaigns in an order that all know, so that nobody has to wait for chance. Others may not have noticed
-    /// yet and refuse their pre-votes; then the next turn or a retry succeeds. If the leader is alive after all, its
+    /// yet and refuse their pre-votes; they look at the question again once they notice. If the leader is alive after all, its
     /// next heartbeat ends this, and as long as a quorum hears it no term is disturbed.
-    pub(super) fn hurry_election(&mut self) {
+    pub(super) fn hurry_election(&mut self, log: &impl LogView) {
         self.timer.hurry_until_tick = self.now_tick + u64::from(self.config.election_ticks);
         self.timer.leader_is_gone = true;
         self.timer.elapsed_ticks = 0;
         self.timer.timeout_ticks = self.turn_ticks();
+        let refused = self.timer.refused.take();
+        let is_recent = |refused: &RefusedPreVote| refused.tick + u64::from(self.config.hurry_ticks()) >= self.now_tick;
+        if let Some(RefusedPreVote { from, campaign_term, last, .. }) = refused.filter(is_recent) {
+            // As if it came only now. Whoever asked counts a vote that comes late.
+            self.on_pre_vote_request(from, campaign_term, last, log);
+        }
     }
 
     /// Ticks until this node's turn to succeed a leader that is gone: greater ids first, as in `goes_before`. Between two turns there
@@ -199,6 +217,22 @@ impl Raft {
             && !self.goes_before(from, last);
         let term = self.hard_state.term;
         self.respond(from, Message::PreVoteResponse { term, campaign_term, granted });
+        if !could_vote || granted {
+            return;
+        }
+        if self.hears_leader() {
+            self.timer.refused = Some(RefusedPreVote { from, campaign_term, last, tick: self.now_tick });
+        } else if last < log.last_id() {
+            self.campaign_instead(log);
+        }
+    }
+
+    /// Whoever asks for votes lacks entries that this node has: it cannot win, and this node may. So it does not wait for its turn.
+    fn campaign_instead(&mut self, log: &impl LogView) {
+        let may_campaign = !self.is_new() && !self.is_under_repair() && !self.lacks_committed(log);
+        if matches!(self.state, State::Follower) && may_campaign {
+            self.ask_for_pre_votes(log);
+        }
     }
 
     /// This node asks for pre-votes itself, just as well and in the same moment. Were both granted, both would campaign and

@@ -275,12 +275,12 @@ impl Raft {
     ///
     /// A follower that loses its leader this way campaigns soon, asking for pre-votes first: nodes that still hear the
     /// leader refuse them. A leader assumes that everything in flight to the peer is lost.
-    pub fn on_peer_disconnected(&mut self, node: NodeId) {
+    pub fn on_peer_disconnected(&mut self, node: NodeId, log: &impl LogView) {
         match &mut self.state {
             State::Leader(leading) => leading.on_peer_disconnected(node),
             State::Follower => {
                 if self.leader == Some(node) {
-                    self.hurry_election();
+                    self.hurry_election(log);
                 }
             }
             State::PreCandidate(_) | State::Candidate(_) => {}

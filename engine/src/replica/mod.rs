@@ -424,7 +424,7 @@ impl<S: Storage> Replica<S> {
 
     fn on_peer_disconnected(&mut self, node: NodeId) {
         self.connected.remove(&node);
-        self.raft.on_peer_disconnected(node);
+        self.raft.on_peer_disconnected(node, &self.log);
         for relayed in self.relays.take_all_to(node) {
             let message = "the connection to the leader broke before it answered";
             self.refuse_relayed(&relayed, Status::Unavailable, message);

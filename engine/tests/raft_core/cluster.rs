@@ -328,8 +328,8 @@ impl Cluster {
         self.network.retain(|packet| {
             (packet.from, packet.to) != (one_id, other_id) && (packet.from, packet.to) != (other_id, one_id)
         });
-        self.with_raft(one, |raft, _| raft.on_peer_disconnected(other_id));
-        self.with_raft(other, |raft, _| raft.on_peer_disconnected(one_id));
+        self.with_raft(one, |raft, log| raft.on_peer_disconnected(other_id, log));
+        self.with_raft(other, |raft, log| raft.on_peer_disconnected(one_id, log));
     }
 
     pub fn connect(&mut self, one: usize, other: usize) {

@@ -246,6 +246,41 @@ fn a_dead_leader_is_replaced_well_within_the_election_timeout() {
     }
 }
 
+/// The first in turn lacks entries, so it cannot win: the other does not wait for its own turn.
+#[test]
+fn whoever_has_more_campaigns_as_soon_as_it_is_asked() {
+    for seed in 0..100 {
+        let mut cluster = Cluster::new(engine::raft::Config { seed, election_ticks: 40, ..config(3) });
+        cluster.elect(0);
+        tick_all(&mut cluster, 4);
+        cluster.block(node_id(1), node_id(3));
+        cluster.propose(0, 1);
+        cluster.settle();
+        cluster.crash(0, 0);
+        cluster.disconnect(1, 0);
+        cluster.disconnect(2, 0);
+        tick_all(&mut cluster, 2);
+        assert_eq!(cluster.leader(), Some(1), "seed {seed}");
+    }
+}
+
+/// Both lose their leader, one of them a moment later: what it refused in between is not lost.
+#[test]
+fn a_pre_vote_refused_for_a_leader_is_given_once_that_is_gone() {
+    for seed in 0..100 {
+        let mut cluster = Cluster::new(engine::raft::Config { seed, election_ticks: 40, ..config(3) });
+        cluster.elect(0);
+        tick_all(&mut cluster, 4);
+        cluster.crash(0, 0);
+        cluster.disconnect(2, 0);
+        tick_all(&mut cluster, 2);
+        assert_eq!(cluster.leader(), None, "the other still hears the leader");
+        cluster.disconnect(1, 0);
+        cluster.settle();
+        assert_eq!(cluster.leader(), Some(2), "seed {seed}");
+    }
+}
+
 #[test]
 fn a_candidate_whose_disk_hangs_does_not_pile_up_terms() {
     let mut cluster = Cluster::new(config(1));

@@ -13,6 +13,7 @@ mod race;
 mod said;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,10 +29,12 @@ use pool::{Context, Pool};
 use race::{Choice, Chooser};
 use said::Said;
 
-/// First pause before a request is tried again. Unit: ms.
-const RETRY_MS_MIN: u64 = 5;
-/// Longest pause before a request is tried again. Unit: ms.
-const RETRY_MS_MAX: u64 = 200;
+/// First pause before a request is tried again. Each is a quarter longer than the one before: a request notices the end of an
+/// outage when it has lasted at most a quarter longer.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(5);
+
+/// Longest pause before a request is tried again.
+const RETRY_PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// Endpoints that a client keeps connections to; hints to more are passed over.
 const ENDPOINTS_MAX: usize = 256;
@@ -158,7 +161,7 @@ impl Client {
         let started = Instant::now();
         let deadline = started + timeout.min(Duration::from_secs(TIMEOUT_S_MAX));
         let call = Call { kind, shard, payload, deadline };
-        let mut pause_ms = RETRY_MS_MIN;
+        let mut pause = RETRY_PAUSE_MIN;
         let mut said = Said::default();
         loop {
             let attempt = self.attempt(target, &call, &mut said).await;
@@ -172,12 +175,12 @@ impl Client {
                 Err(Attempt::Again { error, leader_hint }) => (error, leader_hint),
             };
             self.note_hint(shard, leader_hint.as_deref());
-            let pause = Duration::from_millis(pause_ms);
-            if Instant::now() + pause >= deadline {
+            let around = scatter(pause);
+            if Instant::now() + around >= deadline {
                 return Err(error.unwrap_or_else(|| self.unavailable(target, said, started)));
             }
-            tokio::time::sleep(pause).await;
-            pause_ms = (pause_ms * 2).min(RETRY_MS_MAX);
+            tokio::time::sleep(around).await;
+            pause = (pause * 5 / 4).min(RETRY_PAUSE_MAX);
         }
     }
 
@@ -424,6 +427,12 @@ impl Client {
         let pool = hinted.entry(endpoint.clone()).or_insert_with(|| Pool::new(endpoint.clone(), &self.inner.context));
         Some(Arc::clone(pool))
     }
+}
+
+/// A random time, three to five quarters of `pause`. What failed together, when a connection broke, does not come again together.
+fn scatter(pause: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish();
+    pause * 3 / 4 + pause / 2 * (random % 1024) as u32 / 1024
 }
 
 fn check_size(got: usize, limit: usize) -> Result<(), ClientError> {
