@@ -16,6 +16,10 @@ use crate::raft::Role;
 use crate::state_machine::batch::{BatchHeader, CommandHead};
 use crate::types::EntryId;
 
+/// A batch of so many bytes takes no further command, even if no turn comes in between: a follower takes an entry in one piece.
+/// Unit: bytes.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
 /// What this leader puts into its log.
 #[derive(Debug, Default)]
 pub(super) struct Proposals {
@@ -83,11 +87,15 @@ impl NextEntry {
 }
 
 impl<S: Storage> Replica<S> {
-    /// Adds a write to the forming batch, closing the one before it if that is full. On an error nothing of it is in the log.
+    /// Adds a write to the forming batch, closing the one before it if that is full or large. On an error nothing
+    /// of it is in the log.
     pub(super) fn push_write(&mut self, waiter: Waiter, command: &[u8]) -> Result<(), AppendError> {
         assert!(waiter.unanswered().is_some(), "a write that was answered is not proposed");
         let head = CommandHead::new(command, None);
         let head = head.as_bytes();
+        if self.log.batch_bytes() >= BATCH_BYTES_MAX {
+            self.close_batch();
+        }
         if let NextEntry::Batch(batch) = &mut self.proposals.next {
             match self.log.batch_push(&[head, command]) {
                 Ok(()) => {

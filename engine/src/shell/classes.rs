@@ -122,6 +122,14 @@ impl Slice {
         is_spent
     }
 
+    /// Lets others run if the executor asks for it: after a read, which on a busy connection never waits, so that the pieces of a
+    /// large frame come one after the other.
+    pub async fn look(&self) {
+        if glommio::executor().need_preempt() {
+            give_way().await;
+        }
+    }
+
     /// Counts a frame of `bytes` that was handled, and lets others run if the slice is used up or the executor asks for it.
     pub async fn spend(&self, bytes: usize) {
         let executor = glommio::executor();

@@ -147,7 +147,10 @@ async fn take_requests(
         }
         match partial.read(reading, &mut deframer, is_new).await {
             Ok(Arrived::End) => return End::Finished,
-            Ok(Arrived::Bytes) => conn.bytes_arrived(),
+            Ok(Arrived::Bytes) => {
+                conn.bytes_arrived();
+                slice.look().await;
+            }
             Ok(Arrived::GivenUp(why)) => return End::GivenUp(why),
             Err(error) => {
                 tracing::debug!(%error, "a client connection broke");

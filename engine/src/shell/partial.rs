@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncRead, FutureExt};
 use net::deframer::Deframer;
 
+/// Bytes that are taken in one read: others have their turn between two. Unit: bytes.
+const READ_BYTES_MAX: usize = 1 << 20;
+
 /// How long a part waits for the rest, whatever its size. Unit: ms.
 const WAIT_MS_MAX: u64 = 30_000;
 
@@ -240,7 +243,9 @@ impl Partial {
         self.hold(if is_partial { deframer.held_bytes() } else { 0 }, is_new);
         let reading = poll_fn(|cx| {
             self.partials.lend_buffer(deframer);
-            let read = Pin::new(&mut *reading).poll_read(cx, deframer.space());
+            let space = deframer.space();
+            let most = space.len().min(READ_BYTES_MAX);
+            let read = Pin::new(&mut *reading).poll_read(cx, space.get_mut(..most).unwrap_or_default());
             if read.is_pending() {
                 self.partials.take_buffer_back(deframer);
             }

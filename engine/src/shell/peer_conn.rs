@@ -73,7 +73,7 @@ async fn read_frames(
         }
         match partial.read(stream, &mut deframer, is_new).await {
             Ok(Arrived::End) => return "the peer closed it".to_owned(),
-            Ok(Arrived::Bytes) => {}
+            Ok(Arrived::Bytes) => slice.look().await,
             Ok(Arrived::GivenUp(why)) => return why.to_string(),
             Err(error) => return error.to_string(),
         }

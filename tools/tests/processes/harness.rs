@@ -99,7 +99,7 @@ impl Cluster {
         cluster.begin().await
     }
 
-/// The same; each node keeps its data in one of these directories.
+    /// The same; each node keeps its data in one of these directories.
     pub async fn start_on(data_dirs: Vec<PathBuf>) -> Self {
         let mut cluster = Self::plan(data_dirs.len(), 1, 1);
         for (node, data_dir) in cluster.nodes.iter_mut().zip(data_dirs) {
