@@ -11,6 +11,9 @@ pub(crate) struct Document(pub &'static str);
 /// Commands and answers.
 pub(crate) const COMMAND_DOC: Document = Document(include_str!("../../docs/format/command.md"));
 
+/// What an entry says of the members.
+pub(crate) const MEMBERS_DOC: Document = Document(include_str!("../../docs/format/members.md"));
+
 /// What a state is written out as.
 pub(crate) const STATE_DOC: Document = Document(include_str!("../../docs/format/state.md"));
 

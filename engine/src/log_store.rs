@@ -7,7 +7,7 @@ use api::command;
 use codec::DecodeError;
 use wal::{EntryKind, Log, Storage};
 
-use crate::raft::LogView;
+use crate::raft::{LogView, MEMBERSHIP_BYTES_MAX, Membership};
 use crate::state_machine::batch;
 use crate::types::{EntryId, Index, Term};
 
@@ -16,6 +16,11 @@ pub const KIND_NOOP: EntryKind = EntryKind::new(1);
 
 /// An entry that carries a batch of commands.
 pub const KIND_COMMANDS: EntryKind = EntryKind::new(2);
+
+/// An entry that says who the members are from there on.
+pub const KIND_MEMBERS: EntryKind = EntryKind::new(3);
+
+const _: () = assert!(MEMBERSHIP_BYTES_MAX <= wal::origin::MEMBERS_BYTES_MAX, "every segment keeps room for it");
 
 /// No state machine of this version can apply an entry, so that it must not enter the log: once committed, it would stop every node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +34,14 @@ pub enum FormError {
     /// Its batch, or a command of it, does not follow the format.
     #[error("its commands cannot be read: {0}; run the same version of quorate on every node")]
     Commands(#[from] DecodeError),
+    /// It says who the members are, in a way that this version does not know.
+    #[error("what it says of the members cannot be read: {0}; run the same version of quorate on every node")]
+    Members(DecodeError),
+    /// It changes who votes.
+    #[error(
+        "it changes who the voters are, which this version does not do; run the same version of quorate on every node"
+    )]
+    OtherVoters,
 }
 
 /// Whether a state machine can apply an entry: whoever appends what came from outside asks this first. Its checksum proves only that it
@@ -46,8 +59,18 @@ pub fn check_form(kind: EntryKind, payload: &[u8]) -> Result<(), FormError> {
             }
             Ok(())
         }
+        KIND_MEMBERS => membership_of(kind, payload).map(drop),
         kind => Err(FormError::Kind(kind)),
     }
+}
+
+/// What an entry says of the members, if it is one that does.
+///
+/// # Errors
+/// It says it in a way that this version does not know.
+pub(crate) fn membership_of(kind: EntryKind, payload: &[u8]) -> Result<Option<Membership>, FormError> {
+    let is_one = kind == KIND_MEMBERS;
+    is_one.then(|| Membership::decode(payload).map_err(FormError::Members)).transpose()
 }
 
 impl<S: Storage> LogView for Log<S> {

@@ -10,8 +10,8 @@ use wal::format::ENTRY_HEADER_BYTES;
 use wal::{EntryHeader, Log, ReadError, Storage};
 
 use crate::entries_error::EntriesError;
-use crate::log_store::check_form;
-use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Message};
+use crate::log_store::{check_form, membership_of};
+use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership, Message, Speaker};
 use crate::replica::event::{Event, Origin, Outgoing, Refusal, Request, RequestKind};
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
 
@@ -81,6 +81,8 @@ pub mod kind {
     pub const BIRTH_REQUEST: FrameKind = FrameKind::new(76);
     /// `BirthResponse`.
     pub const BIRTH_RESPONSE: FrameKind = FrameKind::new(77);
+    /// `Outdated`.
+    pub(crate) const OUTDATED: FrameKind = FrameKind::new(79);
     /// A request that a node relays to the leader.
     pub const RELAY_REQUEST: FrameKind = FrameKind::new(80);
     /// The leader's answer to a relayed request.
@@ -101,12 +103,14 @@ pub enum EncodeError {
 }
 
 /// An entry of an `AppendEntries`, verified.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct WireEntry<'a> {
     /// Its header.
     pub header: EntryHeader,
     /// Its payload.
     pub payload: &'a [u8],
+    /// What it says of the members, if it does.
+    pub membership: Option<Membership>,
 }
 
 impl WireEntry<'_> {
@@ -132,6 +136,11 @@ fn ailments_of(health: &Health) -> u64 {
         | bit(health.disk_keeps_up, ailment::SLOW_DISK)
 }
 
+/// What every message of Raft begins with.
+fn head(term: Term, speaker: Speaker) -> [u64; 3] {
+    [term.get(), speaker.incarnation, u64::from(speaker.is_joining)]
+}
+
 fn put(out: &mut Vec<u8>, numbers: &[u64]) {
     for number in numbers {
         out.extend_from_slice(&number.to_le_bytes());
@@ -142,9 +151,9 @@ fn put(out: &mut Vec<u8>, numbers: &[u64]) {
 ///
 /// # Panics
 /// If it is an `AppendEntries`, which `encode_append` encodes.
-pub fn encode_message(message: &Message, shard: ShardId, out: &mut Vec<u8>) {
-    let mut meta = Vec::with_capacity(32);
-    put(&mut meta, &[message.term().get()]);
+pub fn encode_message(message: &Message, speaker: Speaker, shard: ShardId, out: &mut Vec<u8>) {
+    let mut meta = Vec::with_capacity(64);
+    put(&mut meta, &head(message.term(), speaker));
     let kind = match message {
         Message::RequestPreVote { last, .. } => {
             put(&mut meta, &[last.term.get(), last.index.get()]);
@@ -163,22 +172,7 @@ pub fn encode_message(message: &Message, shard: ShardId, out: &mut Vec<u8>) {
             kind::REQUEST_VOTE_RESPONSE
         }
         Message::AppendEntries(_) => panic!("AppendEntries are encoded with their entries"),
-        Message::AppendEntriesResponse {
-            outcome: AppendOutcome::Accepted { persisted_index, matched_index }, ..
-        } => {
-            put(&mut meta, &[persisted_index.get(), matched_index.get()]);
-            kind::APPEND_ACCEPTED
-        }
-        Message::AppendEntriesResponse {
-            outcome: AppendOutcome::NoRoom { persisted_index, matched_index }, ..
-        } => {
-            put(&mut meta, &[persisted_index.get(), matched_index.get()]);
-            kind::APPEND_NO_ROOM
-        }
-        Message::AppendEntriesResponse { outcome: AppendOutcome::Rejected { prev_index, hint }, .. } => {
-            put(&mut meta, &[prev_index.get(), hint.term.get(), hint.index.get()]);
-            kind::APPEND_REJECTED
-        }
+        Message::AppendEntriesResponse { outcome, .. } => put_outcome(outcome, &mut meta),
         Message::Heartbeat { commit_index, round, .. } => {
             put(&mut meta, &[commit_index.get(), *round]);
             kind::HEARTBEAT
@@ -208,8 +202,29 @@ pub fn encode_message(message: &Message, shard: ShardId, out: &mut Vec<u8>) {
             put(&mut meta, &[*asked, *incarnation, birth_answer_to_wire(*answer)]);
             kind::BIRTH_RESPONSE
         }
+        Message::Outdated { incarnation, since, .. } => {
+            put(&mut meta, &[*incarnation, since.get()]);
+            kind::OUTDATED
+        }
     };
     encode_frame(out, kind, 0, shard.get(), 0, &meta);
+}
+
+fn put_outcome(outcome: &AppendOutcome, meta: &mut Vec<u8>) -> FrameKind {
+    match outcome {
+        AppendOutcome::Accepted { persisted_index, matched_index } => {
+            put(meta, &[persisted_index.get(), matched_index.get()]);
+            kind::APPEND_ACCEPTED
+        }
+        AppendOutcome::NoRoom { persisted_index, matched_index } => {
+            put(meta, &[persisted_index.get(), matched_index.get()]);
+            kind::APPEND_NO_ROOM
+        }
+        AppendOutcome::Rejected { prev_index, hint } => {
+            put(meta, &[prev_index.get(), hint.term.get(), hint.index.get()]);
+            kind::APPEND_REJECTED
+        }
+    }
 }
 
 const fn birth_answer_to_wire(answer: BirthAnswer) -> u64 {
@@ -227,6 +242,7 @@ const fn birth_answer_to_wire(answer: BirthAnswer) -> u64 {
 /// The log does not give up an entry; nothing was appended.
 pub fn encode_append<S: Storage>(
     append: &AppendEntries,
+    speaker: Speaker,
     log: &Log<S>,
     shard: ShardId,
     out: &mut Vec<u8>,
@@ -234,7 +250,8 @@ pub fn encode_append<S: Storage>(
     let mut builder = FrameBuilder::begin(out, kind::APPEND_ENTRIES, 0, shard.get(), 0);
     let prev = append.prev;
     let last = append.last.max(prev.index);
-    put(out, &[append.term.get(), prev.term.get(), prev.index.get(), last.get(), append.commit_index.get()]);
+    put(out, &head(append.term, speaker));
+    put(out, &[prev.term.get(), prev.index.get(), last.get(), append.commit_index.get()]);
     builder.end_meta(out);
     let mut index = prev.index;
     while index < last {
@@ -285,8 +302,10 @@ pub fn parse_entries<'a>(append: &AppendEntries, bytes: &'a [u8]) -> Result<Vec<
         if header.id().index != index || header.id().term > append.term || !header.kind().is_entry() {
             return Err(EntriesError::Sequence { got: header.id(), expected: index });
         }
-        check_form(header.kind(), payload).map_err(|error| EntriesError::Form { index, error })?;
-        entries.push(WireEntry { header, payload });
+        let refused = |error| EntriesError::Form { index, error };
+        check_form(header.kind(), payload).map_err(refused)?;
+        let membership = membership_of(header.kind(), payload).map_err(refused)?;
+        entries.push(WireEntry { header, payload, membership });
     }
     reader.finish("the entries of an AppendEntries")?;
     Ok(entries)
@@ -329,9 +348,9 @@ pub fn encode_relay_reply(request: u64, result: Result<&[u8], &Refusal>, shard: 
 #[derive(Debug)]
 pub enum Incoming<'a> {
     /// A message without entries.
-    Message(Message),
+    Message(Speaker, Message),
     /// `AppendEntries`, its entries not verified yet.
-    Append(AppendEntries, &'a [u8]),
+    Append(Speaker, AppendEntries, &'a [u8]),
     /// A request that the peer relays.
     RelayRequest {
         /// The peer's number for it.
@@ -359,8 +378,8 @@ impl<'a> Incoming<'a> {
     #[must_use]
     pub fn into_event<P>(self, from: NodeId) -> Event<'a, P> {
         match self {
-            Self::Message(message) => Event::Message { from, message },
-            Self::Append(append, entries) => Event::Append { from, append, entries },
+            Self::Message(speaker, message) => Event::Message { from, speaker, message },
+            Self::Append(speaker, append, entries) => Event::Append { from, speaker, append, entries },
             Self::RelayRequest { request, kind, timeout_ticks, payload } => {
                 let origin = Origin::Peer { node: from, request };
                 Event::Request(Request { origin, kind, timeout_ticks, payload })
@@ -412,6 +431,17 @@ impl Fields<'_> {
         })
     }
 
+    fn outcome(&mut self, kind: FrameKind) -> Result<AppendOutcome, DecodeError> {
+        if kind == kind::APPEND_REJECTED {
+            return Ok(AppendOutcome::Rejected { prev_index: self.index()?, hint: self.entry_id()? });
+        }
+        let (persisted_index, matched_index) = (self.index()?, self.index()?);
+        Ok(match kind {
+            kind::APPEND_NO_ROOM => AppendOutcome::NoRoom { persisted_index, matched_index },
+            _ => AppendOutcome::Accepted { persisted_index, matched_index },
+        })
+    }
+
     fn birth_response(&mut self, term: Term) -> Result<Message, DecodeError> {
         let (asked, incarnation) = (self.u64()?, self.u64()?);
         Ok(Message::BirthResponse { term, asked, incarnation, answer: self.birth_answer()? })
@@ -460,6 +490,7 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
     }
     let mut fields = Fields { reader: Reader::new(frame.meta) };
     let term = fields.term()?;
+    let speaker = Speaker { incarnation: fields.u64()?, is_joining: fields.flag()? };
     let message = match frame.kind {
         kind::REQUEST_PRE_VOTE => Message::RequestPreVote { term, last: fields.entry_id()? },
         kind::PRE_VOTE_RESPONSE => {
@@ -476,21 +507,10 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
                 return Err(DecodeError::Unknown { what: "the last index of an AppendEntries", got: last.get() });
             }
             let append = AppendEntries { term, prev, first: prev.index.next(), last, commit_index };
-            return Ok(Incoming::Append(append, frame.rest));
+            return Ok(Incoming::Append(speaker, append, frame.rest));
         }
-        kind::APPEND_ACCEPTED => {
-            let (persisted_index, matched_index) = (fields.index()?, fields.index()?);
-            let outcome = AppendOutcome::Accepted { persisted_index, matched_index };
-            Message::AppendEntriesResponse { term, outcome }
-        }
-        kind::APPEND_NO_ROOM => {
-            let (persisted_index, matched_index) = (fields.index()?, fields.index()?);
-            let outcome = AppendOutcome::NoRoom { persisted_index, matched_index };
-            Message::AppendEntriesResponse { term, outcome }
-        }
-        kind::APPEND_REJECTED => {
-            let outcome = AppendOutcome::Rejected { prev_index: fields.index()?, hint: fields.entry_id()? };
-            Message::AppendEntriesResponse { term, outcome }
+        kind::APPEND_ACCEPTED | kind::APPEND_NO_ROOM | kind::APPEND_REJECTED => {
+            Message::AppendEntriesResponse { term, outcome: fields.outcome(frame.kind)? }
         }
         kind::HEARTBEAT => Message::Heartbeat { term, commit_index: fields.index()?, round: fields.u64()? },
         kind::HEARTBEAT_RESPONSE => Message::HeartbeatResponse {
@@ -505,10 +525,11 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
         kind::REPAIR_RESPONSE => Message::RepairResponse { term, nonce: fields.u64()?, last_index: fields.index()? },
         kind::BIRTH_REQUEST => Message::BirthRequest { term, incarnation: fields.u64()? },
         kind::BIRTH_RESPONSE => fields.birth_response(term)?,
+        kind::OUTDATED => Message::Outdated { term, incarnation: fields.u64()?, since: fields.index()? },
         kind => return Err(unknown_kind(kind)),
     };
     fields.reader.finish("a peer's message")?;
-    Ok(Incoming::Message(message))
+    Ok(Incoming::Message(speaker, message))
 }
 
 fn unknown_kind(kind: FrameKind) -> DecodeError {

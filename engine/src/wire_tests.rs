@@ -16,7 +16,7 @@ use wal::{EntryHeader, EntryKind, Log, LogOptions, SegmentIdentity};
 use crate::doc_table::WIRE_DOC;
 use crate::entries_error::EntriesError;
 use crate::log_store::{FormError, KIND_COMMANDS, KIND_NOOP};
-use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Message};
+use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Message, Speaker};
 use crate::replica::{Event, Refusal, RequestKind};
 use crate::state_machine::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
 use crate::testing::fuzz;
@@ -33,8 +33,10 @@ const SHARD: ShardId = ShardId::new(3);
 const TERM: Term = Term::new(5);
 const SEGMENT_BYTES: u64 = 64 << 10;
 
+const SPEAKER: Speaker = Speaker { incarnation: 0xfeed, is_joining: false };
+
 /// Names in the document, as the code has them.
-const KINDS: [(FrameKind, &str); 18] = [
+const KINDS: [(FrameKind, &str); 19] = [
     (kind::REQUEST_PRE_VOTE, "RequestPreVote"),
     (kind::PRE_VOTE_RESPONSE, "PreVoteResponse"),
     (kind::REQUEST_VOTE, "RequestVote"),
@@ -50,6 +52,7 @@ const KINDS: [(FrameKind, &str); 18] = [
     (kind::BIRTH_REQUEST, "BirthRequest"),
     (kind::BIRTH_RESPONSE, "BirthResponse"),
     (kind::APPEND_NO_ROOM, "AppendEntriesResponse, no room"),
+    (kind::OUTDATED, "Outdated"),
     (kind::RELAY_REQUEST, "relayed request"),
     (kind::RELAY_REPLY, "relayed answer"),
     (kind::RELAY_REFUSAL, "relayed refusal"),
@@ -77,6 +80,11 @@ fn written(append: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::new();
     append(&mut out);
     out
+}
+
+/// Only a node under repair asks to be repaired.
+fn speaker_of(message: &Message) -> Speaker {
+    Speaker { is_joining: matches!(message, Message::RepairRequest { .. }), ..SPEAKER }
 }
 
 fn append_response(outcome: AppendOutcome) -> Message {
@@ -116,6 +124,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             "BirthResponse",
             Message::BirthResponse { term, asked: 0xabcd, incarnation: 0x9876, answer: BirthAnswer::Stranger },
         ),
+        ("Outdated", Message::Outdated { term, incarnation: 0x9876, since: Index::new(77) }),
     ]
 }
 
@@ -164,9 +173,10 @@ fn golden_refusal() -> Refusal {
 fn all_written() -> BTreeMap<&'static str, Vec<u8>> {
     let mut all: BTreeMap<_, _> = messages()
         .into_iter()
-        .map(|(name, message)| (name, written(|out| encode_message(&message, SHARD, out))))
+        .map(|(name, message)| (name, written(|out| encode_message(&message, speaker_of(&message), SHARD, out))))
         .collect();
-    let append = written(|out| encode_append(&golden_append(), &golden_log(), SHARD, out).expect("in the log"));
+    let append =
+        written(|out| encode_append(&golden_append(), SPEAKER, &golden_log(), SHARD, out).expect("in the log"));
     all.insert("AppendEntries", append);
     let relay = |request, kind, payload| written(|out| encode_relay_request(request, kind, 10, payload, SHARD, out));
     all.insert("A relayed write", relay(9, RequestKind::Write, b"command"));
@@ -190,13 +200,15 @@ fn golden_bytes_are_read_back() {
     let golden = golden();
     for (name, message) in messages() {
         with_frame(&golden[name], |frame| match decode(frame) {
-            Ok(Incoming::Message(read)) => assert_eq!(read, message, "{name}"),
+            Ok(Incoming::Message(speaker, read)) => {
+                assert_eq!((speaker, &read), (speaker_of(&message), &message), "{name}");
+            }
             other => panic!("{name} was read as {other:?}"),
         });
     }
     with_frame(&golden["AppendEntries"], |frame| match decode(frame) {
-        Ok(Incoming::Append(append, bytes)) => {
-            assert_eq!(append, golden_append());
+        Ok(Incoming::Append(speaker, append, bytes)) => {
+            assert_eq!((speaker, append), (SPEAKER, golden_append()));
             let entries = parse_entries(&append, bytes).expect("sound entries");
             let read: Vec<_> = entries.iter().map(|entry| (entry.id(), entry.header.kind(), entry.payload)).collect();
             assert_eq!(read, [(id(4, 91), KIND_COMMANDS, batch_of(b"one").as_slice()), (id(5, 92), KIND_NOOP, &[])]);
@@ -238,7 +250,7 @@ fn relayed(incoming: &Incoming<'_>) -> String {
 fn documented_answers_are_all_there_are() {
     let wire = |answer| {
         let message = Message::BirthResponse { term: TERM, asked: 1, incarnation: 2, answer };
-        let bytes = written(|out| encode_message(&message, SHARD, out));
+        let bytes = written(|out| encode_message(&message, speaker_of(&message), SHARD, out));
         u64::from(bytes[bytes.len() - 8])
     };
     let answers = BIRTH_ANSWERS.map(|(name, answer)| (wire(answer), name.to_owned()));
@@ -251,7 +263,7 @@ fn documented_kinds_are_all_there_are() {
     assert_eq!(WIRE_DOC.numbers("Peer messages"), kinds);
     // A kind that is none is refused whatever its metadata; one that is may want more, or something else.
     let unknown = |raw: u16| {
-        let frame = Frame { kind: FrameKind::new(raw), flags: 0, shard: 3, id: 0, meta: &[0; 8], rest: &[] };
+        let frame = Frame { kind: FrameKind::new(raw), flags: 0, shard: 3, id: 0, meta: &[0; 24], rest: &[] };
         decode(&frame).is_err_and(|error| {
             error.to_string() == format!("the kind of a peer's message has the unknown value {raw}")
         })
@@ -265,7 +277,7 @@ fn documented_fields_are_the_ones_in_the_code() {
     let golden = golden();
     for row in WIRE_DOC.table("Peer messages").iter().filter(|row| !row[1].starts_with("relayed")) {
         let fields = row[2].split(';').next().unwrap_or_default();
-        let count = 1 + fields.split(',').filter(|field| !field.trim().is_empty()).count();
+        let count = 3 + fields.split(',').filter(|field| !field.trim().is_empty()).count();
         with_frame(&golden[row[1].as_str()], |frame| {
             assert_eq!(frame.meta.len(), count * size_of::<u64>(), "{}", row[1]);
             assert_eq!((frame.kind.get().to_string(), frame.flags, frame.id), (row[0].clone(), 0, 0), "{}", row[1]);
@@ -278,7 +290,7 @@ fn entries_that_the_log_does_not_have_are_not_sent() {
     let log = golden_log();
     let mut out = b"in front".to_vec();
     let append = AppendEntries { last: Index::new(93), ..golden_append() };
-    assert_eq!(encode_append(&append, &log, SHARD, &mut out), Err(EncodeError::Gone(Index::new(93))));
+    assert_eq!(encode_append(&append, SPEAKER, &log, SHARD, &mut out), Err(EncodeError::Gone(Index::new(93))));
     assert_eq!(out, b"in front", "nothing was appended");
 }
 
@@ -359,6 +371,7 @@ fn message() -> impl Strategy<Value = Message> {
             9 => Message::RepairRequest { term, nonce: three, last },
             10 => Message::RepairResponse { term, nonce: one, last_index: index(two) },
             11 => Message::BirthRequest { term, incarnation: one },
+            12 => Message::Outdated { term, incarnation: one, since: index(two) },
             _ => {
                 let answer = BIRTH_ANSWERS[usize::try_from(three % 4).expect("small")].1;
                 Message::BirthResponse { term, asked: one, incarnation: two, answer }
@@ -396,7 +409,7 @@ fn taken(bytes: &[u8]) -> Option<(AppendEntries, Entries)> {
     let mut deframer = Deframer::new(1 << 20);
     deframer.feed(bytes);
     let frame = deframer.next_frame().ok()??;
-    let Incoming::Append(append, rest) = decode(&frame).ok()? else { return None };
+    let Incoming::Append(_, append, rest) = decode(&frame).ok()? else { return None };
     let entries = parse_entries(&append, rest).ok()?;
     let entry =
         |entry: &crate::wire::WireEntry<'_>| (entry.id().term.get(), entry.header.kind(), entry.payload.to_vec());
@@ -413,11 +426,13 @@ proptest! {
 
     #[test]
     fn messages_are_read_as_they_were_written(message in message(), shard in any::<u32>(), node in any::<u64>()) {
-        let bytes = written(|out| encode_message(&message, ShardId::new(shard), out));
+        let bytes = written(|out| encode_message(&message, speaker_of(&message), ShardId::new(shard), out));
         with_frame(&bytes, |frame| {
             assert_eq!(frame.shard, shard);
             match decode(frame).map(|incoming| -> Event<'_> { incoming.into_event(NodeId::new(node)) }) {
-                Ok(Event::Message { from, message: read }) => assert_eq!((from, read), (NodeId::new(node), message)),
+                Ok(Event::Message { from, speaker, message: read }) => {
+                    assert_eq!((from, speaker, &read), (NodeId::new(node), speaker_of(&message), &message));
+                }
                 other => panic!("{message:?} was read as {other:?}"),
             }
         });
@@ -430,7 +445,7 @@ proptest! {
         let ends = ends.map(|end| end.index(entries.len() + 1));
         let (prev, last) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
         let append = announce(&entries, prev, last, commit_index);
-        let mut bytes = written(|out| encode_append(&append, &log_of(&entries), SHARD, out).expect("in the log"));
+        let mut bytes = written(|out| encode_append(&append, SPEAKER, &log_of(&entries), SHARD, out).expect("in the log"));
         prop_assert_eq!(taken(&bytes), Some((append, entries[prev..last].to_vec())));
         let at = damage.index(bytes.len());
         bytes[at] ^= 1u8 << bit;

@@ -635,7 +635,7 @@ fn terms_without_room_in_the_log_silence_a_node_until_there_is_some() {
     let mut term = trio.leader_view().term;
     let votes = |trio: &mut Trio, term| {
         let message = raft::Message::RequestVote { term, last, transfer: true };
-        trio.deliver(node, Event::Message { from: node_id(other), message });
+        trio.deliver(node, Event::Message { from: node_id(other), speaker: raft::Speaker::default(), message });
         trio.deliver(node, Event::Turn);
         trio.finish_sync(node);
     };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
-use engine::raft::{self, AppendEntries, AppendOutcome, Message};
+use engine::raft::{self, AppendEntries, AppendOutcome, Message, Speaker};
 use engine::replica::{
     Action, Event, Origin, ReadingLimits, Refusal, Replica, ReplicaOptions, Request, RequestKind, Ticket,
 };
@@ -148,8 +148,8 @@ impl Subject {
                     deframer.feed(&bytes);
                     let frame = deframer.next_frame().expect("a sound frame").expect("a whole frame");
                     let sent = match wire::decode(&frame).expect("a message") {
-                        Incoming::Message(message) => Sent::Message(message),
-                        Incoming::Append(append, _) => Sent::Append(append),
+                        Incoming::Message(_, message) => Sent::Message(message),
+                        Incoming::Append(_, append, _) => Sent::Append(append),
                         Incoming::RelayRequest { request, .. } => Sent::Request(request),
                         Incoming::RelayReply { request, result, body } => {
                             Sent::Reply(request, result.map(|()| body.len()))
@@ -193,7 +193,7 @@ impl Subject {
     }
 
     fn hear(&mut self, from: u64, message: Message) {
-        self.deliver(Event::Message { from: node_id(from), message });
+        self.deliver(Event::Message { from: node_id(from), speaker: Speaker::default(), message });
         self.turn();
     }
 
@@ -267,7 +267,7 @@ impl Subject {
         let (term, commit_index) = (log.last_id().term, Index::ZERO);
         let append = AppendEntries { term, prev, first: Index::new(first), last: Index::new(last), commit_index };
         let mut bytes = Vec::new();
-        wire::encode_append(&append, log, SHARD, &mut bytes).expect("held");
+        wire::encode_append(&append, Speaker::default(), log, SHARD, &mut bytes).expect("held");
         if damage {
             *bytes.last_mut().expect("bytes") ^= 1;
         }
@@ -559,7 +559,7 @@ fn well_formed_messages_that_make_no_sense_trip_no_assertion() {
             match rng.below(12) {
                 0..=6 => {
                     let message = any_message(rng, view.term.get(), view.last_index.get());
-                    subject.deliver(Event::Message { from, message });
+                    subject.deliver(Event::Message { from, speaker: Speaker::default(), message });
                 }
                 7 | 8 => {
                     let (term, prev) = (Term::new(number(rng, view.term.get())), number(rng, view.last_index.get()));
@@ -581,7 +581,7 @@ fn well_formed_messages_that_make_no_sense_trip_no_assertion() {
                             &[],
                         )));
                     }
-                    subject.deliver(Event::Append { from, append, entries: &bytes });
+                    subject.deliver(Event::Append { from, speaker: Speaker::default(), append, entries: &bytes });
                 }
                 9 => subject.tick(1 + rng.below(12)),
                 10 => subject.prepare(),

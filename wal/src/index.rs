@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use crate::format::{ENTRY_HEADER_BYTES, frame_bytes};
+use crate::format::{ENTRY_HEADER_BYTES, EntryKind, frame_bytes};
 use crate::types::{EntryId, Index, Lsn, Term};
 
 /// One entry: 24 bytes.
@@ -15,6 +15,7 @@ pub(crate) struct Slot {
     pub(crate) lsn: Lsn,
     /// Unit: bytes.
     pub(crate) payload_len: u32,
+    pub(crate) kind: EntryKind,
 }
 
 const _: () = assert!(size_of::<Slot>() == 24);
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     fn slot(term: u64, lsn: u64) -> Slot {
-        Slot { term: Term::new(term), lsn: Lsn::new(lsn), payload_len: 8 }
+        Slot { term: Term::new(term), lsn: Lsn::new(lsn), payload_len: 8, kind: EntryKind::new(2) }
     }
 
     #[test]

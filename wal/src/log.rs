@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use crate::constants::{FIRST_FRAME_OFFSET, SEGMENTS_AHEAD};
 use crate::damage::Tail;
 use crate::error::{Latch, OpenError};
-use crate::format::CHAIN_START;
+use crate::format::{CHAIN_START, EntryKind};
 use crate::group_commit::{GroupCommit, SyncFailure, SyncId, SyncRequest};
 use crate::index::EntryIndex;
 use crate::lsn::{Geometry, SegmentSeq};
@@ -208,6 +208,12 @@ impl<S: Storage> Log<S> {
     #[must_use]
     pub fn term(&self, index: Index) -> Option<Term> {
         self.index.term(index)
+    }
+
+    /// Kind of the entry at `index`, without reading it. `None` if the log does not hold it.
+    #[must_use]
+    pub fn kind(&self, index: Index) -> Option<EntryKind> {
+        self.index.get(index).map(|slot| slot.kind)
     }
 
     /// Highest index whose entry, and all before it, are durable on this node's own disk.

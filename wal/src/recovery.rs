@@ -131,7 +131,8 @@ impl Rebuild {
             _ => {
                 check_sequence(&self.index, header.id())?;
                 let payload_len = u32::try_from(frame.payload.len()).unwrap_or(u32::MAX);
-                self.index.put(header.index(), Slot { term: header.term(), lsn: frame.lsn, payload_len });
+                let slot = Slot { term: header.term(), lsn: frame.lsn, payload_len, kind: header.kind() };
+                self.index.put(header.index(), slot);
             }
         }
         Ok(())

@@ -38,8 +38,10 @@ pub enum Stage {
     New,
     /// It took part from the beginning; with the incarnations of all other voters as it knew them then.
     Founded(BTreeMap<NodeId, u64>),
-    /// Its log was made in a cluster that existed already, in the place of one that is lost.
+    /// Its log was made in a cluster that existed already, in the place of one that is lost. It counts for nothing yet.
     Replaced,
+    /// The same, and since then it had everything back once.
+    Restored,
 }
 
 /// Answer to the question whether a node is new.
@@ -88,7 +90,7 @@ pub struct LostView {
 impl Default for BirthRecord {
     /// The record of a node that takes part and knows nothing of its origin or that of others.
     fn default() -> Self {
-        Self { incarnation: 0, stage: Stage::Replaced }
+        Self { incarnation: 0, stage: Stage::Restored }
     }
 }
 
@@ -169,6 +171,23 @@ impl Raft {
         LostView { nodes, is_majority }
     }
 
+    /// Drawn when this node's log was made.
+    pub(super) fn incarnation(&self) -> u64 {
+        self.birth.record.incarnation
+    }
+
+    /// This node's log stands in the place of a lost one and does not hold yet what that one promised: it promises nothing.
+    pub(super) fn is_joining(&self) -> bool {
+        self.birth.record.stage == Stage::Replaced
+    }
+
+    /// Everything is back: the log counts from here on.
+    pub(super) fn end_joining(&mut self) {
+        if self.is_joining() {
+            self.birth.record.stage = Stage::Restored;
+        }
+    }
+
     /// This node's log is new, and it takes no part yet.
     pub(super) fn is_new(&self) -> bool {
         self.birth.record.is_new()
@@ -201,7 +220,7 @@ impl Raft {
     pub(super) fn on_birth_request(&mut self, from: NodeId, asked: u64) {
         let answer = match &self.birth.record.stage {
             Stage::New => BirthAnswer::New,
-            Stage::Replaced => BirthAnswer::Replaced,
+            Stage::Replaced | Stage::Restored => BirthAnswer::Replaced,
             Stage::Founded(founders) if founders.get(&from) == Some(&asked) => BirthAnswer::Known,
             Stage::Founded(_) => BirthAnswer::Stranger,
         };

@@ -121,7 +121,7 @@ impl Raft {
             return;
         }
         self.timer.elapsed_ticks += 1;
-        if self.timer.elapsed_ticks >= self.timer.timeout_ticks && !self.lacks_committed(log) {
+        if self.timer.elapsed_ticks >= self.timer.timeout_ticks && self.may_campaign(log) {
             self.ask_for_pre_votes(log);
         }
     }
@@ -137,6 +137,11 @@ impl Raft {
             }
             State::PreCandidate(_) | State::Candidate(_) => false,
         }
+    }
+
+    /// This node could be a leader: its log has what it knows to be committed, and counts itself.
+    fn may_campaign(&self, log: &impl LogView) -> bool {
+        !self.lacks_committed(log) && !self.is_given_up()
     }
 
     fn ask_for_pre_votes(&mut self, log: &impl LogView) {
@@ -356,7 +361,7 @@ impl Raft {
     /// Campaigns if the leader asked for it and what it sent before is in the log.
     pub(super) fn follow_call(&mut self, log: &impl LogView) {
         let is_follower = matches!(self.state, State::Follower);
-        if is_follower && self.following.is_called(self.now_tick) && !self.lacks_committed(log) {
+        if is_follower && self.following.is_called(self.now_tick) && self.may_campaign(log) {
             self.campaign(true, log);
         }
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::log_view::LogView;
+use super::members::Weight;
 use super::read_index::Reads;
 use super::tracker::{Progress, Rejection};
 use super::transfer::{HealthReport, Leaving, Transfer};
@@ -22,6 +23,8 @@ pub(super) struct Leading {
     pub(super) leaving: Option<Leaving>,
     /// What followers last said of themselves, on the connections that are up now.
     pub(super) health: BTreeMap<NodeId, HealthReport>,
+    /// A member that lost its log and asks to get everything back into another one, and that log: the group has yet to agree.
+    pub(super) naming: Option<(NodeId, u64)>,
     /// Index of this term's first entry, the no-op; not in the log at first.
     pub(super) opening_index: Index,
     /// The followers were told that it is committed.
@@ -41,6 +44,7 @@ impl Leading {
             transfer: None,
             leaving: None,
             health: BTreeMap::new(),
+            naming: None,
             opening_index: last_index.next(),
             told_opening: false,
             heartbeat_elapsed_ticks: 0,
@@ -164,18 +168,26 @@ impl Raft {
         }
     }
 
-    pub(super) fn on_append_response(&mut self, from: NodeId, outcome: AppendOutcome, log: &impl LogView) {
+    pub(super) fn on_append_response(
+        &mut self,
+        from: NodeId,
+        weight: Weight,
+        outcome: AppendOutcome,
+        log: &impl LogView,
+    ) {
         let State::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&from) else { return };
-        progress.on_heard(self.now_tick);
+        if weight == Weight::Full {
+            progress.on_heard(self.now_tick);
+        }
         match outcome {
             AppendOutcome::NoRoom { matched_index, persisted_index } => {
                 progress.on_no_room(matched_index, log.last_id().index, self.now_tick);
-                self.take_report(from, matched_index, persisted_index, log);
+                self.take_report(from, weight, matched_index, persisted_index, log);
             }
             AppendOutcome::Accepted { matched_index, persisted_index } => {
                 progress.on_room();
-                self.take_report(from, matched_index, persisted_index, log);
+                self.take_report(from, weight, matched_index, persisted_index, log);
             }
             AppendOutcome::Rejected { prev_index, hint } => {
                 if let Rejection::Forgot { had } = progress.on_rejected(prev_index, hint, log) {
@@ -189,6 +201,7 @@ impl Raft {
     pub(super) fn on_heartbeat_response(
         &mut self,
         from: NodeId,
+        weight: Weight,
         round: u64,
         matched_index: Index,
         persisted_index: Index,
@@ -201,9 +214,11 @@ impl Raft {
             self.refuse(from, Nonsense::FutureRound { got: round, newest });
             return;
         }
-        progress.on_heard(self.now_tick);
-        progress.on_round(round);
-        self.take_report(from, matched_index, persisted_index, log);
+        if weight == Weight::Full {
+            progress.on_heard(self.now_tick);
+            progress.on_round(round);
+        }
+        self.take_report(from, weight, matched_index, persisted_index, log);
         if let State::Leader(leading) = &mut self.state
             && let Some(progress) = leading.progress.get_mut(&from)
         {
@@ -213,11 +228,20 @@ impl Raft {
         self.advance_reads();
     }
 
-    fn take_report(&mut self, from: NodeId, matched_index: Index, persisted_index: Index, log: &impl LogView) {
+    fn take_report(
+        &mut self,
+        from: NodeId,
+        weight: Weight,
+        matched_index: Index,
+        persisted_index: Index,
+        log: &impl LogView,
+    ) {
         let State::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&from) else { return };
         let last_index = log.last_id().index;
-        if progress.on_report(matched_index, persisted_index, last_index, self.now_tick) {
+        if weight == Weight::Hint {
+            progress.on_hint(matched_index, persisted_index, last_index, self.now_tick);
+        } else if progress.on_report(matched_index, persisted_index, last_index, self.now_tick) {
             self.advance_commit(log);
             self.tell_opening();
         }

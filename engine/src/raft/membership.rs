@@ -1,13 +1,52 @@
-//! Who votes, and what a quorum of them agrees on.
+//! Who the members of a group are, who of them votes, what a quorum agrees on, and which log of each member counts.
+//!
+//! A membership is the payload of an entry of the log (`docs/format/members.md`); `members` keeps the history. Two sets of voters
+//! stand side by side while one takes over from the other (joint consensus, thesis 4.3): both must agree to everything. Nothing
+//! proposes such a change yet.
+
+use std::collections::BTreeMap;
+
+use codec::{DecodeError, Reader};
 
 use crate::types::{Index, NodeId};
 
-/// The voters of one Raft group.
+/// Version of the encoding.
+const VERSION: u32 = 1;
+
+/// Members that a group may have.
+const MEMBERS_MAX: usize = 31;
+
+/// Longest encoding. Unit: bytes.
+pub(crate) const MEMBERSHIP_BYTES_MAX: usize = 8 + MEMBERS_MAX * 32;
+
+/// A role of a member: it votes. A member without any is a learner.
+const ROLE_VOTER: u64 = 1;
+
+/// A role of a member: it votes until a change of voters is complete.
+const ROLE_OUTGOING_VOTER: u64 = 2;
+
+const ROLES_ALL: u64 = ROLE_VOTER | ROLE_OUTGOING_VOTER;
+
+/// The log of a member that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Drawn when the log was made. Never 0.
+    pub(crate) incarnation: u64,
+    /// The entry that said so first.
+    pub(crate) since: Index,
+}
+
+/// The members of one Raft group.
 ///
-/// Invariant: at least one voter, sorted, without repetition.
+/// Invariant: at least one voter; each list is sorted, without repetition; learners vote in no set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
     voters: Vec<NodeId>,
+    /// The voters before, while these are taking over; else empty.
+    outgoing: Vec<NodeId>,
+    learners: Vec<NodeId>,
+    /// The logs that the group agreed on, of members that lost an earlier one. Any log of another member counts.
+    named: BTreeMap<NodeId, Named>,
 }
 
 impl Membership {
@@ -17,7 +56,27 @@ impl Membership {
         assert!(!voters.is_empty(), "a Raft group needs a voter");
         voters.sort_unstable();
         assert!(voters.windows(2).all(|pair| pair[0] != pair[1]), "a voter is named twice: {voters:?}");
-        Self { voters }
+        Self { voters, outgoing: Vec::new(), learners: Vec::new(), named: BTreeMap::new() }
+    }
+
+    /// The same members, of which one has another log from entry `since` on.
+    #[must_use]
+    pub fn with_named(&self, id: NodeId, incarnation: u64, since: Index) -> Self {
+        assert!(incarnation != 0 && since > Index::ZERO, "entry {since} names the log {incarnation:x} of node {id}");
+        assert!(
+            self.named(id).is_none_or(|before| before.since < since),
+            "a log of node {id} is named twice at {since}"
+        );
+        let mut next = self.clone();
+        next.named.insert(id, Named { incarnation, since });
+        next
+    }
+
+    /// The same members without the logs that were named behind `base`.
+    #[must_use]
+    pub(super) fn known_at(mut self, base: Index) -> Self {
+        self.named.retain(|_, named| named.since <= base);
+        self
     }
 
     /// All voters, in ascending order.
@@ -29,7 +88,25 @@ impl Membership {
     /// `id` votes.
     #[must_use]
     pub fn is_voter(&self, id: NodeId) -> bool {
-        self.voters.binary_search(&id).is_ok()
+        self.voters.binary_search(&id).is_ok() || self.outgoing.binary_search(&id).is_ok()
+    }
+
+    /// The log of this member that the group agreed on, if it ever had to.
+    #[must_use]
+    pub(crate) fn named(&self, id: NodeId) -> Option<Named> {
+        self.named.get(&id).copied()
+    }
+
+    /// The same nodes have the same parts in it; which of their logs count may differ.
+    #[must_use]
+    pub(crate) fn has_parts_of(&self, other: &Self) -> bool {
+        self.voters == other.voters && self.outgoing == other.outgoing && self.learners == other.learners
+    }
+
+    /// What this log of a member says may count: the group agreed on no other.
+    #[must_use]
+    pub(crate) fn may_count(&self, id: NodeId, incarnation: u64) -> bool {
+        self.named(id).is_none_or(|named| named.incarnation == incarnation)
     }
 
     /// Voters that make a quorum: a majority.
@@ -46,19 +123,93 @@ impl Membership {
 
     /// A quorum satisfies `holds`.
     pub fn quorum_has(&self, mut holds: impl FnMut(NodeId) -> bool) -> bool {
-        self.voters.iter().filter(|&&id| holds(id)).count() >= self.quorum_count()
+        let mut count = |set: &[NodeId]| set.iter().filter(|&&id| holds(id)).count();
+        let outgoing_agree = self.outgoing.is_empty() || count(&self.outgoing) > self.outgoing.len() / 2;
+        outgoing_agree && count(&self.voters) >= self.quorum_count()
     }
 
     /// Highest index that a quorum has reached, where `reached(voter)` is how far each one is.
     pub fn quorum_index(&self, reached: impl Fn(NodeId) -> Index) -> Index {
-        let candidates = self.voters.iter().map(|&id| reached(id));
+        let candidates = self.voters.iter().chain(&self.outgoing).map(|&id| reached(id));
         candidates.filter(|&index| self.quorum_has(|id| reached(id) >= index)).max().unwrap_or(Index::ZERO)
+    }
+
+    /// The payload of an entry.
+    #[must_use]
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut roles: BTreeMap<NodeId, u64> = self.learners.iter().map(|&id| (id, 0)).collect();
+        for (set, bit) in [(&self.voters, ROLE_VOTER), (&self.outgoing, ROLE_OUTGOING_VOTER)] {
+            for &id in set {
+                *roles.entry(id).or_default() |= bit;
+            }
+        }
+        let count = u32::try_from(roles.len()).expect("few");
+        let mut out = [VERSION.to_le_bytes(), count.to_le_bytes()].concat();
+        for (id, roles) in roles {
+            let (incarnation, since) =
+                self.named(id).map_or((0, Index::ZERO), |named| (named.incarnation, named.since));
+            for number in [id.get(), roles, incarnation, since.get()] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        assert!(out.len() <= MEMBERSHIP_BYTES_MAX, "{} bytes of members", out.len());
+        out
+    }
+
+    /// Reads the payload of an entry.
+    ///
+    /// # Errors
+    /// It is none, or of a later version.
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        let unknown = |what: &'static str, got: u64| Err(DecodeError::Unknown { what, got });
+        let mut reader = Reader::new(payload);
+        let version = reader.u32("the version of a membership")?;
+        if version != VERSION {
+            return unknown("the version of a membership", version.into());
+        }
+        let count = reader.u32("the number of members")?;
+        if count as usize > MEMBERS_MAX {
+            return unknown("the number of members", count.into());
+        }
+        let (mut voters, mut outgoing, mut learners) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut named, mut before) = (BTreeMap::new(), None);
+        for _ in 0..count {
+            let id = NodeId::new(reader.u64("the id of a member")?);
+            let roles = reader.u64("the roles of a member")?;
+            let incarnation = reader.u64("the log of a member")?;
+            let since = Index::new(reader.u64("the entry that named the log of a member")?);
+            if before.replace(id).is_some_and(|before| before >= id) {
+                return unknown("the order of members", id.get());
+            }
+            if roles & !ROLES_ALL != 0 {
+                return unknown("the roles of a member", roles);
+            }
+            if (incarnation == 0) != (since == Index::ZERO) || since.get() >= 1 << 62 {
+                return unknown("the entry that named the log of a member", since.get());
+            }
+            let sets = [(&mut voters, ROLE_VOTER), (&mut outgoing, ROLE_OUTGOING_VOTER)];
+            sets.into_iter().filter(|(_, bit)| roles & bit != 0).for_each(|(set, _)| set.push(id));
+            if roles == 0 {
+                learners.push(id);
+            }
+            if incarnation != 0 {
+                named.insert(id, Named { incarnation, since });
+            }
+        }
+        reader.finish("a membership")?;
+        if voters.is_empty() {
+            return unknown("the number of voters", 0);
+        }
+        assert!(voters.is_sorted() && outgoing.is_sorted() && learners.is_sorted(), "members stand in order");
+        assert!(named.len() <= count as usize, "only members have logs");
+        Ok(Self { voters, outgoing, learners, named })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doc_table::{MEMBERS_DOC, values};
 
     fn membership(count: u64) -> Membership {
         Membership::new((1..=count).map(NodeId::new).collect())
@@ -80,5 +231,57 @@ mod tests {
         assert_eq!(index(3), Index::new(7));
         assert_eq!(index(4), Index::new(3));
         assert_eq!(index(5), Index::new(5));
+    }
+
+    #[test]
+    fn the_document_says_how_a_membership_is_written() {
+        let membership = membership(3).with_named(NodeId::new(2), 0x9876, Index::new(77));
+        let golden = MEMBERS_DOC.golden("Golden bytes").remove(0).1;
+        assert_eq!(membership.encode(), golden);
+        let (head, member) = (MEMBERS_DOC.layout("Membership"), MEMBERS_DOC.layout("Member"));
+        let found =
+            |layout: &[_], bytes: &[u8]| values(bytes, layout).into_iter().map(|(_, value)| value).collect::<Vec<_>>();
+        assert_eq!(found(&head, &golden), [VERSION.into(), 3]);
+        let second = &golden[8 + 32..][..32];
+        assert_eq!(found(&member, second), [2, ROLE_VOTER, 0x9876, 77]);
+        let roles = [(ROLE_VOTER, "voter"), (ROLE_OUTGOING_VOTER, "outgoing voter")];
+        assert_eq!(MEMBERS_DOC.numbers("Roles"), roles.map(|(bit, name)| (bit, name.to_owned())));
+    }
+
+    #[test]
+    fn while_voters_change_both_sets_must_agree() {
+        let ids = |from: u64, to: u64| (from..=to).map(NodeId::new).collect::<Vec<_>>();
+        let joint = Membership { outgoing: ids(1, 3), ..Membership::new(ids(3, 5)) };
+        let agree = |those: &[u64]| joint.quorum_has(|id| those.contains(&id.get()));
+        assert!(agree(&[1, 3, 4]) && agree(&[1, 2, 4, 5]));
+        assert!(!agree(&[1, 2, 3]) && !agree(&[3, 4, 5]) && !agree(&[1, 4, 5]));
+        let reached = |id: NodeId| Index::new([0, 9, 9, 4, 3, 7][usize::try_from(id.get()).unwrap()]);
+        assert_eq!(joint.quorum_index(reached), Index::new(4));
+    }
+
+    #[test]
+    fn a_membership_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let ids = |from: u64, to: u64| (from..=to).map(NodeId::new).collect::<Vec<_>>();
+        let learning = Membership { outgoing: ids(1, 3), learners: ids(7, 8), ..Membership::new(ids(3, 5)) };
+        let learning = learning.with_named(NodeId::new(4), u64::MAX, Index::new(9));
+        for membership in [membership(1), membership(31), learning.clone()] {
+            assert_eq!(Membership::decode(&membership.encode()), Ok(membership));
+        }
+        let bytes = learning.encode();
+        for cut in 0..bytes.len() {
+            assert!(Membership::decode(&bytes[..cut]).is_err(), "{cut} bytes");
+        }
+        let refuses = |at: usize, byte: u8| {
+            let mut bytes = bytes.clone();
+            bytes[at] = byte;
+            assert!(Membership::decode(&bytes).is_err(), "byte {at} is {byte}");
+        };
+        // Version, count, order of ids, roles, a log without an entry that named it, an entry that named none.
+        for (at, byte) in [(0, 2), (4, 32), (8, 9), (16, 4), (24, 1), (32, 1)] {
+            refuses(at, byte);
+        }
+        assert!(Membership::decode(&membership(32).encode()).is_err(), "too many");
+        let nobody_votes = [1_u32.to_le_bytes(), 0_u32.to_le_bytes()].concat();
+        assert!(Membership::decode(&nobody_votes).is_err());
     }
 }

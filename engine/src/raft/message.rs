@@ -7,6 +7,16 @@
 use super::BirthAnswer;
 use crate::types::{EntryId, Index, Term};
 
+/// The log that a message speaks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Speaker {
+    /// Drawn when the sender's log was made; see `birth`.
+    pub incarnation: u64,
+    /// The log stands in the place of one that is lost and does not hold yet what that one promised. Nothing that its node says
+    /// counts; what it says of its log tells the leader what to send.
+    pub is_joining: bool,
+}
+
 /// A message from one voter to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -121,6 +131,15 @@ pub enum Message {
         /// What it is, and what it knows of the asking node.
         answer: BirthAnswer,
     },
+    /// Your log was given up: another one of your node counts in its place. See `members`.
+    Outdated {
+        /// The sender's term.
+        term: Term,
+        /// Of the log that counts.
+        incarnation: u64,
+        /// The committed entry that says so.
+        since: Index,
+    },
 }
 
 /// What a node knows of itself beside its log: leadership goes only to nodes that can hold it.
@@ -220,6 +239,7 @@ impl Message {
                 | Self::RepairRequest { .. }
                 | Self::BirthRequest { .. }
                 | Self::BirthResponse { .. }
+                | Self::Outdated { .. }
         )
     }
 
@@ -239,7 +259,8 @@ impl Message {
             | Self::RepairRequest { term, .. }
             | Self::RepairResponse { term, .. }
             | Self::BirthRequest { term, .. }
-            | Self::BirthResponse { term, .. } => *term,
+            | Self::BirthResponse { term, .. }
+            | Self::Outdated { term, .. } => *term,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Raft without I/O: who leads a shard, which entries its log holds, and which of them are committed.
 //!
 //! Does not: hold entries or read their bytes (it sees positions through `LogView`), write anything, know clocks (time is
-//! `tick`), sockets, or what entries mean. Membership changes and snapshots are not part of it yet.
+//! `tick`), sockets, or what entries mean, but for those that say who the members are. Snapshots are not part of it yet.
 //!
 //! # Calling order
 //!
@@ -33,6 +33,7 @@ mod follower;
 mod known;
 mod leader;
 mod log_view;
+mod members;
 mod membership;
 mod message;
 mod office;
@@ -47,10 +48,11 @@ pub use birth::{BirthAnswer, BirthRecord, BirthView, LostView, Stage};
 pub use config::{Config, PENDING_READS_MAX};
 pub use known::{Contradiction, ContradictionKind};
 pub use log_view::LogView;
+pub(crate) use membership::MEMBERSHIP_BYTES_MAX;
 pub use membership::Membership;
-pub use message::{AppendEntries, AppendOutcome, Health, Message};
+pub use message::{AppendEntries, AppendOutcome, Health, Message, Speaker};
 pub use office::{HandOverEnd, HandOverReason, OfficeStep};
-pub use ready::{AppendDecision, HardState, NotLeader, ReadId, ReadIndexError, Ready, Role, TransferError};
+pub use ready::{AppendDecision, HardState, NotLeader, Outdated, ReadId, ReadIndexError, Ready, Role, TransferError};
 pub use refused::{Nonsense, TERM_MAX};
 pub use repair::RepairView;
 pub use tracker::{Inflights, Progress, ProgressState};
@@ -61,6 +63,7 @@ use birth::Birth;
 use election::{ElectionTimer, Votes};
 use follower::Following;
 use leader::Leading;
+use members::History;
 use refused::Refused;
 use repair::Repair;
 use transfer::Pacing;
@@ -70,7 +73,9 @@ use wal::random::SplitMix64;
 #[derive(Debug)]
 pub struct Raft {
     config: Config,
+    /// The members as the log says it, whether that is committed or not. Invariant: the last of `history`.
     membership: Membership,
+    history: History,
     rng: SplitMix64,
     /// Ticks since this value was made.
     now_tick: u64,
@@ -140,6 +145,7 @@ impl Raft {
         let membership = Membership::new(config.voters.clone());
         let rng = SplitMix64::of_stream(config.seed, config.id.get());
         let mut raft = Self {
+            history: History::new(membership.clone()),
             membership,
             rng,
             now_tick: 0,
@@ -180,12 +186,14 @@ impl Raft {
 
     /// A peer's message arrived; `AppendEntries` with entries go to `step_append`.
     ///
-    /// Messages of nodes that are not peers are ignored; those that make no sense are refused (see `Nonsense`).
-    pub fn step(&mut self, from: NodeId, message: Message, log: &impl LogView) {
+    /// Messages of nodes that are not peers are ignored; those that make no sense are refused (see `Nonsense`). Answers of a log
+    /// that does not count are taken for what they say of terms, and else only as a hint what to send.
+    pub fn step(&mut self, from: NodeId, speaker: Speaker, message: Message, log: &impl LogView) {
         let may_elect = !self.is_under_repair();
         if !self.is_peer(from) || !self.may_hear(&message) || (!may_elect && message.is_about_elections()) {
             return;
         }
+        self.tell_outdated(from, speaker);
         if message.rests_on_term() && self.refuses_term(from, message.term()) {
             if self.raises_term(&message) {
                 self.approach(message.term());
@@ -195,11 +203,13 @@ impl Raft {
         match message {
             Message::RequestPreVote { term, last } => self.on_pre_vote_request(from, term, last, log),
             Message::PreVoteResponse { term, campaign_term, granted } => {
+                let granted = granted && self.counts(from, speaker);
                 self.on_pre_vote_response(from, term, campaign_term, granted, log);
             }
             Message::RequestVote { term, last, transfer } => self.on_vote_request(from, term, last, transfer, log),
             Message::RequestVoteResponse { term, granted } => {
                 if self.is_current(term) {
+                    let granted = granted && self.counts(from, speaker);
                     self.on_vote_response(from, granted, log);
                 }
             }
@@ -208,19 +218,23 @@ impl Raft {
                 assert!(decision == AppendDecision::Drop, "an append without entries changed the log");
             }
             Message::AppendEntriesResponse { term, outcome } => {
-                if self.is_current(term) {
-                    self.on_append_response(from, outcome, log);
+                if self.is_current(term)
+                    && let Some(weight) = self.weigh(from, speaker)
+                {
+                    self.on_append_response(from, weight, outcome, log);
                 }
             }
             Message::Heartbeat { term, commit_index, round } => self.on_heartbeat(from, term, commit_index, round, log),
             Message::HeartbeatResponse { term, round, matched_index, persisted_index, health } => {
-                if self.is_current(term) {
+                if self.is_current(term)
+                    && let Some(weight) = self.weigh(from, speaker)
+                {
                     self.note_health_of(from, matched_index, health);
-                    self.on_heartbeat_response(from, round, matched_index, persisted_index, log);
+                    self.on_heartbeat_response(from, weight, round, matched_index, persisted_index, log);
                 }
             }
             Message::TimeoutNow { term, last_index } => self.on_timeout_now(from, term, last_index, log),
-            Message::RepairRequest { nonce, last, .. } => self.on_repair_request(from, nonce, last, log),
+            Message::RepairRequest { nonce, last, .. } => self.on_repair_request(from, speaker, nonce, last, log),
             Message::RepairResponse { term, nonce, last_index } => {
                 self.on_repair_response(from, term, nonce, last_index, log);
             }
@@ -228,6 +242,7 @@ impl Raft {
             Message::BirthResponse { asked, incarnation, answer, .. } => {
                 self.on_birth_response(from, asked, incarnation, answer);
             }
+            Message::Outdated { incarnation, since, .. } => self.on_told_outdated(from, incarnation, since),
         }
     }
 
@@ -317,6 +332,7 @@ impl Raft {
     /// Drains what is to be done. Cheap when nothing is.
     #[must_use]
     pub fn ready(&mut self) -> Ready {
+        self.check_given_up();
         let mut ready = std::mem::take(&mut self.out);
         if self.hard_state != self.handed_out_hard_state {
             self.handed_out_hard_state = self.hard_state;

@@ -27,6 +27,22 @@ pub enum Role {
     Leader,
 }
 
+/// This node's log was given up: the group agreed on another one in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outdated {
+    /// Who says so; this node if its own log does.
+    pub told_by: NodeId,
+    /// The committed entry that names the other log.
+    pub since: Index,
+}
+
+impl std::fmt::Display for Outdated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { told_by, since } = self;
+        write!(f, "node {told_by} knows that entry {since} put another data directory in the place of this one")
+    }
+}
+
 /// Names a read that waits for `read_index`; opaque to Raft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(pub u64);
@@ -36,6 +52,8 @@ pub struct ReadId(pub u64);
 pub struct Ready {
     /// A leader lacks what this node knows to be committed. Stop for good, before and instead of everything else here.
     pub contradiction: Option<Contradiction>,
+    /// This node's log was given up. Stop for good, before and instead of everything else here.
+    pub outdated: Option<Outdated>,
     /// Append this to the log before anything else, entries included, and report `on_hard_state_persisted` when it is
     /// durable. Entries that come after it in the same log are then never durable without it.
     pub hard_state: Option<HardState>,

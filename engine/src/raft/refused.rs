@@ -98,7 +98,7 @@ impl Raft {
     }
 
     /// Refuses a message whose term is too far above this node's; says whether it was one.
-    pub fn refuses_term(&mut self, from: NodeId, term: Term) -> bool {
+    pub(crate) fn refuses_term(&mut self, from: NodeId, term: Term) -> bool {
         let own = self.hard_state.term;
         let is_far = term.get() > own.get().saturating_add(self.reach_terms()) || term > TERM_MAX;
         if is_far {
@@ -139,7 +139,8 @@ impl Raft {
             | Message::TimeoutNow { .. }
             | Message::RepairRequest { .. }
             | Message::BirthRequest { .. }
-            | Message::BirthResponse { .. } => false,
+            | Message::BirthResponse { .. }
+            | Message::Outdated { .. } => false,
             Message::PreVoteResponse { granted, .. } => !granted,
             Message::RequestVote { transfer, .. } => *transfer || !self.hears_leader(),
             Message::Heartbeat { .. } | Message::AppendEntries(_) => self.may_follow(),

@@ -17,7 +17,7 @@
 use std::collections::BTreeSet;
 
 use super::log_view::LogView;
-use super::{Message, Raft, State};
+use super::{Message, Raft, Speaker, State};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// What a node under repair knows.
@@ -78,6 +78,7 @@ impl Raft {
     pub fn end_repair(&mut self) {
         let repair = self.repair.take();
         assert!(repair.is_some_and(|repair| repair.is_reached), "a repair ended before its goal was reached");
+        self.end_joining();
         self.restart_election_timer();
     }
 
@@ -122,7 +123,17 @@ impl Raft {
     }
 
     /// A peer under repair asks for this node's term and, if it leads, for the end of its log.
-    pub(super) fn on_repair_request(&mut self, from: NodeId, nonce: u64, last: EntryId, log: &impl LogView) {
+    ///
+    /// If it asks for a log that takes the place of a lost one, the end of the log is told only once the group has agreed on that:
+    /// so the end lies behind the entry that says so, and a quorum without the asking node has it.
+    pub(super) fn on_repair_request(
+        &mut self,
+        from: NodeId,
+        speaker: Speaker,
+        nonce: u64,
+        last: EntryId,
+        log: &impl LogView,
+    ) {
         self.note_lost(from);
         if !self.may_follow() {
             // What this node takes for its term proves nothing.
@@ -130,7 +141,11 @@ impl Raft {
         }
         let answer = Message::RepairResponse { term: self.hard_state.term, nonce, last_index: Index::ZERO };
         self.respond(from, answer);
-        if let State::Leader(leading) = &mut self.state {
+        let is_agreed =
+            if speaker.is_joining { self.agrees_on(from, speaker.incarnation) } else { self.counts(from, speaker) };
+        if let State::Leader(leading) = &mut self.state
+            && is_agreed
+        {
             if let Some(progress) = leading.progress.get_mut(&from) {
                 progress.on_lost(last, log, self.now_tick);
             }

@@ -228,7 +228,7 @@ impl Raft {
     }
 
     /// Time within which a follower that is there has answered a heartbeat. Unit: ticks.
-    fn answer_ticks(&self) -> u32 {
+    pub(super) fn answer_ticks(&self) -> u32 {
         2 * self.config.heartbeat_ticks + 1
     }
 

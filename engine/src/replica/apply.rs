@@ -7,7 +7,7 @@ use super::event::{Refusal, Reply};
 use super::outbox::Outbox;
 use super::pending::{Fate, Waiter};
 use super::{Fault, Replica};
-use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
+use crate::log_store::{KIND_COMMANDS, KIND_MEMBERS, KIND_NOOP};
 use crate::state_machine::{Answers, ApplyError, BatchEntry, Budget, CommandRefused};
 use crate::types::{EntryId, Index};
 
@@ -81,7 +81,8 @@ impl<S: Storage> Replica<S> {
         let id = entry.id();
         let apply_fault = |error: ApplyError| Fault::Apply { index, reason: error.to_string() };
         match entry.kind() {
-            KIND_NOOP => {
+            // What it says of the members has been in force since it was appended.
+            KIND_NOOP | KIND_MEMBERS => {
                 self.machine.apply_noop(id).map_err(apply_fault)?;
                 budget.spend(self.log.entry_bytes(index), 1);
                 Ok(Some(id))

@@ -2,11 +2,29 @@
 
 use wal::Storage;
 
-use super::{Action, Fault, RepairOptions, Replica};
-use crate::raft::{BirthRecord, Stage};
+use super::{Action, Fault, RepairOptions, Replica, ReplicaOptions};
+use crate::raft::{BirthRecord, Raft, Stage};
 
 /// What `status` says was damaged on a node that came back with nothing.
 pub const DIRECTORY_GONE: &str = "its whole data directory was gone";
+
+/// Puts a replica under repair that is so since an earlier life. One whose record says that it takes the place of a lost one is
+/// under repair whatever its log says: else it would count for nothing for good.
+pub(super) fn begin_repair(options: &mut ReplicaOptions, raft: &mut Raft) {
+    if options.repair.is_none() && options.birth.stage == Stage::Replaced && raft.membership().can_repair() {
+        options.repair = Some(RepairOptions::of_replacement(options.nonce));
+    }
+    if let Some(repair) = &options.repair {
+        raft.begin_repair(repair.nonce, repair.hard_state_is_certain);
+    }
+}
+
+impl RepairOptions {
+    /// Of a log that takes the place of a lost one: nothing is known of what that one promised.
+    fn of_replacement(nonce: u64) -> Self {
+        Self { nonce, hard_state_is_certain: false, damage: DIRECTORY_GONE.to_owned() }
+    }
+}
 
 impl<S: Storage> Replica<S> {
     /// Asks for the record to be made durable; stops where the node would need a repair that nobody can do.
@@ -26,8 +44,7 @@ impl<S: Storage> Replica<S> {
         assert!(self.options.birth.stage != Stage::New, "a record was made durable that nobody asked for");
         let nonce = self.options.nonce;
         if self.options.birth.stage == Stage::Replaced {
-            let damage = DIRECTORY_GONE.to_owned();
-            self.options.repair = Some(RepairOptions { nonce, hard_state_is_certain: false, damage });
+            self.options.repair = Some(RepairOptions::of_replacement(nonce));
         }
         self.raft.on_birth_persisted(nonce);
         self.after_raft();

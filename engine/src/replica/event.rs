@@ -9,7 +9,7 @@ use net::api::{Executed, Status};
 use wal::{SegmentSeq, SyncFailure, SyncId, SyncRequest};
 
 use crate::entries_error::EntriesError;
-use crate::raft::{AppendEntries, BirthRecord, Message, Nonsense, OfficeStep, TransferError};
+use crate::raft::{AppendEntries, BirthRecord, Message, Nonsense, OfficeStep, Speaker, TransferError};
 use crate::types::{Index, NodeId};
 
 /// Names one request at the gateway that waits for its reply; opaque to the replica.
@@ -68,6 +68,8 @@ pub enum Event<'a, P = SegmentSeq> {
     Message {
         /// The sender, as its connection's handshake established it.
         from: NodeId,
+        /// The log that it speaks for.
+        speaker: Speaker,
         /// The message.
         message: Message,
     },
@@ -75,6 +77,8 @@ pub enum Event<'a, P = SegmentSeq> {
     Append {
         /// The sender.
         from: NodeId,
+        /// The log that it speaks for.
+        speaker: Speaker,
         /// Term, position and commit index.
         append: AppendEntries,
         /// Entries, header and payload each, back to back. Not yet verified.

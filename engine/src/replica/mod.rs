@@ -22,6 +22,7 @@ pub(crate) mod event;
 mod handover;
 mod invariants;
 mod lost;
+mod members;
 mod noted;
 mod options;
 mod outbox;
@@ -97,7 +98,7 @@ impl<S: Storage> Replica<S> {
 
     /// The same, with a state that is kept beside the log. Panics unless the log holds or follows the entry that the state is at.
     #[must_use]
-    pub fn with_state(options: ReplicaOptions, log: Log<S>, machine: StateMachine) -> Self {
+    pub fn with_state(mut options: ReplicaOptions, log: Log<S>, machine: StateMachine) -> Self {
         options.assert_valid();
         let (base, last, state) = (log.base(), log.last_id(), machine.as_of().applied);
         assert!(state.index >= base.index, "the state is at {state}, and the log begins behind {base}");
@@ -116,9 +117,8 @@ impl<S: Storage> Replica<S> {
         raft.recall_committed(state, &log);
         let shows_from = ShowsFrom::recall(committed, base, last);
         raft.begin_birth(options.birth.clone());
-        if let Some(repair) = &options.repair {
-            raft.begin_repair(repair.nonce, repair.hard_state_is_certain);
-        }
+        birth::begin_repair(&mut options, &mut raft);
+        let fault = members::recall(&mut raft, &log).err();
         let relays = Relays::starting_at(options.relay_id_floor);
         Self {
             options,
@@ -137,7 +137,7 @@ impl<S: Storage> Replica<S> {
             hand_over: HandOver::default(),
             leader_watch: LeaderWatch::default(),
             shows_from,
-            standing: Standing::default(),
+            standing: fault.map_or_else(Standing::default, |fault| Standing::Stopped { fault, heard: None }),
             stats: ReplicaStats::default(),
         }
     }
@@ -170,12 +170,15 @@ impl<S: Storage> Replica<S> {
             Event::Tick => self.on_tick(),
             Event::Turn => self.on_turn(),
             Event::Request(request) => self.on_request(request),
-            Event::Message { from, message } => {
+            Event::Message { from, speaker, message } => {
                 self.note_own_health();
-                self.raft.step(from, message, &self.log);
+                self.raft.step(from, speaker, message, &self.log);
                 self.after_raft();
             }
-            Event::Append { from, append, entries } => self.on_append(from, &append, entries),
+            Event::Append { from, speaker, append, entries } => {
+                self.raft.tell_outdated(from, speaker);
+                self.on_append(from, &append, entries);
+            }
             Event::RelayReply { from, request, result, body } => self.on_relay_reply(from, request, result, body),
             Event::RelayDropped { request } => self.on_relay_dropped(request),
             Event::ReplyDropped { to, request } => self.on_reply_dropped(to, request),
@@ -222,9 +225,11 @@ impl<S: Storage> Replica<S> {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         match message {
-            Outgoing::Raft(Message::AppendEntries(append)) => wire::encode_append(append, &self.log, shard, out),
+            Outgoing::Raft(Message::AppendEntries(append)) => {
+                wire::encode_append(append, self.raft.speaker(), &self.log, shard, out)
+            }
             Outgoing::Raft(message) => {
-                wire::encode_message(message, shard, out);
+                wire::encode_message(message, self.raft.speaker(), shard, out);
                 Ok(())
             }
             Outgoing::RelayRequest { request, kind, timeout_ticks, payload } => {
@@ -341,6 +346,7 @@ impl<S: Storage> Replica<S> {
     /// Ends a turn: closes the batch, applies, releases what became durable, asks for a segment and for a sync.
     fn on_turn(&mut self) {
         self.append_noop();
+        self.append_membership();
         self.serve_queue();
         self.proceed_with_hand_over();
         self.close_batch_if_due();
@@ -361,7 +367,8 @@ impl<S: Storage> Replica<S> {
             self.after_raft();
             return;
         }
-        let parsed = match wire::parse_entries(append, entries) {
+        let checked = wire::parse_entries(append, entries).and_then(|parsed| self.check_memberships(parsed));
+        let parsed = match checked {
             Ok(parsed) => parsed,
             Err(error) => {
                 self.stats.appends_corrupt += 1;
@@ -381,7 +388,7 @@ impl<S: Storage> Replica<S> {
                 }
                 for entry in &parsed[skip..] {
                     match self.log.append_entry(&entry.header, entry.payload) {
-                        Ok(_) => {}
+                        Ok(_) => self.take_membership(entry),
                         // The hard state took the room that was there, or the entry is too large for any segment: what is in
                         // counts, the rest comes again.
                         Err(AppendError::SegmentNotReady | AppendError::TooLarge { .. }) => {
@@ -452,6 +459,10 @@ impl<S: Storage> Replica<S> {
         ready.steps.drain(..).for_each(|step| self.note_office_step(step));
         if let Some(contradiction) = ready.contradiction {
             self.stop_with(Fault::Contradiction(contradiction));
+            return;
+        }
+        if let Some(outdated) = ready.outdated {
+            self.stop_with(Fault::Outdated(outdated));
             return;
         }
         if let Some(hard_state) = ready.hard_state {

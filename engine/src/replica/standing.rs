@@ -85,7 +85,7 @@ impl<S: Storage> Replica<S> {
                 };
                 self.refuse(request.origin, refusal);
             }
-            Event::Message { from, message: Message::Heartbeat { term, .. } } => self.note_leader(*from, *term),
+            Event::Message { from, message: Message::Heartbeat { term, .. }, .. } => self.note_leader(*from, *term),
             Event::Append { from, append, .. } => self.note_leader(*from, append.term),
             _ => {}
         }

@@ -23,6 +23,13 @@ pub enum Fault {
          what it has with `quorate get --consistency s`"
     )]
     Contradiction(raft::Contradiction),
+    /// Another data directory took the place of this node's.
+    #[error(
+        "{0}: this directory was replaced while it was away, and what it promised is no longer asked of it. It is of no use to \
+         the cluster: move it aside, or remove it, and start this node with an empty one, or with the one that replaced it. \
+         Never copy it over the other"
+    )]
+    Outdated(raft::Outdated),
     /// The data directory is new, the node is not, and nobody can repair it.
     #[error(
         "this node's data directory is empty, but another node took part in this cluster together with an earlier one: what \

@@ -32,6 +32,7 @@ enum StageName {
     New,
     Founded,
     Replaced,
+    Restored,
 }
 
 /// Why a record cannot be read.
@@ -82,11 +83,32 @@ pub fn persist(wal_dir: &Path, record: &BirthRecord) -> io::Result<()> {
     write(wal_dir, record)
 }
 
+/// Ends a repair: the record of a replacement says from here on that it had everything back, and the log is marked no more.
+/// Interrupted in between, the node comes up under repair, as one that was damaged.
+///
+/// # Errors
+/// The system said no, or the record cannot be read; try again.
+pub(super) fn finish_repair(wal_dir: &Path) -> io::Result<()> {
+    let record = match read(wal_dir) {
+        Ok(record) => record,
+        Err(ReadError::Io(error)) => return Err(error),
+        Err(ReadError::Damaged(reason)) => {
+            let path = birth_path(wal_dir);
+            return Err(io::Error::other(format!("{} is damaged: {reason}", path.display())));
+        }
+    };
+    if let Some(BirthRecord { incarnation, stage: Stage::Replaced }) = record {
+        write(wal_dir, &BirthRecord { incarnation, stage: Stage::Restored })?;
+    }
+    wal::repair::finish_repair(wal_dir)
+}
+
 fn text(record: &BirthRecord) -> io::Result<String> {
     let (stage, founders) = match &record.stage {
         Stage::New => (StageName::New, BTreeMap::new()),
         Stage::Founded(founders) => (StageName::Founded, founders.clone()),
         Stage::Replaced => (StageName::Replaced, BTreeMap::new()),
+        Stage::Restored => (StageName::Restored, BTreeMap::new()),
     };
     let founders = founders.iter().map(|(node, incarnation)| (node.to_string(), format!("{incarnation:016x}")));
     let line = Line { incarnation: format!("{:016x}", record.incarnation), stage, founders: founders.collect() };
@@ -110,6 +132,7 @@ fn parse(bytes: &[u8]) -> Result<BirthRecord, String> {
         StageName::New => Stage::New,
         StageName::Founded => Stage::Founded(founders.collect::<Result<_, String>>()?),
         StageName::Replaced => Stage::Replaced,
+        StageName::Restored => Stage::Restored,
     };
     Ok(BirthRecord { incarnation, stage })
 }
@@ -121,7 +144,8 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written_and_any_flipped_bit_is_noticed() {
         let founders = BTreeMap::from([(NodeId::new(7), 8), (NodeId::new(u64::MAX), 9)]);
-        for stage in [Stage::New, Stage::Founded(BTreeMap::new()), Stage::Founded(founders), Stage::Replaced] {
+        let founded = [Stage::Founded(BTreeMap::new()), Stage::Founded(founders)];
+        for stage in founded.into_iter().chain([Stage::New, Stage::Replaced, Stage::Restored]) {
             let root = tempfile::tempdir().expect("temporary directory");
             let wal_dir = root.path().join("wal");
             fs::create_dir(&wal_dir).expect("a directory");

@@ -18,8 +18,9 @@
 //! | any | new | damaged | the same, and the empty log rotted | make the log anew |
 //! | any | new | marked | interrupted between the mark and `replaced` | `replaced`, open under repair |
 //! | any | new | written | an old record was put back | refuse: they contradict each other |
-//! | any | founded, replaced | - | somebody took the log away | refuse: the log is gone |
-//! | any | founded, replaced | there | nothing | open |
+//! | any | founded, replaced, restored | - | somebody took the log away | refuse: the log is gone |
+//! | any | replaced | not marked | somebody removed the mark | open under repair all the same |
+//! | any | founded, replaced, restored | there | nothing | open |
 //!
 //! In a directory without an identity, with `--initial-cluster-state existing`, the first row goes on as for a node that lost its
 //! data. Interrupted, that node asks the others like any new one.

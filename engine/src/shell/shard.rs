@@ -558,7 +558,7 @@ impl Shard {
     async fn finish_repair(self: Rc<Self>) {
         while !self.stopping.get() {
             let dir = self.wal_dir.clone();
-            match self.helpers.run(move || wal::repair::finish_repair(&dir)).await {
+            match self.helpers.run(move || birth_file::finish_repair(&dir)).await {
                 Ok(()) => {
                     tracing::warn!(shard = %self.id, "the log is repaired");
                     self.deliver(Event::RepairFinished);
@@ -566,7 +566,7 @@ impl Shard {
                 }
                 Err(error) => {
                     if let Some(left_out) = self.said.may_say(Complaint::Files) {
-                        tracing::warn!(shard = %self.id, %error, left_out, "the damaged log cannot be removed; trying again");
+                        tracing::warn!(shard = %self.id, %error, left_out, "the end of a repair cannot be made durable; trying again");
                     }
                     glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::raft::{BirthAnswer, BirthRecord, HardState, Message, Raft, Ready, Role, Stage};
+use engine::raft::{BirthAnswer, BirthRecord, HardState, Message, Raft, Ready, Role, Speaker, Stage};
 use engine::types::{Index, Term};
 
 use crate::cluster::{config, node_id};
@@ -26,7 +26,7 @@ impl Node {
     }
 
     fn step(&mut self, from: u64, message: Message) -> Ready {
-        self.raft.step(node_id(from), message, &self.log);
+        self.raft.step(node_id(from), Speaker::default(), message, &self.log);
         self.raft.ready()
     }
 

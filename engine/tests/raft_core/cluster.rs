@@ -5,7 +5,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use engine::raft::{
-    AppendDecision, AppendOutcome, Config, HardState, LogView, Message, Raft, ReadId, Ready, Role, TransferError,
+    AppendDecision, AppendOutcome, Config, HardState, LogView, Message, Raft, ReadId, Ready, Role, Speaker,
+    TransferError,
 };
 use engine::types::{EntryId, Index, NodeId, Term};
 
@@ -422,7 +423,7 @@ impl Cluster {
             Message::AppendEntries(append) => {
                 self.with_raft(at, |raft, log| decision = raft.step_append(from, &append, &entries, log));
             }
-            message => self.with_raft(at, |raft, log| raft.step(from, message, log)),
+            message => self.with_raft(at, |raft, log| raft.step(from, Speaker::default(), message, log)),
         }
         if let AppendDecision::Append { skip } = decision {
             let room = self.nodes[at].log_room.min(entries.len() - skip);

@@ -1,6 +1,6 @@
 //! What a node knows to be committed from an earlier life, against leaders and candidates that lack it.
 
-use engine::raft::{AppendEntries, Contradiction, ContradictionKind, HardState, Health, Message, Raft, Ready};
+use engine::raft::{AppendEntries, Contradiction, ContradictionKind, HardState, Health, Message, Raft, Ready, Speaker};
 use engine::types::{EntryId, Index, Term};
 
 use crate::cluster::{config, node_id};
@@ -45,7 +45,7 @@ fn a_leader_is_confirmed_only_once_its_log_was_seen_to_have_what_was_noted() {
     // The host crashed before the noted entry was on its disk.
     let (mut raft, log) = knowing(&[1, 1], id(1, 3));
     let heartbeat = Message::Heartbeat { term: Term::new(2), commit_index: Index::ZERO, round: 3 };
-    raft.step(node_id(2), heartbeat, &log);
+    raft.step(node_id(2), Speaker::default(), heartbeat, &log);
     let confirmed = raft.ready().messages.into_iter().find_map(|(_, message)| match message {
         Message::HeartbeatResponse { round, .. } => Some(round),
         _ => None,
@@ -111,10 +111,10 @@ fn nothing_is_confirmed_or_acknowledged_before_the_logs_were_compared() {
         };
         vec![(node_id(2), answer)]
     };
-    raft.step(node_id(2), heartbeat.clone(), &log);
+    raft.step(node_id(2), Speaker::default(), heartbeat.clone(), &log);
     assert_eq!(raft.ready().messages, answer(0, 0));
     after(&mut raft, &log, 2, id(1, 3), &[]);
-    raft.step(node_id(2), heartbeat, &log);
+    raft.step(node_id(2), Speaker::default(), heartbeat, &log);
     assert_eq!(raft.ready().messages, answer(9, 3));
 }
 
@@ -122,8 +122,13 @@ fn nothing_is_confirmed_or_acknowledged_before_the_logs_were_compared() {
 fn a_candidate_whose_log_is_too_short_gets_no_vote_whatever_its_term() {
     let (mut raft, log) = knowing(&[1, 1, 1], id(1, 3));
     for (last, expected) in [(id(2, 2), false), (id(2, 3), true)] {
-        raft.step(node_id(2), Message::RequestPreVote { term: Term::new(5), last }, &log);
-        raft.step(node_id(2), Message::RequestVote { term: Term::new(5), last, transfer: false }, &log);
+        raft.step(node_id(2), Speaker::default(), Message::RequestPreVote { term: Term::new(5), last }, &log);
+        raft.step(
+            node_id(2),
+            Speaker::default(),
+            Message::RequestVote { term: Term::new(5), last, transfer: false },
+            &log,
+        );
         let ready = raft.ready();
         let granted = |message: &Message| match message {
             Message::PreVoteResponse { granted, .. } | Message::RequestVoteResponse { granted, .. } => Some(*granted),

@@ -1,9 +1,8 @@
 //! Tests of the Raft core against simulated logs and a simulated network.
 //!
-//! `paper` shows single rules where Ongaro's thesis states them; `transcripts` replays written scenes; `births` is about nodes with
-//! new logs; `properties` runs
-//! random clusters and checks Raft's guarantees after every step. All share one `cluster`, whose `checks` know nothing of
-//! what a test wants.
+//! `paper` shows single rules where Ongaro's thesis states them; `transcripts` replays written scenes; `births` and
+//! `members` are about nodes with new logs; `properties` runs random clusters and checks Raft's guarantees after every
+//! step. All share one `cluster`, whose `checks` know nothing of what a test wants.
 
 mod births;
 mod checks;
@@ -11,6 +10,7 @@ mod cluster;
 mod history;
 mod hostile;
 mod known;
+mod members;
 mod paper;
 mod paper_replication;
 mod properties;

@@ -1,7 +1,7 @@
 //! Elections, leases, transfers and reads, rule by rule, each where the thesis states it.
 
 use engine::raft::{
-    HardState, LogView, Message, PENDING_READS_MAX, Raft, ReadId, ReadIndexError, Role, TransferError, Unfit,
+    HardState, LogView, Message, PENDING_READS_MAX, Raft, ReadId, ReadIndexError, Role, Speaker, TransferError, Unfit,
 };
 use engine::types::{EntryId, Index, NodeId, Term};
 
@@ -27,7 +27,7 @@ pub fn tick_all(cluster: &mut Cluster, ticks: usize) {
 
 /// Steps a message into a node as if `from` had sent it.
 pub fn step(cluster: &mut Cluster, at: usize, from: u64, message: Message) {
-    cluster.with_raft(at, |raft, log| raft.step(node_id(from), message, log));
+    cluster.with_raft(at, |raft, log| raft.step(node_id(from), Speaker::default(), message, log));
 }
 
 /// What node `from` sent and nobody received yet; it is taken off the network.

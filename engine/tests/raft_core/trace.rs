@@ -110,6 +110,7 @@ fn describe(message: &Message) -> String {
         Message::BirthResponse { asked, incarnation, answer, .. } => {
             format!("BirthResponse to {asked:x} of {incarnation:x}: {answer:?}")
         }
+        Message::Outdated { incarnation, since, .. } => format!("Outdated, entry {since} named {incarnation:x}"),
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use engine::config::{Config, cluster_id};
-use engine::raft::{AppendOutcome, BirthAnswer, Health, Message, TERM_MAX};
+use engine::raft::{AppendOutcome, BirthAnswer, Health, Message, Speaker, TERM_MAX};
 use engine::replica::RequestKind;
 use engine::types::{EntryId, Index, NodeId, ShardId, Term};
 use engine::wire;
@@ -95,7 +95,7 @@ impl Liar {
                 let kind = if self.rng.chance(1, 2) { RequestKind::Write } else { RequestKind::Read };
                 wire::encode_relay_request(number, kind, number, b"no command", SHARD, out);
             }
-            _ => wire::encode_message(&self.message(), SHARD, out),
+            _ => wire::encode_message(&self.message(), Speaker::default(), SHARD, out),
         }
     }
 

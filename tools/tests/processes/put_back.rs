@@ -138,6 +138,71 @@ async fn a_node_does_not_cut_what_was_acknowledged_when_another_was_put_back() {
     read_alone(&cluster, keeper).await;
 }
 
+#[tokio::test]
+async fn a_directory_that_was_replaced_is_not_let_back_in() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.client_of(&ALL, Duration::from_secs(20)).await.put(b"before", b"1").await.expect("acknowledged");
+    cluster.wait_for_equal().await;
+    let keeper = cluster.leader(0).await;
+    let (replaced, away) = ((keeper + 1) % 3, (keeper + 2) % 3);
+    let aside = cluster.dir.path().join("aside");
+    cluster.kill(replaced);
+    fs::rename(cluster.data_dir(replaced), &aside).expect("ours");
+    cluster.start_node(replaced);
+    assert!(cluster.wait_until_sound(replaced, "it is not repaired").await, "{}", cluster.log_of(replaced));
+    cluster.wait_for_equal().await;
+    // What is acknowledged now only the leader and the replacement have.
+    cluster.kill(away);
+    put_all(&cluster, &[keeper, replaced]).await;
+    cluster.kill(keeper);
+    cluster.kill(replaced);
+    let newer = cluster.dir.path().join("newer");
+    fs::rename(cluster.data_dir(replaced), &newer).expect("ours");
+    fs::rename(&aside, cluster.data_dir(replaced)).expect("ours");
+    for _ in 0..2 {
+        let before = cluster.log_of(replaced).len();
+        cluster.start_node(replaced);
+        cluster.start_node(away);
+        let started = Instant::now();
+        loop {
+            let log = cluster.log_of(replaced);
+            if log[before..].contains("another data directory in the place of this one")
+                && log[before..].contains("start this node with an empty one")
+            {
+                break;
+            }
+            assert!(started.elapsed() < PATIENCE, "{log}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let client = cluster.client_of(&[replaced, away], Duration::from_secs(3)).await;
+        drop(client.put(b"key", b"value").await.expect_err("one of three is no majority"));
+        cluster.kill(replaced);
+        cluster.kill(away);
+    }
+    // What the message says: the directory that replaced it, or an empty one.
+    for empty in [false, true] {
+        fs::remove_dir_all(cluster.data_dir(replaced)).expect("ours");
+        if !empty {
+            fs::rename(&newer, cluster.data_dir(replaced)).expect("ours");
+        }
+        for number in ALL {
+            cluster.start_node(number);
+        }
+        assert!(cluster.wait_until_sound(replaced, "it does not take part").await, "{}", cluster.log_of(replaced));
+        cluster.wait_for_leaders().await;
+        cluster.wait_for_equal().await;
+        for number in ALL {
+            let client = cluster.client_of(&[number], Duration::from_secs(20)).await;
+            for key in KEYS {
+                assert!(client.get(key.as_bytes()).await.expect("a read").is_some(), "{key} is lost on node {number}");
+            }
+        }
+        for number in ALL {
+            cluster.kill(number);
+        }
+    }
+}
+
 /// Value of a figure in a node's metrics.
 fn figure(cluster: &Cluster, number: usize, name: &str) -> u64 {
     let address = cluster.nodes[number].client_url.trim_start_matches("http://");

@@ -208,7 +208,7 @@ impl<S: Storage> Log<S> {
 
     fn index_entry(&mut self, header: &EntryHeader, placed: Placed) {
         let payload_len = u32::try_from(header.payload_len()).expect("checked when the header was made");
-        let slot = Slot { term: header.term(), lsn: placed.start, payload_len };
+        let slot = Slot { term: header.term(), lsn: placed.start, payload_len, kind: header.kind() };
         self.stats.entries_superseded_count += self.index.put(header.index(), slot) as u64;
         assert_eq!(self.last_id(), header.id(), "the entry that was appended last is the last one");
         assert!(self.persisted_index() < header.index(), "what was just stored is not durable");

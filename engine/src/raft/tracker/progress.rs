@@ -193,6 +193,20 @@ impl Progress {
         advanced
     }
 
+    /// The same of a follower whose acknowledgements do not count: it makes room in the window and `match_index` stays.
+    pub(in crate::raft) fn on_hint(
+        &mut self,
+        matched_index: Index,
+        persisted_index: Index,
+        last_index: Index,
+        now_tick: u64,
+    ) {
+        if persisted_index <= matched_index && matched_index <= last_index {
+            self.inflights.free_to(persisted_index);
+            self.on_report(matched_index, Index::ZERO, last_index, now_tick);
+        }
+    }
+
     /// Looks for lost messages when a heartbeat was answered, after `on_report`.
     ///
     /// Acknowledgements need no such care: every answer to a heartbeat repeats them.

@@ -36,7 +36,7 @@ pub fn peer_message(data: &[u8]) {
     match wire::decode(&frame) {
         Ok(incoming) => {
             check_written(&frame, &incoming);
-            if let Incoming::Append(append, entries) = &incoming {
+            if let Incoming::Append(_, append, entries) = &incoming {
                 assert_eq!(*entries, rest, "what is not metadata is the entries");
                 check_entries(append, entries, usize::from(choice >> 1) << 8 | usize::from(shard));
             }
@@ -67,11 +67,13 @@ fn fit_checksums(entries: &mut [u8]) {
 fn written(incoming: &Incoming<'_>, shard: ShardId) -> Vec<u8> {
     let mut out = Vec::new();
     match incoming {
-        Incoming::Message(message) => wire::encode_message(message, shard, &mut out),
-        Incoming::Append(append, entries) => {
+        Incoming::Message(speaker, message) => wire::encode_message(message, *speaker, shard, &mut out),
+        Incoming::Append(speaker, append, entries) => {
             assert_eq!(append.first, append.prev.index.next());
             let numbers = [
                 append.term.get(),
+                speaker.incarnation,
+                u64::from(speaker.is_joining),
                 append.prev.term.get(),
                 append.prev.index.get(),
                 append.last.get(),
@@ -99,7 +101,7 @@ fn written(incoming: &Incoming<'_>, shard: ShardId) -> Vec<u8> {
 fn check_written(frame: &Frame<'_>, incoming: &Incoming<'_>) {
     let bytes = written(incoming, ShardId::new(frame.shard));
     let numbers = match incoming {
-        Incoming::Message(_) | Incoming::Append(..) => frame.meta,
+        Incoming::Message(..) | Incoming::Append(..) => frame.meta,
         Incoming::RelayRequest { .. } => frame.meta.get(..size_of::<u64>()).unwrap_or_default(),
         Incoming::RelayReply { .. } => &[],
     };
@@ -117,7 +119,7 @@ fn check_written(frame: &Frame<'_>, incoming: &Incoming<'_>) {
 /// A message of fixed length has no other length.
 fn check_length(frame: &Frame<'_>, incoming: &Incoming<'_>) {
     let is_refusal = matches!(incoming, Incoming::RelayReply { result: Err(_), .. });
-    if !is_refusal && !matches!(incoming, Incoming::Message(_) | Incoming::Append(..)) {
+    if !is_refusal && !matches!(incoming, Incoming::Message(..) | Incoming::Append(..)) {
         return;
     }
     let longer = [frame.meta, &[0]].concat();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use wal::testing::SimStorage;
 
 use super::host::{Host, Seen, ShardHost};
-use crate::raft::{Health, Message, Role};
+use crate::raft::{Health, Message, Progress, ProgressState, Role};
 use crate::replica::{Fault, Outgoing, Replica};
 use crate::types::{EntryId, Index, NodeId, Term};
 use crate::wire::Incoming;
@@ -272,7 +272,9 @@ fn position_behind(base: EntryId, index: Index) -> Result<usize, String> {
 /// What found no room on the connection does not count as sent, unless the follower has said that it arrived.
 pub(super) fn check_unsent(replica: &Replica<SimStorage>, unsent: (NodeId, Index)) -> Result<(), String> {
     let (to, prev_index) = unsent;
-    let Some(progress) = replica.progress_of(to) else { return Ok(()) };
+    // A probe counts on nothing that was sent before it.
+    let replicates = |progress: &&Progress| progress.state() == ProgressState::Replicate;
+    let Some(progress) = replica.progress_of(to).filter(replicates) else { return Ok(()) };
     let sent_index = prev_index.max(progress.received_index()).max(progress.match_index());
     if progress.next_index() > sent_index.next() {
         let next_index = progress.next_index();
@@ -296,7 +298,7 @@ impl HandOverChecks {
         leads: Option<Term>,
         incoming: &Incoming<'_>,
     ) {
-        if let Incoming::Message(Message::HeartbeatResponse { term, health, .. }) = incoming
+        if let Incoming::Message(_, Message::HeartbeatResponse { term, health, .. }) = incoming
             && leads == Some(*term)
         {
             self.reports.insert((at.0, at.1, *term, from), *health);

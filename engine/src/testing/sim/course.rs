@@ -1,7 +1,7 @@
 //! The course of a run: a phase of faults, a phase without, and what is asked at the end.
 
 use super::host::{Host, ShardHost};
-use super::plan::between;
+use super::plan::{PutBack, between};
 use super::world::{Event, World};
 
 /// Time within which a cluster without faults must have answered everything and agree. Unit: us.
@@ -23,8 +23,10 @@ impl World {
             let delay_us = between(&mut self.rng, 0, self.plan.think_us.1);
             self.schedule(delay_us, Event::Ask { client });
         }
-        if self.plan.puts_back {
-            return self.put_back();
+        match self.plan.put_back {
+            Some(PutBack::Image) => return self.put_back(),
+            Some(PutBack::Replaced) => return self.return_replaced(),
+            None => {}
         }
         self.schedule_faults();
         self.run_until(self.plan.chaos_us)?;

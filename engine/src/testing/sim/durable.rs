@@ -201,7 +201,8 @@ impl OnDisk {
             Message::RequestPreVote { .. }
             | Message::RepairRequest { .. }
             | Message::BirthRequest { .. }
-            | Message::BirthResponse { .. } => return Ok(()),
+            | Message::BirthResponse { .. }
+            | Message::Outdated { .. } => return Ok(()),
         };
         let term = message.term();
         let has_voted = votes_for.is_none_or(|node| self.vote == node.get());

@@ -30,6 +30,8 @@ pub(super) struct ShardHost {
     pub(super) birth: BirthRecord,
     /// The disk was wiped, and the node has neither got back what it lost nor learned that it lost nothing.
     pub(super) is_wiped: bool,
+    /// The directory is one that was replaced once: its node is a voter no more.
+    pub(super) is_outdated: bool,
     /// Durable bytes rotted since the log was last open.
     pub(super) is_damaged: bool,
     /// A turn is on its way.
@@ -92,6 +94,7 @@ impl Host {
                 had_fault: false,
                 birth: birth_record(plan, number, shard, 0),
                 is_wiped: false,
+                is_outdated: false,
                 is_damaged: false,
                 turn_is_due: false,
                 on_disk: OnDisk::default(),
@@ -285,7 +288,7 @@ impl ShardHost {
 
     /// It may not have all that it promised.
     pub(super) fn lacks_data(&self) -> bool {
-        self.repair.is_some() || self.is_damaged || self.is_wiped
+        self.repair.is_some() || self.is_damaged || self.is_wiped || self.is_outdated
     }
 
     /// It is under repair, runs, and knows its term and vote: it tells others what it knows.
@@ -295,7 +298,7 @@ impl ShardHost {
 
     /// It may vote.
     pub(super) fn may_vote(&self) -> bool {
-        self.repair.is_none() && !self.birth.is_new()
+        self.repair.is_none() && !self.birth.is_new() && !self.is_outdated
     }
 
     /// The entry is durable here, or was so when the node went down or lost it.

@@ -21,6 +21,7 @@ mod network;
 mod plan;
 mod put_back;
 mod recovery;
+mod replaced;
 mod trace;
 mod verdict;
 mod wipe;

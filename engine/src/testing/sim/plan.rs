@@ -124,8 +124,17 @@ pub struct Plan {
     pub faults: Faults,
     /// At the end a direction, or a minority, stays broken while the rest must serve: see `course`.
     pub endures: bool,
-    /// The run is one of its own kind, without other faults: see `put_back`.
-    pub puts_back: bool,
+    /// The run is one of its own kind, without other faults.
+    pub(super) put_back: Option<PutBack>,
+}
+
+/// What comes back that should not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PutBack {
+    /// An earlier image of a node's disk: see `put_back`.
+    Image,
+    /// The directory that a node had before it got an empty one: see `replaced`.
+    Replaced,
 }
 
 impl Plan {
@@ -199,7 +208,7 @@ impl Plan {
             uncommitted_bytes_limit: pick(rng, &[256 << 10, 16 << 10, 4 << 10, 1 << 10]),
             lane_bytes_limit: pick(rng, &[64 << 20, 64 << 20, 64 << 10, 8 << 10, 2 << 10]),
             endures: more.chance(1, 3),
-            puts_back: false,
+            put_back: None,
         };
         if rng.chance(1, PUT_BACK_ONE_IN) { plan.into_put_back() } else { plan }
     }
@@ -210,7 +219,10 @@ impl Plan {
         let raft = raft::Config { voters, ..self.raft };
         let clients = self.clients.max(3);
         let faults = Faults::default();
-        Self { nodes: 3, shards: 1, raft, prefers_leaders: false, clients, faults, puts_back: true, ..self }
+        // From a number of its own, so that the runs of one kind stay what they were before there was the other.
+        let is_image = SimRng::new(self.seed ^ 0x6f6c_6420).chance(1, 2);
+        let put_back = Some(if is_image { PutBack::Image } else { PutBack::Replaced });
+        Self { nodes: 3, shards: 1, raft, prefers_leaders: false, clients, faults, put_back, ..self }
     }
 }
 

@@ -15,10 +15,10 @@ use crate::replica::Fault;
 use crate::types::{EntryId, Index, Term};
 
 /// Longest time for an election, and for the old leader to meet the new one. Unit: us.
-const MEETING_US: u64 = 60_000_000;
+pub(super) const MEETING_US: u64 = 60_000_000;
 
 /// How often it is looked whether what is waited for has happened. Unit: us.
-const LOOK_EVERY_US: u64 = 50_000;
+pub(super) const LOOK_EVERY_US: u64 = 50_000;
 
 /// Name of the fault.
 const PUT_BACK: &str = "put back";
@@ -157,7 +157,7 @@ impl World {
     }
 
     /// Waits for one of these nodes to lead and to have committed something in its term.
-    fn await_leader(&mut self, among: &[usize]) -> Result<Option<(usize, Term)>, String> {
+    pub(super) fn await_leader(&mut self, among: &[usize]) -> Result<Option<(usize, Term)>, String> {
         let end_us = self.now_us + MEETING_US;
         while self.now_us < end_us {
             let found = among.iter().find_map(|host| {
@@ -197,7 +197,7 @@ impl World {
         replica.is_some_and(|replica| replica.log().term(id.index) == Some(id.term))
     }
 
-    fn fault_of(&self, host: usize) -> Option<&Fault> {
+    pub(super) fn fault_of(&self, host: usize) -> Option<&Fault> {
         self.hosts[host].shards[0].replica.as_ref()?.fault()
     }
 }

@@ -80,7 +80,7 @@ impl World {
     }
 
     /// A node that is down loses its disk.
-    fn wipe(&mut self, host: usize) {
+    pub(super) fn wipe(&mut self, host: usize) {
         self.trace.note(self.now_us, || format!("node {} loses its disk", host + 1));
         let wipes = self.rng.next_u64() >> 32;
         for (number, shard) in self.hosts[host].shards.iter_mut().enumerate() {
@@ -90,6 +90,7 @@ impl World {
             shard.repair = None;
             shard.is_damaged = false;
             shard.is_wiped = true;
+            shard.is_outdated = false;
             shard.shown_revision = 0;
         }
     }

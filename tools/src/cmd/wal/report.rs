@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use engine::log_store::{KIND_COMMANDS, KIND_NOOP};
+use engine::log_store::{KIND_COMMANDS, KIND_MEMBERS, KIND_NOOP};
 use serde::Serialize;
 use wal::types::Index;
 use wal::verify::{Damage, DamageKind, Found, FrameView, Tail, TornTail, VerifyReport};
@@ -213,6 +213,7 @@ fn entry_kind(kind: EntryKind) -> String {
     match kind {
         KIND_NOOP => "noop".to_owned(),
         KIND_COMMANDS => "commands".to_owned(),
+        KIND_MEMBERS => "members".to_owned(),
         other => other.to_string(),
     }
 }

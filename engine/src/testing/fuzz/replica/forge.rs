@@ -9,9 +9,9 @@ use super::input::Input;
 use super::node::SHARD;
 use super::past::Entry;
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
-use crate::raft::{AppendOutcome, BirthAnswer, Health, Message};
+use crate::raft::{AppendOutcome, BirthAnswer, Health, Message, Speaker};
 use crate::state_machine::batch::{self, BatchHeader};
-use crate::types::{EntryId, Index, Term};
+use crate::types::{EntryId, Index, NodeId, Term};
 use crate::wire::kind;
 
 /// Numbers from here on are no terms and indexes for a decoder.
@@ -195,7 +195,7 @@ impl Near<'_> {
         }
         let mut bytes = Vec::new();
         let mut builder = FrameBuilder::begin(&mut bytes, kind::APPEND_ENTRIES, 0, SHARD.get(), 0);
-        for number in [term.get(), prev.term.get(), prev.index.get(), last, commit_index.get()] {
+        for number in [term.get(), 0, 0, prev.term.get(), prev.index.get(), last, commit_index.get()] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         builder.end_meta(&bytes);
@@ -243,6 +243,18 @@ impl Near<'_> {
             *byte ^= 1;
         }
         *before = id;
+    }
+}
+
+/// The log that a forged message speaks for. Who asks to be repaired may do so for a log that takes the place of a lost one; all
+/// else comes from the first log of its node.
+pub(super) fn speaker_of(from: NodeId, message: &Message) -> Speaker {
+    let first = from.get() + 99;
+    match message {
+        Message::RepairRequest { nonce, .. } => {
+            Speaker { incarnation: first + (nonce & 2), is_joining: nonce & 1 == 1 }
+        }
+        _ => Speaker { incarnation: first, is_joining: false },
     }
 }
 

@@ -242,6 +242,9 @@ impl Node {
         }
         if std::mem::take(&mut self.repair_is_ending) {
             self.repair = None;
+            if self.birth.stage == raft::Stage::Replaced {
+                self.birth.stage = raft::Stage::Restored;
+            }
             self.handle(Event::RepairFinished)?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use wal::EntryHeader;
 use wal::format::ENTRY_HEADER_BYTES;
 
 use super::cluster::put;
-use super::forge::Near;
+use super::forge::{Near, speaker_of};
 use super::input::Input;
 use super::node::{Disk, NODES, Node, SHARD, Sent, TIMEOUT_TICKS, node_id};
 use super::past::{Entry, Past, Start, entries_of};
@@ -175,7 +175,7 @@ impl<'a> Story<'a> {
 
     fn hear_message(&mut self, from: NodeId, message: &Message) -> Result<(), String> {
         let mut bytes = Vec::new();
-        wire::encode_message(message, SHARD, &mut bytes);
+        wire::encode_message(message, speaker_of(from, message), SHARD, &mut bytes);
         self.hear(from, bytes)
     }
 
@@ -213,7 +213,7 @@ impl<'a> Story<'a> {
         } else {
             let message = self.near().any_message(input);
             let mut bytes = Vec::new();
-            wire::encode_message(&message, SHARD, &mut bytes);
+            wire::encode_message(&message, speaker_of(from, &message), SHARD, &mut bytes);
             bytes
         };
         let sent_before = self.node.sent.len();
@@ -424,7 +424,9 @@ impl<'a> Story<'a> {
         let view = self.node.replica.view();
         let known = view.commit_index.max(log.noted().committed.index);
         let held = entries_of(&self.node.replica)?;
-        let is_true_log = held.iter().zip(self.committed).all(|(ours, true_one)| ours == true_one);
+        // An entry that names a log was made for somebody who asked for it in another node's name.
+        let names_log = held.iter().any(|entry| is_about_members(&entry.bytes));
+        let is_true_log = !names_log && held.iter().zip(self.committed).all(|(ours, true_one)| ours == true_one);
         let knows_truth = known.get() <= self.committed.len() as u64;
         let noted = log.noted().committed;
         let at = usize::try_from(noted.index.get()).map_err(|_| "too many entries")?;
@@ -442,9 +444,14 @@ impl<'a> Story<'a> {
         match &birth.stage {
             Stage::New => true,
             Stage::Founded(others) => others.iter().all(|(node, incarnation)| node.get() + 99 == *incarnation),
-            Stage::Replaced => false,
+            Stage::Replaced | Stage::Restored => false,
         }
     }
+}
+
+fn is_about_members(entry: &[u8]) -> bool {
+    let header = entry.get(..ENTRY_HEADER_BYTES).map(EntryHeader::parse);
+    header.is_some_and(|header| header.is_ok_and(|header| header.kind() == log_store::KIND_MEMBERS))
 }
 
 /// Whether a state machine can apply this entry.

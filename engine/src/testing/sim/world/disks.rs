@@ -128,6 +128,9 @@ impl World {
         repaired.map_err(|what| format!("node {} shard {}: {what}", at.host + 1, at.shard))?;
         let shard = &mut self.hosts[at.host].shards[at.shard];
         shard.repair = None;
+        if shard.birth.stage == Stage::Replaced {
+            shard.birth.stage = Stage::Restored;
+        }
         shard.is_wiped = false;
         shard.seen.promised.clear();
         shard.seen.promised_vote = (shard.on_disk.term, shard.on_disk.vote);

@@ -1,0 +1,220 @@
+//! The membership as the log says it: which one is in force, what it was before, and what follows for a member whose log was
+//! given up.
+//!
+//! A membership takes effect when its entry is appended, and goes when that is cut (thesis 4.1). A member that lost its log and
+//! got another one is *named*: an entry says which of its logs counts from there on. From then on whoever has that entry counts
+//! nothing that an earlier log of the member says. `docs/durability.md` says why that suffices. The entries themselves are
+//! appended by the replica.
+
+use super::log_view::LogView;
+use super::tracker::Progress;
+use super::{Membership, Message, Outdated, Raft, Speaker, State};
+use crate::types::{EntryId, Index, NodeId};
+
+/// Memberships by index.
+#[derive(Debug)]
+pub(super) struct History {
+    /// Before the first of `later`.
+    base: Membership,
+    /// Of the entries that said so, in ascending order.
+    later: Vec<(Index, Membership)>,
+}
+
+impl History {
+    pub(super) const fn new(base: Membership) -> Self {
+        Self { base, later: Vec::new() }
+    }
+
+    fn current(&self) -> &Membership {
+        self.later.last().map_or(&self.base, |(_, membership)| membership)
+    }
+
+    /// The entry that the membership in force stands in; zero if it stands in none.
+    fn last_index(&self) -> Index {
+        self.later.last().map_or(Index::ZERO, |(index, _)| *index)
+    }
+
+    /// As of an index.
+    fn as_of(&self, index: Index) -> &Membership {
+        let at = self.later.partition_point(|(entry, _)| *entry <= index);
+        at.checked_sub(1).and_then(|at| self.later.get(at)).map_or(&self.base, |(_, membership)| membership)
+    }
+
+    /// Forgets the memberships from `index` on; says whether there were any.
+    fn cut_from(&mut self, index: Index) -> bool {
+        let is_cut = self.last_index() >= index;
+        self.later.retain(|(entry, _)| *entry < index);
+        assert!(self.last_index() < index, "the membership of entry {} is cut at {index}", self.last_index());
+        is_cut
+    }
+
+    fn push(&mut self, index: Index, membership: Membership) {
+        assert!(index > self.last_index(), "entry {index} comes after {}", self.last_index());
+        assert!(!membership.voters().is_empty(), "somebody votes");
+        self.later.push((index, membership));
+    }
+
+    /// Forgets what was in force before an index that is committed.
+    fn settle(&mut self, commit_index: Index) {
+        let at = self.later.partition_point(|(entry, _)| *entry <= commit_index);
+        if at > 1 {
+            self.later.drain(..at - 1);
+        }
+        assert!(self.later.is_sorted_by_key(|(entry, _)| *entry), "memberships stand in the order of their entries");
+    }
+}
+
+/// What the answers of a follower are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// They count.
+    Full,
+    /// The log that the group agreed on does not hold yet what the one before promised: they say what to send, and count for
+    /// nothing.
+    Hint,
+}
+
+impl Raft {
+    /// What the log says of the members as of its base, which may be what it says later; right after `new`.
+    pub(crate) fn recall_base_membership(&mut self, membership: Membership, log: &impl LogView) {
+        assert!(self.history.last_index() == Index::ZERO, "nothing was recalled yet");
+        self.history = History::new(membership.known_at(log.base().index));
+        self.membership = self.history.current().clone();
+    }
+
+    /// An entry was appended, and superseded what was there from its index on. Says whether another membership is in force now. Before
+    /// `on_appended`; also for the entries of a log that just opened, in ascending order, right after `new`.
+    ///
+    /// `membership` is what the entry says of the members, if it does; others may be left out at the log's end.
+    #[must_use]
+    pub fn take_membership(&mut self, index: Index, membership: Option<Membership>, log: &impl LogView) -> bool {
+        assert!(index > Index::ZERO && index <= log.last_id().index, "entry {index} is in the log");
+        let before = self.membership.clone();
+        let is_cut = self.history.cut_from(index);
+        let is_changed = is_cut || membership.is_some();
+        if let Some(membership) = membership {
+            self.history.settle(self.commit_index);
+            self.history.push(index, membership);
+        }
+        if is_changed {
+            self.membership = self.history.current().clone();
+            self.begin_anew_with_named(&before, log);
+        }
+        is_changed
+    }
+
+    /// What an earlier log of a follower had says nothing of the one that was named now.
+    fn begin_anew_with_named(&mut self, before: &Membership, log: &impl LogView) {
+        let State::Leader(leading) = &mut self.state else { return };
+        leading.naming = None;
+        for (&node, progress) in &mut leading.progress {
+            if before.named(node) != self.membership.named(node) {
+                *progress = Progress::new(&self.config, log.last_id().index.prev(), self.now_tick);
+                assert!(progress.match_index() == Index::ZERO, "nothing is known of a log that was named now");
+                leading.health.remove(&node);
+            }
+        }
+    }
+
+    /// The entry with a membership that this leader is to append as soon as it can, and has not appended yet. One after the
+    /// other: the one before must be committed. And only while a quorum without the asking node is there to commit it: as long as it
+    /// is not committed, the old log may come back and be needed.
+    #[must_use]
+    pub fn membership_due(&self, log: &impl LogView) -> Option<(EntryId, Membership)> {
+        let State::Leader(leading) = &self.state else { return None };
+        let (node, incarnation) = leading.naming?;
+        let is_settled = self.history.last_index() <= self.commit_index;
+        let is_there = |voter| leading.heard_within(voter, self.answer_ticks(), self.now_tick);
+        let can_commit = |voter| voter == self.config.id || (voter != node && is_there(voter));
+        if !self.membership.quorum_has(can_commit) {
+            return None;
+        }
+        if !is_settled || leading.is_transferring() || log.last_id().index < leading.opening_index {
+            return None;
+        }
+        let id = self.next_entry_id(log);
+        assert!(node != self.config.id, "a leader names no log of its own");
+        assert!(
+            id.index > self.history.last_index(),
+            "the membership of entry {} is in force",
+            self.history.last_index()
+        );
+        Some((id, self.membership.with_named(node, incarnation, id.index)))
+    }
+
+    /// Whether a member that lost its log may get everything back into this one: the group agreed on it, and that can't be
+    /// forgotten any more. If not, a leader makes the group agree.
+    pub(super) fn agrees_on(&mut self, node: NodeId, incarnation: u64) -> bool {
+        assert!(node != self.config.id, "a node asks others");
+        let named = self.membership.named(node).filter(|named| named.incarnation == incarnation);
+        if let (None, State::Leader(leading)) = (named, &mut self.state)
+            && incarnation != 0
+        {
+            leading.naming = Some((node, incarnation));
+        }
+        named.is_some_and(|named| named.since <= self.commit_index)
+    }
+
+    /// What this node's messages speak for.
+    #[must_use]
+    pub(crate) fn speaker(&self) -> Speaker {
+        Speaker { incarnation: self.incarnation(), is_joining: self.is_joining() }
+    }
+
+    /// Votes of this speaker count.
+    pub(super) fn counts(&self, from: NodeId, speaker: Speaker) -> bool {
+        self.weigh(from, speaker) == Some(Weight::Full)
+    }
+
+    /// What the speaker's answers are worth; `None` if they are worth nothing.
+    pub(super) fn weigh(&self, from: NodeId, speaker: Speaker) -> Option<Weight> {
+        let is_named = self.membership.named(from).is_some_and(|named| named.incarnation == speaker.incarnation);
+        if speaker.is_joining {
+            is_named.then_some(Weight::Hint)
+        } else {
+            self.membership.may_count(from, speaker.incarnation).then_some(Weight::Full)
+        }
+    }
+
+    /// Tells a node that speaks for a log that the group gave up.
+    pub(crate) fn tell_outdated(&mut self, from: NodeId, speaker: Speaker) {
+        if speaker.is_joining || self.is_new() || !self.is_peer(from) {
+            return;
+        }
+        let Some(named) = self.membership.named(from) else { return };
+        if named.incarnation != speaker.incarnation && named.since <= self.commit_index {
+            let (term, incarnation, since) = (self.hard_state.term, named.incarnation, named.since);
+            self.out.messages.push((from, Message::Outdated { term, incarnation, since }));
+        }
+    }
+
+    /// A peer knows another log of this node as the one that counts, named by a committed entry.
+    ///
+    /// A later entry may have named this one: then this log has that entry, unless it does not count yet anyway.
+    pub(super) fn on_told_outdated(&mut self, from: NodeId, incarnation: u64, since: Index) {
+        let own_since = match self.membership.named(self.config.id) {
+            Some(named) if named.incarnation == self.incarnation() => named.since,
+            _ => Index::ZERO,
+        };
+        if !self.is_joining() && incarnation != self.incarnation() && since > own_since {
+            self.out.outdated.get_or_insert(Outdated { told_by: from, since });
+        }
+    }
+
+    /// This node's own log says that another one counts in its place; the entry need not be committed.
+    pub(super) fn is_given_up(&self) -> bool {
+        !self.is_joining() && !self.membership.may_count(self.config.id, self.incarnation())
+    }
+
+    /// Notices that a committed entry of the own log names another one in its place.
+    pub(super) fn check_given_up(&mut self) {
+        if !self.is_given_up() {
+            return;
+        }
+        let own = self.config.id;
+        let committed = self.history.as_of(self.commit_index);
+        if let Some(named) = committed.named(own).filter(|named| named.incarnation != self.incarnation()) {
+            self.out.outdated.get_or_insert(Outdated { told_by: own, since: named.since });
+        }
+    }
+}

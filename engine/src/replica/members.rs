@@ -1,0 +1,78 @@
+//! Entries that say who the members are: read from the log at a start, taken from a leader, appended when this node leads.
+//!
+//! What they mean is decided in `raft::members`.
+
+use wal::{AppendError, EntryHeader, Log, Storage};
+
+use super::proposals::NextEntry;
+use super::{Fault, Replica};
+use crate::entries_error::EntriesError;
+use crate::log_store::{FormError, KIND_MEMBERS};
+use crate::raft::{Membership, Raft};
+use crate::types::Index;
+use crate::wire::WireEntry;
+
+/// Tells Raft what a log that just opened says of the members.
+pub(super) fn recall<S: Storage>(raft: &mut Raft, log: &Log<S>) -> Result<(), Fault> {
+    let decode = |index: Index, payload: &[u8]| {
+        Membership::decode(payload).map_err(|error| Fault::Read { index, reason: error.to_string() })
+    };
+    if !log.members().is_empty() {
+        raft.recall_base_membership(decode(log.base().index, log.members())?, log);
+    }
+    let indexes = (log.first_index().get()..=log.last_id().index.get()).map(Index::new);
+    for index in indexes.filter(|index| log.kind(*index) == Some(KIND_MEMBERS)) {
+        let entry = log.entry(index).map_err(|error| Fault::Read { index, reason: error.to_string() })?;
+        let Some(entry) = entry else { continue };
+        let is_changed = raft.take_membership(index, Some(decode(index, entry.payload())?), log);
+        assert!(is_changed, "entry {index} says who the members are");
+    }
+    Ok(())
+}
+
+impl<S: Storage> Replica<S> {
+    /// No entry changes who votes: nobody proposes that yet.
+    pub(super) fn check_memberships<'a>(
+        &self,
+        entries: Vec<WireEntry<'a>>,
+    ) -> Result<Vec<WireEntry<'a>>, EntriesError> {
+        let in_force = self.raft.membership();
+        let changes =
+            |entry: &&WireEntry<'_>| entry.membership.as_ref().is_some_and(|next| !next.has_parts_of(in_force));
+        match entries.iter().find(changes) {
+            Some(entry) => Err(EntriesError::Form { index: entry.id().index, error: FormError::OtherVoters }),
+            None => Ok(entries),
+        }
+    }
+
+    /// Takes over what an entry that was just appended says of the members, or that those it superseded say it no more.
+    pub(super) fn take_membership(&mut self, entry: &WireEntry<'_>) {
+        if self.raft.take_membership(entry.id().index, entry.membership.clone(), &self.log) {
+            self.log.set_members(&self.raft.membership().encode());
+        }
+    }
+
+    /// Appends the membership that this leader owes its log, behind the batch that is being formed. Without room for it a later
+    /// turn tries again.
+    pub(super) fn append_membership(&mut self) {
+        if matches!(self.proposals.next, NextEntry::Noop(_)) || self.raft.membership_due(&self.log).is_none() {
+            return;
+        }
+        self.close_batch();
+        let due = self.raft.membership_due(&self.log).filter(|_| self.standing.is_running());
+        let Some((id, membership)) = due else { return };
+        let payload = membership.encode();
+        let header = EntryHeader::new(id, KIND_MEMBERS, &payload);
+        match self.log.append_entry(&header, &payload) {
+            Ok(_) => {
+                self.log.set_members(&payload);
+                let is_changed = self.raft.take_membership(id.index, Some(membership), &self.log);
+                assert!(is_changed && *self.log.members() == payload, "what was appended is in force");
+                self.raft.on_appended(&self.log);
+                self.after_raft();
+            }
+            Err(AppendError::SegmentNotReady) => {}
+            Err(error) => self.latch(&error),
+        }
+    }
+}

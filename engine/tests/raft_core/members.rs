@@ -1,0 +1,234 @@
+//! Members whose log was replaced: when the group agrees on the new one, and what the old one counts for from then on.
+
+use engine::raft::{
+    AppendOutcome, BirthRecord, HardState, Health, Membership, Message, Outdated, Raft, ReadId, Role, Speaker, Stage,
+};
+use engine::types::{EntryId, Index, Term};
+
+use crate::cluster::{config, node_id};
+use crate::sim_log::SimLog;
+
+const OWN: u64 = 100;
+const OLD: Speaker = Speaker { incarnation: 300, is_joining: false };
+const JOINING: Speaker = Speaker { incarnation: 301, is_joining: true };
+const RESTORED: Speaker = Speaker { incarnation: 301, is_joining: false };
+const SECOND: Speaker = Speaker { incarnation: 200, is_joining: false };
+
+/// Node 1 of three, and its log.
+struct Node {
+    raft: Raft,
+    log: SimLog,
+    sent: Vec<(u64, Message)>,
+    outdated: Option<Outdated>,
+    reads: usize,
+}
+
+impl Node {
+    fn new(stage: Stage) -> Self {
+        let log = SimLog::default();
+        let mut raft = Raft::new(config(3), HardState::default(), &log);
+        raft.begin_birth(BirthRecord { incarnation: OWN, stage });
+        Self { raft, log, sent: Vec::new(), outdated: None, reads: 0 }
+    }
+
+    /// A leader of term 1 whose first entry is in its own log alone.
+    fn leading() -> Self {
+        let mut node = Self::new(Stage::Restored);
+        while node.raft.role() != Role::PreCandidate {
+            node.raft.tick(&node.log);
+        }
+        let term = Term::new(1);
+        node.hear(2, SECOND, Message::PreVoteResponse { term: Term::ZERO, campaign_term: term, granted: true });
+        node.hear(2, SECOND, Message::RequestVoteResponse { term, granted: true });
+        assert_eq!(node.raft.role(), Role::Leader);
+        node
+    }
+
+    /// Does what Raft wants done, with a disk that is fast.
+    fn settle(&mut self) {
+        loop {
+            let ready = self.raft.ready();
+            self.outdated = self.outdated.or(ready.outdated);
+            self.reads += ready.reads_ready.len();
+            let messages = ready.messages.into_iter().chain(ready.messages_after_persist);
+            self.sent.extend(messages.map(|(to, message)| (to.get(), message)));
+            let is_done = ready.hard_state.is_none() && ready.append_noop.is_none();
+            if let Some(hard_state) = ready.hard_state {
+                self.log.append_hard_state(hard_state);
+                self.log.sync_to(self.log.end());
+                self.raft.on_hard_state_persisted(hard_state, &self.log);
+            }
+            if let Some(id) = ready.append_noop {
+                self.append(id, None);
+            }
+            if is_done {
+                return;
+            }
+        }
+    }
+
+    fn append(&mut self, id: EntryId, membership: Option<Membership>) {
+        self.log.append_entry(id);
+        let says_so = membership.is_some();
+        assert_eq!(self.raft.take_membership(id.index, membership, &self.log), says_so);
+        self.raft.on_appended(&self.log);
+        self.log.sync_to(self.log.end());
+        self.raft.on_persisted(&self.log);
+    }
+
+    fn hear(&mut self, from: u64, speaker: Speaker, message: Message) {
+        self.raft.step(node_id(from), speaker, message, &self.log);
+        self.settle();
+    }
+
+    fn hear_acknowledged(&mut self, from: u64, speaker: Speaker, index: u64) {
+        let index = Index::new(index);
+        let outcome = AppendOutcome::Accepted { matched_index: index, persisted_index: index };
+        self.hear(from, speaker, Message::AppendEntriesResponse { term: Term::new(1), outcome });
+    }
+
+    fn hear_confirmed(&mut self, from: u64, speaker: Speaker, round: u64) {
+        let (matched_index, persisted_index, health) = (Index::ZERO, Index::ZERO, Health::default());
+        let term = Term::new(1);
+        self.hear(from, speaker, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
+    }
+
+    fn hear_question(&mut self) {
+        self.hear(3, JOINING, Message::RepairRequest { term: Term::ZERO, nonce: 7, last: EntryId::ZERO });
+    }
+
+    /// The end of the log that node 3 was told, if it was.
+    fn told_end(&mut self) -> Option<Index> {
+        let sent = std::mem::take(&mut self.sent);
+        sent.into_iter().find_map(|(to, message)| match message {
+            Message::RepairResponse { last_index, .. } if to == 3 && last_index > Index::ZERO => Some(last_index),
+            _ => None,
+        })
+    }
+
+    /// The leader appends what it owes its log.
+    fn append_membership(&mut self) {
+        let (id, membership) = self.raft.membership_due(&self.log).expect("the group has to agree");
+        self.append(id, Some(membership));
+        self.settle();
+    }
+
+    fn commit_index(&self) -> u64 {
+        self.raft.commit_index().get()
+    }
+}
+
+fn naming(incarnation: u64, since: u64) -> Membership {
+    Membership::new((1..=3).map(node_id).collect()).with_named(node_id(3), incarnation, Index::new(since))
+}
+
+#[test]
+fn the_end_of_the_log_is_told_once_the_others_have_the_entry_that_names_the_new_log() {
+    let mut node = Node::leading();
+    node.hear_acknowledged(2, SECOND, 1);
+    node.hear_question();
+    assert_eq!(node.told_end(), None);
+    node.append_membership();
+    assert_eq!(node.raft.membership_due(&node.log), None, "once");
+    // What the replacement has counts for nothing, and confirms nothing.
+    node.hear_acknowledged(3, JOINING, 2);
+    node.hear_question();
+    node.hear_confirmed(3, JOINING, 1);
+    assert_eq!((node.commit_index(), node.told_end()), (1, None));
+    let progress = node.raft.progress().find(|(node, _)| *node == node_id(3)).expect("a follower").1;
+    assert_eq!((progress.received_index(), progress.match_index()), (Index::new(2), Index::ZERO));
+
+    node.hear_acknowledged(2, SECOND, 2);
+    assert_eq!(node.commit_index(), 2);
+    node.hear_question();
+    node.hear_confirmed(3, JOINING, 1);
+    assert_eq!(node.told_end(), None, "nobody else has confirmed the leader");
+    node.hear_confirmed(2, SECOND, 1);
+    assert_eq!(node.told_end(), Some(Index::new(2)));
+}
+
+#[test]
+fn what_an_earlier_log_acknowledged_and_says_counts_no_more() {
+    let mut node = Node::leading();
+    node.hear_acknowledged(3, OLD, 1);
+    assert_eq!(node.commit_index(), 1);
+    node.hear_question();
+    node.append_membership();
+    node.hear_acknowledged(3, OLD, 2);
+    assert_eq!(node.commit_index(), 1);
+    node.raft.read_index(ReadId(1), &node.log).expect("it leads");
+    node.settle();
+    node.hear_confirmed(3, OLD, 1);
+    assert_eq!(node.reads, 0);
+    assert!(!node.sent.iter().any(|(_, message)| matches!(message, Message::Outdated { .. })), "not certain yet");
+
+    node.hear_acknowledged(2, SECOND, 2);
+    node.hear_acknowledged(3, OLD, 2);
+    let expected = Message::Outdated { term: Term::new(1), incarnation: 301, since: Index::new(2) };
+    assert!(node.sent.contains(&(3, expected)));
+    node.hear_confirmed(3, RESTORED, 1);
+    assert_eq!(node.reads, 1);
+}
+
+#[test]
+fn the_vote_of_an_earlier_log_counts_until_the_entry_is_cut() {
+    for is_cut in [false, true] {
+        let mut node = Node::new(Stage::Restored);
+        let term = Term::new(1);
+        node.append(EntryId::new(Term::ZERO.next(), Index::new(1)), Some(naming(301, 1)));
+        if is_cut {
+            assert!(node.raft.take_membership(Index::new(1), None, &node.log));
+        }
+        while node.raft.role() != Role::PreCandidate {
+            node.raft.tick(&node.log);
+            node.settle();
+        }
+        node.hear(3, OLD, Message::PreVoteResponse { term: Term::ZERO, campaign_term: term, granted: true });
+        assert_eq!(node.raft.role() == Role::Candidate, is_cut);
+    }
+}
+
+#[test]
+fn a_node_stops_when_a_committed_entry_names_another_log_of_it() {
+    let told = |incarnation, since| Message::Outdated { term: Term::new(1), incarnation, since: Index::new(since) };
+    let outdated = |stage, message| {
+        let mut node = Node::new(stage);
+        let own = Membership::new((1..=3).map(node_id).collect()).with_named(node_id(1), OWN, Index::new(5));
+        node.log = SimLog::with_terms(&[0; 5], HardState::default());
+        assert!(node.raft.take_membership(Index::new(5), Some(own), &node.log));
+        node.hear(2, SECOND, message);
+        node.outdated
+    };
+    let expected = Some(Outdated { told_by: node_id(2), since: Index::new(9) });
+    assert_eq!(outdated(Stage::Restored, told(101, 9)), expected);
+    assert_eq!(outdated(Stage::Restored, told(101, 4)), None, "the group agreed on this log later");
+    assert_eq!(outdated(Stage::Restored, told(OWN, 9)), None);
+    assert_eq!(outdated(Stage::Replaced, told(101, 9)), None, "the group has yet to agree on this one");
+}
+
+#[test]
+fn a_node_whose_own_log_names_another_one_campaigns_no_more_and_stops_once_that_is_committed() {
+    let mut node = Node::new(Stage::Founded([(node_id(2), 2), (node_id(3), 3)].into()));
+    let term = Term::new(1);
+    let other = Membership::new((1..=3).map(node_id).collect()).with_named(node_id(1), 101, Index::new(1));
+    node.hear(2, SECOND, Message::Heartbeat { term, commit_index: Index::ZERO, round: 0 });
+    let id = EntryId::new(term, Index::new(1));
+    let append = |commit_index: u64, prev: EntryId, last: u64| engine::raft::AppendEntries {
+        term,
+        prev,
+        first: prev.index.next(),
+        last: Index::new(last),
+        commit_index: Index::new(commit_index),
+    };
+    let decision = node.raft.step_append(node_id(2), &append(0, EntryId::ZERO, 1), &[id], &node.log);
+    assert_eq!(decision, engine::raft::AppendDecision::Append { skip: 0 });
+    node.settle();
+    node.append(id, Some(other));
+    for _ in 0..100 {
+        node.raft.tick(&node.log);
+        node.settle();
+        assert_eq!((node.raft.role(), node.outdated), (Role::Follower, None));
+    }
+    node.hear(2, SECOND, Message::AppendEntries(append(1, id, 1)));
+    assert_eq!(node.outdated, Some(Outdated { told_by: node_id(1), since: Index::new(1) }));
+}
