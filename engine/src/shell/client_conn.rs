@@ -231,8 +231,15 @@ mod tests {
         conn.answer(&Response { id: 1, leader_hint: None, result: Ok(b"") });
         assert!(!conn.is_idle(), "its answer has not left");
         let mut taken = Vec::new();
-        conn.make_room();
-        futures_lite::future::block_on(conn.writer.run(&mut taken)).expect("it ends in order");
+        {
+            let mut running = Box::pin(conn.writer.run(&mut taken));
+            let is_open = |running: &mut std::pin::Pin<Box<_>>| {
+                futures_lite::future::block_on(futures_lite::future::poll_once(running)).is_none()
+            };
+            assert!(is_open(&mut running) && conn.is_idle(), "its answer has left");
+            conn.make_room();
+            futures_lite::future::block_on(running).expect("it ends in order");
+        }
         assert!(conn.is_over() && conn.is_idle());
         let mut deframer = net::deframer::Deframer::new(1 << 20);
         deframer.feed(&taken);
