@@ -85,6 +85,10 @@ impl ShardChecks {
             }
         }
         let (term, vote) = shard.seen.promised_vote;
+        if vote == node.get() {
+            // Its candidacy ended with the process that forgot it: whoever votes for that elects nobody.
+            return Ok(());
+        }
         let keeps_vote = vote == 0 || [vote, node.get()].contains(&shard.on_disk.vote);
         if shard.on_disk.term < term || (shard.on_disk.term == term && !keeps_vote) {
             let (now, vote_now) = (shard.on_disk.term, shard.on_disk.vote);

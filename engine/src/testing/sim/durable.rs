@@ -176,8 +176,9 @@ impl OnDisk {
                 AppendOutcome::Rejected { .. } => Index::ZERO,
             },
             Message::HeartbeatResponse { persisted_index, .. } => *persisted_index,
-            // A candidate that was called by its leader makes its last entries durable together with its vote.
-            Message::RequestVote { last, .. } => last.index,
+            // A candidate that was called by its leader makes its last entries durable together with its vote. A question that
+            // waited may leave when another leads the term, and has superseded them.
+            Message::RequestVote { last, .. } if log.term(last.index) == Some(last.term) => last.index,
             _ => Index::ZERO,
         };
         // A message that waited while its term ended may be about entries that the log has superseded since.
