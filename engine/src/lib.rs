@@ -3,6 +3,24 @@
 //! The core is deterministic: no clock, no sockets, no files, no threads, no randomness but a seed. The shell (`shell`, on
 //! glommio) drives it with real devices. Bytes on disk are `wal`'s, frames and connections `net`'s.
 
+// Marks a branch that is rare, or rare under a condition: the simulator must reach it. Expands to nothing without the feature
+// `testing`.
+#[cfg(any(test, feature = "testing"))]
+macro_rules! mark {
+    ($name:literal) => {
+        wal::testing::marks::reach($name)
+    };
+    ($name:literal if $condition:expr) => {
+        if $condition {
+            wal::testing::marks::reach($name);
+        }
+    };
+}
+#[cfg(not(any(test, feature = "testing")))]
+macro_rules! mark {
+    ($($ignored:tt)*) => {};
+}
+
 pub mod config;
 pub mod entries_error;
 pub mod log_store;

@@ -110,6 +110,7 @@ impl GroupCommit {
             _ => FIRST_FRAME_OFFSET,
         };
         assert!(start < end_offset, "a sync of {seq} covers nothing: {start}..{end_offset}");
+        mark!("log: a sync goes to a segment that was left" if !self.sealed.is_empty());
         self.last_id += 1;
         let (start_offset, end_offset) = (start as u64, end_offset as u64);
         let request = SyncRequest { id: SyncId(self.last_id), seq, start_offset, end_offset, upto };

@@ -92,6 +92,7 @@ impl EntryIndex {
         assert!(position <= self.slots.len(), "entry {index} would leave a gap");
         let superseded = self.slots.len() - position;
         assert!(self.slots.back().is_none_or(|last| last.end() <= slot.lsn), "entries lie in order");
+        mark!("log: a durable entry is superseded" if position < self.persisted_count);
         self.slots.truncate(position);
         self.persisted_count = self.persisted_count.min(position);
         self.slots.push_back(slot);

@@ -19,6 +19,24 @@
 //!
 //! The bytes on disk are documented in `docs/format/wal.md`.
 
+// Marks a branch that is rare, or rare under a condition: the simulator must reach it. Expands to nothing without the feature
+// `testing`.
+#[cfg(any(test, feature = "testing"))]
+macro_rules! mark {
+    ($name:literal) => {
+        crate::testing::marks::reach($name)
+    };
+    ($name:literal if $condition:expr) => {
+        if $condition {
+            crate::testing::marks::reach($name);
+        }
+    };
+}
+#[cfg(not(any(test, feature = "testing")))]
+macro_rules! mark {
+    ($($ignored:tt)*) => {};
+}
+
 pub mod checksum;
 pub mod constants;
 mod damage;

@@ -274,6 +274,7 @@ impl<S: Storage> Log<S> {
             }
             Ok(()) => {}
             Err(failure) => {
+                mark!("log: a sync failed");
                 self.stats.syncs_failed_count += 1;
                 let SyncRequest { seq, start_offset, end_offset, .. } = request;
                 self.latch.get_or_insert(Latch::SyncFailed { segment: seq, start_offset, end_offset, failure });

@@ -207,6 +207,7 @@ impl Rebuild {
 
     fn corruption(self) -> Corruption {
         assert!(self.damages_count >= self.damages.len() as u64, "more damages than were found");
+        mark!("log: a later hard state may be lost" if !self.hard_states.is_certain());
         Corruption {
             hard_state: self.hard_states.found(),
             hard_state_is_certain: self.hard_states.is_certain(),

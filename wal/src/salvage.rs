@@ -97,6 +97,7 @@ pub fn salvage<F: Storage, T: Storage, E>(
     }
     target.make_ready()?;
     if hard_state != target.log.hard_state() {
+        mark!("log: a hard state beyond damage is kept");
         target.log.append_hard_state(hard_state)?;
     }
     target.make_ready()?;

@@ -179,6 +179,7 @@ impl<'a> Walk<'a> {
         let around = Surroundings { durable_beyond, noted_beyond, rest_is_zero: beyond.all_zero };
         match decide(finding, around) {
             Decision::Refuse => {
+                mark!("log: damage is not cut");
                 if nothing_here && self.damage_is_in_next(here.view, beyond) {
                     self.go_to_next(self.chain);
                     return None;
@@ -187,6 +188,7 @@ impl<'a> Walk<'a> {
             }
             Decision::EndClean => Some(self.end(here.view, Tail::Clean)),
             Decision::EndTorn => {
+                mark!("log: a torn tail is cut");
                 let found = (finding != Finding::Zeros).then(|| kind_of(here.view, self.offset, look));
                 let (segment, offset) = (here.view.seq, self.offset);
                 let Beyond { frames_count, last_entry, .. } = beyond;

@@ -155,6 +155,11 @@ impl Writer {
             self.seed = Some(self.seed_of(storage, self.seq)?);
             moved.is_begun = self.begin_segment(storage, durable, &origin);
         }
+        mark!(
+            "log: a hard state uses the reserve"
+                if space == Space::WithReserve
+                    && self.offset + frame_bytes(payload_len) > self.limit(Space::Common)
+        );
         if self.offset + frame_bytes(payload_len) <= self.limit(space) {
             return Ok(moved);
         }
@@ -165,6 +170,7 @@ impl Writer {
         if self.offset + frame_bytes(0) <= self.geometry.segment_bytes() {
             self.write(storage, &EntryHeader::local(EntryKind::SEAL, Term::ZERO, &[]), &[], durable);
         }
+        mark!("log: a segment is left");
         moved.sealed = Some((self.seq, self.offset));
         self.seq = next;
         self.offset = FIRST_FRAME_OFFSET;
@@ -261,6 +267,7 @@ impl Writer {
     /// only something behind the log's end that recovery clears.
     pub(crate) fn abandon_batch(&mut self, storage: &mut impl Storage) -> bool {
         let Some(batch) = self.batch.take() else { return false };
+        mark!("log: a batch is given up");
         let start = self.offset + FRAME_HEADER_BYTES;
         storage.bytes_mut(self.seq, start..start + batch.payload_bytes).fill(0);
         true

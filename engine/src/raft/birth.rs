@@ -225,6 +225,7 @@ impl Raft {
             Stage::Founded(_) => BirthAnswer::Stranger,
         };
         if answer == BirthAnswer::Stranger {
+            mark!("raft: a founder meets a new node in the place of another");
             self.note_lost(from);
         }
         let (term, incarnation) = (self.hard_state.term, self.birth.record.incarnation);
@@ -249,6 +250,7 @@ impl Raft {
         let answers = &self.birth.answers;
         let has = |wanted| answers.values().any(|(_, answer)| *answer == wanted);
         if has(BirthAnswer::Stranger) {
+            mark!("raft: a new node turns out to be a replacement");
             return Some(Stage::Replaced);
         }
         let has_answered = |node| node == self.config.id || answers.contains_key(&node);

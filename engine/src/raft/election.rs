@@ -75,6 +75,7 @@ impl Raft {
     pub(super) fn hurry_election(&mut self, log: &impl LogView) {
         self.timer.hurry_until_tick = self.now_tick + u64::from(self.config.election_ticks);
         self.timer.leader_is_gone = true;
+        mark!("raft: the leader's connection broke");
         self.timer.elapsed_ticks = 0;
         self.timer.timeout_ticks = self.turn_ticks();
         let refused = self.timer.refused.take();
@@ -97,6 +98,7 @@ impl Raft {
     /// Brings the preferred leader's campaign forward while it knows of no leader.
     pub(super) fn hurry_preferred(&mut self) {
         if self.config.preferred_leader == Some(self.config.id) && self.leader.is_none() {
+            mark!("raft: the preferred leader campaigns early");
             self.hurry_timeout();
         }
     }
@@ -118,6 +120,7 @@ impl Raft {
         }
         // A slow disk must not make a candidate pile up terms that it cannot even persist.
         if matches!(self.state, State::Candidate(_)) && !self.hard_state_is_durable() {
+            mark!("raft: a candidate waits for its own vote to be durable");
             return;
         }
         self.timer.elapsed_ticks += 1;
@@ -188,6 +191,7 @@ impl Raft {
             State::Follower | State::Leader(_) => false,
         };
         if unanswered {
+            mark!("raft: a question for votes is repeated on a new connection");
             self.ask_for_vote(node);
         }
     }
@@ -258,6 +262,7 @@ impl Raft {
         log: &impl LogView,
     ) {
         if !granted && term > self.hard_state.term {
+            mark!("raft: a pre-vote is refused from a later term");
             self.become_follower(term, None);
             return;
         }
@@ -287,6 +292,7 @@ impl Raft {
     ) {
         if term > self.hard_state.term {
             if !transfer && self.hears_leader() {
+                mark!("raft: a campaign is ignored while a leader is heard");
                 return;
             }
             self.become_follower(term, None);

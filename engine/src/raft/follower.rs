@@ -96,6 +96,7 @@ impl Raft {
             return AppendDecision::Drop;
         }
         if self.following.room == Room::Regained {
+            mark!("raft: entries come again after there was no room");
             self.following.room = Room::Enough;
         }
         let skip = entries.iter().take_while(|entry| self.agrees_at(**entry, log)).count();
@@ -132,6 +133,7 @@ impl Raft {
             return false;
         }
         if append.term < self.hard_state.term {
+            mark!("raft: entries of an earlier term are refused");
             self.tell_term(from);
             return false;
         }
@@ -232,6 +234,7 @@ impl Raft {
         }
         self.match_through(append.prev.index, append.commit_index, log);
         self.following.room = Room::Lacking;
+        mark!("raft: a follower has no room");
         self.acknowledge(log);
     }
 
@@ -239,11 +242,13 @@ impl Raft {
     pub fn on_room(&mut self, log: &impl LogView) {
         if self.following.room == Room::Lacking {
             self.following.room = Room::Regained;
+            mark!("raft: a follower has room again");
             self.acknowledge(log);
         }
     }
 
     fn reject(&mut self, to: NodeId, prev_index: Index, hint: EntryId) {
+        mark!("raft: logs do not agree");
         let outcome = AppendOutcome::Rejected { prev_index, hint };
         self.respond(to, Message::AppendEntriesResponse { term: self.hard_state.term, outcome });
     }
@@ -278,6 +283,7 @@ impl Raft {
         self.following.acked_index = self.following.acked_index.max(persisted_index);
         // A node under repair may have promised a later term: it confirms nobody. Nor does anybody confirm a leader whose log
         // was not yet seen to have what is committed.
+        mark!("raft: a node under repair confirms no round" if self.is_under_repair());
         let round = if self.is_under_repair() || matched_index < self.known_index() { 0 } else { round };
         let health = self.own_health();
         self.respond(from, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
@@ -292,6 +298,7 @@ impl Raft {
     /// The answer is of this node's term, which the sender may be leading by now. So it must repeat nothing that was asked in
     /// the earlier one: a round of that term would pass for one of this term and confirm reads that it knows nothing of.
     fn tell_term(&mut self, from: NodeId) {
+        mark!("raft: a deposed leader is told the term");
         let (term, matched_index, persisted_index) = (self.hard_state.term, Index::ZERO, Index::ZERO);
         let health = self.own_health();
         self.respond(from, Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index, health });

@@ -72,6 +72,7 @@ impl Raft {
             return;
         }
         self.noted_committed = noted;
+        mark!("raft: the log lacks what was noted as committed" if log.term(noted.index) != Some(noted.term));
         if log.term(noted.index) == Some(noted.term) {
             self.commit_index = noted.index;
         }
@@ -123,6 +124,7 @@ impl Raft {
             _ if excludes_noted => ContradictionKind::Rewrites { committed: noted, theirs },
             _ => return true,
         };
+        mark!("raft: a leader excludes what is committed");
         self.contradict(leader, term, kind);
         false
     }

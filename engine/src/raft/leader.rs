@@ -81,6 +81,7 @@ impl Leading {
 impl Raft {
     pub(super) fn tick_leader(&mut self, log: &impl LogView) {
         if !self.hears_quorum() {
+            mark!("raft: a leader that hears no quorum steps down");
             self.become_follower(self.hard_state.term, None);
             return;
         }
@@ -276,6 +277,7 @@ impl Raft {
             None => own_persisted_index,
         });
         let is_own_term = log.term(durable_on_quorum) == Some(self.hard_state.term);
+        mark!("raft: entries of an earlier term are not committed by counting" if durable_on_quorum > self.commit_index && !is_own_term);
         if durable_on_quorum > self.commit_index && is_own_term {
             assert!(durable_on_quorum <= log.last_id().index, "a quorum has more than the leader");
             self.commit_index = durable_on_quorum;

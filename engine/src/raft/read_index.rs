@@ -60,6 +60,7 @@ impl Reads {
             _ => false,
         };
         if self.in_round.iter().chain(&self.waiting).any(repeats) {
+            mark!("raft: a node under repair repeats its question");
             return;
         }
         let is_of_other = |known: &Awaiting| !matches!(known, Awaiting::Repair { node: asking, .. } if *asking == node);
@@ -134,6 +135,7 @@ impl Raft {
     fn start_round(&mut self) -> bool {
         let State::Leader(leading) = &mut self.state else { return false };
         let knows_commit_index = self.commit_index >= leading.opening_index;
+        mark!("raft: reads wait for the first entry of the term" if !leading.reads.waiting.is_empty() && !knows_commit_index);
         if leading.reads.waiting.is_empty() || !knows_commit_index {
             return false;
         }

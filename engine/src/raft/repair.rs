@@ -136,6 +136,7 @@ impl Raft {
     ) {
         self.note_lost(from);
         if !self.may_follow() {
+            mark!("raft: a node that may have forgotten a vote tells no term");
             // What this node takes for its term proves nothing.
             return;
         }
@@ -164,6 +165,7 @@ impl Raft {
         log: &impl LogView,
     ) {
         if self.repair_nonce() != Some(nonce) {
+            mark!("raft: an answer to a question of an earlier life is ignored");
             return;
         }
         if term > self.hard_state.term {
@@ -190,6 +192,7 @@ impl Raft {
             return;
         }
         repair.hard_state_is_settled = true;
+        mark!("raft: all others told a node under repair their terms");
         self.hard_state.vote = self.hard_state.vote.or(Some(self.config.id));
     }
 
@@ -203,6 +206,7 @@ impl Raft {
         let Some(goal) = repair.goal else { return };
         if goal.term < term {
             // Its leader was deposed, so that its log proves nothing any more; the next question finds another.
+            mark!("raft: the leader that a repair follows was deposed");
             repair.goal = None;
         } else if goal.term == term
             && has_leader

@@ -155,6 +155,7 @@ impl Raft {
             return Ok(());
         }
         if let Some(why) = self.unfit(to) {
+            mark!("raft: a transfer to a node that is not fit is refused");
             return Err(TransferError::NotFit { to, why });
         }
         self.end_transfer(HandOverEnd::Replaced);
@@ -236,6 +237,7 @@ impl Raft {
     pub(super) fn tick_transfer(&mut self, log: &impl LogView) {
         let State::Leader(leading) = &mut self.state else { return };
         if let Some(late) = leading.transfer.filter(|transfer| self.now_tick >= transfer.end_tick) {
+            mark!("raft: a transfer is given up");
             if let Some(leaving) = &mut leading.leaving {
                 leaving.tried.insert(late.to);
                 // By then it has forgotten the call to take over, or has campaigned.
@@ -261,6 +263,7 @@ impl Raft {
         if self.now_tick >= since_tick + self.preferred.steady_ticks {
             leading.preferred_since_tick = None;
             self.preferred.on_handed_over(self.now_tick);
+            mark!("raft: leadership goes to the preferred leader");
             self.begin_transfer(preferred, HandOverReason::Preferred, self.try_ticks(), log);
         }
     }
@@ -282,10 +285,12 @@ impl Raft {
             return;
         }
         if !self.membership.quorum_has(|node| node != self.config.id && self.unfit(node).is_none()) {
+            mark!("raft: a sick leader stays, since the others are no better");
             return;
         }
         if let Some(to) = self.best_successor(&BTreeSet::new()) {
             self.ailing.on_handed_over(self.now_tick);
+            mark!("raft: a sick leader hands over");
             self.begin_transfer(to, HandOverReason::Ailing, self.try_ticks(), log);
         }
     }
@@ -304,6 +309,7 @@ impl Raft {
         // It may have become unfit since it was chosen.
         let could_lead = leading.health.get(&to).is_some_and(|report| report.ailment().is_none());
         if !is_sent || !is_complete || !could_lead {
+            mark!("raft: a successor is not told yet");
             return;
         }
         self.out.messages.push((to, Message::TimeoutNow { term: self.hard_state.term, last_index }));

@@ -109,6 +109,7 @@ impl<S: Storage> Replica<S> {
                     self.refuse_waiters(waiters);
                 }
                 if applied == Ok(false) {
+                    mark!("replica: an entry takes several turns");
                     self.writes.keep_half_applied(waiters);
                     return Ok(None);
                 }
@@ -142,6 +143,7 @@ impl<S: Storage> Replica<S> {
 
     fn refuse_waiters(&mut self, waiters: Vec<Waiter>) {
         for origin in waiters.iter().filter_map(Waiter::unanswered) {
+            mark!("replica: another leader's entry took a write's place");
             let message = "another leader's entry took the write's place in the log; try again";
             self.refuse(origin, Refusal::not_executed(Status::Unavailable, message));
         }

@@ -41,6 +41,7 @@ impl SyncWatch {
             return true;
         }
         if self.since_tick.is_some_and(|since| now_tick >= since + limit_ticks) {
+            mark!("replica: a sync takes too long");
             self.slow_until_tick = now_tick + limit_ticks.saturating_mul(SLOW_MEMORY_FACTOR);
         }
         now_tick >= self.slow_until_tick

@@ -102,6 +102,7 @@ impl<S: Storage> Replica<S> {
     #[must_use]
     pub(super) fn refuse_when_closed(&mut self, request: &Request<'_>) -> bool {
         if self.hand_over.is_closed {
+            mark!("replica: a node that stops refuses a request");
             let message = "this node is shutting down; ask another";
             self.refuse(request.origin, Refusal::not_executed(Status::ShuttingDown, message));
         }
@@ -126,6 +127,7 @@ impl<S: Storage> Replica<S> {
             }
         }
         if !self.hand_over.held.is_empty() && !self.expects_leader() {
+            mark!("replica: requests go on after a hand-over");
             let held = std::mem::take(&mut self.hand_over.held);
             self.hand_over.held_bytes = 0;
             for Held { origin, kind, deadline_tick, payload } in held {

@@ -43,12 +43,14 @@ impl<S: Storage> Replica<S> {
             return;
         }
         for relayed in self.relays.take_all_but_to(leader) {
+            mark!("replica: a leader was lost before it answered");
             self.refuse_relayed(&relayed, Status::Unavailable, "the leader was lost before it answered");
         }
         if leader.is_none() {
             let mut lost = Vec::new();
             self.writes.expire(u64::MAX, |origin| lost.push(origin));
             for origin in lost {
+                mark!("replica: the outcome of a deposed leader's write is unknown");
                 let message =
                     "this node lost its leadership and knows no other leader; the write may still take effect";
                 let refusal = Refusal::unknown(Status::Unavailable, message);

@@ -411,6 +411,7 @@ impl<S: Storage> Replica<S> {
     /// end the process.
     fn on_loaded(&mut self, first: Index, last: Index, result: Result<(), String>) {
         if let Err(reason) = result {
+            mark!("replica: a read of old entries failed");
             self.stop_with(Fault::Read { index: first, reason });
             return;
         }

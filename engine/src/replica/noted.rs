@@ -79,6 +79,7 @@ impl<S: Storage> Replica<S> {
                     .to_owned()
             }
         };
+        mark!("replica: the own state is not shown yet");
         Some(Refusal::not_executed(Status::Unavailable, message))
     }
 
@@ -120,7 +121,10 @@ impl<S: Storage> Replica<S> {
         self.device.note.is_in_flight = false;
         match result {
             Ok(()) => self.stats.note_syncs += 1,
-            Err(_) => self.stats.note_syncs_failed += 1,
+            Err(_) => {
+                mark!("replica: a sync of the note failed");
+                self.stats.note_syncs_failed += 1;
+            }
         }
     }
 }

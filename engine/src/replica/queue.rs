@@ -116,12 +116,14 @@ impl<S: Storage> Replica<S> {
         }
         let queued_bytes = self.proposals.queue.bytes;
         if queued_bytes + request.payload.len() as u64 > self.options.queued_write_bytes_limit {
+            mark!("replica: too many bytes of writes wait for room");
             self.stats.refused_overloaded += 1;
             let message =
                 format!("{queued_bytes} bytes of writes wait for room in the log already; slow down and try again");
             self.refuse(request.origin, Refusal::not_executed(Status::Overloaded, message));
             return;
         }
+        mark!("replica: a write waits for room");
         self.stats.writes_queued += 1;
         self.proposals.queue.push(waiter, request.payload);
     }

@@ -66,6 +66,7 @@ impl<S: Storage> Replica<S> {
         left.keys = left.keys.saturating_sub((may_visit - keys).max(1));
         let result = match is_done {
             Ok(false) => {
+                mark!("replica: a read takes several turns");
                 if is_first {
                     begun.bytes = self.out.bodies().split_off(start);
                 }

@@ -135,6 +135,7 @@ impl BegunReads {
         assert!(begun.scan.is_begun(), "a read that is gone on with was begun");
         let kept_bytes = self.kept_bytes + begun.bytes.len();
         if kept_bytes > kept_bytes_limit && !self.open.is_empty() {
+            mark!("replica: a read gives up what it has");
             self.parked.push_back(begun.read);
             return;
         }

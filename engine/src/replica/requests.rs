@@ -56,6 +56,7 @@ impl<S: Storage> Replica<S> {
     pub(super) fn refuse_write(&mut self, command: &[u8]) -> Option<Refusal> {
         let waiting = self.writes.len() + self.proposals.len();
         if waiting >= self.options.pending_writes_limit {
+            mark!("replica: too many writes wait");
             self.stats.refused_overloaded += 1;
             let message = format!("{waiting} writes wait for a quorum already; slow down and try again");
             return Some(Refusal::not_executed(Status::Overloaded, message));
@@ -64,6 +65,7 @@ impl<S: Storage> Replica<S> {
         // Only a full state makes it worth looking into the command again. What frees room, or reads, is always taken: deletes add
         // a mark for each key that is there, and with nothing put meanwhile that is a fraction of the quota.
         if state_bytes >= self.options.quota_bytes && command::adds(command) {
+            mark!("replica: the quota is used up");
             let message = format!(
                 "the state holds {state_bytes} bytes and the quota is {}; deletes and reads go on, but free nothing while old \
                  versions are kept: raise --quota-backend-bytes",
@@ -80,6 +82,7 @@ impl<S: Storage> Replica<S> {
         if waiting < self.options.pending_reads_limit {
             return false;
         }
+        mark!("replica: too many reads wait");
         self.stats.refused_overloaded += 1;
         let message = format!("{waiting} reads wait already; slow down and try again");
         self.refuse(origin, Refusal::not_executed(Status::Overloaded, message));
@@ -146,7 +149,10 @@ impl<S: Storage> Replica<S> {
 
     pub(super) fn on_relay_reply(&mut self, from: NodeId, request: u64, result: Result<(), Refusal>, body: &[u8]) {
         // A request that timed out here, or of an earlier life of this node: nobody waits for it.
-        let Some(relayed) = self.relays.take(request, Some(from)) else { return };
+        let Some(relayed) = self.relays.take(request, Some(from)) else {
+            mark!("replica: nobody waits for a relayed answer any more");
+            return;
+        };
         let result = result.map(|()| self.keep_body(body)).map_err(|mut refusal| {
             // Whatever became of a read, it took no effect.
             if relayed.kind != RequestKind::Write {
@@ -160,6 +166,7 @@ impl<S: Storage> Replica<S> {
 
     pub(super) fn on_relay_dropped(&mut self, request: u64) {
         if let Some(relayed) = self.relays.take(request, None) {
+            mark!("replica: a relayed request found no room");
             self.stats.refused_overloaded += 1;
             let message = "the connection to the leader is full; slow down and try again";
             self.refuse(Origin::Local(relayed.ticket), Refusal::not_executed(Status::Overloaded, message));
@@ -170,6 +177,7 @@ impl<S: Storage> Replica<S> {
     ///
     /// Whether the request was a write only the relaying node knows; to it an unknown outcome of a read is none.
     pub(super) fn on_reply_dropped(&mut self, to: NodeId, request: u64) {
+        mark!("replica: a relayed answer found no room");
         self.stats.answers_dropped += 1;
         let message =
             "the request was carried out, but its answer found no room on the way back; a read can be sent again";
@@ -185,12 +193,14 @@ impl<S: Storage> Replica<S> {
         self.writes.expire(self.now_tick, |origin| expired.push(origin));
         self.proposals.expire_batch(self.now_tick, |origin| expired.push(origin));
         for origin in expired.drain(..) {
+            mark!("replica: no quorum made a write durable in time");
             let message = "no quorum made the write durable in time; it may still take effect";
             self.refuse(origin, Refusal::unknown(Status::Timeout, message));
         }
         self.expire_queue();
         self.reads.expire(self.now_tick, |origin| expired.push(origin));
         for origin in expired.drain(..) {
+            mark!("replica: no quorum confirmed a leader in time");
             let message = "no quorum confirmed the leader in time for the read";
             self.refuse(origin, Refusal::not_executed(Status::Timeout, message));
         }

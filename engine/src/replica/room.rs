@@ -33,6 +33,7 @@ impl<S: Storage> Replica<S> {
         if has_room || wire::announced_entries(entries).all(|(id, _)| self.log.term(id.index) == Some(id.term)) {
             return true;
         }
+        mark!("replica: there is no room for entries");
         self.stats.appends_without_room += 1;
         self.raft.on_no_room(from, append, &self.log);
         false

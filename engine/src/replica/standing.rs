@@ -76,6 +76,7 @@ impl<S: Storage> Replica<S> {
     pub(super) fn on_event_too_late<P>(&mut self, event: &Event<'_, P>) {
         match event {
             Event::Request(request) => {
+                mark!("replica: a replica that does not run refuses a request");
                 let refusal = match &self.standing {
                     Standing::Stopped { fault, .. } => {
                         let message = format!("this node stopped, ask another: {fault}");
@@ -98,6 +99,7 @@ impl<S: Storage> Replica<S> {
         if let Standing::Stopped { heard, .. } = &mut self.standing {
             let known = heard.map_or(Term::ZERO, |heard| heard.term);
             if is_credible && term > known {
+                mark!("replica: a stopped replica hears of a leader");
                 *heard = Some(Heard { term, leader: from });
             }
         }

@@ -307,7 +307,10 @@ impl StateMachine {
                 let bytes_limit = self.options.answer_bytes_limit;
                 let answer = match done {
                     Ok(Done { is_whole: true, .. }) => Ok(&response[..]),
-                    Ok(Done { changed: true, .. }) => Err(CommandRefused::AnswerTooLarge { bytes_limit }),
+                    Ok(Done { changed: true, .. }) => {
+                        mark!("state machine: the answer to a change is too large");
+                        Err(CommandRefused::AnswerTooLarge { bytes_limit })
+                    }
                     Ok(_) => Err(CommandRefused::ReadTooLarge { bytes_limit }),
                     Err(refused) => Err(refused),
                 };
@@ -355,6 +358,7 @@ impl StateMachine {
             Command::Txn(Txn { compares, success, failure }) => {
                 budget.spend(0, compares.len() as u64);
                 let holds = compares.iter().all(|compare| self.holds(compare));
+                mark!("state machine: a compare does not hold" if !holds);
                 (holds, if holds { &success[..] } else { &failure[..] })
             }
         };
@@ -383,6 +387,7 @@ impl StateMachine {
                 // The revision that the transaction itself makes does not exist yet either.
                 Op::Range(range) if range.revision > self.revision.get() => {
                     let (asked, current) = (Revision::new(range.revision), self.revision);
+                    mark!("state machine: a transaction reads a revision that does not exist");
                     return Err(CommandRefused::FutureRevision { asked, current });
                 }
                 Op::Range(range) => Some(&range.range),
@@ -396,6 +401,7 @@ impl StateMachine {
         }
         budget.spend(0, keys_count);
         if keys_count > limit {
+            mark!("state machine: a command visits too many keys");
             return Err(CommandRefused::TooManyKeys { limit });
         }
         Ok(())

@@ -97,6 +97,7 @@ impl Mvcc {
         let mut delete = |key: &[u8], history: &mut History| {
             let last = *history.last();
             if last.is_deleted() {
+                mark!("state machine: a delete finds a deleted key");
                 return;
             }
             gone(&view(values, key, &last));

@@ -138,6 +138,7 @@ impl StateMachine {
         let mut last: &[u8] = &behind;
         for (key, kv) in self.keys.visit(&request.range, (!behind.is_empty()).then_some(&behind), at) {
             if *keys == 0 {
+                mark!("state machine: a read stops in the middle of a range");
                 scan.last_key = last.to_vec();
                 return false;
             }

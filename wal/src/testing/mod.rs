@@ -4,6 +4,7 @@
 //! fault model it implements is part of what the log promises.
 
 pub mod fuzz;
+pub mod marks;
 mod sim_storage;
 
 pub use crate::random::SplitMix64 as SimRng;

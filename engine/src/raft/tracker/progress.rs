@@ -214,6 +214,7 @@ impl Progress {
         if self.probe == Probe::NoRoom && self.state == ProgressState::Probe {
             let is_over = now_tick >= self.progressed_tick + NO_ROOM_STALLS * config.stall_ticks();
             if is_over {
+                mark!("raft: a follower without room is tried again");
                 self.probe = Probe::Due;
             }
             return;
@@ -224,8 +225,14 @@ impl Progress {
         }
         match self.state {
             ProgressState::NeedsState => {}
-            ProgressState::Probe => self.probe = Probe::DueEmpty,
-            ProgressState::Replicate => self.become_probe(matched_index.max(self.match_index).next()),
+            ProgressState::Probe => {
+                mark!("raft: a probe is repeated without entries");
+                self.probe = Probe::DueEmpty;
+            }
+            ProgressState::Replicate => {
+                mark!("raft: entries got lost and are sent again");
+                self.become_probe(matched_index.max(self.match_index).next());
+            }
         }
     }
 
@@ -258,6 +265,7 @@ impl Progress {
             ProgressState::NeedsState => true,
         };
         if stale {
+            mark!("raft: a stale rejection is ignored");
             return Rejection::Stale;
         }
         let had = self.match_index;
@@ -265,6 +273,7 @@ impl Progress {
         // on. An answer that is merely old costs some entries sent twice.
         let has_forgotten = prev_index <= had;
         if has_forgotten {
+            mark!("raft: a follower lacks what it had acknowledged");
             self.match_index = Index::ZERO;
             self.received_index = Index::ZERO;
         }
@@ -287,6 +296,7 @@ impl Progress {
     pub(in crate::raft) fn on_lost(&mut self, last: EntryId, log: &impl LogView, now_tick: u64) {
         let holds_all = last.index >= self.match_index && term_at(log, last.index) == Some(last.term);
         if self.match_index > Index::ZERO && !holds_all {
+            mark!("raft: a follower says that it lost entries");
             self.match_index = Index::ZERO;
             self.received_index = Index::ZERO;
             self.become_probe(last.index.min(log.last_id().index).next());
@@ -308,11 +318,13 @@ impl Progress {
                 // What arrived was sent by another message.
                 let sent_index = prev_index.max(self.received_index);
                 if sent_index < self.next_index.prev() {
+                    mark!("raft: entries did not leave");
                     self.inflights.forget_after(sent_index);
                     self.next_index = sent_index.next();
                 }
             }
             (ProgressState::Probe, Probe::Sent { .. }) if prev_index == self.next_index.prev() => {
+                mark!("raft: a probe did not leave");
                 self.probe = Probe::Due;
             }
             (ProgressState::Probe | ProgressState::NeedsState, _) => {}
@@ -335,6 +347,7 @@ impl Progress {
     /// Entries, first and last, that must be read into memory before the next message can be sent. Named once.
     pub(in crate::raft) fn take_load_request(&mut self) -> Option<(Index, Index)> {
         let Loading::Due(first, last) = self.loading else { return None };
+        mark!("raft: entries are read in before they are sent");
         self.loading = Loading::Asked(first, last);
         Some((first, last))
     }
@@ -420,6 +433,7 @@ impl Progress {
         self.next_index = matched_index.next();
         match self.probe {
             Probe::Sent { last, bytes } if last > matched_index => {
+                mark!("raft: entries of a probe are in flight");
                 self.inflights.add(last, bytes);
                 self.next_index = last.next();
             }

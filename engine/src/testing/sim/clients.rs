@@ -39,6 +39,8 @@ enum Extra {
     GetAt(u64),
     /// Counts all keys, which may be too many for one command.
     CountAll,
+    /// Deletes a range that holds the key alone, up to an end that no other operation has: its bytes are known again in the log.
+    DeleteTo(u64),
 }
 
 impl Extra {
@@ -47,7 +49,7 @@ impl Extra {
             CommandOp::Range(RangeOp { range, limit: 0, revision, keys_only: false, count_only })
         };
         match self {
-            Self::Nothing => None,
+            Self::Nothing | Self::DeleteTo(_) => None,
             Self::GetAt(revision) => Some(range(KeyRange { key, range_end: &[] }, revision, false)),
             Self::CountAll => Some(range(KeyRange { key: b"\0", range_end: b"\0" }, 0, true)),
         }
@@ -57,7 +59,7 @@ impl Extra {
     fn check(self, response: &Response) -> Result<(), String> {
         let made = response.revision;
         match (self, response.ops.last()) {
-            (Self::Nothing, _) => Ok(()),
+            (Self::Nothing | Self::DeleteTo(_), _) => Ok(()),
             (Self::GetAt(asked), _) if asked >= made => {
                 Err(format!("a transaction read at {asked}, which did not exist before it made {made}"))
             }
@@ -228,6 +230,7 @@ impl Clients {
                 2 => Extra::GetAt(seen + 1 + self.extra_rng.below(8)),
                 _ => Extra::CountAll,
             },
+            Input::Delete { .. } if self.extra_rng.chance(1, 2) => Extra::DeleteTo(self.operations.len() as u64),
             _ => Extra::Nothing,
         }
     }
@@ -311,7 +314,12 @@ impl Input {
         let encoded = match self {
             Self::Put { key, value } => encode_op_command(&put(key, value), &mut out),
             Self::Delete { key } => {
-                encode_op_command(&CommandOp::Delete { range: single(key), prev_kv: false }, &mut out)
+                let end = match extra {
+                    Extra::DeleteTo(number) => [key, &b"\0"[..], &number.to_be_bytes()].concat(),
+                    _ => Vec::new(),
+                };
+                let range = KeyRange { key, range_end: &end };
+                encode_op_command(&CommandOp::Delete { range, prev_kv: false }, &mut out)
             }
             Self::Get { key } | Self::GetSerializable { key } => encode_range(&get(single(key)), &mut out),
             Self::List => encode_range(&get(KeyRange { key: b"\0", range_end: b"\0" }), &mut out),
@@ -344,6 +352,7 @@ impl Clients {
             .filter(|running| {
                 let input = &running.operation.input;
                 matches!(input, Input::Put { .. } | Input::PutBoth { .. } | Input::Swap { .. })
+                    || matches!(running.extra, Extra::DeleteTo(_))
             })
             .map(|running| (running.operation.input.encode(running.extra), running.attempts_count - running.void_count))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::damage::{DAMAGED_LOG, damage};
-use super::plan::{Every, Faults, between, wait_us};
+use super::plan::{Every, Faults, between, pick, wait_us};
 use super::recovery::{Fast, Room};
 use super::world::{Event, FAILED_SYNC, FaultStep, Place, World};
 
@@ -174,7 +174,9 @@ impl World {
     fn fill_some(&mut self) -> Result<bool, String> {
         let host = self.random_host();
         self.hosts[host].disk_is_full = true;
-        let for_us = between(&mut self.rng, 100_000, 10_000_000);
+        // Long enough in some cases for the log to use up what was prepared, and the reserve for hard states.
+        let most_us = pick(&mut self.rng, &[10_000_000, 10_000_000, 60_000_000]);
+        let for_us = between(&mut self.rng, 100_000, most_us);
         self.schedule(for_us, Event::Fault(Box::new(Room { host })));
         Ok(true)
     }

@@ -341,16 +341,17 @@ fn replica_options(
         raft: raft::Config { id, seed, preferred_leader, ..plan.raft.clone() },
         machine: state_machine::Options {
             command_keys_limit: plan.command_keys_limit,
+            answer_bytes_limit: plan.limits.answer_bytes_limit + usize::try_from(id.get()).expect("few") * 8,
             ..state_machine::Options::default()
         },
         pipeline_batches_limit: plan.pipeline_batches_limit,
         batch_bytes_target: plan.batch_bytes_target,
         pending_writes_limit: plan.pending_limit,
-        pending_reads_limit: plan.pending_limit,
+        pending_reads_limit: plan.pending_limit.min(plan.limits.pending_reads_limit),
         relayed_limit: plan.pending_limit,
-        quota_bytes: u64::MAX,
+        quota_bytes: plan.limits.quota_bytes,
         uncommitted_bytes_limit: plan.uncommitted_bytes_limit,
-        queued_write_bytes_limit: 64 << 10,
+        queued_write_bytes_limit: plan.limits.queued_write_bytes_limit,
         command: api::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: plan.shards },
         apply_bytes_per_turn: plan.apply_bytes_per_turn,
         // Each node cuts its work in its own way, and all must come to the same.

@@ -17,6 +17,7 @@ mod durable;
 mod faults;
 mod handover;
 mod host;
+mod marks;
 mod network;
 mod plan;
 mod put_back;
@@ -27,11 +28,11 @@ mod verdict;
 mod wipe;
 mod world;
 
-pub use plan::Plan;
 pub use verdict::{Failure, Report};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use plan::Plan;
 use trace::Trace;
 use world::World;
 
@@ -47,11 +48,13 @@ pub struct Options {
 /// # Errors
 /// A promise was broken, or the product panicked: what, when, and what led to it.
 pub fn run(seed: u64, options: Options) -> Result<Report, Failure> {
+    // What this thread did before is no part of this run.
+    drop(wal::testing::marks::take());
     let plan = Plan::from_seed(seed);
     let mut world = World::new(plan, Trace::new(options.keep_trace));
     let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
     let what = match outcome {
-        Ok(Ok(())) => return Ok(world.report()),
+        Ok(Ok(())) => return Ok(Report { marks: wal::testing::marks::take(), ..world.report() }),
         Ok(Err(what)) => what,
         Err(panic) => panic_message(panic.as_ref()),
     };

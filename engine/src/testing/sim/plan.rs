@@ -12,118 +12,144 @@ use crate::types::{EntryId, Index, NodeId, Term};
 const PUT_BACK_ONE_IN: u64 = 12;
 
 /// How often something happens: mean time between two. `None`: never.
-pub type Every = Option<u64>;
+pub(super) type Every = Option<u64>;
 
 /// Faults and how often they strike. Unit: us of simulated time between two, on average.
 #[derive(Clone, Debug, Default)]
-pub struct Faults {
+pub(super) struct Faults {
     /// A process dies; its host goes on.
-    pub kill: Every,
+    pub(super) kill: Every,
     /// A host loses power.
-    pub power_loss: Every,
+    pub(super) power_loss: Every,
     /// Everything loses power at once, or dies at once.
-    pub kill_all: Every,
+    pub(super) kill_all: Every,
     /// A process is stopped and goes on later.
-    pub pause: Every,
+    pub(super) pause: Every,
     /// Some nodes are cut off from the others, both ways.
-    pub partition: Every,
+    pub(super) partition: Every,
     /// One direction between two nodes is blocked.
-    pub one_way: Every,
+    pub(super) one_way: Every,
     /// A connection breaks.
-    pub reset: Every,
+    pub(super) reset: Every,
     /// Bits of a frame flip on their way.
-    pub corrupt_frame: Every,
+    pub(super) corrupt_frame: Every,
     /// A message arrives once more, long after it was sent.
-    pub stale_message: Every,
+    pub(super) stale_message: Every,
     /// A disk becomes slow for a while.
-    pub slow_disk: Every,
+    pub(super) slow_disk: Every,
     /// A sync fails.
-    pub sync_failure: Every,
+    pub(super) sync_failure: Every,
     /// A disk has no room for segments for a while.
-    pub disk_full: Every,
+    pub(super) disk_full: Every,
     /// Durable bytes rot while their node is down.
-    pub damage: Every,
+    pub(super) damage: Every,
     /// A node loses everything that it had on disk.
-    pub wipe: Every,
+    pub(super) wipe: Every,
     /// Faults with an aim: see `ambush`.
-    pub ambush: Every,
+    pub(super) ambush: Every,
     /// A node is stopped in order: it hands over, answers what it has taken, and ends.
-    pub orderly_stop: Every,
+    pub(super) orderly_stop: Every,
     /// A leader is asked to hand over to some node.
-    pub transfer: Every,
+    pub(super) transfer: Every,
     /// The disk of a leader becomes slow, or full, for a while.
-    pub leader_disk: Every,
+    pub(super) leader_disk: Every,
     /// A host loses power, and bytes that were certainly durable rot before it starts again.
-    pub rot_after_power_loss: Every,
+    pub(super) rot_after_power_loss: Every,
+}
+
+/// Limits of a replica that are far away in production; see `ReplicaOptions` and `state_machine::Options`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SmallLimits {
+    /// No more than `Plan::pending_limit`.
+    pub(super) pending_reads_limit: usize,
+    /// Unit: bytes.
+    pub(super) queued_write_bytes_limit: u64,
+    /// Unit: bytes.
+    pub(super) quota_bytes: u64,
+    /// Each node adds a little of its own, and all must agree in state. Unit: bytes.
+    pub(super) answer_bytes_limit: usize,
+}
+
+impl SmallLimits {
+    fn choose(rng: &mut SimRng) -> Self {
+        Self {
+            pending_reads_limit: pick(rng, &[usize::MAX, usize::MAX, 3, 1]),
+            queued_write_bytes_limit: pick(rng, &[64 << 10, 64 << 10, 500, 50]),
+            quota_bytes: pick(rng, &[u64::MAX, u64::MAX, 60_000, 10_000]),
+            answer_bytes_limit: pick(rng, &[32 << 20, 32 << 20, 1_000, 120]),
+        }
+    }
 }
 
 /// Everything that is fixed before a run begins.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     /// The seed that it was made from.
-    pub seed: u64,
+    pub(super) seed: u64,
     /// Nodes, all of them voters.
-    pub nodes: usize,
+    pub(super) nodes: usize,
     /// Shards.
-    pub shards: u32,
+    pub(super) shards: u32,
     /// Size of a log segment. Unit: bytes.
-    pub segment_bytes: u64,
+    pub(super) segment_bytes: u64,
     /// The entry that every log begins behind; every node's state is at it from the start.
-    pub origin: EntryId,
+    pub(super) origin: EntryId,
     /// Number of the segment that every log begins with.
-    pub first_segment: u64,
+    pub(super) first_segment: u64,
     /// Raft's settings; identity and seed are filled in for each replica.
-    pub raft: raft::Config,
+    pub(super) raft: raft::Config,
     /// Leaders of the shards are to be spread over the nodes.
-    pub prefers_leaders: bool,
+    pub(super) prefers_leaders: bool,
     /// See `ReplicaOptions`.
-    pub pipeline_batches_limit: usize,
+    pub(super) pipeline_batches_limit: usize,
     /// See `ReplicaOptions`. Unit: bytes.
-    pub batch_bytes_target: usize,
+    pub(super) batch_bytes_target: usize,
     /// See `ReplicaOptions`. Unit: bytes.
-    pub apply_bytes_per_turn: u64,
+    pub(super) apply_bytes_per_turn: u64,
     /// See `ReplicaOptions`.
-    pub apply_keys_per_turn: u64,
+    pub(super) apply_keys_per_turn: u64,
     /// See `ReplicaOptions`.
-    pub reading: ReadingLimits,
+    pub(super) reading: ReadingLimits,
     /// Of so many looks at whether old entries are in memory one finds that they are not; 0 = none does.
-    pub absent_one_in: u64,
+    pub(super) absent_one_in: u64,
     /// See `state_machine::Options`.
-    pub command_keys_limit: u64,
+    pub(super) command_keys_limit: u64,
     /// See `ReplicaOptions`.
-    pub pending_limit: usize,
+    pub(super) pending_limit: usize,
+    /// Limits that are small in some runs, so that they are met.
+    pub(super) limits: SmallLimits,
     /// See `ReplicaOptions`. Unit: ticks.
-    pub slow_disk_ticks: u64,
+    pub(super) slow_disk_ticks: u64,
     /// Length of a tick on a clock that runs right. Unit: us.
-    pub tick_us: u64,
+    pub(super) tick_us: u64,
     /// Largest deviation of a clock's speed. Unit: thousandths.
-    pub clock_skew_permille: u64,
+    pub(super) clock_skew_permille: u64,
     /// Delay of a message. Unit: us.
-    pub delay_us: (u64, u64),
+    pub(super) delay_us: (u64, u64),
     /// Bytes of entries, and of what is relayed, that may be on their way from one node to another. Unit: bytes.
-    pub lane_bytes_limit: usize,
+    pub(super) lane_bytes_limit: usize,
     /// See `ReplicaOptions`. Unit: bytes.
-    pub uncommitted_bytes_limit: u64,
+    pub(super) uncommitted_bytes_limit: u64,
     /// One of so many messages takes ten times as long.
-    pub spike_one_in: u64,
+    pub(super) spike_one_in: u64,
     /// Time that a sync takes. Unit: us.
-    pub sync_us: (u64, u64),
+    pub(super) sync_us: (u64, u64),
     /// Clients.
-    pub clients: usize,
+    pub(super) clients: usize,
     /// Keys of a shard.
-    pub keys: u64,
+    pub(super) keys: u64,
     /// Longest value. Unit: bytes.
-    pub value_bytes: u64,
+    pub(super) value_bytes: u64,
     /// Pause of a client between two operations. Unit: us.
-    pub think_us: (u64, u64),
+    pub(super) think_us: (u64, u64),
     /// Time that a client waits for an answer. Unit: us.
-    pub timeout_us: u64,
+    pub(super) timeout_us: u64,
     /// How long faults strike. Unit: us.
-    pub chaos_us: u64,
+    pub(super) chaos_us: u64,
     /// The faults.
-    pub faults: Faults,
+    pub(super) faults: Faults,
     /// At the end a direction, or a minority, stays broken while the rest must serve: see `course`.
-    pub endures: bool,
+    pub(super) endures: bool,
     /// The run is one of its own kind, without other faults.
     pub(super) put_back: Option<PutBack>,
 }
@@ -140,7 +166,7 @@ pub(super) enum PutBack {
 impl Plan {
     /// The plan that belongs to a seed.
     #[must_use]
-    pub fn from_seed(seed: u64) -> Self {
+    pub(super) fn from_seed(seed: u64) -> Self {
         let mut rng = SimRng::new(seed);
         let rng = &mut rng;
         let nodes = pick(rng, &[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]);
@@ -209,6 +235,7 @@ impl Plan {
             lane_bytes_limit: pick(rng, &[64 << 20, 64 << 20, 64 << 10, 8 << 10, 2 << 10]),
             endures: more.chance(1, 3),
             put_back: None,
+            limits: SmallLimits::choose(more),
         };
         if rng.chance(1, PUT_BACK_ONE_IN) { plan.into_put_back() } else { plan }
     }
@@ -237,7 +264,7 @@ fn small_reading(rng: &mut SimRng) -> ReadingLimits {
 impl Plan {
     /// Delays and syncs no longer than this leave a leader in office. Unit: us.
     #[must_use]
-    pub fn steady_us(&self) -> u64 {
+    pub(super) fn steady_us(&self) -> u64 {
         let election_us = u64::from(self.raft.election_ticks) * self.tick_us * (1000 - self.clock_skew_permille) / 1000;
         (election_us / 8).max(1)
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::marks;
+
 /// A run in which every promise was kept.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -23,6 +25,8 @@ pub struct Report {
     pub committed_count: u64,
     /// Faults injected, by name.
     pub faults: std::collections::BTreeMap<&'static str, u64>,
+    /// Coverage marks that were reached; all there are stand in `marks`.
+    pub(super) marks: std::collections::BTreeSet<&'static str>,
     /// Nodes that lost durable entries and got them back.
     pub repairs_count: u64,
     /// Histories of shards that were judged.
@@ -32,6 +36,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// How many coverage marks were reached, and which were not.
+    #[must_use]
+    pub fn marks(&self) -> (usize, Vec<&'static str>) {
+        let unreached = marks::ALL.iter().copied().filter(|name| !self.marks.contains(name));
+        (self.marks.len(), unreached.collect())
+    }
+
     /// Adds another run's figures; the seed stays.
     pub fn add(&mut self, other: &Self) {
         self.simulated_us += other.simulated_us;
@@ -44,6 +55,7 @@ impl Report {
         self.repairs_count += other.repairs_count;
         self.judged_count += other.judged_count;
         self.given_up_count += other.given_up_count;
+        self.marks.extend(&other.marks);
         for (&name, count) in &other.faults {
             *self.faults.entry(name).or_default() += count;
         }
