@@ -1,5 +1,8 @@
 //! The course of a run: a phase of faults, a phase without, and what is asked at the end.
 
+use wal::Log;
+use wal::testing::SimStorage;
+
 use super::host::{Host, ShardHost};
 use super::plan::{PutBack, between};
 use super::world::{Event, World};
@@ -49,6 +52,7 @@ impl World {
 
     /// One direction between two nodes, or a minority, stays broken. The rest must go on taking writes.
     fn endure(&mut self) -> Result<(), String> {
+        self.outlast_slow_syncs()?;
         let count = self.hosts.len();
         let lost_max = (count - 1) / 2;
         let lacks = |host: &&Host| host.shards.iter().any(|shard| shard.lacks_data() || shard.birth.is_new());
@@ -83,6 +87,25 @@ impl World {
         self.cut_for_good.clear();
         self.unblock(&pairs);
         Ok(())
+    }
+
+    /// Waits until what the logs hold now is durable: a sync that began on a sick disk still takes as long as that had.
+    fn outlast_slow_syncs(&mut self) -> Result<(), String> {
+        let end_us = self.now_us + LIVENESS_US;
+        let begun: Vec<_> = self.logs().map(|log| (log.end_lsn(), log.durable_lsn())).collect();
+        while self.logs().zip(&begun).any(|(log, (end, durable))| end > durable && log.durable_lsn() == *durable) {
+            if self.now_us > end_us {
+                return Err("liveness: a sync that began before the faults ended does not end".to_owned());
+            }
+            self.run_until(self.now_us + 50_000)?;
+        }
+        Ok(())
+    }
+
+    /// The logs of all nodes, which are up.
+    fn logs(&self) -> impl Iterator<Item = &Log<SimStorage>> {
+        let shards = self.hosts.iter().flat_map(|host| &host.shards);
+        shards.filter_map(|shard| shard.replica.as_ref()).map(|replica| replica.log())
     }
 
     /// Some write that begins from now on is answered within bounded time.
