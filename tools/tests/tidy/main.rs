@@ -72,7 +72,7 @@ fn the_workspace_is_tidy() {
     findings.extend(layers::check_lists(&tree));
     findings.extend(layers::check_manifests(&tree));
     findings.extend(documents::check(&tree));
-    let documents = tree.files.iter().filter(|file| file.path.ends_with(".md") && file.path != "CHANGELOG.md");
+    let documents = tree.files.iter().filter(|file| file.path.ends_with(".md"));
     findings.extend(documents.flat_map(columns::check_document));
     findings.extend(unused::check(&tree));
     findings.extend(planted::check(&tree));
