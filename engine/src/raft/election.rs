@@ -238,8 +238,8 @@ impl Raft {
 
     /// Whoever asks for votes lacks entries that this node has: it cannot win, and this node may. So it does not wait for its turn.
     fn campaign_instead(&mut self, log: &impl LogView) {
-        let may_campaign = !self.is_new() && !self.is_under_repair() && !self.lacks_committed(log);
-        if matches!(self.state, State::Follower) && may_campaign {
+        let takes_part = !self.is_new() && !self.is_under_repair();
+        if matches!(self.state, State::Follower) && takes_part && self.may_campaign(log) {
             self.ask_for_pre_votes(log);
         }
     }

@@ -227,6 +227,8 @@ fn a_node_whose_own_log_names_another_one_campaigns_no_more_and_stops_once_that_
     for _ in 0..100 {
         node.raft.tick(&node.log);
         node.settle();
+        // Nor when somebody asks who lacks entries that this node has.
+        node.hear(3, OLD, Message::RequestPreVote { term: term.next(), last: EntryId::ZERO });
         assert_eq!((node.raft.role(), node.outdated), (Role::Follower, None));
     }
     node.hear(2, SECOND, Message::AppendEntries(append(1, id, 1)));
