@@ -108,11 +108,11 @@ impl Cluster {
         cluster.begin().await
     }
 
-    /// The same; every node gets a variable in its environment: `NAME=value`.
-    pub async fn start_with_variable(count: usize, variable: &str) -> Self {
+    /// The same; every node is started by `env`, with a variable (`NAME=value`) or an option of it.
+    pub async fn start_by_env(count: usize, argument: &str) -> Self {
         let mut cluster = Self::plan(count, 1, 1);
         for node in &mut cluster.nodes {
-            node.launcher = ["env", variable].map(str::to_owned).into();
+            node.launcher = ["env", argument].map(str::to_owned).into();
         }
         cluster.begin().await
     }
@@ -262,7 +262,16 @@ impl Cluster {
 
     /// Waits for a node to end by itself; says whether it ended well.
     pub fn wait_for_end(&mut self, number: usize) -> bool {
-        self.nodes[number].process.take().expect("the node runs").wait().expect("the node ends").success()
+        let started = Instant::now();
+        loop {
+            let process = self.nodes[number].process.as_mut().expect("the node runs");
+            if let Some(status) = process.try_wait().expect("a child") {
+                self.nodes[number].process = None;
+                return status.success();
+            }
+            assert!(started.elapsed() < PATIENCE, "it does not end: {}", self.log_of(number));
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// The same without holding up other tasks of the test, clients for one.

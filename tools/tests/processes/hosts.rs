@@ -230,7 +230,17 @@ async fn a_limit_on_the_size_of_files_is_met_like_a_full_disk() {
 
 #[tokio::test]
 async fn a_node_stops_in_order_when_its_terminal_closes() {
-    let mut cluster = Cluster::start(1).await;
+    // Whoever runs this test may ignore the signal, and what it starts would, too.
+    let mut cluster = Cluster::start_by_env(1, "--default-signal=HUP").await;
     cluster.signal(0, Signal::HUP);
+    assert!(cluster.wait_for_end(0), "{}", cluster.log_of(0));
+}
+
+#[tokio::test]
+async fn a_node_that_was_started_by_nohup_outlives_its_terminal() {
+    let mut cluster = Cluster::start_by_env(1, "--ignore-signal=HUP").await;
+    cluster.signal(0, Signal::HUP);
+    cluster.client_of(&[0], CLUSTER_PATIENCE).await.put(b"key", b"value").await.expect("it goes on");
+    cluster.signal(0, Signal::TERM);
     assert!(cluster.wait_for_end(0), "{}", cluster.log_of(0));
 }

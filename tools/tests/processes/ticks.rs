@@ -46,7 +46,7 @@ pub fn metric(cluster: &Cluster, number: usize, name: &str) -> f64 {
 
 /// A cluster whose nodes log every tick that comes late.
 pub async fn watched_cluster(count: usize) -> Cluster {
-    Cluster::start_with_variable(count, LATE_TICKS).await
+    Cluster::start_by_env(count, LATE_TICKS).await
 }
 
 /// Since its start no tick of a running node came late by the node's own doing.
