@@ -16,7 +16,11 @@ use super::world::World;
 use crate::raft::BirthRecord;
 use crate::replica::Fault;
 
-/// Longest time for a repair while a disk is slow. Unit: us.
+/// Longest time for a repair while a disk is slow. Then the disk is well again: a node whose syncs take longer than an election helps
+/// to elect nobody, should the leader lose its office. Unit: us.
+const SLOW_US: u64 = 60_000_000;
+
+/// Longest time for a repair. Unit: us.
 const REPAIR_US: u64 = 240_000_000;
 
 /// Name of the fault.
@@ -48,7 +52,7 @@ impl World {
             self.hosts[third].slowness = pick(&mut self.rng, &[10, 100, 1000]);
         }
         self.start(replaced)?;
-        self.await_repair(replaced)?;
+        self.await_repair(replaced, third)?;
         let power_is_lost = self.rng.chance(3, 4);
         self.kill(third, power_is_lost);
         self.hosts[third].slowness = 1;
@@ -80,9 +84,12 @@ impl World {
         self.run_until(self.now_us + work_us)
     }
 
-    fn await_repair(&mut self, host: usize) -> Result<(), String> {
-        let end_us = self.now_us + REPAIR_US;
+    fn await_repair(&mut self, host: usize, third: usize) -> Result<(), String> {
+        let (well_us, end_us) = (self.now_us + SLOW_US, self.now_us + REPAIR_US);
         while self.hosts[host].shards[0].lacks_data() {
+            if self.now_us > well_us {
+                self.hosts[third].slowness = 1;
+            }
             if self.now_us > end_us {
                 return Err(format!("liveness: node {} got an empty directory and is not repaired", host + 1));
             }
