@@ -47,11 +47,13 @@ impl Claim {
     fn of(message: &Message, own: NodeId, to: NodeId) -> Option<Self> {
         let (mut vote, mut persisted) = (None, Index::ZERO);
         match message {
-            // Questions promise nothing, and answers about birth do not speak of terms.
+            // Questions promise nothing. Answers about birth, and the word that a log was given up, do not speak of terms: whoever
+            // hears them takes no term from them.
             Message::RequestPreVote { .. }
             | Message::RepairRequest { .. }
             | Message::BirthRequest { .. }
-            | Message::BirthResponse { .. } => return None,
+            | Message::BirthResponse { .. }
+            | Message::Outdated { .. } => return None,
             Message::RequestVote { .. } => vote = Some(own),
             Message::RequestVoteResponse { granted: true, .. } => vote = Some(to),
             Message::AppendEntriesResponse {
