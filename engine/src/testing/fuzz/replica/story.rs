@@ -115,12 +115,15 @@ impl<'a> Story<'a> {
         self.watch.check_committed_bytes(&self.node)?;
         let power_is_lost = input.flag();
         let (truth, before) = (self.truth()?, self.durable_ids());
-        let extra = entries_of(&self.node.replica)?.split_off(self.committed.len().min(self.held_len()));
         let features = std::mem::take(&mut self.features);
-        let id = self.node.id;
+        let (id, committed) = (self.node.id, self.committed);
         let disk = self.node.stop(power_is_lost);
         let again = Node::start(id, disk.clone(), self.life + 1)?;
         self.watch.on_start(&again, &before)?;
+        // After a loss of power entries are back that others had superseded, lies among them.
+        let mut held = entries_of(&again.replica)?;
+        let truth = if is_true_log(&held, committed) { truth } else { Truth::LiedTo };
+        let extra = held.split_off(committed.len().min(held.len()));
         Ok((End { disk, truth, extra }, features))
     }
 
@@ -356,10 +359,6 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    fn held_len(&self) -> usize {
-        usize::try_from(self.node.replica.log().last_id().index.get()).unwrap_or(usize::MAX)
-    }
-
     fn durable_ids(&self) -> Vec<EntryId> {
         let log = self.node.replica.log();
         let indexes = (1..=log.persisted_index().get()).map(Index::new);
@@ -424,15 +423,13 @@ impl<'a> Story<'a> {
         let view = self.node.replica.view();
         let known = view.commit_index.max(log.noted().committed.index);
         let held = entries_of(&self.node.replica)?;
-        // An entry that names a log was made for somebody who asked for it in another node's name.
-        let names_log = held.iter().any(|entry| is_about_members(&entry.bytes));
-        let is_true_log = !names_log && held.iter().zip(self.committed).all(|(ours, true_one)| ours == true_one);
         let knows_truth = known.get() <= self.committed.len() as u64;
         let noted = log.noted().committed;
         let at = usize::try_from(noted.index.get()).map_err(|_| "too many entries")?;
         let notes_truth = at == 0 || self.committed.get(at - 1).is_some_and(|entry| entry.id == noted);
         held.iter().try_for_each(|entry| check_form(&entry.bytes))?;
-        let is_clean = is_true_log && knows_truth && notes_truth && self.is_born_right(self.node.birth());
+        let is_clean =
+            is_true_log(&held, self.committed) && knows_truth && notes_truth && self.is_born_right(self.node.birth());
         Ok(if is_clean { Truth::Clean } else { Truth::LiedTo })
     }
 
@@ -447,6 +444,13 @@ impl<'a> Story<'a> {
             Stage::Replaced | Stage::Restored => false,
         }
     }
+}
+
+/// A log holds what is committed, and names nobody's log: an entry that does was made for somebody who asked for it in another node's
+/// name.
+fn is_true_log(held: &[Entry], committed: &[Entry]) -> bool {
+    let names_log = held.iter().any(|entry| is_about_members(&entry.bytes));
+    !names_log && held.iter().zip(committed).all(|(ours, true_one)| ours == true_one)
 }
 
 fn is_about_members(entry: &[u8]) -> bool {
