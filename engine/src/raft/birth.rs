@@ -107,9 +107,9 @@ impl fmt::Display for LostView {
         self.nodes.iter().try_for_each(|node| write!(f, " {node}"))?;
         if self.is_majority {
             f.write_str(
-                "; the others are no majority, so that nobody can be elected: acknowledged writes may be gone. Restore the data \
-                 directories of some of these nodes; or give up what only they had, and copy what the others have into a new \
-                 cluster (`quorate get --consistency s`)",
+                "; the others are no majority, so that nobody can be elected: acknowledged writes may be gone. Stop these \
+                 nodes, and restore the data directories of all that you can before you start them again; or give up what only they \
+                 had, and copy what the others have into a new cluster (`quorate get --consistency s`)",
             )?;
         }
         Ok(())
