@@ -1,8 +1,8 @@
 //! Quorate's load generator: drives puts in a closed loop, measures what clients see, and checks that every
-//! acknowledged write is there.
+//! acknowledged write is there; and the processes and networks of clusters that are driven so.
 //!
 //! `quorate bench` and `quorate demo` are thin shells around this. It uses the client library as any user would and
-//! knows nothing of a node's insides; it starts no nodes. Histograms, key plans, timelines and checks are plain values
+//! knows nothing of a node's insides. Histograms, key plans, timelines and checks are plain values
 //! without clock or socket.
 
 pub mod acks;
@@ -14,6 +14,8 @@ pub mod keys;
 pub mod latency;
 pub mod live;
 pub mod load;
+pub mod namespaces;
+pub mod nodes;
 pub mod report;
 pub mod target;
 pub mod timeline;

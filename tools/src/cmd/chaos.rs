@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use api::status::SHARD_STOPPED;
+use bench::namespaces::Namespaces;
+use bench::nodes::{Nodes, NodesError, Shape};
 use client::{Client, ClientOptions, ShardStatus};
 use engine::testing::history::Operation;
 use engine::testing::search::{self, Limits, Verdict};
@@ -31,9 +33,7 @@ use serde::Serialize;
 use self::clients::Worker;
 use self::lab::Lab;
 use self::nemesis::Nemesis;
-use self::network::Namespaces;
-use super::demo::nodes::{Nodes, Shape};
-use super::demo::{DemoError, register_signals, until_set};
+use super::demo::{DemoError, own_program, own_token, register_signals, until_set};
 
 /// How long the nodes may take to agree once faults have ended.
 const CONVERGE_WITHIN: Duration = Duration::from_secs(120);
@@ -87,7 +87,10 @@ pub struct Args {
 pub enum ChaosError {
     /// Nodes could not be started or stopped, or one died that nobody killed.
     #[error(transparent)]
-    Nodes(#[from] DemoError),
+    Nodes(#[from] NodesError),
+    /// What it shares with the demo failed, or a signal ended it.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
     /// No runtime for the clients.
     #[error("cannot start a runtime: {0}")]
     Runtime(io::Error),
@@ -175,7 +178,7 @@ pub fn run(args: &Args) -> Result<ExitCode, ChaosError> {
     let interrupted = register_signals()?;
     if args.inside_namespaces.is_none() && !args.no_namespaces {
         match Namespaces::create(args.nodes.into()) {
-            Ok(namespaces) => return namespaces.run_again(&interrupted).map_err(ChaosError::Lab),
+            Ok(namespaces) => return network::run_again(&namespaces, &interrupted).map_err(ChaosError::Lab),
             Err(reason) => eprintln!("note: the nodes run side by side, without namespaces: {reason}"),
         }
     }
@@ -192,8 +195,13 @@ pub fn run(args: &Args) -> Result<ExitCode, ChaosError> {
 async fn run_nodes(args: &Args) -> Result<ExitCode, ChaosError> {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let seed = args.seed.unwrap_or(since_epoch.as_secs());
-    let shape = Shape { nodes: args.nodes.into(), shards: 1, cores: 1, segment_bytes: Some(SEGMENT_BYTES) };
-    let mut nodes = Nodes::create(shape, &args.dir, args.keep)?;
+    let mut flags = own_token();
+    // A segment holds at least four requests of the largest size.
+    for (flag, bytes) in [("--segment-bytes", SEGMENT_BYTES), ("--max-request-bytes", SEGMENT_BYTES / 4)] {
+        flags.extend([flag.to_owned(), bytes.to_string()]);
+    }
+    let shape = Shape { nodes: args.nodes.into(), shards: 1, cores: 1, flags };
+    let mut nodes = Nodes::create(own_program()?, shape, &args.dir, args.keep)?;
     // Declared behind the nodes: its disks are let go before the directory they are in is removed.
     let lab = Lab::set_up(&mut nodes, args.nodes.into(), args.inside_namespaces.as_deref())?;
     let mut nemesis = Nemesis::new(seed, Duration::from_secs_f64(args.minutes * 60.0), lab);

@@ -5,7 +5,6 @@
 //! reports, and how each figure is measured, is in `docs/bench.md`.
 
 mod host;
-pub(in crate::cmd) mod nodes;
 mod observer;
 mod report;
 mod story;
@@ -13,7 +12,6 @@ mod view;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,10 +19,10 @@ use std::time::Duration;
 use bench::keys::TRACKED_VALUE_BYTES_MIN;
 use bench::live::LiveView;
 use bench::load::{LoadError, LoadOutcome, OUTSTANDING_MAX};
+use bench::nodes::{Nodes, NodesError, Shape};
 use bench::verify::VerifyError;
 use thiserror::Error;
 
-use self::nodes::{Nodes, Shape};
 use self::observer::Observer;
 use self::report::{DemoReport, Observed, Setup};
 use self::story::Story;
@@ -97,30 +95,9 @@ pub enum DemoError {
         /// Space the nodes may fill.
         needed_mib: u64,
     },
-    /// No free ports.
-    #[error("cannot find free ports on 127.0.0.1: {source}")]
-    Ports {
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A node could not be killed.
-    #[error("cannot kill {name}: {source}")]
-    Kill {
-        /// The node.
-        name: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A node ended by itself.
-    #[error("{name} died ({status}); its log ends with:\n{log_tail}")]
-    NodeDied {
-        /// The node.
-        name: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// The last lines of its log.
-        log_tail: String,
-    },
+    /// The nodes could not be started, watched or killed, or one died.
+    #[error(transparent)]
+    Nodes(#[from] NodesError),
     /// The nodes did not become a cluster.
     #[error("the nodes did not agree on a leader within {within_s} s; their logs end with:\n{logs}")]
     NotReady {
@@ -194,8 +171,8 @@ pub fn run(args: &Args) -> Result<(), DemoError> {
         eprintln!("{note}");
     }
     let setup = args.setup();
-    let shape = Shape { nodes: setup.nodes, shards: setup.shards, cores: setup.cores, segment_bytes: None };
-    let mut nodes = Nodes::create(shape, &parent, args.keep)?;
+    let shape = Shape { nodes: setup.nodes, shards: setup.shards, cores: setup.cores, flags: own_token() };
+    let mut nodes = Nodes::create(own_program()?, shape, &parent, args.keep)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
@@ -267,6 +244,17 @@ impl Args {
             value_bytes: u64::from(self.value_bytes),
         }
     }
+}
+
+/// This program, which is the server, too.
+pub(in crate::cmd) fn own_program() -> Result<PathBuf, DemoError> {
+    let program = std::env::current_exe();
+    program.map_err(|source| DemoError::io("find the program of", Path::new("this process"), source))
+}
+
+/// Flags that keep the nodes of one run apart from those of another.
+pub(in crate::cmd) fn own_token() -> Vec<String> {
+    vec!["--initial-cluster-token".to_owned(), format!("quorate-demo-{}", std::process::id())]
 }
 
 /// A flag that SIGINT, SIGTERM and SIGHUP set.

@@ -1,61 +1,21 @@
 //! A cluster of real `quorate start` processes on loopback, killed and removed when it is dropped.
 
-use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use bench::nodes::{Nodes, Shape};
 use client::{Client, ClientOptions, ShardStatus};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 
-use crate::namespaces::{self, Namespaces};
+use crate::namespaces::Namespaces;
 
 /// Longest wait for anything; a test that reaches it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Cluster {
-    pub dir: tempfile::TempDir,
-    pub nodes: Vec<Node>,
+    pub nodes: Nodes,
     shards: u32,
-    cores: u32,
-}
-
-pub struct Node {
-    pub name: String,
-    pub client_url: String,
-    peer_url: String,
-    /// Where the node says that it is, too, and is not.
-    dead_peer_url: Option<String>,
-    /// What clients are told instead of `client_url`.
-    advertised: Option<String>,
-    /// What stands in front of the program's name.
-    launcher: Vec<String>,
-    data_dir: PathBuf,
-    process: Option<Child>,
-}
-
-/// Ports that were free a moment ago, all different, and never given to another test of this process.
-///
-/// Below the range that the kernel takes the ports of outgoing connections from: a node that dials a peer which is down
-/// must not be given the peer's port, or it would reach itself.
-fn free_ports(count: usize) -> Vec<u16> {
-    const LOWEST: u32 = 10_240;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let outgoing = range.split_ascii_whitespace().next().and_then(|port| port.parse().ok()).unwrap_or(32_768);
-    let width = u32::saturating_sub(outgoing, LOWEST).max(1);
-    let start = std::process::id().wrapping_mul(97);
-    let candidates =
-        std::iter::repeat_with(|| LOWEST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % width);
-    let free = candidates.take(width as usize).filter_map(|port| {
-        let port = u16::try_from(port).expect("a port");
-        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
-    });
-    let ports: Vec<u16> = free.take(count).collect();
-    assert_eq!(ports.len(), count, "too few free ports");
-    ports
 }
 
 pub fn quorate(args: &[&str]) -> Output {
@@ -75,8 +35,8 @@ impl Cluster {
     /// The same; each node has a second peer URL, sorted before the other, at which nobody listens.
     pub async fn start_with_dead_peer_urls(count: usize) -> Self {
         let mut cluster = Self::plan(count, 1, 1);
-        for (number, node) in cluster.nodes.iter_mut().enumerate() {
-            node.dead_peer_url = Some(format!("http://127.0.0.1:{}", number + 1));
+        for (number, node) in (1..).zip(cluster.nodes.iter_mut()) {
+            node.dead_peer_url = Some(format!("http://127.0.0.1:{number}"));
         }
         cluster.begin().await
     }
@@ -84,7 +44,7 @@ impl Cluster {
     /// The same; clients are told to find every node at `advertised`.
     pub async fn start_as(count: usize, advertised: Option<&str>) -> Self {
         let mut cluster = Self::plan(count, 1, 1);
-        for node in &mut cluster.nodes {
+        for node in cluster.nodes.iter_mut() {
             node.advertised = advertised.map(str::to_owned);
         }
         cluster.begin().await
@@ -93,7 +53,7 @@ impl Cluster {
     /// The same; every node may have so many descriptors.
     pub async fn start_with_descriptors(count: usize, limit: u32) -> Self {
         let mut cluster = Self::plan(count, 1, 1);
-        for node in &mut cluster.nodes {
+        for node in cluster.nodes.iter_mut() {
             node.launcher = ["sh", "-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")].map(str::to_owned).into();
         }
         cluster.begin().await
@@ -111,7 +71,7 @@ impl Cluster {
     /// The same; every node is started by `env`, with a variable (`NAME=value`) or an option of it.
     pub async fn start_by_env(count: usize, argument: &str) -> Self {
         let mut cluster = Self::plan(count, 1, 1);
-        for node in &mut cluster.nodes {
+        for node in cluster.nodes.iter_mut() {
             node.launcher = ["env", argument].map(str::to_owned).into();
         }
         cluster.begin().await
@@ -121,32 +81,21 @@ impl Cluster {
     pub async fn start_in(namespaces: &Namespaces, count: usize) -> Self {
         let mut cluster = Self::plan(count, 1, 1);
         for (number, node) in cluster.nodes.iter_mut().enumerate() {
-            node.client_url = format!("http://{}:2379", namespaces::address(number));
-            node.peer_url = format!("http://{}:2380", namespaces::address(number));
-            node.launcher = namespaces.launcher(number);
+            node.move_to(namespaces.place(number));
         }
         cluster.begin().await
     }
 
     fn plan(count: usize, shards: u32, cores: u32) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let ports = free_ports(2 * count);
-        let node = |number: usize| Node {
-            name: format!("n{number}"),
-            client_url: format!("http://127.0.0.1:{}", ports[2 * number]),
-            peer_url: format!("http://127.0.0.1:{}", ports[2 * number + 1]),
-            dead_peer_url: None,
-            advertised: None,
-            launcher: Vec::new(),
-            data_dir: dir.path().join(format!("n{number}")),
-            process: None,
-        };
-        let nodes = (0..count).map(node).collect();
-        Self { dir, nodes, shards, cores }
+        let program = env!("CARGO_BIN_EXE_quorate").into();
+        let flags = ["--segment-bytes", "8388608"].map(str::to_owned).into();
+        let shape = Shape { nodes: count, shards, cores, flags };
+        let nodes = Nodes::create(program, shape, &std::env::temp_dir(), false).expect("a directory and ports");
+        Self { nodes, shards }
     }
 
     async fn begin(mut self) -> Self {
-        for number in 0..self.nodes.len() {
+        for number in 0..self.nodes.count() {
             self.start_node(number);
         }
         self.wait_for_leaders().await;
@@ -159,41 +108,17 @@ impl Cluster {
 
     /// Starts a node with more arguments; its standard error goes to its log if it goes nowhere else.
     pub fn start_node_with(&mut self, number: usize, stderr: Option<Stdio>, more: &[&str]) {
-        let members: Vec<String> = self
-            .nodes
-            .iter()
-            .flat_map(|node| node.peer_urls().map(|url| format!("{}={url}", node.name)).collect::<Vec<_>>())
-            .collect();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.dir.path().join(format!("n{number}.log")))
-            .expect("a log file");
-        let node = &mut self.nodes[number];
-        let advertised = node.peer_urls().collect::<Vec<_>>().join(",");
-        let words = [&node.launcher[..], &[env!("CARGO_BIN_EXE_quorate").to_owned()]].concat();
-        let child = Command::new(&words[0])
-            .args(&words[1..])
-            .args(["start", "--name", &node.name, "--initial-cluster", &members.join(",")])
-            .args(["--listen-client-urls", &node.client_url])
-            .args(["--advertise-client-urls", node.advertised.as_ref().unwrap_or(&node.client_url)])
-            .args(["--listen-peer-urls", &node.peer_url, "--initial-advertise-peer-urls", &advertised])
-            .args(["--shards", &self.shards.to_string(), "--cores", &self.cores.to_string()])
-            .args(["--segment-bytes", "8388608"])
-            .arg("--data-dir")
-            .arg(&node.data_dir)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a log file"))
-            .stderr(stderr.unwrap_or_else(|| log.into()))
-            .args(more)
-            .spawn()
-            .expect("the binary starts");
-        node.process = Some(child);
+        self.nodes.start_with(number, stderr, more, false).expect("the binary starts");
+    }
+
+    /// The directory of the nodes' directories and logs.
+    pub fn dir(&self) -> &Path {
+        self.nodes.dir()
     }
 
     /// The nodes that run.
     pub fn running(&self) -> impl Iterator<Item = usize> {
-        self.nodes.iter().enumerate().filter(|(_, node)| node.process.is_some()).map(|(number, _)| number)
+        self.nodes.iter().enumerate().filter(|(_, node)| node.is_started()).map(|(number, _)| number)
     }
 
     pub fn data_dir(&self, number: usize) -> &Path {
@@ -213,27 +138,28 @@ impl Cluster {
     }
 
     pub fn log_of(&self, number: usize) -> String {
-        std::fs::read_to_string(self.dir.path().join(format!("n{number}.log"))).unwrap_or_default()
+        self.nodes[number].log_text()
     }
 
     /// Kills a node the hard way and waits until it is gone.
     pub fn kill(&mut self, number: usize) {
-        let mut child = self.nodes[number].process.take().expect("the node runs");
-        child.kill().expect("SIGKILL is sent");
-        child.wait().expect("the node ends");
+        assert!(self.nodes[number].is_started(), "the node runs");
+        self.nodes.kill(number).expect("it ran until now");
     }
 
     pub fn pid(&self, number: usize) -> Pid {
-        Pid::from_child(self.nodes[number].process.as_ref().expect("the node runs"))
+        let pid = self.nodes[number].pid().expect("the node runs");
+        Pid::from_raw(i32::try_from(pid).expect("a process id")).expect("a process id")
     }
 
     pub fn signal(&self, number: usize, signal: Signal) {
-        kill_process(self.pid(number), signal).expect("the signal is sent");
+        assert!(self.nodes[number].is_started(), "the node runs");
+        self.nodes[number].signal(signal);
     }
 
     /// What the descriptors of a node lead to.
     pub fn descriptors(&self, number: usize) -> Vec<PathBuf> {
-        let id = self.nodes[number].process.as_ref().expect("the node runs").id();
+        let id = self.nodes[number].pid().expect("the node runs");
         let open = std::fs::read_dir(format!("/proc/{id}/fd")).expect("a process");
         // Some are closed while this looks.
         open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).collect()
@@ -241,7 +167,7 @@ impl Cluster {
 
     /// The most memory that a node's process has had so far, and what it has now. Unit: bytes.
     pub fn memory_bytes(&self, number: usize) -> (u64, u64) {
-        let id = self.nodes[number].process.as_ref().expect("the node runs").id();
+        let id = self.nodes[number].pid().expect("the node runs");
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a process");
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
@@ -252,7 +178,7 @@ impl Cluster {
 
     /// Time that all threads of a node's process had on a processor.
     pub fn processor_time(&self, number: usize) -> Duration {
-        let id = self.nodes[number].process.as_ref().expect("the node runs").id();
+        let id = self.nodes[number].pid().expect("the node runs");
         let threads = std::fs::read_dir(format!("/proc/{id}/task")).expect("a process");
         // Some end while this looks.
         let statistics =
@@ -264,27 +190,30 @@ impl Cluster {
     pub fn wait_for_end(&mut self, number: usize) -> bool {
         let started = Instant::now();
         loop {
-            let process = self.nodes[number].process.as_mut().expect("the node runs");
-            if let Some(status) = process.try_wait().expect("a child") {
-                self.nodes[number].process = None;
-                return status.success();
+            if let Some(is_well) = self.ended(number, started) {
+                return is_well;
             }
-            assert!(started.elapsed() < PATIENCE, "it does not end: {}", self.log_of(number));
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
     /// The same without holding up other tasks of the test, clients for one.
     pub async fn wait_for_end_meanwhile(&mut self, number: usize) -> bool {
-        let mut child = self.nodes[number].process.take().expect("the node runs");
         let started = Instant::now();
         loop {
-            if let Some(status) = child.try_wait().expect("a child") {
-                return status.success();
+            if let Some(is_well) = self.ended(number, started) {
+                return is_well;
             }
-            assert!(started.elapsed() < PATIENCE, "it does not end: {}", self.log_of(number));
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    /// Whether a node ended well, once it has ended. Fails if it takes too long.
+    fn ended(&mut self, number: usize, started: Instant) -> Option<bool> {
+        assert!(self.nodes[number].is_started(), "the node runs");
+        let status = self.nodes[number].ended().expect("a child");
+        assert!(status.is_some() || started.elapsed() < PATIENCE, "it does not end: {}", self.log_of(number));
+        status.map(|status| status.success())
     }
 
     /// Waits until a node has everything again, or has ended by itself: then `false`.
@@ -292,8 +221,8 @@ impl Cluster {
         let started = Instant::now();
         loop {
             let node = &mut self.nodes[number];
-            if node.process.as_mut().expect("the node was started").try_wait().expect("a child").is_some() {
-                node.process = None;
+            assert!(node.is_started(), "the node was started");
+            if node.ended().expect("a child").is_some() {
                 return false;
             }
             let name = node.name.clone();
@@ -318,7 +247,7 @@ impl Cluster {
     /// Statuses of the nodes that answer.
     pub async fn statuses(&self) -> Vec<ShardStatus> {
         let mut statuses = Vec::new();
-        for node in self.nodes.iter().filter(|node| node.process.is_some()) {
+        for node in self.nodes.iter().filter(|node| node.is_started()) {
             let options = ClientOptions {
                 endpoints: vec![node.client_url.clone()],
                 request_timeout: Duration::from_secs(2),
@@ -341,7 +270,7 @@ impl Cluster {
             if holds(&statuses) {
                 return statuses;
             }
-            let logs: Vec<String> = (0..self.nodes.len()).map(|number| self.log_of(number)).collect();
+            let logs: Vec<String> = (0..self.nodes.count()).map(|number| self.log_of(number)).collect();
             assert!(started.elapsed() < PATIENCE, "{what}: {statuses:#?}\n{}", logs.join("\n"));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -349,7 +278,7 @@ impl Cluster {
 
     /// Waits until every running node knows one running leader for each shard.
     pub async fn wait_for_leaders(&self) -> Vec<ShardStatus> {
-        let running = self.nodes.iter().filter(|node| node.process.is_some()).count();
+        let running = self.nodes.iter().filter(|node| node.is_started()).count();
         let expected = running * self.shards as usize;
         self.wait_until("no leader is known to all", |statuses| {
             let led = |status: &ShardStatus| {
@@ -375,14 +304,14 @@ impl Cluster {
         let committed = |statuses: &[ShardStatus]| statuses.iter().map(|status| status.commit_index).max().unwrap_or(0);
         let goal = committed(&self.wait_for_leaders().await);
         self.wait_until("a node does not catch up", |statuses| {
-            statuses.len() == self.nodes.len() && statuses.iter().all(|status| status.applied_index >= goal)
+            statuses.len() == self.nodes.count() && statuses.iter().all(|status| status.applied_index >= goal)
         })
         .await;
     }
 
     /// Waits until all running nodes have applied the same, and everything.
     pub async fn wait_for_equal(&self) {
-        let running = self.nodes.iter().filter(|node| node.process.is_some()).count();
+        let running = self.nodes.iter().filter(|node| node.is_started()).count();
         let expected = running * self.shards as usize;
         self.wait_until("the nodes do not become equal", |statuses| {
             let all_answer = statuses.len() == expected;
@@ -398,25 +327,11 @@ impl Cluster {
     }
 }
 
-impl Node {
-    /// Host and port at which it serves peers.
-    pub fn peer_address(&self) -> &str {
-        self.peer_url.trim_start_matches("http://")
-    }
-
-    fn peer_urls(&self) -> impl Iterator<Item = &str> {
-        self.dead_peer_url.iter().chain([&self.peer_url]).map(String::as_str)
-    }
-}
-
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for node in &mut self.nodes {
-            if let Some(mut child) = node.process.take() {
-                // It may have ended by itself; either way it is gone afterwards.
-                drop(child.kill());
-                drop(child.wait());
-            }
+        for number in 0..self.nodes.count() {
+            // It may have ended by itself; either way it is gone afterwards.
+            drop(self.nodes.kill(number));
         }
     }
 }

@@ -210,7 +210,7 @@ async fn probes_and_metrics_are_served_on_the_client_port() {
 #[tokio::test]
 async fn a_start_that_cannot_work_says_why_in_one_line() {
     let cluster = Cluster::start(1).await;
-    let dir = cluster.dir.path().join("other");
+    let dir = cluster.dir().join("other");
     let data_dir = dir.to_str().expect("a path");
     let in_use = quorate(&["start", "--data-dir", data_dir, "--listen-client-urls", &cluster.nodes[0].client_url]);
     let text = String::from_utf8_lossy(&in_use.stderr).into_owned();

@@ -73,7 +73,7 @@ async fn a_follower_that_is_put_back_gets_everything_again_while_the_leader_stay
     cluster.wait_for_equal().await;
     let leader = cluster.leader(0).await;
     let (put_back, other) = ((leader + 1) % 3, (leader + 2) % 3);
-    let copy = cluster.dir.path().join("copy");
+    let copy = cluster.dir().join("copy");
     cluster.kill(put_back);
     copy_directory(cluster.data_dir(put_back), &copy);
     cluster.start_node(put_back);
@@ -98,7 +98,7 @@ async fn a_node_does_not_cut_what_was_acknowledged_when_another_was_put_back() {
     cluster.wait_for_equal().await;
     let keeper = cluster.leader(0).await;
     let (put_back, away) = ((keeper + 1) % 3, (keeper + 2) % 3);
-    let copy = cluster.dir.path().join("copy");
+    let copy = cluster.dir().join("copy");
     cluster.kill(put_back);
     copy_directory(cluster.data_dir(put_back), &copy);
     cluster.start_node(put_back);
@@ -145,7 +145,7 @@ async fn a_directory_that_was_replaced_is_not_let_back_in() {
     cluster.wait_for_equal().await;
     let keeper = cluster.leader(0).await;
     let (replaced, away) = ((keeper + 1) % 3, (keeper + 2) % 3);
-    let aside = cluster.dir.path().join("aside");
+    let aside = cluster.dir().join("aside");
     cluster.kill(replaced);
     fs::rename(cluster.data_dir(replaced), &aside).expect("ours");
     cluster.start_node(replaced);
@@ -156,7 +156,7 @@ async fn a_directory_that_was_replaced_is_not_let_back_in() {
     put_all(&cluster, &[keeper, replaced]).await;
     cluster.kill(keeper);
     cluster.kill(replaced);
-    let newer = cluster.dir.path().join("newer");
+    let newer = cluster.dir().join("newer");
     fs::rename(cluster.data_dir(replaced), &newer).expect("ours");
     fs::rename(&aside, cluster.data_dir(replaced)).expect("ours");
     for _ in 0..2 {

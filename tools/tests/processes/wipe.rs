@@ -95,7 +95,7 @@ async fn two_wiped_of_three_elect_nobody_and_say_so() {
     let leader = cluster.leader(0).await;
     let keys = put_some(&cluster, leader, "kept").await;
     let wiped = others(leader);
-    let places = [0, 1].map(|number| cluster.dir.path().join(format!("aside-{number}")));
+    let places = [0, 1].map(|number| cluster.dir().join(format!("aside-{number}")));
     for (number, place) in wiped.iter().zip(&places) {
         cluster.kill(*number);
         std::fs::rename(cluster.data_dir(*number), place).expect("the directory is ours");
@@ -163,7 +163,7 @@ async fn of_two_nodes_a_wiped_one_stops_and_says_what_can_be_done() {
     }
     cluster.kill(follower);
 
-    let dir = cluster.dir.path().join("empty");
+    let dir = cluster.dir().join("empty");
     let members = "a=http://127.0.0.1:1,b=http://127.0.0.1:2";
     let urls = ["--listen-peer-urls", "http://127.0.0.1:1", "--listen-client-urls", "http://127.0.0.1:3"];
     let start = ["start", "--name", "a", "--initial-cluster", members, "--initial-cluster-state", "existing"];

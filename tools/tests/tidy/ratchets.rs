@@ -11,7 +11,8 @@ pub const FUNCTIONS: &[FunctionRatchet] = &[];
 
 /// Public items at most, and assertions for every hundred functions at least, of each package.
 pub const COUNTS: &[CountRatchet] = &[
-    ("bench", 138, 2),
+    // Raised once: the processes and networks of clusters are shared by demo, chaos and the process tests.
+    ("bench", 168, 3),
     ("engine", 680, 18),
     ("engine/api", 62, 0),
     ("engine/client", 30, 0),

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::network::run_tool;
+use bench::namespaces::run_tool;
 
 /// Size of a node's file system; its file is sparse. Unit: MiB.
 const SIZE_MIB: u64 = 1_024;

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use bench::nodes::Nodes;
+
 use super::ChaosError;
 use super::disks::Disks;
 use super::network::Network;
-use crate::cmd::demo::nodes::Nodes;
 
 /// Ports of every node where each has a network of its own are as chosen for one network: they are free there too.
 #[derive(Debug)]
@@ -25,13 +26,13 @@ impl Lab {
         };
         let network = Network::open(prefix).map_err(ChaosError::Lab)?;
         for node in 0..count {
-            nodes.place(node, network.place(node));
+            nodes[node].move_to(network.namespaces.place(node));
         }
         let dir: &Path = nodes.dir();
         let disks = Disks::create(dir, count);
         if let Ok(disks) = &disks {
             for node in 0..count {
-                nodes.set_data_dir(node, disks.data_dir(node));
+                nodes[node].data_dir = disks.data_dir(node);
             }
         }
         Ok(Self { network: Ok(network), disks })

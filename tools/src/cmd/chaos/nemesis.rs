@@ -7,13 +7,14 @@ use std::process::Child;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bench::nodes::Nodes;
 use indicatif::ProgressBar;
+use rustix::process::Signal;
 use wal::testing::SimRng;
 
 use super::faults::{self, Fault};
 use super::lab::Lab;
 use super::{ChaosError, Shared, statuses};
-use crate::cmd::demo::nodes::Nodes;
 
 /// Pause between two faults. Unit: ms.
 const PAUSE_MS: (u64, u64) = (500, 4_000);
@@ -196,20 +197,20 @@ impl Nemesis {
         nodes: &mut Nodes,
         shared: &Shared,
     ) -> Result<Option<String>, ChaosError> {
-        let mut what = targets.iter().map(|node| nodes.name(*node).to_owned()).collect::<Vec<_>>().join(", ");
+        let mut what = targets.iter().map(|node| nodes[*node].name.clone()).collect::<Vec<_>>().join(", ");
         let target = targets[0];
         match fault {
             Fault::StopOne | Fault::StopLeader => {
-                nodes.pause(target, true);
+                nodes[target].signal(Signal::STOP);
                 self.pause(LASTS_MS).await;
-                nodes.pause(target, false);
+                nodes[target].signal(Signal::CONT);
             }
             Fault::Damage | Fault::Wipe => {
                 if !self.may_lose_data(target, shared).await {
                     return Ok(None);
                 }
                 nodes.kill(target)?;
-                let data_dir = nodes.data_dir(target);
+                let data_dir = nodes[target].data_dir.clone();
                 if fault == Fault::Damage {
                     what = format!("{what}, {}", self.damage(&data_dir)?);
                 } else {

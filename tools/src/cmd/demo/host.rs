@@ -1,10 +1,8 @@
-//! What the demo needs of the host before it starts anything: room on the disk, memory, free ports.
+//! What the demo needs of the host before it starts anything: room on the disk and memory.
 //!
-//! It looks and computes; it changes nothing but for binding ports for a moment.
+//! It looks and computes; it changes nothing.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use super::DemoError;
@@ -26,9 +24,6 @@ const PREPARED_BYTES_PER_SHARD: u64 = 4 * (64 << 20);
 
 /// Memory of a node before its first write, in bytes.
 const NODE_BASE_BYTES: u64 = 64 << 20;
-
-/// Lowest port tried.
-const PORT_MIN: u16 = 20_000;
 
 /// Type of a tmpfs as `statfs` tells it.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -91,37 +86,6 @@ pub(super) fn check(dir: &Path, plan: &Plan) -> Result<Vec<String>, DemoError> {
     Ok(notes)
 }
 
-/// `count` different loopback ports nobody listens on.
-///
-/// They lie below the range from which the system takes ports for outgoing connections: a client that keeps trying to
-/// reach a killed node from such a port would sooner or later be given that very port, connect to itself, and keep the
-/// node from coming back. Only if none is free there, the system chooses.
-pub(super) fn free_ports(count: usize) -> Result<Vec<u16>, DemoError> {
-    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let lowest_outgoing = range.split_ascii_whitespace().next().and_then(|port| port.parse().ok()).unwrap_or(32_768);
-    let width = u32::from(u16::saturating_sub(lowest_outgoing, PORT_MIN));
-    // Two demos started at once begin their search at different places.
-    let offset = std::process::id().wrapping_mul(97).checked_rem(width).unwrap_or(0);
-    let below = (0..width).filter_map(|step| u16::try_from(u32::from(PORT_MIN) + (offset + step) % width).ok());
-    let mut ports = BTreeSet::new();
-    // Held until all are chosen, so that no port is chosen twice.
-    let mut held = Vec::with_capacity(count);
-    for port in below.chain(std::iter::repeat_n(0, count)) {
-        if ports.len() == count {
-            break;
-        }
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            let address = listener.local_addr().map_err(|source| DemoError::Ports { source })?;
-            ports.insert(address.port());
-            held.push(listener);
-        }
-    }
-    if ports.len() < count {
-        return Err(DemoError::Ports { source: std::io::ErrorKind::AddrInUse.into() });
-    }
-    Ok(ports.into_iter().collect())
-}
-
 /// Memory programs can get without swapping, as the kernel estimates it.
 fn available_memory_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
@@ -135,14 +99,6 @@ mod tests {
     use super::*;
 
     const PLAN: Plan = Plan { nodes: 3, shards: 1, seconds: 10, value_bytes: 256 };
-
-    #[test]
-    fn ports_are_different() {
-        // That they were free is `free_ports`' own check; whether they still are is up to whoever else runs here.
-        let ports = free_ports(6).expect("ports");
-        assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), 6);
-        assert!(!ports.contains(&0));
-    }
 
     #[test]
     fn needs_grow_with_time_and_are_bounded_for_large_values() {

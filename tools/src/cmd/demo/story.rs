@@ -11,11 +11,11 @@ use bench::cluster::{ClusterConnector, NodeRows};
 use bench::keys::KeyPlan;
 use bench::live::{LiveView, SHOW_EVERY};
 use bench::load::{Load, LoadOptions, LoadOutcome};
+use bench::nodes::Nodes;
 use bench::report::grouped;
 use bench::verify::{verify_all, verify_last};
 
 use super::DemoError;
-use super::nodes::Nodes;
 use super::observer::Observer;
 use super::report::{Observed, Phase, Setup};
 use super::view::View;
@@ -74,7 +74,7 @@ impl Story<'_> {
         load.next_phase();
         let restarted = Instant::now();
         self.observed.restarted_at = restarted - origin;
-        self.live.story(&format!("{} is started again", self.nodes.name(victim)));
+        self.live.story(&format!("{} is started again", self.nodes[victim].name));
         let caught_up = self.watch_catch_up(origin + total, &mut load, victim, restarted).await?;
         self.watch_until(origin + total, &load, "all nodes up again").await?;
         let outcome = load.finish().await?;
@@ -103,7 +103,7 @@ impl Story<'_> {
                 let since = *ready_at.get_or_insert_with(Instant::now);
                 let is_spread = view.leader_count(shard_count) == shard_count.min(self.setup.nodes);
                 if is_spread || since.elapsed() > SPREAD_WITHIN {
-                    let leader = view.leader(0).map_or("?", |node| self.nodes.name(node));
+                    let leader = view.leader(0).map_or("?", |node| self.nodes[node].name.as_str());
                     let took_ms = begun.elapsed().as_millis();
                     self.live.story(&format!("{} nodes are up after {took_ms} ms, {leader} leads", self.setup.nodes));
                     return Ok(());
@@ -131,7 +131,7 @@ impl Story<'_> {
     /// Kills the leader of shard 0 and returns its number.
     async fn kill_leader(&mut self, load: &mut Load) -> Result<usize, DemoError> {
         let view = self.observer.look().await;
-        let name_of = |node: Option<usize>| node.map_or("?", |node| self.nodes.name(node)).to_owned();
+        let name_of = |node: Option<usize>| node.map_or("?", |node| self.nodes[node].name.as_str()).to_owned();
         self.observed.shard_leaders = (0..self.shard_count()).map(|shard| name_of(view.leader(shard))).collect();
         let victim = view.leader(0).ok_or(DemoError::NoLeader)?;
         load.next_phase();
@@ -139,7 +139,7 @@ impl Story<'_> {
         self.nodes.kill(victim)?;
         self.observer.forget(victim);
         let count = grouped(load.progress().acknowledged_count);
-        self.live.story(&format!("{} leads; it is killed (SIGKILL) after {count} writes", self.nodes.name(victim)));
+        self.live.story(&format!("{} leads; it is killed (SIGKILL) after {count} writes", self.nodes[victim].name));
         Ok(victim)
     }
 
@@ -153,7 +153,7 @@ impl Story<'_> {
             if let Some(leader) = view.and_then(|view| view.leader(0)).filter(|&leader| leader != victim) {
                 let took = killed.elapsed();
                 self.observed.election = Some(took);
-                let name = self.nodes.name(leader);
+                let name = &self.nodes[leader].name;
                 self.live.story(&format!("{name} was seen to lead {} ms after the kill", took.as_millis()));
                 return self.watch_until(deadline, load, "one node down").await;
             }
@@ -217,7 +217,7 @@ impl Story<'_> {
     fn note_catch_up(&mut self, victim: usize, took: Duration, under_load: bool) {
         self.observed.catchup = took;
         self.observed.caught_up_under_load = under_load;
-        let name = self.nodes.name(victim);
+        let name = &self.nodes[victim].name;
         let when = if under_load { "under load" } else { "after the load had ended" };
         self.live.story(&format!("{name} has caught up {when}, {} ms after its restart", took.as_millis()));
     }
@@ -262,7 +262,7 @@ impl Story<'_> {
     }
 
     fn take_findings(&mut self, node: usize, report: &CheckReport) {
-        let name = self.nodes.name(node).to_owned();
+        let name = self.nodes[node].name.clone();
         let observed = &mut self.observed;
         observed.lost = observed.lost.max(report.lost_count());
         observed.unexpected = observed.unexpected.max(report.unexpected_count);
