@@ -3,6 +3,7 @@
 //! Plain values. Nothing here knows state, sockets, disks or consensus. How requests and answers travel is `net`'s.
 
 pub mod command;
+pub mod hex;
 pub mod ids;
 pub mod response;
 pub mod status;

@@ -1,13 +1,17 @@
 //! Answers to commands and reads, as they are encoded for clients. Layout: `docs/format/command.md`.
 
 use codec::{DecodeError, Reader};
+use serde::{Deserialize, Serialize};
 
 /// A key and what is known of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct KeyValue {
     /// The key.
+    #[serde(with = "crate::hex")]
     pub key: Vec<u8>,
     /// Its value; empty if only keys were asked for.
+    #[serde(with = "crate::hex")]
     pub value: Vec<u8>,
     /// Revision that created it.
     pub create_revision: u64,
@@ -20,11 +24,13 @@ pub struct KeyValue {
 }
 
 /// The answer to one operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "to", rename_all = "snake_case", deny_unknown_fields)]
 pub enum OpResponse {
     /// To a put.
     Put {
         /// What was there before, if asked for and there was something.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         prev_kv: Option<KeyValue>,
     },
     /// To a delete.
@@ -32,6 +38,7 @@ pub enum OpResponse {
         /// Keys that were deleted.
         deleted: u64,
         /// What was there before, if asked for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         prev_kvs: Vec<KeyValue>,
     },
     /// To a range.
@@ -46,7 +53,8 @@ pub enum OpResponse {
 }
 
 /// The answer to a command or a read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Response {
     /// Revision of the state that it was answered from, or that it made.
     pub revision: u64,

@@ -3,18 +3,15 @@
 //! Makes and reads strings; files are somebody else's. Bytes are hexadecimal, times are us, names are those of `Operation`:
 //!
 //! ```json
-//! {"client":1,"shard":0,"input":{"op":"put","key":"6b","value":"76"},"called_us":5,"node":2,"life":1,
-//!  "outcome":{"returned_us":9,"revision":3,"succeeded":true,"answers":[{"to":"put"}]},"is_void":false}
+//! {"client":1,"shard":0,"input":{"op":"put","key":"6b","value":"76"},"called_us":5,"process":[2,1],
+//!  "outcome":[9,{"revision":3,"succeeded":true,"ops":[{"to":"put"}]}],"is_void":false}
 //! ```
 //!
 //! (here on two lines). Inputs are `put`, `delete`, `get`, `get_serializable`, `list`, `swap` (with `mod_revision`) and `put_both`
 //! (with `keys`). Answers are `put` (with `prev_kv`), `delete` (with `deleted` and `prev_kvs`) and `range` (with `kvs`, `more` and
 //! `count`). Without `outcome` it is unknown.
 
-use serde::{Deserialize, Serialize};
-
-use super::history::{Input, Operation};
-use api::response::{KeyValue, OpResponse, Response};
+use super::history::Operation;
 
 /// A line is no operation.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +37,7 @@ pub fn save(operations: &[Operation]) -> String {
 /// An operation as one line, without its end.
 #[must_use]
 pub fn to_line(operation: &Operation) -> String {
-    serde_json::to_string(&OperationJson::from(operation)).expect("numbers, strings and lists are JSON")
+    serde_json::to_string(operation).expect("numbers, strings and lists are JSON")
 }
 
 /// Reads what `save` made. Empty lines are passed over.
@@ -49,228 +46,16 @@ pub fn to_line(operation: &Operation) -> String {
 /// A line is no operation.
 pub fn load(text: &str) -> Result<Vec<Operation>, HistoryError> {
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
-    let operation = |(line, text): (usize, &str)| {
-        let read: OperationJson = serde_json::from_str(text).map_err(|source| HistoryError { line, source })?;
-        Ok(Operation::from(read))
-    };
+    let operation =
+        |(line, text): (usize, &str)| serde_json::from_str(text).map_err(|source| HistoryError { line, source });
     lines.map(operation).collect()
-}
-
-/// Bytes as hexadecimal digits.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-struct Hex(Vec<u8>);
-
-impl From<Hex> for String {
-    fn from(hex: Hex) -> Self {
-        let digit = |half: u8| char::from_digit(half.into(), 16).expect("half a byte is a digit");
-        hex.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-    }
-}
-
-impl TryFrom<String> for Hex {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        const WRONG: &str = "bytes are pairs of hexadecimal digits";
-        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|half| u8::try_from(half).ok()).ok_or(WRONG);
-        let byte = |pair: &[u8]| match pair {
-            [high, low] => Ok(digit(*high)? << 4 | digit(*low)?),
-            _ => Err(WRONG),
-        };
-        text.as_bytes().chunks(2).map(byte).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OperationJson {
-    client: usize,
-    shard: usize,
-    input: InputJson,
-    called_us: u64,
-    node: usize,
-    life: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    outcome: Option<OutcomeJson>,
-    #[serde(default)]
-    is_void: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
-enum InputJson {
-    Put { key: Hex, value: Hex },
-    Delete { key: Hex },
-    Get { key: Hex },
-    GetSerializable { key: Hex },
-    List {},
-    Swap { key: Hex, mod_revision: u64, value: Hex },
-    PutBoth { keys: [Hex; 2], value: Hex },
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OutcomeJson {
-    returned_us: u64,
-    revision: u64,
-    succeeded: bool,
-    answers: Vec<AnswerJson>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "to", rename_all = "snake_case", deny_unknown_fields)]
-enum AnswerJson {
-    Put {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        prev_kv: Option<KeyValueJson>,
-    },
-    Delete {
-        deleted: u64,
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        prev_kvs: Vec<KeyValueJson>,
-    },
-    Range {
-        kvs: Vec<KeyValueJson>,
-        more: bool,
-        count: u64,
-    },
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyValueJson {
-    key: Hex,
-    value: Hex,
-    create_revision: u64,
-    mod_revision: u64,
-    version: u64,
-    lease: u64,
-}
-
-impl From<&Operation> for OperationJson {
-    fn from(operation: &Operation) -> Self {
-        let outcome = operation.outcome.as_ref().map(|(returned_us, response)| OutcomeJson {
-            returned_us: *returned_us,
-            revision: response.revision,
-            succeeded: response.succeeded,
-            answers: response.ops.iter().map(AnswerJson::from).collect(),
-        });
-        let (node, life) = operation.process;
-        Self {
-            client: operation.client,
-            shard: operation.shard,
-            input: InputJson::from(&operation.input),
-            called_us: operation.called_us,
-            node,
-            life,
-            outcome,
-            is_void: operation.is_void,
-        }
-    }
-}
-
-impl From<OperationJson> for Operation {
-    fn from(read: OperationJson) -> Self {
-        let outcome = read.outcome.map(|outcome| {
-            let OutcomeJson { returned_us, revision, succeeded, answers } = outcome;
-            let ops = answers.into_iter().map(OpResponse::from).collect();
-            (returned_us, Response { revision, succeeded, ops })
-        });
-        Self {
-            client: read.client,
-            shard: read.shard,
-            input: read.input.into(),
-            called_us: read.called_us,
-            process: (read.node, read.life),
-            outcome,
-            is_void: read.is_void,
-        }
-    }
-}
-
-impl From<&Input> for InputJson {
-    fn from(input: &Input) -> Self {
-        let hex = |bytes: &Vec<u8>| Hex(bytes.clone());
-        match input {
-            Input::Put { key, value } => Self::Put { key: hex(key), value: hex(value) },
-            Input::Delete { key } => Self::Delete { key: hex(key) },
-            Input::Get { key } => Self::Get { key: hex(key) },
-            Input::GetSerializable { key } => Self::GetSerializable { key: hex(key) },
-            Input::List => Self::List {},
-            Input::Swap { key, mod_revision, value } => {
-                Self::Swap { key: hex(key), mod_revision: *mod_revision, value: hex(value) }
-            }
-            Input::PutBoth { keys: [first, second], value } => {
-                Self::PutBoth { keys: [hex(first), hex(second)], value: hex(value) }
-            }
-        }
-    }
-}
-
-impl From<InputJson> for Input {
-    fn from(read: InputJson) -> Self {
-        match read {
-            InputJson::Put { key, value } => Self::Put { key: key.0, value: value.0 },
-            InputJson::Delete { key } => Self::Delete { key: key.0 },
-            InputJson::Get { key } => Self::Get { key: key.0 },
-            InputJson::GetSerializable { key } => Self::GetSerializable { key: key.0 },
-            InputJson::List {} => Self::List,
-            InputJson::Swap { key, mod_revision, value } => Self::Swap { key: key.0, mod_revision, value: value.0 },
-            InputJson::PutBoth { keys: [first, second], value } => {
-                Self::PutBoth { keys: [first.0, second.0], value: value.0 }
-            }
-        }
-    }
-}
-
-impl From<&OpResponse> for AnswerJson {
-    fn from(answer: &OpResponse) -> Self {
-        match answer {
-            OpResponse::Put { prev_kv } => Self::Put { prev_kv: prev_kv.as_ref().map(KeyValueJson::from) },
-            OpResponse::Delete { deleted, prev_kvs } => {
-                Self::Delete { deleted: *deleted, prev_kvs: prev_kvs.iter().map(KeyValueJson::from).collect() }
-            }
-            OpResponse::Range { kvs, more, count } => {
-                Self::Range { kvs: kvs.iter().map(KeyValueJson::from).collect(), more: *more, count: *count }
-            }
-        }
-    }
-}
-
-impl From<AnswerJson> for OpResponse {
-    fn from(read: AnswerJson) -> Self {
-        let all = |kvs: Vec<KeyValueJson>| kvs.into_iter().map(KeyValue::from).collect();
-        match read {
-            AnswerJson::Put { prev_kv } => Self::Put { prev_kv: prev_kv.map(KeyValue::from) },
-            AnswerJson::Delete { deleted, prev_kvs } => Self::Delete { deleted, prev_kvs: all(prev_kvs) },
-            AnswerJson::Range { kvs, more, count } => Self::Range { kvs: all(kvs), more, count },
-        }
-    }
-}
-
-impl From<&KeyValue> for KeyValueJson {
-    fn from(kv: &KeyValue) -> Self {
-        Self {
-            key: Hex(kv.key.clone()),
-            value: Hex(kv.value.clone()),
-            create_revision: kv.create_revision,
-            mod_revision: kv.mod_revision,
-            version: kv.version,
-            lease: kv.lease,
-        }
-    }
-}
-
-impl From<KeyValueJson> for KeyValue {
-    fn from(read: KeyValueJson) -> Self {
-        let KeyValueJson { key, value, create_revision, mod_revision, version, lease } = read;
-        Self { key: key.0, value: value.0, create_revision, mod_revision, version, lease }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use api::response::{KeyValue, OpResponse, Response};
+
+    use super::super::history::Input;
     use super::*;
 
     fn operation(input: Input, answer: Option<OpResponse>) -> Operation {
@@ -330,7 +115,7 @@ mod tests {
             outcome: Some((9, response)),
             is_void: false,
         };
-        let documented = r#"{"client":1,"shard":0,"input":{"op":"put","key":"6b","value":"76"},"called_us":5,"node":2,"life":1,"outcome":{"returned_us":9,"revision":3,"succeeded":true,"answers":[{"to":"put"}]},"is_void":false}"#;
+        let documented = r#"{"client":1,"shard":0,"input":{"op":"put","key":"6b","value":"76"},"called_us":5,"process":[2,1],"outcome":[9,{"revision":3,"succeeded":true,"ops":[{"to":"put"}]}],"is_void":false}"#;
         assert_eq!(to_line(&operation), documented);
     }
 
