@@ -18,3 +18,6 @@ pub const fn body_bytes_max(segment_bytes: u64) -> u64 {
     }
     largest + FRAME_SLACK_BYTES
 }
+
+// A frame states its length in 32 bits, however large the segments are.
+const _: () = assert!(body_bytes_max(wal::constants::SEGMENT_BYTES_MAX) <= u32::MAX as u64);
