@@ -97,7 +97,9 @@ fn paths(source: &Source) -> Vec<(usize, Vec<String>)> {
     let mut at = 0;
     while let Some((line, token)) = tokens.get(at) {
         let follows_path = at > 0 && tokens[at - 1].1 == "::";
-        if token == "use" {
+        // `impl Trait + use<'a>` says what a type captures, and imports nothing.
+        let captures = tokens.get(at + 1).is_some_and(|(_, next)| next == "<");
+        if token == "use" && !captures {
             at = read_tree(&tokens, at + 1, &mut Vec::new(), *line, &mut found);
         } else if matches!(token.as_str(), "crate" | "super" | "self") && !follows_path {
             let mut path = vec![token.clone()];
@@ -131,7 +133,7 @@ fn read_tree(
         match token.as_str() {
             "{" => {
                 at += 1;
-                while tokens.get(at).is_some_and(|(_, token)| token != "}") {
+                while tokens.get(at).is_some_and(|(_, token)| token != "}" && token != ";") {
                     at = read_tree(tokens, at, prefix, line, found);
                     at += usize::from(tokens.get(at).is_some_and(|(_, token)| token == ","));
                 }
@@ -223,4 +225,7 @@ fn circles_are_found_and_children_may_extend_their_parents() {
     assert!(found(&[("a/src/x.rs", "use crate::y::Y;"), ("b/src/y.rs", "use crate::x::X;")]).is_empty());
     let in_test = "#[cfg(test)]\nmod tests {\n    use crate::x::X;\n}";
     assert!(found(&[("a/src/x.rs", "use crate::y::Y;"), ("a/src/y.rs", in_test)]).is_empty());
+    // What a type captures is no import, and nothing that does not end like one is read for ever.
+    let captures = "fn f() -> impl Future + use<T> {\n    let x = 1;\n}";
+    assert!(found(&[("a/src/x.rs", captures), ("a/src/y.rs", "use crate::x::{X;")]).is_empty());
 }
