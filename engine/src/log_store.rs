@@ -42,6 +42,9 @@ pub enum FormError {
         "it changes who the voters are, which this version does not do; run the same version of quorate on every node"
     )]
     OtherVoters,
+    /// It names no log of a member as of itself, or one as of a later entry.
+    #[error("what it says of the members' logs is not what an entry in its place can say")]
+    OtherNames,
 }
 
 /// Whether a state machine can apply an entry: whoever appends what came from outside asks this first. Its checksum proves only that it

@@ -10,7 +10,7 @@ use wal::format::ENTRY_HEADER_BYTES;
 use wal::{EntryHeader, Log, ReadError, Storage};
 
 use crate::entries_error::EntriesError;
-use crate::log_store::{check_form, membership_of};
+use crate::log_store::{FormError, check_form, membership_of};
 use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership, Message, Speaker};
 use crate::replica::event::{Event, Origin, Outgoing, Refusal, Request, RequestKind};
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
@@ -305,6 +305,9 @@ pub fn parse_entries<'a>(append: &AppendEntries, bytes: &'a [u8]) -> Result<Vec<
         let refused = |error| EntriesError::Form { index, error };
         check_form(header.kind(), payload).map_err(refused)?;
         let membership = membership_of(header.kind(), payload).map_err(refused)?;
+        if membership.as_ref().is_some_and(|membership| !membership.is_of_entry(index)) {
+            return Err(refused(FormError::OtherNames));
+        }
         entries.push(WireEntry { header, payload, membership });
     }
     reader.finish("the entries of an AppendEntries")?;

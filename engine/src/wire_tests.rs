@@ -15,8 +15,8 @@ use wal::{EntryHeader, EntryKind, Log, LogOptions, SegmentIdentity};
 
 use crate::doc_table::WIRE_DOC;
 use crate::entries_error::EntriesError;
-use crate::log_store::{FormError, KIND_COMMANDS, KIND_NOOP};
-use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Message, Speaker};
+use crate::log_store::{FormError, KIND_COMMANDS, KIND_MEMBERS, KIND_NOOP};
+use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership, Message, Speaker};
 use crate::replica::{Event, Refusal, RequestKind};
 use crate::state_machine::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
 use crate::testing::fuzz;
@@ -325,6 +325,11 @@ fn entries_that_no_state_machine_can_apply_are_refused() {
     let unknown = EntryKind::new(99);
     assert_eq!(refused(unknown, &[]), form(FormError::Kind(unknown)));
     assert_eq!(refused(KIND_NOOP, b"1"), form(FormError::NoopWithPayload(1)));
+    let members = Membership::new([1, 2, 3].map(NodeId::new).to_vec());
+    let named = |since| members.with_named(NodeId::new(2), 7, Index::new(since));
+    for names in [members.clone(), named(90), named(92), named(90).with_named(NodeId::new(2), 7, Index::new(1 << 61))] {
+        assert_eq!(refused(KIND_MEMBERS, &names.encode()), form(FormError::OtherNames));
+    }
     let whole = batch_of(b"one");
     for cut in (0..whole.len()).filter(|cut| *cut != BATCH_HEADER_BYTES) {
         let error = refused(KIND_COMMANDS, &whole[..cut]);

@@ -8,7 +8,7 @@
 
 use super::log_view::LogView;
 use super::tracker::Progress;
-use super::{Membership, Message, Outdated, Raft, Speaker, State};
+use super::{Membership, Message, Nonsense, Outdated, Raft, Speaker, State};
 use crate::types::{EntryId, Index, NodeId};
 
 /// Memberships by index.
@@ -188,17 +188,37 @@ impl Raft {
         }
     }
 
-    /// A peer knows another log of this node as the one that counts, named by a committed entry.
+    /// A peer says that another log of this node counts in its place, named by a committed entry.
     ///
     /// A later entry may have named this one: then this log has that entry, unless it does not count yet anyway.
-    pub(super) fn on_told_outdated(&mut self, from: NodeId, incarnation: u64, since: Index) {
+    ///
+    /// Whoever believes it takes no part until it is started again. So it is not believed from one peer where this node can know
+    /// better (`knows_better`).
+    pub(super) fn on_told_outdated(&mut self, from: NodeId, incarnation: u64, since: Index, log: &impl LogView) {
         let own_since = match self.membership.named(self.config.id) {
             Some(named) if named.incarnation == self.incarnation() => named.since,
             _ => Index::ZERO,
         };
-        if !self.is_joining() && incarnation != self.incarnation() && since > own_since {
-            self.out.outdated.get_or_insert(Outdated { told_by: from, since });
+        if self.is_joining() || incarnation == self.incarnation() || (since > Index::ZERO && since <= own_since) {
+            return;
         }
+        if incarnation == 0 || since == Index::ZERO || self.knows_better(from, since, log) {
+            self.refuse(from, Nonsense::NotGivenUp { since });
+            return;
+        }
+        self.out.outdated.get_or_insert(Outdated { told_by: from, since });
+    }
+
+    /// Whether what a peer says of entry `since`, that it gave this node's log up, is no reason to stop.
+    ///
+    /// What is committed here is committed everywhere: the entry would stand in this log, and this node would have stopped by itself.
+    /// A node that leads has every entry that was committed before its term. And a node that hears a leader is told by
+    /// that one, to which it speaks all the time: so one member that believes a lie stops nobody in a group that is well.
+    /// Nothing rests on when an old log stops: what it says counts for nothing with whoever has the entry.
+    fn knows_better(&self, from: NodeId, since: Index, log: &impl LogView) -> bool {
+        let is_held = since > log.base().index && since <= self.commit_index;
+        let is_told_by_leader = self.leader == Some(from);
+        is_held || (self.hears_leader() && !is_told_by_leader)
     }
 
     /// This node's own log says that another one counts in its place; the entry need not be committed.

@@ -103,6 +103,14 @@ impl Membership {
         self.voters == other.voters && self.outgoing == other.outgoing && self.learners == other.learners
     }
 
+    /// Entry `index` may say this: it names one log as of itself, and all others as of entries before it. Whoever appends such an entry
+    /// has a reason; one that names nothing new, or a log as of an entry to come, would keep a later one from naming it.
+    #[must_use]
+    pub(crate) fn is_of_entry(&self, index: Index) -> bool {
+        let is_news = |named: &&Named| named.since == index;
+        self.named.values().filter(is_news).count() == 1 && self.named.values().all(|named| named.since <= index)
+    }
+
     /// What this log of a member says may count: the group agreed on no other.
     #[must_use]
     pub(crate) fn may_count(&self, id: NodeId, incarnation: u64) -> bool {
@@ -231,6 +239,18 @@ mod tests {
         assert_eq!(index(3), Index::new(7));
         assert_eq!(index(4), Index::new(3));
         assert_eq!(index(5), Index::new(5));
+    }
+
+    #[test]
+    fn an_entry_names_one_log_as_of_itself() {
+        let name = |of: Membership, id, since| of.with_named(NodeId::new(id), 7, Index::new(since));
+        let (first, index) = (name(membership(3), 1, 4), Index::new(9));
+        assert!(first.is_of_entry(Index::new(4)) && name(first.clone(), 2, 9).is_of_entry(index));
+        assert!(name(first.clone(), 1, 9).is_of_entry(index), "the same member lost its log again");
+        assert!(!membership(3).is_of_entry(index), "nothing new");
+        assert!(!first.is_of_entry(index), "nothing new");
+        assert!(!first.is_of_entry(Index::new(3)), "an entry to come");
+        assert!(!name(name(first, 2, 9), 3, 9).is_of_entry(index), "two at once");
     }
 
     #[test]

@@ -242,7 +242,7 @@ impl Raft {
             Message::BirthResponse { asked, incarnation, answer, .. } => {
                 self.on_birth_response(from, asked, incarnation, answer);
             }
-            Message::Outdated { incarnation, since, .. } => self.on_told_outdated(from, incarnation, since),
+            Message::Outdated { incarnation, since, .. } => self.on_told_outdated(from, incarnation, since, log),
         }
     }
 

@@ -63,6 +63,15 @@ pub enum Nonsense {
         /// What it says that it has.
         ends_at: Index,
     },
+    /// It says that this node's log was given up, and this node has reasons to know better.
+    #[error(
+        "it says that entry {since} put another data directory in the place of this one; neither this node's log nor the leader that it \
+         hears says so"
+    )]
+    NotGivenUp {
+        /// The entry.
+        since: Index,
+    },
     /// It answers a round of heartbeats that was never begun.
     #[error("it confirms round {got} of heartbeats; the newest is {newest}")]
     FutureRound {

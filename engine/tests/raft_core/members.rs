@@ -207,6 +207,38 @@ fn a_node_stops_when_a_committed_entry_names_another_log_of_it() {
 }
 
 #[test]
+fn a_node_that_knows_better_does_not_believe_one_peer_that_its_log_was_given_up() {
+    let told = |since| Message::Outdated { term: Term::new(1), incarnation: 101, since: Index::new(since) };
+    let refused = |node: &Node| (node.outdated, node.raft.refused_count());
+    // It has what is committed, and that says nothing of the kind.
+    let mut node = Node::leading();
+    node.hear_acknowledged(2, SECOND, 1);
+    assert_eq!(node.commit_index(), 1);
+    node.hear(2, SECOND, told(1));
+    assert_eq!(refused(&node), (None, 1));
+    // It leads, so that it has every entry that was committed before.
+    node.hear(2, SECOND, told(9));
+    assert_eq!((refused(&node), node.raft.role()), ((None, 2), Role::Leader));
+
+    // It hears a leader, which would say so itself.
+    let mut node = Node::new(Stage::Restored);
+    let heartbeat = Message::Heartbeat { term: Term::new(1), commit_index: Index::ZERO, round: 0 };
+    node.hear(2, SECOND, heartbeat);
+    node.hear(3, OLD, told(9));
+    assert_eq!(refused(&node), (None, 1));
+    node.hear(2, SECOND, told(9));
+    assert_eq!(refused(&node), (Some(Outdated { told_by: node_id(2), since: Index::new(9) }), 1));
+
+    // No log has number 0, and nobody is named by entry 0.
+    for (incarnation, since) in [(0, 9), (101, 0)] {
+        let mut node = Node::new(Stage::Restored);
+        let message = Message::Outdated { term: Term::new(1), incarnation, since: Index::new(since) };
+        node.hear(2, SECOND, message);
+        assert_eq!(refused(&node), (None, 1));
+    }
+}
+
+#[test]
 fn a_node_whose_own_log_names_another_one_campaigns_no_more_and_stops_once_that_is_committed() {
     let mut node = Node::new(Stage::Founded([(node_id(2), 2), (node_id(3), 3)].into()));
     let term = Term::new(1);

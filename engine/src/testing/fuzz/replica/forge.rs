@@ -6,7 +6,8 @@ use wal::{EntryHeader, EntryKind, Log};
 
 use super::cluster::put;
 use super::input::Input;
-use super::node::SHARD;
+use super::logs::{Logs, any_log, first_log};
+use super::node::{NODES, SHARD, node_id};
 use super::past::Entry;
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
 use crate::raft::{AppendOutcome, BirthAnswer, Health, Message, Speaker};
@@ -44,7 +45,7 @@ impl Near<'_> {
         })
     }
 
-    fn any_index(&self, input: &mut Input<'_>) -> Index {
+    pub(super) fn any_index(&self, input: &mut Input<'_>) -> Index {
         let (last, commit) = (self.log.last_id().index.get(), self.commit_index.get());
         Index::new(match input.below(16) {
             0..=4 => last,
@@ -106,7 +107,7 @@ impl Near<'_> {
 
     /// A message without entries.
     pub(super) fn any_message(&self, input: &mut Input<'_>) -> Message {
-        let choice = input.below(15);
+        let choice = input.below(17);
         let term = self.any_term(input);
         match choice {
             0 => Message::RequestPreVote { term, last: self.any_id(input) },
@@ -126,13 +127,21 @@ impl Near<'_> {
             11 => Message::RepairRequest { term, nonce: Self::any_round(input), last: self.any_id(input) },
             12 => Message::RepairResponse { term, nonce: Self::any_round(input), last_index: self.any_index(input) },
             13 => Message::BirthRequest { term, incarnation: Self::any_incarnation(input) },
-            _ => Message::BirthResponse {
+            14 => Message::BirthResponse {
                 term,
                 asked: Self::any_incarnation(input),
                 incarnation: Self::any_incarnation(input),
                 answer: any_birth_answer(input),
             },
+            _ => self.any_outdated(input),
         }
+    }
+
+    /// The word that a log was given up: true, invented, or about a log that nobody has.
+    pub(super) fn any_outdated(&self, input: &mut Input<'_>) -> Message {
+        let term = self.any_term(input);
+        let node = node_id(usize::from(input.byte()) % NODES);
+        Message::Outdated { term, incarnation: any_log(node, input), since: self.any_index(input) }
     }
 
     fn any_incarnation(input: &mut Input<'_>) -> u64 {
@@ -182,7 +191,7 @@ impl Near<'_> {
     }
 
     /// `AppendEntries` of which some is true: entries of the past, entries that nobody has, damaged ones, none.
-    pub(super) fn any_append(&self, input: &mut Input<'_>) -> Vec<u8> {
+    pub(super) fn any_append(&self, speaker: Speaker, input: &mut Input<'_>) -> Vec<u8> {
         let term = self.any_term(input);
         let prev = self.any_id(input);
         let count = u64::from(input.below(5));
@@ -195,7 +204,9 @@ impl Near<'_> {
         }
         let mut bytes = Vec::new();
         let mut builder = FrameBuilder::begin(&mut bytes, kind::APPEND_ENTRIES, 0, SHARD.get(), 0);
-        for number in [term.get(), 0, 0, prev.term.get(), prev.index.get(), last, commit_index.get()] {
+        let (incarnation, is_joining) = (speaker.incarnation, u64::from(speaker.is_joining));
+        let place = [prev.term.get(), prev.index.get(), last, commit_index.get()];
+        for number in [term.get(), incarnation, is_joining].into_iter().chain(place) {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         builder.end_meta(&bytes);
@@ -207,7 +218,7 @@ impl Near<'_> {
     /// Adds an entry that follows `before`, more or less.
     fn any_entry(&self, input: &mut Input<'_>, term: Term, before: &mut EntryId, out: &mut Vec<u8>) {
         let id = EntryId::new(before.term.max(term.min(self.term)).max(Term::new(1)), before.index.next());
-        let choice = input.below(20);
+        let choice = input.below(26);
         let at = usize::try_from(before.index.get()).ok();
         if choice < 8
             && let Some(entry) = at.and_then(|at| self.committed.get(at))
@@ -231,6 +242,10 @@ impl Near<'_> {
                 (id, KIND_COMMANDS, commands)
             }
             17 => (id, EntryKind::new(1 + input.byte() % 100), Vec::new()),
+            20.. => {
+                let (kind, payload) = self.any_membership(id.index, input);
+                (id, kind, payload)
+            }
             8..=13 => (id, KIND_COMMANDS, commands),
             _ => (id, KIND_NOOP, Vec::new()),
         };
@@ -247,14 +262,12 @@ impl Near<'_> {
 }
 
 /// The log that a forged message speaks for. Who asks to be repaired may do so for a log that takes the place of a lost one; all
-/// else comes from the first log of its node.
-pub(super) fn speaker_of(from: NodeId, message: &Message) -> Speaker {
-    let first = from.get() + 99;
+/// else comes from the log that its node has.
+pub(super) fn speaker_of(logs: &Logs, from: NodeId, message: &Message) -> Speaker {
+    let log = logs.of(from).unwrap_or_else(|| first_log(from));
     match message {
-        Message::RepairRequest { nonce, .. } => {
-            Speaker { incarnation: first + (nonce & 2), is_joining: nonce & 1 == 1 }
-        }
-        _ => Speaker { incarnation: first, is_joining: false },
+        Message::RepairRequest { nonce, .. } => Speaker { incarnation: log + (nonce & 2), is_joining: nonce & 1 == 1 },
+        _ => Speaker { incarnation: log, is_joining: false },
     }
 }
 

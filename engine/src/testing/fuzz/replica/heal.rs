@@ -3,7 +3,8 @@
 use super::cluster::Cluster;
 use super::node::{Disk, NODES, Node};
 use super::past::{Entry, entries_of};
-use super::story::{End, Truth};
+use super::story::End;
+use super::truth::Truth;
 use crate::replica::Fault;
 
 /// Ticks within which a cluster of three is whole again. An election takes up to 20.

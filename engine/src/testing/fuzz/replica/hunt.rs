@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use wal::testing::SimRng;
 
 use super::past::Past;
-use super::story::Truth;
+use super::truth::Truth;
 use super::{Outcome, run};
 
 /// Inputs that are kept.

@@ -1,17 +1,19 @@
 //! A running replica that hears well-formed messages that make no sense, in any order, from members and from strangers.
 //!
-//! An input is a script: how the node starts (with all of the past, behind, ahead, damaged, wiped, before the cluster's birth), and
-//! then a row of steps. Messages of every kind leave as frames and are decoded as on a connection, with terms and indexes near
-//! and far, of both other members, of strangers and of the node's own id; entries are true, invented, damaged or impossible;
-//! answers answer something or nothing. Between them clients ask, time passes, the disk is late or fails, and the node dies
-//! and starts again.
+//! An input is a script: how the node starts (with all of the past, behind, ahead, damaged, wiped, before the cluster's birth, after
+//! a member's log was replaced), and then a row of steps. Messages of every kind leave as frames and are decoded as on a
+//! connection, with terms and indexes near and far, of both other members, of strangers and of the node's own id, for any log of
+//! theirs; entries are true, invented, damaged or impossible, and say of the members what they like; answers answer something or
+//! nothing. Between them clients ask, time passes, the disk is late or fails, the node hands over and is closed, and it stops, dies
+//! and starts again at any moment.
 //!
 //! # What is judged
 //!
-//! Whatever the node hears (`watch`): nothing trips an assertion; its term, its vote, what it knows to be committed and what it applied
-//! are never taken back; nothing that it promises leaves before the device holds it; no term is beyond the limit, and none is
-//! reached by more than one leap; each client is answered once and in time; who is no member changes nothing; its log opens
-//! again after every death.
+//! Whatever happens to the node (`watch`): nothing trips an assertion; its term, its vote, what it knows to be committed and what it
+//! applied are never taken back; nothing that it promises leaves before the device holds it; no term is beyond the limit, and none is
+//! reached by more than one leap; each client is answered once and in time, at once by a node that is closed; a node that ended
+//! says nothing more; none believes that its log was given up that can know better; who is no member changes nothing; its log
+//! opens again after every death.
 //!
 //! Afterwards (`heal`) it starts once more, beside two honest nodes that have what was committed: they elect a leader, commit
 //! a write, and all three get level, within bounded time and without one of them stopping.
@@ -26,7 +28,12 @@
 //!   have the terms and indexes of other entries that a leader makes later;
 //! * a commit index beyond what is committed, and acknowledgements or votes that were never given, which make the node
 //!   commit by itself;
-//! * answers about births in a cluster that is just being born.
+//! * answers about births in a cluster that is just being born;
+//! * entries that name a log of another member which that one does not have, made by a false leader or for somebody who asked
+//!   to be repaired in that member's name: the node may get them committed. One that gives the node's own log up excuses nothing,
+//!   unless the node took it for committed.
+//!
+//! The word of a member that the node's log was given up excuses nothing either: it may stop the node, and a restart ends that.
 //!
 //! Which of both it was is decided by what the node has in the end, not by what was sent: most lies change nothing.
 
@@ -35,9 +42,13 @@ mod forge;
 mod heal;
 mod hunt;
 mod input;
+mod logs;
+mod names;
 mod node;
+mod office;
 mod past;
 mod story;
+mod truth;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -46,7 +57,8 @@ pub use hunt::{Failure, Hunt, Report};
 
 use input::Input;
 use past::{Past, Start};
-use story::{Story, Truth};
+use story::Story;
+use truth::Truth;
 
 thread_local! {
     /// It is always the same, and takes longer than most inputs.
@@ -76,14 +88,15 @@ pub fn replica(data: &[u8]) {
 
 fn run(past: &Past, data: &[u8]) -> Result<Outcome, String> {
     let mut input = Input::new(data);
-    let start = match input.below(8) {
+    let start = match input.below(10) {
         0 | 1 => Start::Level,
         2 => Start::Behind,
         3 => Start::Ahead,
         4 => Start::Damaged(true),
         5 => Start::Damaged(false),
         6 => Start::Wiped,
-        _ => Start::Unborn,
+        7 => Start::Unborn,
+        _ => Start::Renamed,
     };
     let choice = input.byte();
     let (mut disks, number) = past.disks(start, usize::from(choice >> 1))?;

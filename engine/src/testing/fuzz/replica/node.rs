@@ -250,6 +250,21 @@ impl Node {
         Ok(())
     }
 
+    /// The first half of what was asked to be written down about the birth or the repair: a node that is a replacement marks its log
+    /// before it says so in its record, and the end of its repair stands in the record before the mark goes. Says whether there
+    /// was anything to write; the second half never comes.
+    pub(super) fn write_half(&mut self) -> bool {
+        let born = self.born.take();
+        if born.as_ref().is_some_and(|record| record.stage == raft::Stage::Replaced) {
+            self.repair = Some(false);
+        }
+        let is_repaired = std::mem::take(&mut self.repair_is_ending);
+        if is_repaired && self.birth.stage == raft::Stage::Replaced {
+            self.birth.stage = raft::Stage::Restored;
+        }
+        born.is_some() || is_repaired
+    }
+
     /// Everything that was asked for is done, and so is all that follows from it.
     pub(super) fn settle(&mut self) -> Result<(), String> {
         const ROUNDS_MAX: usize = 1000;

@@ -3,6 +3,7 @@
 use wal::testing::SimStorage;
 
 use super::cluster::Cluster;
+use super::logs::{Logs, SECOND_LOG, first_log};
 use super::node::{Disk, NODES, Node, node_id};
 use crate::replica::Replica;
 use crate::types::{EntryId, Index, NodeId};
@@ -35,7 +36,14 @@ pub(super) struct Past {
     leader: usize,
     /// Those of nodes that were never started.
     unborn: Vec<Disk>,
+    /// As the nodes have them after one lost its directory and was repaired.
+    renamed: Vec<Disk>,
+    /// Every entry by then, in order.
+    renamed_entries: Vec<Entry>,
 }
+
+/// The node that lost its directory in the longer past.
+const RENAMED: usize = 2;
 
 /// How the node that is going to be fuzzed starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +60,14 @@ pub(super) enum Start {
     Wiped,
     /// Nobody was ever started.
     Unborn,
+    /// It has everything, and the group agreed on the second log of a member that had lost the first one.
+    Renamed,
 }
 
 impl Past {
     /// Lets it happen.
     pub(super) fn new() -> Result<Self, String> {
-        let unborn: Vec<Disk> = (0..NODES).map(|number| Disk::new(node_id(number), 100 + number as u64)).collect();
+        let unborn: Vec<Disk> = (0..NODES).map(node_id).map(|id| Disk::new(id, first_log(id))).collect();
         let mut cluster = Cluster::start(unborn.clone(), 1)?;
         let mut early = Vec::new();
         for write in 0..WRITES {
@@ -76,7 +86,7 @@ impl Past {
         settle(&mut cluster)?;
         let leader = cluster.leader().ok_or("the past has no leader")?;
         let entries = entries_of(&cluster.nodes.first().ok_or("no node")?.replica)?;
-        let late = cluster.nodes.iter().map(Node::copy_disk).collect();
+        let late: Vec<Disk> = cluster.nodes.iter().map(Node::copy_disk).collect();
         for _ in 0..2 {
             cluster.write(leader)?;
             let node = cluster.nodes.get_mut(leader).ok_or("no leader")?;
@@ -84,28 +94,60 @@ impl Past {
             cluster.drop_mail();
         }
         let ahead = cluster.stop().swap_remove(leader);
-        Ok(Self { entries, late, early, ahead, leader, unborn })
+        let (renamed, renamed_entries) = renamed(late.clone())?;
+        Ok(Self { entries, late, early, ahead, leader, unborn, renamed, renamed_entries })
     }
 
     /// The disks of all nodes, that of the fuzzed one as it starts; and which node that is.
     pub(super) fn disks(&self, start: Start, choice: usize) -> Result<(Vec<Disk>, usize), String> {
         let number = if start == Start::Ahead { self.leader } else { choice % NODES };
-        let mut disks = if start == Start::Unborn { self.unborn.clone() } else { self.late.clone() };
+        let mut disks = match start {
+            Start::Unborn => self.unborn.clone(),
+            Start::Renamed => self.renamed.clone(),
+            _ => self.late.clone(),
+        };
         let old = disks.get_mut(number).ok_or("no such node")?;
         match start {
-            Start::Level | Start::Unborn => {}
+            Start::Level | Start::Unborn | Start::Renamed => {}
             Start::Behind => old.clone_from(self.early.get(number).ok_or("no such node")?),
             Start::Ahead => old.clone_from(&self.ahead),
             Start::Damaged(is_certain) => *old = damaged(node_id(number), old, is_certain)?,
-            Start::Wiped => *old = Disk::new(node_id(number), 1000),
+            Start::Wiped => *old = Disk::new(node_id(number), SECOND_LOG),
         }
         Ok((disks, number))
     }
 
     /// What is committed when the fuzzed node starts.
     pub(super) fn committed(&self, start: Start) -> &[Entry] {
-        if start == Start::Unborn { &[] } else { &self.entries }
+        match start {
+            Start::Unborn => &[],
+            Start::Renamed => &self.renamed_entries,
+            _ => &self.entries,
+        }
     }
+
+    /// Which log each member has, of which node `number` is the fuzzed one.
+    pub(super) fn logs(start: Start, number: usize) -> Logs {
+        match start {
+            Start::Wiped => Logs::first().with(node_id(number), SECOND_LOG),
+            Start::Renamed => Logs::first().with(node_id(RENAMED), SECOND_LOG),
+            _ => Logs::first(),
+        }
+    }
+}
+
+/// One node loses its directory, and the others give everything back.
+fn renamed(mut disks: Vec<Disk>) -> Result<(Vec<Disk>, Vec<Entry>), String> {
+    *disks.get_mut(RENAMED).ok_or("no such node")? = Disk::new(node_id(RENAMED), SECOND_LOG);
+    let mut cluster = Cluster::start(disks, 2)?;
+    settle(&mut cluster)?;
+    let entries = entries_of(&cluster.nodes.first().ok_or("no node")?.replica)?;
+    let is_named = cluster.nodes.iter().all(|node| {
+        let members = node.replica.log().members();
+        members.windows(8).any(|number| number == SECOND_LOG.to_le_bytes())
+    });
+    let disks = cluster.stop();
+    if is_named { Ok((disks, entries)) } else { Err("the group did not agree on the second log".to_owned()) }
 }
 
 fn settle(cluster: &mut Cluster) -> Result<(), String> {

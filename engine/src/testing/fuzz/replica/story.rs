@@ -4,18 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use api::command::{KeyRange, RangeOp, encode_range};
 use net::api::Status;
-use wal::EntryHeader;
-use wal::format::ENTRY_HEADER_BYTES;
 
 use super::cluster::put;
 use super::forge::{Near, speaker_of};
 use super::input::Input;
+use super::logs::any_speaker;
 use super::node::{Disk, NODES, Node, SHARD, Sent, TIMEOUT_TICKS, node_id};
 use super::past::{Entry, Past, Start, entries_of};
+use super::truth::{Facts, Truth};
 use super::watch::Watch;
-use crate::log_store;
-use crate::raft::{BirthRecord, Message, Stage};
-use crate::replica::{Event, Fault, Origin, Outgoing, Refusal, Request, RequestKind, Ticket};
+use crate::raft::{Message, Speaker};
+use crate::replica::{Event, Fault, Origin, Outgoing, Refusal, Reply, Request, RequestKind, Ticket};
 use crate::types::{EntryId, Index, NodeId};
 use crate::wire;
 
@@ -26,14 +25,13 @@ const STEPS_MAX: usize = 400;
 const KEPT_FRAMES: usize = 16;
 
 /// A node that no member of the cluster is.
-const STRANGER: NodeId = NodeId::new(9);
+pub(super) const STRANGER: NodeId = NodeId::new(9);
 
 /// A node in the middle of what an input makes of it.
 pub(super) struct Story<'a> {
-    committed: &'a [Entry],
-    start: Start,
-    node: Node,
-    watch: Watch,
+    facts: Facts<'a>,
+    pub(super) node: Node,
+    pub(super) watch: Watch,
     life: u64,
     last_ticket: u64,
     /// Syncs, segments and the like are done after each step; without, only when a step says so.
@@ -44,6 +42,10 @@ pub(super) struct Story<'a> {
     said: BTreeMap<NodeId, VecDeque<Message>>,
     /// Numbers of requests that it passed on.
     relayed: VecDeque<u64>,
+    /// Answers that it gave to requests of peers: to whom, and to which.
+    pub(super) replied: VecDeque<(NodeId, u64)>,
+    /// It was told to take no request any more, in this life.
+    pub(super) is_closed: bool,
     /// Names of what was seen, for a search that looks for more.
     pub(super) features: BTreeSet<u32>,
 }
@@ -54,15 +56,6 @@ pub(super) struct End {
     pub(super) truth: Truth,
     /// Entries of its log behind those that were committed before.
     pub(super) extra: Vec<Entry>,
-}
-
-/// Whether the node was told, and believed, what an honest member can't be told from a liar by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Truth {
-    /// Whatever it took is true or does no harm: a restart must heal everything.
-    Clean,
-    /// It took lies for the truth.
-    LiedTo,
 }
 
 impl<'a> Story<'a> {
@@ -78,8 +71,7 @@ impl<'a> Story<'a> {
         let mut watch = Watch::default();
         watch.on_start(&node, &[])?;
         let mut story = Self {
-            committed: past.committed(start),
-            start,
+            facts: Facts { committed: past.committed(start), start, logs: Past::logs(start, number) },
             node,
             watch,
             life,
@@ -88,6 +80,8 @@ impl<'a> Story<'a> {
             heard: VecDeque::new(),
             said: BTreeMap::new(),
             relayed: VecDeque::new(),
+            replied: VecDeque::new(),
+            is_closed: false,
             features: BTreeSet::new(),
         };
         story.observe(0)?;
@@ -99,7 +93,7 @@ impl<'a> Story<'a> {
         let mut steps = 0;
         while !input.is_at_end() && steps < STEPS_MAX {
             steps += 1;
-            let choice = input.below(48);
+            let choice = input.below(60);
             self.step(choice, input)?;
             self.observe(choice)?;
             // A turn follows whatever arrives, if often not at once.
@@ -114,20 +108,20 @@ impl<'a> Story<'a> {
         self.answer_everybody()?;
         self.watch.check_committed_bytes(&self.node)?;
         let power_is_lost = input.flag();
-        let (truth, before) = (self.truth()?, self.durable_ids());
+        let (truth, before) = (self.facts.judge(&self.node)?, self.durable_ids());
         let features = std::mem::take(&mut self.features);
-        let (id, committed) = (self.node.id, self.committed);
+        let (id, facts) = (self.node.id, self.facts);
         let disk = self.node.stop(power_is_lost);
         let again = Node::start(id, disk.clone(), self.life + 1)?;
         self.watch.on_start(&again, &before)?;
         // After a loss of power entries are back that others had superseded, lies among them.
         let mut held = entries_of(&again.replica)?;
-        let truth = if is_true_log(&held, committed) { truth } else { Truth::LiedTo };
-        let extra = held.split_off(committed.len().min(held.len()));
+        let truth = if facts.are_true(&held, &again) { truth } else { Truth::LiedTo };
+        let extra = held.split_off(facts.committed.len().min(held.len()));
         Ok((End { disk, truth, extra }, features))
     }
 
-    fn step(&mut self, choice: u8, input: &mut Input<'_>) -> Result<(), String> {
+    pub(super) fn step(&mut self, choice: u8, input: &mut Input<'_>) -> Result<(), String> {
         match choice {
             0..=11 => self.any_message(input),
             12..=17 => self.any_append(input),
@@ -136,11 +130,8 @@ impl<'a> Story<'a> {
             29 => self.relayed_request(input),
             30..=32 => self.request_of_client(input),
             33..=36 => {
-                for _ in 0..=input.below(16) {
-                    self.node.handle(Event::Tick)?;
-                    self.observe(choice)?;
-                }
-                Ok(())
+                let count = input.below(16) + 1;
+                self.tick(choice, count)
             }
             37 => self.node.end_sync(true),
             38 => self.device(input),
@@ -151,24 +142,47 @@ impl<'a> Story<'a> {
             44 => self.restart(input),
             45 => self.unsent(input),
             46 => self.office(input),
-            _ => self.of_no_member(input),
+            47 => self.of_no_member(None, input),
+            48 | 49 => self.any_message_of_any_log(input),
+            50 | 51 => self.any_append_of_any_log(input),
+            52 => self.told_outdated(input),
+            53 => {
+                let speaker = any_speaker(self.node.id, input);
+                self.of_no_member(Some(speaker), input)
+            }
+            54 => self.close(),
+            55 => self.stop_in_order(input),
+            56 => self.die_half_way(input),
+            57 => self.unlikely(input),
+            58 => self.hear_from_another(input),
+            _ => self.tick(choice, 12),
         }
+    }
+
+    pub(super) fn tick(&mut self, choice: u8, count: u8) -> Result<(), String> {
+        for _ in 0..count {
+            self.node.handle(Event::Tick)?;
+            self.observe(choice)?;
+        }
+        Ok(())
     }
 
     fn near(&self) -> Near<'_> {
         let view = self.node.replica.view();
         let log = self.node.replica.log();
-        Near { term: view.term, commit_index: view.commit_index, log, committed: self.committed }
+        Near { term: view.term, commit_index: view.commit_index, log, committed: self.facts.committed }
     }
 
     /// One of the two other members.
-    fn peer(&self, input: &mut Input<'_>) -> NodeId {
+    pub(super) fn peer(&self, input: &mut Input<'_>) -> NodeId {
         let mut peers = (0..NODES).map(node_id).filter(|peer| *peer != self.node.id);
         peers.nth(usize::from(input.below(2))).unwrap_or(STRANGER)
     }
 
     fn hear(&mut self, from: NodeId, bytes: Vec<u8>) -> Result<(), String> {
+        let before = self.node.replica.view();
         self.node.hear(from, &bytes)?;
+        self.watch.check_outdated(&self.node, &before)?;
         if self.heard.len() == KEPT_FRAMES {
             self.heard.pop_front();
         }
@@ -176,21 +190,47 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    fn hear_message(&mut self, from: NodeId, message: &Message) -> Result<(), String> {
+    fn hear_message(&mut self, from: NodeId, speaker: Option<Speaker>, message: &Message) -> Result<(), String> {
+        let speaker = speaker.unwrap_or_else(|| speaker_of(&self.facts.logs, from, message));
         let mut bytes = Vec::new();
-        wire::encode_message(message, speaker_of(from, message), SHARD, &mut bytes);
+        wire::encode_message(message, speaker, SHARD, &mut bytes);
         self.hear(from, bytes)
+    }
+
+    /// A log of its own is what most members speak for.
+    fn append_speaker(&self, from: NodeId) -> Speaker {
+        Speaker { incarnation: self.facts.logs.of(from).unwrap_or_default(), is_joining: false }
     }
 
     fn any_message(&mut self, input: &mut Input<'_>) -> Result<(), String> {
         let from = self.peer(input);
         let message = self.near().any_message(input);
-        self.hear_message(from, &message)
+        self.hear_message(from, None, &message)
+    }
+
+    fn any_message_of_any_log(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let from = self.peer(input);
+        let speaker = any_speaker(from, input);
+        let message = self.near().any_message(input);
+        self.hear_message(from, Some(speaker), &message)
+    }
+
+    fn told_outdated(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let from = self.peer(input);
+        let message = self.near().any_outdated(input);
+        self.hear_message(from, None, &message)
     }
 
     fn any_append(&mut self, input: &mut Input<'_>) -> Result<(), String> {
         let from = self.peer(input);
-        let append = self.near().any_append(input);
+        let append = self.near().any_append(self.append_speaker(from), input);
+        self.hear(from, append)
+    }
+
+    fn any_append_of_any_log(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let from = self.peer(input);
+        let speaker = any_speaker(from, input);
+        let append = self.near().any_append(speaker, input);
         self.hear(from, append)
     }
 
@@ -198,7 +238,15 @@ impl<'a> Story<'a> {
         let from = self.peer(input);
         let Some(message) = self.said.get_mut(&from).and_then(VecDeque::pop_front) else { return Ok(()) };
         let Some(answer) = self.near().answer_to(&message, input) else { return Ok(()) };
-        self.hear_message(from, &answer)
+        self.hear_message(from, None, &answer)
+    }
+
+    /// What one said arrives in the name of another.
+    fn hear_from_another(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+        let from = self.peer(input);
+        let at = usize::from(input.byte()) % self.heard.len().max(1);
+        let bytes = self.heard.get(at).map(|(_, bytes)| bytes.clone());
+        bytes.map_or(Ok(()), |bytes| self.hear(from, bytes))
     }
 
     fn hear_again(&mut self, input: &mut Input<'_>) -> Result<(), String> {
@@ -208,15 +256,16 @@ impl<'a> Story<'a> {
     }
 
     /// Messages of a stranger, or of somebody with this node's own id: they change nothing and are not answered.
-    fn of_no_member(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+    fn of_no_member(&mut self, speaker: Option<Speaker>, input: &mut Input<'_>) -> Result<(), String> {
         let from = if input.flag() { STRANGER } else { self.node.id };
         let before = self.shape();
         let bytes = if input.flag() {
-            self.near().any_append(input)
+            self.near().any_append(speaker.unwrap_or_else(|| self.append_speaker(from)), input)
         } else {
             let message = self.near().any_message(input);
             let mut bytes = Vec::new();
-            wire::encode_message(&message, speaker_of(from, &message), SHARD, &mut bytes);
+            let speaker = speaker.unwrap_or_else(|| speaker_of(&self.facts.logs, from, &message));
+            wire::encode_message(&message, speaker, SHARD, &mut bytes);
             bytes
         };
         let sent_before = self.node.sent.len();
@@ -244,7 +293,12 @@ impl<'a> Story<'a> {
             self.watch.expect_answer(self.last_ticket);
             Origin::Local(Ticket(self.last_ticket))
         });
-        self.node.handle(Event::Request(Request { origin, kind, timeout_ticks: TIMEOUT_TICKS, payload }))
+        self.node.handle(Event::Request(Request { origin, kind, timeout_ticks: TIMEOUT_TICKS, payload }))?;
+        let is_answered = self.node.answers.iter().any(|(ticket, _)| *ticket == self.last_ticket);
+        if self.is_closed && origin == Origin::Local(Ticket(self.last_ticket)) && !is_answered {
+            return Err("a closed replica keeps a request".to_owned());
+        }
+        Ok(())
     }
 
     fn request_of_client(&mut self, input: &mut Input<'_>) -> Result<(), String> {
@@ -340,22 +394,25 @@ impl<'a> Story<'a> {
     fn restart(&mut self, input: &mut Input<'_>) -> Result<(), String> {
         let choice = input.byte();
         if choice & 2 == 0 {
-            self.node.handle(Event::Stop)?;
-            self.observe(103)?;
-            if self.watch.unanswered() > 0 {
-                return Err(format!("a stop leaves {} requests without an answer", self.watch.unanswered()));
-            }
+            self.end()?;
         }
+        self.start_again(choice & 1 == 1)
+    }
+
+    /// The process dies, or its host, and starts again.
+    pub(super) fn start_again(&mut self, power_is_lost: bool) -> Result<(), String> {
         self.watch.check_committed_bytes(&self.node)?;
         self.life += 1;
         let before = self.durable_ids();
         let id = self.node.id;
         let disk = self.node.copy_disk();
         let old = std::mem::replace(&mut self.node, Node::start(id, disk, self.life)?);
-        self.node = Node::start(id, old.stop(choice & 1 == 1), self.life)?;
+        self.node = Node::start(id, old.stop(power_is_lost), self.life)?;
         self.watch.on_start(&self.node, &before)?;
         self.said.clear();
         self.relayed.clear();
+        self.replied.clear();
+        self.is_closed = false;
         Ok(())
     }
 
@@ -379,7 +436,7 @@ impl<'a> Story<'a> {
     }
 
     /// Checks what the node did, and notes what it said.
-    fn observe(&mut self, choice: u8) -> Result<(), String> {
+    pub(super) fn observe(&mut self, choice: u8) -> Result<(), String> {
         let sent = self.watch.observe(&mut self.node)?;
         if let Some(fault @ Fault::Apply { .. }) = self.node.replica.fault() {
             return Err(format!("an entry that cannot be applied was appended: {fault}"));
@@ -396,6 +453,12 @@ impl<'a> Story<'a> {
                     said.push_back(message);
                 }
                 Outgoing::RelayRequest { request, .. } => self.relayed.push_back(request),
+                Outgoing::RelayReply { request, reply: Reply { result: Ok(_), .. } } => {
+                    if self.replied.len() == KEPT_FRAMES {
+                        self.replied.pop_front();
+                    }
+                    self.replied.push_back((to, request));
+                }
                 Outgoing::RelayReply { .. } => {}
             }
         }
@@ -406,63 +469,16 @@ impl<'a> Story<'a> {
             (view.last_index == view.persisted_index, view.last_index == view.commit_index, view.term.get() > 1 << 20);
         let name = format!(
             "{:?} {:?} {} {fault:?} {last_kind:?} {positions:?} {} {} {}",
-            self.start,
+            self.facts.start,
             view.role,
             view.leader.is_some(),
             view.transfer.is_some(),
             view.repair.is_some_and(|repair| repair.raft.goal_index.is_some()),
-            choice.min(48),
+            choice.min(60),
         );
         self.features.insert(crc32fast::hash(name.as_bytes()));
         Ok(())
     }
-
-    /// What the node believes, held against what is true.
-    fn truth(&self) -> Result<Truth, String> {
-        let log = self.node.replica.log();
-        let view = self.node.replica.view();
-        let known = view.commit_index.max(log.noted().committed.index);
-        let held = entries_of(&self.node.replica)?;
-        let knows_truth = known.get() <= self.committed.len() as u64;
-        let noted = log.noted().committed;
-        let at = usize::try_from(noted.index.get()).map_err(|_| "too many entries")?;
-        let notes_truth = at == 0 || self.committed.get(at - 1).is_some_and(|entry| entry.id == noted);
-        held.iter().try_for_each(|entry| check_form(&entry.bytes))?;
-        let is_clean =
-            is_true_log(&held, self.committed) && knows_truth && notes_truth && self.is_born_right(self.node.birth());
-        Ok(if is_clean { Truth::Clean } else { Truth::LiedTo })
-    }
-
-    /// In a cluster that nobody has started yet only the truth about births leaves it one that can be born.
-    fn is_born_right(&self, birth: &BirthRecord) -> bool {
-        if self.start != Start::Unborn {
-            return true;
-        }
-        match &birth.stage {
-            Stage::New => true,
-            Stage::Founded(others) => others.iter().all(|(node, incarnation)| node.get() + 99 == *incarnation),
-            Stage::Replaced | Stage::Restored => false,
-        }
-    }
-}
-
-/// A log holds what is committed, and names nobody's log: an entry that does was made for somebody who asked for it in another node's
-/// name.
-fn is_true_log(held: &[Entry], committed: &[Entry]) -> bool {
-    let names_log = held.iter().any(|entry| is_about_members(&entry.bytes));
-    !names_log && held.iter().zip(committed).all(|(ours, true_one)| ours == true_one)
-}
-
-fn is_about_members(entry: &[u8]) -> bool {
-    let header = entry.get(..ENTRY_HEADER_BYTES).map(EntryHeader::parse);
-    header.is_some_and(|header| header.is_ok_and(|header| header.kind() == log_store::KIND_MEMBERS))
-}
-
-/// Whether a state machine can apply this entry.
-fn check_form(entry: &[u8]) -> Result<(), String> {
-    let (header, payload) = entry.split_at_checked(ENTRY_HEADER_BYTES).ok_or("an entry without a header")?;
-    let header = EntryHeader::parse(header).map_err(|error| error.to_string())?;
-    log_store::check_form(header.kind(), payload).map_err(|error| format!("entry {}: {error}", header.id()))
 }
 
 fn range() -> Vec<u8> {

@@ -11,7 +11,7 @@ use wal::HardState;
 use super::node::{Disk, NODES, Node, Sent, node_id};
 use super::past::Entry;
 use crate::raft::{AppendOutcome, Message, TERM_MAX};
-use crate::replica::{Fault, Outgoing};
+use crate::replica::{Fault, Outgoing, ReplicaView};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// A message raises the term by so much at most, and a campaign that follows from it by one.
@@ -34,6 +34,8 @@ pub(super) struct Watch {
     proven: (HardState, Vec<EntryId>),
     /// It had stopped before the last event.
     had_fault: bool,
+    /// It was told to end.
+    has_ended: bool,
 }
 
 /// What a message promises of the sender's disk.
@@ -76,6 +78,25 @@ impl Watch {
     /// Requests without an answer.
     pub(super) fn unanswered(&self) -> usize {
         self.unanswered.len()
+    }
+
+    /// The node was told to end: from here on it says nothing.
+    pub(super) fn on_end(&mut self, node: &Node) {
+        self.has_ended = node.replica.fault().is_none();
+    }
+
+    /// After a message. A node that believes that its log was given up has no reason of its own to know better: it neither leads nor
+    /// has the committed entry that is said to have done it.
+    pub(super) fn check_outdated(&self, node: &Node, before: &ReplicaView) -> Result<(), String> {
+        match node.replica.fault() {
+            Some(Fault::Outdated(outdated)) if !self.had_fault && outdated.told_by != node.id => {
+                if before.is_leader || before.commit_index >= outdated.since {
+                    return Err(format!("{outdated}: believed by a node that knows better: {before:?}"));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The node was started. `before` is what its log held durably when its last life ended, if it had one.
@@ -163,7 +184,7 @@ impl Watch {
     }
 
     fn check_message(&mut self, node: &Node, to: NodeId, message: &Message) -> Result<(), String> {
-        if self.had_fault {
+        if self.had_fault || self.has_ended {
             return Err("a replica that stopped goes on".to_owned());
         }
         if to == node.id || !(0..NODES).map(node_id).any(|member| member == to) {
