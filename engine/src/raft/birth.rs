@@ -18,8 +18,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::log_view::LogView;
-use super::{Message, Raft};
+use super::follower::Following;
+use super::repair::Repairing;
+use super::{Common, Message, Raft, State};
 use crate::types::NodeId;
 
 /// What a node must never forget about the origin of its log.
@@ -57,18 +58,17 @@ pub enum BirthAnswer {
     Replaced,
 }
 
-/// What a node knows of its own origin, and of others that lost their data.
-#[derive(Debug, Default)]
-pub(super) struct Birth {
-    record: BirthRecord,
+/// A node that takes no part yet: it asks every other voter whether the cluster is new.
+#[derive(Debug)]
+pub(super) struct Newcomer {
     /// Who answered this incarnation, with which incarnation of its own.
     answers: BTreeMap<NodeId, (u64, BirthAnswer)>,
     /// What this node is going to be, once that is durable.
     next: Option<Stage>,
     /// Ticks since the last question.
     elapsed_ticks: u32,
-    /// Peers that lost data, and when they last said so. Unit: ticks of this core.
-    lost: BTreeMap<NodeId, u64>,
+    /// Its log was found damaged: it is under repair as soon as it takes part.
+    pub(super) repairing: Option<Repairing>,
 }
 
 /// What a new node waits for, for people.
@@ -134,91 +134,83 @@ impl BirthRecord {
 impl Raft {
     /// Says where the log comes from; called right after `new`, before `begin_repair`.
     pub fn begin_birth(&mut self, record: BirthRecord) {
-        // The first question leaves with the first tick.
-        self.birth = Birth { record, elapsed_ticks: self.config.heartbeat_ticks, ..Birth::default() };
+        if record.is_new() {
+            // The first question leaves with the first tick.
+            let elapsed_ticks = self.common.config.heartbeat_ticks;
+            self.state = State::New(Newcomer { answers: BTreeMap::new(), next: None, elapsed_ticks, repairing: None });
+        }
+        self.common.birth = record;
     }
 
     /// The stage that `Ready::birth` returned is durable: this node takes part from here on, as a founder or under repair.
     /// `nonce` is as for `begin_repair`.
     pub fn on_birth_persisted(&mut self, nonce: u64) {
-        let Some(stage) = self.birth.next.take() else { panic!("no stage was to be made durable") };
-        assert!(self.is_new(), "a node is born once");
-        let is_replacement = stage == Stage::Replaced;
-        self.birth.record.stage = stage;
-        if is_replacement {
+        let State::New(newcomer) = &mut self.state else { panic!("a node is born once") };
+        let Some(stage) = newcomer.next.take() else { panic!("no stage was to be made durable") };
+        let repairing = newcomer.repairing.take();
+        self.state = repairing.map_or_else(|| State::Follower(Following::default()), State::Repairing);
+        self.common.birth.stage = stage;
+        if self.common.is_joining() {
             self.begin_repair(nonce, false);
         } else {
-            self.arm_first_timer();
+            self.common.arm_first_timer();
         }
     }
 
     /// What this new node waits for; `None` when it is not new.
     #[must_use]
     pub fn birth_view(&self) -> Option<BirthView> {
-        let is_awaited = |peer: &NodeId| !self.birth.answers.contains_key(peer);
-        self.is_new().then(|| BirthView { awaited: self.peers().into_iter().filter(is_awaited).collect() })
+        let State::New(newcomer) = &self.state else { return None };
+        let mut awaited = self.common.peers();
+        awaited.retain(|peer| !newcomer.answers.contains_key(peer));
+        Some(BirthView { awaited })
     }
 
     /// Which nodes lost data, as far as this node knows.
     #[must_use]
     pub fn lost_view(&self) -> LostView {
-        let mut nodes: Vec<NodeId> = self.birth.lost.keys().copied().collect();
+        let mut nodes: Vec<NodeId> = self.common.lost.keys().copied().collect();
         if self.is_under_repair() {
-            nodes.push(self.config.id);
+            nodes.push(self.common.config.id);
             nodes.sort_unstable();
         }
-        let is_majority = !nodes.is_empty() && !self.membership.quorum_has(|node| !nodes.contains(&node));
+        let is_majority = !nodes.is_empty() && !self.common.membership.quorum_has(|node| !nodes.contains(&node));
         LostView { nodes, is_majority }
     }
 
+    /// This node's log is new, and it takes no part yet.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self.state, State::New(_))
+    }
+
+    /// Whether this node looks at a message. A new node looks only at those that tell whether nodes are new.
+    pub(super) fn may_hear(&self, message: &Message) -> bool {
+        let is_about_birth = matches!(message, Message::BirthRequest { .. } | Message::BirthResponse { .. });
+        !self.is_new() || is_about_birth
+    }
+}
+
+impl Common {
     /// Drawn when this node's log was made.
     pub(super) fn incarnation(&self) -> u64 {
-        self.birth.record.incarnation
+        self.birth.incarnation
     }
 
     /// This node's log stands in the place of a lost one and does not hold yet what that one promised: it promises nothing.
     pub(super) fn is_joining(&self) -> bool {
-        self.birth.record.stage == Stage::Replaced
+        self.birth.stage == Stage::Replaced
     }
 
     /// Everything is back: the log counts from here on.
     pub(super) fn end_joining(&mut self) {
         if self.is_joining() {
-            self.birth.record.stage = Stage::Restored;
+            self.birth.stage = Stage::Restored;
         }
-    }
-
-    /// This node's log is new, and it takes no part yet.
-    pub(super) fn is_new(&self) -> bool {
-        self.birth.record.is_new()
-    }
-
-    /// Whether a message may be looked at at all: not by a new node, unless it is about that.
-    pub(super) fn may_hear(&self, message: &Message) -> bool {
-        let is_about_birth = matches!(message, Message::BirthRequest { .. } | Message::BirthResponse { .. });
-        !self.is_new() || is_about_birth
-    }
-
-    /// Asks everyone, time and again: answers get lost, and change.
-    pub(super) fn tick_birth(&mut self) {
-        self.birth.elapsed_ticks += 1;
-        if self.birth.elapsed_ticks >= self.config.heartbeat_ticks {
-            self.birth.elapsed_ticks = 0;
-            for to in self.peers() {
-                self.ask_birth(to);
-            }
-        }
-    }
-
-    /// Asks one peer whether it is new or knows this node.
-    pub(super) fn ask_birth(&mut self, to: NodeId) {
-        let (term, incarnation) = (self.hard_state.term, self.birth.record.incarnation);
-        self.out.messages.push((to, Message::BirthRequest { term, incarnation }));
     }
 
     /// A peer is new, and asks whether it always was.
     pub(super) fn on_birth_request(&mut self, from: NodeId, asked: u64) {
-        let answer = match &self.birth.record.stage {
+        let answer = match &self.birth.stage {
             Stage::New => BirthAnswer::New,
             Stage::Replaced | Stage::Restored => BirthAnswer::Replaced,
             Stage::Founded(founders) if founders.get(&from) == Some(&asked) => BirthAnswer::Known,
@@ -228,33 +220,73 @@ impl Raft {
             mark!("raft: a founder meets a new node in the place of another");
             self.note_lost(from);
         }
-        let (term, incarnation) = (self.hard_state.term, self.birth.record.incarnation);
+        let (term, incarnation) = (self.hard_state.term, self.birth.incarnation);
         // It tells what is durable already, so that it need not wait for anything.
         self.out.messages.push((from, Message::BirthResponse { term, asked, incarnation, answer }));
     }
 
+    /// A peer lost data and says so.
+    pub(super) fn note_lost(&mut self, node: NodeId) {
+        self.lost.insert(node, self.now_tick);
+    }
+
+    /// Forgets those that no longer say that they lost data.
+    pub(super) fn tick_lost(&mut self) {
+        if !self.lost.is_empty() {
+            let patience_ticks = 4 * u64::from(self.config.election_ticks);
+            let now_tick = self.now_tick;
+            self.lost.retain(|_, said_tick| *said_tick + patience_ticks > now_tick);
+        }
+    }
+}
+
+impl Newcomer {
+    /// Asks everyone, time and again: answers get lost, and change.
+    pub(super) fn tick(&mut self, common: &mut Common) {
+        self.elapsed_ticks += 1;
+        if self.elapsed_ticks >= common.config.heartbeat_ticks {
+            self.elapsed_ticks = 0;
+            for to in common.peers() {
+                self.ask(common, to);
+            }
+        }
+    }
+
+    /// Asks one peer whether it is new or knows this node.
+    pub(super) fn ask(&self, common: &mut Common, to: NodeId) {
+        let (term, incarnation) = (common.hard_state.term, common.birth.incarnation);
+        common.out.messages.push((to, Message::BirthRequest { term, incarnation }));
+    }
+
     /// A peer said whether it is new or knows this node.
-    pub(super) fn on_birth_response(&mut self, from: NodeId, asked: u64, incarnation: u64, answer: BirthAnswer) {
-        if !self.is_new() || asked != self.birth.record.incarnation || self.birth.next.is_some() {
+    pub(super) fn on_response(
+        &mut self,
+        common: &mut Common,
+        from: NodeId,
+        asked: u64,
+        incarnation: u64,
+        answer: BirthAnswer,
+    ) {
+        if asked != common.birth.incarnation || self.next.is_some() {
             return;
         }
-        self.birth.answers.insert(from, (incarnation, answer));
-        self.birth.next = self.judge_birth();
-        if let Some(stage) = self.birth.next.clone() {
-            self.out.birth = Some(BirthRecord { incarnation: self.birth.record.incarnation, stage });
+        self.answers.insert(from, (incarnation, answer));
+        self.next = self.judge(common);
+        if let Some(stage) = self.next.clone() {
+            common.out.birth = Some(BirthRecord { incarnation: common.birth.incarnation, stage });
         }
     }
 
     /// What this new node is, if the answers so far say so.
-    fn judge_birth(&self) -> Option<Stage> {
-        let answers = &self.birth.answers;
+    fn judge(&self, common: &Common) -> Option<Stage> {
+        let answers = &self.answers;
         let has = |wanted| answers.values().any(|(_, answer)| *answer == wanted);
         if has(BirthAnswer::Stranger) {
             mark!("raft: a new node turns out to be a replacement");
             return Some(Stage::Replaced);
         }
-        let has_answered = |node| node == self.config.id || answers.contains_key(&node);
-        let is_complete = self.membership.voters().iter().all(|node| has_answered(*node));
+        let has_answered = |node| node == common.config.id || answers.contains_key(&node);
+        let is_complete = common.membership.voters().iter().all(|node| has_answered(*node));
         if !is_complete {
             return None;
         }
@@ -262,31 +294,5 @@ impl Raft {
             return Some(Stage::Replaced);
         }
         Some(Stage::Founded(answers.iter().map(|(node, (incarnation, _))| (*node, *incarnation)).collect()))
-    }
-
-    /// A peer lost data and says so.
-    pub(super) fn note_lost(&mut self, node: NodeId) {
-        self.birth.lost.insert(node, self.now_tick);
-    }
-
-    /// Forgets those that no longer say that they lost data.
-    pub(super) fn tick_lost(&mut self) {
-        if !self.birth.lost.is_empty() {
-            let patience_ticks = 4 * u64::from(self.config.election_ticks);
-            let now_tick = self.now_tick;
-            self.birth.lost.retain(|_, said_tick| *said_tick + patience_ticks > now_tick);
-        }
-    }
-
-    /// Ticks a node that does not campaign, for it is new or under repair. False if it is neither.
-    pub(super) fn tick_apart(&mut self, log: &impl LogView) -> bool {
-        if self.is_new() {
-            self.tick_birth();
-        } else if self.is_under_repair() {
-            self.tick_repair(log);
-        } else {
-            return false;
-        }
-        true
     }
 }

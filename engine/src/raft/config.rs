@@ -5,7 +5,7 @@ use crate::types::NodeId;
 /// Reads that may wait for a round at once; `read_index` refuses more. Callers usually set a lower limit of their own.
 pub const PENDING_READS_MAX: usize = 65_536;
 
-/// Settings of one Raft replica; the same on all nodes but for `id` and `seed`.
+/// Settings of one Raft replica; the same on all nodes except for `id` and `seed`.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node. Must be one of `voters`.
@@ -48,5 +48,15 @@ impl Config {
     /// Silence about sent entries after which they count as lost. Unit: ticks.
     pub(super) fn stall_ticks(&self) -> u64 {
         u64::from(self.heartbeat_ticks) * 3
+    }
+
+    /// Time within which a follower that can be reached has answered a heartbeat. Unit: ticks.
+    pub(super) fn answer_ticks(&self) -> u32 {
+        2 * self.heartbeat_ticks + 1
+    }
+
+    /// Time that a successor has to take over if the leader chose it itself. Unit: ticks.
+    pub(super) fn try_ticks(&self) -> u32 {
+        (self.election_ticks / 2).max(self.answer_ticks())
     }
 }

@@ -3,28 +3,31 @@
 //! Thesis 3.5 (log replication), 3.6 (safety). Appending itself is the replica's.
 
 use super::log_view::{LogView, last_not_after_term, term_at};
-use super::{AppendDecision, AppendEntries, AppendOutcome, Message, Nonsense, Raft, State};
+use super::{AppendDecision, AppendEntries, AppendOutcome, Common, Health, Message, Nonsense, Raft};
 use crate::types::{EntryId, Index, NodeId, Term};
 
-/// What a follower knows of the log of the current term's leader.
+/// What a node knows of the log of the current term's leader. It is kept while the node asks for pre-votes in that term.
 #[derive(Debug, Default)]
 pub(super) struct Following {
+    /// The leader that this node believes in.
+    leader: Option<NodeId>,
+    /// Who leads the current term, as far as this node heard. Unlike `leader` it stays when this node doubts the leader: a term
+    /// has one leader, and a node that followed it grants its vote of that term to nobody else.
+    leader_of_term: Option<NodeId>,
     /// Highest index through which this node's log is known to equal the leader's, in the current term.
     ///
-    /// Starts at 0 and never decreases within a term. What is committed every later leader's log contains (thesis 3.6.3); it
+    /// Starts at 0 and never decreases within a term. Every later leader's log contains what is committed (thesis 3.6.3); it
     /// is compared all the same, so that nothing is acknowledged to a leader that lacks it (see `known`).
     /// Invariant: matched_index <= last_index while there is a leader.
     matched_index: Index,
-    /// Who leads the current term, as far as this node heard. Unlike `Raft::leader` it stays when this node doubts the leader: a term
-    /// has one leader, and a node that followed it grants its vote of that term to nobody else.
-    leader_of_term: Option<NodeId>,
     /// Highest index acknowledged as durable in the current term.
     acked_index: Index,
     /// The append that the replica was told to carry out and has not reported yet.
     appending: Option<Appending>,
-    room: Room,
-    /// The commit index that the leader told, in the current term. What of it this node's log does not match yet counts once it does:
-    /// the news may overtake the entries. A heartbeat takes back what came before it, so that one that lies counts for one interval.
+    room: LogRoom,
+    /// The leader's commit index as it was last told, in the current term. It may be told before the entries arrive; the part that
+    /// this node's log does not match yet counts once it does. A heartbeat replaces what came before it, so a wrong one counts for
+    /// one interval only.
     told_commit_index: Index,
     /// The leader was told of the first entries that match in the current term.
     has_told_match: bool,
@@ -32,31 +35,15 @@ pub(super) struct Following {
     call: Option<(Index, u64)>,
 }
 
-impl Following {
-    /// Nobody is known to lead the current term.
-    pub(super) fn has_no_leader(&self) -> bool {
-        self.leader_of_term.is_none()
-    }
-
-    pub(super) fn note_call(&mut self, last_index: Index, until_tick: u64) {
-        self.call = Some((last_index, until_tick));
-    }
-
-    /// The leader asked this node to campaign, not long ago, and everything that was to come before is in the log.
-    pub(super) fn is_called(&self, now_tick: u64) -> bool {
-        self.call.is_some_and(|(last_index, until_tick)| self.matched_index >= last_index && now_tick < until_tick)
-    }
-}
-
 /// Whether this node's log takes entries, and whether its leader knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Room {
+enum LogRoom {
     /// It does, as far as is known.
     #[default]
     Enough,
     /// Entries were dropped for want of room, and the leader was told: it sends none until it is told otherwise.
     Lacking,
-    /// There is room again. The leader is told with every heartbeat until it sends something: the news may get lost.
+    /// There is room again. The leader is told with every heartbeat until it sends entries, because the news may get lost.
     Regained,
 }
 
@@ -75,8 +62,8 @@ impl Raft {
     /// `AppendEntries` arrived with the entries of these ids. Says which of them the caller is to append.
     ///
     /// The caller must have verified the entries' checksums. It carries `Append` out completely, or reports `on_appended` after
-    /// appending a prefix: the leader will send again. One that sees before that there is no room calls `admit_append` and
-    /// `on_no_room` instead.
+    /// appending a prefix: the leader will send the rest again. A caller that sees before that there is no room calls
+    /// `admit_append` and `on_no_room` instead.
     #[must_use]
     pub fn step_append(
         &mut self,
@@ -88,51 +75,35 @@ impl Raft {
         if !is_well_formed(append, entries) || !self.admit_append(from, append, log) {
             return AppendDecision::Drop;
         }
-        if !entries.iter().all(|theirs| self.agrees_with_committed(from, append.term, *theirs, log)) {
+        if !entries.iter().all(|theirs| self.common.agrees_with_committed(from, append.term, *theirs, log)) {
             return AppendDecision::Drop;
         }
-        if let Some(why) = self.contradiction(append, entries, log) {
-            self.refuse(from, why);
+        let Some(following) = self.state.following_mut() else { return AppendDecision::Drop };
+        if let Some(why) = following.contradiction(append, entries, log) {
+            self.common.refuse(from, why);
             return AppendDecision::Drop;
         }
-        if self.following.room == Room::Regained {
-            mark!("raft: entries come again after there was no room");
-            self.following.room = Room::Enough;
+        let decision = following.take_entries(&mut self.common, append, entries, log);
+        if decision == AppendDecision::Drop {
+            self.check_repair(log);
+            self.follow_call(log);
         }
-        let skip = entries.iter().take_while(|entry| self.agrees_at(**entry, log)).count();
-        let matched_before = match skip.checked_sub(1).and_then(|at| entries.get(at)) {
-            Some(entry) => entry.index,
-            None => append.prev.index,
-        };
-        match entries.last() {
-            Some(&last) if skip < entries.len() => {
-                let commit_index = append.commit_index;
-                self.following.appending = Some(Appending { last, matched_before, commit_index });
-                AppendDecision::Append { skip }
-            }
-            _ => {
-                self.match_through(matched_before, append.commit_index, log);
-                self.acknowledge(log);
-                self.check_repair(log);
-                self.follow_call(log);
-                AppendDecision::Drop
-            }
-        }
+        decision
     }
 
     /// Looks at an `AppendEntries` without its entries: sender, term, and whether the logs agree before the first entry.
     ///
-    /// `false`: its entries are of no interest, and whatever there is to answer was answered. Cheap, so that messages which are
+    /// `false`: its entries are not wanted, and the leader was answered if it needs an answer. Cheap, so that messages which are
     /// not taken cost no checksums. `step_append` begins with this; to call it before is allowed.
     pub fn admit_append(&mut self, from: NodeId, append: &AppendEntries, log: &impl LogView) -> bool {
-        if !self.is_peer(from) || !self.may_follow() || !is_sane(append) {
+        if !self.common.is_peer(from) || !self.may_follow() || !is_sane(append) {
             return false;
         }
-        if self.refuses_term(from, append.term) {
+        if self.common.refuses_term(from, append.term) {
             self.approach(append.term);
             return false;
         }
-        if append.term < self.hard_state.term {
+        if append.term < self.common.hard_state.term {
             mark!("raft: entries of an earlier term are refused");
             self.tell_term(from);
             return false;
@@ -140,122 +111,38 @@ impl Raft {
         if !self.follow(from, append.term) {
             return false;
         }
-        if !self.agrees_with_committed(from, append.term, append.prev, log) {
+        if !self.common.agrees_with_committed(from, append.term, append.prev, log) {
             return false;
         }
-        self.following.appending = None;
-        if !self.agrees_at(append.prev, log) {
-            let upto = log.last_id().index.min(append.prev.index.prev());
-            let hint = last_not_after_term(log, self.agreed_floor(), upto, append.prev.term);
-            self.reject(from, append.prev.index, hint);
-            return false;
-        }
-        true
-    }
-
-    /// What the leader sends now that contradicts what it sent before: then there are two leaders in one term.
-    fn contradiction(&self, append: &AppendEntries, entries: &[EntryId], log: &impl LogView) -> Option<Nonsense> {
-        let matched_index = self.following.matched_index;
-        let known = std::iter::once(&append.prev).chain(entries).take_while(|entry| entry.index <= matched_index);
-        known.map(|&got| (got, term_at(log, got.index))).find_map(|(got, term)| {
-            let matched = term.filter(|term| *term != got.term)?;
-            Some(Nonsense::OtherEntry { got, matched })
-        })
-    }
-
-    /// Where the leader is to look for the last common entry at the earliest: what matched, and what is committed.
-    fn agreed_floor(&self) -> Index {
-        let matched_index = self.following.matched_index;
-        matched_index.max(self.commit_index)
-    }
-
-    /// The log holds this entry of the current leader's log. What is known to match is not looked up again: it may have been
-    /// compacted away.
-    fn agrees_at(&self, entry: EntryId, log: &impl LogView) -> bool {
-        let term = term_at(log, entry.index);
-        // What lies before the log was committed, so that every leader has the very entries that this node had.
-        let is_before_log = entry.index < log.base().index;
-        is_before_log || entry.index <= self.following.matched_index || term == Some(entry.term)
+        self.state.following_mut().is_some_and(|following| following.admit(&mut self.common, append, log))
     }
 
     /// The replica appended what it was told to, or a prefix of it.
     pub(super) fn take_appended(&mut self, log: &impl LogView) {
-        let Some(appending) = self.following.appending.take() else { return };
-        self.following.room = Room::Enough;
-        let is_complete = log.last_id() == appending.last;
-        let matched = if is_complete { appending.last.index } else { appending.matched_before };
-        self.match_through(matched, appending.commit_index, log);
-        if is_complete && !self.following.has_told_match {
-            // Before it is durable: a leader that only probes sends the next entries once it knows that these fit.
-            self.acknowledge(log);
-        } else {
-            self.acknowledge_news(log);
+        if let Some(following) = self.state.following_mut()
+            && following.take_appended(&mut self.common, log)
+        {
+            self.check_repair(log);
+            self.follow_call(log);
         }
-        self.check_repair(log);
-        self.follow_call(log);
-    }
-
-    /// Notes what matches the leader's log, and as much of the leader's commit index as that covers.
-    fn match_through(&mut self, matched: Index, leader_commit_index: Index, log: &impl LogView) {
-        self.following.matched_index = self.following.matched_index.max(matched);
-        self.following.told_commit_index = self.following.told_commit_index.max(leader_commit_index);
-        let matched_index = self.following.matched_index;
-        assert!(matched_index <= log.last_id().index, "matched {matched_index}, but the log ends at {}", log.last_id());
-        self.commit_index = self.commit_index.max(self.following.told_commit_index.min(matched_index));
-    }
-
-    /// Acknowledges what is durable if that is more than was acknowledged before. One message covers many appends.
-    pub(super) fn acknowledge_news(&mut self, log: &impl LogView) {
-        if self.persisted_match(log) > self.following.acked_index {
-            self.acknowledge(log);
-        }
-    }
-
-    fn acknowledge(&mut self, log: &impl LogView) {
-        let Some(leader) = self.leader else { return };
-        let persisted_index = self.persisted_match(log);
-        self.following.acked_index = persisted_index;
-        self.following.has_told_match = true;
-        let matched_index = self.following.matched_index;
-        let outcome = match self.following.room {
-            Room::Lacking => AppendOutcome::NoRoom { matched_index, persisted_index },
-            Room::Enough | Room::Regained => AppendOutcome::Accepted { matched_index, persisted_index },
-        };
-        self.respond(leader, Message::AppendEntriesResponse { term: self.hard_state.term, outcome });
     }
 
     /// The log has no room for the entries of an `AppendEntries` that was admitted: they were dropped. Tells the leader.
     ///
     /// What stands before them matches all the same, and is acknowledged: a node without room still counts for what it has.
     pub fn on_no_room(&mut self, from: NodeId, append: &AppendEntries, log: &impl LogView) {
-        if let Some(why) = self.contradiction(append, &[], log) {
-            self.refuse(from, why);
-            return;
+        let Some(following) = self.state.following_mut() else { return };
+        match following.contradiction(append, &[], log) {
+            Some(why) => self.common.refuse(from, why),
+            None => following.on_no_room(&mut self.common, append, log),
         }
-        self.match_through(append.prev.index, append.commit_index, log);
-        self.following.room = Room::Lacking;
-        mark!("raft: a follower has no room");
-        self.acknowledge(log);
     }
 
     /// There may be room for entries again. Tells the leader if it was told otherwise.
     pub fn on_room(&mut self, log: &impl LogView) {
-        if self.following.room == Room::Lacking {
-            self.following.room = Room::Regained;
-            mark!("raft: a follower has room again");
-            self.acknowledge(log);
+        if let Some(following) = self.state.following_mut() {
+            following.on_room(&mut self.common, log);
         }
-    }
-
-    fn reject(&mut self, to: NodeId, prev_index: Index, hint: EntryId) {
-        mark!("raft: logs do not agree");
-        let outcome = AppendOutcome::Rejected { prev_index, hint };
-        self.respond(to, Message::AppendEntriesResponse { term: self.hard_state.term, outcome });
-    }
-
-    /// What of the leader's log is durable here.
-    pub(super) fn persisted_match(&self, log: &impl LogView) -> Index {
-        self.following.matched_index.min(log.persisted_index())
     }
 
     pub(super) fn on_heartbeat(
@@ -269,26 +156,19 @@ impl Raft {
         if !self.may_follow() {
             return;
         }
-        if term < self.hard_state.term {
+        if term < self.common.hard_state.term {
             self.tell_term(from);
             return;
         }
         if !self.follow(from, term) {
             return;
         }
-        self.following.told_commit_index = commit_index;
-        self.match_through(Index::ZERO, commit_index, log);
-        let matched_index = self.following.matched_index;
-        let persisted_index = self.persisted_match(log);
-        self.following.acked_index = self.following.acked_index.max(persisted_index);
-        // A node under repair may have promised a later term: it confirms nobody. Nor does anybody confirm a leader whose log
-        // was not yet seen to have what is committed.
-        mark!("raft: a node under repair confirms no round" if self.is_under_repair());
-        let round = if self.is_under_repair() || matched_index < self.known_index() { 0 } else { round };
-        let health = self.own_health();
-        self.respond(from, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
-        if self.following.room == Room::Regained {
-            self.acknowledge(log);
+        let (health, is_under_repair) = (self.own_health(), self.is_under_repair());
+        mark!("raft: a node under repair confirms no round" if is_under_repair);
+        // It may have promised a later term.
+        let round = if is_under_repair { 0 } else { round };
+        if let Some(following) = self.state.following_mut() {
+            following.on_heartbeat(&mut self.common, commit_index, round, health, log);
         }
         self.check_repair(log);
     }
@@ -299,33 +179,234 @@ impl Raft {
     /// the earlier one: a round of that term would pass for one of this term and confirm reads that it knows nothing of.
     fn tell_term(&mut self, from: NodeId) {
         mark!("raft: a deposed leader is told the term");
-        let (term, matched_index, persisted_index) = (self.hard_state.term, Index::ZERO, Index::ZERO);
+        let (term, matched_index, persisted_index) = (self.common.hard_state.term, Index::ZERO, Index::ZERO);
         let health = self.own_health();
-        self.respond(from, Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index, health });
+        self.common
+            .respond(from, Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index, health });
     }
 
     /// `from` says that it leads `term`, which is not older than this node's. `false` if another node does: there is no second
     /// leader of a term, so the message is refused.
     fn follow(&mut self, from: NodeId, term: Term) -> bool {
-        let is_news = term > self.hard_state.term || self.leader != Some(from);
-        if is_news {
-            if term == self.led_term {
+        if term > self.common.hard_state.term || self.leader() != Some(from) {
+            if term == self.common.led_term {
                 // This node won that term itself, even if it has stepped down since.
-                self.refuse(from, Nonsense::SecondLeader { term, leader: self.config.id });
+                self.common.refuse(from, Nonsense::SecondLeader { term, leader: self.common.config.id });
                 return false;
             }
-            if term == self.hard_state.term
-                && let Some(leader) = self.following.leader_of_term.filter(|leader| *leader != from)
+            let leader_of_term = self.state.following().and_then(|following| following.leader_of_term);
+            if term == self.common.hard_state.term
+                && let Some(leader) = leader_of_term.filter(|leader| *leader != from)
             {
-                self.refuse(from, Nonsense::SecondLeader { term, leader });
+                self.common.refuse(from, Nonsense::SecondLeader { term, leader });
                 return false;
             }
             self.become_follower(term, Some(from));
-            self.following.leader_of_term = Some(from);
         }
-        assert!(matches!(self.state, State::Follower), "a node with another leader is a follower");
-        self.heard_leader();
+        assert!(self.leader() == Some(from), "a node with another leader is a follower");
+        self.common.heard_leader();
         true
+    }
+}
+
+impl Following {
+    /// The leader that this node believes in.
+    pub(super) fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+
+    /// Nobody is known to lead the current term.
+    pub(super) fn has_no_leader(&self) -> bool {
+        self.leader_of_term.is_none()
+    }
+
+    /// From here on this node believes in this leader of the current term, or in none.
+    pub(super) fn set_leader(&mut self, leader: Option<NodeId>) {
+        let is_second = leader.is_some() && self.leader_of_term.is_some() && leader != self.leader_of_term;
+        assert!(!is_second, "a term has one leader");
+        self.leader = leader;
+        self.leader_of_term = self.leader_of_term.or(leader);
+    }
+
+    /// The leader was heard from not long ago, and its connection did not break since.
+    pub(super) fn hears_leader(&self, common: &Common) -> bool {
+        let timer = &common.timer;
+        self.leader.is_some() && !timer.leader_is_gone && timer.elapsed_ticks < common.config.election_ticks
+    }
+
+    /// The leader asks this node to campaign once it has everything through `last_index`.
+    pub(super) fn note_call(&mut self, last_index: Index, until_tick: u64) {
+        self.call = Some((last_index, until_tick));
+    }
+
+    /// The leader asked this node to campaign not long ago, and everything that was to come before is in the log.
+    pub(super) fn is_called(&self, now_tick: u64) -> bool {
+        self.call.is_some_and(|(last_index, until_tick)| self.matched_index >= last_index && now_tick < until_tick)
+    }
+
+    /// Whether the log holds the entry before those of an `AppendEntries`. Tells the leader if not.
+    fn admit(&mut self, common: &mut Common, append: &AppendEntries, log: &impl LogView) -> bool {
+        self.appending = None;
+        let agrees = self.agrees_at(append.prev, log);
+        if !agrees {
+            mark!("raft: logs do not agree");
+            let upto = log.last_id().index.min(append.prev.index.prev());
+            let hint = last_not_after_term(log, self.agreed_floor(common), upto, append.prev.term);
+            let outcome = AppendOutcome::Rejected { prev_index: append.prev.index, hint };
+            self.answer(common, outcome);
+        }
+        agrees
+    }
+
+    /// Takes the entries of an `AppendEntries` that was admitted and contradicts nothing.
+    #[must_use]
+    fn take_entries(
+        &mut self,
+        common: &mut Common,
+        append: &AppendEntries,
+        entries: &[EntryId],
+        log: &impl LogView,
+    ) -> AppendDecision {
+        if self.room == LogRoom::Regained {
+            mark!("raft: entries come again after there was no room");
+            self.room = LogRoom::Enough;
+        }
+        let skip = entries.iter().take_while(|entry| self.agrees_at(**entry, log)).count();
+        let matched_before = match skip.checked_sub(1).and_then(|at| entries.get(at)) {
+            Some(entry) => entry.index,
+            None => append.prev.index,
+        };
+        match entries.last() {
+            Some(&last) if skip < entries.len() => {
+                self.appending = Some(Appending { last, matched_before, commit_index: append.commit_index });
+                AppendDecision::Append { skip }
+            }
+            _ => {
+                self.match_through(common, matched_before, append.commit_index, log);
+                self.acknowledge(common, log);
+                AppendDecision::Drop
+            }
+        }
+    }
+
+    /// What the leader sends now that contradicts what it sent before: then there are two leaders in one term.
+    fn contradiction(&self, append: &AppendEntries, entries: &[EntryId], log: &impl LogView) -> Option<Nonsense> {
+        let matched_index = self.matched_index;
+        let known = std::iter::once(&append.prev).chain(entries).take_while(|entry| entry.index <= matched_index);
+        known.map(|&got| (got, term_at(log, got.index))).find_map(|(got, term)| {
+            let matched = term.filter(|term| *term != got.term)?;
+            Some(Nonsense::OtherEntry { got, matched })
+        })
+    }
+
+    /// The leader looks for the last common entry at this index and above: what matched and what is committed is common.
+    fn agreed_floor(&self, common: &Common) -> Index {
+        let matched_index = self.matched_index;
+        matched_index.max(common.commit_index)
+    }
+
+    /// The log holds this entry of the current leader's log. What is known to match is not looked up again: it may have been
+    /// compacted away.
+    fn agrees_at(&self, entry: EntryId, log: &impl LogView) -> bool {
+        let term = term_at(log, entry.index);
+        // What lies before the log was committed, so that every leader has the very entries that this node had.
+        let is_before_log = entry.index < log.base().index;
+        is_before_log || entry.index <= self.matched_index || term == Some(entry.term)
+    }
+
+    /// The replica appended what it was told to, or a prefix of it. False if it was told nothing.
+    fn take_appended(&mut self, common: &mut Common, log: &impl LogView) -> bool {
+        let Some(appending) = self.appending.take() else { return false };
+        self.room = LogRoom::Enough;
+        let is_complete = log.last_id() == appending.last;
+        let matched = if is_complete { appending.last.index } else { appending.matched_before };
+        self.match_through(common, matched, appending.commit_index, log);
+        if is_complete && !self.has_told_match {
+            // Before it is durable: a leader that only probes sends the next entries once it knows that these fit.
+            self.acknowledge(common, log);
+        } else {
+            self.acknowledge_news(common, log);
+        }
+        true
+    }
+
+    /// Notes what matches the leader's log, and as much of the leader's commit index as that covers.
+    fn match_through(&mut self, common: &mut Common, matched: Index, leader_commit_index: Index, log: &impl LogView) {
+        self.matched_index = self.matched_index.max(matched);
+        self.told_commit_index = self.told_commit_index.max(leader_commit_index);
+        let matched_index = self.matched_index;
+        assert!(matched_index <= log.last_id().index, "matched {matched_index}, but the log ends at {}", log.last_id());
+        common.commit_index = common.commit_index.max(self.told_commit_index.min(matched_index));
+    }
+
+    /// Acknowledges what is durable if that is more than was acknowledged before. One message covers many appends.
+    pub(super) fn acknowledge_news(&mut self, common: &mut Common, log: &impl LogView) {
+        if self.persisted_match(log) > self.acked_index {
+            self.acknowledge(common, log);
+        }
+    }
+
+    /// Tells the leader what matches its log and what of that is durable.
+    fn acknowledge(&mut self, common: &mut Common, log: &impl LogView) {
+        if self.leader.is_none() {
+            return;
+        }
+        let (matched_index, persisted_index) = (self.matched_index, self.persisted_match(log));
+        self.acked_index = persisted_index;
+        self.has_told_match = true;
+        let outcome = match self.room {
+            LogRoom::Lacking => AppendOutcome::NoRoom { matched_index, persisted_index },
+            LogRoom::Enough | LogRoom::Regained => AppendOutcome::Accepted { matched_index, persisted_index },
+        };
+        self.answer(common, outcome);
+    }
+
+    fn answer(&self, common: &mut Common, outcome: AppendOutcome) {
+        if let Some(leader) = self.leader {
+            common.respond(leader, Message::AppendEntriesResponse { term: common.hard_state.term, outcome });
+        }
+    }
+
+    fn on_no_room(&mut self, common: &mut Common, append: &AppendEntries, log: &impl LogView) {
+        self.match_through(common, append.prev.index, append.commit_index, log);
+        self.room = LogRoom::Lacking;
+        mark!("raft: a follower has no room");
+        self.acknowledge(common, log);
+    }
+
+    fn on_room(&mut self, common: &mut Common, log: &impl LogView) {
+        if self.room == LogRoom::Lacking {
+            self.room = LogRoom::Regained;
+            mark!("raft: a follower has room again");
+            self.acknowledge(common, log);
+        }
+    }
+
+    /// The part of the leader's log that is durable here.
+    pub(super) fn persisted_match(&self, log: &impl LogView) -> Index {
+        self.matched_index.min(log.persisted_index())
+    }
+
+    fn on_heartbeat(
+        &mut self,
+        common: &mut Common,
+        commit_index: Index,
+        round: u64,
+        health: Health,
+        log: &impl LogView,
+    ) {
+        let Some(leader) = self.leader else { return };
+        self.told_commit_index = commit_index;
+        self.match_through(common, Index::ZERO, commit_index, log);
+        let (matched_index, persisted_index) = (self.matched_index, self.persisted_match(log));
+        self.acked_index = self.acked_index.max(persisted_index);
+        // Nobody confirms a leader whose log was not yet seen to have what is committed.
+        let round = if matched_index < common.known_index() { 0 } else { round };
+        let term = common.hard_state.term;
+        common.respond(leader, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
+        if self.room == LogRoom::Regained {
+            self.acknowledge(common, log);
+        }
     }
 }
 

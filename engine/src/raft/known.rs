@@ -1,32 +1,32 @@
-//! What this node knows to be committed, and what it does about a leader that shows to lack it.
+//! What this node knows to be committed, and what it does about a leader whose log turns out to lack it.
 //!
 //! Every leader has all that was committed in earlier terms (thesis 3.6.3, leader completeness). That rests on nodes that
 //! never forget what they acknowledged. A node whose directory was put back to an older copy, or that was wiped, has
 //! forgotten, and with its vote a node can be elected that lacks committed entries. Whoever has these entries must not cut
-//! them then: the only copy may be its own. So what is known to be committed, in this life or by the note of an earlier one,
-//! is held against everything that a leader says of its log, and the first contradiction ends this node's part in the
+//! them then: the only copy may be its own. So everything that a leader says of its log is compared with what is known to
+//! be committed, in this life or by the note of an earlier one. The first contradiction ends this node's part in the
 //! cluster: nothing is answered, acknowledged or voted for any more.
 //!
 //! What is not noticed: a leader whose entries have the very terms and indexes of the committed ones, because a node that
 //! forgot its vote elected a second leader in one term. While a node that heard of both lives it refuses the second one's
 //! messages (`refused`).
 
-use super::Raft;
 use super::log_view::{LogView, term_at};
+use super::{Common, Raft};
 use crate::types::{EntryId, Index, NodeId, Term};
 
-/// A leader that can't be one, if no node had forgotten anything.
+/// A leader that could not have been elected if no node had forgotten a promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contradiction {
     /// The leader.
     pub leader: NodeId,
     /// Its term.
     pub term: Term,
-    /// How it shows.
+    /// What its log has or lacks.
     pub kind: ContradictionKind,
 }
 
-/// How a leader shows that it lacks what was committed.
+/// What shows that a leader lacks what was committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContradictionKind {
     /// It has another entry than the committed one.
@@ -68,13 +68,13 @@ impl Raft {
     /// here when the host crashed, or the log is under repair; a leader brings it back.
     pub fn recall_committed(&mut self, noted: EntryId, log: &impl LogView) {
         // A note may be older than the state behind which the log begins.
-        if noted.index <= self.noted_committed.index {
+        if noted.index <= self.common.noted_committed.index {
             return;
         }
-        self.noted_committed = noted;
+        self.common.noted_committed = noted;
         mark!("raft: the log lacks what was noted as committed" if log.term(noted.index) != Some(noted.term));
         if log.term(noted.index) == Some(noted.term) {
-            self.commit_index = noted.index;
+            self.common.commit_index = noted.index;
         }
     }
 
@@ -82,9 +82,11 @@ impl Raft {
     /// take this node back to a term whose leader need not have those entries.
     #[must_use]
     pub fn may_note_committed(&self) -> bool {
-        self.hard_state_is_durable()
+        self.common.hard_state_is_durable()
     }
+}
 
+impl Common {
     /// The highest index known to be committed, whether the log holds it or not.
     pub(super) fn known_index(&self) -> Index {
         self.commit_index.max(self.noted_committed.index)
@@ -102,8 +104,8 @@ impl Raft {
         index > self.commit_index && log.term(index) != Some(term)
     }
 
-    /// Holds an entry of the log of `leader`, which leads a term not older than this node's, against what is known to be
-    /// committed. Says whether both can be true; if not, this node takes no further part.
+    /// Compares an entry of the log of `leader`, which leads a term not older than this node's, with what is known to be committed.
+    /// `false` if both cannot be true: then this node takes no further part.
     pub(super) fn agrees_with_committed(
         &mut self,
         leader: NodeId,
@@ -139,7 +141,7 @@ impl Raft {
     }
 
     /// This node takes no further part. The first reason stays.
-    pub(super) fn contradict(&mut self, leader: NodeId, term: Term, kind: ContradictionKind) {
+    fn contradict(&mut self, leader: NodeId, term: Term, kind: ContradictionKind) {
         self.out.contradiction.get_or_insert(Contradiction { leader, term, kind });
     }
 }

@@ -1,4 +1,4 @@
-//! The membership as the log says it: which one is in force, what it was before, and what follows for a member whose log was
+//! The membership according to the log: which one is in force, what it was before, and what that means for a member whose log was
 //! given up.
 //!
 //! A membership takes effect when its entry is appended, and goes when that is cut (thesis 4.1). A member that lost its log and
@@ -7,20 +7,19 @@
 //! appended by the replica.
 
 use super::log_view::LogView;
-use super::tracker::Progress;
-use super::{Membership, Message, Nonsense, Outdated, Raft, Speaker, State};
-use crate::types::{EntryId, Index, NodeId};
+use super::{Common, Membership, Message, Nonsense, Outdated, Raft, Speaker, State};
+use crate::types::{Index, NodeId};
 
 /// Memberships by index.
 #[derive(Debug)]
-pub(super) struct History {
-    /// Before the first of `later`.
+pub(super) struct MembershipHistory {
+    /// In force before the first of `later`.
     base: Membership,
-    /// Of the entries that said so, in ascending order.
+    /// In force from an entry on: the entry's index and what it says, in ascending order.
     later: Vec<(Index, Membership)>,
 }
 
-impl History {
+impl MembershipHistory {
     pub(super) const fn new(base: Membership) -> Self {
         Self { base, later: Vec::new() }
     }
@@ -29,12 +28,12 @@ impl History {
         self.later.last().map_or(&self.base, |(_, membership)| membership)
     }
 
-    /// The entry that the membership in force stands in; zero if it stands in none.
+    /// Index of the entry that holds the membership in force; zero if no entry does.
     fn last_index(&self) -> Index {
         self.later.last().map_or(Index::ZERO, |(index, _)| *index)
     }
 
-    /// As of an index.
+    /// The membership in force at an index.
     fn as_of(&self, index: Index) -> &Membership {
         let at = self.later.partition_point(|(entry, _)| *entry <= index);
         at.checked_sub(1).and_then(|at| self.later.get(at)).map_or(&self.base, |(_, membership)| membership)
@@ -74,94 +73,26 @@ pub(super) enum Weight {
     Hint,
 }
 
-impl Raft {
-    /// What the log says of the members as of its base, which may be what it says later; right after `new`.
-    pub(crate) fn recall_base_membership(&mut self, membership: Membership, log: &impl LogView) {
-        assert!(self.history.last_index() == Index::ZERO, "nothing was recalled yet");
-        self.history = History::new(membership.known_at(log.base().index));
-        self.membership = self.history.current().clone();
-    }
-
-    /// An entry was appended, and superseded what was there from its index on. Says whether another membership is in force now. Before
-    /// `on_appended`; also for the entries of a log that just opened, in ascending order, right after `new`.
-    ///
-    /// `membership` is what the entry says of the members, if it does; others may be left out at the log's end.
-    #[must_use]
-    pub fn take_membership(&mut self, index: Index, membership: Option<Membership>, log: &impl LogView) -> bool {
-        assert!(index > Index::ZERO && index <= log.last_id().index, "entry {index} is in the log");
-        let before = self.membership.clone();
+impl Common {
+    /// An entry was appended, and superseded what was there from its index on. The membership before, if another one is in force now.
+    fn take_membership(&mut self, index: Index, membership: Option<Membership>) -> Option<Membership> {
         let is_cut = self.history.cut_from(index);
-        let is_changed = is_cut || membership.is_some();
+        if !is_cut && membership.is_none() {
+            return None;
+        }
         if let Some(membership) = membership {
             self.history.settle(self.commit_index);
             self.history.push(index, membership);
         }
-        if is_changed {
-            self.membership = self.history.current().clone();
-            self.begin_anew_with_named(&before, log);
-        }
-        is_changed
+        Some(std::mem::replace(&mut self.membership, self.history.current().clone()))
     }
 
-    /// What an earlier log of a follower had says nothing of the one that was named now.
-    fn begin_anew_with_named(&mut self, before: &Membership, log: &impl LogView) {
-        let State::Leader(leading) = &mut self.state else { return };
-        leading.naming = None;
-        for (&node, progress) in &mut leading.progress {
-            if before.named(node) != self.membership.named(node) {
-                *progress = Progress::new(&self.config, log.last_id().index.prev(), self.now_tick);
-                assert!(progress.match_index() == Index::ZERO, "nothing is known of a log that was named now");
-                leading.health.remove(&node);
-            }
-        }
+    /// The entry that the membership in force stands in, or the log's base, is committed.
+    pub(super) fn membership_is_committed(&self) -> bool {
+        self.history.last_index() <= self.commit_index
     }
 
-    /// The entry with a membership that this leader is to append as soon as it can, and has not appended yet. One after the
-    /// other: the one before must be committed. And only while a quorum without the asking node is there to commit it: as long as it
-    /// is not committed, the old log may come back and be needed.
-    #[must_use]
-    pub fn membership_due(&self, log: &impl LogView) -> Option<(EntryId, Membership)> {
-        let State::Leader(leading) = &self.state else { return None };
-        let (node, incarnation) = leading.naming?;
-        let is_settled = self.history.last_index() <= self.commit_index;
-        let is_there = |voter| leading.heard_within(voter, self.answer_ticks(), self.now_tick);
-        let can_commit = |voter| voter == self.config.id || (voter != node && is_there(voter));
-        if !self.membership.quorum_has(can_commit) {
-            return None;
-        }
-        if !is_settled || leading.is_transferring() || log.last_id().index < leading.opening_index {
-            return None;
-        }
-        let id = self.next_entry_id(log);
-        assert!(node != self.config.id, "a leader names no log of its own");
-        assert!(
-            id.index > self.history.last_index(),
-            "the membership of entry {} is in force",
-            self.history.last_index()
-        );
-        Some((id, self.membership.with_named(node, incarnation, id.index)))
-    }
-
-    /// Whether a member that lost its log may get everything back into this one: the group agreed on it, and that can't be
-    /// forgotten any more. If not, a leader makes the group agree.
-    pub(super) fn agrees_on(&mut self, node: NodeId, incarnation: u64) -> bool {
-        assert!(node != self.config.id, "a node asks others");
-        let named = self.membership.named(node).filter(|named| named.incarnation == incarnation);
-        if let (None, State::Leader(leading)) = (named, &mut self.state)
-            && incarnation != 0
-        {
-            leading.naming = Some((node, incarnation));
-        }
-        named.is_some_and(|named| named.since <= self.commit_index)
-    }
-
-    /// What this node's messages speak for.
-    #[must_use]
-    pub(crate) fn speaker(&self) -> Speaker {
-        Speaker { incarnation: self.incarnation(), is_joining: self.is_joining() }
-    }
-
-    /// Votes of this speaker count.
+    /// Whether the votes of this speaker count.
     pub(super) fn counts(&self, from: NodeId, speaker: Speaker) -> bool {
         self.weigh(from, speaker) == Some(Weight::Full)
     }
@@ -174,51 +105,6 @@ impl Raft {
         } else {
             self.membership.may_count(from, speaker.incarnation).then_some(Weight::Full)
         }
-    }
-
-    /// Tells a node that speaks for a log that the group gave up.
-    pub(crate) fn tell_outdated(&mut self, from: NodeId, speaker: Speaker) {
-        if speaker.is_joining || self.is_new() || !self.is_peer(from) {
-            return;
-        }
-        let Some(named) = self.membership.named(from) else { return };
-        if named.incarnation != speaker.incarnation && named.since <= self.commit_index {
-            let (term, incarnation, since) = (self.hard_state.term, named.incarnation, named.since);
-            self.out.messages.push((from, Message::Outdated { term, incarnation, since }));
-        }
-    }
-
-    /// A peer says that another log of this node counts in its place, named by a committed entry.
-    ///
-    /// A later entry may have named this one: then this log has that entry, unless it does not count yet anyway.
-    ///
-    /// Whoever believes it takes no part until it is started again. So it is not believed from one peer where this node can know
-    /// better (`knows_better`).
-    pub(super) fn on_told_outdated(&mut self, from: NodeId, incarnation: u64, since: Index, log: &impl LogView) {
-        let own_since = match self.membership.named(self.config.id) {
-            Some(named) if named.incarnation == self.incarnation() => named.since,
-            _ => Index::ZERO,
-        };
-        if self.is_joining() || incarnation == self.incarnation() || (since > Index::ZERO && since <= own_since) {
-            return;
-        }
-        if incarnation == 0 || since == Index::ZERO || self.knows_better(from, since, log) {
-            self.refuse(from, Nonsense::NotGivenUp { since });
-            return;
-        }
-        self.out.outdated.get_or_insert(Outdated { told_by: from, since });
-    }
-
-    /// Whether what a peer says of entry `since`, that it gave this node's log up, is no reason to stop.
-    ///
-    /// What is committed here is committed everywhere: the entry would stand in this log, and this node would have stopped by itself.
-    /// A node that leads has every entry that was committed before its term. And a node that hears a leader is told by
-    /// that one, to which it speaks all the time: so one member that believes a lie stops nobody in a group that is well.
-    /// Nothing rests on when an old log stops: what it says counts for nothing with whoever has the entry.
-    fn knows_better(&self, from: NodeId, since: Index, log: &impl LogView) -> bool {
-        let is_held = since > log.base().index && since <= self.commit_index;
-        let is_told_by_leader = self.leader == Some(from);
-        is_held || (self.hears_leader() && !is_told_by_leader)
     }
 
     /// This node's own log says that another one counts in its place; the entry need not be committed.
@@ -236,5 +122,83 @@ impl Raft {
         if let Some(named) = committed.named(own).filter(|named| named.incarnation != self.incarnation()) {
             self.out.outdated.get_or_insert(Outdated { told_by: own, since: named.since });
         }
+    }
+}
+
+impl Raft {
+    /// What the log says of the members as of its base, which may be what it says later; right after `new`.
+    pub(crate) fn recall_base_membership(&mut self, membership: Membership, log: &impl LogView) {
+        let common = &mut self.common;
+        assert!(common.history.last_index() == Index::ZERO, "nothing was recalled yet");
+        common.history = MembershipHistory::new(membership.known_at(log.base().index));
+        common.membership = common.history.current().clone();
+    }
+
+    /// An entry was appended, and superseded what was there from its index on. Says whether another membership is in force now. To be
+    /// called before `on_appended`; also for the entries of a log that just opened, in ascending order, right after `new`.
+    ///
+    /// `membership` is what the entry says of the members, if it does; others may be left out at the log's end.
+    #[must_use]
+    pub fn take_membership(&mut self, index: Index, membership: Option<Membership>, log: &impl LogView) -> bool {
+        assert!(index > Index::ZERO && index <= log.last_id().index, "entry {index} is in the log");
+        let before = self.common.take_membership(index, membership);
+        if let (Some(before), State::Leader(leading)) = (&before, &mut self.state) {
+            leading.begin_anew_with_named(&self.common, before, log);
+        }
+        before.is_some()
+    }
+
+    /// The log that this node's messages speak for.
+    #[must_use]
+    pub(crate) fn speaker(&self) -> Speaker {
+        Speaker { incarnation: self.common.incarnation(), is_joining: self.common.is_joining() }
+    }
+
+    /// Tells a node that speaks for a log that the group gave up.
+    pub(crate) fn tell_outdated(&mut self, from: NodeId, speaker: Speaker) {
+        if speaker.is_joining || self.is_new() || !self.common.is_peer(from) {
+            return;
+        }
+        let common = &mut self.common;
+        let Some(named) = common.membership.named(from) else { return };
+        if named.incarnation != speaker.incarnation && named.since <= common.commit_index {
+            let (term, incarnation, since) = (common.hard_state.term, named.incarnation, named.since);
+            common.out.messages.push((from, Message::Outdated { term, incarnation, since }));
+        }
+    }
+
+    /// A peer says that another log of this node counts in its place, named by a committed entry.
+    ///
+    /// A later entry may have named this one: then this log has that entry, unless it does not count yet anyway.
+    ///
+    /// Whoever believes it takes no part until it is started again. So it is not believed from one peer where this node can know
+    /// better (`knows_better`).
+    pub(super) fn on_told_outdated(&mut self, from: NodeId, incarnation: u64, since: Index, log: &impl LogView) {
+        let common = &self.common;
+        let own_since = match common.membership.named(common.config.id) {
+            Some(named) if named.incarnation == common.incarnation() => named.since,
+            _ => Index::ZERO,
+        };
+        let is_of_own_log = incarnation == common.incarnation();
+        if common.is_joining() || is_of_own_log || (since > Index::ZERO && since <= own_since) {
+            return;
+        }
+        if incarnation == 0 || since == Index::ZERO || self.knows_better(from, since, log) {
+            self.common.refuse(from, Nonsense::NotGivenUp { since });
+            return;
+        }
+        self.common.out.outdated.get_or_insert(Outdated { told_by: from, since });
+    }
+
+    /// Whether what a peer says of entry `since`, that it gave this node's log up, is no reason to stop.
+    ///
+    /// What is committed here is committed everywhere: the entry would stand in this log, and this node would have stopped by itself.
+    /// A node that leads has every entry that was committed before its term. And a node that hears a leader is told by
+    /// that one, to which it speaks all the time: so one member that believes a lie stops nobody in a group that is well.
+    /// Nothing rests on when an old log stops: what it says counts for nothing with whoever has the entry.
+    fn knows_better(&self, from: NodeId, since: Index, log: &impl LogView) -> bool {
+        let is_held = since > log.base().index && since <= self.common.commit_index;
+        let is_told_by_leader = self.leader() == Some(from);
+        is_held || (self.hears_leader() && !is_told_by_leader)
     }
 }

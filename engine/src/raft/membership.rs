@@ -85,7 +85,7 @@ impl Membership {
         &self.voters
     }
 
-    /// `id` votes.
+    /// Whether `id` votes.
     #[must_use]
     pub fn is_voter(&self, id: NodeId) -> bool {
         self.voters.binary_search(&id).is_ok() || self.outgoing.binary_search(&id).is_ok()
@@ -97,7 +97,7 @@ impl Membership {
         self.named.get(&id).copied()
     }
 
-    /// The same nodes have the same parts in it; which of their logs count may differ.
+    /// Whether both give the same roles to the same nodes. Which of their logs count may differ.
     #[must_use]
     pub(crate) fn has_parts_of(&self, other: &Self) -> bool {
         self.voters == other.voters && self.outgoing == other.outgoing && self.learners == other.learners
@@ -111,7 +111,7 @@ impl Membership {
         self.named.values().filter(is_news).count() == 1 && self.named.values().all(|named| named.since <= index)
     }
 
-    /// What this log of a member says may count: the group agreed on no other.
+    /// Whether this log of a member may count: the group agreed on no other.
     #[must_use]
     pub(crate) fn may_count(&self, id: NodeId, incarnation: u64) -> bool {
         self.named(id).is_none_or(|named| named.incarnation == incarnation)
@@ -129,7 +129,7 @@ impl Membership {
         self.voters.len() > self.quorum_count()
     }
 
-    /// A quorum satisfies `holds`.
+    /// Whether `holds` is true of a quorum.
     pub fn quorum_has(&self, mut holds: impl FnMut(NodeId) -> bool) -> bool {
         let mut count = |set: &[NodeId]| set.iter().filter(|&&id| holds(id)).count();
         let outgoing_agree = self.outgoing.is_empty() || count(&self.outgoing) > self.outgoing.len() / 2;
@@ -167,7 +167,7 @@ impl Membership {
     /// Reads the payload of an entry.
     ///
     /// # Errors
-    /// It is none, or of a later version.
+    /// The bytes are no membership, or one of a later version.
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let unknown = |what: &'static str, got: u64| Err(DecodeError::Unknown { what, got });
         let mut reader = Reader::new(payload);

@@ -1,13 +1,20 @@
 //! Raft without I/O: who leads a shard, which entries its log holds, and which of them are committed.
 //!
 //! Does not: hold entries or read their bytes (it sees positions through `LogView`), write anything, know clocks (time is
-//! `tick`), sockets, or what entries mean, but for those that say who the members are. Snapshots are not part of it yet.
+//! `tick`), sockets, or what entries mean, except for those that say who the members are. Snapshots are not part of it yet.
+//!
+//! # Parts
+//!
+//! A node is in one of six states. Each is a type of its own, and what only a node in that state does is a method of that type: a
+//! new node (`birth`), a node under repair (`repair`), a follower (`follower`), a node that asks for pre-votes or for votes
+//! (`candidate`), a leader (`leader`). Their methods take what a node has in every state, `Common`. `Raft` has one of each: it
+//! gives calls to the state that they are for, and changes the state (`become_follower`, `election`, `birth`, `repair`).
 //!
 //! # Calling order
 //!
-//! Calls in, then `ready()`, whose outputs are carried out in the order of its fields. Outputs of several calls add up; they
-//! must be drained and carried out before the log changes (`AppendDecision::Append` is carried out after `ready()`), and
-//! before anything else leaves. Entries are appended only by the leader's own batches (`next_entry_id`, then
+//! Make calls, then take `ready()` and carry its outputs out in the order of its fields. Outputs of several calls add up. They
+//! must be carried out before the log changes (`AppendDecision::Append` is carried out after `ready()`), and before anything
+//! else is sent. Entries are appended only by the leader's own batches (`next_entry_id`, then
 //! `on_appended`), for `Ready::append_noop`, or for `AppendDecision::Append`. When a sync completes:
 //! `on_hard_state_persisted` for each hard state it covered, then `on_persisted`, then the held messages leave.
 //!
@@ -27,6 +34,7 @@
 //! * Nothing rests on the order, the single delivery or the arrival of messages.
 
 mod birth;
+mod candidate;
 mod config;
 mod election;
 mod follower;
@@ -37,16 +45,16 @@ mod members;
 mod membership;
 mod message;
 mod office;
-mod read_index;
 mod ready;
 mod refused;
 mod repair;
+mod timer;
 mod tracker;
-mod transfer;
 
 pub use birth::{BirthAnswer, BirthRecord, BirthView, LostView, Stage};
 pub use config::{Config, PENDING_READS_MAX};
 pub use known::{Contradiction, ContradictionKind};
+pub use leader::{Transfer, Unfit};
 pub use log_view::LogView;
 pub(crate) use membership::MEMBERSHIP_BYTES_MAX;
 pub use membership::Membership;
@@ -56,26 +64,34 @@ pub use ready::{AppendDecision, HardState, NotLeader, Outdated, ReadId, ReadInde
 pub use refused::{Nonsense, TERM_MAX};
 pub use repair::RepairView;
 pub use tracker::{Inflights, Progress, ProgressState};
-pub use transfer::{Transfer, Unfit};
+
+use std::collections::BTreeMap;
 
 use crate::types::{EntryId, Index, NodeId, Term};
-use birth::Birth;
-use election::{ElectionTimer, Votes};
+use birth::Newcomer;
+use candidate::{Candidate, PreCandidate};
 use follower::Following;
-use leader::Leading;
-use members::History;
+use leader::{Holding, Leading, Pacing};
+use members::{MembershipHistory, Weight};
 use refused::Refused;
-use repair::Repair;
-use transfer::Pacing;
+use repair::Repairing;
+use timer::ElectionTimer;
 use wal::random::SplitMix64;
 
 /// One replica of one Raft group. See the module's documentation for the calling order.
 #[derive(Debug)]
 pub struct Raft {
+    common: Common,
+    state: State,
+}
+
+/// What a node has in every state.
+#[derive(Debug)]
+struct Common {
     config: Config,
-    /// The members as the log says it, whether that is committed or not. Invariant: the last of `history`.
+    /// The members according to the log, whether that is committed or not. Invariant: the last of `history`.
     membership: Membership,
-    history: History,
+    history: MembershipHistory,
     rng: SplitMix64,
     /// Ticks since this value was made.
     now_tick: u64,
@@ -87,9 +103,6 @@ pub struct Raft {
     ///
     /// Invariant: durable <= handed out <= current, by term; messages that promise the current one wait while they differ.
     durable_hard_state: HardState,
-    state: State,
-    /// The leader of the current term, as far as known; this node while it leads.
-    leader: Option<NodeId>,
     /// The last term that this node led in this life; 0 = none. Nobody else can lead it. Invariant: led_term <= current term.
     led_term: Term,
     /// Highest index known durable on a quorum. Never decreases. Starts where the log begins, or where an earlier life of
@@ -99,33 +112,35 @@ pub struct Raft {
     commit_index: Index,
     /// The last entry that an earlier life of this node knew to be committed; the log need not hold it (see `known`).
     noted_committed: EntryId,
-    /// What this node, as a follower, knows of its leader's log. Meaningless while it leads.
-    following: Following,
     timer: ElectionTimer,
-    /// Paces hand-overs to the preferred leader.
+    /// Limits how often this node hands over to the preferred leader.
     preferred: Pacing,
-    /// Paces hand-overs of this node while it is not fit to lead.
+    /// Limits how often this node hands over because it is not fit to lead.
     ailing: Pacing,
-    /// Since when this node has not been fit to lead. Unit: ticks of this core.
+    /// Since when this node, as a leader, has not been fit to lead. Unit: ticks of this core.
     ailing_since_tick: Option<u64>,
-    /// How this node is, as far as the caller told. Whether it may lead is known here.
+    /// How this node is, as the caller said last. `may_lead` is not used here: the state says that.
     health: Health,
-    /// Where the log comes from. Invariant: a new node is a follower of nobody.
-    birth: Birth,
-    /// This node lost durable entries and is getting them back. Invariant: it is a follower meanwhile.
-    repair: Option<Repair>,
+    /// Where the log comes from. Invariant: its stage is `New` exactly in the state `New`.
+    birth: BirthRecord,
+    /// Peers that lost data, and when they last said so. Unit: ticks of this core.
+    lost: BTreeMap<NodeId, u64>,
     out: Ready,
     refused: Refused,
     /// When a message last raised the term by a leap (see `refused`). Unit: ticks of this core.
     leapt_tick: Option<u64>,
 }
 
-/// What a role needs to remember.
+/// What a node is, with what only such a node remembers.
 #[derive(Debug)]
 enum State {
-    Follower,
-    PreCandidate(Votes),
-    Candidate(Votes),
+    /// Its log is new, and it takes part in nothing before it knows whether the cluster is.
+    New(Newcomer),
+    /// It follows a leader to get back what it lost, and helps to elect nobody.
+    Repairing(Repairing),
+    Follower(Following),
+    PreCandidate(PreCandidate),
+    Candidate(Candidate),
     Leader(Box<Leading>),
 }
 
@@ -136,65 +151,40 @@ impl Raft {
     #[must_use]
     pub fn new(config: Config, hard_state: HardState, log: &impl LogView) -> Self {
         config.assert_valid();
-        assert!(
-            log.last_id().term <= hard_state.term,
-            "the log ends at {} but the recovered term is {}",
-            log.last_id(),
-            hard_state.term
-        );
-        let membership = Membership::new(config.voters.clone());
-        let rng = SplitMix64::of_stream(config.seed, config.id.get());
-        let mut raft = Self {
-            history: History::new(membership.clone()),
-            membership,
-            rng,
-            now_tick: 0,
-            hard_state,
-            handed_out_hard_state: hard_state,
-            durable_hard_state: hard_state,
-            state: State::Follower,
-            leader: None,
-            led_term: Term::ZERO,
-            commit_index: log.base().index,
-            noted_committed: log.base(),
-            following: Following::default(),
-            timer: ElectionTimer::default(),
-            preferred: Pacing::new(&config),
-            ailing: Pacing::new(&config),
-            ailing_since_tick: None,
-            health: Health::default(),
-            birth: Birth::default(),
-            repair: None,
-            out: Ready::default(),
-            refused: Refused::default(),
-            leapt_tick: None,
-            config,
-        };
-        raft.arm_first_timer();
-        raft
+        let (last, term) = (log.last_id(), hard_state.term);
+        assert!(last.term <= term, "the log ends at {last} but the recovered term is {term}");
+        let mut common = Common::new(config, hard_state, log);
+        common.arm_first_timer();
+        Self { common, state: State::Follower(Following::default()) }
     }
 
     /// One tick of time passed.
     pub fn tick(&mut self, log: &impl LogView) {
-        self.now_tick += 1;
-        self.tick_lost();
-        match self.state {
-            State::Leader(_) => self.tick_leader(log),
-            State::Follower | State::PreCandidate(_) | State::Candidate(_) => self.tick_election(log),
+        self.common.now_tick += 1;
+        self.common.tick_lost();
+        match &mut self.state {
+            State::New(newcomer) => newcomer.tick(&mut self.common),
+            State::Repairing(repairing) => repairing.tick(&mut self.common, log),
+            State::Follower(_) | State::PreCandidate(_) | State::Candidate(_) => self.tick_election(log),
+            State::Leader(leading) if leading.hears_quorum(&self.common) => leading.tick(&mut self.common, log),
+            State::Leader(_) => {
+                mark!("raft: a leader that hears no quorum steps down");
+                self.become_follower(self.common.hard_state.term, None);
+            }
         }
     }
 
     /// A peer's message arrived; `AppendEntries` with entries go to `step_append`.
     ///
-    /// Messages of nodes that are not peers are ignored; those that make no sense are refused (see `Nonsense`). Answers of a log
-    /// that does not count are taken for what they say of terms, and else only as a hint what to send.
+    /// Messages of nodes that are not peers are ignored; those that make no sense are refused (see `Nonsense`). Of answers that
+    /// speak for a log that does not count, only the term counts; otherwise they are at most a hint what to send.
     pub fn step(&mut self, from: NodeId, speaker: Speaker, message: Message, log: &impl LogView) {
         let may_elect = !self.is_under_repair();
-        if !self.is_peer(from) || !self.may_hear(&message) || (!may_elect && message.is_about_elections()) {
+        if !self.common.is_peer(from) || !self.may_hear(&message) || (!may_elect && message.is_about_elections()) {
             return;
         }
         self.tell_outdated(from, speaker);
-        if message.rests_on_term() && self.refuses_term(from, message.term()) {
+        if message.rests_on_term() && self.common.refuses_term(from, message.term()) {
             if self.raises_term(&message) {
                 self.approach(message.term());
             }
@@ -203,13 +193,13 @@ impl Raft {
         match message {
             Message::RequestPreVote { term, last } => self.on_pre_vote_request(from, term, last, log),
             Message::PreVoteResponse { term, campaign_term, granted } => {
-                let granted = granted && self.counts(from, speaker);
+                let granted = granted && self.common.counts(from, speaker);
                 self.on_pre_vote_response(from, term, campaign_term, granted, log);
             }
             Message::RequestVote { term, last, transfer } => self.on_vote_request(from, term, last, transfer, log),
             Message::RequestVoteResponse { term, granted } => {
                 if self.is_current(term) {
-                    let granted = granted && self.counts(from, speaker);
+                    let granted = granted && self.common.counts(from, speaker);
                     self.on_vote_response(from, granted, log);
                 }
             }
@@ -217,20 +207,17 @@ impl Raft {
                 let decision = self.step_append(from, &append, &[], log);
                 assert!(decision == AppendDecision::Drop, "an append without entries changed the log");
             }
+            Message::Heartbeat { term, commit_index, round } => self.on_heartbeat(from, term, commit_index, round, log),
             Message::AppendEntriesResponse { term, outcome } => {
-                if self.is_current(term)
-                    && let Some(weight) = self.weigh(from, speaker)
-                {
-                    self.on_append_response(from, weight, outcome, log);
+                if let Some((leading, common, weight)) = self.answered_leader(from, speaker, term) {
+                    leading.on_append_response(common, from, weight, outcome, log);
                 }
             }
-            Message::Heartbeat { term, commit_index, round } => self.on_heartbeat(from, term, commit_index, round, log),
             Message::HeartbeatResponse { term, round, matched_index, persisted_index, health } => {
-                if self.is_current(term)
-                    && let Some(weight) = self.weigh(from, speaker)
-                {
-                    self.note_health_of(from, matched_index, health);
-                    self.on_heartbeat_response(from, weight, round, matched_index, persisted_index, log);
+                if let Some((leading, common, weight)) = self.answered_leader(from, speaker, term) {
+                    leading.note_health(common, from, matched_index, health);
+                    let holding = Holding { matched_index, persisted_index };
+                    leading.on_heartbeat_response(common, from, weight, round, holding, log);
                 }
             }
             Message::TimeoutNow { term, last_index } => self.on_timeout_now(from, term, last_index, log),
@@ -238,49 +225,63 @@ impl Raft {
             Message::RepairResponse { term, nonce, last_index } => {
                 self.on_repair_response(from, term, nonce, last_index, log);
             }
-            Message::BirthRequest { incarnation, .. } => self.on_birth_request(from, incarnation),
+            Message::BirthRequest { incarnation, .. } => self.common.on_birth_request(from, incarnation),
             Message::BirthResponse { asked, incarnation, answer, .. } => {
-                self.on_birth_response(from, asked, incarnation, answer);
+                if let State::New(newcomer) = &mut self.state {
+                    newcomer.on_response(&mut self.common, from, asked, incarnation, answer);
+                }
             }
             Message::Outdated { incarnation, since, .. } => self.on_told_outdated(from, incarnation, since, log),
         }
+    }
+
+    /// The leader that a peer's answer is for, and what the answer is worth; `None` if it is worth nothing.
+    fn answered_leader(
+        &mut self,
+        from: NodeId,
+        speaker: Speaker,
+        term: Term,
+    ) -> Option<(&mut Leading, &mut Common, Weight)> {
+        if !self.is_current(term) {
+            return None;
+        }
+        let State::Leader(leading) = &mut self.state else { return None };
+        let weight = self.common.weigh(from, speaker)?;
+        Some((leading.as_mut(), &mut self.common, weight))
     }
 
     /// The log grew: by the entries of an `AppendDecision::Append`, or by this leader's own batch or no-op.
     ///
     /// A leader sends what is new to every follower whose window allows it, before its own disk has it.
     pub fn on_appended(&mut self, log: &impl LogView) {
-        match &self.state {
-            State::Leader(_) => self.broadcast_appends(log),
-            State::Follower | State::PreCandidate(_) | State::Candidate(_) => self.take_appended(log),
+        match &mut self.state {
+            State::Leader(leading) => leading.on_appended(&mut self.common, log),
+            _ => self.take_appended(log),
         }
     }
 
     /// More of the log became durable: `LogView::persisted_index` advanced.
     pub fn on_persisted(&mut self, log: &impl LogView) {
-        match &self.state {
-            State::Leader(_) => {
-                self.advance_commit(log);
-                self.tell_opening();
-            }
-            State::Follower | State::PreCandidate(_) | State::Candidate(_) => {
-                self.acknowledge_news(log);
-                self.check_repair(log);
-            }
+        match &mut self.state {
+            State::Leader(leading) => leading.on_persisted(&mut self.common, log),
+            State::Follower(following) => following.acknowledge_news(&mut self.common, log),
+            State::Repairing(repairing) => repairing.on_persisted(&mut self.common, log),
+            State::New(_) | State::PreCandidate(_) | State::Candidate(_) => {}
         }
     }
 
     /// A hard state that `ready` returned is durable. In the order in which they were returned; some may be left out.
     pub fn on_hard_state_persisted(&mut self, hard_state: HardState, log: &impl LogView) {
+        let common = &mut self.common;
         assert!(
-            hard_state.term <= self.handed_out_hard_state.term,
+            hard_state.term <= common.handed_out_hard_state.term,
             "term {} was never handed out to be persisted, {} was",
             hard_state.term,
-            self.handed_out_hard_state.term
+            common.handed_out_hard_state.term
         );
-        assert!(hard_state.term >= self.durable_hard_state.term, "hard states became durable out of order");
-        self.durable_hard_state = hard_state;
-        if self.hard_state_is_durable() {
+        assert!(hard_state.term >= common.durable_hard_state.term, "hard states became durable out of order");
+        common.durable_hard_state = hard_state;
+        if common.hard_state_is_durable() {
             self.count_own_vote(log);
             self.check_repair(log);
         }
@@ -291,14 +292,10 @@ impl Raft {
     /// A follower that loses its leader this way campaigns soon, asking for pre-votes first: nodes that still hear the
     /// leader refuse them. A leader assumes that everything in flight to the peer is lost.
     pub fn on_peer_disconnected(&mut self, node: NodeId, log: &impl LogView) {
-        match &mut self.state {
-            State::Leader(leading) => leading.on_peer_disconnected(node),
-            State::Follower => {
-                if self.leader == Some(node) {
-                    self.hurry_election(log);
-                }
-            }
-            State::PreCandidate(_) | State::Candidate(_) => {}
+        if let State::Leader(leading) = &mut self.state {
+            leading.on_peer_disconnected(node);
+        } else if self.leader() == Some(node) {
+            self.hurry_election(node, log);
         }
     }
 
@@ -306,37 +303,54 @@ impl Raft {
     ///
     /// They are sent again with the next entries, acknowledgement or answer to a heartbeat.
     pub fn on_append_unsent(&mut self, node: NodeId, prev_index: Index) {
-        if let State::Leader(leading) = &mut self.state
-            && let Some(progress) = leading.progress.get_mut(&node)
-        {
-            progress.on_unsent(prev_index);
+        if let State::Leader(leading) = &mut self.state {
+            leading.on_append_unsent(node, prev_index);
         }
     }
 
     /// Both connections to a peer are up (again).
     pub fn on_peer_connected(&mut self, node: NodeId) {
-        if !self.is_peer(node) {
+        let common = &mut self.common;
+        if !common.is_peer(node) {
             return;
         }
-        if self.is_new() {
-            self.ask_birth(node);
-            return;
+        match &mut self.state {
+            State::New(newcomer) => newcomer.ask(common, node),
+            State::Follower(following) | State::Repairing(Repairing { following, .. }) => {
+                if following.leader().is_none() {
+                    common.hurry_preferred();
+                }
+            }
+            State::PreCandidate(asking) => asking.ask_again(common, node),
+            State::Candidate(candidate) => candidate.ask_again(common, node),
+            State::Leader(leading) => leading.on_peer_connected(common, node),
         }
-        match self.state {
-            State::Leader(_) => self.greet_follower(node),
-            State::Follower => self.hurry_preferred(),
-            State::PreCandidate(_) | State::Candidate(_) => self.ask_again(node),
+    }
+
+    /// The entries `first..=last` that `Ready::loads` named are in memory: whoever waited for them gets them.
+    pub fn on_loaded(&mut self, first: Index, last: Index, log: &impl LogView) {
+        if let State::Leader(leading) = &mut self.state {
+            leading.on_loaded(&mut self.common, first, last, log);
         }
+    }
+
+    /// The caller says how this node is: what it has applied, whether its log gets segments, whether its disk keeps up.
+    ///
+    /// A follower tells its leader. A leader that is not well hands over to a follower that is, if the followers that are well
+    /// are a quorum without it; otherwise nothing would be won.
+    pub fn note_health(&mut self, applied_index: Index, has_room: bool, disk_keeps_up: bool) {
+        self.common.health = Health { applied_index, may_lead: true, has_room, disk_keeps_up };
     }
 
     /// Drains what is to be done. Cheap when nothing is.
     #[must_use]
     pub fn ready(&mut self) -> Ready {
-        self.check_given_up();
-        let mut ready = std::mem::take(&mut self.out);
-        if self.hard_state != self.handed_out_hard_state {
-            self.handed_out_hard_state = self.hard_state;
-            ready.hard_state = Some(self.hard_state);
+        let common = &mut self.common;
+        common.check_given_up();
+        let mut ready = std::mem::take(&mut common.out);
+        if common.hard_state != common.handed_out_hard_state {
+            common.handed_out_hard_state = common.hard_state;
+            ready.hard_state = Some(common.hard_state);
         }
         ready
     }
@@ -345,38 +359,93 @@ impl Raft {
     pub fn may_propose(&self) -> Result<(), NotLeader> {
         match &self.state {
             State::Leader(leading) if !leading.is_transferring() => Ok(()),
-            _ => Err(NotLeader { leader: self.leader }),
+            _ => Err(NotLeader { leader: self.leader() }),
         }
+    }
+
+    /// Queues a read: `Ready::reads_ready` will say which index must be applied before it may be answered, or
+    /// `Ready::reads_failed` that this node cannot tell.
+    ///
+    /// A leader that has not committed an entry of its own term yet does not know what is committed; reads wait until it has.
+    pub fn read_index(&mut self, read: ReadId, log: &impl LogView) -> Result<(), ReadIndexError> {
+        let (commit_index, last_index) = (self.common.commit_index, log.last_id().index);
+        assert!(commit_index <= last_index, "committed {commit_index} but the log ends before it");
+        match &mut self.state {
+            State::Leader(leading) => leading.read_index(&mut self.common, read),
+            _ => Err(ReadIndexError::NotLeader { leader: self.leader() }),
+        }
+    }
+
+    /// Hands leadership over to `to`, as soon as it has the whole log; replaces a transfer to another node.
+    ///
+    /// Proposals are refused until the new leader is known, or for an election timeout at most. To itself: does nothing.
+    pub fn transfer_leader(&mut self, to: NodeId, log: &impl LogView) -> Result<(), TransferError> {
+        match &mut self.state {
+            State::Leader(leading) => leading.transfer_to(&mut self.common, to, log),
+            _ => Err(TransferError::NotLeader { leader: self.leader() }),
+        }
+    }
+
+    /// Looks for a successor until there is one: this node is going to stop. Followers that could lead are tried one after the
+    /// other, those with the longest log first. Returns the first of them if there is one now; while there is none, or between
+    /// two tries, proposals are taken.
+    pub fn leave_office(&mut self, log: &impl LogView) -> Result<Option<NodeId>, NotLeader> {
+        let State::Leader(leading) = &mut self.state else { return Err(NotLeader { leader: self.leader() }) };
+        leading.leave_office(&mut self.common, log);
+        Ok(leading.transfer().map(|transfer| transfer.to))
+    }
+
+    /// Tells the receiver of a transfer to take over if everything was sent to it. To be called when a batch was closed or given up
+    /// while a transfer is under way.
+    pub fn proceed_with_transfer(&mut self, log: &impl LogView) {
+        if let State::Leader(leading) = &mut self.state {
+            leading.proceed_with_transfer(&mut self.common, log);
+        }
+    }
+
+    /// Who is told to campaign when this leader stops without warning: a hint that promises nothing, so it may leave at once.
+    #[must_use]
+    pub fn heir(&self) -> Option<(NodeId, Message)> {
+        self.leading()?.heir(&self.common)
+    }
+
+    /// The transfer under way on a leader.
+    #[must_use]
+    pub fn transfer(&self) -> Option<Transfer> {
+        self.leading()?.transfer()
+    }
+
+    /// The entry with a membership that this leader is to append as soon as it can, and has not appended yet.
+    #[must_use]
+    pub fn membership_due(&self, log: &impl LogView) -> Option<(EntryId, Membership)> {
+        self.leading()?.membership_due(&self.common, log)
     }
 
     /// The first entry of this leader's own term that is not known to be committed; it need not be in the log yet. On every
     /// other node the first entry that is not known to be committed.
     #[must_use]
     pub fn first_own_uncommitted(&self) -> Index {
-        let uncommitted = self.commit_index.next();
-        match &self.state {
-            State::Leader(leading) => uncommitted.max(leading.opening_index),
-            State::Follower | State::PreCandidate(_) | State::Candidate(_) => uncommitted,
-        }
+        let uncommitted = self.common.commit_index.next();
+        self.leading().map_or(uncommitted, |leading| uncommitted.max(leading.opening_index()))
     }
 
     /// What a leader's next entry is called. Only meaningful while `may_propose`.
     #[must_use]
     pub fn next_entry_id(&self, log: &impl LogView) -> EntryId {
-        EntryId::new(self.hard_state.term, log.last_id().index.next())
+        self.common.next_entry_id(log)
     }
 
     /// This node's id.
     #[must_use]
     pub fn id(&self) -> NodeId {
-        self.config.id
+        self.common.config.id
     }
 
     /// This node's role in its term.
     #[must_use]
     pub fn role(&self) -> Role {
         match self.state {
-            State::Follower => Role::Follower,
+            State::New(_) | State::Repairing(_) | State::Follower(_) => Role::Follower,
             State::PreCandidate(_) => Role::PreCandidate,
             State::Candidate(_) => Role::Candidate,
             State::Leader(_) => Role::Leader,
@@ -386,31 +455,34 @@ impl Raft {
     /// The current term; need not be durable yet.
     #[must_use]
     pub fn term(&self) -> Term {
-        self.hard_state.term
+        self.common.hard_state.term
     }
 
     /// Term and vote; need not be durable yet.
     #[must_use]
     pub fn hard_state(&self) -> HardState {
-        self.hard_state
+        self.common.hard_state
     }
 
-    /// The leader of the current term, as far as known.
+    /// The leader of the current term, as far as known; this node while it leads.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
-        self.leader
+        match &self.state {
+            State::Leader(_) => Some(self.common.config.id),
+            state => state.following().and_then(Following::leader),
+        }
     }
 
     /// Highest index known durable on a quorum.
     #[must_use]
     pub fn commit_index(&self) -> Index {
-        self.commit_index
+        self.common.commit_index
     }
 
     /// Who votes.
     #[must_use]
     pub fn membership(&self) -> &Membership {
-        &self.membership
+        &self.common.membership
     }
 
     /// Followers that lack entries which this leader's log does not reach back to.
@@ -420,27 +492,129 @@ impl Raft {
 
     /// A leader's followers, in ascending order; empty on every other node.
     pub fn progress(&self) -> impl Iterator<Item = (NodeId, &Progress)> {
-        let leading = match &self.state {
-            State::Leader(leading) => Some(leading),
-            _ => None,
-        };
-        leading.into_iter().flat_map(|leading| leading.followers())
+        self.leading().into_iter().flat_map(Leading::followers)
+    }
+
+    fn leading(&self) -> Option<&Leading> {
+        if let State::Leader(leading) = &self.state { Some(leading) } else { None }
+    }
+
+    /// What this node tells others of itself.
+    fn own_health(&self) -> Health {
+        Health { may_lead: !self.is_under_repair(), ..self.common.health }
+    }
+
+    /// Judges a response by its term: a later one ends this node's term, an earlier one is stale.
+    fn is_current(&mut self, term: Term) -> bool {
+        if term > self.common.hard_state.term {
+            self.become_follower(term, None);
+        }
+        term == self.common.hard_state.term && term > Term::ZERO
+    }
+
+    /// Ends whatever this node was; from here on it follows `leader`, if there is one, in `term`. A new node and one under repair
+    /// remain that.
+    fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
+        let common = &mut self.common;
+        assert!(term >= common.hard_state.term, "the term went back from {} to {term}", common.hard_state.term);
+        assert!(leader != Some(common.config.id), "a node does not follow itself");
+        let is_later = term > common.hard_state.term;
+        if let State::Leader(leading) = &mut self.state {
+            leading.step_down(common, if is_later { HandOverEnd::Done } else { HandOverEnd::Deposed });
+        }
+        let mut following = self.state.take_following();
+        if is_later {
+            common.note_leap(term);
+            common.hard_state = HardState { term, vote: None };
+            following = Following::default();
+        }
+        following.set_leader(leader);
+        match &mut self.state {
+            State::New(_) => {}
+            State::Repairing(repairing) => repairing.following = following,
+            state => *state = State::Follower(following),
+        }
+        common.restart_election_timer();
+    }
+}
+
+impl State {
+    /// What this node knows of its leader's log, where it may have a leader or had one in this term.
+    fn following(&self) -> Option<&Following> {
+        match self {
+            Self::Follower(following)
+            | Self::Repairing(Repairing { following, .. })
+            | Self::PreCandidate(PreCandidate { following, .. }) => Some(following),
+            Self::New(_) | Self::Candidate(_) | Self::Leader(_) => None,
+        }
+    }
+
+    fn following_mut(&mut self) -> Option<&mut Following> {
+        match self {
+            Self::Follower(following)
+            | Self::Repairing(Repairing { following, .. })
+            | Self::PreCandidate(PreCandidate { following, .. }) => Some(following),
+            Self::New(_) | Self::Candidate(_) | Self::Leader(_) => None,
+        }
+    }
+
+    /// Takes what this node knows of its leader's log, to put it into its next state.
+    fn take_following(&mut self) -> Following {
+        self.following_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// A node that asks for pre-votes does not any more: it voted for another one.
+    fn stop_asking(&mut self) {
+        if let Self::PreCandidate(asking) = self {
+            *self = Self::Follower(std::mem::take(&mut asking.following));
+        }
+    }
+}
+
+impl Common {
+    fn new(config: Config, hard_state: HardState, log: &impl LogView) -> Self {
+        let membership = Membership::new(config.voters.clone());
+        Self {
+            history: MembershipHistory::new(membership.clone()),
+            membership,
+            rng: SplitMix64::of_stream(config.seed, config.id.get()),
+            now_tick: 0,
+            hard_state,
+            handed_out_hard_state: hard_state,
+            durable_hard_state: hard_state,
+            led_term: Term::ZERO,
+            commit_index: log.base().index,
+            noted_committed: log.base(),
+            timer: ElectionTimer::default(),
+            preferred: Pacing::new(&config),
+            ailing: Pacing::new(&config),
+            ailing_since_tick: None,
+            health: Health::default(),
+            birth: BirthRecord::default(),
+            lost: BTreeMap::new(),
+            out: Ready::default(),
+            refused: Refused::default(),
+            leapt_tick: None,
+            config,
+        }
     }
 
     fn is_peer(&self, node: NodeId) -> bool {
         node != self.config.id && self.membership.is_voter(node)
     }
 
-    fn hard_state_is_durable(&self) -> bool {
-        self.durable_hard_state == self.hard_state
+    /// All other voters.
+    fn peers(&self) -> Vec<NodeId> {
+        self.membership.voters().iter().copied().filter(|&node| node != self.config.id).collect()
     }
 
-    /// Judges a response by its term: a later one ends this node's term, an earlier one is stale.
-    fn is_current(&mut self, term: Term) -> bool {
-        if term > self.hard_state.term {
-            self.become_follower(term, None);
-        }
-        term == self.hard_state.term && self.hard_state.term > Term::ZERO
+    /// What a leader's next entry is called.
+    fn next_entry_id(&self, log: &impl LogView) -> EntryId {
+        EntryId::new(self.hard_state.term, log.last_id().index.next())
+    }
+
+    fn hard_state_is_durable(&self) -> bool {
+        self.durable_hard_state == self.hard_state
     }
 
     /// Sends something that promises the current term or vote: held back until both are durable.
@@ -450,25 +624,5 @@ impl Raft {
         } else {
             self.out.messages_after_persist.push((to, message));
         }
-    }
-
-    /// Ends whatever this node was; from here on it follows `leader`, if there is one, in `term`.
-    fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
-        assert!(term >= self.hard_state.term, "the term went back from {} to {term}", self.hard_state.term);
-        assert!(leader != Some(self.config.id), "a node does not follow itself");
-        let is_later = term > self.hard_state.term;
-        self.end_transfer(if is_later { HandOverEnd::Done } else { HandOverEnd::Deposed });
-        if is_later {
-            self.note_leap(term);
-            self.hard_state = HardState { term, vote: None };
-            self.following = Following::default();
-        }
-        if let State::Leader(leading) = &mut self.state {
-            self.out.append_noop = None;
-            leading.fail_reads(&mut self.out.reads_failed);
-        }
-        self.state = State::Follower;
-        self.leader = leader;
-        self.restart_election_timer();
     }
 }

@@ -1,10 +1,9 @@
-//! How leadership changes hands, step by step, for whoever watches: the log of the node, its metrics, tests.
+//! How leadership changes hands, step by step, for those who watch: the node's log, its metrics, tests.
 //!
 //! Nothing is decided from it.
 
 use std::fmt;
 
-use super::{Raft, State};
 use crate::types::{Index, NodeId, Term};
 
 /// Why leadership is handed over.
@@ -25,14 +24,14 @@ pub enum HandOverReason {
 pub enum HandOverEnd {
     /// A later term began.
     Done,
-    /// The successor did not take over in time. Whether it was told to says the flag; if not, it did not get the whole log.
+    /// The successor did not take over in time.
     OutOfTime {
-        /// It was told.
+        /// It was told to take over. If not, it could not be sent the whole log.
         was_told: bool,
     },
     /// Another successor was asked for.
     Replaced,
-    /// This node lost its office without a successor.
+    /// This node stepped down without a successor.
     Deposed,
 }
 
@@ -125,21 +124,6 @@ impl fmt::Display for OfficeStep {
             Self::Campaigning { term, is_asked: false } => write!(f, "asking for votes in term {term}"),
             Self::Elected { term } => write!(f, "elected leader of term {term}"),
             Self::Opened { term } => write!(f, "term {term} is open: its first entry is committed"),
-        }
-    }
-}
-
-impl Raft {
-    pub(super) fn note_step(&mut self, step: OfficeStep) {
-        self.out.steps.push(step);
-    }
-
-    /// Ends the hand-over that is under way, if there is one.
-    pub(super) fn end_transfer(&mut self, end: HandOverEnd) {
-        let State::Leader(leading) = &mut self.state else { return };
-        if let Some(transfer) = leading.transfer.take() {
-            let after_ticks = self.now_tick.saturating_sub(transfer.since_tick);
-            self.note_step(OfficeStep::Ended { to: transfer.to, end, after_ticks });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What Raft wants done: the drained outputs of a call.
 //!
-//! Plain data; the replica does it. What must be durable before what leaves is said on each field.
+//! Plain data that the replica carries out. Each field says what must be durable before it leaves.
 
 use super::{BirthRecord, Contradiction, Message, OfficeStep, Unfit};
 use crate::types::{EntryId, Index, NodeId, Term};
@@ -77,7 +77,7 @@ pub struct Ready {
     /// This new node learned what it is: make that durable, then call `on_birth_persisted`. A replacement is marked as under
     /// repair before.
     pub birth: Option<BirthRecord>,
-    /// Steps on the way from one leader to the next, for whoever watches.
+    /// Steps on the way from one leader to the next, for those who watch.
     pub steps: Vec<OfficeStep>,
 }
 

@@ -4,7 +4,7 @@
 //! refused: nothing is answered, and nothing changes but the term, where that of the message is far above (`approach`). They never
 //! trip an assertion.
 
-use super::{Message, Raft};
+use super::{Common, Message, Raft};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// Latest term there is. No campaign goes beyond it, so every term that a node can have is one that its peers can read.
@@ -89,25 +89,14 @@ pub(super) struct Refused {
     last: Option<(NodeId, Nonsense)>,
 }
 
-impl Raft {
-    /// Messages that made no sense, since this value was made.
-    #[must_use]
-    pub fn refused_count(&self) -> u64 {
-        self.refused.count
-    }
-
-    /// The last message that made no sense since this was last asked, and who sent it.
-    pub fn take_refused(&mut self) -> Option<(NodeId, Nonsense)> {
-        self.refused.last.take()
-    }
-
+impl Common {
     pub(super) fn refuse(&mut self, from: NodeId, why: Nonsense) {
         self.refused.count += 1;
         self.refused.last = Some((from, why));
     }
 
     /// Refuses a message whose term is too far above this node's; says whether it was one.
-    pub(crate) fn refuses_term(&mut self, from: NodeId, term: Term) -> bool {
+    pub(super) fn refuses_term(&mut self, from: NodeId, term: Term) -> bool {
         let own = self.hard_state.term;
         let is_far = term.get() > own.get().saturating_add(self.reach_terms()) || term > TERM_MAX;
         if is_far {
@@ -129,15 +118,33 @@ impl Raft {
             self.leapt_tick = Some(self.now_tick);
         }
     }
+}
+
+impl Raft {
+    /// Messages that made no sense, since this value was made.
+    #[must_use]
+    pub fn refused_count(&self) -> u64 {
+        self.common.refused.count
+    }
+
+    /// The last message that made no sense since this was last asked, and who sent it.
+    pub fn take_refused(&mut self) -> Option<(NodeId, Nonsense)> {
+        self.common.refused.last.take()
+    }
+
+    /// Refuses a message whose term is too far above this node's; says whether it was one.
+    pub(crate) fn refuses_term(&mut self, from: NodeId, term: Term) -> bool {
+        self.common.refuses_term(from, term)
+    }
 
     /// A message that would raise the term was refused because its term is too far above: its sender may be there for good, and
     /// this node goes a leap towards it. Nothing else of the message counts.
     ///
     /// A node can't tell whether it is the other that was led astray. But terms never fall, so they can meet only above.
     pub(super) fn approach(&mut self, term: Term) {
-        let reach = self.reach_terms();
+        let reach = self.common.reach_terms();
         if term <= TERM_MAX && reach == TERM_LEAP_MAX {
-            self.become_follower(self.hard_state.term.plus(reach), None);
+            self.become_follower(self.common.hard_state.term.plus(reach), None);
         }
     }
 
@@ -153,7 +160,7 @@ impl Raft {
             Message::PreVoteResponse { granted, .. } => !granted,
             Message::RequestVote { transfer, .. } => *transfer || !self.hears_leader(),
             Message::Heartbeat { .. } | Message::AppendEntries(_) => self.may_follow(),
-            Message::RepairResponse { nonce, .. } => self.repair_nonce() == Some(*nonce),
+            Message::RepairResponse { nonce, .. } => self.asked_for_repair(*nonce),
             Message::RequestVoteResponse { .. }
             | Message::AppendEntriesResponse { .. }
             | Message::HeartbeatResponse { .. } => true,

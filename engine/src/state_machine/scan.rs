@@ -11,9 +11,9 @@ use api::response::{self, KvView, ResponseWriter};
 /// Bytes of an answer before the pairs of its only operation.
 const HEADERS_BYTES: usize = 32;
 
-/// How far a range has come.
+/// What a range has found so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct Tally {
     kvs_count: u32,
     kvs_bytes: usize,
     count: u64,
@@ -21,7 +21,7 @@ pub(super) struct Progress {
     is_full: bool,
 }
 
-impl Progress {
+impl Tally {
     fn take(&mut self, kv: KvView<'_>, request: &RangeOp<'_>, bytes_limit: usize, writer: &mut ResponseWriter<'_>) {
         self.count += 1;
         let is_at_limit = request.limit != 0 && u64::from(self.kvs_count) >= request.limit;
@@ -51,7 +51,7 @@ pub struct Scan {
     revision: Revision,
     /// The last key that was visited; empty = none.
     last_key: Vec<u8>,
-    progress: Progress,
+    tally: Tally,
 }
 
 impl Scan {
@@ -112,7 +112,7 @@ impl StateMachine {
         };
         let is_done = self.visit_slice(&request, at, scan, &mut writer, keys);
         if is_done {
-            scan.progress.finish(&request, place, &mut writer);
+            scan.tally.finish(&request, place, &mut writer);
             writer.finish(scan.revision.get(), true);
         }
         Ok(is_done)
@@ -131,7 +131,7 @@ impl StateMachine {
         if request.range.is_single() {
             *keys = keys.saturating_sub(1);
             let found = self.keys.get(request.range.key, at);
-            found.into_iter().for_each(|kv| scan.progress.take(kv, request, bytes_limit, writer));
+            found.into_iter().for_each(|kv| scan.tally.take(kv, request, bytes_limit, writer));
             return true;
         }
         let behind = std::mem::take(&mut scan.last_key);
@@ -144,7 +144,7 @@ impl StateMachine {
             }
             *keys -= 1;
             last = key;
-            kv.into_iter().for_each(|kv| scan.progress.take(kv, request, bytes_limit, writer));
+            kv.into_iter().for_each(|kv| scan.tally.take(kv, request, bytes_limit, writer));
         }
         true
     }
@@ -152,15 +152,15 @@ impl StateMachine {
     /// Writes the answer to a range within a transaction, all of it.
     pub(super) fn write_range(&self, request: &RangeOp<'_>, at: Revision, writer: &mut ResponseWriter<'_>) {
         let place = writer.begin_op();
-        let mut progress = Progress::default();
+        let mut tally = Tally::default();
         let bytes_limit = self.options.range_bytes_limit;
         if request.range.is_single() {
             let found = self.keys.get(request.range.key, at);
-            found.into_iter().for_each(|kv| progress.take(kv, request, bytes_limit, writer));
+            found.into_iter().for_each(|kv| tally.take(kv, request, bytes_limit, writer));
         } else {
             let found = self.keys.visit(&request.range, None, at).filter_map(|(_, kv)| kv);
-            found.for_each(|kv| progress.take(kv, request, bytes_limit, writer));
+            found.for_each(|kv| tally.take(kv, request, bytes_limit, writer));
         }
-        progress.finish(request, place, writer);
+        tally.finish(request, place, writer);
     }
 }

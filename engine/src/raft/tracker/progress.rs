@@ -38,7 +38,7 @@ enum Probe {
     NoRoom,
 }
 
-/// What came of a rejection.
+/// What a rejection led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::raft) enum Rejection {
     /// It speaks of a message that is no longer of interest.
@@ -47,14 +47,14 @@ pub(in crate::raft) enum Rejection {
     Taken,
     /// The same, and the follower lacks what it had acknowledged.
     Forgot {
-        /// Through here.
+        /// Highest index that it had acknowledged.
         had: Index,
     },
 }
 
 /// A message to be sent: entries `first..=last` behind `prev`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::raft) struct Outgoing {
+pub(in crate::raft) struct NextAppend {
     pub(in crate::raft) prev: EntryId,
     pub(in crate::raft) last: Index,
 }
@@ -379,7 +379,7 @@ impl Progress {
         config: &Config,
         log: &impl LogView,
         now_tick: u64,
-    ) -> Option<Outgoing> {
+    ) -> Option<NextAppend> {
         // A probe without entries needs nothing that is to be read in, and a device may hang.
         let is_empty_probe = self.state == ProgressState::Probe && self.probe == Probe::DueEmpty;
         if matches!(self.loading, Loading::Due(..) | Loading::Asked(..)) && !is_empty_probe {
@@ -404,7 +404,7 @@ impl Progress {
                 }
                 self.probe = Probe::Sent { last, bytes };
                 self.progressed_tick = now_tick;
-                Some(Outgoing { prev, last })
+                Some(NextAppend { prev, last })
             }
             ProgressState::Replicate => {
                 if prev_index >= last_index {
@@ -420,7 +420,7 @@ impl Progress {
                 }
                 self.inflights.add(last, bytes);
                 self.next_index = last.next();
-                Some(Outgoing { prev, last })
+                Some(NextAppend { prev, last })
             }
         }
     }
@@ -498,10 +498,11 @@ mod tests {
     use super::*;
     use crate::types::{NodeId, Term};
 
-    /// Entries of term 3 that follow entry 10 of term 2, all of them in memory.
+    /// Entries of 100 bytes. Entry 10 and those before are of term 2, later ones of term 3.
     struct ShortLog {
         last: u64,
         base: u64,
+        is_resident: bool,
     }
 
     impl LogView for ShortLog {
@@ -510,12 +511,13 @@ mod tests {
         }
 
         fn last_id(&self) -> EntryId {
-            EntryId::new(Term::new(3), Index::new(self.last))
+            let last = Index::new(self.last);
+            EntryId::new(self.term(last).expect("it is held"), last)
         }
 
         fn term(&self, index: Index) -> Option<Term> {
             let is_held = (self.base..=self.last).contains(&index.get());
-            is_held.then_some(Term::new(if index.get() == 10 { 2 } else { 3 }))
+            is_held.then_some(Term::new(if index.get() <= 10 { 2 } else { 3 }))
         }
 
         fn persisted_index(&self) -> Index {
@@ -529,39 +531,14 @@ mod tests {
         fn is_forming(&self) -> bool {
             false
         }
-    }
-
-    /// Ten entries of 100 bytes, none of them in memory.
-    struct ColdLog;
-
-    impl LogView for ColdLog {
-        fn first_index(&self) -> Index {
-            Index::new(1)
-        }
-
-        fn last_id(&self) -> EntryId {
-            EntryId::new(Term::new(1), Index::new(10))
-        }
-
-        fn term(&self, index: Index) -> Option<Term> {
-            (index <= self.last_id().index).then_some(Term::new(1))
-        }
-
-        fn persisted_index(&self) -> Index {
-            Index::new(10)
-        }
-
-        fn entry_bytes(&self, _index: Index) -> u64 {
-            100
-        }
-
-        fn is_forming(&self) -> bool {
-            false
-        }
 
         fn is_resident(&self, _first: Index, _last: Index) -> bool {
-            false
+            self.is_resident
         }
+    }
+
+    fn log(base: u64, last: u64) -> ShortLog {
+        ShortLog { last, base, is_resident: true }
     }
 
     fn config() -> Config {
@@ -580,7 +557,7 @@ mod tests {
 
     /// A follower that was probed at the end of a log which begins behind entry 10, and rejected that with this hint.
     fn rejected(hint: EntryId) -> (Progress, ShortLog) {
-        let (config, log) = (config(), ShortLog { last: 20, base: 10 });
+        let (config, log) = (config(), log(10, 20));
         let mut progress = Progress::new(&config, Index::new(20), 0);
         let sent = progress.next_message(&config, &log, 0).expect("a probe");
         assert_eq!(sent.prev.index, Index::new(20));
@@ -630,10 +607,10 @@ mod tests {
     fn a_log_that_loses_its_start_under_a_follower_goes_on_from_its_base() {
         let config = config();
         let mut progress = Progress::new(&config, Index::new(10), 0);
-        assert!(progress.next_message(&config, &ShortLog { last: 20, base: 9 }, 0).is_some());
+        assert!(progress.next_message(&config, &log(9, 20), 0).is_some());
         progress.on_report(Index::new(10), Index::new(10), Index::new(20), 0);
         assert_eq!(progress.state(), ProgressState::Replicate);
-        let log = ShortLog { last: 30, base: 25 };
+        let log = log(25, 30);
         let sent = progress.next_message(&config, &log, 1).expect("a probe");
         assert_eq!((progress.state(), sent.prev.index), (ProgressState::Probe, Index::new(25)));
         progress.on_report(Index::new(25), Index::new(25), Index::new(30), 2);
@@ -643,17 +620,18 @@ mod tests {
     #[test]
     fn entries_that_are_not_in_memory_are_asked_for_once_and_sent_when_they_are() {
         let (config, (first, last)) = (config(), (Index::new(1), Index::new(4)));
+        let cold = ShortLog { is_resident: false, ..log(0, 10) };
         let mut progress = Progress::new(&config, Index::ZERO, 0);
         for _ in 0..2 {
-            assert_eq!(progress.next_message(&config, &ColdLog, 0), None);
+            assert_eq!(progress.next_message(&config, &cold, 0), None);
         }
         assert_eq!(progress.take_load_request(), Some((first, last)));
-        assert_eq!(progress.next_message(&config, &ColdLog, 0), None);
+        assert_eq!(progress.next_message(&config, &cold, 0), None);
         assert_eq!(progress.take_load_request(), None);
         assert!(!progress.on_loaded(first, Index::new(3)), "another follower's entries");
-        assert_eq!(progress.next_message(&config, &ColdLog, 0), None);
+        assert_eq!(progress.next_message(&config, &cold, 0), None);
         assert!(progress.on_loaded(first, last));
-        let sent = progress.next_message(&config, &ColdLog, 0).expect("they are in memory");
+        let sent = progress.next_message(&config, &cold, 0).expect("they are in memory");
         assert_eq!((sent.prev.index, sent.last), (Index::ZERO, last));
     }
 }

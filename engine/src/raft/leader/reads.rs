@@ -3,13 +3,13 @@
 //! All reads that wait share one round of heartbeats. A round confirms only reads that arrived before it started: its
 //! answers prove leadership at a time after their arrival. At most one round is in flight; regular heartbeats repeat it.
 
-use super::log_view::LogView;
-use super::{Message, PENDING_READS_MAX, Raft, ReadId, ReadIndexError, State};
+use super::Leading;
+use crate::raft::{Common, Message, PENDING_READS_MAX, ReadId, ReadIndexError};
 use crate::types::{Index, NodeId};
 
-/// Reads of one leader's term.
+/// The rounds of heartbeats of one leader's term, and the reads that wait for them.
 #[derive(Debug, Default)]
-pub(super) struct Reads {
+pub(super) struct ReadRounds {
     /// Newest round started; strictly increases. 0 = none yet.
     round: u64,
     /// Reads that the newest round confirms; empty when it has done so, or there was none.
@@ -36,9 +36,9 @@ pub(super) enum Awaiting {
     },
 }
 
-impl Reads {
+impl ReadRounds {
     /// Newest round started.
-    pub(super) fn round(&self) -> u64 {
+    pub(super) fn newest(&self) -> u64 {
         self.round
     }
 
@@ -72,7 +72,7 @@ impl Reads {
         self.in_round.len() + self.waiting.len()
     }
 
-    fn start_round(&mut self, commit_index: Index) {
+    fn start(&mut self, commit_index: Index) {
         assert!(self.in_round.is_empty(), "one round at a time");
         self.round += 1;
         self.round_commit_index = commit_index;
@@ -80,51 +80,41 @@ impl Reads {
     }
 }
 
-impl Raft {
-    /// Queues a read: `Ready::reads_ready` will say which index must be applied before it may be answered, or
-    /// `Ready::reads_failed` that this node cannot tell.
-    ///
-    /// A leader that has not committed an entry of its own term yet does not know what is committed; reads wait until it has.
-    pub fn read_index(&mut self, read: ReadId, log: &impl LogView) -> Result<(), ReadIndexError> {
-        assert!(self.commit_index <= log.last_id().index, "committed {} but the log ends before it", self.commit_index);
-        let State::Leader(leading) = &mut self.state else {
-            return Err(ReadIndexError::NotLeader { leader: self.leader });
-        };
-        let pending_count = leading.reads.pending_count();
+impl Leading {
+    /// Queues a read. It is an error if too many wait.
+    pub(in crate::raft) fn read_index(&mut self, common: &mut Common, read: ReadId) -> Result<(), ReadIndexError> {
+        let pending_count = self.rounds.pending_count();
         if pending_count >= PENDING_READS_MAX {
             return Err(ReadIndexError::TooManyReads { pending_count, limit: PENDING_READS_MAX });
         }
-        leading.reads.waiting.push(Awaiting::Read(read));
-        self.advance_reads();
+        self.rounds.waiting.push(Awaiting::Read(read));
+        self.advance_reads(common);
         Ok(())
     }
 
     /// Completes the round in flight if a quorum answered it, and starts the next if reads wait for one.
-    pub(super) fn advance_reads(&mut self) {
-        while self.complete_round() && self.start_round() {}
+    pub(super) fn advance_reads(&mut self, common: &mut Common) {
+        while self.complete_round(common) && self.start_round(common) {}
     }
 
     /// True when no round is in flight any more.
-    fn complete_round(&mut self) -> bool {
-        let own = self.config.id;
-        let State::Leader(leading) = &mut self.state else { return false };
-        let reads = &mut leading.reads;
-        if reads.in_round.is_empty() {
+    fn complete_round(&mut self, common: &mut Common) -> bool {
+        let own = common.config.id;
+        let (rounds, progress) = (&mut self.rounds, &self.progress);
+        if rounds.in_round.is_empty() {
             return true;
         }
-        let progress = &leading.progress;
-        let is_confirmed = self.membership.quorum_has(|node| {
-            node == own || progress.get(&node).is_some_and(|progress| progress.confirmed_round() >= reads.round)
+        let is_confirmed = common.membership.quorum_has(|node| {
+            node == own || progress.get(&node).is_some_and(|progress| progress.confirmed_round() >= rounds.round)
         });
         if is_confirmed {
-            let index = reads.round_commit_index;
-            let term = self.hard_state.term;
-            for awaiting in reads.in_round.drain(..) {
+            let (term, index) = (common.hard_state.term, rounds.round_commit_index);
+            for awaiting in rounds.in_round.drain(..) {
                 match awaiting {
-                    Awaiting::Read(read) => self.out.reads_ready.push((read, index)),
+                    Awaiting::Read(read) => common.out.reads_ready.push((read, index)),
                     // A leader's term is durable: it was elected in it.
                     Awaiting::Repair { node, nonce, last_index } => {
-                        self.out.messages.push((node, Message::RepairResponse { term, nonce, last_index }));
+                        common.out.messages.push((node, Message::RepairResponse { term, nonce, last_index }));
                     }
                 }
             }
@@ -132,15 +122,15 @@ impl Raft {
         is_confirmed
     }
 
-    fn start_round(&mut self) -> bool {
-        let State::Leader(leading) = &mut self.state else { return false };
-        let knows_commit_index = self.commit_index >= leading.opening_index;
-        mark!("raft: reads wait for the first entry of the term" if !leading.reads.waiting.is_empty() && !knows_commit_index);
-        if leading.reads.waiting.is_empty() || !knows_commit_index {
+    fn start_round(&mut self, common: &mut Common) -> bool {
+        let knows_commit_index = common.commit_index >= self.opening_index;
+        let is_awaited = !self.rounds.waiting.is_empty();
+        mark!("raft: reads wait for the first entry of the term" if is_awaited && !knows_commit_index);
+        if !is_awaited || !knows_commit_index {
             return false;
         }
-        leading.reads.start_round(self.commit_index);
-        self.broadcast_heartbeat();
+        self.rounds.start(common.commit_index);
+        self.broadcast_heartbeat(common);
         true
     }
 }

@@ -1,0 +1,82 @@
+//! What a leader does for a member that lost durable entries: it makes the group agree on the member's new log, if it got one, and
+//! tells how far the log must reach.
+//!
+//! The other side is in `repair`; which log of a member counts is kept in `members`.
+
+use super::Leading;
+use crate::raft::log_view::LogView;
+use crate::raft::tracker::Progress;
+use crate::raft::{Common, Membership, Speaker};
+use crate::types::{EntryId, Index, NodeId};
+
+impl Leading {
+    /// A peer under repair asks for the end of this leader's log.
+    ///
+    /// If it asks for a log that takes the place of a lost one, it is told only once the group has agreed on that: so the end lies
+    /// behind the entry that says so, and a quorum without the asking node has it.
+    pub(in crate::raft) fn on_repair_request(
+        &mut self,
+        common: &mut Common,
+        from: NodeId,
+        speaker: Speaker,
+        nonce: u64,
+        last: EntryId,
+        log: &impl LogView,
+    ) {
+        let is_agreed = match speaker.is_joining {
+            true => self.agrees_on(common, from, speaker.incarnation),
+            false => common.counts(from, speaker),
+        };
+        if !is_agreed {
+            return;
+        }
+        if let Some(progress) = self.progress.get_mut(&from) {
+            progress.on_lost(last, log, common.now_tick);
+        }
+        self.rounds.wait_for_repair(from, nonce, log.last_id().index);
+        self.advance_reads(common);
+    }
+
+    /// Whether a member that lost its log may get everything back into this one: the group agreed on it, and that can't be
+    /// forgotten any more. If not, this leader makes the group agree.
+    fn agrees_on(&mut self, common: &Common, node: NodeId, incarnation: u64) -> bool {
+        assert!(node != common.config.id, "a node asks others");
+        let named = common.membership.named(node).filter(|named| named.incarnation == incarnation);
+        if named.is_none() && incarnation != 0 {
+            self.naming = Some((node, incarnation));
+        }
+        named.is_some_and(|named| named.since <= common.commit_index)
+    }
+
+    /// The entry with a membership that this leader is to append as soon as it can, and has not appended yet.
+    ///
+    /// One after the other: the one before must be committed. And only while a quorum without the asking node is there to commit it:
+    /// as long as it is not committed, the old log may come back and be needed.
+    pub(in crate::raft) fn membership_due(&self, common: &Common, log: &impl LogView) -> Option<(EntryId, Membership)> {
+        let (node, incarnation) = self.naming?;
+        let is_there = |voter| self.heard_within(voter, common.config.answer_ticks(), common.now_tick);
+        let can_commit = |voter| voter == common.config.id || (voter != node && is_there(voter));
+        if !common.membership.quorum_has(can_commit) || !common.membership_is_committed() {
+            return None;
+        }
+        if self.is_transferring() || log.last_id().index < self.opening_index {
+            return None;
+        }
+        let id = common.next_entry_id(log);
+        assert!(node != common.config.id, "a leader names no log of its own");
+        assert!(id.index > common.commit_index, "entry {id} is not committed before it is appended");
+        Some((id, common.membership.with_named(node, incarnation, id.index)))
+    }
+
+    /// Another membership is in force. What an earlier log of a follower had says nothing of the one that is named now.
+    pub(in crate::raft) fn begin_anew_with_named(&mut self, common: &Common, before: &Membership, log: &impl LogView) {
+        self.naming = None;
+        for (&node, progress) in &mut self.progress {
+            if before.named(node) != common.membership.named(node) {
+                *progress = Progress::new(&common.config, log.last_id().index.prev(), common.now_tick);
+                assert!(progress.match_index() == Index::ZERO, "nothing is known of a log that was named now");
+                self.health.remove(&node);
+            }
+        }
+    }
+}

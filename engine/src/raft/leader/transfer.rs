@@ -1,0 +1,321 @@
+//! Handing leadership over: on request, when this node stops or is not fit to lead, and to the preferred leader.
+//!
+//! Thesis 3.10. A transfer goes in this order: proposals stop, the batch being formed is closed, the successor is sent the rest of
+//! the log, and it is told to take over as soon as it has it. So no entry comes after `TimeoutNow`, and the successor's log is as
+//! good as any. It makes the last entries durable together with its vote for itself: one sync instead of two. Whether it succeeded
+//! shows in the term that it starts. Leadership goes only to nodes that can hold it: they tell how they are in their answers to
+//! heartbeats.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::Leading;
+use crate::raft::log_view::LogView;
+use crate::raft::tracker::{Progress, ProgressState};
+use crate::raft::{Common, Config, HandOverEnd, HandOverReason, Health, Message, OfficeStep, TransferError};
+use crate::types::{Index, NodeId};
+
+/// A transfer under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Who is to lead.
+    pub to: NodeId,
+    /// It was told to take over when the leader's log ended here. Nothing may be appended since.
+    pub told_at: Option<Index>,
+    /// When it began. Unit: ticks of this core.
+    since_tick: u64,
+    /// When it is given up. Unit: ticks of this core.
+    end_tick: u64,
+}
+
+/// The search for a successor of a leader that wants to give up leadership.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leaving {
+    /// Who did not take over in time.
+    tried: BTreeSet<NodeId>,
+    /// Nobody else is tried before this, so that proposals are taken between two tries. Unit: ticks of this core.
+    pause_until_tick: u64,
+}
+
+/// What a follower last said of itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HealthReport {
+    health: Health,
+    /// Highest index that it could have applied by then: committed, and in its log.
+    due_index: Index,
+}
+
+/// Why a node cannot take leadership now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It did not answer the last heartbeats, or never since its connection is up.
+    Silent,
+    /// It may not campaign: it is under repair.
+    MayNotLead,
+    /// Its log cannot get another segment.
+    NoRoom,
+    /// Its disk does not keep up.
+    SlowDisk,
+    /// It lacks more of the log than what is on its way.
+    LogBehind,
+    /// It has applied much less than it has in its log.
+    Replaying,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Silent => "it has not answered the last heartbeats",
+            Self::MayNotLead => "it is under repair",
+            Self::NoRoom => "its log has no room",
+            Self::SlowDisk => "its disk does not keep up",
+            Self::LogBehind => "it lacks entries that are committed",
+            Self::Replaying => "it is still applying its log",
+        })
+    }
+}
+
+/// Keeps leadership from going to and fro when nobody can hold it for long.
+///
+/// Each hand-over doubles the time before the next, up to a limit; each such limit that passes in peace halves it again.
+#[derive(Debug)]
+pub(in crate::raft) struct Pacing {
+    /// Time for which a receiver must have been fit, or that must have passed since the last hand-over. Unit: ticks.
+    steady_ticks: u64,
+    /// Lower and upper limit of `steady_ticks`.
+    steady_min_ticks: u64,
+    steady_max_ticks: u64,
+    /// When `steady_ticks` last changed. Unit: ticks of this core.
+    changed_tick: u64,
+    /// Before this there is no other hand-over. Unit: ticks of this core.
+    not_before_tick: u64,
+}
+
+impl Pacing {
+    pub(in crate::raft) fn new(config: &Config) -> Self {
+        let steady_min_ticks = 2 * u64::from(config.election_ticks);
+        let steady_max_ticks = 32 * steady_min_ticks;
+        Self { steady_ticks: steady_min_ticks, steady_min_ticks, steady_max_ticks, changed_tick: 0, not_before_tick: 0 }
+    }
+
+    fn on_handed_over(&mut self, now_tick: u64) {
+        self.not_before_tick = now_tick + self.steady_ticks;
+        self.steady_ticks = (self.steady_ticks * 2).min(self.steady_max_ticks);
+        self.changed_tick = now_tick;
+    }
+
+    fn on_tick(&mut self, now_tick: u64) {
+        if now_tick >= self.changed_tick + self.steady_max_ticks {
+            self.steady_ticks = (self.steady_ticks / 2).max(self.steady_min_ticks);
+            self.changed_tick = now_tick;
+        }
+    }
+}
+
+impl Leading {
+    /// Notes what a follower says of itself, and what it could have applied by then.
+    pub(in crate::raft) fn note_health(&mut self, common: &Common, from: NodeId, matched_index: Index, health: Health) {
+        let due_index = matched_index.min(common.commit_index);
+        self.health.insert(from, HealthReport { health, due_index });
+    }
+
+    /// The transfer under way.
+    pub(in crate::raft) fn transfer(&self) -> Option<Transfer> {
+        self.transfer
+    }
+
+    pub(in crate::raft) fn is_transferring(&self) -> bool {
+        self.transfer.is_some()
+    }
+
+    /// Begins a transfer that was asked for. See `Raft::transfer_leader`.
+    pub(in crate::raft) fn transfer_to(
+        &mut self,
+        common: &mut Common,
+        to: NodeId,
+        log: &impl LogView,
+    ) -> Result<(), TransferError> {
+        if !common.membership.is_voter(to) {
+            return Err(TransferError::NotVoter { to });
+        }
+        if to == common.config.id || self.transfer.is_some_and(|transfer| transfer.to == to) {
+            return Ok(());
+        }
+        if let Some(why) = self.unfit(common, to) {
+            mark!("raft: a transfer to a node that is not fit is refused");
+            return Err(TransferError::NotFit { to, why });
+        }
+        self.end_transfer(common, HandOverEnd::Replaced);
+        self.begin_transfer(common, to, HandOverReason::Asked, common.config.election_ticks, log);
+        Ok(())
+    }
+
+    /// From here on this leader looks for a successor. See `Raft::leave_office`.
+    pub(in crate::raft) fn leave_office(&mut self, common: &mut Common, log: &impl LogView) {
+        self.leaving.get_or_insert_default();
+        self.choose_successor(common, log);
+    }
+
+    /// Who is to campaign when this leader stops without warning, and the message that tells it.
+    pub(in crate::raft) fn heir(&self, common: &Common) -> Option<(NodeId, Message)> {
+        let to = self.best_successor(common, &BTreeSet::new())?;
+        // Whatever it lacks of the log it does not get from here any more.
+        let last_index = self.progress.get(&to)?.match_index();
+        Some((to, Message::TimeoutNow { term: common.hard_state.term, last_index }))
+    }
+
+    fn begin_transfer(
+        &mut self,
+        common: &mut Common,
+        to: NodeId,
+        reason: HandOverReason,
+        ticks_max: u32,
+        log: &impl LogView,
+    ) {
+        let (since_tick, end_tick) = (common.now_tick, common.now_tick + u64::from(ticks_max));
+        self.transfer = Some(Transfer { to, told_at: None, since_tick, end_tick });
+        let match_index = self.progress.get(&to).map_or(Index::ZERO, Progress::match_index);
+        common.out.steps.push(OfficeStep::Begun { to, reason, last_index: log.last_id().index, match_index });
+        self.proceed_with_transfer(common, log);
+    }
+
+    /// Ends the hand-over that is under way, if there is one.
+    pub(super) fn end_transfer(&mut self, common: &mut Common, end: HandOverEnd) {
+        if let Some(transfer) = self.transfer.take() {
+            let after_ticks = common.now_tick.saturating_sub(transfer.since_tick);
+            common.out.steps.push(OfficeStep::Ended { to: transfer.to, end, after_ticks });
+        }
+    }
+
+    /// Begins a transfer to the next of those that could succeed a leader that leaves.
+    fn choose_successor(&mut self, common: &mut Common, log: &impl LogView) {
+        let Some(leaving) = self.leaving.as_ref().filter(|_| self.transfer.is_none()) else { return };
+        if common.now_tick < leaving.pause_until_tick {
+            return;
+        }
+        match self.best_successor(common, &leaving.tried) {
+            Some(to) => self.begin_transfer(common, to, HandOverReason::Stopping, common.config.try_ticks(), log),
+            // Everybody gets another chance, a tick later.
+            None => self.leaving.iter_mut().for_each(|leaving| leaving.tried.clear()),
+        }
+    }
+
+    /// The fit follower whose log is longest, of those not excluded.
+    fn best_successor(&self, common: &Common, excluded: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let may_follow = |node: NodeId| !excluded.contains(&node) && self.unfit(common, node).is_none();
+        let fit = self.followers().filter(|(node, _)| may_follow(*node));
+        fit.max_by_key(|(_, progress)| progress.match_index()).map(|(node, _)| node)
+    }
+
+    /// Gives up a transfer that takes too long; starts one that is due.
+    pub(super) fn tick_transfer(&mut self, common: &mut Common, log: &impl LogView) {
+        if let Some(late) = self.transfer.filter(|transfer| common.now_tick >= transfer.end_tick) {
+            mark!("raft: a transfer is given up");
+            if let Some(leaving) = &mut self.leaving {
+                leaving.tried.insert(late.to);
+                // By then it has forgotten the call to take over, or has campaigned.
+                leaving.pause_until_tick = common.now_tick + 2 * u64::from(common.config.heartbeat_ticks) + 1;
+            }
+            self.end_transfer(common, HandOverEnd::OutOfTime { was_told: late.told_at.is_some() });
+        }
+        self.choose_successor(common, log);
+        self.tick_preferred(common, log);
+        self.tick_ailing(common, log);
+    }
+
+    /// Hands over to the preferred leader once it has been fit for long enough.
+    fn tick_preferred(&mut self, common: &mut Common, log: &impl LogView) {
+        common.preferred.on_tick(common.now_tick);
+        let Some(preferred) = common.config.preferred_leader.filter(|&node| common.is_peer(node)) else { return };
+        if self.is_transferring() || self.unfit(common, preferred).is_some() {
+            self.preferred_since_tick = None;
+            return;
+        }
+        let since_tick = *self.preferred_since_tick.get_or_insert(common.now_tick);
+        if common.now_tick >= since_tick + common.preferred.steady_ticks {
+            self.preferred_since_tick = None;
+            common.preferred.on_handed_over(common.now_tick);
+            mark!("raft: leadership goes to the preferred leader");
+            self.begin_transfer(common, preferred, HandOverReason::Preferred, common.config.try_ticks(), log);
+        }
+    }
+
+    /// Hands over while this node is not fit to lead and enough others are.
+    ///
+    /// Those others must be a quorum: with this node's disk they could commit no better than it does now.
+    fn tick_ailing(&mut self, common: &mut Common, log: &impl LogView) {
+        common.ailing.on_tick(common.now_tick);
+        if common.health.has_room && common.health.disk_keeps_up {
+            common.ailing_since_tick = None;
+            return;
+        }
+        let since_tick = *common.ailing_since_tick.get_or_insert(common.now_tick);
+        // Disks that are shared fail together: the followers had the time to say so.
+        let steady_tick = since_tick + u64::from(common.config.answer_ticks());
+        if common.now_tick < common.ailing.not_before_tick.max(steady_tick) || self.is_transferring() {
+            return;
+        }
+        let is_fit_peer = |node| node != common.config.id && self.unfit(common, node).is_none();
+        if !common.membership.quorum_has(is_fit_peer) {
+            mark!("raft: a sick leader stays, since the others are no better");
+            return;
+        }
+        if let Some(to) = self.best_successor(common, &BTreeSet::new()) {
+            common.ailing.on_handed_over(common.now_tick);
+            mark!("raft: a sick leader hands over");
+            self.begin_transfer(common, to, HandOverReason::Ailing, common.config.try_ticks(), log);
+        }
+    }
+
+    /// Tells the receiver to take over once everything was sent to it. Repeated with every heartbeat: it may get lost, and what
+    /// was sent, too, which is then sent again as always.
+    pub(in crate::raft) fn proceed_with_transfer(&mut self, common: &mut Common, log: &impl LogView) {
+        let Some(transfer) = &mut self.transfer else { return };
+        let to = transfer.to;
+        let Some(progress) = self.progress.get(&to) else { return };
+        let last_index = log.last_id().index;
+        let is_complete = !log.is_forming();
+        let is_sent = progress.state() == ProgressState::Replicate && progress.next_index() == last_index.next();
+        // It may have become unfit since it was chosen.
+        let could_lead = self.health.get(&to).is_some_and(|report| report.ailment().is_none());
+        if !is_sent || !is_complete || !could_lead {
+            mark!("raft: a successor is not told yet");
+            return;
+        }
+        common.out.messages.push((to, Message::TimeoutNow { term: common.hard_state.term, last_index }));
+        if transfer.told_at.replace(last_index).is_none() {
+            common.out.steps.push(OfficeStep::Told { to, last_index });
+        }
+    }
+
+    /// Why a follower could not take leadership now, if it could not.
+    fn unfit(&self, common: &Common, node: NodeId) -> Option<Unfit> {
+        let Some((progress, report)) = self.progress.get(&node).zip(self.health.get(&node)) else {
+            return Some(Unfit::Silent);
+        };
+        if !self.heard_within(node, common.config.answer_ticks(), common.now_tick) {
+            return Some(Unfit::Silent);
+        }
+        let lag_limit = common.config.inflight_messages_limit as u64;
+        let is_level = progress.state() == ProgressState::Replicate
+            && progress.match_index().plus(lag_limit) >= common.commit_index;
+        let has_applied = report.health.applied_index.plus(lag_limit) >= report.due_index;
+        report.ailment().or((!is_level).then_some(Unfit::LogBehind)).or((!has_applied).then_some(Unfit::Replaying))
+    }
+}
+
+impl HealthReport {
+    /// What the node says is wrong with it.
+    fn ailment(&self) -> Option<Unfit> {
+        let Health { may_lead, has_room, disk_keeps_up, .. } = self.health;
+        if !may_lead {
+            Some(Unfit::MayNotLead)
+        } else if !has_room {
+            Some(Unfit::NoRoom)
+        } else if !disk_keeps_up {
+            Some(Unfit::SlowDisk)
+        } else {
+            None
+        }
+    }
+}
