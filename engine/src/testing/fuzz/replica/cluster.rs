@@ -80,11 +80,13 @@ impl Cluster {
         self.nodes.iter().position(|node| node.replica.view().role == Role::Leader)
     }
 
-    /// Why the nodes are not all level with a leader.
-    pub(super) fn disagreement(&self) -> Option<String> {
-        let last = self.nodes.iter().map(|node| node.replica.log().last_id()).max()?;
-        let digest = self.nodes.first()?.replica.machine().digest();
-        self.nodes.iter().find_map(|node| {
+    /// Why the nodes are not all level with a leader; one may be left out.
+    pub(super) fn disagreement(&self, left_out: Option<usize>) -> Option<String> {
+        let nodes =
+            || self.nodes.iter().enumerate().filter(|(number, _)| Some(*number) != left_out).map(|(_, node)| node);
+        let last = nodes().map(|node| node.replica.log().last_id()).max()?;
+        let digest = nodes().next()?.replica.machine().digest();
+        nodes().find_map(|node| {
             let view = node.replica.view();
             let is_level = node.replica.log().last_id() == last
                 && view.applied_index == last.index

@@ -1,7 +1,7 @@
 //! A running replica that hears well-formed messages that make no sense, in any order, from members and from strangers.
 //!
 //! An input is a script: how the node starts (with all of the past, behind, ahead, damaged, wiped, before the cluster's birth, after
-//! a member's log was replaced), and then a row of steps. Messages of every kind leave as frames and are decoded as on a
+//! a member's log was replaced, with that log), and then a row of steps. Messages of every kind leave as frames and are decoded as on a
 //! connection, with terms and indexes near and far, of both other members, of strangers and of the node's own id, for any log of
 //! theirs; entries are true, invented, damaged or impossible, and say of the members what they like; answers answer something or
 //! nothing. Between them clients ask, time passes, the disk is late or fails, the node hands over and is closed, and it stops, dies
@@ -16,7 +16,8 @@
 //! opens again after every death.
 //!
 //! Afterwards (`heal`) it starts once more, beside two honest nodes that have what was committed: they elect a leader, commit
-//! a write, and all three get level, within bounded time and without one of them stopping.
+//! a write, and all three get level, within bounded time and without one of them stopping. Only a node that came back with a log that
+//! had been given up before must stop, and leads nobody.
 //!
 //! # What cannot be promised
 //!
@@ -55,6 +56,7 @@ use std::collections::BTreeSet;
 
 pub use hunt::{Failure, Hunt, Report};
 
+use heal::Place;
 use input::Input;
 use past::{Past, Start};
 use story::Story;
@@ -96,7 +98,8 @@ fn run(past: &Past, data: &[u8]) -> Result<Outcome, String> {
         5 => Start::Damaged(false),
         6 => Start::Wiped,
         7 => Start::Unborn,
-        _ => Start::Renamed,
+        8 => Start::Renamed,
+        _ => Start::GivenUp,
     };
     let choice = input.byte();
     let (mut disks, number) = past.disks(start, usize::from(choice >> 1))?;
@@ -106,6 +109,6 @@ fn run(past: &Past, data: &[u8]) -> Result<Outcome, String> {
     if let Some(disk) = disks.get_mut(number) {
         disk.clone_from(&end.disk);
     }
-    let (truth, healed_ticks) = heal::heal(disks, number, &end, past.committed(start))?;
+    let (truth, healed_ticks) = heal::heal(disks, Place { number, start }, &end, past.committed(start))?;
     Ok(Outcome { features, truth, healed_ticks })
 }

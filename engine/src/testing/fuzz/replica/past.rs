@@ -62,6 +62,8 @@ pub(super) enum Start {
     Unborn,
     /// It has everything, and the group agreed on the second log of a member that had lost the first one.
     Renamed,
+    /// The same, and it is that member with its first log again.
+    GivenUp,
 }
 
 impl Past {
@@ -100,10 +102,14 @@ impl Past {
 
     /// The disks of all nodes, that of the fuzzed one as it starts; and which node that is.
     pub(super) fn disks(&self, start: Start, choice: usize) -> Result<(Vec<Disk>, usize), String> {
-        let number = if start == Start::Ahead { self.leader } else { choice % NODES };
+        let number = match start {
+            Start::Ahead => self.leader,
+            Start::GivenUp => RENAMED,
+            _ => choice % NODES,
+        };
         let mut disks = match start {
             Start::Unborn => self.unborn.clone(),
-            Start::Renamed => self.renamed.clone(),
+            Start::Renamed | Start::GivenUp => self.renamed.clone(),
             _ => self.late.clone(),
         };
         let old = disks.get_mut(number).ok_or("no such node")?;
@@ -111,6 +117,7 @@ impl Past {
             Start::Level | Start::Unborn | Start::Renamed => {}
             Start::Behind => old.clone_from(self.early.get(number).ok_or("no such node")?),
             Start::Ahead => old.clone_from(&self.ahead),
+            Start::GivenUp => old.clone_from(self.late.get(number).ok_or("no such node")?),
             Start::Damaged(is_certain) => *old = damaged(node_id(number), old, is_certain)?,
             Start::Wiped => *old = Disk::new(node_id(number), SECOND_LOG),
         }
@@ -121,7 +128,7 @@ impl Past {
     pub(super) fn committed(&self, start: Start) -> &[Entry] {
         match start {
             Start::Unborn => &[],
-            Start::Renamed => &self.renamed_entries,
+            Start::Renamed | Start::GivenUp => &self.renamed_entries,
             _ => &self.entries,
         }
     }
@@ -130,7 +137,7 @@ impl Past {
     pub(super) fn logs(start: Start, number: usize) -> Logs {
         match start {
             Start::Wiped => Logs::first().with(node_id(number), SECOND_LOG),
-            Start::Renamed => Logs::first().with(node_id(RENAMED), SECOND_LOG),
+            Start::Renamed | Start::GivenUp => Logs::first().with(node_id(RENAMED), SECOND_LOG),
             _ => Logs::first(),
         }
     }
@@ -153,7 +160,7 @@ fn renamed(mut disks: Vec<Disk>) -> Result<(Vec<Disk>, Vec<Entry>), String> {
 fn settle(cluster: &mut Cluster) -> Result<(), String> {
     let mut ticks = 0..PATIENCE_TICKS;
     let level = ticks.find_map(|_| match cluster.tick() {
-        Ok(()) => (cluster.leader().is_some() && cluster.disagreement().is_none()).then_some(Ok(())),
+        Ok(()) => (cluster.leader().is_some() && cluster.disagreement(None).is_none()).then_some(Ok(())),
         Err(error) => Some(Err(error)),
     });
     level.ok_or("the past has no end")?
