@@ -21,6 +21,7 @@ macro_rules! mark {
     ($($ignored:tt)*) => {};
 }
 
+pub mod call;
 pub mod config;
 pub mod entries_error;
 pub mod log_store;

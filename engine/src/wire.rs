@@ -3,26 +3,21 @@
 //! Layouts are in `docs/format/wire.md`. This module knows the bytes of messages and nothing of their meaning, which is
 //! `raft`'s and `replica`'s. Entries travel as they stand in the log, header and payload, under their own checksum.
 
-use codec::{DecodeError, Reader, put_text};
-use net::api::{Executed, Status};
+use codec::{DecodeError, Reader};
+use net::api::{self as frames, Refused};
 use net::frame::{Frame, FrameBuilder, FrameKind, encode_frame};
 use wal::format::ENTRY_HEADER_BYTES;
 use wal::{EntryHeader, Log, ReadError, Storage};
 
+use crate::call::{AnsweredBy, Call, Origin, Refusal};
 use crate::entries_error::EntriesError;
 use crate::log_store::{FormError, check_form, membership_of};
 use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership, Message, Speaker};
-use crate::replica::event::{Event, Origin, Outgoing, Refusal, Request, RequestKind};
+use crate::replica::event::{Event, Outgoing};
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
-
-/// Longest text of a refusal. Unit: bytes.
-const REFUSAL_TEXT_BYTES_MAX: u16 = 1024;
 
 /// Terms and indexes from here on are refused: no cluster comes near them, and arithmetic below them cannot overflow.
 const NUMBER_LIMIT: u64 = 1 << 62;
-
-/// Longest time that a relayed request may wait. Unit: ticks.
-const TIMEOUT_TICKS_MAX: u64 = 1 << 48;
 
 /// Which of the three connections to a peer a message takes. Heartbeats never queue behind entries, nor entries behind answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +37,7 @@ impl Lane {
         match message {
             Outgoing::Raft(Message::AppendEntries(_)) => Self::Bulk,
             Outgoing::Raft(_) => Self::Control,
-            Outgoing::RelayRequest { .. } | Outgoing::RelayReply { .. } => Self::Relay,
+            Outgoing::RelayCall { .. } | Outgoing::RelayReply { .. } => Self::Relay,
         }
     }
 }
@@ -83,12 +78,6 @@ pub mod kind {
     pub const BIRTH_RESPONSE: FrameKind = FrameKind::new(77);
     /// `Outdated`.
     pub(crate) const OUTDATED: FrameKind = FrameKind::new(79);
-    /// A request that a node relays to the leader.
-    pub const RELAY_REQUEST: FrameKind = FrameKind::new(80);
-    /// The leader's answer to a relayed request.
-    pub const RELAY_REPLY: FrameKind = FrameKind::new(81);
-    /// The leader's refusal of a relayed request.
-    pub const RELAY_REFUSAL: FrameKind = FrameKind::new(82);
 }
 
 /// A message cannot be put into bytes: the log does not give up an entry that it should have.
@@ -314,37 +303,15 @@ pub fn parse_entries<'a>(append: &AppendEntries, bytes: &'a [u8]) -> Result<Vec<
     Ok(entries)
 }
 
-/// Appends the frame of a request that this node relays.
-pub fn encode_relay_request(
-    request: u64,
-    kind: RequestKind,
-    timeout_ticks: u64,
-    payload: &[u8],
-    shard: ShardId,
-    out: &mut Vec<u8>,
-) {
-    let flag = match kind {
-        RequestKind::Write => 0,
-        RequestKind::Read => 1,
-        RequestKind::ReadSerializable => 2,
-    };
-    let builder = FrameBuilder::begin(out, kind::RELAY_REQUEST, flag, shard.get(), request);
-    put(out, &[timeout_ticks]);
-    out.extend_from_slice(payload);
-    builder.finish(out);
+/// Appends the frame of a call that this node passes on: it has the form in which clients' calls arrive.
+pub fn encode_relay_call(number: u64, call: &Call<'_>, out: &mut Vec<u8>) {
+    call.as_request(number).encode(out);
 }
 
-/// Appends the frame of the answer to a request that a peer relayed.
-pub fn encode_relay_reply(request: u64, result: Result<&[u8], &Refusal>, shard: ShardId, out: &mut Vec<u8>) {
-    match result {
-        Ok(body) => encode_frame(out, kind::RELAY_REPLY, 0, shard.get(), request, body),
-        Err(refusal) => {
-            let builder = FrameBuilder::begin(out, kind::RELAY_REFUSAL, 0, shard.get(), request);
-            out.extend_from_slice(&[refusal.status.to_wire(), refusal.executed.to_wire()]);
-            put_text(out, &refusal.message, REFUSAL_TEXT_BYTES_MAX);
-            builder.finish(out);
-        }
-    }
+/// Appends the frame of the answer to a call that a peer passed on: it has the form in which clients get theirs.
+pub fn encode_relay_reply(number: u64, result: Result<&[u8], &Refusal>, out: &mut Vec<u8>) {
+    let result = result.map_err(Refusal::as_refused);
+    frames::Response { id: number, leader_hint: None, result }.encode(out);
 }
 
 /// A peer's frame, taken apart.
@@ -354,21 +321,17 @@ pub enum Incoming<'a> {
     Message(Speaker, Message),
     /// `AppendEntries`, its entries not verified yet.
     Append(Speaker, AppendEntries, &'a [u8]),
-    /// A request that the peer relays.
-    RelayRequest {
+    /// A call that the peer passes on.
+    RelayCall {
         /// The peer's number for it.
-        request: u64,
-        /// What it wants.
-        kind: RequestKind,
-        /// How long it may wait. Unit: ticks.
-        timeout_ticks: u64,
-        /// The command, or the range request.
-        payload: &'a [u8],
+        number: u64,
+        /// What is asked for; not checked.
+        call: Call<'a>,
     },
-    /// The answer to a request that this node relayed.
+    /// The answer to a call that this node passed on.
     RelayReply {
         /// This node's number for it.
-        request: u64,
+        number: u64,
         /// The answer.
         result: Result<(), Refusal>,
         /// Its body.
@@ -383,11 +346,8 @@ impl<'a> Incoming<'a> {
         match self {
             Self::Message(speaker, message) => Event::Message { from, speaker, message },
             Self::Append(speaker, append, entries) => Event::Append { from, speaker, append, entries },
-            Self::RelayRequest { request, kind, timeout_ticks, payload } => {
-                let origin = Origin::Peer { node: from, request };
-                Event::Request(Request { origin, kind, timeout_ticks, payload })
-            }
-            Self::RelayReply { request, result, body } => Event::RelayReply { from, request, result, body },
+            Self::RelayCall { number, call } => Event::Call { origin: Origin::Peer { node: from, number }, call },
+            Self::RelayReply { number, result, body } => Event::RelayReply { from, number, result, body },
         }
     }
 }
@@ -477,16 +437,14 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
     if frame.kind != kind::APPEND_ENTRIES && !frame.rest.is_empty() {
         return Err(DecodeError::Trailing { what: "a peer's message", got: frame.rest.len() });
     }
-    if frame.kind != kind::RELAY_REQUEST && frame.flags != 0 {
-        return Err(DecodeError::Unknown { what: "the flags of a peer's message", got: frame.flags.into() });
+    if frame.kind == frames::KIND_RESPONSE {
+        return decode_relay_reply(frame);
     }
-    match frame.kind {
-        kind::RELAY_REQUEST => return decode_relay_request(frame),
-        kind::RELAY_REPLY => {
-            return Ok(Incoming::RelayReply { request: frame.id, result: Ok(()), body: frame.meta });
-        }
-        kind::RELAY_REFUSAL => return decode_relay_refusal(frame),
-        _ => {}
+    if frames::is_call(frame.kind) {
+        return decode_relay_call(frame);
+    }
+    if frame.flags != 0 {
+        return Err(DecodeError::Unknown { what: "the flags of a peer's message", got: frame.flags.into() });
     }
     if frame.id != 0 {
         return Err(DecodeError::Unknown { what: "the id of a peer's message", got: frame.id });
@@ -539,23 +497,28 @@ fn unknown_kind(kind: FrameKind) -> DecodeError {
     DecodeError::Unknown { what: "the kind of a peer's message", got: kind.get().into() }
 }
 
-fn decode_relay_request<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
-    let kind = match frame.flags {
-        0 => RequestKind::Write,
-        1 => RequestKind::Read,
-        got => return Err(DecodeError::Unknown { what: "the kind of a relayed request", got: got.into() }),
-    };
-    let mut reader = Reader::new(frame.meta);
-    let timeout_ticks = reader.u64("the timeout of a relayed request")?.min(TIMEOUT_TICKS_MAX);
-    Ok(Incoming::RelayRequest { request: frame.id, kind, timeout_ticks, payload: reader.rest() })
+fn decode_relay_call<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
+    let call = Call::of_request(&frames::Request::decode(frame)?)?;
+    if call.kind.answered_by() != AnsweredBy::Leader {
+        // Whoever is asked answers it; a node that passes it on is of another version, or mad.
+        return Err(DecodeError::Unknown {
+            what: "the kind of a call that was passed on",
+            got: frame.kind.get().into(),
+        });
+    }
+    Ok(Incoming::RelayCall { number: frame.id, call })
 }
 
-fn decode_relay_refusal<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
-    let mut reader = Reader::new(frame.meta);
-    let status = Status::from_wire(reader.u8("the status of a refusal")?)?;
-    let executed = Executed::from_wire(reader.u8("the outcome in a refusal")?)?;
-    let message = reader.text("the message of a refusal", REFUSAL_TEXT_BYTES_MAX.into())?.to_owned().into();
-    reader.finish("a refusal")?;
-    let refusal = Refusal { status, executed, message };
-    Ok(Incoming::RelayReply { request: frame.id, result: Err(refusal), body: &[] })
+fn decode_relay_reply<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
+    let frames::Response { id: number, leader_hint, result } = frames::Response::decode(frame)?;
+    if leader_hint.is_some() {
+        return Err(DecodeError::Unknown { what: "the flags of a peer's message", got: frame.flags.into() });
+    }
+    Ok(match result {
+        Ok(body) => Incoming::RelayReply { number, result: Ok(()), body },
+        Err(Refused { status, executed, message }) => {
+            let refusal = Refusal { status, executed, message: message.to_owned().into() };
+            Incoming::RelayReply { number, result: Err(refusal), body: &[] }
+        }
+    })
 }

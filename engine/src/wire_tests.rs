@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use api::call::{AnsweredBy, CallRow, PayloadForm};
 use api::command::{Op, encode_op_command};
-use net::api::{Executed, Status};
+use net::api::{Executed, KIND_RESPONSE, Status, is_call};
 use net::deframer::Deframer;
 use net::frame::{FRAME_HEADER_BYTES, Frame, FrameKind};
 use proptest::prelude::*;
@@ -13,16 +14,17 @@ use proptest::sample::Index as Choice;
 use wal::testing::SimStorage;
 use wal::{EntryHeader, EntryKind, Log, LogOptions, SegmentIdentity};
 
+use crate::call::{Call, CallKind, Refusal};
 use crate::doc_table::WIRE_DOC;
 use crate::entries_error::EntriesError;
 use crate::log_store::{FormError, KIND_COMMANDS, KIND_MEMBERS, KIND_NOOP};
 use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership, Message, Speaker};
-use crate::replica::{Event, Refusal, RequestKind};
+use crate::replica::Event;
 use crate::state_machine::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
 use crate::testing::fuzz;
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
 use crate::wire::{
-    EncodeError, Incoming, decode, encode_append, encode_message, encode_relay_reply, encode_relay_request, kind,
+    EncodeError, Incoming, decode, encode_append, encode_message, encode_relay_call, encode_relay_reply, kind,
     parse_entries,
 };
 
@@ -36,7 +38,7 @@ const SEGMENT_BYTES: u64 = 64 << 10;
 const SPEAKER: Speaker = Speaker { incarnation: 0xfeed, is_joining: false };
 
 /// Names in the document, as the code has them.
-const KINDS: [(FrameKind, &str); 19] = [
+const KINDS: [(FrameKind, &str); 16] = [
     (kind::REQUEST_PRE_VOTE, "RequestPreVote"),
     (kind::PRE_VOTE_RESPONSE, "PreVoteResponse"),
     (kind::REQUEST_VOTE, "RequestVote"),
@@ -53,9 +55,6 @@ const KINDS: [(FrameKind, &str); 19] = [
     (kind::BIRTH_RESPONSE, "BirthResponse"),
     (kind::APPEND_NO_ROOM, "AppendEntriesResponse, no room"),
     (kind::OUTDATED, "Outdated"),
-    (kind::RELAY_REQUEST, "relayed request"),
-    (kind::RELAY_REPLY, "relayed answer"),
-    (kind::RELAY_REFUSAL, "relayed refusal"),
 ];
 
 /// Names in the document, as the code has them.
@@ -178,11 +177,14 @@ fn all_written() -> BTreeMap<&'static str, Vec<u8>> {
     let append =
         written(|out| encode_append(&golden_append(), SPEAKER, &golden_log(), SHARD, out).expect("in the log"));
     all.insert("AppendEntries", append);
-    let relay = |request, kind, payload| written(|out| encode_relay_request(request, kind, 10, payload, SHARD, out));
-    all.insert("A relayed write", relay(9, RequestKind::Write, b"command"));
-    all.insert("A relayed read", relay(10, RequestKind::Read, b"range"));
-    all.insert("A relayed answer", written(|out| encode_relay_reply(9, Ok(b"answer"), SHARD, out)));
-    all.insert("A relayed refusal", written(|out| encode_relay_reply(10, Err(&golden_refusal()), SHARD, out)));
+    let relay = |number, kind, payload| {
+        let call = Call::borrowed(SHARD, kind, 100, payload);
+        written(|out| encode_relay_call(number, &call, out))
+    };
+    all.insert("A relayed write", relay(9, CallKind::Write, b"command"));
+    all.insert("A relayed read", relay(10, CallKind::Read, b"range"));
+    all.insert("A relayed answer", written(|out| encode_relay_reply(9, Ok(b"answer"), out)));
+    all.insert("A relayed refusal", written(|out| encode_relay_reply(10, Err(&golden_refusal()), out)));
     all
 }
 
@@ -216,10 +218,10 @@ fn golden_bytes_are_read_back() {
         other => panic!("read as {other:?}"),
     });
     for (name, expected) in [
-        ("A relayed write", "RelayRequest { request: 9, kind: Write, timeout_ticks: 10, payload: \"command\" }"),
-        ("A relayed read", "RelayRequest { request: 10, kind: Read, timeout_ticks: 10, payload: \"range\" }"),
-        ("A relayed answer", "RelayReply { request: 9, result: Ok(()), body: \"answer\" }"),
-        ("A relayed refusal", "RelayReply { request: 10, result: Err(Overloaded No slow down), body: \"\" }"),
+        ("A relayed write", "9: Write of shard 3 for 100 ms, \"command\""),
+        ("A relayed read", "10: Read of shard 3 for 100 ms, \"range\""),
+        ("A relayed answer", "9: Ok(()), \"answer\""),
+        ("A relayed refusal", "10: Err(Overloaded No slow down), \"\""),
     ] {
         assert_eq!(with_frame(&golden[name], |frame| relayed(&decode(frame).expect(name))), expected);
     }
@@ -229,18 +231,16 @@ fn golden_bytes_are_read_back() {
 fn relayed(incoming: &Incoming<'_>) -> String {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     match incoming {
-        Incoming::RelayRequest { request, kind, timeout_ticks, payload } => {
-            let payload = text(payload);
-            format!(
-                "RelayRequest {{ request: {request}, kind: {kind:?}, timeout_ticks: {timeout_ticks}, payload: {payload:?} }}"
-            )
+        Incoming::RelayCall { number, call } => {
+            let (meta, kind, payload) = (call.meta, call.kind, text(&call.payload));
+            format!("{number}: {kind:?} of shard {} for {} ms, {payload:?}", meta.shard, meta.timeout_ms)
         }
-        Incoming::RelayReply { request, result, body } => {
+        Incoming::RelayReply { number, result, body } => {
             let result = match result {
                 Ok(()) => "Ok(())".to_owned(),
                 Err(Refusal { status, executed, message }) => format!("Err({status:?} {executed:?} {message})"),
             };
-            format!("RelayReply {{ request: {request}, result: {result}, body: {:?} }}", text(body))
+            format!("{number}: {result}, {:?}", text(body))
         }
         other => panic!("{other:?} is not relayed"),
     }
@@ -268,14 +268,48 @@ fn documented_kinds_are_all_there_are() {
             error.to_string() == format!("the kind of a peer's message has the unknown value {raw}")
         })
     };
-    let known: Vec<u64> = (0..=u16::MAX).filter(|&raw| !unknown(raw)).map(u64::from).collect();
+    // What is passed on has the kinds of the client protocol.
+    let is_passed_on = |raw| FrameKind::new(raw) == KIND_RESPONSE || is_call(FrameKind::new(raw));
+    let of_peers = (0..=u16::MAX).filter(|&raw| !is_passed_on(raw));
+    let known: Vec<u64> = of_peers.filter(|&raw| !unknown(raw)).map(u64::from).collect();
     assert_eq!(known, kinds.map(|(kind, _)| kind));
+}
+
+#[test]
+fn documented_calls_are_the_ones_in_the_code() {
+    let documented: Vec<Vec<String>> = WIRE_DOC.table("Calls");
+    let coded = CallKind::ALL.map(|kind| {
+        let CallRow { name, number, writes, answered_by, payload } = kind.row();
+        let answered_by = match answered_by {
+            AnsweredBy::Leader => "the shard's leader",
+            AnsweredBy::Replica => "the shard on the node that is asked",
+            AnsweredBy::Node => "the node that is asked",
+        };
+        let payload = match payload {
+            PayloadForm::Command => "command",
+            PayloadForm::Range => "range request",
+            PayloadForm::Nothing => "none",
+        };
+        let writes = if writes { "yes" } else { "no" };
+        assert!(is_call(FrameKind::new(number)), "{kind:?}");
+        [number.to_string().as_str(), name, writes, answered_by, payload].map(str::to_owned).to_vec()
+    });
+    assert_eq!(documented, coded);
+}
+
+#[test]
+fn only_what_the_leader_answers_is_passed_on() {
+    for kind in CallKind::ALL {
+        let bytes = written(|out| encode_relay_call(1, &Call::borrowed(SHARD, kind, 100, b"payload"), out));
+        let is_taken = with_frame(&bytes, |frame| decode(frame).is_ok());
+        assert_eq!(is_taken, kind.answered_by() == AnsweredBy::Leader, "{kind:?}");
+    }
 }
 
 #[test]
 fn documented_fields_are_the_ones_in_the_code() {
     let golden = golden();
-    for row in WIRE_DOC.table("Peer messages").iter().filter(|row| !row[1].starts_with("relayed")) {
+    for row in &WIRE_DOC.table("Peer messages") {
         let fields = row[2].split(';').next().unwrap_or_default();
         let count = 3 + fields.split(',').filter(|field| !field.trim().is_empty()).count();
         with_frame(&golden[row[1].as_str()], |frame| {
@@ -459,20 +493,21 @@ proptest! {
 
     #[test]
     fn what_is_relayed_arrives(
-        request in any::<u64>(), is_read in any::<bool>(), ticks in number(), payload in prop::collection::vec(any::<u8>(), 0..60),
+        number in any::<u64>(), is_read in any::<bool>(), timeout_ms in any::<u32>(), payload in prop::collection::vec(any::<u8>(), 0..60),
         (status, executed) in (0..u8::MAX, 0..2u8), message in ".{0,400}",
     ) {
-        let kind = if is_read { RequestKind::Read } else { RequestKind::Write };
-        let bytes = written(|out| encode_relay_request(request, kind, ticks, &payload, SHARD, out));
+        let kind = if is_read { CallKind::Read } else { CallKind::Write };
+        let call = Call::borrowed(SHARD, kind, timeout_ms, &payload);
+        let bytes = written(|out| encode_relay_call(number, &call, out));
         let shown = |incoming: &Incoming<'_>| format!("{incoming:?}");
-        let expected = shown(&Incoming::RelayRequest { request, kind, timeout_ticks: ticks, payload: &payload });
+        let expected = shown(&Incoming::RelayCall { number, call: call.clone() });
         prop_assert_eq!(with_frame(&bytes, |frame| shown(&decode(frame).expect("a relayed request"))), expected);
-        let bytes = written(|out| encode_relay_reply(request, Ok(&payload), SHARD, out));
-        let expected = shown(&Incoming::RelayReply { request, result: Ok(()), body: &payload });
+        let bytes = written(|out| encode_relay_reply(number, Ok(&payload), out));
+        let expected = shown(&Incoming::RelayReply { number, result: Ok(()), body: &payload });
         prop_assert_eq!(with_frame(&bytes, |frame| shown(&decode(frame).expect("a relayed answer"))), expected);
         if let (Ok(status), Ok(executed)) = (Status::from_wire(status % 16), Executed::from_wire(executed)) {
             let refusal = Refusal { status, executed, message: message.into() };
-            let bytes = written(|out| encode_relay_reply(request, Err(&refusal), SHARD, out));
+            let bytes = written(|out| encode_relay_reply(number, Err(&refusal), out));
             let Ok(Incoming::RelayReply { result: Err(read), .. }) = with_frame(&bytes, |frame| decode(frame).map(owned)) else {
                 panic!("{refusal:?} did not arrive");
             };
@@ -506,8 +541,8 @@ proptest! {
 /// A refusal without the frame that it came in.
 fn owned(incoming: Incoming<'_>) -> Incoming<'static> {
     match incoming {
-        Incoming::RelayReply { request, result: Err(refusal), .. } => {
-            Incoming::RelayReply { request, result: Err(refusal), body: &[] }
+        Incoming::RelayReply { number, result: Err(refusal), .. } => {
+            Incoming::RelayReply { number, result: Err(refusal), body: &[] }
         }
         other => panic!("{other:?} is no refusal"),
     }

@@ -9,11 +9,9 @@ mod work;
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
+use engine::call::{Call, CallKind, Origin, Refusal, Ticket};
 use engine::entries_error::EntriesError;
-use engine::replica::{
-    Action, Event, Fault, Origin, ReadingLimits, Refusal, Remark, Replica, ReplicaOptions, ReplicaView, Request,
-    RequestKind, Ticket,
-};
+use engine::replica::{Action, Event, Fault, ReadingLimits, Remark, Replica, ReplicaOptions, ReplicaView};
 use engine::types::{NodeId, ShardId};
 use engine::{raft, state_machine, wire};
 use net::api::{Executed, Status};
@@ -26,6 +24,8 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 const NODES_COUNT: usize = 3;
 const TIMEOUT_TICKS: u64 = 40;
+const TICK_MS: u64 = 10;
+const TIMEOUT_MS: u32 = (TIMEOUT_TICKS * TICK_MS) as u32;
 /// Ticks after which every request that waits has timed out: expiry is looked at every few ticks.
 const EXPIRED_TICKS: u64 = TIMEOUT_TICKS + 5;
 
@@ -46,7 +46,7 @@ struct Trio {
     cut: BTreeSet<(usize, usize)>,
     /// Their disks do not answer.
     hung: BTreeSet<usize>,
-    asked: BTreeMap<u64, RequestKind>,
+    asked: BTreeMap<u64, CallKind>,
     answers: BTreeMap<u64, Answer>,
     faults_are_expected: bool,
     last_ticket: u64,
@@ -86,7 +86,7 @@ fn options(node: usize, seed: u64) -> ReplicaOptions {
         note_idle_ticks: 5,
         note_busy_ticks: 12,
         relay_id_floor: 0,
-        tick_ms: 10,
+        tick_ms: TICK_MS,
         repair: None,
         birth: raft::BirthRecord::default(),
         nonce: 1,
@@ -193,22 +193,22 @@ impl Trio {
         }
     }
 
-    fn ask(&mut self, node: usize, kind: RequestKind, payload: &[u8]) -> u64 {
+    fn ask(&mut self, node: usize, kind: CallKind, payload: &[u8]) -> u64 {
         self.last_ticket += 1;
         self.asked.insert(self.last_ticket, kind);
         let origin = Origin::Local(Ticket(self.last_ticket));
-        self.deliver(node, Event::Request(Request { origin, kind, timeout_ticks: TIMEOUT_TICKS, payload }));
+        self.deliver(node, Event::Call { origin, call: Call::borrowed(SHARD, kind, TIMEOUT_MS, payload) });
         self.last_ticket
     }
 
     fn put(&mut self, node: usize, key: &[u8]) -> u64 {
-        self.ask(node, RequestKind::Write, &encoded(&Op::Put { key, value: b"v", lease: 0, prev_kv: false }))
+        self.ask(node, CallKind::Write, &encoded(&Op::Put { key, value: b"v", lease: 0, prev_kv: false }))
     }
 
     fn read(&mut self, node: usize, key: &[u8]) -> u64 {
         let mut payload = Vec::new();
         encode_range(&whole(key, b""), &mut payload).expect("a valid range");
-        self.ask(node, RequestKind::Read, &payload)
+        self.ask(node, CallKind::Read, &payload)
     }
 
     fn receive(&mut self, at: usize) {
@@ -333,7 +333,7 @@ fn a_command_that_cannot_be_applied_leaves_no_request_without_an_answer() {
     alone.hung.insert(0);
     let before = alone.put(0, b"before");
     // The gateway validates; a replica takes the bytes of its own clients as they are.
-    let bad = alone.ask(0, RequestKind::Write, b"no command");
+    let bad = alone.ask(0, CallKind::Write, b"no command");
     let behind = alone.put(0, b"behind");
     alone.settle();
     alone.hung.clear();
@@ -352,7 +352,7 @@ fn followers_do_not_take_a_command_that_cannot_be_applied_and_outlive_its_leader
     let leader = trio.leader().expect("there is one");
     let before = trio.put(leader, b"before");
     trio.settle();
-    let bad = trio.ask(leader, RequestKind::Write, b"no command");
+    let bad = trio.ask(leader, CallKind::Write, b"no command");
     trio.settle();
     (0..EXPIRED_TICKS).for_each(|_| trio.round());
     assert!(trio.answers[&before].is_ok());
@@ -515,7 +515,7 @@ fn run_random(seed: u64) -> (usize, usize, usize) {
             97 => trio.deliver(node, Event::HandOver),
             98 if below(20) == 0 => trio.fail_sync(node),
             99 if below(20) == 0 => {
-                trio.ask(node, RequestKind::Write, b"no command");
+                trio.ask(node, CallKind::Write, b"no command");
             }
             _ => {}
         }
@@ -563,8 +563,8 @@ fn a_leader_does_not_log_what_it_could_not_apply() {
     let mut trio = Trio::new(4);
     let leader = trio.leader().expect("there is one");
     let follower = (leader + 1) % NODES_COUNT;
-    let write = trio.ask(follower, RequestKind::Write, b"no command");
-    let read = trio.ask(follower, RequestKind::Read, b"no range");
+    let write = trio.ask(follower, CallKind::Write, b"no command");
+    let read = trio.ask(follower, CallKind::Read, b"no range");
     trio.settle();
     for ticket in [write, read] {
         assert_eq!(trio.refusal(ticket), (Status::Invalid, Executed::No));
@@ -583,7 +583,7 @@ fn uncommitted_writes_are_bounded_in_bytes() {
     let large = encoded(&Op::Put { key: b"k", value: &value, lease: 0, prev_kv: false });
     let mut tickets = Vec::new();
     for _ in 0..40 {
-        tickets.push(trio.ask(leader, RequestKind::Write, &large));
+        tickets.push(trio.ask(leader, CallKind::Write, &large));
         trio.settle();
     }
     let (taken, refused): (Vec<u64>, Vec<u64>) =
@@ -605,12 +605,12 @@ fn reads_of_one_round_are_answered_in_turns_of_bounded_size() {
     let value = vec![b'v'; 400 << 10];
     for key in [b"a", b"b", b"c", b"d", b"e", b"f"] {
         let large = encoded(&Op::Put { key, value: &value, lease: 0, prev_kv: false });
-        trio.ask(leader, RequestKind::Write, &large);
+        trio.ask(leader, CallKind::Write, &large);
         trio.settle();
     }
     let mut all = Vec::new();
     encode_range(&whole(b"a", b"z"), &mut all).expect("a valid range");
-    let tickets: Vec<u64> = (0..32).map(|_| trio.ask(leader, RequestKind::Read, &all)).collect();
+    let tickets: Vec<u64> = (0..32).map(|_| trio.ask(leader, CallKind::Read, &all)).collect();
     let mut most = 0;
     for _ in 0..40 {
         let before = trio.answers.len();

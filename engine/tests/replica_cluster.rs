@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
 use api::response::{OpResponse, Response};
-use engine::replica::{Action, Event, Origin, ReadingLimits, Replica, ReplicaOptions, Request, RequestKind, Ticket};
+use engine::call::{Call, CallKind, Origin, Ticket};
+use engine::replica::{Action, Event, ReadingLimits, Replica, ReplicaOptions};
 use engine::types::{NodeId, ShardId};
 use engine::{raft, state_machine, wire};
 use net::deframer::Deframer;
@@ -18,6 +19,7 @@ use wal::{Log, LogOptions, SegmentIdentity, SegmentSeq, SyncRequest};
 const SHARD: ShardId = ShardId::new(0);
 const SEGMENT_BYTES: u64 = 64 * 1024;
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+const TIMEOUT_MS: u32 = 400;
 
 struct Node {
     replica: Option<Replica<SimStorage>>,
@@ -218,7 +220,7 @@ impl Cluster {
         encode_op_command(&Op::Put { key: &key, value: &value, lease: 0, prev_kv: false }, &mut command)
             .expect("a valid put");
         self.asked.insert(ticket, key);
-        self.ask(node, ticket, RequestKind::Write, &command);
+        self.ask(node, ticket, CallKind::Write, &command);
     }
 
     fn read(&mut self, node: usize) {
@@ -231,12 +233,12 @@ impl Cluster {
         encode_range(&op, &mut request).expect("a valid range");
         let was_acknowledged = self.acknowledged.contains(&key);
         self.reads.insert(self.last_ticket, (key, was_acknowledged));
-        self.ask(node, self.last_ticket, RequestKind::Read, &request);
+        self.ask(node, self.last_ticket, CallKind::Read, &request);
     }
 
-    fn ask(&mut self, node: usize, ticket: u64, kind: RequestKind, payload: &[u8]) {
+    fn ask(&mut self, node: usize, ticket: u64, kind: CallKind, payload: &[u8]) {
         let origin = Origin::Local(Ticket(ticket));
-        self.deliver(node, Event::Request(Request { origin, kind, timeout_ticks: 40, payload }));
+        self.deliver(node, Event::Call { origin, call: Call::borrowed(SHARD, kind, TIMEOUT_MS, payload) });
     }
 
     fn receive(&mut self, at: usize) {

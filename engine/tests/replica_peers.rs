@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
+use engine::call::{Call, CallKind, Origin, Refusal, Ticket};
 use engine::raft::{self, AppendEntries, AppendOutcome, Message, Speaker};
-use engine::replica::{
-    Action, Event, Origin, ReadingLimits, Refusal, Replica, ReplicaOptions, Request, RequestKind, Ticket,
-};
+use engine::replica::{Action, Event, ReadingLimits, Replica, ReplicaOptions};
 use engine::state_machine::batch::{self, BatchHeader};
 use engine::types::{EntryId, Index, NodeId, ShardId, Term};
 use engine::wire::{self, Incoming};
@@ -19,6 +18,8 @@ use wal::{EntryHeader, Log, LogOptions, SegmentIdentity, SegmentSeq};
 const SHARD: ShardId = ShardId::new(0);
 const SEGMENT_BYTES: u64 = 16 << 10;
 const TIMEOUT_TICKS: u64 = 40;
+const TICK_MS: u64 = 10;
+const TIMEOUT_MS: u32 = (TIMEOUT_TICKS * TICK_MS) as u32;
 
 fn node_id(number: u64) -> NodeId {
     NodeId::new(number)
@@ -58,7 +59,7 @@ fn options(seed: u64) -> ReplicaOptions {
         note_idle_ticks: 5,
         note_busy_ticks: 12,
         relay_id_floor: 0,
-        tick_ms: 10,
+        tick_ms: TICK_MS,
         repair: None,
         birth: raft::BirthRecord::default(),
         nonce: 1,
@@ -150,9 +151,9 @@ impl Subject {
                     let sent = match wire::decode(&frame).expect("a message") {
                         Incoming::Message(_, message) => Sent::Message(message),
                         Incoming::Append(_, append, _) => Sent::Append(append),
-                        Incoming::RelayRequest { request, .. } => Sent::Request(request),
-                        Incoming::RelayReply { request, result, body } => {
-                            Sent::Reply(request, result.map(|()| body.len()))
+                        Incoming::RelayCall { number, .. } => Sent::Request(number),
+                        Incoming::RelayReply { number, result, body } => {
+                            Sent::Reply(number, result.map(|()| body.len()))
                         }
                     };
                     self.sent.push((to, sent));
@@ -235,7 +236,7 @@ impl Subject {
         let value = vec![7; value_bytes];
         let op = Op::Put { key: b"k", value: &value, lease: 0, prev_kv: false };
         encode_op_command(&op, &mut payload).expect("a valid operation");
-        self.ask(origin, RequestKind::Write, &payload)
+        self.ask(origin, CallKind::Write, &payload)
     }
 
     fn read(&mut self) -> u64 {
@@ -243,13 +244,13 @@ impl Subject {
         let range = KeyRange { key: b"k", range_end: b"" };
         let op = RangeOp { range, limit: 0, revision: 0, keys_only: false, count_only: false };
         encode_range(&op, &mut payload).expect("a valid range");
-        self.ask(None, RequestKind::Read, &payload)
+        self.ask(None, CallKind::Read, &payload)
     }
 
-    fn ask(&mut self, origin: Option<Origin>, kind: RequestKind, payload: &[u8]) -> u64 {
+    fn ask(&mut self, origin: Option<Origin>, kind: CallKind, payload: &[u8]) -> u64 {
         self.last_ticket += 1;
         let origin = origin.unwrap_or(Origin::Local(Ticket(self.last_ticket)));
-        self.deliver(Event::Request(Request { origin, kind, timeout_ticks: TIMEOUT_TICKS, payload }));
+        self.deliver(Event::Call { origin, call: Call::borrowed(SHARD, kind, TIMEOUT_MS, payload) });
         self.last_ticket
     }
 
@@ -433,13 +434,13 @@ fn an_answer_without_room_on_the_way_back_becomes_a_refusal() {
     subject.lead();
     subject.acknowledge_all();
     subject.sent();
-    let origin = Origin::Peer { node: node_id(3), request: 77 };
+    let origin = Origin::Peer { node: node_id(3), number: 77 };
     subject.put(Some(origin), 10);
     subject.turn();
     subject.acknowledge_all();
     let is_reply = |(to, sent): &(NodeId, Sent)| *to == node_id(3) && matches!(sent, Sent::Reply(77, Ok(_)));
     assert!(subject.sent().iter().any(is_reply));
-    subject.deliver(Event::ReplyDropped { to: node_id(3), request: 77 });
+    subject.deliver(Event::ReplyDropped { to: node_id(3), number: 77 });
     match subject.sent().as_slice() {
         [(to, Sent::Reply(77, Err(refusal)))] => {
             assert_eq!((*to, refusal.status, refusal.executed), (node_id(3), Status::Overloaded, Executed::Unknown));
@@ -465,7 +466,7 @@ fn to_the_node_that_passed_it_on_a_lost_answer_is_unknown_for_a_write_and_harmle
         .collect();
     for request in numbers {
         let result = Err(Refusal::unknown(Status::Overloaded, "dropped"));
-        subject.deliver(Event::RelayReply { from: node_id(2), request, result, body: &[] });
+        subject.deliver(Event::RelayReply { from: node_id(2), number: request, result, body: &[] });
     }
     assert_eq!(subject.refusal(write), (Status::Overloaded, Executed::Unknown));
     assert_eq!(subject.refusal(read), (Status::Overloaded, Executed::No));

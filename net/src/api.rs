@@ -1,7 +1,7 @@
-//! The client protocol: requests and their answers, with payloads that stay opaque here.
+//! Requests and their answers, from clients and between nodes, with payloads that stay opaque here.
 //!
-//! A client sends many requests without waiting; answers come in any order and are matched by number. What a payload means
-//! (a command, a range request, a status) is the engine's business. Layout: `docs/format/wire.md`.
+//! Many requests are sent without waiting; answers come in any order and are matched by number. What a kind and a payload mean
+//! is the engine's business. Layout: `docs/format/wire.md`.
 
 use crate::frame::{Frame, FrameBuilder, FrameKind};
 use codec::{DecodeError, Reader, put_text};
@@ -12,65 +12,51 @@ pub const MESSAGE_BYTES_MAX: u16 = 1024;
 /// Bytes of a request's body in front of its payload. Unit: bytes.
 pub const REQUEST_HEAD_BYTES: usize = size_of::<u32>();
 
-/// Frame kind of a write.
-pub const KIND_WRITE: FrameKind = FrameKind::new(8);
-/// Frame kind of a read.
-pub const KIND_READ: FrameKind = FrameKind::new(9);
-/// Frame kind of a request for the node's status.
-pub const KIND_STATUS: FrameKind = FrameKind::new(10);
-/// Frame kind of a ping.
-pub const KIND_PING: FrameKind = FrameKind::new(11);
+/// Frame kind of a ping: answer with nothing, at once.
+pub const KIND_PING: FrameKind = FrameKind::new(3);
 /// Frame kind of an answer.
-pub const KIND_RESPONSE: FrameKind = FrameKind::new(16);
+pub const KIND_RESPONSE: FrameKind = FrameKind::new(4);
+/// The first frame kind of what is asked of the engine; its own table says what each means.
+pub const CALL_KIND_MIN: u16 = 8;
+/// The last of them.
+pub const CALL_KIND_MAX: u16 = 63;
 
-/// Flag of a read: answer from what the node has, however old.
-pub const FLAG_SERIALIZABLE: u16 = 1;
 /// Flag of an answer: it is a refusal; status and message take the place of the body.
 pub const FLAG_REFUSED: u16 = 2;
 /// Flag of an answer: the node had to ask the leader, whose URL stands in front of the body.
 pub const FLAG_LEADER_HINT: u16 = 4;
 
-/// What a request is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestKind {
-    /// Replicate the payload.
-    Write,
-    /// Answer the payload from current state.
-    Read,
-    /// Answer the payload from the node's own state, however old.
-    ReadSerializable,
-    /// Describe the node.
-    Status,
-    /// Answer with nothing, at once: the other side is alive.
-    Ping,
-}
-
-/// A request as it stands in its frame.
+/// A request as it stands in its frame, from a client or from a node that passes it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// The client's number for it.
+    /// The sender's number for it.
     pub id: u64,
-    /// What it is.
-    pub kind: RequestKind,
+    /// What it is: a ping, or something for the engine.
+    pub kind: FrameKind,
     /// The shard it is about.
     pub shard: u32,
-    /// How long the client waits. Unit: ms.
+    /// How long the sender waits. Unit: ms.
     pub timeout_ms: u32,
     /// What to do, opaque.
     pub payload: &'a [u8],
 }
 
+/// Frames of this kind ask the engine for something.
+#[must_use]
+pub const fn is_call(kind: FrameKind) -> bool {
+    CALL_KIND_MIN <= kind.get() && kind.get() <= CALL_KIND_MAX
+}
+
 impl<'a> Request<'a> {
+    /// A question whether the other side is alive.
+    #[must_use]
+    pub const fn ping(id: u64, timeout_ms: u32) -> Self {
+        Self { id, kind: KIND_PING, shard: 0, timeout_ms, payload: &[] }
+    }
+
     /// Appends the frame.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let (kind, flags) = match self.kind {
-            RequestKind::Write => (KIND_WRITE, 0),
-            RequestKind::Read => (KIND_READ, 0),
-            RequestKind::ReadSerializable => (KIND_READ, FLAG_SERIALIZABLE),
-            RequestKind::Status => (KIND_STATUS, 0),
-            RequestKind::Ping => (KIND_PING, 0),
-        };
-        let builder = FrameBuilder::begin(out, kind, flags, self.shard, self.id);
+        let builder = FrameBuilder::begin(out, self.kind, 0, self.shard, self.id);
         out.extend_from_slice(&self.timeout_ms.to_le_bytes());
         out.extend_from_slice(self.payload);
         builder.finish(out);
@@ -81,26 +67,19 @@ impl<'a> Request<'a> {
     /// # Errors
     /// The frame is no request, or does not follow the format.
     pub fn decode(frame: &Frame<'a>) -> Result<Self, DecodeError> {
-        let kind = match (frame.kind, frame.flags) {
-            (KIND_WRITE, 0) => RequestKind::Write,
-            (KIND_READ, 0) => RequestKind::Read,
-            (KIND_READ, FLAG_SERIALIZABLE) => RequestKind::ReadSerializable,
-            (KIND_STATUS, 0) => RequestKind::Status,
-            (KIND_PING, 0) => RequestKind::Ping,
-            (KIND_WRITE | KIND_READ | KIND_STATUS | KIND_PING, flags) => {
-                return Err(DecodeError::Unknown { what: "the flags of a request", got: flags.into() });
-            }
-            (kind, _) => return Err(DecodeError::Unknown { what: "the kind of a request", got: kind.get().into() }),
-        };
+        if frame.kind != KIND_PING && !is_call(frame.kind) {
+            return Err(DecodeError::Unknown { what: "the kind of a request", got: frame.kind.get().into() });
+        }
+        if frame.flags != 0 {
+            return Err(DecodeError::Unknown { what: "the flags of a request", got: frame.flags.into() });
+        }
         expect_no_rest(frame, "a request")?;
         let mut reader = Reader::new(frame.meta);
         let timeout_ms = reader.u32("the timeout of a request")?;
-        match kind {
-            RequestKind::Status => reader.clone().finish("a request for status")?,
-            RequestKind::Ping => reader.clone().finish("a ping")?,
-            RequestKind::Write | RequestKind::Read | RequestKind::ReadSerializable => {}
+        if frame.kind == KIND_PING {
+            reader.clone().finish("a ping")?;
         }
-        Ok(Self { id: frame.id, kind, shard: frame.shard, timeout_ms, payload: reader.rest() })
+        Ok(Self { id: frame.id, kind: frame.kind, shard: frame.shard, timeout_ms, payload: reader.rest() })
     }
 }
 

@@ -35,16 +35,9 @@ fn documented_kinds_and_flags_are_the_ones_in_the_code() {
         kinds.iter().map(|&(kind, name)| (kind.get().into(), name.to_owned())).collect()
     };
     assert_eq!(numbers("Handshake"), kinds(&[(handshake::KIND_HELLO, "Hello"), (handshake::KIND_WELCOME, "Welcome")]));
-    let client = [
-        (api::KIND_WRITE, "write"),
-        (api::KIND_READ, "read"),
-        (api::KIND_STATUS, "status"),
-        (api::KIND_PING, "ping"),
-        (api::KIND_RESPONSE, "response"),
-    ];
+    let client = [(api::KIND_PING, "ping"), (api::KIND_RESPONSE, "response")];
     assert_eq!(numbers("Client protocol"), kinds(&client));
     let flags = [
-        (api::KIND_READ, api::FLAG_SERIALIZABLE, "SERIALIZABLE"),
         (api::KIND_RESPONSE, api::FLAG_REFUSED, "REFUSED"),
         (api::KIND_RESPONSE, api::FLAG_LEADER_HINT, "LEADER_HINT"),
     ];
@@ -202,10 +195,8 @@ fn golden_bytes_are_read_back() {
     assert_eq!(welcome("A refusing Welcome:"), Ok(samples::refusing_welcome()));
     assert_eq!(welcome("A Welcome to a stranger:"), Ok(samples::stranger_welcome()));
     for (name, request) in [
-        ("A write:", samples::write()),
-        ("A read:", samples::read()),
-        ("A serializable read:", samples::serializable_read()),
-        ("A request for status:", samples::status()),
+        ("A call:", samples::call()),
+        ("A call without payload:", samples::call_without_payload()),
         ("A ping:", samples::ping()),
     ] {
         with_frame(&golden(name), |frame| assert_eq!(Request::decode(frame), Ok(request), "{name}"));

@@ -1,9 +1,9 @@
 //! Handshakes that are wrong in one way each, and the exact error for it. What a sound but unwelcome handshake is answered
 //! with is the business of who judges it: the link (`tests/shell`), the client (`tests/client`), the server.
 
-use crate::api::{KIND_STATUS, Request, Response};
+use crate::api::{CALL_KIND_MIN, Request, Response};
 use crate::deframer::Deframer;
-use crate::frame::{FrameError, encode_frame};
+use crate::frame::{FrameError, FrameKind, encode_frame};
 use crate::handshake::{
     HANDSHAKE_BODY_BYTES_MAX, Hello, KIND_HELLO, KIND_WELCOME, MAGIC, Protocol, Verdict, Welcome, sniff,
 };
@@ -101,8 +101,8 @@ fn the_frame_of_a_handshake_carries_nothing_else() {
 #[test]
 fn another_kind_of_frame_is_no_handshake() {
     let mut bytes = Vec::new();
-    encode_frame(&mut bytes, KIND_STATUS, 0, 0, 1, &[0; 4]);
-    let error = |what| DecodeError::Unknown { what, got: 10 };
+    encode_frame(&mut bytes, FrameKind::new(CALL_KIND_MIN), 0, 0, 1, &[0; 4]);
+    let error = |what| DecodeError::Unknown { what, got: CALL_KIND_MIN.into() };
     with_frame(&bytes, |frame| {
         assert_eq!(Hello::decode(frame), Err(error("the kind of a handshake frame")));
         assert_eq!(Welcome::decode(frame), Err(error("the kind of a handshake frame")));

@@ -6,8 +6,8 @@
 use proptest::prelude::*;
 
 use crate::api::{
-    Executed, KIND_READ, KIND_RESPONSE, KIND_STATUS, KIND_WRITE, MESSAGE_BYTES_MAX, Refused, Request, RequestKind,
-    Response, Status,
+    CALL_KIND_MAX, CALL_KIND_MIN, Executed, KIND_PING, KIND_RESPONSE, MESSAGE_BYTES_MAX, Refused, Request, Response,
+    Status,
 };
 use crate::deframer::{Deframer, Skipped};
 use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameBuilder, FrameError, FrameKind, encode_frame};
@@ -181,14 +181,8 @@ fn welcome() -> impl Strategy<Value = Welcome> {
     )
 }
 
-fn request_kind() -> impl Strategy<Value = RequestKind> {
-    prop_oneof![
-        Just(RequestKind::Write),
-        Just(RequestKind::Read),
-        Just(RequestKind::ReadSerializable),
-        Just(RequestKind::Status),
-        Just(RequestKind::Ping)
-    ]
+fn request_kind() -> impl Strategy<Value = FrameKind> {
+    prop_oneof![1 => Just(KIND_PING), 4 => (CALL_KIND_MIN..=CALL_KIND_MAX).prop_map(FrameKind::new)]
 }
 
 fn payload() -> impl Strategy<Value = Vec<u8>> {
@@ -247,7 +241,7 @@ proptest! {
         before in frames(), after in frames(), id in any::<u64>(), over in 1_usize..2000, pieces in pieces()
     ) {
         let mut bytes = stream(&before);
-        encode_frame(&mut bytes, KIND_WRITE, 0, 0, id, &vec![7; BODY_BYTES_LIMIT + over]);
+        encode_frame(&mut bytes, FrameKind::new(CALL_KIND_MIN), 0, 0, id, &vec![7; BODY_BYTES_LIMIT + over]);
         bytes.extend_from_slice(&stream(&after));
         let mut deframer = Deframer::new(BODY_BYTES_LIMIT);
         let (mut taken, mut skipped) = (Vec::new(), Vec::new());
@@ -349,8 +343,7 @@ proptest! {
         timeout_ms in any::<u32>(),
         payload in payload(),
     ) {
-        let is_empty = matches!(kind, RequestKind::Status | RequestKind::Ping);
-        let payload = if is_empty { &[] } else { payload.as_slice() };
+        let payload = if kind == KIND_PING { &[] } else { payload.as_slice() };
         let request = Request { id, kind, shard, timeout_ms, payload };
         let mut bytes = Vec::new();
         request.encode(&mut bytes);
@@ -376,7 +369,7 @@ proptest! {
     /// Metadata whose checksums fit: what a hostile or broken sender can make.
     #[test]
     fn decoders_accept_nothing_but_what_they_write(
-        kind in prop::sample::select(vec![1, 2, KIND_WRITE.get(), KIND_READ.get(), KIND_STATUS.get(), KIND_RESPONSE.get(), 64]),
+        kind in prop::sample::select(vec![1, 2, KIND_PING.get(), KIND_RESPONSE.get(), CALL_KIND_MIN, CALL_KIND_MAX, 64]),
         flags in 0..9_u16,
         shard in 0..3_u32,
         id in 0..3_u64,

@@ -2,7 +2,7 @@
 //!
 //! It makes values and bytes; what they must look like is checked elsewhere.
 
-use crate::api::{Executed, Refused, Request, RequestKind, Response, Status};
+use crate::api::{CALL_KIND_MAX, CALL_KIND_MIN, Executed, Refused, Request, Response, Status};
 use crate::deframer::Deframer;
 use crate::frame::{Frame, FrameBuilder, FrameKind};
 use crate::handshake::{ClientLimits, Hello, MAGIC, PROTOCOL_VERSION, Role, Verdict, Welcome};
@@ -24,10 +24,8 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("A Welcome to a peer:", bytes(&|out| peer_welcome().encode(out))),
         ("A refusing Welcome:", bytes(&|out| refusing_welcome().encode(out))),
         ("A Welcome to a stranger:", bytes(&|out| stranger_welcome().encode(out))),
-        ("A write:", bytes(&|out| write().encode(out))),
-        ("A read:", bytes(&|out| read().encode(out))),
-        ("A serializable read:", bytes(&|out| serializable_read().encode(out))),
-        ("A request for status:", bytes(&|out| status().encode(out))),
+        ("A call:", bytes(&|out| call().encode(out))),
+        ("A call without payload:", bytes(&|out| call_without_payload().encode(out))),
         ("A ping:", bytes(&|out| ping().encode(out))),
         ("A response:", bytes(&|out| response().encode(out))),
         ("A response with a hint:", bytes(&|out| hinted_response().encode(out))),
@@ -104,24 +102,16 @@ pub(crate) fn stranger_welcome() -> Welcome {
     Welcome::to_stranger(Verdict::Cluster, "other cluster".to_owned())
 }
 
-pub(crate) const fn write() -> Request<'static> {
-    Request { id: 7, kind: RequestKind::Write, shard: 3, timeout_ms: 5000, payload: b"command" }
+pub(crate) const fn call() -> Request<'static> {
+    Request { id: 7, kind: FrameKind::new(CALL_KIND_MIN), shard: 3, timeout_ms: 5000, payload: b"command" }
 }
 
-pub(crate) const fn read() -> Request<'static> {
-    Request { id: 8, kind: RequestKind::Read, shard: 3, timeout_ms: 5000, payload: b"range" }
-}
-
-pub(crate) const fn serializable_read() -> Request<'static> {
-    Request { id: 9, kind: RequestKind::ReadSerializable, ..read() }
-}
-
-pub(crate) const fn status() -> Request<'static> {
-    Request { id: 10, kind: RequestKind::Status, shard: 0, timeout_ms: 250, payload: b"" }
+pub(crate) const fn call_without_payload() -> Request<'static> {
+    Request { id: 10, kind: FrameKind::new(CALL_KIND_MAX), shard: 0, timeout_ms: 250, payload: b"" }
 }
 
 pub(crate) const fn ping() -> Request<'static> {
-    Request { id: 11, kind: RequestKind::Ping, shard: 0, timeout_ms: 1000, payload: b"" }
+    Request::ping(11, 1000)
 }
 
 pub(crate) const fn response() -> Response<'static> {

@@ -10,11 +10,12 @@ mod types;
 
 use std::time::{Duration, Instant};
 
+use api::call::CallKind;
 use api::command::{self, KeyRange};
 use api::ids::shard_of_key;
 use api::response::{OpResponse, Response};
-use net::api::RequestKind;
-use net::client::{Endpoint, Options, Target};
+use net::client::{Endpoint, Kind, Options, Target};
+use net::frame::FrameKind;
 
 pub use api::command::CompareResult;
 pub use api::response::KeyValue;
@@ -182,7 +183,7 @@ impl Client {
     pub async fn status(&self, endpoint: &str) -> Result<Vec<ShardStatus>, ClientError> {
         let endpoint: Endpoint = endpoint.parse().map_err(net::client::ClientError::from)?;
         let target = Target::Endpoint(&endpoint);
-        let body = self.net.request(target, RequestKind::Status, 0, &[], self.request_timeout).await?;
+        let body = self.ask(target, CallKind::Status, 0, &[], self.request_timeout).await?;
         serde_json::from_slice(&body).map_err(|error| ClientError::Malformed { reason: error.to_string() })
     }
 
@@ -205,8 +206,20 @@ impl Client {
     }
 
     async fn write(&self, shard: u32, payload: &[u8], timeout: Duration) -> Result<Response, ClientError> {
-        let body = self.net.request(Target::Leader, RequestKind::Write, shard, payload, timeout);
+        let body = self.ask(Target::Leader, CallKind::Write, shard, payload, timeout);
         Ok(Response::decode(&body.await?)?)
+    }
+
+    async fn ask(
+        &self,
+        target: Target<'_>,
+        kind: CallKind,
+        shard: u32,
+        payload: &[u8],
+        timeout: Duration,
+    ) -> Result<Vec<u8>, ClientError> {
+        let kind = Kind { number: FrameKind::new(kind.row().number), writes: kind.writes() };
+        Ok(self.net.request(target, kind, shard, payload, timeout).await?)
     }
 }
 

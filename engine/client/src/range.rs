@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use api::call::CallKind;
 use api::command::{self, KeyRange, RangeOp};
 use api::response::{OpResponse, Response};
-use net::api::RequestKind;
 use net::client::{Endpoint, Target};
 
 use crate::{Client, ClientError, RangeRequest, RangeResponse, left_until};
@@ -40,9 +40,9 @@ impl Client {
         };
         let mut payload = Vec::new();
         command::encode_range(&op, &mut payload)?;
-        let kind = if request.serializable { RequestKind::ReadSerializable } else { RequestKind::Read };
+        let kind = if request.serializable { CallKind::ReadSerializable } else { CallKind::Read };
         let target = endpoint.map_or(Target::Leader, Target::Endpoint);
-        let body = self.net.request(target, kind, shard, &payload, left_until(deadline)).await?;
+        let body = self.ask(target, kind, shard, &payload, left_until(deadline)).await?;
         let response = Response::decode(&body)?;
         match response.ops.into_iter().next() {
             Some(OpResponse::Range { kvs, more, count }) => {

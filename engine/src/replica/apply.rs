@@ -3,10 +3,11 @@
 use net::api::Status;
 use wal::Storage;
 
-use super::event::{Refusal, Reply};
+use super::event::Reply;
 use super::outbox::Outbox;
 use super::pending::{Fate, Waiter};
 use super::{Fault, Replica};
+use crate::call::Refusal;
 use crate::log_store::{KIND_COMMANDS, KIND_MEMBERS, KIND_NOOP};
 use crate::state_machine::{Answers, ApplyError, BatchEntry, Budget, CommandRefused};
 use crate::types::{EntryId, Index};

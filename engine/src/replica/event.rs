@@ -2,57 +2,14 @@
 //!
 //! Plain data. Nothing here knows of sockets, files, clocks or threads; time is `Event::Tick`.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
-use net::api::{Executed, Status};
 use wal::{SegmentSeq, SyncFailure, SyncId, SyncRequest};
 
+use crate::call::{Call, Origin, Refusal, Ticket};
 use crate::entries_error::EntriesError;
 use crate::raft::{AppendEntries, BirthRecord, Message, Nonsense, OfficeStep, Speaker, TransferError};
 use crate::types::{Index, NodeId};
-
-/// Names one request at the gateway that waits for its reply; opaque to the replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
-
-/// Who waits for a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A client connected to this node.
-    Local(Ticket),
-    /// A node that relayed its client's request under a number of its own.
-    Peer {
-        /// The relaying node.
-        node: NodeId,
-        /// Its number for the request.
-        request: u64,
-    },
-}
-
-/// What a request wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestKind {
-    /// Replicate the payload, a validated command, and apply it.
-    Write,
-    /// Answer the payload, an encoded range request, from state that is current (linearizable).
-    Read,
-    /// Answer the payload, an encoded range request, from whatever this node has applied (serializable).
-    ReadSerializable,
-}
-
-/// One request of a client, checked by the gateway.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Who waits for the reply.
-    pub origin: Origin,
-    /// What it wants.
-    pub kind: RequestKind,
-    /// Ticks after which the reply is `Timeout` if nothing else is known.
-    pub timeout_ticks: u64,
-    /// The command, or the range request.
-    pub payload: &'a [u8],
-}
 
 /// Something that happened to a replica, or that whoever drives it wants of it. `P` is a prepared segment as the log's storage
 /// takes it.
@@ -62,8 +19,13 @@ pub enum Event<'a, P = SegmentSeq> {
     Tick,
     /// Everything that had arrived was delivered: close the batch, apply, ask for a sync.
     Turn,
-    /// A request arrived from a client or a relaying node.
-    Request(Request<'a>),
+    /// Somebody asks for something.
+    Call {
+        /// Who waits for the answer.
+        origin: Origin,
+        /// What is asked for.
+        call: Call<'a>,
+    },
     /// A peer's message, without entries.
     Message {
         /// The sender, as its connection's handshake established it.
@@ -84,28 +46,28 @@ pub enum Event<'a, P = SegmentSeq> {
         /// Entries, header and payload each, back to back. Not yet verified.
         entries: &'a [u8],
     },
-    /// The leader's answer to a request that this node relayed.
+    /// The leader's answer to a call that this node passed on.
     RelayReply {
         /// Who answered.
         from: NodeId,
-        /// This node's number for the request.
-        request: u64,
+        /// This node's number for the call.
+        number: u64,
         /// The answer; the body is in `body`.
         result: Result<(), Refusal>,
         /// Encoded response, empty with a refusal.
         body: &'a [u8],
     },
-    /// A request to be relayed could not be queued towards the leader and did not leave this node.
+    /// A call to be passed on could not be queued towards the leader and did not leave this node.
     RelayDropped {
-        /// This node's number for the request.
-        request: u64,
+        /// This node's number for the call.
+        number: u64,
     },
-    /// The answer to a request that a peer relayed could not be queued towards it and did not leave this node.
+    /// The answer to a call that a peer passed on could not be queued towards it and did not leave this node.
     ReplyDropped {
         /// The peer.
         to: NodeId,
-        /// Its number for the request.
-        request: u64,
+        /// Its number for the call.
+        number: u64,
     },
     /// An `AppendEntries` could not be queued towards a follower and did not leave this node.
     AppendDropped {
@@ -171,9 +133,9 @@ impl<P> Event<'_, P> {
             Outgoing::Raft(Message::AppendEntries(append)) => {
                 Some(Self::AppendDropped { to, prev_index: append.prev.index })
             }
-            Outgoing::RelayRequest { request, .. } => Some(Self::RelayDropped { request: *request }),
-            Outgoing::RelayReply { request, reply: Reply { result: Ok(_), .. } } => {
-                Some(Self::ReplyDropped { to, request: *request })
+            Outgoing::RelayCall { number, .. } => Some(Self::RelayDropped { number: *number }),
+            Outgoing::RelayReply { number, reply: Reply { result: Ok(_), .. } } => {
+                Some(Self::ReplyDropped { to, number: *number })
             }
             // A refusal has room on every connection that is up.
             Outgoing::Raft(_) | Outgoing::RelayReply { .. } => None,
@@ -192,9 +154,9 @@ pub enum Action {
         /// What to send.
         message: Outgoing,
     },
-    /// Answer a local request.
+    /// Answer a call of this node.
     Reply {
-        /// Which request.
+        /// Which call.
         ticket: Ticket,
         /// The answer; `Replica::body` gives its bytes until the next event.
         reply: Reply,
@@ -255,64 +217,27 @@ pub enum Remark {
 pub enum Outgoing {
     /// Raft's own; entries are read from the log when it is encoded.
     Raft(Message),
-    /// A client's request on its way to the leader.
-    RelayRequest {
+    /// A call on its way to the leader, which answers its kind.
+    RelayCall {
         /// This node's number for it.
-        request: u64,
-        /// What it wants; never `ReadSerializable`, which is answered where it arrives.
-        kind: RequestKind,
-        /// What is left of its time, in ticks.
-        timeout_ticks: u64,
-        /// The command, or the range request.
-        payload: Vec<u8>,
+        number: u64,
+        /// What is asked for, with what is left of its time.
+        call: Call<'static>,
     },
-    /// The answer to a request that the peer relayed.
+    /// The answer to a call that the peer passed on.
     RelayReply {
         /// The peer's number for it.
-        request: u64,
+        number: u64,
         /// The answer; its body lies in the replica's reply buffer.
         reply: Reply,
     },
 }
 
-/// The answer to a request.
+/// The answer to a call.
 #[derive(Debug)]
 pub struct Reply {
     /// Where the encoded response lies in the replica's reply buffer, or why there is none.
     pub result: Result<Range<usize>, Refusal>,
     /// The leader answered and this node passed it on: the client would have been quicker there.
     pub relayed: bool,
-}
-
-/// Why a request was not done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{status}: {message}", status = status.as_str())]
-pub struct Refusal {
-    /// The kind of refusal.
-    pub status: Status,
-    /// Whether the request can still take effect.
-    pub executed: Executed,
-    /// What was wrong, and what to do.
-    pub message: Cow<'static, str>,
-}
-
-impl Refusal {
-    /// The request certainly took no effect, and may do so when it is sent again.
-    #[must_use]
-    pub fn is_safe_to_retry(&self) -> bool {
-        self.executed == Executed::No
-            && matches!(self.status, Status::Unavailable | Status::ShuttingDown | Status::Overloaded)
-    }
-
-    /// A refusal of a request that certainly took no effect.
-    #[must_use]
-    pub fn not_executed(status: Status, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, executed: Executed::No, message: message.into() }
-    }
-
-    /// A refusal of a request whose outcome is unknown.
-    #[must_use]
-    pub fn unknown(status: Status, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, executed: Executed::Unknown, message: message.into() }
-    }
 }

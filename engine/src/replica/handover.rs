@@ -10,7 +10,8 @@ use net::api::Status;
 use wal::Storage;
 
 use super::Replica;
-use super::event::{Event, Origin, Refusal, Remark, Request, RequestKind};
+use super::event::{Event, Remark};
+use crate::call::{Call, Origin, Refusal};
 use crate::raft::{HandOverEnd, OfficeStep};
 use crate::types::NodeId;
 
@@ -24,9 +25,8 @@ const HELD_BYTES_MAX: usize = 8 << 20;
 #[derive(Debug)]
 struct Held {
     origin: Origin,
-    kind: RequestKind,
     deadline_tick: u64,
-    payload: Vec<u8>,
+    call: Call<'static>,
 }
 
 /// What a replica remembers for hand-overs.
@@ -98,13 +98,13 @@ impl<S: Storage> Replica<S> {
         self.tell(Remark::Office(step));
     }
 
-    /// Refuses a request if this replica takes none any more. Says whether it did.
+    /// Refuses a call if this replica takes none any more. Says whether it did.
     #[must_use]
-    pub(super) fn refuse_when_closed(&mut self, request: &Request<'_>) -> bool {
+    pub(super) fn refuse_when_closed(&mut self, origin: Origin) -> bool {
         if self.hand_over.is_closed {
             mark!("replica: a node that stops refuses a request");
             let message = "this node is shutting down; ask another";
-            self.refuse(request.origin, Refusal::not_executed(Status::ShuttingDown, message));
+            self.refuse(origin, Refusal::not_executed(Status::ShuttingDown, message));
         }
         self.hand_over.is_closed
     }
@@ -130,10 +130,10 @@ impl<S: Storage> Replica<S> {
             mark!("replica: requests go on after a hand-over");
             let held = std::mem::take(&mut self.hand_over.held);
             self.hand_over.held_bytes = 0;
-            for Held { origin, kind, deadline_tick, payload } in held {
-                let timeout_ticks = deadline_tick.saturating_sub(self.now_tick).max(1);
+            for Held { origin, deadline_tick, mut call } in held {
+                call.meta.timeout_ms = self.ms_until(deadline_tick);
                 // Through the door once more: one of them may be what stops this replica.
-                self.on_event(Event::Request(Request { origin, kind, timeout_ticks, payload: &payload }));
+                self.on_event(Event::Call { origin, call });
             }
         }
     }
@@ -144,21 +144,18 @@ impl<S: Storage> Replica<S> {
             || (self.raft.leader().is_none() && self.now_tick < self.hand_over.expects_leader_until_tick)
     }
 
-    /// Keeps a request for the next leader, if one is expected and there is room. Says whether it did.
+    /// A call may wait for the next leader: one is expected, and there is room.
     #[must_use]
-    pub(super) fn hold_request(&mut self, request: &Request<'_>) -> bool {
-        let bytes = self.hand_over.held_bytes + request.payload.len();
-        if !self.expects_leader() || self.hand_over.held.len() >= HELD_LEN_MAX || bytes > HELD_BYTES_MAX {
-            return false;
-        }
-        self.hand_over.held_bytes = bytes;
-        self.hand_over.held.push_back(Held {
-            origin: request.origin,
-            kind: request.kind,
-            deadline_tick: self.now_tick + request.timeout_ticks,
-            payload: request.payload.to_vec(),
-        });
-        true
+    pub(super) fn may_hold(&self, call: &Call<'_>) -> bool {
+        let bytes = self.hand_over.held_bytes + call.payload.len();
+        self.expects_leader() && self.hand_over.held.len() < HELD_LEN_MAX && bytes <= HELD_BYTES_MAX
+    }
+
+    /// Keeps a call for the next leader.
+    pub(super) fn hold(&mut self, origin: Origin, call: Call<'_>) {
+        self.hand_over.held_bytes += call.payload.len();
+        let deadline_tick = self.deadline_of(&call.meta);
+        self.hand_over.held.push_back(Held { origin, deadline_tick, call: call.into_owned() });
     }
 
     /// Refuses the requests that waited for the next leader for too long.
@@ -178,9 +175,9 @@ impl<S: Storage> Replica<S> {
     }
 
     fn refuse_held(&mut self, held: VecDeque<Held>, status: Status, message: &str) {
-        for Held { origin, payload, .. } in held {
-            assert!(payload.len() <= self.hand_over.held_bytes, "every byte that waits was counted");
-            self.hand_over.held_bytes -= payload.len();
+        for Held { origin, call, .. } in held {
+            assert!(call.payload.len() <= self.hand_over.held_bytes, "every byte that waits was counted");
+            self.hand_over.held_bytes -= call.payload.len();
             self.refuse(origin, Refusal::not_executed(status, message.to_owned()));
         }
     }

@@ -7,7 +7,7 @@ use net::api::Status;
 use wal::Storage;
 
 use super::Replica;
-use super::event::Refusal;
+use crate::call::Refusal;
 use crate::types::NodeId;
 
 /// Who leads, and since when.

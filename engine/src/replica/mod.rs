@@ -39,10 +39,11 @@ mod view;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+pub use crate::call::{Call, CallKind, Meta, Origin, Refusal, Ticket};
 pub use birth::DIRECTORY_GONE;
 use device::Device;
 use durability::Promises;
-pub use event::{Action, Event, Origin, Outgoing, Refusal, Remark, Reply, Request, RequestKind, Ticket};
+pub use event::{Action, Event, Outgoing, Remark, Reply};
 use handover::HandOver;
 use lost::LeaderWatch;
 use noted::ShowsFrom;
@@ -169,7 +170,7 @@ impl<S: Storage> Replica<S> {
         match event {
             Event::Tick => self.on_tick(),
             Event::Turn => self.on_turn(),
-            Event::Request(request) => self.on_request(request),
+            Event::Call { origin, call } => self.on_call(origin, call),
             Event::Message { from, speaker, message } => {
                 self.note_own_health();
                 self.raft.step(from, speaker, message, &self.log);
@@ -179,9 +180,9 @@ impl<S: Storage> Replica<S> {
                 self.raft.tell_outdated(from, speaker);
                 self.on_append(from, &append, entries);
             }
-            Event::RelayReply { from, request, result, body } => self.on_relay_reply(from, request, result, body),
-            Event::RelayDropped { request } => self.on_relay_dropped(request),
-            Event::ReplyDropped { to, request } => self.on_reply_dropped(to, request),
+            Event::RelayReply { from, number, result, body } => self.on_relay_reply(from, number, result, body),
+            Event::RelayDropped { number } => self.on_relay_dropped(number),
+            Event::ReplyDropped { to, number } => self.on_reply_dropped(to, number),
             Event::AppendDropped { to, prev_index } => self.raft.on_append_unsent(to, prev_index),
             Event::PeerConnected(node) => {
                 self.connected.insert(node);
@@ -232,13 +233,13 @@ impl<S: Storage> Replica<S> {
                 wire::encode_message(message, self.raft.speaker(), shard, out);
                 Ok(())
             }
-            Outgoing::RelayRequest { request, kind, timeout_ticks, payload } => {
-                wire::encode_relay_request(*request, *kind, *timeout_ticks, payload, shard, out);
+            Outgoing::RelayCall { number, call } => {
+                wire::encode_relay_call(*number, call, out);
                 Ok(())
             }
-            Outgoing::RelayReply { request, reply } => {
+            Outgoing::RelayReply { number, reply } => {
                 let result = reply.result.as_ref().map(|range| self.body(range));
-                wire::encode_relay_reply(*request, result, shard, out);
+                wire::encode_relay_reply(*number, result, out);
                 Ok(())
             }
         }

@@ -8,7 +8,8 @@ use net::api::Status;
 use wal::{Noted, Storage, SyncFailure};
 
 use super::Replica;
-use super::event::{Action, Refusal};
+use super::event::Action;
+use crate::call::Refusal;
 use crate::types::{EntryId, Index};
 
 /// When the note is to be synced.

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::event::{Action, Origin, Outgoing, Reply};
+use super::event::{Action, Outgoing, Reply};
+use crate::call::Origin;
 
 /// A buffer for answers larger than this is not kept. Unit: bytes.
 const REPLY_BYTES_KEPT_MAX: usize = 16 << 20;
@@ -40,9 +41,7 @@ impl Outbox {
         }
         self.actions.push_back(match origin {
             Origin::Local(ticket) => Action::Reply { ticket, reply },
-            Origin::Peer { node, request } => {
-                Action::Send { to: node, message: Outgoing::RelayReply { request, reply } }
-            }
+            Origin::Peer { node, number } => Action::Send { to: node, message: Outgoing::RelayReply { number, reply } },
         });
     }
 

@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::call::{CallKind, Origin, Ticket};
 use crate::types::{EntryId, Index, NodeId};
-
-use super::event::{Origin, RequestKind, Ticket};
 
 /// A write whose entry is in the log, or still in the forming batch.
 #[derive(Clone, Copy, Debug)]
@@ -153,16 +152,16 @@ impl Waiter {
     }
 }
 
-/// A request that this node relayed to the leader.
+/// A call that this node passed on to the leader.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Relayed {
     pub ticket: Ticket,
     pub to: NodeId,
-    pub kind: RequestKind,
+    pub kind: CallKind,
     pub deadline_tick: u64,
 }
 
-/// Requests relayed to the leader, by this node's number for them.
+/// Calls passed on to the leader, by this node's number for them.
 #[derive(Debug, Default)]
 pub(super) struct Relays {
     waiting: BTreeMap<u64, Relayed>,
@@ -270,7 +269,7 @@ mod tests {
     fn a_relay_reply_counts_only_from_the_node_it_was_relayed_to() {
         let mut relays = Relays::starting_at(1000);
         let to = NodeId::new(2);
-        let id = relays.insert(Relayed { ticket: Ticket(1), to, kind: RequestKind::Write, deadline_tick: 5 });
+        let id = relays.insert(Relayed { ticket: Ticket(1), to, kind: CallKind::Write, deadline_tick: 5 });
         assert!(id > 1000);
         assert!(relays.take(id, Some(NodeId::new(3))).is_none());
         assert!(relays.take(id, Some(to)).is_some());

@@ -8,9 +8,9 @@ use wal::{AppendError, EntryHeader, Storage};
 
 use super::Replica;
 use super::clock::LogClock;
-use super::event::{Origin, Refusal};
 use super::pending::Waiter;
 use super::queue::Queue;
+use crate::call::{Origin, Refusal};
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
 use crate::raft::Role;
 use crate::state_machine::batch::{BatchHeader, CommandHead};

@@ -5,14 +5,15 @@
 //! count and bytes; beyond that the answer is `overloaded`. Order is kept: while anything waits, new writes wait behind it.
 //! Nothing in here has taken effect: whoever is refused out of it is told so.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use net::api::Status;
 use wal::{AppendError, Storage};
 
 use super::Replica;
-use super::event::{Origin, Refusal, Request};
 use super::pending::Waiter;
+use crate::call::{Call, Origin, Refusal};
 
 /// Bytes of commands that one turn takes out of the queue; the rest waits for the next one. Unit: bytes.
 const BYTES_PER_TURN: u64 = 8 << 20;
@@ -21,7 +22,7 @@ const BYTES_PER_TURN: u64 = 8 << 20;
 #[derive(Debug)]
 struct Queued {
     waiter: Waiter,
-    command: Vec<u8>,
+    command: Cow<'static, [u8]>,
 }
 
 /// Writes in the order in which they arrived.
@@ -52,9 +53,9 @@ impl Queue {
         self.is_ready
     }
 
-    fn push(&mut self, waiter: Waiter, command: &[u8]) {
+    fn push(&mut self, waiter: Waiter, command: Cow<'static, [u8]>) {
         self.bytes += command.len() as u64;
-        self.writes.push_back(Queued { waiter, command: command.to_vec() });
+        self.writes.push_back(Queued { waiter, command });
     }
 
     fn pop(&mut self) -> Option<Queued> {
@@ -96,36 +97,36 @@ impl Queue {
 
 impl<S: Storage> Replica<S> {
     /// Adds a write to the forming batch, or lets it wait until that is possible.
-    pub(super) fn propose(&mut self, request: Request<'_>) {
+    pub(super) fn propose(&mut self, origin: Origin, call: Call<'_>) {
         assert!(self.raft.may_propose().is_ok(), "only a leader takes writes");
-        if let Some(refusal) = self.refuse_write(request.payload) {
-            self.refuse(request.origin, refusal);
+        if let Some(refusal) = self.refuse_write(&call.payload) {
+            self.refuse(origin, refusal);
             return;
         }
-        let waiter = Waiter::new(request.origin, self.now_tick + request.timeout_ticks);
+        let waiter = Waiter::new(origin, self.deadline_of(&call.meta));
         if self.proposals.queue.is_empty() && self.has_uncommitted_room() {
-            match self.push_write(waiter, request.payload) {
+            match self.push_write(waiter, &call.payload) {
                 Ok(()) => return,
                 Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {}
                 Err(error) => {
                     let refusal = self.refusal_for(error);
-                    self.refuse(request.origin, refusal);
+                    self.refuse(origin, refusal);
                     return;
                 }
             }
         }
         let queued_bytes = self.proposals.queue.bytes;
-        if queued_bytes + request.payload.len() as u64 > self.options.queued_write_bytes_limit {
+        if queued_bytes + call.payload.len() as u64 > self.options.queued_write_bytes_limit {
             mark!("replica: too many bytes of writes wait for room");
             self.stats.refused_overloaded += 1;
             let message =
                 format!("{queued_bytes} bytes of writes wait for room in the log already; slow down and try again");
-            self.refuse(request.origin, Refusal::not_executed(Status::Overloaded, message));
+            self.refuse(origin, Refusal::not_executed(Status::Overloaded, message));
             return;
         }
         mark!("replica: a write waits for room");
         self.stats.writes_queued += 1;
-        self.proposals.queue.push(waiter, request.payload);
+        self.proposals.queue.push(waiter, call.into_owned().payload);
     }
 
     /// Takes writes out of the queue for as long as the log takes them.

@@ -7,8 +7,9 @@ use net::api::Status;
 use wal::Storage;
 
 use super::Replica;
-use super::event::{Refusal, Reply};
+use super::event::Reply;
 use super::reads::BegunRead;
+use crate::call::Refusal;
 use crate::state_machine::{RangeError, Scan};
 
 /// Once so many bytes of answers to reads were made in a turn, the rest waits for the next one. Theirs alone, so that writes with
@@ -58,7 +59,7 @@ impl<S: Storage> Replica<S> {
         // Most reads need one slice: their answer is written where it leaves from.
         let out = if is_first { self.out.bodies() } else { &mut begun.bytes };
         let before = out.len();
-        let is_done = self.machine.range_slice(&begun.read.payload, &mut begun.scan, out, start, &mut keys);
+        let is_done = self.machine.range_slice(&begun.read.call.payload, &mut begun.scan, out, start, &mut keys);
         assert!(out.len() >= before, "a read that fails takes back its own bytes and no others");
         assert!(keys <= may_visit, "a slice visits {may_visit} keys at most");
         left.bytes = left.bytes.saturating_sub(out.len() - before);

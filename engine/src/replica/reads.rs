@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::event::Origin;
+use crate::call::{Call, Origin};
 use crate::state_machine::Scan;
 use crate::types::Index;
 
@@ -14,7 +14,7 @@ use crate::types::Index;
 pub(super) struct Read {
     pub origin: Origin,
     pub deadline_tick: u64,
-    pub payload: Vec<u8>,
+    pub call: Call<'static>,
 }
 
 /// Reads: first waiting for a heartbeat round, then for their index to be applied, then being answered in slices.
@@ -170,12 +170,14 @@ impl BegunReads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::event::Ticket;
+    use crate::call::{CallKind, Ticket};
+    use crate::types::ShardId;
 
     #[test]
     fn a_read_waits_for_its_round_and_then_for_its_index() {
         let mut reads = Reads::default();
-        let read = Read { origin: Origin::Local(Ticket(1)), deadline_tick: 9, payload: vec![] };
+        let call = Call::borrowed(ShardId::new(0), CallKind::Read, 90, &[]);
+        let read = Read { origin: Origin::Local(Ticket(1)), deadline_tick: 9, call };
         let id = reads.insert(read);
         assert!(reads.take_ready(Index::new(100)).is_none());
         reads.confirm(id, Index::new(7));

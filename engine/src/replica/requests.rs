@@ -5,51 +5,60 @@ use std::borrow::Cow;
 use net::api::{Executed, Status};
 use wal::{AppendError, Storage};
 
-use super::event::{Action, Origin, Outgoing, Refusal, Reply, Request, RequestKind};
+use super::event::{Action, Outgoing, Reply};
 use super::pending::Relayed;
 use super::reads::Read;
 use super::{Fault, Replica};
+use crate::call::{AnsweredBy, Call, Meta, Origin, Refusal};
 use crate::raft::{NotLeader, ReadId};
 use crate::types::NodeId;
-use api::command;
 
 impl<S: Storage> Replica<S> {
-    pub(super) fn on_request(&mut self, request: Request<'_>) {
-        if self.refuse_when_closed(&request) {
+    pub(super) fn on_call(&mut self, origin: Origin, call: Call<'_>) {
+        if self.refuse_when_closed(origin) {
             return;
         }
-        if request.kind == RequestKind::ReadSerializable {
-            match self.refuse_serializable() {
-                Some(refusal) => self.refuse(request.origin, refusal),
-                None => self.queue_serializable_read(&request),
+        match call.kind.answered_by() {
+            AnsweredBy::Leader => {}
+            AnsweredBy::Replica => return self.answer_by_itself(origin, call),
+            AnsweredBy::Node => {
+                let message = format!("a {} is answered by a node, not by one of its shards", call.kind.row().name);
+                return self.refuse(origin, Refusal::not_executed(Status::Invalid, message));
             }
-            return;
         }
-        if let Err(error) = self.check_relayed(&request) {
-            self.refuse(request.origin, Refusal::not_executed(Status::Invalid, error));
+        if let Err(error) = self.check_relayed(origin, &call) {
+            self.refuse(origin, Refusal::not_executed(Status::Invalid, error));
             return;
         }
         match self.raft.may_propose() {
-            Ok(()) if request.kind == RequestKind::Write => self.propose(request),
-            Ok(()) => self.queue_read(request),
-            Err(NotLeader { .. }) if self.hold_request(&request) => {}
-            Err(NotLeader { leader }) => self.relay(request, leader),
+            Ok(()) if call.kind.writes() => self.propose(origin, call),
+            Ok(()) => self.queue_read(origin, call),
+            Err(NotLeader { .. }) if self.may_hold(&call) => self.hold(origin, call),
+            Err(NotLeader { leader }) => self.relay(origin, call, leader),
         }
     }
 
+    /// The tick at which a call that arrives now has waited long enough.
+    pub(super) fn deadline_of(&self, meta: &Meta) -> u64 {
+        self.now_tick + u64::from(meta.timeout_ms).div_ceil(self.options.tick_ms).max(1)
+    }
+
+    /// What is left until a tick, at least one tick. Unit: ms.
+    pub(super) fn ms_until(&self, deadline_tick: u64) -> u32 {
+        let left_ms = deadline_tick.saturating_sub(self.now_tick).max(1).saturating_mul(self.options.tick_ms);
+        u32::try_from(left_ms).unwrap_or(u32::MAX)
+    }
+
     /// Checks what another node passes on: it may be of another version, and a command that cannot be applied must not get into
-    /// the log, where it would stop every replica for good. Clients' requests were checked where they came in.
-    fn check_relayed(&self, request: &Request<'_>) -> Result<(), String> {
-        if !matches!(request.origin, Origin::Peer { .. }) {
-            return Ok(());
+    /// the log, where it would stop every replica for good. Clients' calls were checked where they came in.
+    fn check_relayed(&self, origin: Origin, call: &Call<'_>) -> Result<(), String> {
+        match origin {
+            Origin::Local(_) => Ok(()),
+            Origin::Peer { .. } => match call.kind.check(&call.payload, &self.options.command) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("the leader does not take what was passed on to it: {error}")),
+            },
         }
-        let checked = match request.kind {
-            RequestKind::Write => command::validate(request.payload, &self.options.command).map(drop),
-            RequestKind::Read | RequestKind::ReadSerializable => {
-                command::validate_range(request.payload, &self.options.command)
-            }
-        };
-        checked.map_err(|error| format!("the leader does not take what was passed on to it: {error}"))
     }
 
     /// A reason not to take any write now.
@@ -64,7 +73,7 @@ impl<S: Storage> Replica<S> {
         let state_bytes = self.machine.state_bytes();
         // Only a full state makes it worth looking into the command again. What frees room, or reads, is always taken: deletes add
         // a mark for each key that is there, and with nothing put meanwhile that is a fraction of the quota.
-        if state_bytes >= self.options.quota_bytes && command::adds(command) {
+        if state_bytes >= self.options.quota_bytes && api::command::adds(command) {
             mark!("replica: the quota is used up");
             let message = format!(
                 "the state holds {state_bytes} bytes and the quota is {}; deletes and reads go on, but free nothing while old \
@@ -89,24 +98,25 @@ impl<S: Storage> Replica<S> {
         true
     }
 
-    /// A serializable read waits for nobody, only for its turn among the other reads.
-    fn queue_serializable_read(&mut self, request: &Request<'_>) {
-        if self.refuse_read(request.origin) {
+    /// A read of this node's own state waits for nobody, only for its turn among the other reads.
+    fn answer_by_itself(&mut self, origin: Origin, call: Call<'_>) {
+        if let Some(refusal) = self.refuse_serializable() {
+            return self.refuse(origin, refusal);
+        }
+        if self.refuse_read(origin) {
             return;
         }
-        let deadline_tick = self.now_tick + request.timeout_ticks;
-        let read = Read { origin: request.origin, deadline_tick, payload: request.payload.to_vec() };
-        let id = self.reads.insert(read);
+        let deadline_tick = self.deadline_of(&call.meta);
+        let id = self.reads.insert(Read { origin, deadline_tick, call: call.into_owned() });
         self.reads.confirm(id, self.machine.applied_index());
     }
 
-    fn queue_read(&mut self, request: Request<'_>) {
-        if self.refuse_read(request.origin) {
+    fn queue_read(&mut self, origin: Origin, call: Call<'_>) {
+        if self.refuse_read(origin) {
             return;
         }
-        let deadline_tick = self.now_tick + request.timeout_ticks;
-        let read = Read { origin: request.origin, deadline_tick, payload: request.payload.to_vec() };
-        let id = self.reads.insert(read);
+        let deadline_tick = self.deadline_of(&call.meta);
+        let id = self.reads.insert(Read { origin, deadline_tick, call: call.into_owned() });
         if self.raft.read_index(ReadId(id), &self.log).is_err()
             && let Some(read) = self.reads.fail(id)
         {
@@ -116,9 +126,9 @@ impl<S: Storage> Replica<S> {
         self.after_raft();
     }
 
-    /// Passes a request on to the leader, unless a node already did so.
-    fn relay(&mut self, request: Request<'_>, leader: Option<NodeId>) {
-        let refusal = match (request.origin, leader) {
+    /// Passes a call on to the leader, unless a node already did so.
+    fn relay(&mut self, origin: Origin, call: Call<'_>, leader: Option<NodeId>) {
+        let refusal = match (origin, leader) {
             (Origin::Peer { .. }, _) => "the request was passed on to a node that does not lead this shard; try again",
             (_, None) => {
                 "this shard has no leader: a majority of its nodes is not reachable, or an election is under way"
@@ -128,34 +138,29 @@ impl<S: Storage> Replica<S> {
             (_, Some(_)) if self.relays.len() >= self.options.relayed_limit => {
                 self.stats.refused_overloaded += 1;
                 let message = format!("{} requests wait for the leader already; slow down", self.relays.len());
-                self.refuse(request.origin, Refusal::not_executed(Status::Overloaded, message));
+                self.refuse(origin, Refusal::not_executed(Status::Overloaded, message));
                 return;
             }
             (Origin::Local(ticket), Some(to)) => {
-                let deadline_tick = self.now_tick + request.timeout_ticks;
-                let number = self.relays.insert(Relayed { ticket, to, kind: request.kind, deadline_tick });
-                let message = Outgoing::RelayRequest {
-                    request: number,
-                    kind: request.kind,
-                    timeout_ticks: request.timeout_ticks,
-                    payload: request.payload.to_vec(),
-                };
+                let deadline_tick = self.deadline_of(&call.meta);
+                let number = self.relays.insert(Relayed { ticket, to, kind: call.kind, deadline_tick });
+                let message = Outgoing::RelayCall { number, call: call.into_owned() };
                 self.out.push(Action::Send { to, message });
                 return;
             }
         };
-        self.refuse(request.origin, Refusal::not_executed(Status::Unavailable, refusal));
+        self.refuse(origin, Refusal::not_executed(Status::Unavailable, refusal));
     }
 
-    pub(super) fn on_relay_reply(&mut self, from: NodeId, request: u64, result: Result<(), Refusal>, body: &[u8]) {
+    pub(super) fn on_relay_reply(&mut self, from: NodeId, number: u64, result: Result<(), Refusal>, body: &[u8]) {
         // A request that timed out here, or of an earlier life of this node: nobody waits for it.
-        let Some(relayed) = self.relays.take(request, Some(from)) else {
+        let Some(relayed) = self.relays.take(number, Some(from)) else {
             mark!("replica: nobody waits for a relayed answer any more");
             return;
         };
         let result = result.map(|()| self.keep_body(body)).map_err(|mut refusal| {
             // Whatever became of a read, it took no effect.
-            if relayed.kind != RequestKind::Write {
+            if !relayed.kind.writes() {
                 refusal.executed = Executed::No;
             }
             refusal
@@ -164,8 +169,8 @@ impl<S: Storage> Replica<S> {
         self.out.push(Action::Reply { ticket: relayed.ticket, reply });
     }
 
-    pub(super) fn on_relay_dropped(&mut self, request: u64) {
-        if let Some(relayed) = self.relays.take(request, None) {
+    pub(super) fn on_relay_dropped(&mut self, number: u64) {
+        if let Some(relayed) = self.relays.take(number, None) {
             mark!("replica: a relayed request found no room");
             self.stats.refused_overloaded += 1;
             let message = "the connection to the leader is full; slow down and try again";
@@ -176,14 +181,14 @@ impl<S: Storage> Replica<S> {
     /// The answer to a relayed request found no room on the connection: a refusal takes its place, which always does.
     ///
     /// Whether the request was a write only the relaying node knows; to it an unknown outcome of a read is none.
-    pub(super) fn on_reply_dropped(&mut self, to: NodeId, request: u64) {
+    pub(super) fn on_reply_dropped(&mut self, to: NodeId, number: u64) {
         mark!("replica: a relayed answer found no room");
         self.stats.answers_dropped += 1;
         let message =
             "the request was carried out, but its answer found no room on the way back; a read can be sent again";
         let result = Err(Refusal::unknown(Status::Overloaded, message));
         let reply = Reply { result, relayed: false };
-        self.out.push(Action::Send { to, message: Outgoing::RelayReply { request, reply } });
+        self.out.push(Action::Send { to, message: Outgoing::RelayReply { number, reply } });
     }
 
     /// Answers every request whose time is up. A write's outcome is then unknown: its command stays in the log, or in the
@@ -216,9 +221,10 @@ impl<S: Storage> Replica<S> {
 
     /// Answers a relayed request without having heard of the leader: what became of a write is then unknown.
     pub(super) fn refuse_relayed(&mut self, relayed: &Relayed, status: Status, message: impl Into<Cow<'static, str>>) {
-        let refusal = match relayed.kind {
-            RequestKind::Write => Refusal::unknown(status, message),
-            RequestKind::Read | RequestKind::ReadSerializable => Refusal::not_executed(status, message),
+        let refusal = if relayed.kind.writes() {
+            Refusal::unknown(status, message)
+        } else {
+            Refusal::not_executed(status, message)
         };
         self.refuse(Origin::Local(relayed.ticket), refusal);
     }

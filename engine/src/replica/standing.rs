@@ -8,9 +8,10 @@ use net::api::Status;
 use wal::Storage;
 
 use super::Replica;
-use super::event::{Event, Refusal};
+use super::event::Event;
 use super::pending::Waiter;
 use super::view::{Fault, ReplicaView};
+use crate::call::Refusal;
 use crate::raft::{HardState, Message, Role};
 use crate::types::{NodeId, Term};
 
@@ -75,7 +76,7 @@ impl<S: Storage> Replica<S> {
     /// What is left to do with an event for a replica that does not run.
     pub(super) fn on_event_too_late<P>(&mut self, event: &Event<'_, P>) {
         match event {
-            Event::Request(request) => {
+            Event::Call { origin, .. } => {
                 mark!("replica: a replica that does not run refuses a request");
                 let refusal = match &self.standing {
                     Standing::Stopped { fault, .. } => {
@@ -84,7 +85,7 @@ impl<S: Storage> Replica<S> {
                     }
                     _ => Refusal::not_executed(Status::ShuttingDown, "this node is shutting down; ask another"),
                 };
-                self.refuse(request.origin, refusal);
+                self.refuse(*origin, refusal);
             }
             Event::Message { from, message: Message::Heartbeat { term, .. }, .. } => self.note_leader(*from, *term),
             Event::Append { from, append, .. } => self.note_leader(*from, append.term),

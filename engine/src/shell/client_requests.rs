@@ -1,4 +1,4 @@
-//! What a client's connection brings: requests, taken one after the other, until either side ends it.
+//! What a client's connection brings: calls, taken one after the other, until either side ends it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncReadExt};
 use glommio::net::TcpStream;
-use net::api::{Executed, Refused, Request, RequestKind, Response, Status};
+use net::api::{Executed, KIND_PING, Refused, Request, Response, Status};
 use net::deframer::Deframer;
 use net::frame::{Frame, FrameError};
 
@@ -16,6 +16,7 @@ use super::gateway::Gateway;
 use super::guests::Place;
 use super::partial::{Arrived, GivenUp};
 use super::status::StatusBoard;
+use crate::call::{AnsweredBy, Call, CallKind};
 
 /// While so many bytes of answers wait for a client, its next requests are not read. Unit: bytes.
 const READ_PAUSE_BYTES: usize = 4 << 20;
@@ -161,16 +162,30 @@ async fn take_requests(
 }
 
 fn take_request(conn: &Rc<ClientConn>, frame: &Frame<'_>, gateway: &Gateway, board: &StatusBoard) {
-    match Request::decode(frame) {
-        Ok(request) if request.kind == RequestKind::Ping => {
-            conn.push(&Response { id: request.id, leader_hint: None, result: Ok(b"") });
-        }
-        Ok(request) if request.kind == RequestKind::Status => {
-            let body = board.to_json();
-            conn.push(&Response { id: request.id, leader_hint: None, result: Ok(&body) });
+    let request = match Request::decode(frame) {
+        Ok(request) => request,
+        Err(error) => return conn.refuse(frame.id, Status::Invalid, &error.to_string()),
+    };
+    if request.kind == KIND_PING {
+        return conn.push(&Response { id: request.id, leader_hint: None, result: Ok(b"") });
+    }
+    match Call::of_request(&request) {
+        Ok(call) if call.kind.answered_by() == AnsweredBy::Node => {
+            answer_for_node(conn, request.id, &call, gateway, board);
         }
         Ok(_) if conn.is_over() => {}
-        Ok(request) => gateway.on_request(conn, &request),
-        Err(error) => conn.refuse(frame.id, Status::Invalid, &error.to_string()),
+        Ok(call) => gateway.on_call(conn, request.id, call),
+        Err(error) => conn.refuse(request.id, Status::Invalid, &error.to_string()),
+    }
+}
+
+/// Answers what is asked of the node and not of a shard.
+fn answer_for_node(conn: &ClientConn, id: u64, call: &Call<'_>, gateway: &Gateway, board: &StatusBoard) {
+    if let Err(refusal) = gateway.check(call) {
+        return conn.refuse(id, refusal.status, &refusal.message);
+    }
+    match call.kind {
+        CallKind::Status => conn.push(&Response { id, leader_hint: None, result: Ok(&board.to_json()) }),
+        kind => unreachable!("{kind:?} is answered by a shard"),
     }
 }

@@ -23,10 +23,10 @@ use super::classes::{Class, Classes, Slice};
 use super::client_conn::ClientConn;
 use super::client_requests;
 use super::door::{Door, Port, Refusal};
-use super::gateway::{Gateway, GatewayLimits, Routed, Waiting};
+use super::gateway::{Gateway, GatewayLimits, Waiting};
 use super::greetings::Place;
 use super::guests::Guests;
-use super::handle::HandleRequest;
+use super::handle::HandleCall;
 use super::helpers::Helpers;
 use super::http::{self, Probe, Probes};
 use super::limits;
@@ -41,8 +41,9 @@ use super::said::{Complaint, Said};
 use super::shard::{Shard, ShardParts};
 use super::starting::Starting;
 use super::status::StatusBoard;
+use crate::call::Origin;
 use crate::config::{Member, ValidConfig};
-use crate::replica::{Event, Origin, Request};
+use crate::replica::Event;
 use crate::types::{NodeId, ShardId};
 use crate::wire::Lane;
 
@@ -93,8 +94,8 @@ pub struct CoreParts {
     pub shards: Vec<ShardParts>,
     /// The node's mesh, if it has more than one core.
     pub mesh: Option<MeshBuilder<MeshMessage, Full>>,
-    /// Requests of handles; one core takes them.
-    pub handles: Option<async_channel::Receiver<HandleRequest>>,
+    /// Calls of handles; one core takes them.
+    pub handles: Option<async_channel::Receiver<HandleCall>>,
     /// Closes when the node is to stop.
     pub stop: async_channel::Receiver<()>,
     /// Is told once this core listens, or why it cannot.
@@ -250,7 +251,7 @@ fn listen_all(config: &ValidConfig) -> Result<Listeners, String> {
 }
 
 impl Core {
-    fn start(self: &Rc<Self>, listeners: Listeners, handles: Option<async_channel::Receiver<HandleRequest>>) {
+    fn start(self: &Rc<Self>, listeners: Listeners, handles: Option<async_channel::Receiver<HandleCall>>) {
         self.classes.spawn(Class::Serving, Rc::clone(&self.mesh).run());
         for partials in [self.gateway.partials(), &self.peer_partials] {
             self.classes.spawn(Class::Serving, Rc::clone(partials).sweep_now_and_then());
@@ -272,9 +273,9 @@ impl Core {
             let core = Rc::clone(self);
             self.classes.spawn(Class::Serving, async move {
                 let slice = Slice::default();
-                while let Ok(request) = handles.recv().await {
-                    let bytes = request.payload.len();
-                    core.on_handle(request);
+                while let Ok(asked) = handles.recv().await {
+                    let bytes = asked.call.payload.len();
+                    core.on_handle(asked);
                     slice.spend(bytes).await;
                 }
             });
@@ -482,11 +483,9 @@ impl Core {
 
     fn on_message(&self, message: MeshMessage) {
         match message {
-            MeshMessage::Request { shard, ticket, kind, timeout_ms, payload } => {
-                let shard = self.gateway.shard(shard).expect("the mesh brings requests to the shard's owner");
-                let timeout_ticks = shard.ticks(timeout_ms.into());
-                let origin = Origin::Local(ticket);
-                shard.deliver(Event::Request(Request { origin, kind, timeout_ticks, payload: &payload }));
+            MeshMessage::Call { ticket, call } => {
+                let shard = self.gateway.shard(call.meta.shard).expect("the mesh brings calls to the shard's owner");
+                shard.deliver(Event::Call { origin: Origin::Local(ticket), call });
             }
             MeshMessage::Reply { shard, ticket, answer, relayed } => {
                 self.gateway.reply_here(shard, ticket, answer.result(), relayed);
@@ -498,16 +497,13 @@ impl Core {
         }
     }
 
-    fn on_handle(&self, request: HandleRequest) {
-        let HandleRequest { shard, kind, timeout_ms, payload, reply } = request;
+    fn on_handle(&self, asked: HandleCall) {
+        let HandleCall { call, reply } = asked;
         #[cfg(test)]
-        assert_ne!(shard, super::handle::PANICS, "a task gives up");
-        match self.gateway.check_payload(kind, shard, &payload) {
-            Ok(()) => {
-                let routed = Routed { shard, kind, timeout_ms, payload: &payload };
-                self.gateway.route(&routed, Waiting::Handle(reply));
-            }
-            Err((status, message)) => reply.answer(Err(crate::replica::Refusal::not_executed(status, message))),
+        assert_ne!(call.meta.shard, super::handle::PANICS, "a task gives up");
+        match self.gateway.check(&call) {
+            Ok(()) => self.gateway.route(call, Waiting::Handle(reply)),
+            Err(refusal) => reply.answer(Err(refusal)),
         }
     }
 

@@ -11,7 +11,7 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement
 use super::classes::{BEFORE_CLASSES, Classes};
 use super::core::{self, CoreParts, Shared};
 use super::data_dir::DataDir;
-use super::handle::HandleRequest;
+use super::handle::HandleCall;
 use super::helpers::Helpers;
 use super::mesh::MESH_CHANNEL_LEN;
 use super::panics;
@@ -42,7 +42,7 @@ impl Cores {
     pub fn start(
         shared: &Shared,
         shards: Vec<ShardParts>,
-        handles: async_channel::Receiver<HandleRequest>,
+        handles: async_channel::Receiver<HandleCall>,
         data_dir: DataDir,
         steps: &Steps,
     ) -> Result<Self, String> {
@@ -105,7 +105,7 @@ impl Cores {
 fn split(
     shared: &Shared,
     shards: Vec<ShardParts>,
-    handles: async_channel::Receiver<HandleRequest>,
+    handles: async_channel::Receiver<HandleCall>,
     stopped: &async_channel::Receiver<()>,
     starting: impl Fn(usize) -> Starting,
 ) -> Vec<CoreParts> {

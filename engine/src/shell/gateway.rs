@@ -1,6 +1,6 @@
-//! The client side of one core: takes requests, brings them to the shard they are about, and brings the answers back.
+//! The client side of one core: takes calls, brings them to the shard they are about, and brings the answers back.
 //!
-//! A request is checked here once (format, limits, shard) and copied nowhere until it reaches its shard. Shards of this core
+//! A call is checked here once (form, limits, shard) and copied nowhere until it reaches its shard. Shards of this core
 //! are called directly, others through the mesh. Everything that waits is bounded; beyond the bound the answer is
 //! `overloaded`. The gateway knows nothing of replication.
 
@@ -9,9 +9,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use net::api::{
-    Executed, REQUEST_HEAD_BYTES, Refused, Request as ApiRequest, RequestKind as ApiKind, Response, Status,
-};
+use net::api::{Executed, REQUEST_HEAD_BYTES, Response, Status};
 use net::handshake::ClientLimits;
 use net::shell::Writers;
 
@@ -21,7 +19,8 @@ use super::mesh::{Mesh, MeshMessage};
 use super::partial::Partials;
 use super::replies::Replies;
 use super::shard::Shard;
-use crate::replica::{Event, Origin, Refusal, Request, RequestKind, Ticket};
+use crate::call::{Call, Origin, Refusal, Ticket};
+use crate::replica::Event;
 use crate::types::ShardId;
 use api::command::{self, Limits};
 
@@ -97,18 +96,6 @@ struct Slots {
     free: Vec<u32>,
 }
 
-/// A request on its way to its shard.
-pub struct Routed<'a> {
-    /// The shard.
-    pub shard: ShardId,
-    /// What it wants.
-    pub kind: RequestKind,
-    /// How long it may wait. Unit: ms.
-    pub timeout_ms: u32,
-    /// The command, or the range request; checked.
-    pub payload: &'a [u8],
-}
-
 impl Gateway {
     /// The gateway of `core`, in front of its shards and the mesh.
     pub fn new(
@@ -175,41 +162,21 @@ impl Gateway {
         self.taken_count.get()
     }
 
-    /// Takes a request of a client's connection; pings and status requests are the caller's.
-    pub fn on_request(&self, conn: &Rc<ClientConn>, request: &ApiRequest<'_>) {
-        match self.check(request) {
-            Ok(routed) => {
-                if conn.waiting_count() >= self.limits.requests_per_connection {
-                    let message = format!(
-                        "{} requests of this connection wait for an answer already; the limit is --max-requests-per-connection",
-                        conn.waiting_count()
-                    );
-                    return conn.refuse(request.id, Status::Overloaded, &message);
-                }
-                conn.request_began();
-                self.route(&routed, Waiting::Conn(Rc::clone(conn), request.id));
-            }
-            Err((status, message)) => conn.refuse(request.id, status, &message),
+    /// Takes a call of a client's connection, under the client's number for it.
+    pub fn on_call(&self, conn: &Rc<ClientConn>, id: u64, mut call: Call<'_>) {
+        if let Err(refusal) = self.check(&call) {
+            return conn.refuse(id, refusal.status, &refusal.message);
         }
-    }
-
-    /// Checks a request once and for all.
-    fn check<'a>(&self, request: &ApiRequest<'a>) -> Result<Routed<'a>, (Status, String)> {
-        let kind = match request.kind {
-            ApiKind::Write => RequestKind::Write,
-            ApiKind::Read => RequestKind::Read,
-            ApiKind::ReadSerializable => RequestKind::ReadSerializable,
-            ApiKind::Status | ApiKind::Ping => {
-                return Err((
-                    Status::Invalid,
-                    "the connection answers pings and requests for status itself".to_owned(),
-                ));
-            }
-        };
-        let named = ShardId::new(request.shard);
-        self.check_payload(kind, named, request.payload)?;
-        let timeout_ms = request.timeout_ms.clamp(1, TIMEOUT_MS_MAX);
-        Ok(Routed { shard: named, kind, timeout_ms, payload: request.payload })
+        if conn.waiting_count() >= self.limits.requests_per_connection {
+            let message = format!(
+                "{} requests of this connection wait for an answer already; the limit is --max-requests-per-connection",
+                conn.waiting_count()
+            );
+            return conn.refuse(id, Status::Overloaded, &message);
+        }
+        conn.request_began();
+        call.meta.timeout_ms = call.meta.timeout_ms.clamp(1, TIMEOUT_MS_MAX);
+        self.route(call, Waiting::Conn(Rc::clone(conn), id));
     }
 
     /// What is said of a request whose frame has a body of so many bytes.
@@ -218,60 +185,48 @@ impl Gateway {
         command::CommandError::TooLarge { got, limit: self.limits.command.request_bytes }.to_string()
     }
 
-    /// Checks that the shard exists, and that a payload follows the format, keeps the limits and belongs to it.
-    pub fn check_payload(&self, kind: RequestKind, named: ShardId, payload: &[u8]) -> Result<(), (Status, String)> {
+    /// Checks a call, once and for all: that the shard exists, and that the payload follows its form, keeps the limits and
+    /// belongs to the shard.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, call: &Call<'_>) -> Result<(), Refusal> {
+        let named = call.meta.shard;
         if named.get() >= self.limits.shard_count {
             let message = format!("shard {named} does not exist, the cluster has {}", self.limits.shard_count);
-            return Err((Status::WrongShard, message));
+            return Err(Refusal::not_executed(Status::WrongShard, message));
         }
-        if kind == RequestKind::Write {
-            let info = command::validate(payload, &self.limits.command)
-                .map_err(|error| (status_of(&error), error.to_string()))?;
-            if let Some(shard) = info.shard.filter(|shard| *shard != named) {
+        match call.kind.check(&call.payload, &self.limits.command) {
+            Ok(Some(shard)) if shard != named => {
                 let message = format!("the key belongs to shard {shard}, the request names shard {named}");
-                return Err((Status::WrongShard, message));
+                Err(Refusal::not_executed(Status::WrongShard, message))
             }
-            return Ok(());
+            Ok(_) => Ok(()),
+            Err(error) => Err(Refusal::not_executed(status_of(&error), error.to_string())),
         }
-        command::validate_range(payload, &self.limits.command).map_err(|error| (status_of(&error), error.to_string()))
     }
 
-    /// Brings a checked request to its shard.
-    pub fn route(&self, routed: &Routed<'_>, waiting: Waiting) {
-        let bytes = u32::try_from(routed.payload.len()).unwrap_or(u32::MAX);
+    /// Brings a checked call to its shard.
+    pub fn route(&self, call: Call<'_>, waiting: Waiting) {
+        let bytes = u32::try_from(call.payload.len()).unwrap_or(u32::MAX);
         let queued = self.queued_bytes.get() + u64::from(bytes);
         if queued > self.limits.queued_bytes {
             let message =
                 format!("{} bytes of requests wait on this core; slow down and try again", self.queued_bytes.get());
-            return answer_refused(waiting, Status::Overloaded, Executed::No, &message);
+            return answer_refused(waiting, &Refusal::not_executed(Status::Overloaded, message));
         }
         let Some(ticket) = self.take_slot(waiting, bytes) else { return };
         self.queued_bytes.set(queued);
         self.taken_count.set(self.taken_count.get() + 1);
-        match self.shard(routed.shard) {
-            Some(shard) => {
-                let request = Request {
-                    origin: Origin::Local(ticket),
-                    kind: routed.kind,
-                    timeout_ticks: shard.ticks(routed.timeout_ms.into()),
-                    payload: routed.payload,
-                };
-                shard.deliver(Event::Request(request));
-            }
-            None => {
-                let message = MeshMessage::Request {
-                    shard: routed.shard,
-                    ticket,
-                    kind: routed.kind,
-                    timeout_ms: routed.timeout_ms,
-                    payload: routed.payload.to_vec(),
-                };
-                if self.mesh.try_send(self.mesh.owner(routed.shard), message).is_err() {
-                    let message = "the queue to the shard's core is full; slow down and try again";
-                    let refusal = Refusal::not_executed(Status::Overloaded, message);
-                    self.reply_here(routed.shard, ticket, Err(&refusal), false);
-                }
-            }
+        let shard = call.meta.shard;
+        if let Some(shard) = self.shard(shard) {
+            return shard.deliver(Event::Call { origin: Origin::Local(ticket), call });
+        }
+        let message = MeshMessage::Call { ticket, call: call.into_owned() };
+        if self.mesh.try_send(self.mesh.owner(shard), message).is_err() {
+            let message = "the queue to the shard's core is full; slow down and try again";
+            let refusal = Refusal::not_executed(Status::Overloaded, message);
+            self.reply_here(shard, ticket, Err(&refusal), false);
         }
     }
 
@@ -287,7 +242,7 @@ impl Gateway {
             None => {
                 drop(slots);
                 let message = "too many requests wait on this core; slow down and try again";
-                answer_refused(waiting, Status::Overloaded, Executed::No, message);
+                answer_refused(waiting, &Refusal::not_executed(Status::Overloaded, message));
                 return None;
             }
         };
@@ -318,11 +273,7 @@ impl Gateway {
                 };
                 let wants_hint = relayed || body.is_err_and(asks_elsewhere);
                 let hint = if wants_hint { (self.leader_hints)(shard) } else { None };
-                let result = body.map_err(|refusal| Refused {
-                    status: refusal.status,
-                    executed: refusal.executed,
-                    message: &refusal.message,
-                });
+                let result = body.map_err(Refusal::as_refused);
                 conn.answer(&Response { id, leader_hint: hint.as_deref(), result });
             }
             Waiting::Handle(reply) => reply.answer(body.map(<[u8]>::to_vec).map_err(Refusal::clone)),
@@ -342,14 +293,12 @@ impl Replies for Gateway {
     }
 }
 
-fn answer_refused(waiting: Waiting, status: Status, executed: Executed, message: &str) {
+fn answer_refused(waiting: Waiting, refusal: &Refusal) {
     match waiting {
         Waiting::Conn(conn, id) => {
-            conn.answer(&Response { id, leader_hint: None, result: Err(Refused { status, executed, message }) });
+            conn.answer(&Response { id, leader_hint: None, result: Err(refusal.as_refused()) });
         }
-        Waiting::Handle(reply) => {
-            reply.answer(Err(Refusal { status, executed, message: message.to_owned().into() }));
-        }
+        Waiting::Handle(reply) => reply.answer(Err(refusal.clone())),
     }
 }
 

@@ -1,14 +1,13 @@
-//! Requests of a program that embeds the node, from any thread.
+//! Calls of a program that embeds the node, from any thread.
 
-use crate::replica::{Refusal, RequestKind};
-use crate::types::ShardId;
+use crate::call::{Call, Refusal};
 
-/// Requests of handles that may wait to be taken.
+/// Calls of handles that may wait to be taken.
 pub const HANDLE_QUEUE_LEN: usize = 4096;
 
 /// Whoever asks for this shard makes a task give up, in tests.
 #[cfg(test)]
-pub const PANICS: ShardId = ShardId::new(u32::MAX);
+pub const PANICS: crate::types::ShardId = crate::types::ShardId::new(u32::MAX);
 
 /// The way back to a waiting caller.
 pub struct HandleReply(pub(super) async_channel::Sender<Result<Vec<u8>, Refusal>>);
@@ -21,16 +20,10 @@ impl HandleReply {
     }
 }
 
-/// A request on its way from a handle to the node.
-pub struct HandleRequest {
-    /// The shard it is about.
-    pub shard: ShardId,
-    /// What it wants.
-    pub kind: RequestKind,
-    /// How long it may wait. Unit: ms.
-    pub timeout_ms: u32,
-    /// The command, or the range request.
-    pub payload: Vec<u8>,
+/// A call on its way from a handle to the node.
+pub struct HandleCall {
+    /// What is asked for; not checked.
+    pub call: Call<'static>,
     /// Who waits.
     pub reply: HandleReply,
 }

@@ -54,8 +54,8 @@ impl PeerLinks {
                     Ok(body) => self.relay.push_within(RELAY_QUEUE_BYTES, body.len(), append),
                     Err(_) => self.relay.push_within(RELAY_FILL_BYTES_MAX + REFUSAL_QUEUE_BYTES, 0, append),
                 },
-                Outgoing::RelayRequest { payload, .. } => {
-                    self.relay.push_within(RELAY_QUEUE_BYTES, payload.len(), append)
+                Outgoing::RelayCall { call, .. } => {
+                    self.relay.push_within(RELAY_QUEUE_BYTES, call.payload.len(), append)
                 }
                 Outgoing::Raft(_) => self.relay.push(append),
             },

@@ -1,7 +1,7 @@
-//! Messages between the cores of a node: requests to a shard's owner, answers back, peer connections to their shard.
+//! Messages between the cores of a node: calls to a shard's owner, answers back, peer connections to their shard.
 //!
-//! glommio's channel mesh carries them. Requests are refused when the channel is full; answers wait in a queue of their own. Their
-//! number is bounded by the requests that wait for them, and their bytes by a limit, beyond which a refusal takes an answer's place.
+//! glommio's channel mesh carries them. Calls are refused when the channel is full; answers wait in a queue of their own. Their
+//! number is bounded by the calls that wait for them, and their bytes by a limit, beyond which a refusal takes an answer's place.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use net::api::Status;
 
 use super::classes::Slice;
 use super::notify::Notify;
-use crate::replica::{Refusal, RequestKind, Ticket};
+use crate::call::{Call, Refusal, Ticket};
 use crate::types::{NodeId, ShardId};
 use crate::wire::Lane;
 
@@ -56,24 +56,18 @@ impl Drop for Answer {
 
 /// Something for another core.
 pub(super) enum MeshMessage {
-    /// A request for a shard of that core.
-    Request {
-        /// The shard.
-        shard: ShardId,
-        /// Names the request on the core that sends this.
+    /// A call for a shard of that core; checked.
+    Call {
+        /// Names it on the core that sends this.
         ticket: Ticket,
-        /// What it wants.
-        kind: RequestKind,
-        /// How long it may wait. Unit: ms.
-        timeout_ms: u32,
-        /// The command, or the range request; checked.
-        payload: Vec<u8>,
+        /// What is asked for.
+        call: Call<'static>,
     },
-    /// The answer to a request of that core.
+    /// The answer to a call of that core.
     Reply {
         /// The shard that answers.
         shard: ShardId,
-        /// Names the request.
+        /// Names the call.
         ticket: Ticket,
         /// The answer.
         answer: Answer,
@@ -98,7 +92,7 @@ impl MeshMessage {
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Request { payload, .. } => payload.len(),
+            Self::Call { call, .. } => call.payload.len(),
             Self::Reply { answer, .. } => answer.bytes(),
             Self::Peer { .. } => 0,
         }

@@ -17,7 +17,7 @@ use super::core::Shared;
 use super::cores::Cores;
 use super::data_dir::{DataDir, Identity};
 use super::gateway::GatewayLimits;
-use super::handle::{HANDLE_QUEUE_LEN, HandleReply, HandleRequest};
+use super::handle::{HANDLE_QUEUE_LEN, HandleCall, HandleReply};
 use super::helpers::Helpers;
 use super::limits::APPEND_BYTES_LIMIT;
 use super::metrics::NodeMetrics;
@@ -29,9 +29,10 @@ use super::shard::ShardParts;
 pub use super::start_error::StartError;
 use super::status::StatusBoard;
 use super::steps::Steps;
+use crate::call::{Call, CallKind, Meta, Refusal};
 use crate::config::{ClusterState, ValidConfig};
 use crate::raft;
-use crate::replica::{ReadingLimits, Refusal, RepairOptions, Replica, ReplicaOptions, RequestKind};
+use crate::replica::{ReadingLimits, RepairOptions, Replica, ReplicaOptions};
 use crate::state_machine;
 use crate::types::{NodeId, ShardId};
 use api::command;
@@ -52,7 +53,7 @@ pub struct Node {
 /// Proposes to a node of this process and reads from it. Clones share it; any thread may use it.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    requests: async_channel::Sender<HandleRequest>,
+    calls: async_channel::Sender<HandleCall>,
     board: StatusBoard,
     config: Arc<ValidConfig>,
 }
@@ -105,8 +106,8 @@ impl Node {
             config: Arc::clone(&config),
             helpers: Helpers::default(),
         };
-        let (requests, taken) = async_channel::bounded(HANDLE_QUEUE_LEN);
-        let handle = Handle { requests, board, config };
+        let (calls, taken) = async_channel::bounded(HANDLE_QUEUE_LEN);
+        let handle = Handle { calls, board, config };
         let cores = Cores::start(&shared, shards, taken, data_dir, steps).map_err(StartError::Core)?;
         Ok(Self { handle, cores, _ports: Vec::new() })
     }
@@ -140,7 +141,7 @@ impl Handle {
     /// # Errors
     /// Why not, and whether it can still take effect.
     pub async fn propose(&self, shard: ShardId, command: Vec<u8>, timeout: Duration) -> Result<Vec<u8>, Refusal> {
-        self.request(shard, RequestKind::Write, command, timeout).await
+        self.ask(shard, CallKind::Write, command, timeout).await
     }
 
     /// Reads with an encoded range request; linearizable.
@@ -148,7 +149,7 @@ impl Handle {
     /// # Errors
     /// Why not.
     pub async fn read(&self, shard: ShardId, range: Vec<u8>, timeout: Duration) -> Result<Vec<u8>, Refusal> {
-        self.request(shard, RequestKind::Read, range, timeout).await
+        self.ask(shard, CallKind::Read, range, timeout).await
     }
 
     /// Reads with an encoded range request from what this node has applied, however old.
@@ -161,7 +162,7 @@ impl Handle {
         range: Vec<u8>,
         timeout: Duration,
     ) -> Result<Vec<u8>, Refusal> {
-        self.request(shard, RequestKind::ReadSerializable, range, timeout).await
+        self.ask(shard, CallKind::ReadSerializable, range, timeout).await
     }
 
     /// What the node's shards show of themselves.
@@ -184,18 +185,18 @@ impl Handle {
         &self.config
     }
 
-    async fn request(
+    async fn ask(
         &self,
         shard: ShardId,
-        kind: RequestKind,
+        kind: CallKind,
         payload: Vec<u8>,
         timeout: Duration,
     ) -> Result<Vec<u8>, Refusal> {
         let (reply, answer) = async_channel::bounded(1);
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         let stopped = || Refusal::unknown(net::api::Status::ShuttingDown, "the node has stopped");
-        let request = HandleRequest { shard, kind, timeout_ms, payload, reply: HandleReply(reply) };
-        self.requests.send(request).await.map_err(|_closed| stopped())?;
+        let call = Call { meta: Meta { shard, timeout_ms }, kind, payload: payload.into() };
+        self.calls.send(HandleCall { call, reply: HandleReply(reply) }).await.map_err(|_closed| stopped())?;
         answer.recv().await.unwrap_or_else(|_closed| Err(stopped()))
     }
 }

@@ -139,11 +139,6 @@ impl Shard {
         self.id
     }
 
-    /// Ticks that a time takes, at least one.
-    pub fn ticks(&self, timeout_ms: u64) -> u64 {
-        timeout_ms.div_ceil(self.tick_ms).max(1)
-    }
-
     /// Connects the shard to who takes its answers and to its peers, and starts its tasks.
     pub fn start(self: &Rc<Self>, replies: Weak<dyn Replies>, links: BTreeMap<NodeId, PeerLinks>) {
         *self.replies.borrow_mut() = Some(replies);

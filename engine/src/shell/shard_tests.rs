@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use glommio::LocalExecutor;
 
-use super::super::gateway::{Gateway, Routed, Waiting};
+use super::super::gateway::{Gateway, Waiting};
 use super::super::handle::HandleReply;
 use super::super::mesh::Mesh;
 use super::super::metrics::NodeMetrics;
 use super::super::node::{gateway_limits, open_shards};
 use super::super::steps::Steps;
 use super::*;
+use crate::call::{Call, CallKind, Refusal};
 use crate::config::Config;
-use crate::replica::{Refusal, RequestKind};
 use api::command::{self, Op};
 
 /// Runs a shard over the data directory `root` until `test` is done with it.
@@ -50,8 +50,8 @@ async fn put(gateway: &Gateway, value: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut payload = Vec::new();
     command::encode_op_command(&Op::Put { key: b"key", value, lease: 0, prev_kv: false }, &mut payload).expect("small");
     let (reply, answer) = async_channel::bounded(1);
-    let routed = Routed { shard: ShardId::new(0), kind: RequestKind::Write, timeout_ms: 60_000, payload: &payload };
-    gateway.route(&routed, Waiting::Handle(HandleReply(reply)));
+    let call = Call::borrowed(ShardId::new(0), CallKind::Write, 60_000, &payload);
+    gateway.route(call, Waiting::Handle(HandleReply(reply)));
     answer.recv().await.expect("an answer")
 }
 

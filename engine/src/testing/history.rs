@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
-use crate::replica::RequestKind;
+use crate::call::CallKind;
 
 /// What a client wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,11 +78,11 @@ fn load_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[Vec<u8>; 2],
 impl Input {
     /// How the request is made.
     #[must_use]
-    pub fn kind(&self) -> RequestKind {
+    pub fn kind(&self) -> CallKind {
         match self {
-            Self::Get { .. } | Self::List => RequestKind::Read,
-            Self::GetSerializable { .. } => RequestKind::ReadSerializable,
-            Self::Put { .. } | Self::Delete { .. } | Self::Swap { .. } | Self::PutBoth { .. } => RequestKind::Write,
+            Self::Get { .. } | Self::List => CallKind::Read,
+            Self::GetSerializable { .. } => CallKind::ReadSerializable,
+            Self::Put { .. } | Self::Delete { .. } | Self::Swap { .. } | Self::PutBoth { .. } => CallKind::Write,
         }
     }
 }

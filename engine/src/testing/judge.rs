@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::history::{Input, Operation};
-use crate::replica::RequestKind;
+use crate::call::CallKind;
 use api::response::{KeyValue, OpResponse, Response};
 
 /// What a write did to a key: its value, or its end.
@@ -214,7 +214,7 @@ impl<'a> Order<'a> {
 
 /// Whatever returned before an operation was called precedes it.
 fn check_real_time(operations: &[&Operation]) -> Result<(), String> {
-    let is_linearizable = |operation: &&&Operation| operation.input.kind() != RequestKind::ReadSerializable;
+    let is_linearizable = |operation: &&&Operation| operation.input.kind() != CallKind::ReadSerializable;
     let mut by_call: Vec<(&Operation, u64, &Response)> = operations
         .iter()
         .filter(is_linearizable)
@@ -248,7 +248,7 @@ fn check_real_time(operations: &[&Operation]) -> Result<(), String> {
 /// A process of a node never shows a client an older state than before.
 fn check_sessions(operations: &[&Operation]) -> Result<(), String> {
     let mut last: BTreeMap<(usize, (usize, u64)), u64> = BTreeMap::new();
-    for operation in operations.iter().filter(|operation| operation.input.kind() == RequestKind::ReadSerializable) {
+    for operation in operations.iter().filter(|operation| operation.input.kind() == CallKind::ReadSerializable) {
         let Some((_, response)) = &operation.outcome else { continue };
         let floor = last.entry((operation.client, operation.process)).or_default();
         if response.revision < *floor {

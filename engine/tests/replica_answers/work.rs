@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use api::command::{KeyRange, Op, RangeOp, Txn, encode_range, encode_txn_command};
 use api::response::{OpResponse, Response};
-use engine::replica::{Event, ReadingLimits, ReplicaOptions, RequestKind};
+use engine::call::CallKind;
+use engine::replica::{Event, ReadingLimits, ReplicaOptions};
 use net::api::{Executed, Status};
 
 use super::{EXPIRED_TICKS, NODES_COUNT, Trio, encoded, whole};
@@ -40,7 +41,7 @@ fn a_small_read_does_not_wait_for_large_ones_and_all_see_one_revision() {
     put_keys(&mut trio, leader, 300);
     let mut all = Vec::new();
     encode_range(&whole(b"k", b"z"), &mut all).expect("a valid range");
-    let large: Vec<u64> = (0..10).map(|_| trio.ask(leader, RequestKind::ReadSerializable, &all)).collect();
+    let large: Vec<u64> = (0..10).map(|_| trio.ask(leader, CallKind::ReadSerializable, &all)).collect();
     trio.deliver(leader, Event::Turn);
     let small = trio.read(leader, b"k000");
     let late = trio.put(leader, b"late");
@@ -69,7 +70,7 @@ fn reads_without_room_for_their_answers_begin_anew_and_end() {
     put_keys(&mut trio, leader, 100);
     let mut all = Vec::new();
     encode_range(&whole(b"k", b"z"), &mut all).expect("a valid range");
-    let tickets: Vec<u64> = (0..20).map(|_| trio.ask(leader, RequestKind::ReadSerializable, &all)).collect();
+    let tickets: Vec<u64> = (0..20).map(|_| trio.ask(leader, CallKind::ReadSerializable, &all)).collect();
     let mut turns = 0;
     while trio.nodes[leader].replica.wants_turn() {
         trio.deliver(leader, Event::Turn);
@@ -89,7 +90,7 @@ fn a_read_that_was_begun_ends_with_its_time_with_a_fault_and_with_a_stop() {
     for how in 0..3 {
         let (mut trio, leader) = trio_with(10 + how, slow);
         put_keys(&mut trio, leader, 300);
-        let tickets = [RequestKind::Read, RequestKind::ReadSerializable].map(|kind| trio.ask(leader, kind, &all));
+        let tickets = [CallKind::Read, CallKind::ReadSerializable].map(|kind| trio.ask(leader, kind, &all));
         trio.settle();
         let (status, executed) = match how {
             0 => {
@@ -166,12 +167,12 @@ fn a_full_state_takes_deletes_and_reads_but_nothing_that_adds() {
     ];
     for node in [leader, (leader + 1) % NODES_COUNT] {
         for command in &refused {
-            let ticket = trio.ask(node, RequestKind::Write, command);
+            let ticket = trio.ask(node, CallKind::Write, command);
             trio.settle();
             assert_eq!(trio.refusal(ticket), (Status::NoSpace, Executed::No));
         }
         for command in &taken {
-            let ticket = trio.ask(node, RequestKind::Write, command);
+            let ticket = trio.ask(node, CallKind::Write, command);
             trio.settle();
             assert!(trio.answers[&ticket].is_ok(), "{:?}", trio.answers[&ticket]);
         }
@@ -189,7 +190,7 @@ fn what_a_command_is_refused_for_is_told_and_nothing_of_it_is_done() {
     encode_txn_command(&Txn { success: vec![put, future], ..Txn::default() }, &mut command).expect("valid");
     let all = encoded(&Op::Delete { range: KeyRange { key: b"k", range_end: b"z" }, prev_kv: false });
     for (command, status) in [(command, Status::FutureRevision), (all, Status::TooLarge)] {
-        let ticket = trio.ask((leader + 1) % NODES_COUNT, RequestKind::Write, &command);
+        let ticket = trio.ask((leader + 1) % NODES_COUNT, CallKind::Write, &command);
         trio.settle();
         assert_eq!(trio.refusal(ticket), (status, Executed::No));
     }

@@ -21,8 +21,9 @@ use tokio::time::Instant;
 
 use super::dial::{ConnectError, Dialing};
 use super::{Endpoint, ServerInfo, lock};
-use crate::api::{Executed, Request, RequestKind, Response, Status};
+use crate::api::{Executed, Request, Response, Status};
 use crate::deframer::Deframer;
+use crate::frame::FrameKind;
 use crate::handshake::{ClientLimits, HANDSHAKE_BODY_BYTES_MAX, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
 use crate::patience;
 
@@ -241,7 +242,7 @@ impl Conn {
     pub async fn call(
         &self,
         place: Place<'_>,
-        kind: RequestKind,
+        kind: FrameKind,
         shard: u32,
         deadline: Instant,
         payload: &[u8],
@@ -293,7 +294,7 @@ impl Shared {
             let mut queue = lock(&self.queue);
             queue.last_id += 1;
             let id = queue.last_id;
-            Request { id, kind: RequestKind::Ping, shard: 0, timeout_ms, payload: &[] }.encode(&mut queue.bytes);
+            Request::ping(id, timeout_ms).encode(&mut queue.bytes);
         }
         self.queued.notify_one();
     }

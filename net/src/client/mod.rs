@@ -20,11 +20,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::api::{Executed, RequestKind, Status};
+use crate::api::{Executed, Status};
 use conn::{Answer, CallError, Conn};
 pub use conn::{QUEUE_BYTES_MAX, REQUEST_BYTES_MAX, WAITING_MAX};
 pub use endpoint::{Endpoint, EndpointError};
-pub use options::{ClientError, Options, ServerInfo, Target};
+pub use options::{ClientError, Kind, Options, ServerInfo, Target};
 use pool::{Context, Pool};
 use race::{Choice, Chooser};
 use said::Said;
@@ -71,7 +71,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A request as the caller gave it.
 #[derive(Clone, Copy)]
 struct Call<'a> {
-    kind: RequestKind,
+    kind: Kind,
     shard: u32,
     payload: &'a [u8],
     deadline: Instant,
@@ -152,7 +152,7 @@ impl Client {
     pub async fn request(
         &self,
         target: Target<'_>,
-        kind: RequestKind,
+        kind: Kind,
         shard: u32,
         payload: &[u8],
         timeout: Duration,
@@ -226,14 +226,14 @@ impl Client {
                 return Err(Attempt::Final(ClientError::Refused { status: Status::Overloaded, message }));
             }
         };
-        let answer = conn.call(place, call.kind, call.shard, call.deadline, call.payload);
+        let answer = conn.call(place, call.kind.number, call.shard, call.deadline, call.payload);
         match tokio::time::timeout_at(call.deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.judge(target, call, &choice, error, said)),
             Err(_elapsed) => {
                 // It may hang: others are asked first from now on.
                 self.give_up(call.shard, &choice);
-                if call.kind == RequestKind::Write {
+                if call.kind.writes {
                     return Err(Attempt::Final(unknown(endpoint, "no answer in time")));
                 }
                 said.note(endpoint, "no answer in time".to_owned());
@@ -252,7 +252,7 @@ impl Client {
         said: &mut Said,
     ) -> Attempt {
         let endpoint = &choice.pool.endpoint;
-        let is_write = call.kind == RequestKind::Write;
+        let is_write = call.kind.writes;
         let (reason, leader_hint, error) = match error {
             CallError::NotSent(reason) => (reason, None, None),
             CallError::Broken(reason) if is_write => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Endpoint, EndpointError};
 use crate::api::Status;
+use crate::frame::FrameKind;
 use crate::resolve::Resolver;
 
 /// How a client connects.
@@ -49,6 +50,15 @@ pub enum Target<'a> {
     Leader,
     /// This endpoint and no other.
     Endpoint(&'a Endpoint),
+}
+
+/// What a request is, as far as the client has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Its number on the wire.
+    pub number: FrameKind,
+    /// It may change something: one that may have reached a node is never sent twice.
+    pub writes: bool,
 }
 
 /// Why a request has no answer.

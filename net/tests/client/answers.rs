@@ -1,11 +1,11 @@
 //! Answers in any order, hints to the leader, refusals, and what is tried again.
 
-use net::api::{Executed, Refused, RequestKind, Response, Status};
+use net::api::{Executed, Refused, Response, Status};
 use net::client::{ClientError, Target};
 
 use crate::server::{
-    Arrived, CLUSTER_ID, DeadEnd, LONG, SHARD, Server, client_of, connect, pair, read, soon, spawn_request, welcome,
-    write,
+    Arrived, CLUSTER_ID, DeadEnd, LONG, READ, SHARD, STATUS, Server, WRITE, client_of, connect, pair, read, soon,
+    spawn_request, welcome, write,
 };
 
 #[tokio::test]
@@ -14,9 +14,9 @@ async fn a_request_arrives_as_it_was_sent() {
     let (client, mut session) = pair(&server).await;
     assert_eq!((client.info().cluster_id, client.info().shard_count), (CLUSTER_ID, 4));
     assert_eq!(client.endpoints(), [server.endpoint()]);
-    let kinds = [RequestKind::Write, RequestKind::Read, RequestKind::ReadSerializable, RequestKind::Status];
+    let kinds = [WRITE, READ, STATUS];
     for (id, kind) in (1..).zip(kinds) {
-        let payload: &[u8] = if kind == RequestKind::Status { b"" } else { b"payload" };
+        let payload: &[u8] = if kind == STATUS { b"" } else { b"payload" };
         let (answer, arrived) =
             tokio::join!(soon("an answer", client.request(Target::Leader, kind, SHARD, payload, LONG)), async {
                 let arrived = session.request().await;
@@ -34,7 +34,7 @@ async fn a_request_arrives_as_it_was_sent() {
 async fn requests_are_pipelined_and_answered_in_any_order() {
     let server = Server::start().await;
     let (client, mut session) = pair(&server).await;
-    let requests: Vec<_> = (0..100_u8).map(|n| spawn_request(&client, RequestKind::Write, &[n])).collect();
+    let requests: Vec<_> = (0..100_u8).map(|n| spawn_request(&client, WRITE, &[n])).collect();
     let mut arrived = Vec::new();
     for _ in 0..100 {
         arrived.push(session.request().await);
@@ -53,7 +53,7 @@ async fn requests_are_pipelined_and_answered_in_any_order() {
 async fn answers_that_nobody_waits_for_are_passed_over() {
     let server = Server::start().await;
     let (client, mut session) = pair(&server).await;
-    let request = spawn_request(&client, RequestKind::Write, b"a");
+    let request = spawn_request(&client, WRITE, b"a");
     let arrived = session.request().await;
     session.answer(arrived.id + 1, b"to a request that was never sent").await;
     session.answer(arrived.id, b"first").await;
@@ -84,20 +84,18 @@ async fn the_leader_in_a_hint_gets_the_next_request() {
         leading
     });
     assert_eq!(answer, Ok(b"direct".to_vec()));
-    let other_shard = soon("an answer", client.request(Target::Leader, RequestKind::Read, SHARD + 1, b"3", LONG));
+    let other_shard = soon("an answer", client.request(Target::Leader, READ, SHARD + 1, b"3", LONG));
     let (answer, ()) = tokio::join!(other_shard, async {
         let id = session.request().await.id;
         session.answer(id, b"a hint is for its shard").await;
     });
     assert_eq!(answer, Ok(b"a hint is for its shard".to_vec()));
     let asked = follower.endpoint();
-    let (answer, ()) = tokio::join!(
-        soon("an answer", client.request(Target::Endpoint(&asked), RequestKind::Read, SHARD, b"4", LONG)),
-        async {
+    let (answer, ()) =
+        tokio::join!(soon("an answer", client.request(Target::Endpoint(&asked), READ, SHARD, b"4", LONG)), async {
             let id = session.request().await.id;
             session.answer(id, b"as asked").await;
-        }
-    );
+        });
     assert_eq!(answer, Ok(b"as asked".to_vec()), "a fixed endpoint goes before a hint");
     drop(client);
     assert_eq!(leading.next().await, None);
@@ -168,7 +166,7 @@ async fn a_write_that_took_no_effect_is_sent_again_elsewhere() {
 async fn requests_that_fail_together_move_on_together() {
     let (first, second) = (Server::start().await, Server::start().await);
     let (client, mut session) = client_of(&first, &second).await;
-    let requests: Vec<_> = (0..4_u8).map(|n| spawn_request(&client, RequestKind::Write, &[n])).collect();
+    let requests: Vec<_> = (0..4_u8).map(|n| spawn_request(&client, WRITE, &[n])).collect();
     let mut ids = Vec::new();
     for _ in 0..4 {
         ids.push(session.request().await.id);
@@ -233,7 +231,7 @@ async fn final_refusals_are_told_and_not_tried_again() {
         !matches!(status, Status::Unavailable | Status::ShuttingDown | Status::Overloaded | Status::Internal)
     };
     for status in all.filter(is_final) {
-        for kind in [RequestKind::Write, RequestKind::Read] {
+        for kind in [WRITE, READ] {
             let (answer, ()) =
                 tokio::join!(soon("an answer", client.request(Target::Leader, kind, SHARD, b"x", LONG)), async {
                     let id = session.request().await.id;

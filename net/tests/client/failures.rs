@@ -1,13 +1,13 @@
 //! Servers that are dead, silent, broken or no servers at all, and what is said of the requests they were sent.
 
-use net::api::{Executed, RequestKind, Status};
+use net::api::{Executed, Status};
 use net::client::{ClientError, Endpoint, Target};
 use net::handshake::{PROTOCOL_VERSION, Verdict, Welcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::server::{
-    DeadEnd, LONG, SHARD, SHORT, Server, client_of, connect, connect_within, pair, read, soon, spawn_request, welcome,
-    write,
+    DeadEnd, LONG, READ, SHARD, SHORT, STATUS, Server, WRITE, client_of, connect, connect_within, pair, read, soon,
+    spawn_request, welcome, write,
 };
 
 fn reason(result: Result<Vec<u8>, ClientError>) -> String {
@@ -28,14 +28,13 @@ async fn a_dead_endpoint_that_was_asked_for_is_reported_at_once() {
     let (client, _session) = pair(&server).await;
     let dead = DeadEnd::reserve();
     let endpoint: Endpoint = dead.authority.parse().expect("an endpoint");
-    for kind in [RequestKind::Status, RequestKind::Read, RequestKind::Write] {
+    for kind in [STATUS, READ, WRITE] {
         let said = reason(soon("an answer", client.request(Target::Endpoint(&endpoint), kind, 0, b"", LONG)).await);
         let expected = format!("unavailable: {}: nothing listens there: ", dead.authority);
         assert!(said.starts_with(&expected), "{said}");
     }
     let nowhere: Endpoint = "no-such-host.invalid:1".parse().expect("an endpoint");
-    let said =
-        reason(soon("an answer", client.request(Target::Endpoint(&nowhere), RequestKind::Status, 0, b"", LONG)).await);
+    let said = reason(soon("an answer", client.request(Target::Endpoint(&nowhere), STATUS, 0, b"", LONG)).await);
     assert!(said.starts_with("unavailable: no-such-host.invalid:1: "), "{said}");
 }
 
@@ -56,7 +55,7 @@ async fn a_stranger_that_was_asked_for_is_reported_at_once() {
         (Welcome { verdict: Verdict::Cluster, message: "go away".to_owned(), ..welcome() }, "refused: go away"),
         (Welcome { version: PROTOCOL_VERSION + 1, ..welcome() }, "refused: the node speaks protocol 2, expected 1"),
     ] {
-        let request = soon("an answer", client.request(Target::Endpoint(&endpoint), RequestKind::Status, 0, b"", LONG));
+        let request = soon("an answer", client.request(Target::Endpoint(&endpoint), STATUS, 0, b"", LONG));
         let (result, ()) = tokio::join!(request, async {
             let (mut session, _hello) = stranger.accept_hello().await;
             session.welcome(&given).await;
@@ -71,13 +70,13 @@ async fn a_busy_node_that_was_asked_for_is_asked_again() {
     let other = Server::start().await;
     let (client, _session) = pair(&server).await;
     let endpoint = other.endpoint();
-    let request = soon("an answer", client.request(Target::Endpoint(&endpoint), RequestKind::Status, 0, b"", LONG));
+    let request = soon("an answer", client.request(Target::Endpoint(&endpoint), STATUS, 0, b"", LONG));
     let (result, ()) = tokio::join!(request, async {
         for verdict in [Verdict::Busy, Verdict::Stopping] {
             let (mut session, _hello) = other.accept_hello().await;
             session.welcome(&Welcome { verdict, ..welcome() }).await;
         }
-        assert_eq!(other.accept().await.next().await.map(|request| request.kind), Some(RequestKind::Status));
+        assert_eq!(other.accept().await.next().await.map(|request| request.kind), Some(STATUS));
         let mut session = other.accept().await;
         let id = session.request().await.id;
         session.answer(id, b"fine").await;
@@ -151,7 +150,7 @@ async fn a_handshake_that_is_too_long_or_cut_off_is_no_connection() {
 async fn a_write_is_unknown_once_it_was_sent_and_the_connection_breaks() {
     let (first, second) = (Server::start().await, Server::start().await);
     let (client, mut session) = client_of(&first, &second).await;
-    let request = spawn_request(&client, RequestKind::Write, b"w");
+    let request = spawn_request(&client, WRITE, b"w");
     assert_eq!(session.request().await.payload, b"w");
     drop(session);
     let expected = format!("unknown: {}: the node closed the connection", first.authority());
@@ -196,9 +195,9 @@ async fn a_write_that_was_still_queued_when_the_connection_broke_is_sent_elsewhe
     };
     let (client, mut stream) = tokio::join!(connect(&endpoints), serving);
     let client = client.expect("a client");
-    let sent = spawn_request(&client, RequestKind::Write, &large);
+    let sent = spawn_request(&client, WRITE, &large);
     stream.read_exact(&mut [0; 1]).await.expect("its first byte");
-    let queued = spawn_request(&client, RequestKind::Write, b"queued");
+    let queued = spawn_request(&client, WRITE, b"queued");
     tokio::task::yield_now().await;
     drop(stream);
     let mut session = second.accept().await;
@@ -222,7 +221,7 @@ async fn garbage_for_an_answer_ends_the_connection() {
     net::frame::encode_frame(&mut too_large, net::api::KIND_RESPONSE, 0, 0, 1, &vec![0; (64 << 20) + 1]);
     too_large.truncate(32);
     let mut no_answer = Vec::new();
-    net::frame::encode_frame(&mut no_answer, net::api::KIND_WRITE, 0, 0, 1, b"1234");
+    net::frame::encode_frame(&mut no_answer, WRITE.number, 0, 0, 1, b"1234");
     for (bytes, expected) in [
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec(), "frame header has checksum "),
         (damaged, "frame metadata has checksum "),
@@ -262,7 +261,7 @@ async fn a_node_that_closes_the_connection_says_why() {
 async fn what_a_node_did_not_answer_before_its_goodbye_is_sent_elsewhere() {
     let (first, second) = (Server::start().await, Server::start().await);
     let (client, mut session) = client_of(&first, &second).await;
-    let request = spawn_request(&client, RequestKind::Write, b"w");
+    let request = spawn_request(&client, WRITE, b"w");
     session.request().await;
     session.refuse(0, Status::ShuttingDown, Executed::No, "it is shutting down").await;
     let mut other = second.accept().await;
@@ -275,13 +274,13 @@ async fn what_a_node_did_not_answer_before_its_goodbye_is_sent_elsewhere() {
 async fn a_silent_node_costs_the_time_of_the_request() {
     let server = Server::start().await;
     let (client, mut session) = pair(&server).await;
-    let said = reason(client.request(Target::Leader, RequestKind::Write, SHARD, b"w", SHORT).await);
+    let said = reason(client.request(Target::Leader, WRITE, SHARD, b"w", SHORT).await);
     assert_eq!(said, format!("unknown: {}: no answer in time", server.authority()));
-    let said = reason(client.request(Target::Leader, RequestKind::Read, SHARD, b"r", SHORT).await);
+    let said = reason(client.request(Target::Leader, READ, SHARD, b"r", SHORT).await);
     assert_eq!(said, format!("unavailable: {}: no answer in time", server.authority()));
     // Answers that come too late go to nobody, and not to the next request.
     let late: Vec<_> = [session.request().await.id, session.request().await.id].to_vec();
-    let next = spawn_request(&client, RequestKind::Read, b"next");
+    let next = spawn_request(&client, READ, b"next");
     let id = session.request().await.id;
     for id in late {
         session.answer(id, b"late").await;
@@ -295,7 +294,7 @@ async fn a_node_that_never_greets_costs_the_time_of_the_request() {
     let (server, silent) = (Server::start().await, Server::start().await);
     let (client, _session) = pair(&server).await;
     let endpoint = silent.endpoint();
-    let said = reason(client.request(Target::Endpoint(&endpoint), RequestKind::Write, 0, b"", SHORT).await);
+    let said = reason(client.request(Target::Endpoint(&endpoint), WRITE, 0, b"", SHORT).await);
     assert_eq!(said, format!("unavailable: {endpoint}: no connection in time"));
 }
 
@@ -305,7 +304,7 @@ async fn with_nobody_left_the_last_reason_is_told() {
     let (client, session) = pair(&server).await;
     let authority = server.authority();
     drop((server, session));
-    let said = reason(client.request(Target::Leader, RequestKind::Read, SHARD, b"r", SHORT).await);
+    let said = reason(client.request(Target::Leader, READ, SHARD, b"r", SHORT).await);
     // How far it comes in its time depends on the machine; that the reason is one of the node's does not.
     assert!(said.starts_with(&format!("unavailable: {authority}: ")), "{said}");
 }

@@ -1,9 +1,8 @@
 //! Connections live as long as somebody can use them.
 
-use net::api::RequestKind;
 use net::client::{Client, ClientError, Options};
 
-use crate::server::{Server, connect, options, pair, spawn_request, write};
+use crate::server::{Server, WRITE, connect, options, pair, spawn_request, write};
 
 #[tokio::test]
 async fn a_dropped_client_closes_its_connections() {
@@ -24,7 +23,7 @@ async fn a_dropped_client_closes_its_connections() {
 async fn a_client_that_is_dropped_with_requests_under_way_closes_its_connections() {
     let server = Server::start().await;
     let (client, mut session) = pair(&server).await;
-    let request = spawn_request(&client, RequestKind::Write, b"w");
+    let request = spawn_request(&client, WRITE, b"w");
     session.request().await;
     drop(client);
     request.abort();
@@ -38,7 +37,7 @@ async fn several_connections_are_used_in_turn_and_closed_together() {
     let options = Options { connections_per_endpoint: 2, ..options(&[server.authority()]) };
     let (client, mut first) = tokio::join!(Client::connect(options), server.accept());
     let client = client.expect("a client");
-    let requests: Vec<_> = (0..4_u8).map(|n| spawn_request(&client, RequestKind::Write, &[n])).collect();
+    let requests: Vec<_> = (0..4_u8).map(|n| spawn_request(&client, WRITE, &[n])).collect();
     let mut second = server.accept().await;
     for session in [&mut first, &mut second] {
         for _ in 0..2 {

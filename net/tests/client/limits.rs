@@ -1,10 +1,10 @@
 //! What a client holds for requests under way is bounded by what the node takes, and past the bound it waits.
 
-use net::api::{Executed, RequestKind, Status};
+use net::api::{Executed, Status};
 use net::client::{ClientError, REQUEST_BYTES_MAX, Target};
 use net::handshake::{ClientLimits, Welcome};
 
-use crate::server::{SHARD, SHORT, Server, connect, pair, soon, spawn_request, welcome, write};
+use crate::server::{SHARD, SHORT, Server, WRITE, connect, pair, soon, spawn_request, welcome, write};
 
 fn welcome_with(limits: ClientLimits) -> Welcome {
     Welcome { limits, ..welcome() }
@@ -23,7 +23,7 @@ async fn requests_beyond_the_nodes_limit_wait_and_are_all_answered() {
     const LIMIT: u32 = 4;
     let server = Server::start().await;
     let (client, mut session) = pair_with(&server, ClientLimits { requests: LIMIT, ..ClientLimits::default() }).await;
-    let requests: Vec<_> = (0..100_u8).map(|n| spawn_request(&client, RequestKind::Write, &[n])).collect();
+    let requests: Vec<_> = (0..100_u8).map(|n| spawn_request(&client, WRITE, &[n])).collect();
     // A ping's answer needs no place; it shows here that nothing but it comes behind the limit.
     for _ in 0..100 / LIMIT {
         let mut arrived = Vec::new();
@@ -44,10 +44,10 @@ async fn requests_beyond_the_nodes_limit_wait_and_are_all_answered() {
 async fn a_caller_that_goes_while_it_waits_frees_its_place() {
     let server = Server::start().await;
     let (client, mut session) = pair_with(&server, ClientLimits { requests: 1, ..ClientLimits::default() }).await;
-    let sent = spawn_request(&client, RequestKind::Write, b"sent");
+    let sent = spawn_request(&client, WRITE, b"sent");
     let first = session.request().await;
-    let gone: Vec<_> = (0..10).map(|_| spawn_request(&client, RequestKind::Write, b"gone")).collect();
-    let waiting = spawn_request(&client, RequestKind::Write, b"waiting");
+    let gone: Vec<_> = (0..10).map(|_| spawn_request(&client, WRITE, b"gone")).collect();
+    let waiting = spawn_request(&client, WRITE, b"waiting");
     tokio::task::yield_now().await;
     for request in gone {
         request.abort();
@@ -68,7 +68,7 @@ async fn a_caller_that_goes_while_it_waits_frees_its_place() {
 async fn bytes_beyond_the_nodes_limit_wait() {
     let server = Server::start().await;
     let (client, mut session) = pair_with(&server, ClientLimits { queued_bytes: 100, ..ClientLimits::default() }).await;
-    let requests: Vec<_> = [60, 60, 500].map(|len| spawn_request(&client, RequestKind::Write, &vec![7; len])).into();
+    let requests: Vec<_> = [60, 60, 500].map(|len| spawn_request(&client, WRITE, &vec![7; len])).into();
     for len in [60, 60, 500] {
         let request = session.request().await;
         assert_eq!(request.payload.len(), len);
@@ -84,9 +84,9 @@ async fn bytes_beyond_the_nodes_limit_wait() {
 async fn a_request_that_finds_no_place_in_its_time_certainly_took_no_effect() {
     let server = Server::start().await;
     let (client, mut session) = pair_with(&server, ClientLimits { requests: 1, ..ClientLimits::default() }).await;
-    let sent = spawn_request(&client, RequestKind::Write, b"sent");
+    let sent = spawn_request(&client, WRITE, b"sent");
     let first = session.request().await;
-    match client.request(Target::Leader, RequestKind::Write, SHARD, b"late", SHORT).await {
+    match client.request(Target::Leader, WRITE, SHARD, b"late", SHORT).await {
         Err(ClientError::Refused { status: Status::Overloaded, .. }) => {}
         other => panic!("{other:?}"),
     }
@@ -100,7 +100,7 @@ async fn a_request_that_finds_no_place_in_its_time_certainly_took_no_effect() {
 async fn a_node_that_has_no_room_is_asked_again() {
     let server = Server::start().await;
     let (client, mut session) = pair(&server).await;
-    let request = spawn_request(&client, RequestKind::Write, b"w");
+    let request = spawn_request(&client, WRITE, b"w");
     for _ in 0..3 {
         let id = session.request().await.id;
         session.refuse(id, Status::Overloaded, Executed::No, "slow down").await;
@@ -108,7 +108,7 @@ async fn a_node_that_has_no_room_is_asked_again() {
     let id = session.request().await.id;
     session.answer(id, b"ok").await;
     assert_eq!(request.await.expect("no panic"), Ok(b"ok".to_vec()));
-    let late = client.request(Target::Leader, RequestKind::Write, SHARD, b"w", SHORT);
+    let late = client.request(Target::Leader, WRITE, SHARD, b"w", SHORT);
     let (refused, ()) = tokio::join!(late, async {
         let id = session.request().await.id;
         session.refuse(id, Status::Overloaded, Executed::No, "slow down").await;
@@ -129,7 +129,7 @@ async fn a_request_over_the_limit_is_refused_alone_before_it_is_sent() {
         let message = format!("the request has {got} bytes, the limit is {limit}; nothing was sent");
         Err(ClientError::Refused { status: Status::TooLarge, message })
     };
-    let other = spawn_request(&client, RequestKind::Write, b"other");
+    let other = spawn_request(&client, WRITE, b"other");
     let id = session.request().await.id;
     assert_eq!(write(&client, &[0; 1001]).await, refused(1001, 1000));
     let huge = vec![0; REQUEST_BYTES_MAX + 1];
@@ -151,9 +151,9 @@ async fn whoever_waits_for_a_place_goes_elsewhere_when_the_connection_breaks() {
     let welcome = welcome_with(ClientLimits { requests: 1, ..ClientLimits::default() });
     let (client, mut session) = tokio::join!(connect(&endpoints), first.accept_with(&welcome));
     let client = client.expect("a client");
-    let sent = spawn_request(&client, RequestKind::Write, b"sent");
+    let sent = spawn_request(&client, WRITE, b"sent");
     session.request().await;
-    let waiting: Vec<_> = (0..10_u8).map(|n| spawn_request(&client, RequestKind::Write, &[n])).collect();
+    let waiting: Vec<_> = (0..10_u8).map(|n| spawn_request(&client, WRITE, &[n])).collect();
     tokio::task::yield_now().await;
     drop(session);
     let mut other = second.accept().await;

@@ -3,9 +3,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use net::api::{Executed, Refused, Request, RequestKind, Response, Status};
-use net::client::{Client, ClientError, Endpoint, Options, Target};
+use net::api::{Executed, KIND_PING, Refused, Request, Response, Status};
+use net::client::{Client, ClientError, Endpoint, Kind, Options, Target};
 use net::deframer::Deframer;
+use net::frame::FrameKind;
 use net::handshake::{ClientLimits, Hello, MAGIC, PROTOCOL_VERSION, Role, Verdict, Welcome};
 use net::resolve::Resolver;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -111,11 +112,18 @@ pub struct Session {
     pub pings: usize,
 }
 
+/// Kinds of requests of these tests: what they mean is the server's business.
+pub const WRITE: Kind = Kind { number: FrameKind::new(8), writes: true };
+pub const READ: Kind = Kind { number: FrameKind::new(9), writes: false };
+pub const STATUS: Kind = Kind { number: FrameKind::new(63), writes: false };
+pub const PING: Kind = Kind { number: KIND_PING, writes: false };
+const KINDS: [Kind; 4] = [WRITE, READ, STATUS, PING];
+
 /// A request that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrived {
     pub id: u64,
-    pub kind: RequestKind,
+    pub kind: Kind,
     pub shard: u32,
     pub timeout_ms: u32,
     pub payload: Vec<u8>,
@@ -138,7 +146,7 @@ impl Session {
     pub async fn next(&mut self) -> Option<Arrived> {
         loop {
             let arrived = self.next_of_any_kind().await?;
-            if arrived.kind != RequestKind::Ping {
+            if arrived.kind != PING {
                 return Some(arrived);
             }
             self.pings += 1;
@@ -151,6 +159,7 @@ impl Session {
         let take = |frame: &net::frame::Frame<'_>| {
             let request = Request::decode(frame).expect("a request");
             let Request { id, kind, shard, timeout_ms, payload } = request;
+            let kind = *KINDS.iter().find(|known| known.number == kind).expect("a kind of these tests");
             Arrived { id, kind, shard, timeout_ms, payload: payload.to_vec() }
         };
         self.frame(take).await
@@ -267,17 +276,17 @@ pub async fn client_of(first: &Server, second: &Server) -> (Client, Session) {
 }
 
 pub async fn write(client: &Client, payload: &[u8]) -> Result<Vec<u8>, ClientError> {
-    soon("the answer to a write", client.request(Target::Leader, RequestKind::Write, SHARD, payload, LONG)).await
+    soon("the answer to a write", client.request(Target::Leader, WRITE, SHARD, payload, LONG)).await
 }
 
 pub async fn read(client: &Client, payload: &[u8]) -> Result<Vec<u8>, ClientError> {
-    soon("the answer to a read", client.request(Target::Leader, RequestKind::Read, SHARD, payload, LONG)).await
+    soon("the answer to a read", client.request(Target::Leader, READ, SHARD, payload, LONG)).await
 }
 
 /// Runs a request beside the test.
 pub fn spawn_request(
     client: &Client,
-    kind: RequestKind,
+    kind: Kind,
     payload: &[u8],
 ) -> tokio::task::JoinHandle<Result<Vec<u8>, ClientError>> {
     let (client, payload) = (client.clone(), payload.to_vec());

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use net::api::{Executed, Refused, RequestKind, Response, Status};
+use net::api::{Executed, Refused, Response, Status};
 use net::client::{Client, ClientError, Options, Target};
 use tokio::io::AsyncReadExt;
 
-use crate::server::{SHARD, Server, Session, connect_with, options, read, soon, spawn_request, write};
+use crate::server::{
+    PING, READ, SHARD, Server, Session, WRITE, connect_with, options, read, soon, spawn_request, write,
+};
 
 /// Limit of silence in these tests.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -23,16 +25,16 @@ async fn impatient(first: &Server, others: &[&Server]) -> (Client, Session) {
 async fn a_node_that_falls_silent_is_given_up_and_others_are_asked() {
     let (first, second) = (Server::start().await, Server::start().await);
     let (client, mut silent) = impatient(&first, &[&second]).await;
-    let written = spawn_request(&client, RequestKind::Write, b"w");
-    let asked = spawn_request(&client, RequestKind::Read, b"r");
+    let written = spawn_request(&client, WRITE, b"w");
+    let asked = spawn_request(&client, READ, b"r");
     let kinds = [silent.request().await.kind, silent.request().await.kind];
-    assert_eq!(kinds, [RequestKind::Write, RequestKind::Read]);
+    assert_eq!(kinds, [WRITE, READ]);
     let ping = silent.next_of_any_kind().await.map(|request| request.kind);
-    assert_eq!(ping, Some(RequestKind::Ping));
+    assert_eq!(ping, Some(PING));
     // Its end of the connection stays open and says nothing.
     let mut session = second.accept().await;
     let request = session.request().await;
-    assert_eq!((request.kind, request.payload), (RequestKind::Read, b"r".to_vec()));
+    assert_eq!((request.kind, request.payload), (READ, b"r".to_vec()));
     session.answer(request.id, b"found").await;
     assert_eq!(asked.await.expect("no panic"), Ok(b"found".to_vec()));
     match written.await.expect("no panic") {
@@ -52,11 +54,11 @@ async fn a_node_that_falls_silent_is_given_up_and_others_are_asked() {
 async fn a_node_that_is_slow_and_answers_pings_is_not_given_up() {
     let server = Server::start().await;
     let (client, mut session) = impatient(&server, &[]).await;
-    let request = spawn_request(&client, RequestKind::Write, b"w");
+    let request = spawn_request(&client, WRITE, b"w");
     let id = session.request().await.id;
     for _ in 0..10 {
         let ping = session.next_of_any_kind().await.expect("a ping");
-        assert_eq!(ping.kind, RequestKind::Ping);
+        assert_eq!(ping.kind, PING);
         session.answer(ping.id, b"").await;
     }
     session.answer(id, b"at last").await;
@@ -70,7 +72,7 @@ async fn requests_that_wait_less_than_the_silence_lasts_reach_another_node() {
     let serving = tokio::spawn(async move { second.accept().await.echo().await });
     let trying = async {
         loop {
-            let answer = client.request(Target::Leader, RequestKind::Write, SHARD, b"w", SILENCE / 4).await;
+            let answer = client.request(Target::Leader, WRITE, SHARD, b"w", SILENCE / 4).await;
             match answer {
                 Ok(body) => return body,
                 Err(ClientError::Unknown { .. } | ClientError::Unavailable { .. }) => {}
@@ -90,7 +92,7 @@ async fn an_idle_connection_to_a_silent_node_is_given_up_before_it_is_used() {
     let options = Options { silence_limit: SILENCE, idle_ping: SILENCE, ..options(&endpoints) };
     let (client, silent) = tokio::join!(connect_with(options), first.accept());
     let (client, mut silent) = (client.expect("a client"), silent);
-    assert_eq!(silent.next_of_any_kind().await.map(|request| request.kind), Some(RequestKind::Ping));
+    assert_eq!(silent.next_of_any_kind().await.map(|request| request.kind), Some(PING));
     assert_eq!(silent.next_of_any_kind().await, None, "nothing was said, so the connection was given up");
     let (answer, ()) = tokio::join!(write(&client, b"w"), async {
         let mut session = second.accept().await;
@@ -105,7 +107,7 @@ async fn a_large_request_that_moves_on_slowly_is_no_silence() {
     const BYTES: usize = 16 << 20;
     let server = Server::start().await;
     let (client, mut session) = impatient(&server, &[]).await;
-    let request = spawn_request(&client, RequestKind::Write, &vec![7; BYTES]);
+    let request = spawn_request(&client, WRITE, &vec![7; BYTES]);
     // For several times the limit the node takes a little, and says nothing.
     let mut piece = vec![0; 256 << 10];
     let mut taken = 0;
@@ -130,7 +132,7 @@ async fn an_endpoint_that_never_greets_delays_nobody_for_long() {
     let (client, session) = tokio::join!(connect_with(overlapping), good.accept());
     let (client, mut session) = (client.expect("the other endpoint answers"), session);
     let serving = tokio::spawn(async move { session.echo().await });
-    let requests: Vec<_> = (0..100_u8).map(|n| spawn_request(&client, RequestKind::Write, &[n])).collect();
+    let requests: Vec<_> = (0..100_u8).map(|n| spawn_request(&client, WRITE, &[n])).collect();
     for (n, request) in (0..100_u8).zip(requests) {
         assert_eq!(request.await.expect("no panic"), Ok(vec![n]));
     }
@@ -147,7 +149,7 @@ async fn waiters_share_one_attempt_and_its_failure_and_then_choose_again() {
     let options = Options { next_endpoint_after: Duration::from_millis(10), ..options(&endpoints) };
     let (client, session) = tokio::join!(connect_with(options), first.accept());
     let (client, mut session) = (client.expect("a client"), session);
-    let requests: Vec<_> = (0..100_u8).map(|n| spawn_request(&client, RequestKind::Write, &[n])).collect();
+    let requests: Vec<_> = (0..100_u8).map(|n| spawn_request(&client, WRITE, &[n])).collect();
     let mut ids = Vec::new();
     for _ in 0..100 {
         ids.push(session.request().await.id);

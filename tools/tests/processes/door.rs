@@ -5,13 +5,18 @@ use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use api::call::CallKind;
 use api::command::{Op, encode_op_command};
 use client::{Client, ClientError, ClientOptions};
-use net::api::{Request, RequestKind, Response, Status};
+use net::api::{KIND_PING, Request, Response, Status};
 use net::deframer::Deframer;
+use net::frame::FrameKind;
 use net::handshake::{Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
 
 use crate::harness::{Cluster, PATIENCE, quorate};
+
+/// The frame kind of a write.
+pub const WRITE: FrameKind = FrameKind::new(CallKind::Write.row().number);
 
 /// A connection without the client library.
 pub struct Raw {
@@ -71,7 +76,7 @@ impl Raw {
         self.stream.write_all(bytes).expect("an open connection");
     }
 
-    fn request(&mut self, id: u64, kind: RequestKind, payload: &[u8]) {
+    fn request(&mut self, id: u64, kind: FrameKind, payload: &[u8]) {
         let mut bytes = Vec::new();
         Request { id, kind, shard: 0, timeout_ms: 20_000, payload }.encode(&mut bytes);
         self.send(&bytes);
@@ -80,7 +85,7 @@ impl Raw {
     pub fn put(&mut self, id: u64, value: &[u8]) {
         let mut payload = Vec::new();
         encode_op_command(&Op::Put { key: b"key", value, lease: 0, prev_kv: false }, &mut payload).expect("sound");
-        self.request(id, RequestKind::Write, &payload);
+        self.request(id, WRITE, &payload);
     }
 
     /// Why the node closes the connection, as it says under no number.
@@ -121,13 +126,13 @@ async fn a_request_over_the_limit_is_refused_alone_and_the_connection_goes_on() 
     raw.put(1, b"before");
     raw.put(2, &vec![7; 3 << 20]);
     raw.put(3, b"behind");
-    raw.request(4, RequestKind::Ping, b"");
+    raw.request(4, KIND_PING, b"");
     let mut answers: Vec<_> = (0..4).map(|_| raw.answer().expect("the connection stays open")).collect();
     answers.sort_by_key(|(id, _)| *id);
     assert_eq!(answers, [(1, None), (2, Some(Status::TooLarge)), (3, None), (4, None)]);
     // What is too large to be passed over ends the connection, and says so.
     let mut huge = Vec::new();
-    net::frame::encode_frame(&mut huge, net::api::KIND_WRITE, 0, 0, 5, &vec![0; (64 << 20) + 1]);
+    net::frame::encode_frame(&mut huge, WRITE, 0, 0, 5, &vec![0; (64 << 20) + 1]);
     raw.send(&huge[..net::frame::FRAME_HEADER_BYTES]);
     assert_eq!(raw.answer(), Some((0, Some(Status::Invalid))));
     assert_eq!(raw.answer(), None);
@@ -180,7 +185,7 @@ async fn leases_are_refused_by_the_server_too() {
     let mut raw = Raw::connect(&cluster);
     let mut payload = Vec::new();
     encode_op_command(&Op::Put { key: b"key", value: b"v", lease: 7, prev_kv: false }, &mut payload).expect("sound");
-    raw.request(1, RequestKind::Write, &payload);
+    raw.request(1, WRITE, &payload);
     assert_eq!(raw.answer(), Some((1, Some(Status::Invalid))));
     let client = cluster.client_of(&[0], Duration::from_secs(10)).await;
     let options = client::PutOptions { lease: 7, prev_kv: false };

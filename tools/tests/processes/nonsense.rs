@@ -8,9 +8,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use engine::call::{Call, CallKind};
 use engine::config::{Config, cluster_id};
 use engine::raft::{AppendOutcome, BirthAnswer, Health, Message, Speaker, TERM_MAX};
-use engine::replica::RequestKind;
 use engine::types::{EntryId, Index, NodeId, ShardId, Term};
 use engine::wire;
 use net::deframer::Deframer;
@@ -90,10 +90,11 @@ impl Liar {
     fn frame(&mut self, role: Role, out: &mut Vec<u8>) {
         let number = self.number();
         match (role, self.rng.below(3)) {
-            (Role::PeerRelay, 0) => wire::encode_relay_reply(number, Ok(b"what nobody asked for"), SHARD, out),
+            (Role::PeerRelay, 0) => wire::encode_relay_reply(number, Ok(b"what nobody asked for"), out),
             (Role::PeerRelay, _) => {
-                let kind = if self.rng.chance(1, 2) { RequestKind::Write } else { RequestKind::Read };
-                wire::encode_relay_request(number, kind, number, b"no command", SHARD, out);
+                let kind = if self.rng.chance(1, 2) { CallKind::Write } else { CallKind::Read };
+                let call = Call::borrowed(SHARD, kind, self.rng.below(1 << 32) as u32, b"no command");
+                wire::encode_relay_call(number, &call, out);
             }
             _ => wire::encode_message(&self.message(), Speaker::default(), SHARD, out),
         }

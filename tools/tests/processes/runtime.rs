@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use net::api::{Request, RequestKind};
+use engine::call::{Call, CallKind};
+use engine::types::ShardId;
 use net::handshake::{Hello, PROTOCOL_VERSION, Role};
 use rustix::process::Signal;
 
@@ -99,8 +100,7 @@ fn flood(address: &str, stop: &AtomicBool) {
     stream.write_all(&bytes).expect("taken");
     bytes.clear();
     for id in 1..=1000 {
-        let request = Request { id, kind: RequestKind::Read, shard: 0, timeout_ms: 1000, payload: b"no range" };
-        request.encode(&mut bytes);
+        Call::borrowed(ShardId::new(0), CallKind::Read, 1000, b"no range").as_request(id).encode(&mut bytes);
     }
     let mut answers = stream.try_clone().expect("a descriptor");
     let reader = std::thread::spawn(move || {

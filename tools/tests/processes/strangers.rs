@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use api::call::CallKind;
 use api::command::{KeyRange, RangeOp, encode_range};
-use net::api::{KIND_WRITE, Request, RequestKind};
-use net::frame::encode_frame;
+use net::api::Request;
+use net::frame::{FrameKind, encode_frame};
 
 use crate::clients::is_full_run;
-use crate::door::Raw;
+use crate::door::{Raw, WRITE};
 use crate::get;
 use crate::harness::{Cluster, PATIENCE};
 
@@ -101,7 +102,7 @@ async fn a_restarted_member_gets_in_beside_two_thousand_silent_connections() {
 /// The front of a request of 1.5 MB, of which the rest does not come.
 fn half_request(arrived: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode_frame(&mut bytes, KIND_WRITE, 0, 0, 1, &vec![0; 1_500_000]);
+    encode_frame(&mut bytes, WRITE, 0, 0, 1, &vec![0; 1_500_000]);
     bytes.truncate(arrived);
     bytes
 }
@@ -283,10 +284,16 @@ async fn connections_that_were_busy_and_fell_idle_take_little_memory() {
     let mut burst = Vec::new();
     for id in 1..REQUESTS {
         // No command: it is refused at once, after it was read.
-        Request { id, kind: RequestKind::Write, shard: 0, timeout_ms: 20_000, payload: &[0xff; 1_000] }
-            .encode(&mut burst);
+        Request { id, kind: WRITE, shard: 0, timeout_ms: 20_000, payload: &[0xff; 1_000] }.encode(&mut burst);
     }
-    Request { id: REQUESTS, kind: RequestKind::Read, shard: 0, timeout_ms: 20_000, payload: &range }.encode(&mut burst);
+    Request {
+        id: REQUESTS,
+        kind: FrameKind::new(CallKind::Read.row().number),
+        shard: 0,
+        timeout_ms: 20_000,
+        payload: &range,
+    }
+    .encode(&mut burst);
     let mut held = Vec::new();
     for _ in 0..count {
         let mut raw = Raw::connect(&cluster);

@@ -6,9 +6,10 @@ use wal::EntryHeader;
 use wal::format::ENTRY_HEADER_BYTES;
 
 use super::assert_is_about;
+use crate::call::AnsweredBy;
 use crate::entries_error::EntriesError;
 use crate::raft::AppendEntries;
-use crate::replica::{Event, RequestKind};
+use crate::replica::Event;
 use crate::types::{Index, NodeId, ShardId, Term};
 use crate::wire::{self, Incoming, kind};
 
@@ -84,14 +85,15 @@ fn written(incoming: &Incoming<'_>, shard: ShardId) -> Vec<u8> {
                 Frame { kind: kind::APPEND_ENTRIES, flags: 0, shard: shard.get(), id: 0, meta: &meta, rest: entries };
             out = written_frame(&frame);
         }
-        Incoming::RelayRequest { request, kind, timeout_ticks, payload } => {
-            assert_ne!(*kind, RequestKind::ReadSerializable, "answered by the node that was asked, never relayed");
-            wire::encode_relay_request(*request, *kind, *timeout_ticks, payload, shard, &mut out);
+        Incoming::RelayCall { number, call } => {
+            assert_eq!(call.kind.answered_by(), AnsweredBy::Leader, "nothing else is passed on");
+            assert_eq!(call.meta.shard, shard);
+            wire::encode_relay_call(*number, call, &mut out);
         }
-        Incoming::RelayReply { request, result, body } => {
+        Incoming::RelayReply { number, result, body } => {
             assert!(result.is_ok() || body.is_empty(), "a refusal has no body");
             let result = result.as_ref().map(|()| *body);
-            wire::encode_relay_reply(*request, result, shard, &mut out);
+            wire::encode_relay_reply(*number, result, &mut out);
         }
     }
     out
@@ -102,8 +104,7 @@ fn check_written(frame: &Frame<'_>, incoming: &Incoming<'_>) {
     let bytes = written(incoming, ShardId::new(frame.shard));
     let numbers = match incoming {
         Incoming::Message(..) | Incoming::Append(..) => frame.meta,
-        Incoming::RelayRequest { .. } => frame.meta.get(..size_of::<u64>()).unwrap_or_default(),
-        Incoming::RelayReply { .. } => &[],
+        Incoming::RelayCall { .. } | Incoming::RelayReply { .. } => &[],
     };
     let mut numbers = numbers.chunks_exact(size_of::<u64>()).filter_map(|bytes| bytes.try_into().ok());
     if numbers.all(|number| u64::from_le_bytes(number) < PLAIN_NUMBER_MAX) {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use wal::testing::SimRng;
 
 use super::plan::{Plan, pick};
-use crate::replica::{Refusal, RequestKind};
+use crate::call::{CallKind, Refusal};
 use crate::testing::history::{Input, Operation};
 use crate::testing::judge;
 use crate::testing::search::{self, Limits, Verdict};
@@ -182,9 +182,9 @@ impl Clients {
     /// A write of a shard that was begun since then has been answered.
     pub(super) fn has_written_since(&self, shard: usize, since_us: u64) -> bool {
         let recent = self.operations.iter().rev().map(|running| &running.operation);
-        recent.take_while(|operation| operation.called_us >= since_us).any(|operation| {
-            operation.shard == shard && operation.outcome.is_some() && operation.input.kind() == RequestKind::Write
-        })
+        recent
+            .take_while(|operation| operation.called_us >= since_us)
+            .any(|operation| operation.shard == shard && operation.outcome.is_some() && operation.input.kind().writes())
     }
 
     fn key(&mut self) -> Vec<u8> {
@@ -236,7 +236,7 @@ impl Clients {
     }
 
     /// What an operation asks a node for.
-    pub(super) fn kind(&self, op: u64) -> RequestKind {
+    pub(super) fn kind(&self, op: u64) -> CallKind {
         self.operations[usize::try_from(op).expect("small")].operation.input.kind()
     }
 

@@ -8,12 +8,16 @@ use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq, Storage};
 
 use super::durable::OnDisk;
 use super::plan::Plan;
+use crate::call::{CallKind, Refusal};
 use crate::raft::{self, BirthAnswer, BirthRecord, Message, Role, Stage};
-use crate::replica::{Refusal, RepairOptions, Replica, ReplicaOptions, RequestKind};
+use crate::replica::{RepairOptions, Replica, ReplicaOptions};
 use crate::state_machine::section::AsOf;
 use crate::state_machine::{self, StateMachine};
 use crate::types::{EntryId, Index, NodeId, Term};
 use api::response::Response;
+
+/// Length of a tick as replicas are told. Unit: ms.
+pub(super) const TICK_MS: u32 = 10;
 
 /// A shard on a node.
 #[derive(Debug)]
@@ -234,13 +238,13 @@ impl ShardHost {
     /// A node's own state never goes back behind what the node once answered from it.
     pub(super) fn check_shown(
         &mut self,
-        kind: RequestKind,
+        kind: CallKind,
         result: &Result<Vec<u8>, Refusal>,
         is_relayed: bool,
     ) -> Result<(), String> {
         let Ok(body) = result else { return Ok(()) };
         let revision = Response::decode(body).map_err(|error| error.to_string())?.revision;
-        if kind == RequestKind::ReadSerializable && revision < self.shown_revision {
+        if kind == CallKind::ReadSerializable && revision < self.shown_revision {
             let shown = self.shown_revision;
             return Err(format!(
                 "a serializable read is answered at revision {revision}, after this node showed {shown}"
@@ -361,7 +365,7 @@ fn replica_options(
         note_idle_ticks: 5,
         note_busy_ticks: 12,
         relay_id_floor: life << 32,
-        tick_ms: 10,
+        tick_ms: TICK_MS.into(),
         repair,
         birth,
         nonce,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use api::response::{OpResponse, Response};
 use client::{Client, ClientError, ClientOptions, Compare, CompareResult, CompareTarget, Op, OpResult, PutOptions};
 use client::{RangeRequest, RangeResponse, Txn};
-use engine::replica::RequestKind;
+use engine::call::CallKind;
 use engine::testing::history::{Input, Operation};
 use wal::testing::SimRng;
 
@@ -126,7 +126,7 @@ async fn ask(shared: &Shared, client: &Client, number: usize, input: Input, node
     if let Err(ClientError::Malformed { .. }) = &result {
         shared.complain(format!("an answer makes no sense: {result:?} to {input:?}"));
     }
-    let is_serializable = input.kind() == RequestKind::ReadSerializable;
+    let is_serializable = input.kind() == CallKind::ReadSerializable;
     let process = if is_serializable { (node, life_before) } else { (0, 0) };
     let mut operation =
         Operation { client: number, shard: 0, input, called_us, process, outcome: None, is_void: false };
@@ -138,7 +138,7 @@ async fn ask(shared: &Shared, client: &Client, number: usize, input: Input, node
             shared.record(operation);
             Some(response)
         }
-        Err(error) if error.may_have_taken_effect() && operation.input.kind() == RequestKind::Write => {
+        Err(error) if error.may_have_taken_effect() && operation.input.kind() == CallKind::Write => {
             shared.record(operation);
             None
         }

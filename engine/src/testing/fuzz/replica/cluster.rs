@@ -2,11 +2,12 @@
 
 use api::command::{Op, encode_op_command};
 
+use crate::call::{Call, CallKind, Origin, Refusal, Ticket};
 use crate::raft::Role;
-use crate::replica::{Event, Origin, Refusal, Request, RequestKind, Ticket};
+use crate::replica::Event;
 use crate::types::NodeId;
 
-use super::node::{Disk, NODES, Node, TIMEOUT_TICKS, node_id};
+use super::node::{Disk, NODES, Node, SHARD, TIMEOUT_MS, node_id};
 
 /// The nodes, and what is on its way between them.
 #[derive(Debug)]
@@ -61,9 +62,9 @@ impl Cluster {
         self.last_ticket += 1;
         let payload = put(&self.last_ticket.to_le_bytes());
         let origin = Origin::Local(Ticket(self.last_ticket));
-        let kind = RequestKind::Write;
         if let Some(node) = self.nodes.get_mut(number) {
-            node.handle(Event::Request(Request { origin, kind, timeout_ticks: TIMEOUT_TICKS, payload: &payload }))?;
+            let call = Call::borrowed(SHARD, CallKind::Write, TIMEOUT_MS, &payload);
+            node.handle(Event::Call { origin, call })?;
         }
         Ok(self.last_ticket)
     }

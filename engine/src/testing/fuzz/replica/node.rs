@@ -23,6 +23,14 @@ pub(super) const NODES: usize = 3;
 /// Ticks that a request may take.
 pub(super) const TIMEOUT_TICKS: u64 = 40;
 
+/// The same time. Unit: ms.
+pub(super) const TIMEOUT_MS: u32 = 400;
+
+/// Length of a tick. Unit: ms.
+const TICK_MS: u64 = 10;
+
+const _: () = assert!(TIMEOUT_TICKS * TICK_MS == TIMEOUT_MS as u64);
+
 /// Actions that one event may bring. More would be a flood.
 const ACTIONS_MAX: usize = 4096;
 
@@ -325,7 +333,7 @@ fn options(id: NodeId, repair: Option<bool>, birth: &BirthRecord, life: u64) -> 
         note_idle_ticks: 5,
         note_busy_ticks: 12,
         relay_id_floor: life << 32,
-        tick_ms: 10,
+        tick_ms: TICK_MS,
         repair,
         birth: birth.clone(),
         nonce: life,

@@ -77,7 +77,7 @@ impl Story<'_> {
                 if is_stopped { Ok(()) } else { Err("a log that is not in its place stops nothing".to_owned()) }
             }
             _ => match self.replied.pop_front() {
-                Some((to, request)) => self.node.handle(Event::ReplyDropped { to, request }),
+                Some((to, number)) => self.node.handle(Event::ReplyDropped { to, number }),
                 None => Ok(()),
             },
         }

@@ -9,12 +9,13 @@ use super::cluster::put;
 use super::forge::{Near, speaker_of};
 use super::input::Input;
 use super::logs::any_speaker;
-use super::node::{Disk, NODES, Node, SHARD, Sent, TIMEOUT_TICKS, node_id};
+use super::node::{Disk, NODES, Node, SHARD, Sent, TIMEOUT_MS, TIMEOUT_TICKS, node_id};
 use super::past::{Entry, Past, Start, entries_of};
 use super::truth::{Facts, Truth};
 use super::watch::Watch;
+use crate::call::{Call, CallKind, Origin, Refusal, Ticket};
 use crate::raft::{Message, Speaker};
-use crate::replica::{Event, Fault, Origin, Outgoing, Refusal, Reply, Request, RequestKind, Ticket};
+use crate::replica::{Event, Fault, Outgoing, Reply};
 use crate::types::{EntryId, Index, NodeId};
 use crate::wire;
 
@@ -287,13 +288,13 @@ impl<'a> Story<'a> {
         format!("{role:?} {leader:?} {term} {commit_index} {last} {lost:?} {birth:?} {repair:?}")
     }
 
-    fn ask(&mut self, origin: Option<Origin>, kind: RequestKind, payload: &[u8]) -> Result<(), String> {
+    fn ask(&mut self, origin: Option<Origin>, kind: CallKind, payload: &[u8]) -> Result<(), String> {
         let origin = origin.unwrap_or_else(|| {
             self.last_ticket += 1;
             self.watch.expect_answer(self.last_ticket);
             Origin::Local(Ticket(self.last_ticket))
         });
-        self.node.handle(Event::Request(Request { origin, kind, timeout_ticks: TIMEOUT_TICKS, payload }))?;
+        self.node.handle(Event::Call { origin, call: Call::borrowed(SHARD, kind, TIMEOUT_MS, payload) })?;
         let is_answered = self.node.answers.iter().any(|(ticket, _)| *ticket == self.last_ticket);
         if self.is_closed && origin == Origin::Local(Ticket(self.last_ticket)) && !is_answered {
             return Err("a closed replica keeps a request".to_owned());
@@ -305,16 +306,16 @@ impl<'a> Story<'a> {
         let choice = input.below(8);
         let size = usize::from(input.byte()) * 8;
         match choice {
-            0..=4 => self.ask(None, RequestKind::Write, &put(&vec![choice; size])),
-            5 | 6 => self.ask(None, RequestKind::Read, &range()),
-            _ => self.ask(None, RequestKind::ReadSerializable, &range()),
+            0..=4 => self.ask(None, CallKind::Write, &put(&vec![choice; size])),
+            5 | 6 => self.ask(None, CallKind::Read, &range()),
+            _ => self.ask(None, CallKind::ReadSerializable, &range()),
         }
     }
 
     fn relayed_request(&mut self, input: &mut Input<'_>) -> Result<(), String> {
         let from = self.peer(input);
         let choice = input.byte();
-        let kind = if choice & 1 == 0 { RequestKind::Write } else { RequestKind::Read };
+        let kind = if choice & 1 == 0 { CallKind::Write } else { CallKind::Read };
         let payload = match (choice >> 1) & 3 {
             0 => put(&[choice; 40]),
             1 => range(),
@@ -322,8 +323,9 @@ impl<'a> Story<'a> {
             _ => Vec::new(),
         };
         let mut bytes = Vec::new();
-        let timeout_ticks = if choice & 8 == 0 { TIMEOUT_TICKS } else { u64::MAX };
-        wire::encode_relay_request(input.byte().into(), kind, timeout_ticks, &payload, SHARD, &mut bytes);
+        let timeout_ms = if choice & 8 == 0 { TIMEOUT_MS } else { u32::MAX };
+        let call = Call::borrowed(SHARD, kind, timeout_ms, &payload);
+        wire::encode_relay_call(input.byte().into(), &call, &mut bytes);
         self.hear(from, bytes)
     }
 
@@ -335,7 +337,7 @@ impl<'a> Story<'a> {
         let body = vec![choice; usize::from(choice)];
         let result = if choice & 2 == 0 { Ok(body.as_slice()) } else { Err(&refusal) };
         let mut bytes = Vec::new();
-        wire::encode_relay_reply(request, result, SHARD, &mut bytes);
+        wire::encode_relay_reply(request, result, &mut bytes);
         self.hear(from, bytes)
     }
 
@@ -372,8 +374,8 @@ impl<'a> Story<'a> {
     /// A message that the node sent did not leave.
     fn unsent(&mut self, input: &mut Input<'_>) -> Result<(), String> {
         let to = self.peer(input);
-        if let Some(request) = self.relayed.pop_front() {
-            return self.node.handle(Event::RelayDropped { request });
+        if let Some(number) = self.relayed.pop_front() {
+            return self.node.handle(Event::RelayDropped { number });
         }
         let message = self.said.get_mut(&to).and_then(VecDeque::pop_back);
         let event = message.and_then(|message| Event::of_unsent(to, &Outgoing::Raft(message)));
@@ -452,12 +454,12 @@ impl<'a> Story<'a> {
                     }
                     said.push_back(message);
                 }
-                Outgoing::RelayRequest { request, .. } => self.relayed.push_back(request),
-                Outgoing::RelayReply { request, reply: Reply { result: Ok(_), .. } } => {
+                Outgoing::RelayCall { number, .. } => self.relayed.push_back(number),
+                Outgoing::RelayReply { number, reply: Reply { result: Ok(_), .. } } => {
                     if self.replied.len() == KEPT_FRAMES {
                         self.replied.pop_front();
                     }
-                    self.replied.push_back((to, request));
+                    self.replied.push_back((to, number));
                 }
                 Outgoing::RelayReply { .. } => {}
             }

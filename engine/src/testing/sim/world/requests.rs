@@ -1,9 +1,12 @@
 //! What becomes of clients' requests: on their way to a node, and back.
 
 use super::{Event, Place, World};
-use crate::replica::{self, Origin, Refusal, Request, RequestKind, Ticket};
+use crate::call::{Call, Origin, Refusal, Ticket};
+use crate::replica;
 use crate::testing::sim::clients::Answer;
+use crate::testing::sim::host::TICK_MS;
 use crate::testing::sim::plan::between;
+use crate::types::ShardId;
 use api::response::Response;
 use net::api::{Executed, Status};
 
@@ -42,10 +45,12 @@ impl World {
         running.attempts_count += 1;
         running.operation.process = (at.host, life);
         let (kind, payload) = (running.operation.input.kind(), running.encode());
-        let timeout_ticks = self.plan.timeout_us.div_ceil(self.plan.tick_us);
+        let timeout_ticks = u32::try_from(self.plan.timeout_us.div_ceil(self.plan.tick_us)).expect("short");
         self.hosts[at.host].shards[at.shard].waiting.insert(op);
         let origin = Origin::Local(Ticket(op));
-        self.deliver(at, replica::Event::Request(Request { origin, kind, timeout_ticks, payload: &payload }))
+        let shard = ShardId::new(u32::try_from(at.shard).expect("few"));
+        let call = Call::borrowed(shard, kind, timeout_ticks * TICK_MS, &payload);
+        self.deliver(at, replica::Event::Call { origin, call })
     }
 
     /// A replica answered; the answer is on its way to the client.
@@ -81,7 +86,7 @@ impl World {
         }
         let operation = &mut running.operation;
         let client = operation.client;
-        let is_write = operation.input.kind() == RequestKind::Write;
+        let is_write = operation.input.kind().writes();
         match answer {
             Answer::Done(body) => {
                 let response = Response::decode(&body).expect("a replica's answer decodes");

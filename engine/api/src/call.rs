@@ -1,0 +1,144 @@
+//! What can be asked of a node: one row for each kind of call, with everything that the way from a client to a replica needs to know.
+//!
+//! A new kind is a variant and a row here, and whoever answers it: the replica, or the client's connection. Nothing in between
+//! looks at the variants.
+
+use codec::DecodeError;
+
+use crate::command::{self, CommandError, Limits};
+use crate::ids::ShardId;
+
+/// What a call asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallKind {
+    /// Replicate a command and apply it.
+    Write,
+    /// Answer a range request from state that is current (linearizable).
+    Read,
+    /// Answer a range request from whatever the node has applied (serializable).
+    ReadSerializable,
+    /// Describe the node's shards.
+    Status,
+}
+
+/// Who answers a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnsweredBy {
+    /// The shard's leader; every other node passes the call on to it.
+    Leader,
+    /// The shard on the node that was asked, from what it has.
+    Replica,
+    /// The node that was asked, for all its shards.
+    Node,
+}
+
+/// What the payload of a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadForm {
+    /// A command. Its keys say which shard it is about.
+    Command,
+    /// A range request. Every shard has a part of it.
+    Range,
+    /// There is none.
+    Nothing,
+}
+
+/// What is known of a kind. The row of a kind never changes within a protocol version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallRow {
+    /// For people.
+    pub name: &'static str,
+    /// On the wire: the kind of its frame.
+    pub number: u16,
+    /// It may change the state: without an answer its outcome is unknown, and nobody sends it twice.
+    pub writes: bool,
+    /// Who answers it.
+    pub answered_by: AnsweredBy,
+    /// What its payload is.
+    pub payload: PayloadForm,
+}
+
+impl CallKind {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Write, Self::Read, Self::ReadSerializable, Self::Status];
+
+    /// What is known of it.
+    #[must_use]
+    pub const fn row(self) -> CallRow {
+        use {AnsweredBy as By, PayloadForm as Form};
+        let (name, number, writes, answered_by, payload) = match self {
+            Self::Write => ("write", 8, true, By::Leader, Form::Command),
+            Self::Read => ("read", 9, false, By::Leader, Form::Range),
+            Self::ReadSerializable => ("serializable read", 10, false, By::Replica, Form::Range),
+            Self::Status => ("status", 11, false, By::Node, Form::Nothing),
+        };
+        CallRow { name, number, writes, answered_by, payload }
+    }
+
+    /// The kind with this number on the wire.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn from_number(number: u16) -> Result<Self, DecodeError> {
+        let known = Self::ALL.into_iter().find(|kind| kind.row().number == number);
+        known.ok_or(DecodeError::Unknown { what: "the kind of a call", got: number.into() })
+    }
+
+    /// It may change the state.
+    #[must_use]
+    pub const fn writes(self) -> bool {
+        self.row().writes
+    }
+
+    /// Who answers it.
+    #[must_use]
+    pub const fn answered_by(self) -> AnsweredBy {
+        self.row().answered_by
+    }
+
+    /// Checks a payload once, where it enters: form, limits, and that its keys are on one shard, which is returned. `None`: it is
+    /// about whatever shard the call names.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(self, payload: &[u8], limits: &Limits) -> Result<Option<ShardId>, CommandError> {
+        match self.row().payload {
+            PayloadForm::Command => command::validate(payload, limits).map(|info| info.shard),
+            PayloadForm::Range => command::validate_range(payload, limits).map(|()| None),
+            PayloadForm::Nothing if payload.is_empty() => Ok(None),
+            PayloadForm::Nothing => Err(DecodeError::Trailing { what: self.row().name, got: payload.len() }.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_name_one_kind_each() {
+        let numbers = CallKind::ALL.map(|kind| kind.row().number);
+        assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+        for number in 0..=u16::MAX {
+            match CallKind::from_number(number) {
+                Ok(kind) => assert_eq!(kind.row().number, number),
+                Err(_) => assert!(!numbers.contains(&number)),
+            }
+        }
+    }
+
+    #[test]
+    fn what_writes_is_the_leaders() {
+        for kind in CallKind::ALL.into_iter().filter(|kind| kind.writes()) {
+            assert_eq!(kind.answered_by(), AnsweredBy::Leader, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_kind_without_payload_takes_none() {
+        let limits = Limits { request_bytes: 100, txn_ops: 1, shard_count: 1 };
+        assert_eq!(CallKind::Status.check(b"", &limits), Ok(None));
+        let error = CallKind::Status.check(b"x", &limits).expect_err("a byte too many");
+        assert!(error.to_string().contains("status"), "{error}");
+    }
+}

@@ -1,0 +1,122 @@
+//! A call: what somebody asks a shard for, on its way from whoever asks to the replica that answers.
+//!
+//! One value takes the whole way. The gateway makes it of a frame and checks its payload, once; the mesh brings it to another
+//! core; a replica passes it on to the leader, in the encoding that it came in. From there on the payload is copied, never decoded
+//! and encoded again. Who waits for the answer stands beside it, since that is another at each step. Nothing here decides anything.
+
+use std::borrow::Cow;
+
+use codec::DecodeError;
+use net::api::{Executed, Refused, Request, Status};
+use net::frame::FrameKind;
+
+pub use api::call::{AnsweredBy, CallKind};
+
+use crate::types::{NodeId, ShardId};
+
+/// Names a call at the gateway that waits for its answer; opaque to the replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Who waits for the answer to a call at a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody at this node's gateway: a client's connection, or the program that the node runs in.
+    Local(Ticket),
+    /// A node that passed its client's call on under a number of its own.
+    Peer {
+        /// The node.
+        node: NodeId,
+        /// Its number for the call.
+        number: u64,
+    },
+}
+
+/// What every call has, whatever its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The shard that it is about.
+    pub shard: ShardId,
+    /// How long it may wait from here on. Unit: ms.
+    pub timeout_ms: u32,
+}
+
+/// What somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// What every call has.
+    pub meta: Meta,
+    /// What it asks for.
+    pub kind: CallKind,
+    /// The rest, in the form that the kind says; checked.
+    pub payload: Cow<'a, [u8]>,
+}
+
+impl<'a> Call<'a> {
+    /// A call whose payload lies elsewhere.
+    #[must_use]
+    pub const fn borrowed(shard: ShardId, kind: CallKind, timeout_ms: u32, payload: &'a [u8]) -> Self {
+        Self { meta: Meta { shard, timeout_ms }, kind, payload: Cow::Borrowed(payload) }
+    }
+
+    /// The call that a client's or a node's frame holds. Its payload was not looked at.
+    ///
+    /// # Errors
+    /// There is no such kind.
+    pub fn of_request(request: &Request<'a>) -> Result<Self, DecodeError> {
+        let kind = CallKind::from_number(request.kind.get())?;
+        Ok(Self::borrowed(ShardId::new(request.shard), kind, request.timeout_ms, request.payload))
+    }
+
+    /// What stands in its frame, under the sender's number for it.
+    #[must_use]
+    pub fn as_request(&self, id: u64) -> Request<'_> {
+        let (kind, shard) = (FrameKind::new(self.kind.row().number), self.meta.shard.get());
+        Request { id, kind, shard, timeout_ms: self.meta.timeout_ms, payload: &self.payload }
+    }
+
+    /// The same with a payload of its own: it can wait.
+    #[must_use]
+    pub fn into_owned(self) -> Call<'static> {
+        Call { meta: self.meta, kind: self.kind, payload: Cow::Owned(self.payload.into_owned()) }
+    }
+}
+
+/// Why a call was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{status}: {message}", status = status.as_str())]
+pub struct Refusal {
+    /// The kind of refusal.
+    pub status: Status,
+    /// Whether the call can still take effect.
+    pub executed: Executed,
+    /// What was wrong, and what to do.
+    pub message: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// The call certainly took no effect, and may do so when it is sent again.
+    #[must_use]
+    pub fn is_safe_to_retry(&self) -> bool {
+        self.executed == Executed::No
+            && matches!(self.status, Status::Unavailable | Status::ShuttingDown | Status::Overloaded)
+    }
+
+    /// As it stands in a frame.
+    #[must_use]
+    pub fn as_refused(&self) -> Refused<'_> {
+        Refused { status: self.status, executed: self.executed, message: &self.message }
+    }
+
+    /// A refusal of a call that certainly took no effect.
+    #[must_use]
+    pub fn not_executed(status: Status, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, executed: Executed::No, message: message.into() }
+    }
+
+    /// A refusal of a call whose outcome is unknown.
+    #[must_use]
+    pub fn unknown(status: Status, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, executed: Executed::Unknown, message: message.into() }
+    }
+}
