@@ -14,6 +14,9 @@ pub use api::call::{AnsweredBy, CallKind};
 
 use crate::types::{NodeId, ShardId};
 
+/// Largest answer to a call that was passed on, all its parts together. Unit: bytes.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 20;
+
 /// Names a call at the gateway that waits for its answer; opaque to the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
@@ -30,6 +33,8 @@ pub enum Origin {
         /// Its number for the call.
         number: u64,
     },
+    /// This node itself, which gives its calls numbers of its own.
+    Internal(u64),
 }
 
 /// What every call has, whatever its kind.
@@ -63,7 +68,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// There is no such kind.
-    pub fn of_request(request: &Request<'a>) -> Result<Self, DecodeError> {
+    pub(crate) fn of_request(request: &Request<'a>) -> Result<Self, DecodeError> {
         let kind = CallKind::from_number(request.kind.get())?;
         Ok(Self::borrowed(ShardId::new(request.shard), kind, request.timeout_ms, request.payload))
     }
@@ -77,8 +82,55 @@ impl<'a> Call<'a> {
 
     /// The same with a payload of its own: it can wait.
     #[must_use]
-    pub fn into_owned(self) -> Call<'static> {
+    pub(crate) fn into_owned(self) -> Call<'static> {
         Call { meta: self.meta, kind: self.kind, payload: Cow::Owned(self.payload.into_owned()) }
+    }
+}
+
+/// A piece of the answer to a call: any number of `More`, then one `Last`. What they hold belongs together in their order; of an
+/// answer that ends with a refusal nothing counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<Bytes, Why = Refusal> {
+    /// Others follow.
+    More(Bytes),
+    /// The answer is whole, or there is none.
+    Last(Result<Bytes, Why>),
+}
+
+impl<Bytes, Why> Part<Bytes, Why> {
+    /// The same, borrowed.
+    pub const fn as_ref(&self) -> Part<&Bytes, &Why> {
+        match self {
+            Self::More(bytes) => Part::More(bytes),
+            Self::Last(result) => Part::Last(result.as_ref()),
+        }
+    }
+
+    /// The same with other bytes.
+    pub fn map<Other>(self, other: impl FnOnce(Bytes) -> Other) -> Part<Other, Why> {
+        match self {
+            Self::More(bytes) => Part::More(other(bytes)),
+            Self::Last(result) => Part::Last(result.map(other)),
+        }
+    }
+
+    /// What it holds; `None` of a refusal.
+    pub(crate) fn bytes(self) -> Option<Bytes> {
+        match self {
+            Self::More(bytes) => Some(bytes),
+            Self::Last(result) => result.ok(),
+        }
+    }
+}
+
+impl Part<&[u8], &Refusal> {
+    /// The same with bytes of its own: it can wait.
+    #[must_use]
+    pub fn into_owned(self) -> Part<Vec<u8>> {
+        match self {
+            Self::More(bytes) => Part::More(bytes.to_vec()),
+            Self::Last(result) => Part::Last(result.map(<[u8]>::to_vec).map_err(Refusal::clone)),
+        }
     }
 }
 
@@ -104,7 +156,7 @@ impl Refusal {
 
     /// As it stands in a frame.
     #[must_use]
-    pub fn as_refused(&self) -> Refused<'_> {
+    pub(crate) fn as_refused(&self) -> Refused<'_> {
         Refused { status: self.status, executed: self.executed, message: &self.message }
     }
 

@@ -9,7 +9,7 @@ use net::frame::{Frame, FrameBuilder, FrameKind, encode_frame};
 use wal::format::ENTRY_HEADER_BYTES;
 use wal::{EntryHeader, Log, ReadError, Storage};
 
-use crate::call::{AnsweredBy, Call, Origin, Refusal};
+use crate::call::{AnsweredBy, Call, Origin, Part, Refusal};
 use crate::entries_error::EntriesError;
 use crate::log_store::{FormError, check_form, membership_of};
 use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership, Message, Speaker};
@@ -308,10 +308,23 @@ pub fn encode_relay_call(number: u64, call: &Call<'_>, out: &mut Vec<u8>) {
     call.as_request(number).encode(out);
 }
 
-/// Appends the frame of the answer to a call that a peer passed on: it has the form in which clients get theirs.
-pub fn encode_relay_reply(number: u64, result: Result<&[u8], &Refusal>, out: &mut Vec<u8>) {
-    let result = result.map_err(Refusal::as_refused);
-    frames::Response { id: number, leader_hint: None, result }.encode(out);
+/// Appends the frames of a part of the answer to a call that a peer passed on: they have the form in which clients get theirs. One
+/// with more than `bytes_max` goes as several.
+pub fn encode_relay_reply(number: u64, part: Part<&[u8], &Refusal>, bytes_max: usize, out: &mut Vec<u8>) {
+    let bytes = part.bytes().unwrap_or_default();
+    let (mut rest, bytes_max) = (bytes, bytes_max.max(1));
+    while rest.len() > bytes_max {
+        let (bytes, behind) = rest.split_at(bytes_max);
+        frames::ResponsePart { id: number, bytes }.encode(out);
+        rest = behind;
+    }
+    match part {
+        Part::More(_) => frames::ResponsePart { id: number, bytes: rest }.encode(out),
+        Part::Last(result) => {
+            let result = result.map(|_| rest).map_err(Refusal::as_refused);
+            frames::Response { id: number, leader_hint: None, result }.encode(out);
+        }
+    }
 }
 
 /// A peer's frame, taken apart.
@@ -332,10 +345,8 @@ pub enum Incoming<'a> {
     RelayReply {
         /// This node's number for it.
         number: u64,
-        /// The answer.
-        result: Result<(), Refusal>,
-        /// Its body.
-        body: &'a [u8],
+        /// The next part of the answer.
+        part: Part<&'a [u8]>,
     },
 }
 
@@ -347,7 +358,7 @@ impl<'a> Incoming<'a> {
             Self::Message(speaker, message) => Event::Message { from, speaker, message },
             Self::Append(speaker, append, entries) => Event::Append { from, speaker, append, entries },
             Self::RelayCall { number, call } => Event::Call { origin: Origin::Peer { node: from, number }, call },
-            Self::RelayReply { number, result, body } => Event::RelayReply { from, number, result, body },
+            Self::RelayReply { number, part } => Event::RelayReply { from, number, part },
         }
     }
 }
@@ -440,6 +451,10 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
     if frame.kind == frames::KIND_RESPONSE {
         return decode_relay_reply(frame);
     }
+    if frame.kind == frames::KIND_RESPONSE_PART {
+        let frames::ResponsePart { id: number, bytes } = frames::ResponsePart::decode(frame)?;
+        return Ok(Incoming::RelayReply { number, part: Part::More(bytes) });
+    }
     if frames::is_call(frame.kind) {
         return decode_relay_call(frame);
     }
@@ -514,11 +529,7 @@ fn decode_relay_reply<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError
     if leader_hint.is_some() {
         return Err(DecodeError::Unknown { what: "the flags of a peer's message", got: frame.flags.into() });
     }
-    Ok(match result {
-        Ok(body) => Incoming::RelayReply { number, result: Ok(()), body },
-        Err(Refused { status, executed, message }) => {
-            let refusal = Refusal { status, executed, message: message.to_owned().into() };
-            Incoming::RelayReply { number, result: Err(refusal), body: &[] }
-        }
-    })
+    let refusal =
+        |Refused { status, executed, message }| Refusal { status, executed, message: message.to_owned().into() };
+    Ok(Incoming::RelayReply { number, part: Part::Last(result.map_err(refusal)) })
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use api::call::{AnsweredBy, CallRow, PayloadForm};
 use api::command::{Op, encode_op_command};
-use net::api::{Executed, KIND_RESPONSE, Status, is_call};
+use net::api::{Executed, KIND_RESPONSE, KIND_RESPONSE_PART, Status, is_call};
 use net::deframer::Deframer;
 use net::frame::{FRAME_HEADER_BYTES, Frame, FrameKind};
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ use proptest::sample::Index as Choice;
 use wal::testing::SimStorage;
 use wal::{EntryHeader, EntryKind, Log, LogOptions, SegmentIdentity};
 
-use crate::call::{Call, CallKind, Refusal};
+use crate::call::{Call, CallKind, Part, Refusal};
 use crate::doc_table::WIRE_DOC;
 use crate::entries_error::EntriesError;
 use crate::log_store::{FormError, KIND_COMMANDS, KIND_MEMBERS, KIND_NOOP};
@@ -183,8 +183,10 @@ fn all_written() -> BTreeMap<&'static str, Vec<u8>> {
     };
     all.insert("A relayed write", relay(9, CallKind::Write, b"command"));
     all.insert("A relayed read", relay(10, CallKind::Read, b"range"));
-    all.insert("A relayed answer", written(|out| encode_relay_reply(9, Ok(b"answer"), out)));
-    all.insert("A relayed refusal", written(|out| encode_relay_reply(10, Err(&golden_refusal()), out)));
+    let reply = |number, part| written(|out| encode_relay_reply(number, part, 1000, out));
+    all.insert("A relayed answer", reply(9, Part::Last(Ok(b"answer"))));
+    all.insert("A relayed part", reply(9, Part::More(b"ans")));
+    all.insert("A relayed refusal", reply(10, Part::Last(Err(&golden_refusal()))));
     all
 }
 
@@ -220,8 +222,9 @@ fn golden_bytes_are_read_back() {
     for (name, expected) in [
         ("A relayed write", "9: Write of shard 3 for 100 ms, \"command\""),
         ("A relayed read", "10: Read of shard 3 for 100 ms, \"range\""),
-        ("A relayed answer", "9: Ok(()), \"answer\""),
-        ("A relayed refusal", "10: Err(Overloaded No slow down), \"\""),
+        ("A relayed answer", "9: Last \"answer\""),
+        ("A relayed part", "9: More \"ans\""),
+        ("A relayed refusal", "10: Overloaded No slow down"),
     ] {
         assert_eq!(with_frame(&golden[name], |frame| relayed(&decode(frame).expect(name))), expected);
     }
@@ -235,12 +238,10 @@ fn relayed(incoming: &Incoming<'_>) -> String {
             let (meta, kind, payload) = (call.meta, call.kind, text(&call.payload));
             format!("{number}: {kind:?} of shard {} for {} ms, {payload:?}", meta.shard, meta.timeout_ms)
         }
-        Incoming::RelayReply { number, result, body } => {
-            let result = match result {
-                Ok(()) => "Ok(())".to_owned(),
-                Err(Refusal { status, executed, message }) => format!("Err({status:?} {executed:?} {message})"),
-            };
-            format!("{number}: {result}, {:?}", text(body))
+        Incoming::RelayReply { number, part: Part::More(bytes) } => format!("{number}: More {:?}", text(bytes)),
+        Incoming::RelayReply { number, part: Part::Last(Ok(bytes)) } => format!("{number}: Last {:?}", text(bytes)),
+        Incoming::RelayReply { number, part: Part::Last(Err(Refusal { status, executed, message })) } => {
+            format!("{number}: {status:?} {executed:?} {message}")
         }
         other => panic!("{other:?} is not relayed"),
     }
@@ -269,7 +270,8 @@ fn documented_kinds_are_all_there_are() {
         })
     };
     // What is passed on has the kinds of the client protocol.
-    let is_passed_on = |raw| FrameKind::new(raw) == KIND_RESPONSE || is_call(FrameKind::new(raw));
+    let is_passed_on =
+        |raw| [KIND_RESPONSE, KIND_RESPONSE_PART].contains(&FrameKind::new(raw)) || is_call(FrameKind::new(raw));
     let of_peers = (0..=u16::MAX).filter(|&raw| !is_passed_on(raw));
     let known: Vec<u64> = of_peers.filter(|&raw| !unknown(raw)).map(u64::from).collect();
     assert_eq!(known, kinds.map(|(kind, _)| kind));
@@ -502,19 +504,36 @@ proptest! {
         let shown = |incoming: &Incoming<'_>| format!("{incoming:?}");
         let expected = shown(&Incoming::RelayCall { number, call: call.clone() });
         prop_assert_eq!(with_frame(&bytes, |frame| shown(&decode(frame).expect("a relayed request"))), expected);
-        let bytes = written(|out| encode_relay_reply(number, Ok(&payload), out));
-        let expected = shown(&Incoming::RelayReply { number, result: Ok(()), body: &payload });
+        let bytes = written(|out| encode_relay_reply(number, Part::Last(Ok(&payload)), usize::MAX, out));
+        let expected = shown(&Incoming::RelayReply { number, part: Part::Last(Ok(&payload)) });
         prop_assert_eq!(with_frame(&bytes, |frame| shown(&decode(frame).expect("a relayed answer"))), expected);
         if let (Ok(status), Ok(executed)) = (Status::from_wire(status % 16), Executed::from_wire(executed)) {
             let refusal = Refusal { status, executed, message: message.into() };
-            let bytes = written(|out| encode_relay_reply(number, Err(&refusal), out));
-            let Ok(Incoming::RelayReply { result: Err(read), .. }) = with_frame(&bytes, |frame| decode(frame).map(owned)) else {
+            let bytes = written(|out| encode_relay_reply(number, Part::Last(Err(&refusal)), 1, out));
+            let Ok(Incoming::RelayReply { part: Part::Last(Err(read)), .. }) =
+                with_frame(&bytes, |frame| decode(frame).map(owned))
+            else {
                 panic!("{refusal:?} did not arrive");
             };
             let is_whole = refusal.message.len() <= 1024;
             prop_assert!(refusal.message.starts_with(read.message.as_ref()), "{refusal:?} was read as {read:?}");
             prop_assert!(!is_whole || read == refusal, "{refusal:?} was read as {read:?}");
         }
+    }
+
+    #[test]
+    fn a_long_answer_goes_in_parts(body in prop::collection::vec(any::<u8>(), 0..200), bytes_max in 1..60_usize, ends in any::<bool>()) {
+        let sent = if ends { Part::Last(Ok(body.as_slice())) } else { Part::More(body.as_slice()) };
+        let mut deframer = Deframer::new(bytes_max);
+        deframer.feed(&written(|out| encode_relay_reply(7, sent, bytes_max, out)));
+        let (mut arrived, mut has_ended) = (Vec::new(), false);
+        while let Some(frame) = deframer.next_frame().expect("no body is longer than a part may be") {
+            prop_assert!(!has_ended, "something follows the last part");
+            let Ok(Incoming::RelayReply { number: 7, part }) = decode(&frame) else { panic!("{frame:?}") };
+            has_ended = matches!(part, Part::Last(_));
+            arrived.extend_from_slice(part.bytes().expect("no refusal"));
+        }
+        prop_assert_eq!((arrived, has_ended), (body, ends));
     }
 
     #[test]
@@ -541,8 +560,8 @@ proptest! {
 /// A refusal without the frame that it came in.
 fn owned(incoming: Incoming<'_>) -> Incoming<'static> {
     match incoming {
-        Incoming::RelayReply { number, result: Err(refusal), .. } => {
-            Incoming::RelayReply { number, result: Err(refusal), body: &[] }
+        Incoming::RelayReply { number, part: Part::Last(Err(refusal)) } => {
+            Incoming::RelayReply { number, part: Part::Last(Err(refusal)) }
         }
         other => panic!("{other:?} is no refusal"),
     }

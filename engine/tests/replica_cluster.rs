@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
 use api::response::{OpResponse, Response};
-use engine::call::{Call, CallKind, Origin, Ticket};
+use engine::call::{Call, CallKind, Origin, Part, Ticket};
 use engine::replica::{Action, Event, ReadingLimits, Replica, ReplicaOptions};
 use engine::types::{NodeId, ShardId};
 use engine::{raft, state_machine, wire};
@@ -88,6 +88,7 @@ fn options(node: usize, count: usize, life: u64, seed: u64) -> ReplicaOptions {
         note_idle_ticks: 5,
         note_busy_ticks: 12,
         relay_id_floor: life << 32,
+        part_bytes_max: 1 << 20,
         tick_ms: 10,
         repair: None,
         birth: raft::BirthRecord::default(),
@@ -179,9 +180,11 @@ impl Cluster {
                     }
                 }
                 Action::Reply { ticket, reply } => {
-                    let body = reply.result.ok().map(|range| replica.body(&range).to_vec());
+                    let Part::Last(result) = reply.part else { panic!("every answer here is small") };
+                    let body = result.ok().map(|range| replica.body(&range).to_vec());
                     self.on_answer(ticket, body);
                 }
+                Action::OwnReply { .. } => panic!("nobody asked"),
                 Action::Sync(request) => {
                     replica.storage_mut().begin_sync(&request);
                     self.nodes[node].syncs.push(request);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
-use engine::call::{Call, CallKind, Origin, Refusal, Ticket};
+use engine::call::{Call, CallKind, Origin, Part, Refusal, Ticket};
 use engine::raft::{self, AppendEntries, AppendOutcome, Message, Speaker};
 use engine::replica::{Action, Event, ReadingLimits, Replica, ReplicaOptions};
 use engine::state_machine::batch::{self, BatchHeader};
@@ -59,6 +59,7 @@ fn options(seed: u64) -> ReplicaOptions {
         note_idle_ticks: 5,
         note_busy_ticks: 12,
         relay_id_floor: 0,
+        part_bytes_max: 1 << 20,
         tick_ms: TICK_MS,
         repair: None,
         birth: raft::BirthRecord::default(),
@@ -152,14 +153,16 @@ impl Subject {
                         Incoming::Message(_, message) => Sent::Message(message),
                         Incoming::Append(_, append, _) => Sent::Append(append),
                         Incoming::RelayCall { number, .. } => Sent::Request(number),
-                        Incoming::RelayReply { number, result, body } => {
-                            Sent::Reply(number, result.map(|()| body.len()))
+                        Incoming::RelayReply { number, part: Part::Last(result) } => {
+                            Sent::Reply(number, result.map(<[u8]>::len))
                         }
+                        Incoming::RelayReply { .. } => panic!("every answer here is small"),
                     };
                     self.sent.push((to, sent));
                 }
                 Action::Reply { ticket, reply } => {
-                    let answer = reply.result.map(|range| self.replica.body(&range).to_vec());
+                    let Part::Last(result) = reply.part else { panic!("every answer here is small") };
+                    let answer = result.map(|range| self.replica.body(&range).to_vec());
                     let before = self.answers.insert(ticket.0, answer);
                     assert!(before.is_none(), "request {} was answered twice", ticket.0);
                 }
@@ -169,6 +172,7 @@ impl Subject {
                     storage.complete_sync(request.id);
                     synced.push(request.id);
                 }
+                Action::OwnReply { .. } => panic!("nobody asked"),
                 Action::PrepareSegment(seq) => self.prepares.push(seq),
                 Action::SyncNote | Action::Tell(_) => {}
                 Action::FinishRepair => panic!("nothing was damaged"),
@@ -464,9 +468,9 @@ fn to_the_node_that_passed_it_on_a_lost_answer_is_unknown_for_a_write_and_harmle
             _ => None,
         })
         .collect();
-    for request in numbers {
-        let result = Err(Refusal::unknown(Status::Overloaded, "dropped"));
-        subject.deliver(Event::RelayReply { from: node_id(2), number: request, result, body: &[] });
+    for number in numbers {
+        let part = Part::Last(Err(Refusal::unknown(Status::Overloaded, "dropped")));
+        subject.deliver(Event::RelayReply { from: node_id(2), number, part });
     }
     assert_eq!(subject.refusal(write), (Status::Overloaded, Executed::Unknown));
     assert_eq!(subject.refusal(read), (Status::Overloaded, Executed::No));

@@ -4,11 +4,14 @@ use engine::testing::sim::{Options, run};
 
 #[test]
 fn clusters_keep_their_promises_under_faults() {
+    let mut parts_count = 0;
     for seed in 0..40 {
-        if let Err(failure) = run(seed, Options::default()) {
-            panic!("{failure}\n{}", failure.trace.join("\n"));
+        match run(seed, Options::default()) {
+            Ok(report) => parts_count += report.parts_count,
+            Err(failure) => panic!("{failure}\n{}", failure.trace.join("\n")),
         }
     }
+    assert!(parts_count > 1000, "answers come in several parts: {parts_count}");
 }
 
 #[test]

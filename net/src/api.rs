@@ -3,7 +3,7 @@
 //! Many requests are sent without waiting; answers come in any order and are matched by number. What a kind and a payload mean
 //! is the engine's business. Layout: `docs/format/wire.md`.
 
-use crate::frame::{Frame, FrameBuilder, FrameKind};
+use crate::frame::{Frame, FrameBuilder, FrameKind, encode_frame};
 use codec::{DecodeError, Reader, put_text};
 
 /// Longest message in an answer. Unit: bytes.
@@ -16,10 +16,12 @@ pub const REQUEST_HEAD_BYTES: usize = size_of::<u32>();
 pub const KIND_PING: FrameKind = FrameKind::new(3);
 /// Frame kind of an answer.
 pub const KIND_RESPONSE: FrameKind = FrameKind::new(4);
+/// Frame kind of a part of an answer, in front of the answer itself.
+pub const KIND_RESPONSE_PART: FrameKind = FrameKind::new(5);
 /// The first frame kind of what is asked of the engine; its own table says what each means.
-pub const CALL_KIND_MIN: u16 = 8;
+pub(crate) const CALL_KIND_MIN: u16 = 8;
 /// The last of them.
-pub const CALL_KIND_MAX: u16 = 63;
+pub(crate) const CALL_KIND_MAX: u16 = 63;
 
 /// Flag of an answer: it is a refusal; status and message take the place of the body.
 pub const FLAG_REFUSED: u16 = 2;
@@ -212,6 +214,42 @@ pub struct Response<'a> {
     pub leader_hint: Option<&'a str>,
     /// The answer, or why there is none.
     pub result: Result<&'a [u8], Refused<'a>>,
+}
+
+/// A part of an answer's body, in front of the response that holds the rest. If that is a refusal, the parts count for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponsePart<'a> {
+    /// The sender's number for the request.
+    pub id: u64,
+    /// Bytes of the body, behind those of the parts before.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> ResponsePart<'a> {
+    /// Appends the frame.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        encode_frame(out, KIND_RESPONSE_PART, 0, 0, self.id, self.bytes);
+    }
+
+    /// Reads a part out of its frame.
+    ///
+    /// # Errors
+    /// The frame is none, or does not follow the format.
+    pub fn decode(frame: &Frame<'a>) -> Result<Self, DecodeError> {
+        if frame.kind != KIND_RESPONSE_PART {
+            return Err(DecodeError::Unknown { what: "the kind of a part of an answer", got: frame.kind.get().into() });
+        }
+        for (what, got) in [
+            ("the flags of a part of an answer", frame.flags.into()),
+            ("the shard of a part of an answer", u64::from(frame.shard)),
+        ] {
+            if got != 0 {
+                return Err(DecodeError::Unknown { what, got });
+            }
+        }
+        expect_no_rest(frame, "a part of an answer")?;
+        Ok(Self { id: frame.id, bytes: frame.meta })
+    }
 }
 
 /// Why a request was not done.

@@ -1,6 +1,6 @@
 //! The wire format against its documentation and its golden bytes: tables, constants and encoders must agree.
 
-use crate::api::{self, Executed, Request, Response, Status};
+use crate::api::{self, Executed, Request, Response, ResponsePart, Status};
 use crate::doc_table::{golden, golden_count, layout, numbers, table, texts};
 use crate::frame::{FRAME_HEADER_BYTES, FrameBuilder, FrameKind};
 use crate::handshake::{self, Hello, MAGIC, Role, Verdict, Welcome};
@@ -35,7 +35,8 @@ fn documented_kinds_and_flags_are_the_ones_in_the_code() {
         kinds.iter().map(|&(kind, name)| (kind.get().into(), name.to_owned())).collect()
     };
     assert_eq!(numbers("Handshake"), kinds(&[(handshake::KIND_HELLO, "Hello"), (handshake::KIND_WELCOME, "Welcome")]));
-    let client = [(api::KIND_PING, "ping"), (api::KIND_RESPONSE, "response")];
+    let client =
+        [(api::KIND_PING, "ping"), (api::KIND_RESPONSE, "response"), (api::KIND_RESPONSE_PART, "part of a response")];
     assert_eq!(numbers("Client protocol"), kinds(&client));
     let flags = [
         (api::KIND_RESPONSE, api::FLAG_REFUSED, "REFUSED"),
@@ -209,6 +210,9 @@ fn golden_bytes_are_read_back() {
     ] {
         with_frame(&golden(name), |frame| assert_eq!(Response::decode(frame), Ok(response), "{name}"));
     }
+    with_frame(&golden("A part of a response:"), |frame| {
+        assert_eq!(ResponsePart::decode(frame), Ok(samples::response_part()));
+    });
     with_frame(&golden("A frame with bytes behind its metadata:"), |frame| {
         assert_eq!(
             (frame.kind, frame.shard, frame.meta.len(), frame.rest),

@@ -6,8 +6,8 @@
 use proptest::prelude::*;
 
 use crate::api::{
-    CALL_KIND_MAX, CALL_KIND_MIN, Executed, KIND_PING, KIND_RESPONSE, MESSAGE_BYTES_MAX, Refused, Request, Response,
-    Status,
+    CALL_KIND_MAX, CALL_KIND_MIN, Executed, KIND_PING, KIND_RESPONSE, KIND_RESPONSE_PART, MESSAGE_BYTES_MAX, Refused,
+    Request, Response, ResponsePart, Status,
 };
 use crate::deframer::{Deframer, Skipped};
 use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameBuilder, FrameError, FrameKind, encode_frame};
@@ -181,6 +181,10 @@ fn welcome() -> impl Strategy<Value = Welcome> {
     )
 }
 
+/// Kinds of the client protocol, all but most calls.
+const CLIENT_KINDS: [u16; 5] =
+    [KIND_PING.get(), KIND_RESPONSE.get(), KIND_RESPONSE_PART.get(), CALL_KIND_MIN, CALL_KIND_MAX];
+
 fn request_kind() -> impl Strategy<Value = FrameKind> {
     prop_oneof![1 => Just(KIND_PING), 4 => (CALL_KIND_MIN..=CALL_KIND_MAX).prop_map(FrameKind::new)]
 }
@@ -225,6 +229,9 @@ fn decode_all(frame: &Frame<'_>) {
     }
     if let Ok(response) = Response::decode(frame) {
         same(&|out| response.encode(out));
+    }
+    if let Ok(part) = ResponsePart::decode(frame) {
+        same(&|out| part.encode(out));
     }
 }
 
@@ -369,7 +376,7 @@ proptest! {
     /// Metadata whose checksums fit: what a hostile or broken sender can make.
     #[test]
     fn decoders_accept_nothing_but_what_they_write(
-        kind in prop::sample::select(vec![1, 2, KIND_PING.get(), KIND_RESPONSE.get(), CALL_KIND_MIN, CALL_KIND_MAX, 64]),
+        kind in prop::sample::select([1, 2, 64].into_iter().chain(CLIENT_KINDS).collect::<Vec<_>>()),
         flags in 0..9_u16,
         shard in 0..3_u32,
         id in 0..3_u64,

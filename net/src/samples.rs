@@ -2,7 +2,7 @@
 //!
 //! It makes values and bytes; what they must look like is checked elsewhere.
 
-use crate::api::{CALL_KIND_MAX, CALL_KIND_MIN, Executed, Refused, Request, Response, Status};
+use crate::api::{CALL_KIND_MAX, CALL_KIND_MIN, Executed, Refused, Request, Response, ResponsePart, Status};
 use crate::deframer::Deframer;
 use crate::frame::{Frame, FrameBuilder, FrameKind};
 use crate::handshake::{ClientLimits, Hello, MAGIC, PROTOCOL_VERSION, Role, Verdict, Welcome};
@@ -29,6 +29,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("A ping:", bytes(&|out| ping().encode(out))),
         ("A response:", bytes(&|out| response().encode(out))),
         ("A response with a hint:", bytes(&|out| hinted_response().encode(out))),
+        ("A part of a response:", bytes(&|out| response_part().encode(out))),
         ("A refusal:", bytes(&|out| refusal().encode(out))),
         ("A refusal with a hint:", bytes(&|out| hinted_refusal().encode(out))),
     ]
@@ -116,6 +117,10 @@ pub(crate) const fn ping() -> Request<'static> {
 
 pub(crate) const fn response() -> Response<'static> {
     Response { id: 7, leader_hint: None, result: Ok(b"answer") }
+}
+
+pub(crate) const fn response_part() -> ResponsePart<'static> {
+    ResponsePart { id: 7, bytes: b"ans" }
 }
 
 pub(crate) const fn hinted_response() -> Response<'static> {

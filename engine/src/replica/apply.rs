@@ -7,7 +7,7 @@ use super::event::Reply;
 use super::outbox::Outbox;
 use super::pending::{Fate, Waiter};
 use super::{Fault, Replica};
-use crate::call::Refusal;
+use crate::call::{Part, Refusal};
 use crate::log_store::{KIND_COMMANDS, KIND_MEMBERS, KIND_NOOP};
 use crate::state_machine::{Answers, ApplyError, BatchEntry, Budget, CommandRefused};
 use crate::types::{EntryId, Index};
@@ -35,7 +35,7 @@ impl Answers for Replies<'_> {
     fn take(&mut self, position: usize, answer: Result<&[u8], CommandRefused>) {
         let result = answer.map_err(|refused| refusal_for_command(&refused)).map(|bytes| self.out.keep_body(bytes));
         if let Some(origin) = self.waiters.get_mut(position).and_then(Waiter::take_origin) {
-            self.out.reply(origin, Reply { result, relayed: false });
+            self.out.reply(origin, Reply { part: Part::Last(result), relayed: false });
         }
     }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use wal::{SegmentSeq, SyncFailure, SyncId, SyncRequest};
 
-use crate::call::{Call, Origin, Refusal, Ticket};
+use crate::call::{Call, Origin, Part, Ticket};
 use crate::entries_error::EntriesError;
 use crate::raft::{AppendEntries, BirthRecord, Message, Nonsense, OfficeStep, Speaker, TransferError};
 use crate::types::{Index, NodeId};
@@ -52,10 +52,8 @@ pub enum Event<'a, P = SegmentSeq> {
         from: NodeId,
         /// This node's number for the call.
         number: u64,
-        /// The answer; the body is in `body`.
-        result: Result<(), Refusal>,
-        /// Encoded response, empty with a refusal.
-        body: &'a [u8],
+        /// The next part of its answer.
+        part: Part<&'a [u8]>,
     },
     /// A call to be passed on could not be queued towards the leader and did not leave this node.
     RelayDropped {
@@ -134,11 +132,9 @@ impl<P> Event<'_, P> {
                 Some(Self::AppendDropped { to, prev_index: append.prev.index })
             }
             Outgoing::RelayCall { number, .. } => Some(Self::RelayDropped { number: *number }),
-            Outgoing::RelayReply { number, reply: Reply { result: Ok(_), .. } } => {
-                Some(Self::ReplyDropped { to, number: *number })
-            }
             // A refusal has room on every connection that is up.
-            Outgoing::Raft(_) | Outgoing::RelayReply { .. } => None,
+            Outgoing::Raft(_) | Outgoing::RelayReply { reply: Reply { part: Part::Last(Err(_)), .. }, .. } => None,
+            Outgoing::RelayReply { number, .. } => Some(Self::ReplyDropped { to, number: *number }),
         }
     }
 }
@@ -159,6 +155,13 @@ pub enum Action {
         /// Which call.
         ticket: Ticket,
         /// The answer; `Replica::body` gives its bytes until the next event.
+        reply: Reply,
+    },
+    /// Answer what this node asked for itself (`Origin::Internal`).
+    OwnReply {
+        /// Its number for the call.
+        number: u64,
+        /// The answer, as above.
         reply: Reply,
     },
     /// Sync this part of the log and report `Event::Synced`.
@@ -233,11 +236,11 @@ pub enum Outgoing {
     },
 }
 
-/// The answer to a call.
+/// A part of the answer to a call.
 #[derive(Debug)]
 pub struct Reply {
-    /// Where the encoded response lies in the replica's reply buffer, or why there is none.
-    pub result: Result<Range<usize>, Refusal>,
+    /// Where it lies in the replica's reply buffer, or why there is no answer.
+    pub part: Part<Range<usize>>,
     /// The leader answered and this node passed it on: the client would have been quicker there.
     pub relayed: bool,
 }

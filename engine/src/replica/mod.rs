@@ -39,7 +39,6 @@ mod view;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-pub use crate::call::{Call, CallKind, Meta, Origin, Refusal, Ticket};
 pub use birth::DIRECTORY_GONE;
 use device::Device;
 use durability::Promises;
@@ -58,6 +57,7 @@ pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 use net::api::Status;
 use wal::{AppendError, Log, Simulated, Storage};
 
+use crate::call::Refusal;
 use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role};
 use crate::state_machine::StateMachine;
 use crate::types::{EntryId, Index, NodeId};
@@ -180,7 +180,7 @@ impl<S: Storage> Replica<S> {
                 self.raft.tell_outdated(from, speaker);
                 self.on_append(from, &append, entries);
             }
-            Event::RelayReply { from, number, result, body } => self.on_relay_reply(from, number, result, body),
+            Event::RelayReply { from, number, part } => self.on_relay_reply(from, number, part),
             Event::RelayDropped { number } => self.on_relay_dropped(number),
             Event::ReplyDropped { to, number } => self.on_reply_dropped(to, number),
             Event::AppendDropped { to, prev_index } => self.raft.on_append_unsent(to, prev_index),
@@ -238,8 +238,8 @@ impl<S: Storage> Replica<S> {
                 Ok(())
             }
             Outgoing::RelayReply { number, reply } => {
-                let result = reply.result.as_ref().map(|range| self.body(range));
-                wire::encode_relay_reply(*number, result, out);
+                let part = reply.part.as_ref().map(|range| self.body(range));
+                wire::encode_relay_reply(*number, part, self.options.part_bytes_max, out);
                 Ok(())
             }
         }

@@ -43,6 +43,8 @@ pub struct ReplicaOptions {
     pub note_busy_ticks: u64,
     /// Numbers for relayed requests start behind this; distinct for each life of the node.
     pub relay_id_floor: u64,
+    /// Largest part of an answer that goes to another node in one frame. At least 1. Unit: bytes.
+    pub part_bytes_max: usize,
     /// The log lost durable entries, and this node has not got them back yet.
     pub repair: Option<RepairOptions>,
     /// Where the log comes from.

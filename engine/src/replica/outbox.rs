@@ -34,13 +34,14 @@ impl Outbox {
         self.actions.pop_front()
     }
 
-    /// Queues an answer for whoever waits at `origin`.
+    /// Queues a part of an answer for whoever waits at `origin`.
     pub fn reply(&mut self, origin: Origin, reply: Reply) {
-        if let Ok(body) = &reply.result {
+        if let Some(body) = reply.part.as_ref().bytes() {
             assert!(body.end <= self.reply_bytes.len(), "a body lies in the buffer for replies");
         }
         self.actions.push_back(match origin {
             Origin::Local(ticket) => Action::Reply { ticket, reply },
+            Origin::Internal(number) => Action::OwnReply { number, reply },
             Origin::Peer { node, number } => Action::Send { to: node, message: Outgoing::RelayReply { number, reply } },
         });
     }

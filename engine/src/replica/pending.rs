@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::call::{CallKind, Origin, Ticket};
+use crate::call::{ANSWER_BYTES_MAX, CallKind, Origin, Part};
 use crate::types::{EntryId, Index, NodeId};
 
 /// A write whose entry is in the log, or still in the forming batch.
@@ -155,10 +155,12 @@ impl Waiter {
 /// A call that this node passed on to the leader.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Relayed {
-    pub ticket: Ticket,
+    pub origin: Origin,
     pub to: NodeId,
     pub kind: CallKind,
     pub deadline_tick: u64,
+    /// Bytes of its answer that have come. Unit: bytes.
+    pub answer_bytes: usize,
 }
 
 /// Calls passed on to the leader, by this node's number for them.
@@ -195,6 +197,17 @@ impl Relays {
         self.waiting.remove(&id)
     }
 
+    /// The call that a node's answer is for: taken with its last part, or once it has too many bytes, and kept until then.
+    pub fn next_part(&mut self, id: u64, from: NodeId, part: &Part<&[u8]>) -> Option<Relayed> {
+        let relayed = self.waiting.get_mut(&id).filter(|relayed| relayed.to == from)?;
+        relayed.answer_bytes += part.as_ref().bytes().map_or(0, |bytes| bytes.len());
+        let relayed = *relayed;
+        if matches!(part, Part::Last(_)) || relayed.answer_bytes > ANSWER_BYTES_MAX {
+            self.waiting.remove(&id);
+        }
+        Some(relayed)
+    }
+
     /// Takes everything that was relayed to `node`.
     #[must_use]
     pub fn take_all_to(&mut self, node: NodeId) -> Vec<Relayed> {
@@ -226,6 +239,7 @@ impl Relays {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::Ticket;
     use crate::types::Term;
 
     fn id(term: u64, index: u64) -> EntryId {
@@ -269,7 +283,13 @@ mod tests {
     fn a_relay_reply_counts_only_from_the_node_it_was_relayed_to() {
         let mut relays = Relays::starting_at(1000);
         let to = NodeId::new(2);
-        let id = relays.insert(Relayed { ticket: Ticket(1), to, kind: CallKind::Write, deadline_tick: 5 });
+        let id = relays.insert(Relayed {
+            origin: Origin::Local(Ticket(1)),
+            to,
+            kind: CallKind::Write,
+            deadline_tick: 5,
+            answer_bytes: 0,
+        });
         assert!(id > 1000);
         assert!(relays.take(id, Some(NodeId::new(3))).is_none());
         assert!(relays.take(id, Some(to)).is_some());

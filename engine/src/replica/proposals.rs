@@ -10,7 +10,7 @@ use super::Replica;
 use super::clock::LogClock;
 use super::pending::Waiter;
 use super::queue::Queue;
-use crate::call::{Origin, Refusal};
+use crate::call::{Call, Origin, Refusal};
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
 use crate::raft::Role;
 use crate::state_machine::batch::{BatchHeader, CommandHead};
@@ -87,6 +87,39 @@ impl NextEntry {
 }
 
 impl<S: Storage> Replica<S> {
+    /// Adds a write to the forming batch, or lets it wait until that is possible.
+    pub(super) fn propose(&mut self, origin: Origin, call: Call<'_>) {
+        assert!(self.raft.may_propose().is_ok(), "only a leader takes writes");
+        if let Some(refusal) = self.refuse_write(&call.payload) {
+            self.refuse(origin, refusal);
+            return;
+        }
+        let waiter = Waiter::new(origin, self.deadline_of(&call.meta));
+        if self.proposals.queue.is_empty() && self.has_uncommitted_room() {
+            match self.push_write(waiter, &call.payload) {
+                Ok(()) => return,
+                Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {}
+                Err(error) => {
+                    let refusal = self.refusal_for(error);
+                    self.refuse(origin, refusal);
+                    return;
+                }
+            }
+        }
+        let queued_bytes = self.proposals.queue.bytes();
+        if queued_bytes + call.payload.len() as u64 > self.options.queued_write_bytes_limit {
+            mark!("replica: too many bytes of writes wait for room");
+            self.stats.refused_overloaded += 1;
+            let message =
+                format!("{queued_bytes} bytes of writes wait for room in the log already; slow down and try again");
+            self.refuse(origin, Refusal::not_executed(Status::Overloaded, message));
+            return;
+        }
+        mark!("replica: a write waits for room");
+        self.stats.writes_queued += 1;
+        self.proposals.queue.push(waiter, call.into_owned().payload);
+    }
+
     /// Adds a write to the forming batch, closing the one before it if that is full or large. On an error nothing
     /// of it is in the log.
     pub(super) fn push_write(&mut self, waiter: Waiter, command: &[u8]) -> Result<(), AppendError> {

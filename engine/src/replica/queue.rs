@@ -13,7 +13,7 @@ use wal::{AppendError, Storage};
 
 use super::Replica;
 use super::pending::Waiter;
-use crate::call::{Call, Origin, Refusal};
+use crate::call::{Origin, Refusal};
 
 /// Bytes of commands that one turn takes out of the queue; the rest waits for the next one. Unit: bytes.
 const BYTES_PER_TURN: u64 = 8 << 20;
@@ -53,7 +53,8 @@ impl Queue {
         self.is_ready
     }
 
-    fn push(&mut self, waiter: Waiter, command: Cow<'static, [u8]>) {
+    /// Adds a write behind the others.
+    pub fn push(&mut self, waiter: Waiter, command: Cow<'static, [u8]>) {
         self.bytes += command.len() as u64;
         self.writes.push_back(Queued { waiter, command });
     }
@@ -96,39 +97,6 @@ impl Queue {
 }
 
 impl<S: Storage> Replica<S> {
-    /// Adds a write to the forming batch, or lets it wait until that is possible.
-    pub(super) fn propose(&mut self, origin: Origin, call: Call<'_>) {
-        assert!(self.raft.may_propose().is_ok(), "only a leader takes writes");
-        if let Some(refusal) = self.refuse_write(&call.payload) {
-            self.refuse(origin, refusal);
-            return;
-        }
-        let waiter = Waiter::new(origin, self.deadline_of(&call.meta));
-        if self.proposals.queue.is_empty() && self.has_uncommitted_room() {
-            match self.push_write(waiter, &call.payload) {
-                Ok(()) => return,
-                Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {}
-                Err(error) => {
-                    let refusal = self.refusal_for(error);
-                    self.refuse(origin, refusal);
-                    return;
-                }
-            }
-        }
-        let queued_bytes = self.proposals.queue.bytes;
-        if queued_bytes + call.payload.len() as u64 > self.options.queued_write_bytes_limit {
-            mark!("replica: too many bytes of writes wait for room");
-            self.stats.refused_overloaded += 1;
-            let message =
-                format!("{queued_bytes} bytes of writes wait for room in the log already; slow down and try again");
-            self.refuse(origin, Refusal::not_executed(Status::Overloaded, message));
-            return;
-        }
-        mark!("replica: a write waits for room");
-        self.stats.writes_queued += 1;
-        self.proposals.queue.push(waiter, call.into_owned().payload);
-    }
-
     /// Takes writes out of the queue for as long as the log takes them.
     pub(super) fn serve_queue(&mut self) {
         self.proposals.queue.is_ready = false;

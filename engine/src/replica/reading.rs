@@ -9,7 +9,7 @@ use wal::Storage;
 use super::Replica;
 use super::event::Reply;
 use super::reads::BegunRead;
-use crate::call::Refusal;
+use crate::call::{Part, Refusal};
 use crate::state_machine::{RangeError, Scan};
 
 /// Once so many bytes of answers to reads were made in a turn, the rest waits for the next one. Theirs alone, so that writes with
@@ -78,7 +78,7 @@ impl<S: Storage> Replica<S> {
             Ok(true) => Ok(self.keep_body(&begun.bytes)),
             Err(error) => Err(refusal_for_range(&error)),
         };
-        self.reply(begun.read.origin, Reply { result, relayed: false });
+        self.reply(begun.read.origin, Reply { part: Part::Last(result), relayed: false });
     }
 }
 

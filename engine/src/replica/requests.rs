@@ -9,7 +9,7 @@ use super::event::{Action, Outgoing, Reply};
 use super::pending::Relayed;
 use super::reads::Read;
 use super::{Fault, Replica};
-use crate::call::{AnsweredBy, Call, Meta, Origin, Refusal};
+use crate::call::{ANSWER_BYTES_MAX, AnsweredBy, Call, Meta, Origin, Part, Refusal};
 use crate::raft::{NotLeader, ReadId};
 use crate::types::NodeId;
 
@@ -53,7 +53,7 @@ impl<S: Storage> Replica<S> {
     /// the log, where it would stop every replica for good. Clients' calls were checked where they came in.
     fn check_relayed(&self, origin: Origin, call: &Call<'_>) -> Result<(), String> {
         match origin {
-            Origin::Local(_) => Ok(()),
+            Origin::Local(_) | Origin::Internal(_) => Ok(()),
             Origin::Peer { .. } => match call.kind.check(&call.payload, &self.options.command) {
                 Ok(_) => Ok(()),
                 Err(error) => Err(format!("the leader does not take what was passed on to it: {error}")),
@@ -141,9 +141,10 @@ impl<S: Storage> Replica<S> {
                 self.refuse(origin, Refusal::not_executed(Status::Overloaded, message));
                 return;
             }
-            (Origin::Local(ticket), Some(to)) => {
+            (Origin::Local(_) | Origin::Internal(_), Some(to)) => {
                 let deadline_tick = self.deadline_of(&call.meta);
-                let number = self.relays.insert(Relayed { ticket, to, kind: call.kind, deadline_tick });
+                let number =
+                    self.relays.insert(Relayed { origin, to, kind: call.kind, deadline_tick, answer_bytes: 0 });
                 let message = Outgoing::RelayCall { number, call: call.into_owned() };
                 self.out.push(Action::Send { to, message });
                 return;
@@ -152,21 +153,28 @@ impl<S: Storage> Replica<S> {
         self.refuse(origin, Refusal::not_executed(Status::Unavailable, refusal));
     }
 
-    pub(super) fn on_relay_reply(&mut self, from: NodeId, number: u64, result: Result<(), Refusal>, body: &[u8]) {
+    pub(super) fn on_relay_reply(&mut self, from: NodeId, number: u64, part: Part<&[u8]>) {
         // A request that timed out here, or of an earlier life of this node: nobody waits for it.
-        let Some(relayed) = self.relays.take(number, Some(from)) else {
+        let Some(relayed) = self.relays.next_part(number, from, &part) else {
             mark!("replica: nobody waits for a relayed answer any more");
             return;
         };
-        let result = result.map(|()| self.keep_body(body)).map_err(|mut refusal| {
-            // Whatever became of a read, it took no effect.
-            if !relayed.kind.writes() {
-                refusal.executed = Executed::No;
+        let part = match part {
+            _ if relayed.answer_bytes > ANSWER_BYTES_MAX => {
+                let message = format!("the leader's answer has more than {ANSWER_BYTES_MAX} bytes");
+                return self.refuse_relayed(&relayed, Status::TooLarge, message);
             }
-            refusal
-        });
-        let reply = Reply { result, relayed: true };
-        self.out.push(Action::Reply { ticket: relayed.ticket, reply });
+            Part::More(bytes) => Part::More(self.keep_body(bytes)),
+            Part::Last(Ok(bytes)) => Part::Last(Ok(self.keep_body(bytes))),
+            Part::Last(Err(mut refusal)) => {
+                // Whatever became of a read, it took no effect.
+                if !relayed.kind.writes() {
+                    refusal.executed = Executed::No;
+                }
+                Part::Last(Err(refusal))
+            }
+        };
+        self.reply(relayed.origin, Reply { part, relayed: true });
     }
 
     pub(super) fn on_relay_dropped(&mut self, number: u64) {
@@ -174,7 +182,7 @@ impl<S: Storage> Replica<S> {
             mark!("replica: a relayed request found no room");
             self.stats.refused_overloaded += 1;
             let message = "the connection to the leader is full; slow down and try again";
-            self.refuse(Origin::Local(relayed.ticket), Refusal::not_executed(Status::Overloaded, message));
+            self.refuse(relayed.origin, Refusal::not_executed(Status::Overloaded, message));
         }
     }
 
@@ -186,9 +194,7 @@ impl<S: Storage> Replica<S> {
         self.stats.answers_dropped += 1;
         let message =
             "the request was carried out, but its answer found no room on the way back; a read can be sent again";
-        let result = Err(Refusal::unknown(Status::Overloaded, message));
-        let reply = Reply { result, relayed: false };
-        self.out.push(Action::Send { to, message: Outgoing::RelayReply { number, reply } });
+        self.refuse(Origin::Peer { node: to, number }, Refusal::unknown(Status::Overloaded, message));
     }
 
     /// Answers every request whose time is up. A write's outcome is then unknown: its command stays in the log, or in the
@@ -226,15 +232,15 @@ impl<S: Storage> Replica<S> {
         } else {
             Refusal::not_executed(status, message)
         };
-        self.refuse(Origin::Local(relayed.ticket), refusal);
+        self.refuse(relayed.origin, refusal);
     }
 
     /// Answers whoever waits at `origin` that the request was not done.
     pub(super) fn refuse(&mut self, origin: Origin, refusal: Refusal) {
-        self.reply(origin, Reply { result: Err(refusal), relayed: false });
+        self.reply(origin, Reply { part: Part::Last(Err(refusal)), relayed: false });
     }
 
-    /// Queues an answer.
+    /// Queues a part of an answer.
     pub(super) fn reply(&mut self, origin: Origin, reply: Reply) {
         self.out.reply(origin, reply);
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use net::api::{Executed, Refused, Response, Status};
+use net::api::{Executed, Refused, Response, ResponsePart, Status};
 use net::shell::{ConnWriter, Writers};
 
 use super::guests::Guest;
@@ -21,6 +21,14 @@ const CORE_ANSWER_BYTES_MAX: usize = 512 << 20;
 
 /// Answers up to this size are given whatever else waits. Unit: bytes.
 const SMALL_ANSWER_BYTES: usize = 16 << 10;
+
+/// What takes the place of a large answer while too much waits. All reads of a round are answered at once, and clients may be slow
+/// to take it all.
+const NO_ROOM: Refused<'static> = Refused {
+    status: Status::Overloaded,
+    executed: Executed::Unknown,
+    message: "too many bytes of answers wait for clients of this node; this one was dropped, read again later",
+};
 
 /// What all tasks of a connection share.
 #[derive(Debug)]
@@ -84,14 +92,21 @@ impl ClientConn {
         }
         let is_large = response.result.as_ref().is_ok_and(|body| body.len() > SMALL_ANSWER_BYTES);
         if is_large && self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX {
-            // All reads of a round are answered at once, and clients may be slow to take it all.
-            let message =
-                "too many bytes of answers wait for clients of this node; this one was dropped, read again later";
-            let refused = Refused { status: Status::Overloaded, executed: Executed::Unknown, message };
-            self.push(&Response { id: response.id, leader_hint: response.leader_hint, result: Err(refused) });
+            self.push(&Response { id: response.id, leader_hint: response.leader_hint, result: Err(NO_ROOM) });
         } else {
             self.push(response);
         }
+    }
+
+    /// Queues a part of the answer to a request that `request_began` counted. `false`: there was no room, and the request is
+    /// answered with that.
+    pub(super) fn take_part(&self, part: &ResponsePart<'_>) -> bool {
+        if self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX {
+            self.answer(&Response { id: part.id, leader_hint: None, result: Err(NO_ROOM) });
+            return false;
+        }
+        self.push_frame(|out| part.encode(out));
+        true
     }
 
     /// Answers a request that was not taken: it certainly took no effect.
@@ -139,9 +154,13 @@ impl ClientConn {
 
     /// Queues an answer that nobody counted.
     pub fn push(&self, response: &Response<'_>) {
+        self.push_frame(|out| response.encode(out));
+    }
+
+    fn push_frame(&self, append: impl FnOnce(&mut Vec<u8>)) {
         // A client that is gone needs no answer; one that does not read its answers loses its connection.
         // One that closed its side still gets what is queued.
-        if self.writer.push(|out| response.encode(out)).is_err() && !self.writer.is_closed() {
+        if self.writer.push(append).is_err() && !self.writer.is_closed() {
             self.writer.abort();
         }
     }

@@ -487,9 +487,10 @@ impl Core {
                 let shard = self.gateway.shard(call.meta.shard).expect("the mesh brings calls to the shard's owner");
                 shard.deliver(Event::Call { origin: Origin::Local(ticket), call });
             }
-            MeshMessage::Reply { shard, ticket, answer, relayed } => {
-                self.gateway.reply_here(shard, ticket, answer.result(), relayed);
-            }
+            MeshMessage::Reply { shard, ticket, answer, relayed } => match answer.part() {
+                Ok(part) => self.gateway.reply_here(shard, ticket, part, relayed),
+                Err(why) => self.gateway.give_up(ticket, why),
+            },
             MeshMessage::Peer { shard, from, lane, connection } => {
                 let shard = self.gateway.shard(shard).expect("the mesh brings peers to the shard's owner");
                 self.serve_peer(shard, from, lane, attach(connection));

@@ -9,7 +9,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use net::api::{Executed, REQUEST_HEAD_BYTES, Response, Status};
+use net::api::{Executed, REQUEST_HEAD_BYTES, Response, ResponsePart, Status};
 use net::handshake::ClientLimits;
 use net::shell::Writers;
 
@@ -19,7 +19,7 @@ use super::mesh::{Mesh, MeshMessage};
 use super::partial::Partials;
 use super::replies::Replies;
 use super::shard::Shard;
-use crate::call::{Call, Origin, Refusal, Ticket};
+use crate::call::{Call, Origin, Part, Refusal, Ticket};
 use crate::replica::Event;
 use crate::types::ShardId;
 use api::command::{self, Limits};
@@ -42,6 +42,8 @@ pub enum Waiting {
     Conn(Rc<ClientConn>, u64),
     /// A program that embeds the node.
     Handle(HandleReply),
+    /// Nobody any more: the answer was given up after a part of it, and what still comes of it is dropped.
+    Nobody,
 }
 
 /// Limits of a gateway.
@@ -163,7 +165,7 @@ impl Gateway {
     }
 
     /// Takes a call of a client's connection, under the client's number for it.
-    pub fn on_call(&self, conn: &Rc<ClientConn>, id: u64, mut call: Call<'_>) {
+    pub(super) fn on_call(&self, conn: &Rc<ClientConn>, id: u64, mut call: Call<'_>) {
         if let Err(refusal) = self.check(&call) {
             return conn.refuse(id, refusal.status, &refusal.message);
         }
@@ -190,7 +192,7 @@ impl Gateway {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn check(&self, call: &Call<'_>) -> Result<(), Refusal> {
+    pub(super) fn check(&self, call: &Call<'_>) -> Result<(), Refusal> {
         let named = call.meta.shard;
         if named.get() >= self.limits.shard_count {
             let message = format!("shard {named} does not exist, the cluster has {}", self.limits.shard_count);
@@ -226,7 +228,7 @@ impl Gateway {
         if self.mesh.try_send(self.mesh.owner(shard), message).is_err() {
             let message = "the queue to the shard's core is full; slow down and try again";
             let refusal = Refusal::not_executed(Status::Overloaded, message);
-            self.reply_here(shard, ticket, Err(&refusal), false);
+            self.reply_here(shard, ticket, Part::Last(Err(&refusal)), false);
         }
     }
 
@@ -251,9 +253,38 @@ impl Gateway {
         Some(Ticket((self.core as u64) << TICKET_SLOT_BITS | u64::from(slot)))
     }
 
-    /// Answers a request that waits on this core.
-    pub fn reply_here(&self, shard: ShardId, ticket: Ticket, body: Result<&[u8], &Refusal>, relayed: bool) {
-        let slot = usize::try_from(ticket.0 & ((1 << TICKET_SLOT_BITS) - 1)).unwrap_or(usize::MAX);
+    /// Takes a part of the answer to a call that waits on this core.
+    pub(super) fn reply_here(&self, shard: ShardId, ticket: Ticket, part: Part<&[u8], &Refusal>, relayed: bool) {
+        let slot = Self::slot_of(ticket);
+        match part {
+            Part::More(bytes) => {
+                let mut slots = self.slots.borrow_mut();
+                let waits = slots.used.get_mut(slot).and_then(Option::as_mut);
+                let (waiting, _) = waits.expect("nothing follows the last part of an answer");
+                waiting.take_part(bytes);
+            }
+            Part::Last(result) => self.reply_last(shard, slot, result, relayed),
+        }
+    }
+
+    /// Refuses a call of this core of whose answer a part was lost. What still comes of it is dropped.
+    pub(super) fn give_up(&self, ticket: Ticket, why: &Refusal) {
+        let slot = Self::slot_of(ticket);
+        let waiting = {
+            let mut slots = self.slots.borrow_mut();
+            let waits = slots.used.get_mut(slot).and_then(Option::as_mut);
+            let (waiting, _) = waits.expect("nothing follows the last part of an answer");
+            std::mem::replace(waiting, Waiting::Nobody)
+        };
+        answer_refused(waiting, why);
+    }
+
+    fn slot_of(ticket: Ticket) -> usize {
+        usize::try_from(ticket.0 & ((1 << TICKET_SLOT_BITS) - 1)).unwrap_or(usize::MAX)
+    }
+
+    /// Takes the last part of an answer, and gives its slot free.
+    fn reply_last(&self, shard: ShardId, slot: usize, body: Result<&[u8], &Refusal>, relayed: bool) {
         let taken = {
             let mut slots = self.slots.borrow_mut();
             let taken = slots.used.get_mut(slot).and_then(Option::take);
@@ -273,22 +304,37 @@ impl Gateway {
                 };
                 let wants_hint = relayed || body.is_err_and(asks_elsewhere);
                 let hint = if wants_hint { (self.leader_hints)(shard) } else { None };
-                let result = body.map_err(Refusal::as_refused);
-                conn.answer(&Response { id, leader_hint: hint.as_deref(), result });
+                conn.answer(&Response { id, leader_hint: hint.as_deref(), result: body.map_err(Refusal::as_refused) });
             }
-            Waiting::Handle(reply) => reply.answer(body.map(<[u8]>::to_vec).map_err(Refusal::clone)),
+            Waiting::Handle(reply) => reply.answer(body.map_err(Refusal::clone)),
+            Waiting::Nobody => {}
+        }
+    }
+}
+
+impl Waiting {
+    /// Takes a part of the answer.
+    fn take_part(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Conn(conn, id) => {
+                if !conn.take_part(&ResponsePart { id: *id, bytes }) {
+                    *self = Self::Nobody;
+                }
+            }
+            Self::Handle(reply) => reply.take_part(bytes),
+            Self::Nobody => {}
         }
     }
 }
 
 impl Replies for Gateway {
-    /// Brings an answer back to whoever waits for it, on whatever core that is.
-    fn reply(&self, shard: ShardId, ticket: Ticket, body: Result<&[u8], &Refusal>, relayed: bool) {
+    /// Brings a part of an answer back to whoever waits for it, on whatever core that is.
+    fn reply(&self, shard: ShardId, ticket: Ticket, part: Part<&[u8], &Refusal>, relayed: bool) {
         let core = usize::try_from(ticket.0 >> TICKET_SLOT_BITS).unwrap_or(usize::MAX);
         if core == self.core {
-            return self.reply_here(shard, ticket, body, relayed);
+            return self.reply_here(shard, ticket, part, relayed);
         }
-        let answer = self.mesh.answer(body);
+        let answer = self.mesh.answer(part);
         self.mesh.send(core, MeshMessage::Reply { shard, ticket, answer, relayed });
     }
 }
@@ -299,6 +345,7 @@ fn answer_refused(waiting: Waiting, refusal: &Refusal) {
             conn.answer(&Response { id, leader_hint: None, result: Err(refusal.as_refused()) });
         }
         Waiting::Handle(reply) => reply.answer(Err(refusal.clone())),
+        Waiting::Nobody => {}
     }
 }
 

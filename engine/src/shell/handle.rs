@@ -10,13 +10,32 @@ pub const HANDLE_QUEUE_LEN: usize = 4096;
 pub const PANICS: crate::types::ShardId = crate::types::ShardId::new(u32::MAX);
 
 /// The way back to a waiting caller.
-pub struct HandleReply(pub(super) async_channel::Sender<Result<Vec<u8>, Refusal>>);
+pub struct HandleReply {
+    caller: async_channel::Sender<Result<Vec<u8>, Refusal>>,
+    /// Parts of the answer that have come.
+    parts: Vec<u8>,
+}
 
 impl HandleReply {
+    /// The way back to whoever holds the other end of this channel, which has room for one answer.
+    pub(super) const fn to(caller: async_channel::Sender<Result<Vec<u8>, Refusal>>) -> Self {
+        Self { caller, parts: Vec::new() }
+    }
+
+    /// Keeps a part of the answer until the rest is there.
+    pub(super) fn take_part(&mut self, bytes: &[u8]) {
+        self.parts.extend_from_slice(bytes);
+    }
+
     /// Answers the caller, who may have gone.
-    pub fn answer(self, result: Result<Vec<u8>, Refusal>) {
+    pub fn answer(self, result: Result<&[u8], Refusal>) {
+        let Self { caller, mut parts } = self;
+        let whole = result.map(|bytes| {
+            parts.extend_from_slice(bytes);
+            parts
+        });
         // The channel has room for the one answer; an error means that the caller dropped its future.
-        drop(self.0.try_send(result));
+        drop(caller.try_send(whole));
     }
 }
 

@@ -3,8 +3,11 @@
 /// Entries of one AppendEntries, unless a single one is larger. Unit: bytes.
 pub const APPEND_BYTES_LIMIT: u64 = 1 << 20;
 
-/// Largest answer to a relayed request. Unit: bytes.
-pub const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Largest answer to a relayed request, all its parts together. Unit: bytes.
+pub const ANSWER_BYTES_MAX: u64 = crate::call::ANSWER_BYTES_MAX as u64;
+
+/// Largest part of an answer in one frame between nodes. Unit: bytes.
+pub(super) const PART_BYTES_MAX: usize = 1 << 20;
 
 /// Room in a frame besides entries or an answer. Unit: bytes.
 pub const FRAME_SLACK_BYTES: u64 = 4096;

@@ -3,6 +3,7 @@
 use net::shell::PeerLink;
 
 use super::limits::{ANSWER_BYTES_MAX, FRAME_SLACK_BYTES};
+use crate::call::Part;
 use crate::replica::Outgoing;
 use crate::wire::Lane;
 
@@ -50,9 +51,11 @@ impl PeerLinks {
             Lane::Control => self.control.push(append),
             Lane::Bulk => self.bulk.push(append),
             Lane::Relay => match message {
-                Outgoing::RelayReply { reply, .. } => match &reply.result {
-                    Ok(body) => self.relay.push_within(RELAY_QUEUE_BYTES, body.len(), append),
-                    Err(_) => self.relay.push_within(RELAY_FILL_BYTES_MAX + REFUSAL_QUEUE_BYTES, 0, append),
+                Outgoing::RelayReply { reply, .. } => match &reply.part {
+                    Part::More(bytes) | Part::Last(Ok(bytes)) => {
+                        self.relay.push_within(RELAY_QUEUE_BYTES, bytes.len(), append)
+                    }
+                    Part::Last(Err(_)) => self.relay.push_within(RELAY_FILL_BYTES_MAX + REFUSAL_QUEUE_BYTES, 0, append),
                 },
                 Outgoing::RelayCall { call, .. } => {
                     self.relay.push_within(RELAY_QUEUE_BYTES, call.payload.len(), append)

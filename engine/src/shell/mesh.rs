@@ -15,7 +15,7 @@ use net::api::Status;
 
 use super::classes::Slice;
 use super::notify::Notify;
-use crate::call::{Call, Refusal, Ticket};
+use crate::call::{Call, Part, Refusal, Ticket};
 use crate::types::{NodeId, ShardId};
 use crate::wire::Lane;
 
@@ -30,20 +30,24 @@ const SMALL_ANSWER_BYTES: usize = 1 << 10;
 
 const _: () = assert!(SMALL_ANSWER_BYTES < ANSWER_BYTES_MAX, "some large answers have room");
 
-/// An answer on its way to another core. Its bytes count until it is dropped there.
+/// A part of an answer on its way to another core. Its bytes count until it is dropped there.
 pub(super) struct Answer {
-    result: Result<Vec<u8>, Refusal>,
+    /// The part, or why it was dropped though others follow.
+    part: Result<Part<Vec<u8>>, Refusal>,
     under_way_bytes: Arc<AtomicUsize>,
 }
 
 impl Answer {
-    /// The answer, or why there is none.
-    pub(super) fn result(&self) -> Result<&[u8], &Refusal> {
-        self.result.as_deref()
+    /// The part.
+    ///
+    /// # Errors
+    /// It was dropped. Others follow, and the answer would not be whole: this takes its place.
+    pub(super) fn part(&self) -> Result<Part<&[u8], &Refusal>, &Refusal> {
+        self.part.as_ref().map(|part| part.as_ref().map(Vec::as_slice))
     }
 
     fn bytes(&self) -> usize {
-        self.result.as_ref().map_or(0, Vec::len)
+        self.part().ok().and_then(Part::bytes).map_or(0, <[u8]>::len)
     }
 }
 
@@ -63,13 +67,13 @@ pub(super) enum MeshMessage {
         /// What is asked for.
         call: Call<'static>,
     },
-    /// The answer to a call of that core.
+    /// A part of the answer to a call of that core.
     Reply {
         /// The shard that answers.
         shard: ShardId,
         /// Names the call.
         ticket: Ticket,
-        /// The answer.
+        /// The part.
         answer: Answer,
         /// The leader answered and this node passed it on.
         relayed: bool,
@@ -132,18 +136,22 @@ impl Mesh {
         senders.try_send_to(core, message).map_err(|_full| ())
     }
 
-    /// Copies an answer for another core, or puts a refusal into its place while too many bytes are on their way.
+    /// Copies a part of an answer for another core, or puts a refusal into its place while too many bytes are on their way.
     #[must_use]
-    pub(super) fn answer(&self, body: Result<&[u8], &Refusal>) -> Answer {
-        let bytes = body.map_or(0, <[u8]>::len);
+    pub(super) fn answer(&self, part: Part<&[u8], &Refusal>) -> Answer {
+        let bytes = part.bytes().map_or(0, <[u8]>::len);
         let is_too_much = self.under_way_bytes.load(Ordering::Relaxed).saturating_add(bytes) > ANSWER_BYTES_MAX;
-        let result = if bytes > SMALL_ANSWER_BYTES && is_too_much {
+        let part = if bytes > SMALL_ANSWER_BYTES && is_too_much {
             let message = "too many bytes of answers are on their way between the cores of this node; this one was dropped, read again later";
-            Err(Refusal::unknown(Status::Overloaded, message))
+            let refusal = Refusal::unknown(Status::Overloaded, message);
+            match part {
+                Part::More(_) => Err(refusal),
+                Part::Last(_) => Ok(Part::Last(Err(refusal))),
+            }
         } else {
-            body.map(<[u8]>::to_vec).map_err(Refusal::clone)
+            Ok(part.into_owned())
         };
-        let answer = Answer { result, under_way_bytes: Arc::clone(&self.under_way_bytes) };
+        let answer = Answer { part, under_way_bytes: Arc::clone(&self.under_way_bytes) };
         self.under_way_bytes.fetch_add(answer.bytes(), Ordering::Relaxed);
         answer
     }
@@ -179,14 +187,17 @@ mod tests {
     #[test]
     fn large_answers_are_refused_while_too_many_bytes_are_on_their_way_to_other_cores() {
         let (mesh, half) = (Mesh::new(2, None), vec![7; ANSWER_BYTES_MAX / 2]);
-        let first = mesh.answer(Ok(&half));
-        let second = mesh.answer(Ok(&half));
-        assert!(first.result().is_ok() && second.result().is_ok(), "exactly the limit");
-        let refused = mesh.answer(Ok(&half[..SMALL_ANSWER_BYTES + 1]));
-        assert_eq!(refused.result().expect_err("beyond the limit").status, Status::Overloaded);
-        assert!(mesh.answer(Ok(&half[..SMALL_ANSWER_BYTES])).result().is_ok(), "small ones always pass");
+        let has_passed = |answer: &Answer| answer.part().is_ok_and(|part| part.bytes().is_some());
+        let last = |bytes| mesh.answer(Part::Last(Ok(bytes)));
+        let (first, second) = (last(&half), mesh.answer(Part::More(&half)));
+        assert!(has_passed(&first) && has_passed(&second), "exactly the limit");
+        let (large, small) = (&half[..SMALL_ANSWER_BYTES + 1], &half[..SMALL_ANSWER_BYTES]);
+        let (refused, lost) = (last(large), mesh.answer(Part::More(large)));
+        assert!(matches!(refused.part(), Ok(Part::Last(Err(Refusal { status: Status::Overloaded, .. })))));
+        assert!(matches!(lost.part(), Err(Refusal { status: Status::Overloaded, .. })), "the rest counts for nothing");
+        assert!(has_passed(&last(small)) && has_passed(&mesh.answer(Part::More(small))), "small ones always pass");
         drop(second);
-        assert!(mesh.answer(Ok(&half)).result().is_ok(), "whoever took an answer makes room");
+        assert!(has_passed(&last(&half)), "whoever took an answer makes room");
         drop((first, refused));
         assert_eq!(mesh.under_way_bytes.load(Ordering::Relaxed), 0);
     }

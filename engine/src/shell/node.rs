@@ -19,7 +19,7 @@ use super::data_dir::{DataDir, Identity};
 use super::gateway::GatewayLimits;
 use super::handle::{HANDLE_QUEUE_LEN, HandleCall, HandleReply};
 use super::helpers::Helpers;
-use super::limits::APPEND_BYTES_LIMIT;
+use super::limits::{APPEND_BYTES_LIMIT, PART_BYTES_MAX};
 use super::metrics::NodeMetrics;
 use super::origin::Found;
 use super::ports::PortHold;
@@ -196,7 +196,7 @@ impl Handle {
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         let stopped = || Refusal::unknown(net::api::Status::ShuttingDown, "the node has stopped");
         let call = Call { meta: Meta { shard, timeout_ms }, kind, payload: payload.into() };
-        self.calls.send(HandleCall { call, reply: HandleReply(reply) }).await.map_err(|_closed| stopped())?;
+        self.calls.send(HandleCall { call, reply: HandleReply::to(reply) }).await.map_err(|_closed| stopped())?;
         answer.recv().await.unwrap_or_else(|_closed| Err(stopped()))
     }
 }
@@ -370,6 +370,7 @@ fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
         note_idle_ticks: u64::from(ticks(NOTE_IDLE_MS)),
         note_busy_ticks: u64::from(ticks(NOTE_BUSY_MS)),
         relay_id_floor: 0,
+        part_bytes_max: PART_BYTES_MAX,
         tick_ms,
         repair: None,
         birth: raft::BirthRecord::default(),

@@ -374,8 +374,8 @@ impl Shard {
                     }
                     Action::Reply { ticket, reply } => {
                         if let Some(replies) = self.replies.borrow().as_ref().and_then(Weak::upgrade) {
-                            let body = reply.result.as_ref().map(|range| replica.body(range));
-                            replies.reply(self.id, ticket, body, reply.relayed);
+                            let part = reply.part.as_ref().map(|range| replica.body(range));
+                            replies.reply(self.id, ticket, part, reply.relayed);
                         }
                     }
                     Action::Sync(_)
@@ -385,6 +385,10 @@ impl Shard {
                     | Action::PersistBirth(_)
                     | Action::Load { .. } => {
                         tasks.push(action);
+                    }
+                    // Nothing in this shell asks for itself yet, so nothing waits.
+                    Action::OwnReply { number, reply } => {
+                        tracing::debug!(shard = %self.id, number, ?reply, "an answer to this node itself");
                     }
                     Action::Tell(remark) => self.tell(&remark),
                 }
@@ -407,7 +411,7 @@ impl Shard {
                 Action::FinishRepair => self.start_finishing_repair(),
                 Action::Load { first, last } => self.start_loading(first, last),
                 Action::PersistBirth(record) => self.start_persisting_birth(record),
-                Action::Send { .. } | Action::Reply { .. } | Action::Tell(_) => {
+                Action::Send { .. } | Action::Reply { .. } | Action::OwnReply { .. } | Action::Tell(_) => {
                     unreachable!("these were done above")
                 }
             }

@@ -51,7 +51,7 @@ async fn put(gateway: &Gateway, value: &[u8]) -> Result<Vec<u8>, Refusal> {
     command::encode_op_command(&Op::Put { key: b"key", value, lease: 0, prev_kv: false }, &mut payload).expect("small");
     let (reply, answer) = async_channel::bounded(1);
     let call = Call::borrowed(ShardId::new(0), CallKind::Write, 60_000, &payload);
-    gateway.route(call, Waiting::Handle(HandleReply(reply)));
+    gateway.route(call, Waiting::Handle(HandleReply::to(reply)));
     answer.recv().await.expect("an answer")
 }
 

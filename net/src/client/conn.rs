@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::dial::{ConnectError, Dialing};
 use super::{Endpoint, ServerInfo, lock};
-use crate::api::{Executed, Request, Response, Status};
+use crate::api::{Executed, KIND_RESPONSE_PART, Request, Response, ResponsePart, Status};
 use crate::deframer::Deframer;
 use crate::frame::FrameKind;
 use crate::handshake::{ClientLimits, HANDSHAKE_BODY_BYTES_MAX, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
@@ -120,6 +120,8 @@ struct Shared {
 struct Waiting {
     reply: Reply,
     bytes: u32,
+    /// Parts of its answer that have come.
+    parts: Vec<u8>,
 }
 
 /// Requests that have not begun to leave.
@@ -250,7 +252,7 @@ impl Conn {
         let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis();
         let timeout_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
         let (reply, answer) = oneshot::channel();
-        let waiting = Waiting { reply, bytes: place.bytes };
+        let waiting = Waiting { reply, bytes: place.bytes, parts: Vec::new() };
         self.shared.enqueue(waiting, |id| Request { id, kind, shard, timeout_ms, payload })?;
         // Whoever takes the answer gives it back.
         std::mem::forget(place);
@@ -314,6 +316,11 @@ impl Shared {
 
     fn take_all(&self, deframer: &mut Deframer, mut answered: impl FnMut(&Waiting)) -> Result<(), String> {
         while let Some(frame) = deframer.next_frame().map_err(|error| error.to_string())? {
+            if frame.kind == KIND_RESPONSE_PART {
+                let part = ResponsePart::decode(&frame).map_err(|error| error.to_string())?;
+                self.take_part(&part)?;
+                continue;
+            }
             let response = Response::decode(&frame).map_err(|error| error.to_string())?;
             let leader_hint = response.leader_hint.map(str::to_owned);
             let result = match response.result {
@@ -325,7 +332,7 @@ impl Shared {
                     }
                     return Err(reason);
                 }
-                Ok(body) => Ok(Answer { body: body.to_vec(), leader_hint }),
+                Ok(body) => Ok((body, leader_hint)),
                 Err(refused) => Err(CallError::Refused {
                     status: refused.status,
                     executed: refused.executed,
@@ -334,12 +341,27 @@ impl Shared {
                 }),
             };
             // A ping's answer is nobody's.
-            if let Some(request) = lock(&self.waiting).remove(&response.id) {
+            if let Some(mut request) = lock(&self.waiting).remove(&response.id) {
                 answered(&request);
+                let result = result.map(|(body, leader_hint)| {
+                    request.parts.extend_from_slice(body);
+                    Answer { body: request.parts, leader_hint }
+                });
                 // A caller that gave up is not there any more.
                 drop(request.reply.send(result));
             }
         }
+        Ok(())
+    }
+
+    /// Keeps a part of an answer until the rest is there. Of an answer that nobody waits for nothing is kept.
+    fn take_part(&self, part: &ResponsePart<'_>) -> Result<(), String> {
+        let mut waiting = lock(&self.waiting);
+        let Some(request) = waiting.get_mut(&part.id) else { return Ok(()) };
+        if request.parts.len() + part.bytes.len() > ANSWER_BYTES_MAX {
+            return Err(format!("the node's answer has more than {ANSWER_BYTES_MAX} bytes"));
+        }
+        request.parts.extend_from_slice(part.bytes);
         Ok(())
     }
 

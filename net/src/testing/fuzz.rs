@@ -3,7 +3,7 @@
 //! Nothing here makes inputs. Each function takes any bytes and panics if the wire breaks a promise over them: no panic, no
 //! memory beyond the limit, and nothing accepted that is not exactly what this package would have written.
 
-use crate::api::{Request, Response};
+use crate::api::{Request, Response, ResponsePart};
 use crate::deframer::Deframer;
 use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameBuilder, FrameError, FrameKind};
 use crate::handshake::{
@@ -178,9 +178,13 @@ pub fn client_request(data: &[u8]) {
     }
 }
 
-/// An answer as a client reads it.
+/// An answer, or a part of one, as a client reads it.
 pub fn client_response(data: &[u8]) {
     let Some(frame) = message(data, &[]) else { return };
+    if let Ok(part) = ResponsePart::decode(&frame) {
+        assert_is_written_as(&frame, |out| part.encode(out));
+        assert!(Response::decode(&frame).is_err(), "a part and an answer at once");
+    }
     if let Ok(response) = Response::decode(&frame) {
         assert_is_written_as(&frame, |out| response.encode(out));
         assert!(Request::decode(&frame).is_err(), "a request and an answer at once");

@@ -31,6 +31,38 @@ async fn a_request_arrives_as_it_was_sent() {
 }
 
 #[tokio::test]
+async fn an_answer_in_parts_is_whole_with_the_last() {
+    let server = Server::start().await;
+    let (client, mut session) = pair(&server).await;
+    let parted = spawn_request(&client, WRITE, b"parted");
+    let refused = spawn_request(&client, READ, b"refused");
+    let (one, other) = (session.request().await, session.request().await);
+    let (parted_id, refused_id) = if one.kind == WRITE { (one.id, other.id) } else { (other.id, one.id) };
+    for (id, bytes) in [(parted_id, b"an".as_slice()), (refused_id, b"lost"), (parted_id, b"sw"), (99, b"nobody's")] {
+        session.send_part(id, bytes).await;
+    }
+    session.answer(parted_id, b"er").await;
+    session.refuse(refused_id, Status::Invalid, Executed::No, "after all").await;
+    assert_eq!(parted.await.expect("it ends"), Ok(b"answer".to_vec()));
+    let message = "after all".to_owned();
+    assert_eq!(refused.await.expect("it ends"), Err(ClientError::Refused { status: Status::Invalid, message }));
+}
+
+#[tokio::test]
+async fn an_answer_without_end_closes_the_connection() {
+    let server = Server::start().await;
+    let (client, mut session) = pair(&server).await;
+    let request = spawn_request(&client, WRITE, b"w");
+    let id = session.request().await.id;
+    let part = vec![7; 32 << 20];
+    session.send_part(id, &part).await;
+    session.send_part(id, &part).await;
+    session.send_part(id, b"more").await;
+    let said = request.await.expect("it ends").expect_err("no answer").to_string();
+    assert!(said.contains("outcome unknown") && said.contains("more than 67108864 bytes"), "{said}");
+}
+
+#[tokio::test]
 async fn requests_are_pipelined_and_answered_in_any_order() {
     let server = Server::start().await;
     let (client, mut session) = pair(&server).await;

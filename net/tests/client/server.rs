@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use net::api::{Executed, KIND_PING, Refused, Request, Response, Status};
+use net::api::{Executed, KIND_PING, Refused, Request, Response, ResponsePart, Status};
 use net::client::{Client, ClientError, Endpoint, Kind, Options, Target};
 use net::deframer::Deframer;
 use net::frame::FrameKind;
@@ -188,6 +188,12 @@ impl Session {
 
     pub async fn answer(&mut self, id: u64, body: &[u8]) {
         self.respond(&Response { id, leader_hint: None, result: Ok(body) }).await;
+    }
+
+    pub async fn send_part(&mut self, id: u64, bytes: &[u8]) {
+        let mut frame = Vec::new();
+        ResponsePart { id, bytes }.encode(&mut frame);
+        self.send(&frame).await;
     }
 
     pub async fn refuse(&mut self, id: u64, status: Status, executed: Executed, message: &str) {

@@ -4,12 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use client::{Client, ClientError, Op, PutOptions, RangeRequest, Txn};
+use client::{Client, ClientError, ClientOptions, Op, PutOptions, RangeRequest, Txn};
 use net::api::Status;
 use tokio::task::JoinSet;
 
 use crate::clients::is_full_run;
-use crate::harness::{Cluster, quorate};
+use crate::harness::{Cluster, PATIENCE, quorate};
 use crate::ticks;
 
 /// Keys, unless the environment says otherwise: more than one command may visit.
@@ -143,4 +143,28 @@ async fn small_writes_go_on_beside_requests_over_very_many_keys() {
     println!("{count} keys: term {term} before and {term_after} after");
     assert_eq!(term_after, term, "the leader kept its office");
     cluster.wait_for_equal().await;
+}
+
+/// Answers larger than a part of one come through other nodes and other cores, and are the same everywhere.
+#[tokio::test]
+async fn a_large_answer_comes_in_parts_through_nodes_and_cores() {
+    const VALUES: u8 = 30;
+    let cluster = Cluster::start_with(3, 2, 2).await;
+    let client = cluster.client_of(&[0, 1, 2], PATIENCE).await;
+    for number in 0..VALUES {
+        let value = vec![number; 120 << 10];
+        client.put(format!("large/{number:02}").as_bytes(), &value).await.expect("a put is acknowledged");
+    }
+    let request = RangeRequest { key: b"large/".to_vec(), range_end: b"large0".to_vec(), ..RangeRequest::default() };
+    let expected = client.range(request.clone()).await.expect("a range");
+    assert_eq!(expected.kvs.len(), usize::from(VALUES), "both shards together hold all");
+    for node in &cluster.nodes {
+        // Connections come to either core by chance.
+        for _ in 0..8 {
+            let options = ClientOptions { endpoints: vec![node.client_url.clone()], ..ClientOptions::default() };
+            let client = Client::connect(options).await.expect("a node answers");
+            let found = client.range_on(&node.client_url, request.clone()).await.expect("a range");
+            assert!(found == expected, "{} gives another answer", node.name);
+        }
+    }
 }

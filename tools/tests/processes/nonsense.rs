@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use engine::call::{Call, CallKind};
+use engine::call::{Call, CallKind, Part};
 use engine::config::{Config, cluster_id};
 use engine::raft::{AppendOutcome, BirthAnswer, Health, Message, Speaker, TERM_MAX};
 use engine::types::{EntryId, Index, NodeId, ShardId, Term};
@@ -90,7 +90,9 @@ impl Liar {
     fn frame(&mut self, role: Role, out: &mut Vec<u8>) {
         let number = self.number();
         match (role, self.rng.below(3)) {
-            (Role::PeerRelay, 0) => wire::encode_relay_reply(number, Ok(b"what nobody asked for"), out),
+            (Role::PeerRelay, 0) => {
+                wire::encode_relay_reply(number, Part::Last(Ok(b"what nobody asked for")), usize::MAX, out)
+            }
             (Role::PeerRelay, _) => {
                 let kind = if self.rng.chance(1, 2) { CallKind::Write } else { CallKind::Read };
                 let call = Call::borrowed(SHARD, kind, self.rng.below(1 << 32) as u32, b"no command");

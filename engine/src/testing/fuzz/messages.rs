@@ -6,7 +6,7 @@ use wal::EntryHeader;
 use wal::format::ENTRY_HEADER_BYTES;
 
 use super::assert_is_about;
-use crate::call::AnsweredBy;
+use crate::call::{AnsweredBy, Part};
 use crate::entries_error::EntriesError;
 use crate::raft::AppendEntries;
 use crate::replica::Event;
@@ -90,10 +90,8 @@ fn written(incoming: &Incoming<'_>, shard: ShardId) -> Vec<u8> {
             assert_eq!(call.meta.shard, shard);
             wire::encode_relay_call(*number, call, &mut out);
         }
-        Incoming::RelayReply { number, result, body } => {
-            assert!(result.is_ok() || body.is_empty(), "a refusal has no body");
-            let result = result.as_ref().map(|()| *body);
-            wire::encode_relay_reply(*number, result, &mut out);
+        Incoming::RelayReply { number, part } => {
+            wire::encode_relay_reply(*number, part.as_ref().map(|bytes| *bytes), usize::MAX, &mut out);
         }
     }
     out
@@ -119,7 +117,7 @@ fn check_written(frame: &Frame<'_>, incoming: &Incoming<'_>) {
 
 /// A message of fixed length has no other length.
 fn check_length(frame: &Frame<'_>, incoming: &Incoming<'_>) {
-    let is_refusal = matches!(incoming, Incoming::RelayReply { result: Err(_), .. });
+    let is_refusal = matches!(incoming, Incoming::RelayReply { part: Part::Last(Err(_)), .. });
     if !is_refusal && !matches!(incoming, Incoming::Message(..) | Incoming::Append(..)) {
         return;
     }

@@ -1,6 +1,6 @@
 //! A node: its shards' replicas while it is up, their disks while it is down.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wal::salvage::salvage;
 use wal::testing::SimStorage;
@@ -44,6 +44,8 @@ pub(super) struct ShardHost {
     pub(super) on_disk: OnDisk,
     /// Operations that wait for this replica's answer.
     pub(super) waiting: BTreeSet<u64>,
+    /// What came of answers that are not whole.
+    pub(super) parts: BTreeMap<u64, Vec<u8>>,
     /// What the checks saw last.
     pub(super) seen: Seen,
     /// Highest revision that this node answered anything from, until its host loses power or its disk is damaged.
@@ -103,6 +105,7 @@ impl Host {
                 turn_is_due: false,
                 on_disk: OnDisk::default(),
                 waiting: BTreeSet::new(),
+                parts: BTreeMap::new(),
                 seen: Seen::default(),
                 shown_revision: 0,
             }
@@ -180,6 +183,7 @@ impl Host {
             shard.seen = Seen { promised, promised_vote, ..Seen::default() };
             shard.turn_is_due = false;
             unanswered.extend(std::mem::take(&mut shard.waiting));
+            shard.parts.clear();
         }
         let no_fault = |shard: &ShardHost| !shard.had_fault;
         self.disk_is_whole = !power_is_lost && self.shards.iter().all(no_fault);
@@ -365,6 +369,8 @@ fn replica_options(
         note_idle_ticks: 5,
         note_busy_ticks: 12,
         relay_id_floor: life << 32,
+        // Small enough for answers of several parts, in most clusters.
+        part_bytes_max: usize::try_from(16 + plan.seed % 100).expect("small"),
         tick_ms: TICK_MS.into(),
         repair,
         birth,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use wal::testing::SimRng;
 
 use super::plan::Plan;
+use crate::call::Part;
 use crate::replica::{Outgoing, Reply};
 use crate::wire::Lane;
 
@@ -76,7 +77,9 @@ impl Link {
         let lane = Lane::of(message);
         let queued = &mut self.queued_bytes[place_of(lane)];
         let has_room = match (lane, message) {
-            (Lane::Control, _) | (_, Outgoing::RelayReply { reply: Reply { result: Err(_), .. }, .. }) => true,
+            (Lane::Control, _) | (_, Outgoing::RelayReply { reply: Reply { part: Part::Last(Err(_)), .. }, .. }) => {
+                true
+            }
             (Lane::Bulk, _) => *queued < bytes_limit,
             (Lane::Relay, _) => *queued == 0 || *queued + bytes <= bytes_limit,
         };

@@ -15,6 +15,8 @@ pub struct Report {
     pub events_count: u64,
     /// Operations of clients that were answered.
     pub answered_count: u64,
+    /// Parts of answers, in front of the last ones.
+    pub parts_count: u64,
     /// Operations whose outcome stayed unknown.
     pub unknown_count: u64,
     /// Operations that certainly took no effect.
@@ -48,6 +50,7 @@ impl Report {
         self.simulated_us += other.simulated_us;
         self.events_count += other.events_count;
         self.answered_count += other.answered_count;
+        self.parts_count += other.parts_count;
         self.unknown_count += other.unknown_count;
         self.refused_count += other.refused_count;
         self.leaders_count += other.leaders_count;

@@ -6,11 +6,13 @@ use std::collections::VecDeque;
 
 use api::command;
 use net::deframer::Deframer;
+use net::frame::FRAME_HEADER_BYTES;
 use wal::testing::SimStorage;
 use wal::{Log, LogOptions, SegmentIdentity, SegmentSeq, SyncRequest};
 
+use crate::call::{Part, Refusal};
 use crate::raft::{self, BirthRecord};
-use crate::replica::{Action, Event, Outgoing, ReadingLimits, Refusal, RepairOptions, Replica, ReplicaOptions};
+use crate::replica::{Action, Event, Outgoing, ReadingLimits, RepairOptions, Replica, ReplicaOptions};
 use crate::state_machine;
 use crate::types::{EntryId, Index, NodeId, ShardId};
 use crate::wire;
@@ -164,9 +166,13 @@ impl Node {
                 self.sent.push(Sent { to, message, bytes });
             }
             Action::Reply { ticket, reply } => {
-                let answer = reply.result.map(|range| self.replica.body(&range).to_vec());
-                self.answers.push((ticket.0, answer));
+                let part = reply.part.as_ref().map(|range| self.replica.body(range)).into_owned();
+                // Several parts are one answer; none of these is looked into.
+                if let Part::Last(result) = part {
+                    self.answers.push((ticket.0, result));
+                }
             }
+            Action::OwnReply { number, .. } => return Err(format!("nobody here asked for {number}")),
             Action::Sync(request) => {
                 self.replica.storage_mut().begin_sync(&request);
                 self.syncs.push_back(request);
@@ -184,14 +190,18 @@ impl Node {
         Ok(())
     }
 
-    /// A frame arrives. Says whether the connection goes on: bytes that do not follow the format end it.
+    /// Frames arrive. Says whether the connection goes on: bytes that do not follow the format end it.
     pub(super) fn hear(&mut self, from: NodeId, bytes: &[u8]) -> Result<bool, String> {
         let mut deframer = Deframer::new(FRAME_BYTES_MAX);
         deframer.feed(bytes);
-        let Ok(Some(frame)) = deframer.next_frame() else { return Ok(false) };
-        let Ok(incoming) = wire::decode(&frame) else { return Ok(false) };
-        self.handle(incoming.into_event(from))?;
-        Ok(true)
+        let mut left_bytes = bytes.len();
+        loop {
+            let Ok(frame) = deframer.next_frame() else { return Ok(false) };
+            let Some(frame) = frame else { return Ok(left_bytes == 0) };
+            left_bytes -= FRAME_HEADER_BYTES + frame.meta.len() + frame.rest.len();
+            let Ok(incoming) = wire::decode(&frame) else { return Ok(false) };
+            self.handle(incoming.into_event(from))?;
+        }
     }
 
     /// The oldest sync ends.
@@ -332,6 +342,7 @@ fn options(id: NodeId, repair: Option<bool>, birth: &BirthRecord, life: u64) -> 
         slow_disk_ticks: 20,
         note_idle_ticks: 5,
         note_busy_ticks: 12,
+        part_bytes_max: 64,
         relay_id_floor: life << 32,
         tick_ms: TICK_MS,
         repair,

@@ -13,7 +13,7 @@ use super::node::{Disk, NODES, Node, SHARD, Sent, TIMEOUT_MS, TIMEOUT_TICKS, nod
 use super::past::{Entry, Past, Start, entries_of};
 use super::truth::{Facts, Truth};
 use super::watch::Watch;
-use crate::call::{Call, CallKind, Origin, Refusal, Ticket};
+use crate::call::{Call, CallKind, Origin, Part, Refusal, Ticket};
 use crate::raft::{Message, Speaker};
 use crate::replica::{Event, Fault, Outgoing, Reply};
 use crate::types::{EntryId, Index, NodeId};
@@ -335,9 +335,13 @@ impl<'a> Story<'a> {
         let request = if choice & 1 == 0 { self.relayed.pop_front().unwrap_or(7) } else { u64::from(choice) };
         let refusal = Refusal::unknown(Status::Overloaded, "no");
         let body = vec![choice; usize::from(choice)];
-        let result = if choice & 2 == 0 { Ok(body.as_slice()) } else { Err(&refusal) };
+        let part = match choice >> 1 & 3 {
+            0 => Part::Last(Ok(body.as_slice())),
+            1 => Part::Last(Err(&refusal)),
+            _ => Part::More(body.as_slice()),
+        };
         let mut bytes = Vec::new();
-        wire::encode_relay_reply(request, result, &mut bytes);
+        wire::encode_relay_reply(request, part, 64, &mut bytes);
         self.hear(from, bytes)
     }
 
@@ -455,7 +459,7 @@ impl<'a> Story<'a> {
                     said.push_back(message);
                 }
                 Outgoing::RelayCall { number, .. } => self.relayed.push_back(number),
-                Outgoing::RelayReply { number, reply: Reply { result: Ok(_), .. } } => {
+                Outgoing::RelayReply { number, reply: Reply { part: Part::Last(Ok(_)), .. } } => {
                     if self.replied.len() == KEPT_FRAMES {
                         self.replied.pop_front();
                     }

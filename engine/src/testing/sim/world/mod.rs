@@ -25,6 +25,7 @@ use super::network::Network;
 use super::plan::{Plan, between};
 use super::trace::Trace;
 use super::verdict::{Failure, Report};
+use crate::call::Ticket;
 use crate::raft::Stage;
 use crate::replica::{self, Action};
 use crate::types::NodeId;
@@ -259,14 +260,9 @@ impl World {
                         dropped.push(event);
                     }
                 }
-                Action::Reply { ticket, reply } => {
-                    let result = reply.result.map(|range| replica.body(&range).to_vec());
-                    self.hosts[at.host].shards[at.shard].check_shown(
-                        self.clients.kind(ticket.0),
-                        &result,
-                        reply.relayed,
-                    )?;
-                    self.reply(at, ticket.0, result)?;
+                Action::Reply { ticket: Ticket(op), reply } | Action::OwnReply { number: op, reply } => {
+                    let part = reply.part.as_ref().map(|range| replica.body(range)).into_owned();
+                    self.reply_part(at, op, part, reply.relayed)?;
                 }
                 Action::Sync(request) => self.begin_sync(at, request),
                 Action::SyncNote => self.begin_note_sync(at),

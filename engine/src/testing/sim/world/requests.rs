@@ -1,7 +1,7 @@
 //! What becomes of clients' requests: on their way to a node, and back.
 
 use super::{Event, Place, World};
-use crate::call::{Call, Origin, Refusal, Ticket};
+use crate::call::{Call, Origin, Part, Refusal, Ticket};
 use crate::replica;
 use crate::testing::sim::clients::Answer;
 use crate::testing::sim::host::TICK_MS;
@@ -47,10 +47,38 @@ impl World {
         let (kind, payload) = (running.operation.input.kind(), running.encode());
         let timeout_ticks = u32::try_from(self.plan.timeout_us.div_ceil(self.plan.tick_us)).expect("short");
         self.hosts[at.host].shards[at.shard].waiting.insert(op);
-        let origin = Origin::Local(Ticket(op));
+        // A node's own calls are like those of clients to everybody.
+        let origin = if op % 8 == 7 { Origin::Internal(op) } else { Origin::Local(Ticket(op)) };
         let shard = ShardId::new(u32::try_from(at.shard).expect("few"));
         let call = Call::borrowed(shard, kind, timeout_ticks * TICK_MS, &payload);
         self.deliver(at, replica::Event::Call { origin, call })
+    }
+
+    /// A replica gave a part of an answer. What is not whole is nothing to anybody.
+    pub(super) fn reply_part(
+        &mut self,
+        at: Place,
+        op: u64,
+        part: Part<Vec<u8>>,
+        is_relayed: bool,
+    ) -> Result<(), String> {
+        let kind = self.clients.kind(op);
+        let shard = &mut self.hosts[at.host].shards[at.shard];
+        let result = match part {
+            Part::More(_) if !shard.waiting.contains(&op) => {
+                return Err(format!("node {} goes on answering operation {op} after the last part", at.host + 1));
+            }
+            Part::More(bytes) => {
+                shard.parts.entry(op).or_default().extend(bytes);
+                self.report.parts_count += 1;
+                return Ok(());
+            }
+            Part::Last(result) => result,
+        };
+        let parts = shard.parts.remove(&op).unwrap_or_default();
+        let result = result.map(|bytes| [parts, bytes].concat());
+        shard.check_shown(kind, &result, is_relayed)?;
+        self.reply(at, op, result)
     }
 
     /// A replica answered; the answer is on its way to the client.

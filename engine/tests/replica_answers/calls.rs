@@ -1,0 +1,125 @@
+//! Calls on their way: passed on and answered in parts, and asked by a node for itself.
+
+use api::command::{Op, encode_range};
+use api::response::{OpResponse, Response};
+use engine::call::{CallKind, Part};
+use engine::replica::Event;
+use net::api::{Executed, Status};
+
+use super::{EXPIRED_TICKS, NODES_COUNT, PART_BYTES_MAX, Trio, encoded, node_id, whole};
+
+#[test]
+fn an_answer_that_is_passed_on_comes_in_parts_and_is_the_same() {
+    let mut trio = Trio::new(21);
+    let leader = trio.leader().expect("there is one");
+    let follower = (leader + 1) % NODES_COUNT;
+    for key in 0..20 {
+        trio.put(leader, format!("key-{key}").as_bytes());
+    }
+    trio.settle();
+    let mut all = Vec::new();
+    encode_range(&whole(b"\0", b"\0"), &mut all).expect("a valid range");
+    let [near, far] = [leader, follower].map(|node| trio.ask(node, CallKind::Read, &all));
+    trio.settle();
+    let expected = trio.answers[&near].clone().expect("the leader answers");
+    assert!(!trio.parts.contains_key(&near), "an answer that stays on its node is one part");
+    assert_eq!(trio.answers[&far], Ok(expected.clone()));
+    let parts = &trio.parts[&far];
+    assert_eq!(parts.len(), (expected.len() - 1) / PART_BYTES_MAX);
+    assert!(parts.iter().all(|part| part.len() == PART_BYTES_MAX));
+    trio.check_all_answered();
+}
+
+#[test]
+fn of_an_answer_whose_rest_is_lost_nothing_counts() {
+    let mut trio = Trio::new(22);
+    let leader = trio.leader().expect("there is one");
+    let follower = (leader + 1) % NODES_COUNT;
+    let number = trio.put(follower, b"key");
+    let relayed = trio.packets.len();
+    assert!(relayed > 0, "the call is on its way");
+    // The leader's answer begins, and its connection breaks.
+    let (from, shown) = (node_id(leader), vec![7; 10]);
+    let first = 1;
+    trio.deliver(follower, Event::RelayReply { from, number: first, part: Part::More(&shown) });
+    assert_eq!(trio.parts[&number], [shown]);
+    trio.deliver(follower, Event::PeerDisconnected(node_id(leader)));
+    assert_eq!(trio.refusal(number), (Status::Unavailable, Executed::Unknown));
+    // What comes late is nobody's.
+    trio.deliver(follower, Event::RelayReply { from, number: first, part: Part::Last(Ok(b"late")) });
+    trio.deliver(follower, Event::PeerConnected(node_id(leader)));
+    trio.settle();
+}
+
+#[test]
+fn an_answer_without_end_is_given_up() {
+    let mut trio = Trio::new(23);
+    let leader = trio.leader().expect("there is one");
+    let follower = (leader + 1) % NODES_COUNT;
+    let number = trio.read(follower, b"key");
+    let shown = vec![7; 8 << 20];
+    for _ in 0..8 {
+        let part = Part::More(shown.as_slice());
+        trio.deliver(follower, Event::RelayReply { from: node_id(leader), number: 1, part });
+        assert!(!trio.answers.contains_key(&number));
+    }
+    trio.deliver(follower, Event::RelayReply { from: node_id(leader), number: 1, part: Part::More(b"x") });
+    assert_eq!(trio.refusal(number), (Status::TooLarge, Executed::No));
+    trio.settle();
+}
+
+#[test]
+fn a_node_asks_for_itself_and_is_told_what_became_of_it() {
+    let mut trio = Trio::new(24);
+    let leader = trio.leader().expect("there is one");
+    let nodes = [leader, (leader + 1) % NODES_COUNT];
+    let put = |key| encoded(&Op::Put { key, value: b"v", lease: 0, prev_kv: false });
+    let own = [(0, b"of-the-leader".as_slice()), (1, b"of-a-follower")];
+    let numbers = own.map(|(at, key)| trio.ask_itself(nodes[at], CallKind::Write, &put(key)));
+    trio.settle();
+    for (number, (_, key)) in numbers.into_iter().zip(own) {
+        assert!(trio.answers[&number].is_ok(), "{:?}", trio.answers[&number]);
+        let read = trio.read(leader, key);
+        trio.settle();
+        let response = Response::decode(trio.answers[&read].as_ref().expect("read")).expect("sound");
+        assert!(matches!(&response.ops[..], [OpResponse::Range { count: 1, .. }]), "{response:?}");
+    }
+    // Without a quorum the outcome is told, too.
+    trio.isolate(leader);
+    let number = trio.ask_itself(leader, CallKind::Write, &put(b"lost"));
+    (0..EXPIRED_TICKS).for_each(|_| trio.round());
+    assert!(trio.answers[&number].is_err());
+}
+
+#[test]
+fn a_leader_does_not_log_what_it_could_not_apply() {
+    let mut trio = Trio::new(4);
+    let leader = trio.leader().expect("there is one");
+    let follower = (leader + 1) % NODES_COUNT;
+    let write = trio.ask(follower, CallKind::Write, b"no command");
+    let read = trio.ask(follower, CallKind::Read, b"no range");
+    trio.settle();
+    for ticket in [write, read] {
+        assert_eq!(trio.refusal(ticket), (Status::Invalid, Executed::No));
+    }
+    let after = trio.put(follower, b"after");
+    trio.settle();
+    assert!(trio.answers[&after].is_ok());
+}
+
+#[test]
+fn a_failed_sync_answers_everything_that_waits_also_what_was_relayed() {
+    let mut trio = Trio::new(3);
+    let leader = trio.leader().expect("there is one");
+    let follower = (leader + 1) % NODES_COUNT;
+    trio.faults_are_expected = true;
+    trio.hung.extend([0, 1, 2]);
+    trio.put(leader, b"k");
+    trio.settle();
+    let write = trio.put(follower, b"k");
+    let read = trio.read(follower, b"k");
+    trio.fail_sync(follower);
+    assert!(trio.nodes[follower].replica.fault().is_some(), "the sync was to fail");
+    assert_eq!(trio.refusal(write), (Status::Unavailable, Executed::Unknown));
+    assert_eq!(trio.refusal(read), (Status::Unavailable, Executed::No));
+}
