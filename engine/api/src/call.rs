@@ -19,6 +19,8 @@ pub enum CallKind {
     ReadSerializable,
     /// Describe the node's shards.
     Status,
+    /// Hash the shard's state as the node has it, to compare nodes: at equal entries applied all have the same.
+    Hash,
 }
 
 /// Who answers a call.
@@ -60,7 +62,7 @@ pub struct CallRow {
 
 impl CallKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Write, Self::Read, Self::ReadSerializable, Self::Status];
+    pub const ALL: [Self; 5] = [Self::Write, Self::Read, Self::ReadSerializable, Self::Status, Self::Hash];
 
     /// What is known of it.
     #[must_use]
@@ -71,6 +73,7 @@ impl CallKind {
             Self::Read => ("read", 9, false, By::Leader, Form::Range),
             Self::ReadSerializable => ("serializable read", 10, false, By::Replica, Form::Range),
             Self::Status => ("status", 11, false, By::Node, Form::Nothing),
+            Self::Hash => ("hash", 12, false, By::Replica, Form::Nothing),
         };
         CallRow { name, number, writes, answered_by, payload }
     }

@@ -8,8 +8,8 @@ use wal::Storage;
 
 use super::Replica;
 use super::event::Reply;
-use super::reads::BegunRead;
-use crate::call::{Part, Refusal};
+use super::reads::{BegunRead, Read};
+use crate::call::{CallKind, Part, Refusal};
 use crate::state_machine::{RangeError, Scan};
 
 /// Once so many bytes of answers to reads were made in a turn, the rest waits for the next one. Theirs alone, so that writes with
@@ -54,12 +54,23 @@ impl<S: Storage> Replica<S> {
         let may_visit = left.keys.min(self.options.reading.keys_per_slice);
         assert!(may_visit >= 1, "a slice visits something");
         let mut keys = may_visit;
-        let is_first = begun.bytes.is_empty();
+        let BegunRead { read: Read { call, .. }, scan, bytes } = &mut begun;
+        let is_first = bytes.is_empty();
         let start = if is_first { self.out.bodies_len() } else { 0 };
         // Most reads need one slice: their answer is written where it leaves from.
-        let out = if is_first { self.out.bodies() } else { &mut begun.bytes };
+        let out = if is_first { self.out.bodies() } else { bytes };
         let before = out.len();
-        let is_done = self.machine.range_slice(&begun.read.call.payload, &mut begun.scan, out, start, &mut keys);
+        let is_done = match call.kind {
+            CallKind::Read | CallKind::ReadSerializable => {
+                self.machine.range_slice(&call.payload, scan, out, start, &mut keys)
+            }
+            CallKind::Hash => {
+                // How many keys it visits is not known: it takes the slice of a read.
+                keys = 0;
+                Ok(self.machine.hash_slice(scan, out))
+            }
+            CallKind::Write | CallKind::Status => unreachable!("{:?} is no read", call.kind),
+        };
         assert!(out.len() >= before, "a read that fails takes back its own bytes and no others");
         assert!(keys <= may_visit, "a slice visits {may_visit} keys at most");
         left.bytes = left.bytes.saturating_sub(out.len() - before);

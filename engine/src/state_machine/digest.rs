@@ -1,6 +1,7 @@
 //! A hash to compare replicas by. It is fast and the same everywhere; it is no protection against anybody.
 
 /// FNV-1a over 64-bit words.
+#[derive(Debug)]
 pub(super) struct Digest(u64);
 
 impl Default for Digest {

@@ -1,9 +1,11 @@
-//! Ranges: into the answer of a transaction in one go, or as a read of its own in slices of bounded work.
+//! Ranges: into the answer of a transaction in one go, or as a read of its own in slices of bounded work. So is a hash of all keys.
 //!
 //! A read is pinned to the revision at which it began. Versions never change and nothing is compacted, so what it finds does not
 //! depend on how it is sliced, nor on what is written meanwhile.
 
-use super::{RangeError, StateMachine};
+use super::digest::Digest;
+use super::section::AsOf;
+use super::{ChunkCursor, RangeError, StateMachine};
 use crate::types::Revision;
 use api::command::{self, RangeOp};
 use api::response::{self, KvView, ResponseWriter};
@@ -52,13 +54,25 @@ pub struct Scan {
     /// The last key that was visited; empty = none.
     last_key: Vec<u8>,
     tally: Tally,
+    hash: Option<Hashed>,
 }
+
+/// How far a hash has come.
+#[derive(Debug)]
+struct Hashed {
+    as_of: AsOf,
+    cursor: ChunkCursor,
+    digest: Digest,
+}
+
+/// Bytes of keys and values that one slice of a hash takes in. Every node cuts them alike. Unit: bytes.
+const HASH_SLICE_BYTES: usize = 32 << 10;
 
 impl Scan {
     /// Begun, and not at its end.
     #[must_use]
     pub const fn is_begun(&self) -> bool {
-        self.revision.get() != 0
+        self.revision.get() != 0 || self.hash.is_some()
     }
 }
 
@@ -116,6 +130,24 @@ impl StateMachine {
             writer.finish(scan.revision.get(), true);
         }
         Ok(is_done)
+    }
+
+    /// Does a part of a hash of the whole state as it was after the last entry that was applied whole when it began, with all versions.
+    /// Says whether that was the last of it; then the answer was appended to `out`: revision, index of that entry, hash.
+    pub fn hash_slice(&self, scan: &mut Scan, out: &mut Vec<u8>) -> bool {
+        let begin = || Hashed { as_of: self.as_of(), cursor: ChunkCursor::default(), digest: Digest::default() };
+        let hashed = scan.hash.get_or_insert_with(begin);
+        let mut chunk = Vec::new();
+        let is_last = self.chunk(&hashed.as_of, &mut hashed.cursor, HASH_SLICE_BYTES, &mut chunk);
+        hashed.digest.add(u64::from(crc32fast::hash(&chunk)) << 32 | chunk.len() as u64);
+        if is_last {
+            let AsOf { applied, revision, time } = hashed.as_of;
+            hashed.digest.add(time.get());
+            for number in [revision.get(), applied.index.get(), hashed.digest.get()] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        is_last
     }
 
     /// Visits the keys of a range, from where `scan` stands, until so many were visited; says whether that was the last of them.

@@ -1,4 +1,4 @@
-//! Calls on their way: passed on and answered in parts, and asked by a node for itself.
+//! Calls on their way: passed on and answered in parts, asked by a node for itself, and a kind that is neither read nor write.
 
 use api::command::{Op, encode_range};
 use api::response::{OpResponse, Response};
@@ -28,6 +28,33 @@ fn an_answer_that_is_passed_on_comes_in_parts_and_is_the_same() {
     assert_eq!(parts.len(), (expected.len() - 1) / PART_BYTES_MAX);
     assert!(parts.iter().all(|part| part.len() == PART_BYTES_MAX));
     trio.check_all_answered();
+}
+
+#[test]
+fn a_hash_is_the_same_on_all_nodes_and_another_after_a_write() {
+    let mut trio = Trio::new(25);
+    let leader = trio.leader().expect("there is one");
+    // More than one slice of it.
+    for key in 0..400 {
+        trio.put(leader, format!("{key:0200}").as_bytes());
+        trio.settle();
+    }
+    let hashes = |trio: &mut Trio| {
+        (0..10).for_each(|_| trio.round());
+        let tickets: Vec<u64> = (0..NODES_COUNT).map(|node| trio.ask(node, CallKind::Hash, b"")).collect();
+        trio.settle();
+        tickets.iter().map(|ticket| trio.answers[ticket].clone().expect("a hash")).collect::<Vec<_>>()
+    };
+    let before = hashes(&mut trio);
+    assert_eq!(before[0].len(), 24);
+    assert!(before.iter().all(|hash| *hash == before[0]), "{before:?}");
+    // What is written while it is taken is not in it.
+    let (asked, written) = (trio.ask(leader, CallKind::Hash, b""), trio.put(leader, b"another"));
+    trio.settle();
+    assert!(trio.answers[&written].is_ok());
+    assert_eq!(trio.answers[&asked], Ok(before[0].clone()));
+    let after = hashes(&mut trio);
+    assert!(after.iter().all(|hash| *hash == after[0] && *hash != before[0]), "{after:?}");
 }
 
 #[test]
