@@ -65,6 +65,7 @@ impl CallKind {
     pub const ALL: [Self; 5] = [Self::Write, Self::Read, Self::ReadSerializable, Self::Status, Self::Hash];
 
     /// What is known of it.
+    #[inline]
     #[must_use]
     pub const fn row(self) -> CallRow {
         use {AnsweredBy as By, PayloadForm as Form};
@@ -88,12 +89,14 @@ impl CallKind {
     }
 
     /// It may change the state.
+    #[inline]
     #[must_use]
     pub const fn writes(self) -> bool {
         self.row().writes
     }
 
     /// Who answers it.
+    #[inline]
     #[must_use]
     pub const fn answered_by(self) -> AnsweredBy {
         self.row().answered_by

@@ -340,16 +340,17 @@ impl Shared {
                     leader_hint,
                 }),
             };
+            // Callers that queue requests wait for this lock: nothing is copied under it.
+            let request = lock(&self.waiting).remove(&response.id);
             // A ping's answer is nobody's.
-            if let Some(mut request) = lock(&self.waiting).remove(&response.id) {
-                answered(&request);
-                let result = result.map(|(body, leader_hint)| {
-                    request.parts.extend_from_slice(body);
-                    Answer { body: request.parts, leader_hint }
-                });
-                // A caller that gave up is not there any more.
-                drop(request.reply.send(result));
-            }
+            let Some(mut request) = request else { continue };
+            answered(&request);
+            let result = result.map(|(body, leader_hint)| {
+                request.parts.extend_from_slice(body);
+                Answer { body: request.parts, leader_hint }
+            });
+            // A caller that gave up is not there any more.
+            drop(request.reply.send(result));
         }
         Ok(())
     }
