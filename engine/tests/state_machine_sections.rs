@@ -7,7 +7,7 @@ use api::command::{KeyRange, Op, RangeOp, Txn, encode_op_command, encode_range, 
 use api::response::{OpResponse, Response};
 use engine::state_machine::batch::{self, BatchHeader, LogTime};
 use engine::state_machine::{
-    Answers, BatchEntry, Change, ChangeKind, ChunkCursor, CommandRefused, Options, StateMachine,
+    Answers, BatchEntry, Change, ChangeKind, ChunkCursor, CommandRefused, Options, Scan, StateMachine,
 };
 use engine::types::{EntryId, Index, Lsn, Revision, Term};
 use wal::testing::SimRng;
@@ -164,6 +164,54 @@ fn a_state_written_out_while_entries_are_applied_is_that_of_its_entry() {
             );
         }
     }
+}
+
+#[test]
+fn a_hash_taken_in_slices_while_entries_are_applied_is_that_of_its_entry() {
+    for seed in 0..cases() {
+        let rng = &mut SimRng::new(seed);
+        let mut machine = StateMachine::new(Options::default());
+        (0..rng.below(30)).for_each(|_| apply(&mut machine, rng));
+        let (as_of, digest) = (machine.as_of(), machine.digest());
+        let (mut scan, mut out) = (Scan::default(), Vec::new());
+        let keys_per_slice = 1 + rng.below(20);
+        loop {
+            let mut keys = keys_per_slice;
+            let is_last = machine.hash_slice(&mut scan, &mut out, &mut keys);
+            assert!(is_last || keys == 0, "seed {seed}: a slice ends when it has used up its keys");
+            assert!(is_last || out.is_empty(), "seed {seed}: the answer comes with the last slice");
+            if is_last {
+                break;
+            }
+            (0..rng.below(3)).for_each(|_| apply(&mut machine, rng));
+        }
+        let expected = [as_of.revision.get(), as_of.applied.index.get(), digest];
+        assert_eq!(out, expected.map(u64::to_le_bytes).concat(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_slice_of_a_hash_passes_over_a_bounded_number_of_keys_that_came_later() {
+    let mut machine = StateMachine::new(Options::default());
+    let write = |machine: &mut StateMachine, key: &str| {
+        let index = machine.applied_index().next();
+        let mut command = Vec::new();
+        encode_op_command(&Op::Put { key: key.as_bytes(), value: b"v", lease: 0, prev_kv: false }, &mut command)
+            .expect("a valid put");
+        let mut payload = Vec::new();
+        batch::encode(BatchHeader { time: LogTime::new(index.get()) }, [&command[..]].into_iter(), &mut payload);
+        apply_to(machine, &payload, &mut |_, _: Result<&[u8], CommandRefused>| {});
+    };
+    write(&mut machine, "a");
+    write(&mut machine, "b");
+    let (mut scan, mut out) = (Scan::default(), Vec::new());
+    assert!(!machine.hash_slice(&mut scan, &mut out, &mut 1));
+    for key in 0..100 {
+        write(&mut machine, &format!("c{key}"));
+    }
+    // Ten keys in each: the other one, and the hundred that came later.
+    let slices = (1..).find(|_| machine.hash_slice(&mut scan, &mut out, &mut 10)).expect("it ends");
+    assert_eq!(slices, 11);
 }
 
 #[test]

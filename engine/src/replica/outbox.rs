@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::event::{Action, Outgoing, Reply};
-use crate::call::Origin;
+use crate::call::{Origin, Part};
 
 /// A buffer for answers larger than this is not kept. Unit: bytes.
 const REPLY_BYTES_KEPT_MAX: usize = 16 << 20;
@@ -38,6 +38,10 @@ impl Outbox {
     pub fn reply(&mut self, origin: Origin, reply: Reply) {
         if let Some(body) = reply.part.as_ref().bytes() {
             assert!(body.end <= self.reply_bytes.len(), "a body lies in the buffer for replies");
+        }
+        if let Origin::Peer { .. } = origin {
+            // Between two messages the connection may be another one, and a part may be lost unseen.
+            assert!(matches!(reply.part, Part::Last(_)), "another node is answered in one message");
         }
         self.actions.push_back(match origin {
             Origin::Local(ticket) => Action::Reply { ticket, reply },

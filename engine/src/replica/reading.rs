@@ -64,11 +64,7 @@ impl<S: Storage> Replica<S> {
             CallKind::Read | CallKind::ReadSerializable => {
                 self.machine.range_slice(&call.payload, scan, out, start, &mut keys)
             }
-            CallKind::Hash => {
-                // How many keys it visits is not known: it takes the slice of a read.
-                keys = 0;
-                Ok(self.machine.hash_slice(scan, out))
-            }
+            CallKind::Hash => Ok(self.machine.hash_slice(scan, out, &mut keys)),
             CallKind::Write | CallKind::Status => unreachable!("{:?} is no read", call.kind),
         };
         assert!(out.len() >= before, "a read that fails takes back its own bytes and no others");

@@ -12,12 +12,15 @@ use super::values::ValueRef;
 use crate::types::Revision;
 use api::command::KEY_BYTES_MAX;
 
-/// How far the keys are written out.
+/// So many bytes of a value take as long in a hash as a key. Unit: bytes.
+const DIGEST_VALUE_BYTES: u64 = 512;
+
+/// How far the keys are written out, or taken into a hash.
 #[derive(Clone, Debug, Default)]
 pub struct KeysCursor {
-    /// The key that was written last; empty = none.
+    /// The key that was visited last; empty = none.
     key: Vec<u8>,
-    /// Versions of it that were written. What is older than a revision never changes, so the number names them for good.
+    /// Versions of it that were taken. What is older than a revision never changes, so the number names them for good.
     versions: usize,
 }
 
@@ -65,21 +68,39 @@ impl Section for Mvcc {
         Ok(())
     }
 
-    fn digest(&self, as_of: &AsOf) -> u64 {
-        let mut digest = Digest::default();
-        let all = self.keys().range((Bound::Unbounded, Bound::Unbounded));
-        for (key, history) in all.filter(|(_, history)| history.first().mod_revision <= as_of.revision) {
-            digest.add(u64::from(crc32fast::hash(key)) << 32 | key.len() as u64);
-            for version in history.all().take_while(|version| version.mod_revision <= as_of.revision) {
+    fn digest(&self, as_of: &AsOf, cursor: &mut KeysCursor, left: &mut u64, digest: &mut Digest) -> bool {
+        assert!(!cursor.key.is_empty() || cursor.versions == 0, "versions were taken in of no key");
+        let at = std::mem::take(cursor);
+        let from = if at.key.is_empty() { Bound::Unbounded } else { Bound::Included(&at.key[..]) };
+        for (key, history) in self.keys().range((from, Bound::Unbounded)) {
+            let mut taken = if key == at.key { at.versions } else { 0 };
+            let versions = history.all().take_while(|version| version.mod_revision <= as_of.revision).skip(taken);
+            // A key that came later costs its visit.
+            let mut cost = 1;
+            for version in versions {
+                if *left == 0 {
+                    break;
+                }
+                if taken == 0 {
+                    digest.add(u64::from(crc32fast::hash(key)) << 32 | key.len() as u64);
+                }
+                taken += 1;
                 let value = self.value_of(version);
                 digest.add(version.mod_revision.get());
                 digest.add(version.create_revision.get());
                 digest.add(version.version);
                 digest.add(version.lease);
                 digest.add(u64::from(crc32fast::hash(value)) << 32 | value.len() as u64);
+                *left = left.saturating_sub(1 + value.len() as u64 / DIGEST_VALUE_BYTES);
+                cost = 0;
             }
+            if *left == 0 {
+                *cursor = KeysCursor { key: key.to_vec(), versions: taken };
+                return false;
+            }
+            *left -= cost;
         }
-        digest.get()
+        true
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// FNV-1a over 64-bit words.
 #[derive(Debug)]
-pub(super) struct Digest(u64);
+pub struct Digest(u64);
 
 impl Default for Digest {
     fn default() -> Self {

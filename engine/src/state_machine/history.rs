@@ -37,10 +37,6 @@ impl History {
         self.later.push(version);
     }
 
-    pub const fn first(&self) -> &Version {
-        &self.first
-    }
-
     pub fn last(&self) -> &Version {
         self.later.last().unwrap_or(&self.first)
     }

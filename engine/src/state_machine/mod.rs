@@ -22,6 +22,7 @@ use api::command::{self, Command, Compare, CompareTarget, Op, Txn};
 use api::response::{self, KvView, ResponseWriter};
 use batch::{BATCH_HEADER_BYTES, BatchHeader, LogTime};
 use chunks::KeysCursor;
+use digest::Digest;
 use mvcc::Mvcc;
 pub use scan::Scan;
 use section::{AsOf, Section, SectionKind};
@@ -133,7 +134,7 @@ impl BatchEntry<'_> {
     }
 }
 
-/// How far a state is written out.
+/// How far a state is written out, or taken into a hash.
 #[derive(Clone, Debug, Default)]
 pub struct ChunkCursor {
     keys: KeysCursor,
@@ -240,7 +241,16 @@ impl StateMachine {
     /// A hash of the whole state as it was at `as_of`. Walks everything.
     #[must_use]
     pub fn digest_at(&self, as_of: &AsOf) -> u64 {
-        self.keys.digest(as_of) ^ as_of.revision.get().rotate_left(32) ^ as_of.time.get().rotate_left(16)
+        let (mut digest, mut left) = (Digest::default(), u64::MAX);
+        let digest = self.digest_slice(as_of, &mut ChunkCursor::default(), &mut left, &mut digest);
+        digest.expect("nothing has so many keys")
+    }
+
+    /// Takes more of the state as it was at `as_of` into a hash, until `left` is used up (`Section::digest`); returns the hash if that
+    /// was the last of it.
+    fn digest_slice(&self, as_of: &AsOf, cursor: &mut ChunkCursor, left: &mut u64, digest: &mut Digest) -> Option<u64> {
+        let is_last = self.keys.digest(as_of, &mut cursor.keys, left, digest);
+        is_last.then(|| digest.get() ^ as_of.revision.get().rotate_left(32) ^ as_of.time.get().rotate_left(16))
     }
 
     /// Applies an entry that carries nothing.

@@ -65,9 +65,6 @@ struct Hashed {
     digest: Digest,
 }
 
-/// Bytes of keys and values that one slice of a hash takes in. Every node cuts them alike. Unit: bytes.
-const HASH_SLICE_BYTES: usize = 32 << 10;
-
 impl Scan {
     /// Begun, and not at its end.
     #[must_use]
@@ -132,22 +129,17 @@ impl StateMachine {
         Ok(is_done)
     }
 
-    /// Does a part of a hash of the whole state as it was after the last entry that was applied whole when it began, with all versions.
-    /// Says whether that was the last of it; then the answer was appended to `out`: revision, index of that entry, hash.
-    pub fn hash_slice(&self, scan: &mut Scan, out: &mut Vec<u8>) -> bool {
+    /// Does a part of a hash of the whole state as it was after the last entry that was applied whole when it began, with all versions:
+    /// what visiting so many keys costs, which it takes off `keys`. Says whether that was the last of it; then the answer was appended
+    /// to `out`: revision, index of that entry, hash.
+    pub fn hash_slice(&self, scan: &mut Scan, out: &mut Vec<u8>, keys: &mut u64) -> bool {
         let begin = || Hashed { as_of: self.as_of(), cursor: ChunkCursor::default(), digest: Digest::default() };
-        let hashed = scan.hash.get_or_insert_with(begin);
-        let mut chunk = Vec::new();
-        let is_last = self.chunk(&hashed.as_of, &mut hashed.cursor, HASH_SLICE_BYTES, &mut chunk);
-        hashed.digest.add(u64::from(crc32fast::hash(&chunk)) << 32 | chunk.len() as u64);
-        if is_last {
-            let AsOf { applied, revision, time } = hashed.as_of;
-            hashed.digest.add(time.get());
-            for number in [revision.get(), applied.index.get(), hashed.digest.get()] {
-                out.extend_from_slice(&number.to_le_bytes());
-            }
+        let Hashed { as_of, cursor, digest } = scan.hash.get_or_insert_with(begin);
+        let Some(hash) = self.digest_slice(as_of, cursor, keys, digest) else { return false };
+        for number in [as_of.revision.get(), as_of.applied.index.get(), hash] {
+            out.extend_from_slice(&number.to_le_bytes());
         }
-        is_last
+        true
     }
 
     /// Visits the keys of a range, from where `scan` stands, until so many were visited; says whether that was the last of them.

@@ -7,6 +7,7 @@
 use codec::{DecodeError, Reader};
 
 use super::batch::LogTime;
+use super::digest::Digest;
 use crate::types::{EntryId, Index, Revision, Term};
 
 /// Length of what stands in front of every chunk. Unit: bytes.
@@ -86,6 +87,8 @@ pub trait Section {
     /// The bytes do not follow the format or are out of order; the section must not be used then.
     fn restore(&mut self, chunk: &[u8]) -> Result<(), DecodeError>;
 
-    /// A hash over the section as it was at `as_of`.
-    fn digest(&self, as_of: &AsOf) -> u64;
+    /// Takes more of the section as it was at `as_of` into a hash, until `left` is used up, of which it takes 1 for each key that it
+    /// visits and each version, and more for long values; says whether that was the last of it. Where the slices end makes no difference
+    /// to the hash. Later entries may be applied between two calls.
+    fn digest(&self, as_of: &AsOf, cursor: &mut Self::Cursor, left: &mut u64, digest: &mut Digest) -> bool;
 }

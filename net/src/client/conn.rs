@@ -261,6 +261,10 @@ impl Conn {
     }
 }
 
+fn answer_too_large() -> String {
+    format!("the node's answer has more than {ANSWER_BYTES_MAX} bytes")
+}
+
 impl Shared {
     fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
@@ -345,9 +349,12 @@ impl Shared {
             // A ping's answer is nobody's.
             let Some(mut request) = request else { continue };
             answered(&request);
-            let result = result.map(|(body, leader_hint)| {
+            let result = result.and_then(|(body, leader_hint)| {
+                if request.parts.len() + body.len() > ANSWER_BYTES_MAX {
+                    return Err(CallError::Broken(answer_too_large()));
+                }
                 request.parts.extend_from_slice(body);
-                Answer { body: request.parts, leader_hint }
+                Ok(Answer { body: request.parts, leader_hint })
             });
             // A caller that gave up is not there any more.
             drop(request.reply.send(result));
@@ -360,7 +367,7 @@ impl Shared {
         let mut waiting = lock(&self.waiting);
         let Some(request) = waiting.get_mut(&part.id) else { return Ok(()) };
         if request.parts.len() + part.bytes.len() > ANSWER_BYTES_MAX {
-            return Err(format!("the node's answer has more than {ANSWER_BYTES_MAX} bytes"));
+            return Err(answer_too_large());
         }
         request.parts.extend_from_slice(part.bytes);
         Ok(())

@@ -63,6 +63,18 @@ async fn an_answer_without_end_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn an_answer_whose_last_part_is_too_much_is_none() {
+    let server = Server::start().await;
+    let (client, mut session) = pair(&server).await;
+    let request = spawn_request(&client, WRITE, b"w");
+    let id = session.request().await.id;
+    session.send_part(id, &vec![7; 64 << 20]).await;
+    session.answer(id, b"more").await;
+    let said = request.await.expect("it ends").expect_err("no answer").to_string();
+    assert!(said.contains("outcome unknown") && said.contains("more than 67108864 bytes"), "{said}");
+}
+
+#[tokio::test]
 async fn requests_are_pipelined_and_answered_in_any_order() {
     let server = Server::start().await;
     let (client, mut session) = pair(&server).await;
