@@ -199,7 +199,7 @@ fn a_slice_of_a_hash_passes_over_a_bounded_number_of_keys_that_came_later() {
         encode_op_command(&Op::Put { key: key.as_bytes(), value: b"v", lease: 0, prev_kv: false }, &mut command)
             .expect("a valid put");
         let mut payload = Vec::new();
-        batch::encode(BatchHeader { time: LogTime::new(index.get()) }, [&command[..]].into_iter(), &mut payload);
+        batch::encode(BatchHeader { time: LogTime::new(index.get()) }, [&command[..]], &mut payload);
         apply_to(machine, &payload, &mut |_, _: Result<&[u8], CommandRefused>| {});
     };
     write(&mut machine, "a");

@@ -158,7 +158,7 @@ async fn a_large_answer_comes_in_parts_through_nodes_and_cores() {
     let request = RangeRequest { key: b"large/".to_vec(), range_end: b"large0".to_vec(), ..RangeRequest::default() };
     let expected = client.range(request.clone()).await.expect("a range");
     assert_eq!(expected.kvs.len(), usize::from(VALUES), "both shards together hold all");
-    for node in &cluster.nodes {
+    for node in cluster.nodes.iter() {
         // Connections come to either core by chance.
         for _ in 0..8 {
             let options = ClientOptions { endpoints: vec![node.client_url.clone()], ..ClientOptions::default() };
