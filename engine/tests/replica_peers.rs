@@ -1,5 +1,8 @@
 //! One shipped replica whose peers are played by the test: what they may send, what finds no room, and which writes wait.
 
+#[path = "replica_peers/hanging_disk.rs"]
+mod hanging_disk;
+
 use std::collections::BTreeMap;
 
 use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
@@ -13,7 +16,7 @@ use engine::{log_store, state_machine};
 use net::api::{Executed, Status};
 use net::deframer::Deframer;
 use wal::testing::{SimRng, SimStorage};
-use wal::{EntryHeader, Log, LogOptions, SegmentIdentity, SegmentSeq};
+use wal::{EntryHeader, Log, LogOptions, SegmentIdentity, SegmentSeq, SyncRequest};
 
 const SHARD: ShardId = ShardId::new(0);
 const SEGMENT_BYTES: u64 = 16 << 10;
@@ -83,6 +86,9 @@ struct Subject {
     answers: BTreeMap<u64, Result<Vec<u8>, Refusal>>,
     prepares: Vec<SegmentSeq>,
     last_ticket: u64,
+    /// Syncs that are asked for do not end.
+    disk_hangs: bool,
+    hanging: Vec<SyncRequest>,
 }
 
 /// The payload of an entry that puts something, as long as that.
@@ -130,7 +136,8 @@ impl Subject {
     fn new(options: ReplicaOptions, log: Log<SimStorage>) -> Self {
         let replica = Replica::new(options, log);
         let (sent, answers, prepares) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let mut subject = Self { replica, sent, answers, prepares, last_ticket: 0 };
+        let mut subject =
+            Self { replica, sent, answers, prepares, last_ticket: 0, disk_hangs: false, hanging: Vec::new() };
         subject.turn();
         for peer in [2, 3] {
             subject.deliver(Event::PeerConnected(node_id(peer)));
@@ -166,6 +173,7 @@ impl Subject {
                     let before = self.answers.insert(ticket.0, answer);
                     assert!(before.is_none(), "request {} was answered twice", ticket.0);
                 }
+                Action::Sync(request) if self.disk_hangs => self.hanging.push(request),
                 Action::Sync(request) => {
                     let storage = self.replica.storage_mut();
                     storage.begin_sync(&request);
@@ -183,6 +191,18 @@ impl Subject {
         for id in synced {
             self.deliver(Event::Synced { id, result: Ok(()) });
         }
+    }
+
+    /// What hung goes on.
+    fn disk_goes_on(&mut self) {
+        self.disk_hangs = false;
+        for request in std::mem::take(&mut self.hanging) {
+            let storage = self.replica.storage_mut();
+            storage.begin_sync(&request);
+            storage.complete_sync(request.id);
+            self.deliver(Event::Synced { id: request.id, result: Ok(()) });
+        }
+        self.turn();
     }
 
     fn turn(&mut self) {

@@ -11,7 +11,7 @@
 //! forgot its vote elected a second leader in one term. While a node that heard of both lives it refuses the second one's
 //! messages (`refused`).
 
-use super::log_view::{LogView, term_at};
+use super::log_view::{LogView, last_not_after_term, term_at};
 use super::{Common, Raft};
 use crate::types::{EntryId, Index, NodeId, Term};
 
@@ -78,11 +78,25 @@ impl Raft {
         }
     }
 
-    /// What the commit index says is known for good: the term in which it was learned is durable. Before that a crash would
-    /// take this node back to a term whose leader need not have those entries.
+    /// How far what is committed may be noted for good; 0 = nothing more than before.
+    ///
+    /// All of it once the current term is durable. Before that a crash may take this node back to the last durable term, and no
+    /// leader that it would follow then may contradict the note. If only the current term lies beyond the durable one, entries of the
+    /// durable term are safe to note: the leader of that term made them, and the leaders from the current term on have what is
+    /// committed. Entries of other terms the leader of the durable term need not have. So a leader that handed over because its disk
+    /// hangs, and cannot make the next term durable, learns what became of its last entries.
     #[must_use]
-    pub fn may_note_committed(&self) -> bool {
-        self.common.hard_state_is_durable()
+    pub fn notable_index(&self, log: &impl LogView) -> Index {
+        let common = &self.common;
+        let (durable_term, term) = (common.durable_hard_state.term, common.hard_state.term);
+        if durable_term == term {
+            return common.commit_index;
+        }
+        let base = log.base().index;
+        let last = last_not_after_term(log, base, common.commit_index.max(base), durable_term);
+        let is_safe = durable_term.next() == term && last.term == durable_term;
+        mark!("raft: what the durable term committed is noted before the next term is durable" if is_safe);
+        if is_safe { last.index } else { Index::ZERO }
     }
 }
 

@@ -34,8 +34,9 @@ impl LeaderWatch {
 }
 
 impl<S: Storage> Replica<S> {
-    /// Answers what was passed on to a node that has not led for an election timeout, and, while nobody leads, what this node
-    /// appended as the leader.
+    /// Answers what was passed on to a node that has not led for an election timeout. The same for what this node appended as the
+    /// leader, if it has not learned by then what became of it: nobody leads, or what the next leader says does not get through to
+    /// this node, or that leader finds no quorum.
     pub(super) fn answer_lost_requests(&mut self) {
         let leader = self.raft.leader();
         let ticks = u64::from(self.options.raft.election_ticks);
@@ -46,16 +47,18 @@ impl<S: Storage> Replica<S> {
             mark!("replica: a leader was lost before it answered");
             self.refuse_relayed(&relayed, Status::Unavailable, "the leader was lost before it answered");
         }
-        if leader.is_none() {
-            let mut lost = Vec::new();
-            self.writes.expire(u64::MAX, |origin| lost.push(origin));
-            for origin in lost {
-                mark!("replica: the outcome of a deposed leader's write is unknown");
-                let message =
-                    "this node lost its leadership and knows no other leader; the write may still take effect";
-                let refusal = Refusal::unknown(Status::Unavailable, message);
-                self.refuse(origin, refusal);
-            }
+        if leader == Some(self.options.raft.id) {
+            return;
+        }
+        let mut lost = Vec::new();
+        // What comes before is about to be answered.
+        self.writes.give_up_after(self.may_apply(), |origin| lost.push(origin));
+        for origin in lost {
+            mark!("replica: the outcome of a deposed leader's write is unknown" if leader.is_none());
+            mark!("replica: a deposed leader does not learn from the next one what became of a write" if leader.is_some());
+            let message =
+                "this node lost its leadership and did not learn what became of the write; it may still take effect";
+            self.refuse(origin, Refusal::unknown(Status::Unavailable, message));
         }
     }
 }

@@ -46,8 +46,12 @@ impl ShowsFrom {
 impl<S: Storage> Replica<S> {
     /// Notes what is committed, so that it may be applied.
     pub(super) fn note_committed(&mut self) {
-        let index = self.raft.commit_index();
-        if index <= self.log.noted().committed.index || !self.raft.may_note_committed() {
+        let noted = self.log.noted().committed.index;
+        if self.raft.commit_index() <= noted {
+            return;
+        }
+        let index = self.raft.notable_index(&self.log);
+        if index <= noted {
             return;
         }
         assert!(index <= self.log.last_id().index, "{index} is committed, and the log ends at {}", self.log.last_id());

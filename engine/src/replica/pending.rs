@@ -112,6 +112,12 @@ impl Writes {
         waiters.filter_map(|waiter| waiter.expire(now_tick)).for_each(timed_out);
     }
 
+    /// Marks every write of an entry behind `index` as answered and reports it. Its place is kept until its entry is decided.
+    pub(super) fn give_up_after(&mut self, index: Index, given_up: impl FnMut(Origin)) {
+        let waiters = self.batches.iter_mut().filter(|((at, _), _)| *at > index).flat_map(|(_, waiters)| waiters);
+        waiters.filter_map(Waiter::take_origin).for_each(given_up);
+    }
+
     /// Takes everything, for a replica that stops.
     #[must_use]
     pub fn drain(&mut self) -> Vec<Origin> {

@@ -1,6 +1,8 @@
 //! What a node knows to be committed from an earlier life, against leaders and candidates that lack it.
 
-use engine::raft::{AppendEntries, Contradiction, ContradictionKind, HardState, Health, Message, Raft, Ready, Speaker};
+use engine::raft::{
+    AppendEntries, Contradiction, ContradictionKind, HardState, Health, LogView, Message, Raft, Ready, Speaker,
+};
 use engine::types::{EntryId, Index, Term};
 
 use crate::cluster::{config, node_id};
@@ -51,6 +53,46 @@ fn a_leader_is_confirmed_only_once_its_log_was_seen_to_have_what_was_noted() {
         _ => None,
     });
     assert_eq!(confirmed, Some(0));
+}
+
+#[test]
+fn before_a_term_is_durable_only_entries_of_the_term_before_it_are_noted_as_committed() {
+    // Terms of the log, the leader's term, what of its entries may be noted before that term is durable. Term 2 is.
+    let cases: [(&[u64], u64, u64); 5] = [
+        (&[1, 1, 2, 2], 2, 4),
+        (&[1, 1, 2, 2], 3, 4),
+        // A leader of term 3 need not have them: a crash would take this node back to where it would follow that one.
+        (&[1, 1, 2, 2], 4, 0),
+        // The leader of term 2 need not have them.
+        (&[1, 1], 3, 0),
+        (&[], 3, 0),
+    ];
+    for (terms, term, notable) in cases {
+        let (mut raft, log) = knowing(terms, EntryId::ZERO);
+        let last = log.last_id();
+        after(&mut raft, &log, term, last, &[]);
+        let heartbeat = Message::Heartbeat { term: Term::new(term), commit_index: last.index, round: 1 };
+        raft.step(node_id(2), Speaker::default(), heartbeat, &log);
+        let hard_state = raft.hard_state();
+        assert_eq!(raft.commit_index(), last.index);
+        assert_eq!(raft.notable_index(&log), Index::new(notable), "{terms:?}, leader of term {term}");
+        if hard_state.term > Term::new(2) {
+            raft.on_hard_state_persisted(hard_state, &log);
+        }
+        assert_eq!(raft.notable_index(&log), last.index, "{terms:?}, leader of term {term}");
+    }
+    // What comes after the entries of the term before is of the term that is not durable.
+    let (mut raft, mut log) = knowing(&[2, 2], EntryId::ZERO);
+    after(&mut raft, &log, 3, id(2, 2), &[id(3, 3)]);
+    log.append_entry(id(3, 3));
+    raft.on_appended(&log);
+    raft.step(
+        node_id(2),
+        Speaker::default(),
+        Message::Heartbeat { term: Term::new(3), commit_index: Index::new(3), round: 1 },
+        &log,
+    );
+    assert_eq!((raft.commit_index(), raft.notable_index(&log)), (Index::new(3), Index::new(2)));
 }
 
 /// Terms of the log, what comes before the leader's entries, these, the committed entry, and the leader's that excludes it.

@@ -500,7 +500,7 @@ fn leadership_goes_to_no_node_that_could_not_hold_it() {
     }
 }
 
-fn receive_all(cluster: &mut Cluster, packets: Vec<Packet>) {
+pub fn receive_all(cluster: &mut Cluster, packets: Vec<Packet>) {
     for packet in packets {
         cluster.receive(packet);
     }

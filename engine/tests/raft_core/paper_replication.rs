@@ -6,7 +6,7 @@ use engine::raft::{
 use engine::types::{EntryId, Index, Term};
 
 use crate::cluster::{Cluster, Packet, config, node_id};
-use crate::paper::{id, led_by_first, sent_by, step, tick_all};
+use crate::paper::{id, led_by_first, receive_all, sent_by, step, tick_all};
 use crate::sim_log::SimLog;
 
 /// A cluster of three that all have this durable log, none of which leads.
@@ -317,4 +317,37 @@ fn entries_that_arrived_but_wait_for_a_disk_are_not_sent_again() {
     cluster.heal();
     tick_all(&mut cluster, 2);
     assert_eq!(cluster.raft(1).commit_index(), Index::new(3));
+}
+
+#[test]
+fn an_old_leader_whose_disk_hangs_learns_what_its_successor_commits_whatever_overtakes_what() {
+    let mut cluster = led_by_first();
+    cluster.nodes[0].disk_hangs = true;
+    cluster.propose(0, 3);
+    cluster.transfer(0, node_id(2));
+    let is_overtaken = |packet: &Packet| packet.to == node_id(1) && matches!(packet.message, Message::AppendEntries(_));
+    let mut overtaken = Vec::new();
+    // Several heartbeats overtake the entries.
+    for _ in 0..8 {
+        loop {
+            let (late, rest): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut cluster.network).into_iter().partition(&is_overtaken);
+            overtaken.extend(late);
+            cluster.network = rest.into();
+            let is_over = cluster.network.is_empty();
+            cluster.deliver(0);
+            let has_synced = (0..3).filter(|at| cluster.sync(*at)).count() > 0;
+            if is_over && !has_synced {
+                break;
+            }
+        }
+        (0..3).for_each(|at| cluster.tick(at));
+    }
+    assert_eq!(cluster.leader(), Some(1));
+    let committed = cluster.raft(1).commit_index();
+    assert!(cluster.raft(0).commit_index() < committed, "it has not seen the entries");
+    receive_all(&mut cluster, overtaken);
+    tick_all(&mut cluster, 2);
+    // It promised nothing of its new term, so that its successor does not know what it has.
+    assert_eq!(cluster.raft(0).commit_index(), committed);
 }

@@ -118,8 +118,8 @@ impl Leading {
     fn broadcast_heartbeat(&mut self, common: &mut Common) {
         self.heartbeat_elapsed_ticks = 0;
         let round = self.rounds.newest();
-        for (&to, progress) in &self.progress {
-            send_heartbeat(common, to, progress, round);
+        for &to in self.progress.keys() {
+            send_heartbeat(common, to, round);
         }
     }
 
@@ -127,7 +127,7 @@ impl Leading {
     pub(super) fn on_peer_connected(&mut self, common: &mut Common, node: NodeId) {
         if let Some(progress) = self.progress.get_mut(&node) {
             progress.on_connected();
-            send_heartbeat(common, node, progress, self.rounds.newest());
+            send_heartbeat(common, node, self.rounds.newest());
         }
     }
 
@@ -266,11 +266,11 @@ impl Leading {
             return;
         }
         self.told_opening = true;
-        let (term, commit_index, round) = (common.hard_state.term, common.commit_index, self.rounds.newest());
+        let round = self.rounds.newest();
         for &to in self.progress.keys() {
-            common.out.messages.push((to, Message::Heartbeat { term, commit_index, round }));
+            send_heartbeat(common, to, round);
         }
-        common.out.steps.push(OfficeStep::Opened { term });
+        common.out.steps.push(OfficeStep::Opened { term: common.hard_state.term });
     }
 
     /// Commits the highest entry of the own term that is durable on a quorum, and with it all before it.
@@ -294,9 +294,11 @@ impl Leading {
     }
 }
 
-fn send_heartbeat(common: &mut Common, to: NodeId, progress: &Progress, round: u64) {
-    let commit_index = common.commit_index.min(progress.match_index());
-    common.out.messages.push((to, Message::Heartbeat { term: common.hard_state.term, commit_index, round }));
+/// Sends a heartbeat. It says all that is committed, whatever the follower has acknowledged: a follower applies what it is told to what
+/// its log matches. One whose disk hangs may acknowledge nothing, and clients may wait there for what it appended when it led.
+fn send_heartbeat(common: &mut Common, to: NodeId, round: u64) {
+    let (term, commit_index) = (common.hard_state.term, common.commit_index);
+    common.out.messages.push((to, Message::Heartbeat { term, commit_index, round }));
 }
 
 /// Sends as many messages with entries as the follower's state and window allow.
