@@ -118,7 +118,8 @@ impl Partials {
 
     /// Takes the read buffer of a connection that has nothing in it.
     fn take_buffer_back(&self, deframer: &mut Deframer) {
-        let Some((spare, buffer)) = self.spare.as_ref().zip(deframer.take_buffer()) else { return };
+        let Some(spare) = &self.spare else { return };
+        let Some(buffer) = deframer.take_buffer() else { return };
         let mut spare = spare.borrow_mut();
         let alike = spare.iter().filter(|other| other.len() == buffer.len()).count();
         if buffer.len() <= SPARE_BYTES_MAX && alike < SPARE_MAX {
@@ -345,6 +346,15 @@ mod tests {
             self.0.drain(..read);
             if read == 0 { Poll::Pending } else { Poll::Ready(Ok(read)) }
         }
+    }
+
+    #[test]
+    fn a_connection_among_few_keeps_its_read_buffer_while_it_waits() {
+        let partials = Partials::new(1 << 20);
+        let (partial, mut deframer, mut source) = (partials.connection(), Deframer::new(1 << 20), Source::default());
+        let read = partial.read(&mut source, &mut deframer, true);
+        assert!(futures_lite::future::block_on(futures_lite::future::poll_once(read)).is_none(), "nothing has arrived");
+        assert!(deframer.held_bytes() > 0, "the buffer would be made and zeroed anew for each message");
     }
 
     #[test]
