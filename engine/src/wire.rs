@@ -175,12 +175,12 @@ pub fn encode_message(message: &Message, speaker: Speaker, shard: ShardId, out: 
             put(&mut meta, &[last_index.get()]);
             kind::TIMEOUT_NOW
         }
-        Message::RepairRequest { nonce, last, .. } => {
-            put(&mut meta, &[*nonce, last.term.get(), last.index.get()]);
+        Message::RepairRequest { nonce, last, challenge, .. } => {
+            put(&mut meta, &[*nonce, last.term.get(), last.index.get(), *challenge]);
             kind::REPAIR_REQUEST
         }
-        Message::RepairResponse { nonce, last_index, .. } => {
-            put(&mut meta, &[*nonce, last_index.get()]);
+        Message::RepairResponse { nonce, last_index, challenge, .. } => {
+            put(&mut meta, &[*nonce, last_index.get(), *challenge]);
             kind::REPAIR_RESPONSE
         }
         Message::BirthRequest { incarnation, .. } => {
@@ -497,8 +497,15 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
             health: fields.health()?,
         },
         kind::TIMEOUT_NOW => Message::TimeoutNow { term, last_index: fields.index()? },
-        kind::REPAIR_REQUEST => Message::RepairRequest { term, nonce: fields.u64()?, last: fields.entry_id()? },
-        kind::REPAIR_RESPONSE => Message::RepairResponse { term, nonce: fields.u64()?, last_index: fields.index()? },
+        kind::REPAIR_REQUEST => {
+            Message::RepairRequest { term, nonce: fields.u64()?, last: fields.entry_id()?, challenge: fields.u64()? }
+        }
+        kind::REPAIR_RESPONSE => Message::RepairResponse {
+            term,
+            nonce: fields.u64()?,
+            last_index: fields.index()?,
+            challenge: fields.u64()?,
+        },
         kind::BIRTH_REQUEST => Message::BirthRequest { term, incarnation: fields.u64()? },
         kind::BIRTH_RESPONSE => fields.birth_response(term)?,
         kind::OUTDATED => Message::Outdated { term, incarnation: fields.u64()?, since: fields.index()? },

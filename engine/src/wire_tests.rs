@@ -116,8 +116,8 @@ fn messages() -> Vec<(&'static str, Message)> {
             Message::HeartbeatResponse { term, round: 17, persisted_index, matched_index, health: golden_health() },
         ),
         ("TimeoutNow", Message::TimeoutNow { term, last_index: Index::new(90) }),
-        ("RepairRequest", Message::RepairRequest { term, nonce, last }),
-        ("RepairResponse", Message::RepairResponse { term, nonce, last_index: Index::new(99) }),
+        ("RepairRequest", Message::RepairRequest { term, nonce, last, challenge: 0x5678 }),
+        ("RepairResponse", Message::RepairResponse { term, nonce, last_index: Index::new(99), challenge: 0x5678 }),
         ("BirthRequest", Message::BirthRequest { term, incarnation: 0xabcd }),
         (
             "BirthResponse",
@@ -409,8 +409,8 @@ fn message() -> impl Strategy<Value = Message> {
                 Message::HeartbeatResponse { term, round: three, persisted_index, matched_index, health }
             }
             8 => Message::TimeoutNow { term, last_index: index(one) },
-            9 => Message::RepairRequest { term, nonce: three, last },
-            10 => Message::RepairResponse { term, nonce: one, last_index: index(two) },
+            9 => Message::RepairRequest { term, nonce: three, last, challenge: one },
+            10 => Message::RepairResponse { term, nonce: one, last_index: index(two), challenge: three },
             11 => Message::BirthRequest { term, incarnation: one },
             12 => Message::Outdated { term, incarnation: one, since: index(two) },
             _ => {

@@ -568,8 +568,8 @@ fn any_message(rng: &mut SimRng, term: u64, index: u64) -> Message {
             health: raft::Health::default(),
         },
         9 => Message::TimeoutNow { term, last_index: one },
-        10 => Message::RepairRequest { term, nonce: number(rng, 3), last: entry },
-        _ => Message::RepairResponse { term, nonce: number(rng, 3), last_index: one },
+        10 => Message::RepairRequest { term, nonce: number(rng, 3), last: entry, challenge: number(rng, 3) },
+        _ => Message::RepairResponse { term, nonce: number(rng, 3), last_index: one, challenge: number(rng, 3) },
     }
 }
 

@@ -102,6 +102,8 @@ pub enum Message {
         nonce: u64,
         /// Last entry that the sender has. What it acknowledged beyond is gone.
         last: EntryId,
+        /// What the answer to an earlier question asked to be repeated; 0 = nothing.
+        challenge: u64,
     },
     /// Answer to `RepairRequest`.
     RepairResponse {
@@ -112,6 +114,8 @@ pub enum Message {
         /// 0, or the end of the leader's log when it was asked, if a quorum without the asking node has confirmed it as the
         /// leader since.
         last_index: Index,
+        /// The next question has to repeat this before the group gives up the asking member's earlier log; 0 = nothing.
+        challenge: u64,
     },
     /// My log is new: are you new, too, or do you know this incarnation of me? See `birth`.
     BirthRequest {

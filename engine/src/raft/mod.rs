@@ -74,7 +74,7 @@ use follower::Following;
 use leader::{Holding, Leading, Pacing};
 use members::{MembershipHistory, Weight};
 use refused::Refused;
-use repair::Repairing;
+use repair::{Answer, Question, Repairing};
 use timer::ElectionTimer;
 use wal::random::SplitMix64;
 
@@ -221,9 +221,11 @@ impl Raft {
                 }
             }
             Message::TimeoutNow { term, last_index } => self.on_timeout_now(from, term, last_index, log),
-            Message::RepairRequest { nonce, last, .. } => self.on_repair_request(from, speaker, nonce, last, log),
-            Message::RepairResponse { term, nonce, last_index } => {
-                self.on_repair_response(from, term, nonce, last_index, log);
+            Message::RepairRequest { nonce, last, challenge, .. } => {
+                self.on_repair_request(from, speaker, Question { nonce, last, challenge }, log);
+            }
+            Message::RepairResponse { term, nonce, last_index, challenge } => {
+                self.on_repair_response(from, term, Answer { nonce, last_index, challenge }, log);
             }
             Message::BirthRequest { incarnation, .. } => self.common.on_birth_request(from, incarnation),
             Message::BirthResponse { asked, incarnation, answer, .. } => {

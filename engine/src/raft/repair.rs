@@ -15,7 +15,7 @@
 //! Questions and answers carry a number of this life of the node: answers to an earlier life count for nothing. What a leader
 //! does for such a node is in `leader`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::follower::Following;
 use super::log_view::LogView;
@@ -33,6 +33,8 @@ pub(super) struct Repairing {
     hard_state_is_settled: bool,
     /// Who told its term in this life.
     answered: BTreeSet<NodeId>,
+    /// What peers asked to be repeated last, see `Leading::agrees_on`.
+    challenges: BTreeMap<NodeId, u64>,
     /// How far the log must reach.
     goal: Option<Goal>,
     /// Ticks since the last question.
@@ -46,6 +48,28 @@ pub(super) struct Repairing {
 struct Goal {
     term: Term,
     last_index: Index,
+}
+
+/// What a node under repair asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    /// Names the life of the node that asks.
+    pub(super) nonce: u64,
+    /// Last entry that it has.
+    pub(super) last: EntryId,
+    /// What the answer before asked to be repeated; 0 = nothing.
+    pub(super) challenge: u64,
+}
+
+/// What it is told beside a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// As asked.
+    pub(super) nonce: u64,
+    /// The end of a confirmed leader's log; 0 = not told.
+    pub(super) last_index: Index,
+    /// To be repeated in the next question; 0 = nothing.
+    pub(super) challenge: u64,
 }
 
 /// How far a repair has come, for people.
@@ -75,6 +99,7 @@ impl Raft {
             nonce,
             hard_state_is_settled: hard_state_is_certain,
             answered: BTreeSet::new(),
+            challenges: BTreeMap::new(),
             goal: None,
             // The first question leaves with the first tick.
             elapsed_ticks: self.common.config.heartbeat_ticks,
@@ -132,37 +157,27 @@ impl Raft {
     }
 
     /// A peer under repair asks for this node's term and, if it leads, for the end of its log.
-    pub(super) fn on_repair_request(
-        &mut self,
-        from: NodeId,
-        speaker: Speaker,
-        nonce: u64,
-        last: EntryId,
-        log: &impl LogView,
-    ) {
+    pub(super) fn on_repair_request(&mut self, from: NodeId, speaker: Speaker, question: Question, log: &impl LogView) {
         self.common.note_lost(from);
         if !self.may_follow() {
             mark!("raft: a node that may have forgotten a vote tells no term");
             // What this node takes for its term proves nothing.
             return;
         }
-        let answer = Message::RepairResponse { term: self.common.hard_state.term, nonce, last_index: Index::ZERO };
-        self.common.respond(from, answer);
+        let challenge = match &mut self.state {
+            State::Leader(leading) => leading.challenge(&mut self.common, from, speaker),
+            _ => 0,
+        };
+        let (term, nonce) = (self.common.hard_state.term, question.nonce);
+        self.common.respond(from, Message::RepairResponse { term, nonce, last_index: Index::ZERO, challenge });
         if let State::Leader(leading) = &mut self.state {
-            leading.on_repair_request(&mut self.common, from, speaker, nonce, last, log);
+            leading.on_repair_request(&mut self.common, from, speaker, question, log);
         }
     }
 
     /// A peer told its term and, if it leads and was confirmed since, how far its log reached when it was asked.
-    pub(super) fn on_repair_response(
-        &mut self,
-        from: NodeId,
-        term: Term,
-        nonce: u64,
-        last_index: Index,
-        log: &impl LogView,
-    ) {
-        if !self.asked_for_repair(nonce) {
+    pub(super) fn on_repair_response(&mut self, from: NodeId, term: Term, answer: Answer, log: &impl LogView) {
+        if !self.asked_for_repair(answer.nonce) {
             mark!("raft: an answer to a question of an earlier life is ignored");
             return;
         }
@@ -170,7 +185,7 @@ impl Raft {
             self.become_follower(term, None);
         }
         if let State::Repairing(repairing) = &mut self.state {
-            repairing.on_response(&mut self.common, from, term, last_index);
+            repairing.on_response(&mut self.common, from, term, answer);
             repairing.check_goal(&mut self.common, log);
         }
     }
@@ -191,9 +206,10 @@ impl Repairing {
             return;
         }
         self.elapsed_ticks = 0;
-        let question = Message::RepairRequest { term: common.hard_state.term, nonce: self.nonce, last: log.last_id() };
+        let (term, nonce, last) = (common.hard_state.term, self.nonce, log.last_id());
         for to in common.peers() {
-            common.out.messages.push((to, question.clone()));
+            let challenge = self.challenges.get(&to).copied().unwrap_or_default();
+            common.out.messages.push((to, Message::RepairRequest { term, nonce, last, challenge }));
         }
     }
 
@@ -203,8 +219,13 @@ impl Repairing {
         self.check_goal(common, log);
     }
 
-    fn on_response(&mut self, common: &mut Common, from: NodeId, term: Term, last_index: Index) {
+    fn on_response(&mut self, common: &mut Common, from: NodeId, term: Term, answer: Answer) {
+        let Answer { last_index, challenge, .. } = answer;
         self.answered.insert(from);
+        if challenge != 0 && self.challenges.insert(from, challenge) != Some(challenge) {
+            // There is no reason to wait: the question that repeats it leaves with the next tick.
+            self.elapsed_ticks = common.config.heartbeat_ticks;
+        }
         if last_index > Index::ZERO {
             if self.goal.is_none_or(|goal| goal.term < term) {
                 self.goal = Some(Goal { term, last_index });

@@ -54,7 +54,7 @@ fn a_new_node_only_asks() {
         Message::RequestPreVote { term, last: id(4, 9) },
         Message::RequestVote { term, last: id(4, 9), transfer: false },
         Message::Heartbeat { term, commit_index: Index::new(9), round: 3 },
-        Message::RepairRequest { term, nonce: 1, last: id(4, 8) },
+        Message::RepairRequest { term, nonce: 1, last: id(4, 8), challenge: 0 },
         Message::TimeoutNow { term, last_index: Index::ZERO },
     ] {
         assert_eq!(node.step(2, message), Ready::default());
@@ -132,7 +132,7 @@ fn a_founder_knows_the_incarnations_it_heard_and_a_replacement_knows_nobody() {
 #[test]
 fn two_of_three_that_lost_data_are_a_majority() {
     let mut node = Node::new(founders());
-    let lost = Message::RepairRequest { term: Term::ZERO, nonce: 1, last: id(0, 0) };
+    let lost = Message::RepairRequest { term: Term::ZERO, nonce: 1, last: id(0, 0), challenge: 0 };
     node.step(2, lost.clone());
     assert!(!node.raft.lost_view().is_majority);
     node.step(3, lost);

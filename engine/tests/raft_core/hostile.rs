@@ -95,7 +95,7 @@ fn a_term_far_above_the_own_one_is_refused_whatever_names_it() {
             persisted_index: nothing,
             health: Health::default(),
         },
-        Message::RepairResponse { term, nonce: 0, last_index: nothing },
+        Message::RepairResponse { term, nonce: 0, last_index: nothing, challenge: 0 },
         Message::AppendEntries(append(term.get(), EntryId::ZERO, &[]).0),
     ];
     let mut cluster = follower_with(&[1], Term::new(1));
@@ -164,7 +164,7 @@ fn questions_of_nodes_under_repair_keep_nobody_from_reading() {
     let mut cluster = led_by_first();
     let term = cluster.raft(0).term();
     for nonce in 0..2 * PENDING_READS_MAX as u64 {
-        step(&mut cluster, 0, 2, Message::RepairRequest { term, nonce, last: id(0, 0) });
+        step(&mut cluster, 0, 2, Message::RepairRequest { term, nonce, last: id(0, 0), challenge: 0 });
     }
     assert!(cluster.read(0).is_some(), "one question of each node waits at most");
 }

@@ -93,8 +93,35 @@ impl Node {
         self.hear(from, speaker, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
     }
 
+    /// Node 3 asks for a log in the place of its earlier one, which was not heard for long, and repeats what it was told to.
     fn hear_question(&mut self) {
-        self.hear(3, JOINING, Message::RepairRequest { term: Term::ZERO, nonce: 7, last: EntryId::ZERO });
+        self.ask(0);
+        let challenge = self.told_challenge();
+        self.ask(challenge);
+    }
+
+    fn ask(&mut self, challenge: u64) {
+        let message = Message::RepairRequest { term: Term::ZERO, nonce: 7, last: EntryId::ZERO, challenge };
+        self.hear(3, JOINING, message);
+    }
+
+    /// What node 3 has to repeat, by the last answer; 0 = nothing.
+    fn told_challenge(&self) -> u64 {
+        let challenge = self.sent.iter().rev().find_map(|(to, message)| match message {
+            Message::RepairResponse { challenge, .. } if *to == 3 => Some(*challenge),
+            _ => None,
+        });
+        challenge.expect("an answer")
+    }
+
+    /// Node 3 says nothing for an election timeout; node 2 answers meanwhile.
+    fn pass_election_timeout(&mut self) {
+        for _ in 0..config(3).election_ticks {
+            self.raft.tick(&self.log);
+            self.settle();
+            self.hear_confirmed(2, SECOND, 0);
+        }
+        assert_eq!(self.raft.role(), Role::Leader);
     }
 
     /// The end of the log that node 3 was told, if it was.
@@ -126,6 +153,7 @@ fn naming(incarnation: u64, since: u64) -> Membership {
 fn the_end_of_the_log_is_told_once_the_others_have_the_entry_that_names_the_new_log() {
     let mut node = Node::leading();
     node.hear_acknowledged(2, SECOND, 1);
+    node.pass_election_timeout();
     node.hear_question();
     assert_eq!(node.told_end(), None);
     node.append_membership();
@@ -148,10 +176,31 @@ fn the_end_of_the_log_is_told_once_the_others_have_the_entry_that_names_the_new_
 }
 
 #[test]
+fn nobody_takes_a_log_away_by_asking_in_its_nodes_name() {
+    let mut node = Node::leading();
+    node.hear_acknowledged(2, SECOND, 1);
+    node.pass_election_timeout();
+    // Whoever asks without an ear at the node's own address can't know what the answer said.
+    for guess in [0, 1, 7] {
+        node.ask(guess);
+        assert_eq!(node.raft.membership_due(&node.log), None);
+    }
+    // The log is there.
+    node.hear_confirmed(3, OLD, 0);
+    node.hear_question();
+    assert_ne!(node.told_challenge(), 0);
+    assert_eq!(node.raft.membership_due(&node.log), None);
+    node.pass_election_timeout();
+    node.hear_question();
+    node.append_membership();
+}
+
+#[test]
 fn what_an_earlier_log_acknowledged_and_says_counts_no_more() {
     let mut node = Node::leading();
     node.hear_acknowledged(3, OLD, 1);
     assert_eq!(node.commit_index(), 1);
+    node.pass_election_timeout();
     node.hear_question();
     node.append_membership();
     node.hear_acknowledged(3, OLD, 2);

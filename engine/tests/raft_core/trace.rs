@@ -102,8 +102,10 @@ fn describe(message: &Message) -> String {
             )
         }
         Message::TimeoutNow { term, last_index } => format!("TimeoutNow term {term} at {last_index}"),
-        Message::RepairRequest { term, nonce, last } => format!("RepairRequest term {term} life {nonce} last {last}"),
-        Message::RepairResponse { term, nonce, last_index } => {
+        Message::RepairRequest { term, nonce, last, .. } => {
+            format!("RepairRequest term {term} life {nonce} last {last}")
+        }
+        Message::RepairResponse { term, nonce, last_index, .. } => {
             format!("RepairResponse term {term} life {nonce} last {last_index}")
         }
         Message::BirthRequest { incarnation, .. } => format!("BirthRequest {incarnation:x}"),

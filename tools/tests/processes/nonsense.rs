@@ -78,7 +78,7 @@ impl Liar {
                 Message::AppendEntriesResponse { term, outcome }
             }
             7 => Message::TimeoutNow { term, last_index: one },
-            8 => Message::RepairResponse { term, nonce: self.number(), last_index: one },
+            8 => Message::RepairResponse { term, nonce: self.number(), last_index: one, challenge: self.number() },
             9 => Message::BirthRequest { term, incarnation: self.number() },
             _ => {
                 let (asked, incarnation) = (self.number(), self.number());

@@ -32,6 +32,8 @@ pub(super) struct Leading {
     health: BTreeMap<NodeId, HealthReport>,
     /// A member that lost its log and asks to get everything back into another one, and that log: the group has yet to agree.
     naming: Option<(NodeId, u64)>,
+    /// What members have to repeat before the group gives up their logs, drawn when they asked for it.
+    challenges: BTreeMap<NodeId, u64>,
     /// Index of this term's first entry, the no-op; not in the log at first.
     opening_index: Index,
     /// The followers were told that it is committed.
@@ -64,6 +66,7 @@ impl Leading {
             leaving: None,
             health: BTreeMap::new(),
             naming: None,
+            challenges: BTreeMap::new(),
             opening_index: last.index.next(),
             told_opening: false,
             heartbeat_elapsed_ticks: 0,

@@ -5,6 +5,7 @@
 
 use super::Leading;
 use crate::raft::log_view::LogView;
+use crate::raft::repair::Question;
 use crate::raft::tracker::Progress;
 use crate::raft::{Common, Membership, Speaker};
 use crate::types::{EntryId, Index, NodeId};
@@ -19,33 +20,49 @@ impl Leading {
         common: &mut Common,
         from: NodeId,
         speaker: Speaker,
-        nonce: u64,
-        last: EntryId,
+        question: Question,
         log: &impl LogView,
     ) {
         let is_agreed = match speaker.is_joining {
-            true => self.agrees_on(common, from, speaker.incarnation),
+            true => self.agrees_on(common, from, speaker.incarnation, question.challenge),
             false => common.counts(from, speaker),
         };
         if !is_agreed {
             return;
         }
         if let Some(progress) = self.progress.get_mut(&from) {
-            progress.on_lost(last, log, common.now_tick);
+            progress.on_lost(question.last, log, common.now_tick);
         }
-        self.rounds.wait_for_repair(from, nonce, log.last_id().index);
+        self.rounds.wait_for_repair(from, question.nonce, log.last_id().index);
         self.advance_reads(common);
     }
 
     /// Whether a member that lost its log may get everything back into this one: the group agreed on it, and that can't be
     /// forgotten any more. If not, this leader makes the group agree.
-    fn agrees_on(&mut self, common: &Common, node: NodeId, incarnation: u64) -> bool {
+    ///
+    /// It gives up the member's earlier log only for who repeats what it sent to the member's own address, and while that log has not
+    /// been heard for an election timeout. So nobody who only speaks in the name of a member takes the log of a member away.
+    fn agrees_on(&mut self, common: &Common, node: NodeId, incarnation: u64, challenge: u64) -> bool {
         assert!(node != common.config.id, "a node asks others");
         let named = common.membership.named(node).filter(|named| named.incarnation == incarnation);
-        if named.is_none() && incarnation != 0 {
-            self.naming = Some((node, incarnation));
+        if named.is_none() && incarnation != 0 && self.challenges.get(&node) == Some(&challenge) {
+            if self.heard_within(node, common.config.election_ticks, common.now_tick) {
+                mark!("raft: a log that was heard lately is not given up");
+            } else {
+                self.naming = Some((node, incarnation));
+            }
         }
         named.is_some_and(|named| named.since <= common.commit_index)
+    }
+
+    /// What a member has to repeat that asks in the place of its earlier log; 0 = nothing.
+    pub(in crate::raft) fn challenge(&mut self, common: &mut Common, node: NodeId, speaker: Speaker) -> u64 {
+        let is_named = common.membership.named(node).is_some_and(|named| named.incarnation == speaker.incarnation);
+        if !speaker.is_joining || is_named {
+            return 0;
+        }
+        // Never 0, which means that there is none.
+        *self.challenges.entry(node).or_insert_with(|| common.rng.next_u64() | 1)
     }
 
     /// The entry with a membership that this leader is to append as soon as it can, and has not appended yet.

@@ -114,7 +114,8 @@ impl Leading {
                     Awaiting::Read(read) => common.out.reads_ready.push((read, index)),
                     // A leader's term is durable: it was elected in it.
                     Awaiting::Repair { node, nonce, last_index } => {
-                        common.out.messages.push((node, Message::RepairResponse { term, nonce, last_index }));
+                        let message = Message::RepairResponse { term, nonce, last_index, challenge: 0 };
+                        common.out.messages.push((node, message));
                     }
                 }
             }

@@ -124,8 +124,15 @@ impl Near<'_> {
                 health: self.any_health(input),
             },
             10 => Message::TimeoutNow { term, last_index: self.any_index(input) },
-            11 => Message::RepairRequest { term, nonce: Self::any_round(input), last: self.any_id(input) },
-            12 => Message::RepairResponse { term, nonce: Self::any_round(input), last_index: self.any_index(input) },
+            11 => {
+                Message::RepairRequest { term, nonce: Self::any_round(input), last: self.any_id(input), challenge: 0 }
+            }
+            12 => Message::RepairResponse {
+                term,
+                nonce: Self::any_round(input),
+                last_index: self.any_index(input),
+                challenge: 0,
+            },
             13 => Message::BirthRequest { term, incarnation: Self::any_incarnation(input) },
             14 => Message::BirthResponse {
                 term,
@@ -178,7 +185,7 @@ impl Near<'_> {
             Message::RepairRequest { nonce, .. } => {
                 let end = Index::new(self.committed.len() as u64);
                 let last_index = if is_yes { end } else { self.any_index(input) };
-                Message::RepairResponse { term: self.any_term(input), nonce: *nonce, last_index }
+                Message::RepairResponse { term: self.any_term(input), nonce: *nonce, last_index, challenge: 0 }
             }
             Message::BirthRequest { incarnation: asked, .. } => Message::BirthResponse {
                 term,
