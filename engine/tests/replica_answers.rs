@@ -605,17 +605,19 @@ fn reads_of_one_round_are_answered_in_turns_of_bounded_size() {
     let mut all = Vec::new();
     encode_range(&whole(b"a", b"z"), &mut all).expect("a valid range");
     let tickets: Vec<u64> = (0..32).map(|_| trio.ask(leader, CallKind::Read, &all)).collect();
-    let mut most = 0;
-    for _ in 0..40 {
+    let (mut most, mut turns) = (0, 0);
+    while !tickets.iter().all(|ticket| trio.answers.contains_key(ticket)) {
         let before = trio.answers.len();
         trio.deliver(leader, Event::Turn);
+        turns += 1;
         most = most.max(trio.answers.len() - before);
         while !trio.packets.is_empty() {
             trio.receive(0);
         }
     }
-    assert!(tickets.iter().all(|ticket| trio.answers[ticket].is_ok()), "all are answered in the end");
-    assert!((1..=4).contains(&most), "{most} answers of 2.4 MB in one turn");
+    assert!(tickets.iter().all(|ticket| trio.answers[ticket].is_ok()));
+    // Each is made in slices, several turns long, and leaves as a whole.
+    assert!(most == 1 && turns > 2 * tickets.len(), "{most} answers of 2.4 MB in one of {turns} turns");
 }
 
 #[test]

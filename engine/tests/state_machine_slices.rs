@@ -147,20 +147,20 @@ impl Running {
     }
 
     /// Does a slice; says whether it was the last.
-    fn go_on(&mut self, machine: &StateMachine, mut keys: u64) -> bool {
+    fn go_on(&mut self, machine: &StateMachine, mut budget: Budget) -> bool {
         if self.expected.is_none() {
             let mut expected = b"before".to_vec();
             if let Err(error) = machine.range(&self.request, &mut expected) {
-                let refused = machine.range_slice(&self.request, &mut self.scan, &mut self.out, 6, &mut keys);
+                let refused = machine.range_slice(&self.request, &mut self.scan, &mut self.out, 6, &mut budget);
                 assert_eq!((refused, &self.out[..]), (Err(error), &b"before"[..]));
                 return true;
             }
             self.expected = Some(expected);
         }
-        let given = keys;
-        let is_done = machine.range_slice(&self.request, &mut self.scan, &mut self.out, 6, &mut keys);
+        let given = budget;
+        let is_done = machine.range_slice(&self.request, &mut self.scan, &mut self.out, 6, &mut budget);
         let is_done = is_done.expect("it was not refused at first");
-        assert!(is_done || keys == 0, "it stopped after {} of {given} keys", given - keys);
+        assert!(is_done || budget.is_spent(), "it stopped with {budget:?} of {given:?} left");
         assert!(self.scan.is_begun());
         if is_done {
             assert_eq!(Some(&self.out), self.expected.as_ref(), "it is answered as in one go");
@@ -171,7 +171,7 @@ impl Running {
 
 #[test]
 fn slices_of_any_size_make_the_same_state_and_the_same_answers() {
-    let (mut slices, mut resumed) = (0, 0);
+    let (mut slices, mut resumed, mut in_a_command) = (0, 0, 0);
     for seed in 0..cases() {
         let rng = &mut SimRng::new(seed);
         let options = Options { command_keys_limit: 1 + rng.below(12), ..Options::default() };
@@ -187,17 +187,22 @@ fn slices_of_any_size_make_the_same_state_and_the_same_answers() {
             let mut taken = Vec::new();
             let before = (sliced.applied_index(), sliced.digest());
             loop {
+                let at_first = sliced.revision();
                 let mut budget = Budget { bytes: 1 + rng.below(80), keys: 1 + rng.below(9) };
                 let mut kept =
                     Kept { one_in, room: usize::try_from(1 + rng.below(3)).expect("small"), taken: Vec::new() };
                 let is_done = sliced.apply_slice(&entry(index, &payload), &mut budget, &mut kept).expect("it is valid");
+                in_a_command += u64::from(one_in == 1 && kept.taken.is_empty() && !is_done);
+                assert!(one_in != 1 || !kept.taken.is_empty() || sliced.revision() == at_first, "seed {seed}");
                 taken.append(&mut kept.taken);
                 slices += 1;
+                // Nothing of a command that is not done is seen: the other machine has its revisions whole.
+                assert_eq!(all_keys(&sliced, sliced.revision()), all_keys(&whole, sliced.revision()), "seed {seed}");
                 // Reads go on between the commands of one entry.
                 running.push(Running::new(&some_range(rng)));
                 running.retain_mut(|read| {
                     resumed += u64::from(read.scan.is_begun());
-                    !read.go_on(&sliced, 1 + rng.below(3))
+                    !read.go_on(&sliced, Budget { bytes: 1 + rng.below(200), keys: 1 + rng.below(3) })
                 });
                 if is_done {
                     break;
@@ -211,10 +216,78 @@ fn slices_of_any_size_make_the_same_state_and_the_same_answers() {
             assert_eq!(sliced.state_bytes(), whole.state_bytes(), "seed {seed}");
         }
         while !running.is_empty() {
-            running.retain_mut(|read| !read.go_on(&sliced, 1));
+            running.retain_mut(|read| !read.go_on(&sliced, Budget { bytes: 1, keys: 1 }));
         }
     }
     assert!(slices > cases() * 5 && resumed > cases() / 2, "{slices} slices, {resumed} of reads that went on");
+    assert!(in_a_command > cases() / 2, "{in_a_command} slices ended in a command");
+}
+
+/// What is there at a revision.
+fn all_keys(machine: &StateMachine, revision: Revision) -> Vec<OpResponse> {
+    let mut out = Vec::new();
+    let all = RangeOp { revision: revision.get(), ..whole(b"\0", b"\0") };
+    machine.range(&request(&all), &mut out).expect("a revision that exists");
+    Response::decode(&out).expect("it decodes").ops
+}
+
+#[test]
+fn no_slice_visits_more_keys_or_makes_more_bytes_than_a_step_beyond_its_budget() {
+    const KEYS: u64 = 3_000;
+    let mut machine = StateMachine::new(Options::default());
+    let value = [7; 100];
+    for first in (0..KEYS).step_by(100) {
+        let keys: Vec<_> = (first..first + 100).map(|number| format!("k{number:05}").into_bytes()).collect();
+        apply(&mut machine, &keys.iter().map(|key| op_command(&put(key, &value))).collect::<Vec<_>>());
+    }
+    /// Counts what is seen of deleted keys.
+    #[derive(Default)]
+    struct Seen {
+        changes: usize,
+        answer: Option<Result<Vec<u8>, CommandRefused>>,
+    }
+    impl Answers for Seen {
+        fn wants(&mut self, _position: usize) -> bool {
+            true
+        }
+        fn take(&mut self, _position: usize, answer: Result<&[u8], CommandRefused>) {
+            self.answer = Some(answer.map(<[u8]>::to_vec));
+        }
+        fn changed(&mut self, _change: &engine::state_machine::Change<'_>) {
+            self.changes += 1;
+        }
+    }
+    let all = Op::Range(whole(b"k", b"l"));
+    let commands = [
+        txn_command(vec![all.clone(), all, delete(b"k", b"k00100"), put(b"x", &value)]),
+        op_command(&delete(b"k", b"l")),
+    ];
+    for (command, expected_slices, deleted) in [(&commands[0], 60, 100), (&commands[1], 29, KEYS - 100)] {
+        let payload = batch_of(std::slice::from_ref(command));
+        let index = machine.applied_index().next();
+        let revision = machine.revision();
+        let (mut slices, mut seen) = (0, Seen::default());
+        loop {
+            slices += 1;
+            let before = seen.changes;
+            let mut budget = Budget { bytes: 1 << 20, keys: 100 };
+            let is_done = machine.apply_slice(&entry(index, &payload), &mut budget, &mut seen).expect("it is valid");
+            assert!(seen.changes - before <= 101, "{} keys in one slice", seen.changes - before);
+            if is_done {
+                break;
+            }
+            assert!(seen.answer.is_none() && machine.revision() == revision);
+        }
+        assert!(slices >= expected_slices, "{slices} slices");
+        let answer = seen.answer.take().expect("an answer").expect("it is not too large");
+        let response = Response::decode(&answer).expect("it decodes");
+        let of_delete = response.ops.iter().find_map(|op| match op {
+            OpResponse::Delete { deleted, prev_kvs } => Some((*deleted, prev_kvs.len() as u64)),
+            _ => None,
+        });
+        assert_eq!(of_delete, Some((deleted, deleted)));
+        assert_eq!((machine.revision(), response.revision), (revision.next(), revision.next().get()));
+    }
 }
 
 #[test]

@@ -109,9 +109,9 @@ impl<'a> ResponseWriter<'a> {
         Self { out, start, ops_count: 0, bytes_limit, is_over: false }
     }
 
-    /// Goes on with an answer that was begun at `start` with `ops_count` operations and not finished.
-    pub fn resume(out: &'a mut Vec<u8>, start: usize, ops_count: u32) -> Self {
-        Self { out, start, ops_count, bytes_limit: usize::MAX, is_over: false }
+    /// Goes on with an answer that was begun at `start` with `ops_count` operations. If it was finished, that does not count.
+    pub fn resume(out: &'a mut Vec<u8>, start: usize, ops_count: u32, bytes_limit: usize) -> Self {
+        Self { out, start, ops_count, bytes_limit, is_over: false }
     }
 
     /// Whether the answer is whole; otherwise it grew over the limit and must not be used.

@@ -50,6 +50,7 @@ impl<S: Storage> Replica<S> {
     pub(super) fn apply_committed(&mut self) {
         let mut budget = Budget { bytes: self.options.apply_bytes_per_turn, keys: self.options.apply_keys_per_turn };
         let may_apply = self.may_apply();
+        self.stats.apply_slices += u64::from(self.machine.applied_index() < may_apply);
         while self.machine.applied_index() < may_apply {
             let index = self.machine.applied_index().next();
             match self.apply_entry(index, &mut budget) {

@@ -58,6 +58,16 @@ impl Outbox {
         start..self.reply_bytes.len()
     }
 
+    /// Takes over the body of an answer; copies it only if there are others.
+    #[must_use]
+    pub fn take_body(&mut self, body: Vec<u8>) -> Range<usize> {
+        if !self.reply_bytes.is_empty() {
+            return self.keep_body(&body);
+        }
+        self.reply_bytes = body;
+        0..self.reply_bytes.len()
+    }
+
     /// The buffer for bodies, to write one where it leaves from.
     pub const fn bodies(&mut self) -> &mut Vec<u8> {
         &mut self.reply_bytes

@@ -15,8 +15,9 @@ use super::Replica;
 use super::pending::Waiter;
 use crate::call::{Origin, Refusal};
 
-/// Bytes of commands that one turn takes out of the queue; the rest waits for the next one. Unit: bytes.
-const BYTES_PER_TURN: u64 = 8 << 20;
+/// Bytes of commands that one turn takes out of the queue; the rest waits for the next one. They are copied into the log and from
+/// there for each follower, and summed. Unit: bytes.
+const BYTES_PER_TURN: u64 = 1 << 20;
 
 /// A write that is in no batch yet.
 #[derive(Debug)]

@@ -10,12 +10,17 @@ use super::Replica;
 use super::event::Reply;
 use super::reads::{BegunRead, Read};
 use crate::call::{CallKind, Part, Refusal};
-use crate::state_machine::{RangeError, Scan};
+use crate::state_machine::{Budget, RangeError, Scan};
 
 /// Once so many bytes of answers to reads were made in a turn, the rest waits for the next one. Theirs alone, so that writes with
-/// large answers don't keep them waiting. An answer is copied twice and summed, some 2 ms a MiB on a busy core, and one of
-/// `range_bytes_limit` always fits in. Unit: bytes.
+/// large answers don't keep them waiting. What leaves is copied and summed, some 2 ms a MiB on a busy core: an answer that took
+/// several slices counts once more when it leaves, as a whole. Unit: bytes.
 const READ_BYTES_PER_TURN: usize = 1 << 20;
+
+/// Once so many bytes of one answer were made in a slice, the rest waits for the next one. Unit: bytes.
+const READ_BYTES_PER_SLICE: usize = 256 << 10;
+
+const _: () = assert!(READ_BYTES_PER_SLICE <= READ_BYTES_PER_TURN, "a slice is a part of a turn");
 
 /// What reads may still do in a turn.
 struct TurnLeft {
@@ -51,9 +56,10 @@ impl<S: Storage> Replica<S> {
 
     /// Goes on with a read, and answers it if that was the last of it.
     fn serve_slice(&mut self, mut begun: BegunRead, left: &mut TurnLeft) {
+        self.stats.read_slices += 1;
         let may_visit = left.keys.min(self.options.reading.keys_per_slice);
         assert!(may_visit >= 1, "a slice visits something");
-        let mut keys = may_visit;
+        let mut budget = Budget { bytes: left.bytes.min(READ_BYTES_PER_SLICE) as u64, keys: may_visit };
         let BegunRead { read: Read { call, .. }, scan, bytes } = &mut begun;
         let is_first = bytes.is_empty();
         let start = if is_first { self.out.bodies_len() } else { 0 };
@@ -62,27 +68,32 @@ impl<S: Storage> Replica<S> {
         let before = out.len();
         let is_done = match call.kind {
             CallKind::Read | CallKind::ReadSerializable => {
-                self.machine.range_slice(&call.payload, scan, out, start, &mut keys)
+                self.machine.range_slice(&call.payload, scan, out, start, &mut budget)
             }
-            CallKind::Hash => Ok(self.machine.hash_slice(scan, out, &mut keys)),
+            CallKind::Hash => Ok(self.machine.hash_slice(scan, out, &mut budget.keys)),
             CallKind::Write | CallKind::Status => unreachable!("{:?} is no read", call.kind),
         };
         assert!(out.len() >= before, "a read that fails takes back its own bytes and no others");
-        assert!(keys <= may_visit, "a slice visits {may_visit} keys at most");
+        assert!(budget.keys <= may_visit, "a slice visits {may_visit} keys at most");
         left.bytes = left.bytes.saturating_sub(out.len() - before);
         // Also a read that finds nothing takes its time.
-        left.keys = left.keys.saturating_sub((may_visit - keys).max(1));
+        left.keys = left.keys.saturating_sub((may_visit - budget.keys).max(1));
         let result = match is_done {
             Ok(false) => {
                 mark!("replica: a read takes several turns");
                 if is_first {
                     begun.bytes = self.out.bodies().split_off(start);
                 }
-                self.reads.begun.push(begun, self.options.reading.kept_bytes_limit);
+                // A large answer is made in one go of slices: many that grow at once would fill the room for them.
+                let is_next_again = !is_first && budget.keys > 0;
+                self.reads.begun.push(begun, is_next_again, self.options.reading.kept_bytes_limit);
                 return;
             }
             Ok(true) if is_first => Ok(start..self.out.bodies_len()),
-            Ok(true) => Ok(self.keep_body(&begun.bytes)),
+            Ok(true) => {
+                left.bytes = left.bytes.saturating_sub(begun.bytes.len());
+                Ok(self.out.take_body(begun.bytes))
+            }
             Err(error) => Err(refusal_for_range(&error)),
         };
         self.reply(begun.read.origin, Reply { part: Part::Last(result), relayed: false });

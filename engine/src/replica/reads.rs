@@ -130,8 +130,9 @@ impl BegunReads {
         Some(begun)
     }
 
-    /// Takes back a read that is not done. One that finds no room for its bytes loses them, unless it is the only one.
-    pub(super) fn push(&mut self, begun: BegunRead, kept_bytes_limit: usize) {
+    /// Takes back a read that is not done, to be the next one again or the last. One that finds no room for its bytes loses them,
+    /// unless it is the only one.
+    pub(super) fn push(&mut self, begun: BegunRead, is_next_again: bool, kept_bytes_limit: usize) {
         assert!(begun.scan.is_begun(), "a read that is gone on with was begun");
         let kept_bytes = self.kept_bytes + begun.bytes.len();
         if kept_bytes > kept_bytes_limit && !self.open.is_empty() {
@@ -140,7 +141,11 @@ impl BegunReads {
             return;
         }
         self.kept_bytes = kept_bytes;
-        self.open.push_back(begun);
+        if is_next_again {
+            self.open.push_front(begun);
+        } else {
+            self.open.push_back(begun);
+        }
     }
 
     /// Takes every read whose time is up.

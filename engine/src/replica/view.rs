@@ -71,6 +71,10 @@ pub struct ReplicaStats {
     pub entries_applied: u64,
     /// Commands applied.
     pub commands_applied: u64,
+    /// Turns that applied something.
+    pub apply_slices: u64,
+    /// Slices of reads.
+    pub read_slices: u64,
     /// `AppendEntries` not taken because no prepared segment had room.
     pub appends_without_room: u64,
     /// `AppendEntries` not taken because an entry failed its checksum.

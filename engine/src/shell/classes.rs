@@ -9,11 +9,16 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
 use glommio::{Latency, Shares, TaskQueueHandle};
+
+use super::metrics::SliceMetrics;
+use super::slices::Slices;
+use super::work::Work;
 
 /// An executor that always finds work looks at its sockets, disks and timers this often. Unit: ms.
 pub const POLL_WITHIN: Duration = Duration::from_millis(2);
@@ -51,19 +56,32 @@ pub enum Class {
     Background,
 }
 
+impl Class {
+    /// What a slice of this class is spent on, as far as the class says.
+    const fn work(self) -> Work {
+        match self {
+            Self::Control => Work::Control,
+            Self::Commit => Work::Commit,
+            Self::Serving => Work::Serving,
+            Self::Background => Work::Background,
+        }
+    }
+}
+
 /// The task queues of one core.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Classes {
     control: TaskQueueHandle,
     commit: TaskQueueHandle,
     serving: TaskQueueHandle,
     background: TaskQueueHandle,
+    slices: Rc<Slices>,
 }
 
 impl Classes {
-    /// Makes the queues on the calling executor.
+    /// Makes the queues on the calling executor, and measures slices into `metrics`.
     #[must_use]
-    pub fn create() -> Self {
+    pub(super) fn create(metrics: SliceMetrics) -> Self {
         let queue =
             |shares, latency, name| glommio::executor().create_task_queue(Shares::Static(shares), latency, name);
         Self {
@@ -71,7 +89,13 @@ impl Classes {
             commit: queue(1000, Latency::Matters(POLL_WITHIN), "commit"),
             serving: queue(1000, Latency::Matters(POLL_WITHIN), "serving"),
             background: queue(100, Latency::Matters(POLL_WITHIN), "background"),
+            slices: Slices::of_this_thread(metrics),
         }
+    }
+
+    /// The slices of this core.
+    pub(super) fn slices(&self) -> &Slices {
+        &self.slices
     }
 
     /// Runs what a core does, in the class of commits, and wakes the executor now and then for as long as that runs.
@@ -92,7 +116,19 @@ impl Classes {
             Class::Serving => self.serving,
             Class::Background => self.background,
         };
+        let task = self.measured(class, task);
         glommio::spawn_local_into(task, queue).expect("the queues live as long as their executor").detach();
+    }
+
+    /// Starts a task in the queue of the calling one. It first runs at once, inside this call.
+    pub(super) fn spawn_here(&self, class: Class, task: impl Future<Output = ()> + 'static) {
+        glommio::spawn_local(self.measured(class, task)).detach();
+    }
+
+    /// A task whose slices are measured.
+    fn measured<F: Future<Output = ()>>(&self, class: Class, task: F) -> impl Future<Output = ()> + use<F> {
+        let slices = Rc::clone(&self.slices);
+        async move { slices.measure(class.work(), task).await }
     }
 }
 
@@ -188,7 +224,7 @@ mod tests {
                     told.send(()).expect("the test listens");
                     woken.recv().await.expect("a word of the test");
                 };
-                Classes::create().run(work).await;
+                Classes::create(SliceMetrics::default()).run(work).await;
             });
             heard.recv_timeout(Duration::from_secs(60)).expect("its first task ran");
             wake.send_blocking(()).expect("it listens");
@@ -226,7 +262,7 @@ mod tests {
                         let longest = tick_hastily(Duration::from_micros(latency_us), until).await;
                         told.send(longest).expect("the test listens");
                     };
-                    Classes::create().run(work).await;
+                    Classes::create(SliceMetrics::default()).run(work).await;
                 });
                 (hasty.expect("a thread"), longest)
             })

@@ -148,7 +148,7 @@ pub async fn run(parts: CoreParts, classes: Classes) {
     let mesh = Mesh::new(cores, senders);
     let (board, helpers) = (&parts.shared.board, &parts.shared.helpers);
     let shards: Vec<Rc<Shard>> =
-        parts.shards.into_iter().map(|shard| Shard::new(shard, board, helpers, classes)).collect();
+        parts.shards.into_iter().map(|shard| Shard::new(shard, board, helpers, classes.clone())).collect();
     let mut by_number = vec![None; parts.shared.limits.shard_count as usize];
     for shard in &shards {
         by_number[shard.id().get() as usize] = Some(Rc::clone(shard));
@@ -169,7 +169,7 @@ pub async fn run(parts: CoreParts, classes: Classes) {
         shards,
         said: Said::default(),
         stopping: Cell::new(false),
-        classes,
+        classes: classes.clone(),
     });
     core.start(listeners, parts.handles);
     if let Some(mut receivers) = receivers {
@@ -313,7 +313,7 @@ impl Core {
         let options = PeerLinkOptions { authorities, resolver, hello, queue_bytes_limit };
         let (id, name) = (member.id, member.name.clone());
         let (shard, board) = (Rc::downgrade(shard), self.shared.board.clone());
-        PeerLink::spawn(options, move |event| {
+        let (link, running) = PeerLink::new(options, move |event| {
             let Some(shard) = shard.upgrade() else { return };
             if let Some(left_out) = shard.may_say(Complaint::Link) {
                 tell_link(shard.id(), &name, role, &event, left_out);
@@ -326,7 +326,9 @@ impl Core {
                 LinkEvent::Down { .. } => shard.link_changed(id, false),
                 LinkEvent::Failed { .. } | LinkEvent::Refused { .. } => {}
             }
-        })
+        });
+        self.classes.spawn_here(Class::Commit, running);
+        link
     }
 
     /// Accepts connections until the node stops.
@@ -340,13 +342,14 @@ impl Core {
                 Ok(stream) => {
                     let Some(place) = self.door.place(&stream, port) else { continue };
                     let core = Rc::clone(&self);
-                    glommio::spawn_local(async move {
-                        match port {
-                            Port::Client => core.greet_client(stream, place).await,
-                            Port::Peer => core.greet_peer(stream, place).await,
+                    match port {
+                        Port::Client => self
+                            .classes
+                            .spawn_here(Class::Serving, async move { core.greet_client(stream, place).await }),
+                        Port::Peer => {
+                            self.classes.spawn_here(Class::Control, async move { core.greet_peer(stream, place).await })
                         }
-                    })
-                    .detach();
+                    }
                 }
                 Err(error) => {
                     if let Some(left_out) = self.said.may_say(Complaint::NotAccepted) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use glommio::channels::channel_mesh::MeshBuilder;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
+use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::classes::{BEFORE_CLASSES, Classes};
 use super::core::{self, CoreParts, Shared};
@@ -47,6 +48,7 @@ impl Cores {
         steps: &Steps,
     ) -> Result<Self, String> {
         steps.enter("starting the cores");
+        register_for_barriers();
         let (stop, stopped) = async_channel::bounded(1);
         let helpers = shared.helpers.clone();
         let mut cores = Self { stop: Some(stop), executors: Vec::new(), helpers, data_dir: Some(data_dir) };
@@ -101,6 +103,16 @@ impl Cores {
     }
 }
 
+/// Registers the process for barriers between threads, which an executor issues before it sleeps.
+///
+/// glommio does so when the first executor first sleeps. In a process with threads that takes the kernel up to 50 ms, in which a core
+/// does nothing; what is registered already is not registered again.
+fn register_for_barriers() {
+    if let Err(error) = membarrier(MembarrierCommand::RegisterPrivateExpedited) {
+        tracing::debug!(%error, "the kernel has no fast barriers between threads; executors do without");
+    }
+}
+
 /// What each core is started with.
 fn split(
     shared: &Shared,
@@ -143,9 +155,16 @@ fn spawn(parts: CoreParts) -> Result<ExecutorJoinHandle<()>, String> {
         panics::thread_is_node("a core");
         async move {
             parts.starting.is_at("running");
-            let classes = Classes::create();
-            classes.run(core::run(parts, classes)).await;
+            let classes = Classes::create(parts.shared.metrics.slices());
+            classes.run(core::run(parts, classes.clone())).await;
         }
     });
     spawned.map_err(|error| error.to_string())
+}
+
+#[test]
+fn executors_need_no_registration_of_their_own() {
+    register_for_barriers();
+    // Refused to a process that is not registered.
+    membarrier(MembarrierCommand::PrivateExpedited).expect("it is registered");
 }

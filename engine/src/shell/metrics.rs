@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 
 use wal::LogStats;
 
+use super::work::Work;
 use crate::replica::{ReplicaStats, ReplicaView};
 use crate::types::ShardId;
 
@@ -287,11 +288,36 @@ pub fn log_lines_dropped() -> &'static Counter {
     &DROPPED
 }
 
+/// The longest slices of a node's cores, by what they were spent on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SliceMetrics {
+    longest: [UGauge; Work::ALL.len()],
+}
+
+impl SliceMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        for (work, gauge) in Work::ALL.into_iter().zip(&metrics.longest) {
+            let registry = registry.sub_registry_with_label(("work".into(), work.name().into()));
+            let help = "Longest slice of work on a core, without the time for which its thread waited for a processor";
+            registry.register("slice_own_max_microseconds", help, gauge.clone());
+        }
+        metrics
+    }
+
+    /// A core spent so long on this, longer than ever before.
+    pub(super) fn longest(&self, work: Work, took: Duration) {
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.longest[work as usize].inner().fetch_max(took_us, Ordering::Relaxed);
+    }
+}
+
 /// All figures of a node.
 #[derive(Debug)]
 pub struct NodeMetrics {
     registry: Registry,
     shards: Vec<ShardMetrics>,
+    slices: SliceMetrics,
     /// Open client connections.
     pub client_connections: UGauge,
     /// Client connections refused because the limit was reached.
@@ -312,6 +338,7 @@ impl NodeMetrics {
     pub fn new(shard_count: u32) -> Arc<Self> {
         let mut registry = Registry::with_prefix("quorate");
         let shards = (0..shard_count).map(|shard| ShardMetrics::register(&mut registry, ShardId::new(shard))).collect();
+        let slices = SliceMetrics::register(&mut registry);
         let client_connections = UGauge::default();
         registry.register("client_connections", "Open client connections", client_connections.clone());
         let connections_refused = Counter::default();
@@ -349,6 +376,7 @@ impl NodeMetrics {
         Arc::new(Self {
             registry,
             shards,
+            slices,
             client_connections,
             connections_refused,
             connections_made_room,
@@ -362,6 +390,12 @@ impl NodeMetrics {
     #[must_use]
     pub fn shard(&self, shard: ShardId) -> ShardMetrics {
         self.shards[shard.get() as usize].clone()
+    }
+
+    /// The figures of slices, which all cores share.
+    #[must_use]
+    pub(super) fn slices(&self) -> SliceMetrics {
+        self.slices.clone()
     }
 
     /// All figures in Prometheus' text format.
@@ -405,5 +439,16 @@ mod tests {
         let text = metrics.render().expect("rendered");
         assert!(text.contains("quorate_sync_latency_seconds_count{shard=\"1\"} 1"), "{text}");
         assert!(text.contains("quorate_raft_term{shard=\"0\"} 0"), "{text}");
+    }
+
+    #[test]
+    fn the_longest_slice_of_a_kind_stays() {
+        let metrics = NodeMetrics::new(1);
+        let (one_core, another) = (metrics.slices(), metrics.slices());
+        one_core.longest(Work::Apply, Duration::from_micros(70));
+        another.longest(Work::Apply, Duration::from_micros(30));
+        let text = metrics.render().expect("rendered");
+        assert!(text.contains("quorate_slice_own_max_microseconds{work=\"apply\"} 70"), "{text}");
+        assert!(text.contains("quorate_slice_own_max_microseconds{work=\"read\"} 0"), "{text}");
     }
 }

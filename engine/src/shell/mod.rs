@@ -36,12 +36,14 @@ mod room;
 mod run_queue;
 mod said;
 mod shard;
+mod slices;
 mod start_error;
 mod starting;
 mod status;
 mod steps;
 mod sync_file;
 mod uring;
+mod work;
 
 /// What this build keeps logs on. Nothing else here names a kind of device.
 type Device = wal::FileDevice;

@@ -27,6 +27,7 @@ use super::run_queue::{RunQueue, ThreadTimes};
 use super::said::{Complaint, Said};
 use super::status::StatusBoard;
 use super::sync_file::SyncFile;
+use super::work::Work;
 use super::{Device, birth_file};
 use crate::raft::{BirthRecord, HandOverEnd, OfficeStep};
 use crate::replica::{Action, Event, Outgoing, Remark, Replica, ReplicaView};
@@ -97,8 +98,6 @@ pub struct Shard {
     #[cfg(test)]
     note_syncs_hang: Cell<bool>,
     notices: Notices,
-    /// Of the turns since the last tick.
-    longest_turn: Cell<Duration>,
 }
 
 impl Shard {
@@ -130,7 +129,6 @@ impl Shard {
             #[cfg(test)]
             note_syncs_hang: Cell::new(false),
             notices: Notices::default(),
-            longest_turn: Cell::default(),
         })
     }
 
@@ -144,7 +142,7 @@ impl Shard {
         *self.replies.borrow_mut() = Some(replies);
         *self.links.borrow_mut() = links;
         let shard = Rc::clone(self);
-        glommio::spawn_local(async move { shard.run_turns().await }).detach();
+        self.classes.spawn_here(Class::Commit, async move { shard.run_turns().await });
         let shard = Rc::clone(self);
         self.classes.spawn(Class::Control, async move { shard.run_ticks().await });
         let shard = Rc::clone(self);
@@ -267,13 +265,19 @@ impl Shard {
     /// Ends a turn, and measures what it did.
     fn turn(self: &Rc<Self>) {
         let started = Instant::now();
-        let (batches, applied) = {
+        let (before, after) = {
             let mut replica = self.replica.borrow_mut();
-            let before = (replica.stats().batches_closed, replica.stats().entries_applied);
+            let before = *replica.stats();
             replica.handle(Event::Turn);
-            let after = (replica.stats().batches_closed, replica.stats().entries_applied);
-            (after.0 > before.0, after.1 > before.1)
+            (before, *replica.stats())
         };
+        let applied = after.entries_applied > before.entries_applied;
+        match (after.apply_slices > before.apply_slices, after.read_slices > before.read_slices) {
+            (true, true) => self.classes.slices().turned_out(Work::ApplyAndRead),
+            (true, false) => self.classes.slices().turned_out(Work::Apply),
+            (false, true) => self.classes.slices().turned_out(Work::Read),
+            (false, false) => {}
+        }
         if applied {
             // Before `act` answers anything: whoever has an answer finds what it rests on in `status`.
             self.post();
@@ -282,9 +286,8 @@ impl Shard {
         if applied {
             self.metrics.applied(started.elapsed());
         }
-        self.time_batches(started, batches);
+        self.time_batches(started, after.batches_closed > before.batches_closed);
         self.post_new_leader();
-        self.longest_turn.set(self.longest_turn.get().max(started.elapsed()));
     }
 
     /// Posts a change of leader at once: clients are sent to it.
@@ -326,6 +329,7 @@ impl Shard {
             // One tick at a time, however late: a node that was stopped must not count the time as its peers' silence.
             due = (due + tick_length).max(Instant::now());
             glommio::timer::sleep(due.saturating_duration_since(Instant::now())).await;
+            self.classes.slices().turned_out(Work::Tick);
             let now = Instant::now();
             // The first sleep of an executor is long and says nothing.
             let times = run_queue.times();
@@ -346,11 +350,11 @@ impl Shard {
 
     /// Measures the time between two ticks, and says what became of it if it was long.
     fn note_tick(&self, gap: Duration, thread: ThreadTimes) {
-        let longest_turn = self.longest_turn.take();
+        let longest_slice = self.classes.slices().take_longest_lately();
         self.metrics.ticked(gap, thread.waited);
         if gap.saturating_sub(thread.waited) >= 2 * Duration::from_millis(self.tick_ms) {
             let ThreadTimes { ran, waited } = thread;
-            tracing::debug!(shard = %self.id, ?gap, ?waited, ?ran, ?longest_turn, "a tick came late");
+            tracing::debug!(shard = %self.id, ?gap, ?waited, ?ran, ?longest_slice, "a tick came late");
         }
     }
 
@@ -465,13 +469,12 @@ impl Shard {
 
     fn start_sync(self: &Rc<Self>, request: SyncRequest) {
         let shard = Rc::clone(self);
-        glommio::spawn_local(async move {
+        self.classes.spawn_here(Class::Commit, async move {
             let started = Instant::now();
             let result = shard.sync(request.seq).await;
             shard.metrics.synced(started.elapsed());
             shard.deliver(Event::Synced { id: request.id, result });
-        })
-        .detach();
+        });
     }
 
     /// Syncs the file that was stored to, wherever its path leads by now.
@@ -500,7 +503,7 @@ impl Shard {
     /// Syncs the note beside the log. Nothing waits for it, and a failure is told and changes nothing else.
     fn start_note_sync(self: &Rc<Self>) {
         let shard = Rc::clone(self);
-        glommio::spawn_local(async move {
+        self.classes.spawn_here(Class::Commit, async move {
             #[cfg(test)]
             if shard.note_syncs_hang.get() {
                 return;
@@ -517,8 +520,7 @@ impl Shard {
                 tracing::warn!(shard = %shard.id, %error, left_out, "the note beside the log cannot be synced; the log itself goes on");
             }
             shard.deliver(Event::NoteSynced(result));
-        })
-        .detach();
+        });
     }
 
     /// Reads entries of the log into memory on a helper thread.

@@ -8,7 +8,7 @@ use glommio::LocalExecutor;
 use super::super::gateway::{Gateway, Waiting};
 use super::super::handle::HandleReply;
 use super::super::mesh::Mesh;
-use super::super::metrics::NodeMetrics;
+use super::super::metrics::{NodeMetrics, SliceMetrics};
 use super::super::node::{gateway_limits, open_shards};
 use super::super::steps::Steps;
 use super::*;
@@ -28,9 +28,9 @@ fn with_shards(root: &Path, count: u32, test: impl AsyncFn(Vec<Rc<Shard>>, Rc<Ga
     let (parts, _data_dir) = open_shards(&config, &NodeMetrics::new(count), &Steps::default()).expect("new logs");
     let board = StatusBoard::new(config.name(), config.node_id(), count);
     LocalExecutor::default().run(async {
-        let classes = Classes::create();
+        let classes = Classes::create(SliceMetrics::default());
         let shards: Vec<_> =
-            parts.into_iter().map(|parts| Shard::new(parts, &board, &Helpers::default(), classes)).collect();
+            parts.into_iter().map(|parts| Shard::new(parts, &board, &Helpers::default(), classes.clone())).collect();
         let by_number = shards.iter().cloned().map(Some).collect();
         let gateway =
             Gateway::new(0, gateway_limits(&config), by_number, Mesh::new(1, None), Arc::default(), Rc::new(|_| None));

@@ -7,7 +7,7 @@ use crate::types::{Lsn, Revision};
 
 /// Keys that one command may visit: every key that was ever written in the ranges of its operations, deleted ones included.
 ///
-/// A command is applied in one piece, so this bounds how long nothing else happens. All replicas must decide alike: it may change
+/// What is applied behind a command waits for all of it, so this bounds how long. All replicas must decide alike: it may change
 /// only together with the version of the commands. Measured at a million keys: see `docs/decisions/0004-bounded-work.md`.
 pub const KEYS_VISITED_PER_COMMAND_MAX: u64 = 50_000;
 
@@ -107,10 +107,11 @@ impl<F: FnMut(usize, Result<&[u8], CommandRefused>)> Answers for F {
     }
 }
 
-/// What may still be done before other work gets its chance. What is done may exceed it by one command.
+/// What may still be done before other work gets its chance. What is done may exceed it by one step: a key with its value, or
+/// counting the keys of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Bytes of commands.
+    /// Bytes of commands and of answers.
     pub bytes: u64,
     /// Keys visited.
     pub keys: u64,

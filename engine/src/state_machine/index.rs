@@ -118,11 +118,13 @@ impl Index {
         self.ordered.range::<[u8], _>(bounds).map(|(key, &slot)| (&key[..], &self.entry(slot).history))
     }
 
-    /// Goes through the keys of a range in order, with their histories to be gone on with.
-    pub fn for_each_mut(&mut self, bounds: Bounds<'_>, mut each: impl FnMut(&[u8], &mut History)) {
+    /// Goes through the keys of a range in order, with their histories to be gone on with, until `each` says `false`.
+    pub fn for_each_mut(&mut self, bounds: Bounds<'_>, mut each: impl FnMut(&[u8], &mut History) -> bool) {
         for (key, &slot) in self.ordered.range::<[u8], _>(bounds) {
             let entry = &mut self.chunks[slot as usize / CHUNK_ENTRIES][slot as usize % CHUNK_ENTRIES];
-            each(key, &mut entry.history);
+            if !each(key, &mut entry.history) {
+                return;
+            }
         }
     }
 
@@ -181,8 +183,12 @@ mod tests {
             assert!(model.iter().all(|(key, number)| index.get(key).map(last) == Some(*number)));
             assert!(index.get(b"/registry/pods/").is_none() && index.count(all, 7) == 7);
             let mut visited = Vec::new();
-            index.for_each_mut(all, |key, _| visited.push(key.to_vec()));
-            assert_eq!(visited, model.into_keys().collect::<Vec<_>>());
+            index.for_each_mut(all, |key, _| {
+                visited.push(key.to_vec());
+                visited.len() < model.len() / 2
+            });
+            assert_eq!(visited, model.into_keys().take(visited.len()).collect::<Vec<_>>());
+            assert!(visited.len() > 1_000, "it went on for as long as it was told to");
         }
     }
 }

@@ -7,6 +7,7 @@
 mod answers;
 pub mod batch;
 mod chunks;
+mod commands;
 mod digest;
 mod history;
 mod index;
@@ -18,10 +19,10 @@ mod values;
 use codec::DecodeError;
 
 pub use answers::{Answers, Budget, Change, ChangeKind, CommandRefused, KEYS_VISITED_PER_COMMAND_MAX, Place};
-use api::command::{self, Command, Compare, CompareTarget, Op, Txn};
-use api::response::{self, KvView, ResponseWriter};
+use api::command;
 use batch::{BATCH_HEADER_BYTES, BatchHeader, LogTime};
 use chunks::KeysCursor;
+use commands::{Done, Running};
 use digest::Digest;
 use mvcc::Mvcc;
 pub use scan::Scan;
@@ -110,6 +111,9 @@ pub struct StateMachine {
     applied: AsOf,
     /// How far the entry behind `applied` is applied.
     cursor: Cursor,
+    /// The command at `cursor`, if it was begun.
+    running: Option<Running>,
+    /// The answer to it, as far as there is one.
     response: Vec<u8>,
 }
 
@@ -149,16 +153,6 @@ struct Cursor {
     position: usize,
 }
 
-/// What came of a command that is done.
-struct Done {
-    changed: bool,
-    /// The answer, if one was wanted, is whole.
-    is_whole: bool,
-}
-
-/// Told of every change: its revision, the key, and the value, or none if the key was deleted.
-type OnChange<'a> = &'a mut dyn FnMut(Revision, &[u8], Option<&[u8]>);
-
 impl StateMachine {
     /// The state of a new shard: empty.
     #[must_use]
@@ -176,6 +170,7 @@ impl StateMachine {
             time: origin.time,
             applied: origin,
             cursor: Cursor::default(),
+            running: None,
             response: Vec::new(),
         }
     }
@@ -274,9 +269,10 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Applies commands of a batch, at least one if any is left, until the budget is spent; says whether that was the last.
+    /// Applies commands of a batch until the budget is spent, but at least a step of one; says whether that was the last of them.
     /// Otherwise the next call goes on with the same batch. In between the state is that after some command, as if each were an
-    /// entry of its own; `applied_index` moves at the end.
+    /// entry of its own, and what a command that is not done has written has a revision that is not there yet. `applied_index` moves
+    /// at the end.
     ///
     /// # Errors
     /// It is not the entry that is due, or a command is malformed; then the state must not be used further.
@@ -306,13 +302,26 @@ impl StateMachine {
             let malformed = |error| ApplyError::Malformed { position, error };
             let batched = batched.map_err(malformed)?;
             let command = command::decode(batched.command).map_err(malformed)?;
-            let is_wanted = answers.wants(position);
-            response.clear();
+            let is_wanted = match &self.running {
+                Some(running) => running.is_wanted(),
+                None => {
+                    response.clear();
+                    answers.wants(position)
+                }
+            };
             let mut on_change = |revision, key: &[u8], value: Option<&[u8]>| {
                 let kind = value.map_or(ChangeKind::Delete, |value| ChangeKind::Put { value: entry.place_of(value) });
                 answers.changed(&Change { revision, key, kind });
             };
-            let done = self.apply(&command, is_wanted.then_some(&mut response), budget, &mut on_change);
+            let done = match self.go_on(&command, is_wanted.then_some(&mut response), budget, &mut on_change) {
+                Ok(None) => {
+                    mark!("state machine: a command takes several slices");
+                    self.response = response;
+                    return Ok(false);
+                }
+                Ok(Some(done)) => Ok(done),
+                Err(refused) => Err(refused),
+            };
             if is_wanted {
                 let bytes_limit = self.options.answer_bytes_limit;
                 let answer = match done {
@@ -346,141 +355,11 @@ impl StateMachine {
 
     fn finish_entry(&mut self, id: EntryId) {
         assert!(id.index == self.applied_index().next(), "entries are applied in their order");
+        assert!(self.running.is_none(), "an entry ends with its last command");
         assert!(self.revision >= self.applied.revision, "revisions only rise");
         assert!(self.time >= self.applied.time, "the log's time never goes back");
         self.applied = AsOf { applied: id, revision: self.revision, time: self.time };
         self.cursor = Cursor { offset: 0, position: 0 };
-    }
-
-    /// Does a command and writes its answer, if one is wanted.
-    ///
-    /// # Errors
-    /// It is refused; nothing was done.
-    fn apply(
-        &mut self,
-        command: &Command<'_>,
-        out: Option<&mut Vec<u8>>,
-        budget: &mut Budget,
-        on_change: OnChange<'_>,
-    ) -> Result<Done, CommandRefused> {
-        let (succeeded, ops) = match command {
-            Command::Op(op) => (true, std::slice::from_ref(op)),
-            Command::Txn(Txn { compares, success, failure }) => {
-                budget.spend(0, compares.len() as u64);
-                let holds = compares.iter().all(|compare| self.holds(compare));
-                mark!("state machine: a compare does not hold" if !holds);
-                (holds, if holds { &success[..] } else { &failure[..] })
-            }
-        };
-        self.check(ops, budget)?;
-        let mut writer = out.map(|out| ResponseWriter::begin(out, self.options.answer_bytes_limit));
-        // A transaction takes the next revision only if it changes something.
-        let revision = self.revision.next();
-        let mut changed = false;
-        for op in ops {
-            changed |= self.apply_op(op, revision, &mut writer, on_change);
-        }
-        if changed {
-            self.revision = revision;
-        }
-        let is_whole = writer.is_none_or(|writer| writer.finish(self.revision.get(), succeeded));
-        Ok(Done { changed, is_whole })
-    }
-
-    /// Decides, before anything of a command is done, whether all of it can be; as in etcd, for the branch that is taken. Looks at
-    /// the command and the state alone: every replica must come to the same.
-    fn check(&self, ops: &[Op<'_>], budget: &mut Budget) -> Result<(), CommandRefused> {
-        let limit = self.options.command_keys_limit;
-        let mut keys_count = 0;
-        for op in ops {
-            let range = match op {
-                // The revision that the transaction itself makes does not exist yet either.
-                Op::Range(range) if range.revision > self.revision.get() => {
-                    let (asked, current) = (Revision::new(range.revision), self.revision);
-                    mark!("state machine: a transaction reads a revision that does not exist");
-                    return Err(CommandRefused::FutureRevision { asked, current });
-                }
-                Op::Range(range) => Some(&range.range),
-                Op::Delete { range, .. } => Some(range),
-                Op::Put { .. } => None,
-            };
-            keys_count += match range {
-                Some(range) if !range.is_single() => self.keys.count_visits(range, limit + 1 - keys_count.min(limit)),
-                _ => 1,
-            };
-        }
-        budget.spend(0, keys_count);
-        if keys_count > limit {
-            mark!("state machine: a command visits too many keys");
-            return Err(CommandRefused::TooManyKeys { limit });
-        }
-        Ok(())
-    }
-
-    /// Does one operation; says whether it changed something.
-    fn apply_op(
-        &mut self,
-        op: &Op<'_>,
-        revision: Revision,
-        writer: &mut Option<ResponseWriter<'_>>,
-        on_change: OnChange<'_>,
-    ) -> bool {
-        match op {
-            Op::Put { key, value, lease, prev_kv } => {
-                if let Some(writer) = writer {
-                    let place = writer.begin_op();
-                    let previous = if *prev_kv { self.keys.get(key, LATEST) } else { None };
-                    if let Some(kv) = &previous {
-                        writer.kv(kv);
-                    }
-                    writer.end_op(place, response::OP_PUT, false, u32::from(previous.is_some()), 0);
-                }
-                self.keys.put(key, value, *lease, revision);
-                on_change(revision, key, Some(value));
-                true
-            }
-            Op::Delete { range, prev_kv } => {
-                let place = writer.as_mut().map(ResponseWriter::begin_op);
-                let mut shown = writer.as_mut().filter(|_| *prev_kv);
-                let deleted_count = self.keys.delete(range, revision, |kv| {
-                    on_change(revision, kv.key, None);
-                    if let Some(writer) = &mut shown {
-                        writer.kv(kv);
-                    }
-                });
-                if let (Some(place), Some(writer)) = (place, writer) {
-                    let kvs_count = if *prev_kv { deleted_count } else { 0 };
-                    let kvs_count = u32::try_from(kvs_count).expect("fewer than 2^32 keys");
-                    writer.end_op(place, response::OP_DELETE, false, kvs_count, deleted_count);
-                }
-                deleted_count > 0
-            }
-            Op::Range(range) => {
-                if let Some(writer) = writer {
-                    let asked = Revision::new(range.revision);
-                    let at = if range.revision == 0 || asked > self.revision { LATEST } else { asked };
-                    self.write_range(range, at, writer);
-                }
-                false
-            }
-        }
-    }
-
-    fn holds(&self, compare: &Compare<'_>) -> bool {
-        let found = self.keys.get(compare.key, LATEST);
-        let number = |of: fn(&KvView<'_>) -> u64| found.as_ref().map_or(0, of);
-        let ordering = match compare.target {
-            CompareTarget::Version(operand) => number(|kv| kv.version).cmp(&operand),
-            CompareTarget::CreateRevision(operand) => number(|kv| kv.create_revision).cmp(&operand),
-            CompareTarget::ModRevision(operand) => number(|kv| kv.mod_revision).cmp(&operand),
-            CompareTarget::Lease(operand) => number(|kv| kv.lease).cmp(&operand),
-            // As in etcd: a key that is not there has no value to compare.
-            CompareTarget::Value(operand) => match &found {
-                Some(kv) => kv.value.cmp(operand),
-                None => return false,
-            },
-        };
-        compare.result.holds(ordering)
     }
 }
 

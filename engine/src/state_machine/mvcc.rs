@@ -5,6 +5,7 @@
 
 use std::ops::Bound;
 
+use super::answers::Budget;
 use super::history::{History, Version};
 use super::index::{Bounds, Index};
 use super::values::{ValueRef, ValueStore};
@@ -46,15 +47,15 @@ impl Mvcc {
         self.keys.get(key)?.at(revision).map(|version| self.view(key, version))
     }
 
-    /// Every key that was ever written in a range, in order, and what it was at `revision` if it was there; from behind `behind`
-    /// on if that is given. The caller pays for each of them, there or not.
+    /// Every key that was ever written in a range, in order, and what it was at `revision` if it was there; from a key of the range
+    /// on if one is given. The caller pays for each of them, there or not.
     pub fn visit<'a>(
         &'a self,
         range: &KeyRange<'a>,
-        behind: Option<&'a [u8]>,
+        from: Option<&'a [u8]>,
         revision: Revision,
     ) -> impl Iterator<Item = (&'a [u8], Option<KvView<'a>>)> {
-        let keys = bounds(range, behind).map(|bounds| self.keys.range(bounds));
+        let keys = bounds(range, from).map(|bounds| self.keys.range(bounds));
         keys.into_iter().flatten().map(move |(key, history)| {
             let version = history.at(revision);
             (key, version.map(|version| self.view(key, version)))
@@ -90,17 +91,28 @@ impl Mvcc {
         }
     }
 
-    /// Deletes the keys of a range that are there and says how many were; `gone` is shown each of them.
-    pub fn delete(&mut self, range: &KeyRange<'_>, revision: Revision, mut gone: impl FnMut(&KvView<'_>)) -> u64 {
+    /// Deletes the keys of a range that are there, from a key of it on if one is given, until the budget is spent, but visits at
+    /// least one. `gone` is shown each of them and says how many bytes it made of it. Says how many were deleted, and the key to
+    /// go on from if there is more.
+    pub fn delete(
+        &mut self,
+        range: &KeyRange<'_>,
+        from: Option<&[u8]>,
+        revision: Revision,
+        budget: &mut Budget,
+        mut gone: impl FnMut(&KvView<'_>) -> usize,
+    ) -> (u64, Option<Vec<u8>>) {
         let values = &self.values;
         let mut deleted_count = 0;
-        let mut delete = |key: &[u8], history: &mut History| {
+        let mut delete = |key: &[u8], history: &mut History, budget: &mut Budget| {
             let last = *history.last();
             if last.is_deleted() {
                 mark!("state machine: a delete finds a deleted key");
+                budget.spend(0, 1);
                 return;
             }
-            gone(&view(values, key, &last));
+            let bytes = gone(&view(values, key, &last));
+            budget.spend(bytes as u64, 1);
             deleted_count += 1;
             history.push(Version {
                 mod_revision: revision,
@@ -110,13 +122,26 @@ impl Mvcc {
                 value: ValueRef::default(),
             });
         };
+        let mut next = None;
         if range.is_single() {
-            self.keys.get_mut(range.key).into_iter().for_each(|history| delete(range.key, history));
-        } else if let Some(bounds) = bounds(range, None) {
-            self.keys.for_each_mut(bounds, delete);
+            match self.keys.get_mut(range.key) {
+                Some(history) => delete(range.key, history, budget),
+                None => budget.spend(0, 1),
+            }
+        } else if let Some(bounds) = bounds(range, from) {
+            let mut is_first = true;
+            self.keys.for_each_mut(bounds, |key, history| {
+                let goes_on = std::mem::take(&mut is_first) || !budget.is_spent();
+                if goes_on {
+                    delete(key, history, budget);
+                } else {
+                    next = Some(key.to_vec());
+                }
+                goes_on
+            });
         }
         self.overhead_bytes += VERSION_OVERHEAD_BYTES * deleted_count;
-        deleted_count
+        (deleted_count, next)
     }
 
     /// All keys with all their versions.
@@ -155,15 +180,15 @@ fn view<'a>(values: &'a ValueStore, key: &'a [u8], version: &Version) -> KvView<
     }
 }
 
-/// Where a range begins and ends in the map, begun from behind a key if one is given; `None` if it holds nothing, which the map
+/// Where a range begins and ends in the map, begun from a key of it if one is given; `None` if it holds nothing, which the map
 /// would refuse.
-fn bounds<'a>(range: &KeyRange<'a>, behind: Option<&'a [u8]>) -> Option<Bounds<'a>> {
-    let lower = behind.unwrap_or(range.key);
-    match range.range_end {
-        [] if behind.is_some() => None,
-        [] => Some((Bound::Included(lower), Bound::Included(lower))),
-        [0] => Some((behind.map_or(Bound::Included(lower), Bound::Excluded), Bound::Unbounded)),
-        end if end <= lower => None,
-        end => Some((behind.map_or(Bound::Included(lower), Bound::Excluded), Bound::Excluded(end))),
-    }
+fn bounds<'a>(range: &KeyRange<'a>, from: Option<&'a [u8]>) -> Option<Bounds<'a>> {
+    let first = from.unwrap_or(range.key);
+    let last = match range.range_end {
+        [] => Bound::Included(range.key),
+        [0] => Bound::Unbounded,
+        end if end <= first => return None,
+        end => Bound::Excluded(end),
+    };
+    Some((Bound::Included(first), last))
 }

@@ -1,11 +1,11 @@
-//! Ranges: into the answer of a transaction in one go, or as a read of its own in slices of bounded work. So is a hash of all keys.
+//! Ranges, in slices of bounded work: as reads of their own, or as parts of a command. So is a hash of all keys.
 //!
 //! A read is pinned to the revision at which it began. Versions never change and nothing is compacted, so what it finds does not
 //! depend on how it is sliced, nor on what is written meanwhile.
 
 use super::digest::Digest;
 use super::section::AsOf;
-use super::{ChunkCursor, RangeError, StateMachine};
+use super::{Budget, ChunkCursor, RangeError, StateMachine};
 use crate::types::Revision;
 use api::command::{self, RangeOp};
 use api::response::{self, KvView, ResponseWriter};
@@ -51,10 +51,16 @@ impl Tally {
 pub struct Scan {
     /// The revision that the answer names; 0 = not begun.
     revision: Revision,
-    /// The last key that was visited; empty = none.
-    last_key: Vec<u8>,
-    tally: Tally,
+    visit: Visit,
     hash: Option<Hashed>,
+}
+
+/// How far the keys of a range were visited, and what came of it.
+#[derive(Debug, Default)]
+pub(super) struct Visit {
+    /// The key to go on from; `None` = not begun.
+    next_key: Option<Vec<u8>>,
+    tally: Tally,
 }
 
 /// How far a hash has come.
@@ -63,6 +69,13 @@ struct Hashed {
     as_of: AsOf,
     cursor: ChunkCursor,
     digest: Digest,
+}
+
+impl Visit {
+    /// Ends the answer to the range, which began at `place`.
+    pub(super) fn finish(&self, request: &RangeOp<'_>, place: usize, writer: &mut ResponseWriter<'_>) {
+        self.tally.finish(request, place, writer);
+    }
 }
 
 impl Scan {
@@ -80,13 +93,12 @@ impl StateMachine {
     /// The revision does not exist, or the bytes are malformed; then `out` is as it was.
     pub fn range(&self, request: &[u8], out: &mut Vec<u8>) -> Result<(), RangeError> {
         let start = out.len();
-        let mut keys = u64::MAX;
-        let is_done = self.range_slice(request, &mut Scan::default(), out, start, &mut keys)?;
-        assert!(is_done, "nothing has so many keys");
+        let is_done = self.range_slice(request, &mut Scan::default(), out, start, &mut { Budget::UNLIMITED })?;
+        assert!(is_done, "nothing is so large");
         Ok(())
     }
 
-    /// Does a part of a read: visits at most so many keys, takes them off `keys`, and says whether the answer is whole. Otherwise
+    /// Does a part of a read: visits keys until the budget is spent, at least one, and says whether the answer is whole. Otherwise
     /// it stands in `out` from `start` on, to be gone on with: `scan` and these bytes belong together.
     ///
     /// # Errors
@@ -97,7 +109,7 @@ impl StateMachine {
         scan: &mut Scan,
         out: &mut Vec<u8>,
         start: usize,
-        keys: &mut u64,
+        budget: &mut Budget,
     ) -> Result<bool, RangeError> {
         assert!(start <= out.len(), "an answer begins in what was written");
         assert!(scan.is_begun() || start == out.len(), "a read that was not begun has no answer yet");
@@ -105,7 +117,7 @@ impl StateMachine {
         let request = command::decode_range(request)?;
         let place = start + HEADERS_BYTES / 2;
         let mut writer = if scan.is_begun() {
-            ResponseWriter::resume(out, start, 1)
+            ResponseWriter::resume(out, start, 1, usize::MAX)
         } else {
             let asked = Revision::new(request.revision);
             if asked > self.revision {
@@ -121,9 +133,9 @@ impl StateMachine {
             0 => scan.revision,
             asked => Revision::new(asked),
         };
-        let is_done = self.visit_slice(&request, at, scan, &mut writer, keys);
+        let is_done = self.visit_slice(&request, at, &mut scan.visit, &mut writer, budget);
         if is_done {
-            scan.tally.finish(&request, place, &mut writer);
+            scan.visit.finish(&request, place, &mut writer);
             writer.finish(scan.revision.get(), true);
         }
         Ok(is_done)
@@ -142,49 +154,35 @@ impl StateMachine {
         true
     }
 
-    /// Visits the keys of a range, from where `scan` stands, until so many were visited; says whether that was the last of them.
-    fn visit_slice(
+    /// Visits the keys of a range, from where `visit` stands, until the budget is spent, but at least one; says whether that was the
+    /// last of them.
+    pub(super) fn visit_slice(
         &self,
         request: &RangeOp<'_>,
         at: Revision,
-        scan: &mut Scan,
+        visit: &mut Visit,
         writer: &mut ResponseWriter<'_>,
-        keys: &mut u64,
+        budget: &mut Budget,
     ) -> bool {
         let bytes_limit = self.options.range_bytes_limit;
+        let mut take = |kv: Option<KvView<'_>>, tally: &mut Tally, budget: &mut Budget| {
+            let before = writer.bytes_len();
+            kv.into_iter().for_each(|kv| tally.take(kv, request, bytes_limit, writer));
+            budget.spend((writer.bytes_len() - before) as u64, 1);
+        };
         if request.range.is_single() {
-            *keys = keys.saturating_sub(1);
-            let found = self.keys.get(request.range.key, at);
-            found.into_iter().for_each(|kv| scan.tally.take(kv, request, bytes_limit, writer));
+            take(self.keys.get(request.range.key, at), &mut visit.tally, budget);
             return true;
         }
-        let behind = std::mem::take(&mut scan.last_key);
-        let mut last: &[u8] = &behind;
-        for (key, kv) in self.keys.visit(&request.range, (!behind.is_empty()).then_some(&behind), at) {
-            if *keys == 0 {
+        let from = visit.next_key.take();
+        for (number, (key, kv)) in self.keys.visit(&request.range, from.as_deref(), at).enumerate() {
+            if number > 0 && budget.is_spent() {
                 mark!("state machine: a read stops in the middle of a range");
-                scan.last_key = last.to_vec();
+                visit.next_key = Some(key.to_vec());
                 return false;
             }
-            *keys -= 1;
-            last = key;
-            kv.into_iter().for_each(|kv| scan.tally.take(kv, request, bytes_limit, writer));
+            take(kv, &mut visit.tally, budget);
         }
         true
-    }
-
-    /// Writes the answer to a range within a transaction, all of it.
-    pub(super) fn write_range(&self, request: &RangeOp<'_>, at: Revision, writer: &mut ResponseWriter<'_>) {
-        let place = writer.begin_op();
-        let mut tally = Tally::default();
-        let bytes_limit = self.options.range_bytes_limit;
-        if request.range.is_single() {
-            let found = self.keys.get(request.range.key, at);
-            found.into_iter().for_each(|kv| tally.take(kv, request, bytes_limit, writer));
-        } else {
-            let found = self.keys.visit(&request.range, None, at).filter_map(|(_, kv)| kv);
-            found.for_each(|kv| tally.take(kv, request, bytes_limit, writer));
-        }
-        tally.finish(request, place, writer);
     }
 }

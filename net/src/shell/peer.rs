@@ -87,12 +87,14 @@ struct State {
 }
 
 impl PeerLink {
-    /// Starts a link on this executor; `report` is called for what happens to it.
-    pub fn spawn(options: PeerLinkOptions, report: impl Fn(LinkEvent) + 'static) -> Self {
+    /// A link, and the task that runs it on this executor; `report` is called for what happens to it.
+    pub fn new(
+        options: PeerLinkOptions,
+        report: impl Fn(LinkEvent) + 'static,
+    ) -> (Self, impl Future<Output = ()> + 'static) {
         let link = Self { shared: Rc::default() };
         let task = Task { link: link.clone(), options, report, last_failure: None, order: Vec::new() };
-        glommio::spawn_local(task.run()).detach();
-        link
+        (link, task.run())
     }
 
     /// Lets `append` add frames to the queue.

@@ -10,6 +10,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use futures_lite::future::yield_now;
 use futures_lite::{AsyncWrite, AsyncWriteExt, FutureExt};
 
 /// The queue of a connection has no room.
@@ -74,6 +75,9 @@ const ROOM: usize = 2;
 
 /// Buffers larger than this are not kept. Unit: bytes.
 const KEPT_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes that are written in one go before other tasks have their turn. Unit: bytes.
+const PIECE_BYTES_MAX: usize = 256 << 10;
 
 /// Buffers that are kept for whoever queues something next.
 const SPARE_MAX: usize = 8;
@@ -232,12 +236,18 @@ impl ConnWriter {
             self.set_writing(writing.len());
             // What has left makes room at once: one large write may be most of the queue.
             while let left @ 1.. = self.shared.writing_bytes.get() {
-                let written = stream.write(&writing[writing.len() - left..]).await?;
+                let piece = left.min(PIECE_BYTES_MAX);
+                let from = writing.len() - left;
+                let written = stream.write(&writing[from..from + piece]).await?;
                 if written == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
                 self.set_writing(left - written);
                 self.wake(ROOM);
+                if written < left {
+                    // A socket may take much at once, and copies it.
+                    yield_now().await;
+                }
             }
             writing.clear();
             let mut queue = self.shared.queue.borrow_mut();

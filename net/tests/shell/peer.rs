@@ -105,10 +105,11 @@ pub fn link_to(authority: &str, role: Role, queue_bytes_limit: usize) -> (PeerLi
 pub fn link_with(options: PeerLinkOptions) -> (PeerLink, LocalReceiver<LinkEvent>) {
     let (sender, events) = local_channel::new_unbounded();
     let sender = Rc::new(sender);
-    let link = PeerLink::spawn(options, move |event| {
+    let (link, running) = PeerLink::new(options, move |event| {
         // Nobody listens any more once a test is over.
         drop(sender.try_send(event));
     });
+    glommio::spawn_local(running).detach();
     (link, events)
 }
 

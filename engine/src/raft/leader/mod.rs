@@ -19,6 +19,10 @@ use reads::ReadRounds;
 pub(super) use transfer::Pacing;
 use transfer::{HealthReport, Leaving};
 
+/// Full `AppendEntries` that a follower is sent at once. Each is copied when it leaves, so this bounds how long nothing else happens;
+/// a window that is larger opens with the answers.
+const FULL_MESSAGES_PER_CALL: u64 = 2;
+
 /// What a node remembers while it leads; made anew for each term.
 #[derive(Debug)]
 pub(super) struct Leading {
@@ -304,9 +308,13 @@ fn send_heartbeat(common: &mut Common, to: NodeId, round: u64) {
     common.out.messages.push((to, Message::Heartbeat { term, commit_index, round }));
 }
 
-/// Sends as many messages with entries as the follower's state and window allow.
+/// Sends messages with entries as the follower's state and window allow, up to some full ones: its answer to these asks for more.
 fn send_entries(common: &mut Common, to: NodeId, progress: &mut Progress, log: &impl LogView) {
-    while let Some(next) = progress.next_message(&common.config, log, common.now_tick) {
+    let mut bytes_left = common.config.append_bytes_limit.saturating_mul(FULL_MESSAGES_PER_CALL);
+    while bytes_left > 0
+        && let Some(next) = progress.next_message(&common.config, log, common.now_tick)
+    {
+        bytes_left = bytes_left.saturating_sub(next.bytes);
         let append = AppendEntries {
             term: common.hard_state.term,
             prev: next.prev,

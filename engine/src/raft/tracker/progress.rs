@@ -57,6 +57,8 @@ pub(in crate::raft) enum Rejection {
 pub(in crate::raft) struct NextAppend {
     pub(in crate::raft) prev: EntryId,
     pub(in crate::raft) last: Index,
+    /// Size of the entries. Unit: bytes.
+    pub(in crate::raft) bytes: u64,
 }
 
 /// A follower, as its leader knows it. Starts anew with each term of the leader.
@@ -404,7 +406,7 @@ impl Progress {
                 }
                 self.probe = Probe::Sent { last, bytes };
                 self.progressed_tick = now_tick;
-                Some(NextAppend { prev, last })
+                Some(NextAppend { prev, last, bytes })
             }
             ProgressState::Replicate => {
                 if prev_index >= last_index {
@@ -420,7 +422,7 @@ impl Progress {
                 }
                 self.inflights.add(last, bytes);
                 self.next_index = last.next();
-                Some(NextAppend { prev, last })
+                Some(NextAppend { prev, last, bytes })
             }
         }
     }
