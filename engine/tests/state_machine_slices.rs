@@ -258,10 +258,8 @@ fn no_slice_visits_more_keys_or_makes_more_bytes_than_a_step_beyond_its_budget()
         }
     }
     let all = Op::Range(whole(b"k", b"l"));
-    let commands = [
-        txn_command(vec![all.clone(), all, delete(b"k", b"k00100"), put(b"x", &value)]),
-        op_command(&delete(b"k", b"l")),
-    ];
+    let commands =
+        [txn_command(vec![all, all, delete(b"k", b"k00100"), put(b"x", &value)]), op_command(&delete(b"k", b"l"))];
     for (command, expected_slices, deleted) in [(&commands[0], 60, 100), (&commands[1], 29, KEYS - 100)] {
         let payload = batch_of(std::slice::from_ref(command));
         let index = machine.applied_index().next();
