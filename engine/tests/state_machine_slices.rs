@@ -220,7 +220,7 @@ fn slices_of_any_size_make_the_same_state_and_the_same_answers() {
         }
     }
     assert!(slices > cases() * 5 && resumed > cases() / 2, "{slices} slices, {resumed} of reads that went on");
-    assert!(in_a_command > cases() / 2, "{in_a_command} slices ended in a command");
+    assert!(in_a_command > cases() / 10, "{in_a_command} slices ended in a command");
 }
 
 /// What is there at a revision.
