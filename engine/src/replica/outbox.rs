@@ -60,11 +60,12 @@ impl Outbox {
 
     /// Takes over the body of an answer; copies it only if there are others.
     #[must_use]
-    pub fn take_body(&mut self, body: Vec<u8>) -> Range<usize> {
+    pub(super) fn take_body(&mut self, body: Vec<u8>) -> Range<usize> {
         if !self.reply_bytes.is_empty() {
             return self.keep_body(&body);
         }
         self.reply_bytes = body;
+        assert!(!self.reply_bytes.is_empty(), "an answer has a front at least");
         0..self.reply_bytes.len()
     }
 

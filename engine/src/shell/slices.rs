@@ -84,6 +84,7 @@ impl Slices {
 
     fn end(&self, work: Work, (started, waited_before): (Instant, Duration)) {
         let now = Instant::now();
+        assert!(now >= started, "a slice ends after it began");
         let mut took = now.duration_since(started);
         if took >= LOOK_EVERY {
             let waited = self.run_queue.times().waited;
@@ -96,6 +97,7 @@ impl Slices {
         let longest = &self.longest[work as usize];
         if took > longest.get() {
             longest.set(took);
+            assert!(took <= now.duration_since(started), "waits are a part of a slice");
             self.metrics.longest(work, took);
         }
     }

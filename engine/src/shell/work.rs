@@ -23,7 +23,7 @@ pub(super) enum Work {
 
 impl Work {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Tick,
         Self::Control,
         Self::Apply,
@@ -35,7 +35,7 @@ impl Work {
     ];
 
     /// As the label of a metric says it.
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Tick => "tick",
             Self::Control => "control",

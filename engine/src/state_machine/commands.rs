@@ -15,9 +15,9 @@ const COUNTED_PER_VISIT: u64 = 8;
 
 /// What came of a command that is done.
 pub(super) struct Done {
-    pub changed: bool,
+    pub(super) changed: bool,
     /// The answer, if one was wanted, is whole.
-    pub is_whole: bool,
+    pub(super) is_whole: bool,
 }
 
 /// Told of every change: its revision, the key, and the value, or none if the key was deleted.
@@ -41,7 +41,7 @@ pub(super) struct Running {
 
 impl Running {
     /// Somebody waited for the answer when the command was begun.
-    pub const fn is_wanted(&self) -> bool {
+    pub(super) const fn is_wanted(&self) -> bool {
         self.is_wanted
     }
 
@@ -94,9 +94,11 @@ impl StateMachine {
             None => self.begin(command, out.is_some(), budget)?,
         };
         let mut writer = out.map(|out| running.write(out, self.options.answer_bytes_limit));
+        assert!(writer.is_some() == running.is_wanted, "whoever waited for an answer gets the one that was begun");
         // A transaction takes the next revision only if it changes something.
         let revision = self.revision.next();
         let ops = ops_of(command, running.succeeded);
+        assert!(running.ops_done <= ops.len(), "a command that runs goes on as the same command");
         while let Some(op) = ops.get(running.ops_done) {
             let is_done = self.step(op, revision, &mut running, &mut writer, budget, on_change);
             if is_done {
@@ -106,11 +108,13 @@ impl StateMachine {
             if running.ops_done < ops.len() && (!is_done || budget.is_spent()) {
                 let is_whole = writer.is_none_or(|writer| writer.finish(self.revision.get(), running.succeeded));
                 running.is_over |= !is_whole;
+                assert!(budget.is_spent(), "a command stops where its budget ends");
                 self.running = Some(running);
                 return Ok(None);
             }
         }
         if running.changed {
+            assert!(revision > self.revision, "what changes something makes a revision");
             self.revision = revision;
         }
         let is_whole = writer.is_none_or(|writer| writer.finish(self.revision.get(), running.succeeded));
@@ -200,6 +204,7 @@ impl StateMachine {
                     writer.kv(kv);
                     writer.bytes_len() - before
                 });
+                assert!(next_key.is_none() || budget.is_spent(), "a delete stops where its budget ends");
                 at.deleted_count += deleted_count;
                 at.next_key = next_key;
                 running.changed |= deleted_count > 0;

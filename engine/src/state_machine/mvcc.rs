@@ -140,6 +140,7 @@ impl Mvcc {
                 goes_on
             });
         }
+        assert!(next.as_deref().is_none_or(|next| next >= range.key), "a delete goes on in its range");
         self.overhead_bytes += VERSION_OVERHEAD_BYTES * deleted_count;
         (deleted_count, next)
     }

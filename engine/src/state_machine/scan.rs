@@ -178,6 +178,7 @@ impl StateMachine {
         for (number, (key, kv)) in self.keys.visit(&request.range, from.as_deref(), at).enumerate() {
             if number > 0 && budget.is_spent() {
                 mark!("state machine: a read stops in the middle of a range");
+                assert!(from.as_deref().is_none_or(|from| from < key), "a slice comes further than the one before");
                 visit.next_key = Some(key.to_vec());
                 return false;
             }
