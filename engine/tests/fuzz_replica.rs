@@ -2,8 +2,9 @@
 //!
 //! A short search with seeds that never change is part of every test run. For a long one:
 //! `QUORATE_FUZZ_SECONDS=3600 cargo test --release -p quorate-engine --no-default-features --features testing --test fuzz_replica --
-//! --nocapture`, with `QUORATE_FUZZ_SEED` for another beginning than the clock's. `QUORATE_FUZZ_INPUT` runs one input, in
-//! hexadecimal digits, as a failure prints it.
+//! --nocapture`, with `QUORATE_FUZZ_SEED` for another beginning than the clock's. It begins with the corpus, so that what lies far from
+//! chance, a node that leads for one, is where it sets out from. `QUORATE_FUZZ_INPUT` runs one input, in hexadecimal digits, as a
+//! failure prints it.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -32,6 +33,15 @@ fn bytes_of(hex: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
+/// The inputs of the corpus, in the order of their names.
+fn corpus() -> Vec<Vec<u8>> {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/replica");
+    let entries = std::fs::read_dir(dir).unwrap_or_else(|error| panic!("{dir}: {error}"));
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("a readable directory").path()).collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).collect()
+}
+
 /// Searches for as long as it is told to.
 fn search(seed: u64, time: Duration) {
     // A failing input is tried thousands of times while it is made smaller; its message comes with the failure.
@@ -40,7 +50,7 @@ fn search(seed: u64, time: Duration) {
     let mut said = begun;
     let mut hunt = Hunt::new(seed).expect("an honest past");
     println!("seed {seed}, {} s", time.as_secs());
-    let mut failure = None;
+    let mut failure = corpus().iter().find_map(|input| hunt.try_input(input).err());
     while failure.is_none() && begun.elapsed() < time {
         failure = hunt.try_one().err();
         if said.elapsed() >= SAY_EVERY {
