@@ -1,4 +1,4 @@
-//! A replica whose log is new: makes durable what Raft learned about it.
+//! A replica whose log is new: makes durable what Raft learned about it, and says when it has something to show.
 
 use wal::Storage;
 
@@ -48,5 +48,35 @@ impl<S: Storage> Replica<S> {
         }
         self.raft.on_birth_persisted(nonce);
         self.after_raft();
+    }
+
+    /// Why there may be less in this log than its node showed before: the data directory was empty.
+    ///
+    /// What an earlier directory showed was committed before the entry was appended that names the log of this one. So the state is
+    /// shown from that entry on. A node that does not know yet whether it ever had another directory shows nothing.
+    pub(super) fn why_empty(&self) -> Option<String> {
+        if let Some(view) = self.raft.birth_view() {
+            return Some(format!("{view}; it has nothing to show before: ask another node"));
+        }
+        let BirthRecord { incarnation, stage } = &self.options.birth;
+        // Without an incarnation nothing is known of where the log comes from.
+        if matches!(stage, Stage::New | Stage::Founded(_)) || *incarnation == 0 {
+            return None;
+        }
+        let applied = self.machine.applied_index();
+        let named = self.raft.membership().named(self.options.raft.id);
+        match named.filter(|named| named.incarnation == *incarnation) {
+            Some(named) if applied >= named.since => None,
+            Some(named) => Some(format!(
+                "this node's data directory was empty, and it is getting back what it had: it has applied its log up to entry \
+                 {applied}, and shows its state from entry {} on; try again, or ask another node",
+                named.since
+            )),
+            None => Some(format!(
+                "this node's data directory was empty, and it is getting back what it had: a leader must take it in first; try \
+                 again, or ask another node ({})",
+                self.raft.lost_view()
+            )),
+        }
     }
 }

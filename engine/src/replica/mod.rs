@@ -116,9 +116,9 @@ impl<S: Storage> Replica<S> {
         raft.recall_committed(committed, &log);
         // Whatever a state contains was committed.
         raft.recall_committed(state, &log);
-        let shows_from = ShowsFrom::recall(committed, base, last);
         raft.begin_birth(options.birth.clone());
         birth::begin_repair(&mut options, &mut raft);
+        let shows_from = ShowsFrom::recall(committed, base, last, options.repair.is_some());
         let fault = members::recall(&mut raft, &log).err();
         let relays = Relays::starting_at(options.relay_id_floor);
         Self {
@@ -194,7 +194,10 @@ impl<S: Storage> Replica<S> {
             Event::NoteSynced(result) => self.on_note_synced(&result),
             Event::SegmentPrepared(_) => unreachable!("it was taken before"),
             Event::SegmentUnavailable(reason) => self.device.segment.on_unavailable(reason),
-            Event::RepairFinished => self.raft.end_repair(),
+            Event::RepairFinished => {
+                self.raft.end_repair();
+                self.show_from_repaired();
+            }
             Event::LogNotInPlace(reason) => self.stop_with(Fault::NotInPlace(reason)),
             Event::Loaded { first, last, result } => self.on_loaded(first, last, result),
             Event::BirthPersisted => self.on_birth_persisted(),

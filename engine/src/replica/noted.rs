@@ -34,12 +34,18 @@ pub(super) enum ShowsFrom {
     Index(Index),
     /// Nothing is noted about a log with entries: from what is committed when a leader first says so.
     FirstCommit,
+    /// The log lost entries, and nothing is noted about it: from the end of the log on, as it is once the log is repaired.
+    Repair,
 }
 
 impl ShowsFrom {
     /// As it is right after a start.
-    pub(super) fn recall(noted: EntryId, base: EntryId, last: EntryId) -> Self {
-        if noted.index > Index::ZERO || last == base { Self::Index(noted.index) } else { Self::FirstCommit }
+    pub(super) fn recall(noted: EntryId, base: EntryId, last: EntryId, is_under_repair: bool) -> Self {
+        match noted.index {
+            Index::ZERO if is_under_repair => Self::Repair,
+            Index::ZERO if last != base => Self::FirstCommit,
+            index => Self::Index(index),
+        }
     }
 }
 
@@ -71,8 +77,25 @@ impl<S: Storage> Replica<S> {
     /// Why this node's own state may not be shown yet, if that is so.
     #[must_use]
     pub(super) fn refuse_serializable(&self) -> Option<Refusal> {
+        let message = self.why_hidden()?;
+        mark!("replica: the own state is not shown yet");
+        Some(Refusal::not_executed(Status::Unavailable, message))
+    }
+
+    /// Whether a read of this node's own state would be answered now: for whoever judges what it would show.
+    #[must_use]
+    pub fn shows_own_state(&self) -> bool {
+        self.standing.is_running() && self.why_hidden().is_none()
+    }
+
+    fn why_hidden(&self) -> Option<String> {
+        self.why_empty().or_else(|| self.why_behind())
+    }
+
+    /// Why the state is behind what this log's node showed before, if it may be.
+    fn why_behind(&self) -> Option<String> {
         let applied = self.machine.applied_index();
-        let message = match self.shows_from {
+        Some(match self.shows_from {
             ShowsFrom::Index(index) if applied >= index => return None,
             ShowsFrom::Index(index) => format!(
                 "this node started and has applied its log up to entry {applied}, but showed entries up to {index} before; \
@@ -83,9 +106,19 @@ impl<S: Storage> Replica<S> {
                                        waits for a leader; try again, or ask another node"
                     .to_owned()
             }
-        };
-        mark!("replica: the own state is not shown yet");
-        Some(Refusal::not_executed(Status::Unavailable, message))
+            ShowsFrom::Repair => {
+                "this node's log was damaged, and what it showed before is not known: it shows its state once the log is \
+                 repaired; try again, or ask another node"
+                    .to_owned()
+            }
+        })
+    }
+
+    /// The log is repaired: it holds all that was committed when this node was asked last before its damage.
+    pub(super) fn show_from_repaired(&mut self) {
+        if matches!(self.shows_from, ShowsFrom::Repair) {
+            self.shows_from = ShowsFrom::Index(self.log.last_id().index);
+        }
     }
 
     /// Asks for a sync of the note some time after it changed last, and now and then while it goes on changing.

@@ -1,4 +1,5 @@
 //! Nodes whose whole data directory is gone: they come back by themselves, or wait and say why, and nothing acknowledged is lost.
+//! Nor do they show less than they showed before.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -36,6 +37,46 @@ fn wipe(cluster: &mut Cluster, number: usize) {
     std::fs::remove_dir_all(cluster.data_dir(number)).expect("the directory is ours");
 }
 
+/// What a node shows of its own state: how many of `keys`, or why it shows nothing.
+fn shown(cluster: &Cluster, number: usize, keys: &[String]) -> Result<usize, String> {
+    let endpoint = &cluster.nodes[number].client_url;
+    let output =
+        quorate(&["get", "", "--prefix", "--consistency", "s", "--command-timeout", "5s", "--endpoints", endpoint]);
+    if output.status.success() {
+        let text = String::from_utf8_lossy(&output.stdout);
+        return Ok(text.lines().filter(|line| keys.iter().any(|key| key == line)).count());
+    }
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Waits until a node says that it shows nothing, for this reason. It never shows less than all keys.
+async fn wait_until_nothing_is_shown(cluster: &Cluster, number: usize, keys: &[String], reason: &str) {
+    let started = std::time::Instant::now();
+    loop {
+        let found = shown(cluster, number, keys);
+        match &found {
+            Err(why) if why.contains(reason) => return,
+            Err(_) => {}
+            Ok(count) => assert_eq!(*count, keys.len(), "{}", cluster.log_of(number)),
+        }
+        assert!(started.elapsed() < crate::harness::PATIENCE, "{found:?}\n{}", cluster.log_of(number));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until a node shows its state. It never shows less than all keys.
+async fn wait_until_all_is_shown(cluster: &Cluster, number: usize, keys: &[String]) {
+    let started = std::time::Instant::now();
+    loop {
+        match shown(cluster, number, keys) {
+            Ok(count) => return assert_eq!(count, keys.len(), "{}", cluster.log_of(number)),
+            Err(why) => assert!(started.elapsed() < crate::harness::PATIENCE, "{why}\n{}", cluster.log_of(number)),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 fn readiness(cluster: &Cluster, number: usize) -> String {
     let address = cluster.nodes[number].client_url.trim_start_matches("http://");
     let mut stream = std::net::TcpStream::connect(address).expect("the port is open");
@@ -55,15 +96,28 @@ async fn a_wiped_node_does_not_help_to_forget_acknowledged_writes() {
     wipe(&mut cluster, wiped);
     cluster.kill(leader);
     cluster.start_node(wiped);
+    wait_until_nothing_is_shown(&cluster, wiped, &keys, "this node is new and waits").await;
     cluster.start_node(away);
     let is_replaced = |status: &ShardStatus| status.under_repair.as_ref().is_some_and(|what| what.contains("was gone"));
     cluster.wait_until("the wiped node takes part as if nothing had happened", |all| all.iter().any(is_replaced)).await;
     let client = cluster.client_of(&[wiped, away], ELECTIONS).await;
     drop(client.get(keys[0].as_bytes()).await.expect_err("the two are no majority of what they were"));
+    wait_until_nothing_is_shown(&cluster, wiped, &keys, "data directory was empty").await;
     let statuses = cluster.statuses().await;
     assert!(statuses.iter().all(|status| status.role != "leader"), "{statuses:#?}");
     cluster.start_node(leader);
     assert!(cluster.wait_until_sound(wiped, "it is not repaired").await, "{}", cluster.log_of(wiped));
+    check_keys(&cluster, &keys).await;
+    assert_eq!(shown(&cluster, wiped, &keys), Ok(keys.len()), "all is back");
+    cluster.kill(wiped);
+    for number in [leader, away] {
+        cluster.kill(number);
+    }
+    // Alone, after another start.
+    cluster.start_node(wiped);
+    wait_until_all_is_shown(&cluster, wiped, &keys).await;
+    cluster.start_node(away);
+    cluster.start_node(leader);
     check_keys(&cluster, &keys).await;
     assert!(cluster.log_of(away).contains("a node lost data"), "{}", cluster.log_of(away));
 }
@@ -115,6 +169,11 @@ async fn two_wiped_of_three_elect_nobody_and_say_so() {
     }
     let client = cluster.client_of(&ALL, ELECTIONS).await;
     drop(client.put(b"key", b"value").await.expect_err("nobody leads"));
+    // Whoever looks for what is left is not told that there is nothing.
+    for number in &wiped {
+        wait_until_nothing_is_shown(&cluster, *number, &keys, "data directory was empty").await;
+    }
+    wait_until_all_is_shown(&cluster, leader, &keys).await;
     // What a person can do: put the directories back. Both empty nodes end first: with one directory back there is a majority, which
     // would name the log of the other empty node in the place of the one that is about to come back.
     for number in &wiped {

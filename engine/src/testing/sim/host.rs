@@ -260,6 +260,18 @@ impl ShardHost {
         Ok(())
     }
 
+    /// Nor would it if it were asked now.
+    pub(super) fn check_would_show(&self) -> Result<(), String> {
+        let Some(replica) = self.replica.as_ref().filter(|replica| replica.shows_own_state()) else { return Ok(()) };
+        let (revision, shown) = (replica.machine().revision().get(), self.shown_revision);
+        if revision < shown {
+            return Err(format!(
+                "a serializable read would be answered at revision {revision}, after this node showed {shown}"
+            ));
+        }
+        Ok(())
+    }
+
     /// The log claims nothing to be durable that is not on the disk.
     pub(super) fn check_claims(&self) -> Result<(), String> {
         self.replica.as_ref().map_or(Ok(()), |replica| self.on_disk.check_claims(replica.log()))

@@ -91,7 +91,6 @@ impl World {
             shard.is_damaged = false;
             shard.is_wiped = true;
             shard.is_outdated = false;
-            shard.shown_revision = 0;
         }
     }
 

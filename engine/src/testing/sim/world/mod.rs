@@ -242,6 +242,8 @@ impl World {
         let Some(replica) = self.hosts[at.host].shards[at.shard].replica.as_mut() else { return Ok(()) };
         replica.handle(event);
         self.carry_out(at)?;
+        let would_show = self.hosts[at.host].shards[at.shard].check_would_show();
+        would_show.map_err(|what| format!("node {} shard {}: {what}", at.host + 1, at.shard))?;
         self.checks[at.shard].observe(&mut self.hosts, at.host, at.shard)
     }
 
