@@ -4,6 +4,9 @@
 //! another one in its place, or mounts something over it. What is then acknowledged is durable in files that the next start
 //! does not find. So whoever owns the log looks now and then, and stops when something is not in its place.
 //!
+//! A path that cannot be looked at proves nothing: the system may be short of memory, or the device may fail to read a directory
+//! once. That is told apart, so that the owner can look again.
+//!
 //! Shell. It only looks; when to look, and what follows, is the owner's business.
 
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -63,25 +66,50 @@ pub struct NotInPlace {
     pub found: String,
 }
 
+/// What a look at a log's paths found.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// Something is not in its place.
+    #[error(transparent)]
+    NotInPlace(#[from] NotInPlace),
+    /// A path could not be looked at. Look again: it may be in its place.
+    #[error("{path} cannot be looked at: {source}", path = path.display())]
+    Unknown {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
 impl LogPlace {
     /// Looks at every path. May block for as long as the file system does.
     ///
     /// # Errors
-    /// The first one that is not in its place. A path that can't be looked at counts as that, too.
-    pub fn check(&self) -> Result<(), NotInPlace> {
-        self.files.iter().try_for_each(|(path, expected)| {
-            found_instead(path, *expected).map_or(Ok(()), |found| Err(NotInPlace { path: path.clone(), found }))
-        })
+    /// The first one that is not in its place; if there is none, the first one that could not be looked at.
+    pub fn check(&self) -> Result<(), PlaceError> {
+        let mut unknown = Ok(());
+        for (path, expected) in &self.files {
+            match found_instead(path, *expected) {
+                Ok(None) => {}
+                Ok(Some(found)) => return Err(NotInPlace { path: path.clone(), found }.into()),
+                Err(source) => unknown = unknown.and(Err(PlaceError::Unknown { path: path.clone(), source })),
+            }
+        }
+        unknown
     }
 }
 
 /// What stands at `path` if it is not the expected file.
-fn found_instead(path: &Path, expected: FileIdentity) -> Option<String> {
+fn found_instead(path: &Path, expected: FileIdentity) -> io::Result<Option<String>> {
     match fs::metadata(path) {
-        Ok(there) if FileIdentity::of(&there) == expected => None,
-        Ok(there) => Some(expected.said_of(FileIdentity::of(&there))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Some("nothing is there".to_owned()),
-        Err(error) => Some(format!("it cannot be looked at: {error}")),
+        Ok(there) if FileIdentity::of(&there) == expected => Ok(None),
+        Ok(there) => Ok(Some(expected.said_of(FileIdentity::of(&there)))),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => Ok(Some("nothing is there".to_owned())),
+            io::ErrorKind::NotADirectory => Ok(Some("a part of the path is no directory".to_owned())),
+            _ => Err(error),
+        },
     }
 }
 
@@ -124,6 +152,11 @@ mod tests {
             fs::rename(dir.join("other"), dir.join("segment")).expect("renamed");
         });
         assert!(file_replaced.contains("expected inode"), "{file_replaced}");
+        let covered = check_after(|dir| {
+            fs::rename(dir, dir.with_extension("moved")).expect("renamed");
+            fs::write(dir, b"no directory").expect("a file");
+        });
+        assert!(covered.contains("expected inode"), "{covered}");
         let retargeted = check_after(|dir| {
             let elsewhere = dir.with_extension("elsewhere");
             fs::create_dir(&elsewhere).expect("a directory");
@@ -131,5 +164,28 @@ mod tests {
             std::os::unix::fs::symlink(elsewhere, dir).expect("a link");
         });
         assert!(retargeted.contains("expected inode"), "{retargeted}");
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_looked_at_is_not_taken_for_a_wrong_one() {
+        let root = tempfile::TempDir::new().expect("a directory");
+        let dir = root.path().join("wal");
+        fs::create_dir(&dir).expect("a directory");
+        fs::write(dir.join("segment"), b"bytes").expect("a file");
+        let place = place(&dir);
+        fs::rename(&dir, dir.with_extension("moved")).expect("renamed");
+        // A link to itself: the system gives up, and nobody knows what is there.
+        std::os::unix::fs::symlink(&dir, &dir).expect("a link");
+        let error = place.check().expect_err("it is not known");
+        assert!(matches!(&error, PlaceError::Unknown { path, .. } if *path == dir), "{error}");
+        fs::remove_file(&dir).expect("the link");
+        fs::rename(dir.with_extension("moved"), &dir).expect("renamed");
+        place.check().expect("everything was in its place all the time");
+        // What is known to be wrong is said, whatever else is not known.
+        fs::remove_file(dir.join("segment")).expect("removed");
+        std::os::unix::fs::symlink(dir.join("other"), dir.join("other")).expect("a link");
+        let mut place = place;
+        place.files.insert(0, (dir.join("other"), place.files[0].1));
+        assert!(matches!(place.check(), Err(PlaceError::NotInPlace(_))), "the segment is gone");
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use wal::device::LogDevice;
+use wal::place::PlaceError;
 use wal::{SegmentIdentity, SegmentSeq, Storage, SyncFailure, SyncRequest};
 
 use super::classes::{Class, Classes, give_way};
@@ -40,6 +41,9 @@ const PREPARE_RETRY_MS: u64 = 500;
 
 /// Pause between two looks at whether the log is still in its place. Unit: ms.
 const PLACE_CHECK_MS: u64 = 1000;
+
+/// Looks in a row that may tell nothing, for want of memory or because a read failed; with the next one the shard stops.
+const BLIND_LOOKS_MAX: u32 = 5;
 
 /// How long a stopping shard waits for the sync of its note. Unit: ms.
 const SETTLE_MS_MAX: u64 = 1000;
@@ -90,6 +94,8 @@ pub struct Shard {
     helpers: Helpers,
     classes: Classes,
     stopping: Cell<bool>,
+    /// Latest looks at the log's place that told nothing.
+    blind_looks: Cell<u32>,
     fault_reported: Cell<bool>,
     /// Syncs end at once, before whoever starts them goes on.
     #[cfg(test)]
@@ -123,6 +129,7 @@ impl Shard {
             helpers: helpers.clone(),
             classes,
             stopping: Cell::new(false),
+            blind_looks: Cell::default(),
             fault_reported: Cell::new(false),
             #[cfg(test)]
             syncs_at_once: Cell::new(false),
@@ -488,14 +495,25 @@ impl Shard {
         SyncFile::new(file).sync().await
     }
 
-    /// Looks now and then, on a helper thread, whether the log is still in its place, until it is not or the shard stops.
+    /// Looks now and then, on a helper thread, whether the log is still in its place, until it is not or the shard stops. A place
+    /// that can't be looked at for some time counts as wrong: the next start could not open the log there.
     async fn watch_place(self: Rc<Self>) {
         while !self.stopping.get() {
             glommio::timer::sleep(Duration::from_millis(PLACE_CHECK_MS)).await;
             let place = self.replica.borrow().log().storage().place();
-            if let Err(error) = self.helpers.run(move || place.check()).await {
-                self.deliver(Event::LogNotInPlace(error.to_string()));
-                return;
+            match self.helpers.run(move || place.check()).await {
+                Ok(()) => self.blind_looks.set(0),
+                Err(PlaceError::Unknown { path, source }) if self.blind_looks.get() < BLIND_LOOKS_MAX => {
+                    self.blind_looks.set(self.blind_looks.get() + 1);
+                    if let Some(left_out) = self.said.may_say(Complaint::Files) {
+                        let path = path.display();
+                        tracing::warn!(shard = %self.id, %path, error = %source, left_out, "whether the log is in its place cannot be seen; looking again");
+                    }
+                }
+                Err(error) => {
+                    self.deliver(Event::LogNotInPlace(error.to_string()));
+                    return;
+                }
             }
         }
     }
@@ -613,22 +631,23 @@ impl Shard {
                 // Where the log is not, no segment of it belongs either.
                 place.check()?;
                 let prepared = preparing();
-                place.check().map(|()| prepared)
+                match place.check() {
+                    Err(PlaceError::NotInPlace(error)) => Err(error.into()),
+                    // It was in its place before, and the segment is there now: whoever watches the place looks again.
+                    Ok(()) | Err(PlaceError::Unknown { .. }) => Ok(prepared),
+                }
             };
-            match self.helpers.run(prepare).await {
-                Err(not_in_place) => return self.deliver(Event::LogNotInPlace(not_in_place.to_string())),
-                Ok(Ok(prepared)) => {
-                    self.deliver(Event::SegmentPrepared(prepared));
-                    return;
-                }
-                Ok(Err(error)) => {
-                    if let Some(left_out) = self.said.may_say(Complaint::NoSegment) {
-                        tracing::warn!(shard = %self.id, %error, left_out, "the next log segment cannot be prepared; trying again");
-                    }
-                    self.deliver(Event::SegmentUnavailable(error.to_string()));
-                    glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
-                }
+            let error = match self.helpers.run(prepare).await {
+                Err(PlaceError::NotInPlace(error)) => return self.deliver(Event::LogNotInPlace(error.to_string())),
+                Ok(Ok(prepared)) => return self.deliver(Event::SegmentPrepared(prepared)),
+                Err(unknown) => unknown.to_string(),
+                Ok(Err(error)) => error.to_string(),
+            };
+            if let Some(left_out) = self.said.may_say(Complaint::NoSegment) {
+                tracing::warn!(shard = %self.id, %error, left_out, "the next log segment cannot be prepared; trying again");
             }
+            self.deliver(Event::SegmentUnavailable(error));
+            glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
         }
     }
 }

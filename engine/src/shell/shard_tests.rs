@@ -81,6 +81,37 @@ fn a_log_that_is_not_in_its_place_acknowledges_nothing_more() {
 }
 
 #[test]
+fn a_place_that_cannot_be_looked_at_for_a_moment_stops_nothing() {
+    let root = tempfile::tempdir().expect("a directory");
+    with_shard(root.path(), async |shard, gateway| {
+        let (data, moved) = (root.path().join("data"), root.path().join("moved"));
+        // A link to itself: nobody can tell what is behind it.
+        let hide = || {
+            std::fs::rename(&data, &moved).expect("renamed");
+            std::os::unix::fs::symlink(&data, &data).expect("a link");
+        };
+        hide();
+        while shard.blind_looks.get() == 0 {
+            glommio::timer::sleep(Duration::from_millis(20)).await;
+        }
+        std::fs::remove_file(&data).expect("the link");
+        std::fs::rename(&moved, &data).expect("renamed");
+        while shard.blind_looks.get() > 0 {
+            glommio::timer::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(shard.fault(), None);
+        put(&gateway, b"value").await.expect("acknowledged");
+        // For good it is no place for a log.
+        hide();
+        while shard.fault().is_none() {
+            glommio::timer::sleep(Duration::from_millis(20)).await;
+        }
+        let fault = shard.fault().expect("it stopped");
+        assert!(fault.contains("not in its place") && fault.contains("cannot be looked at"), "{fault}");
+    });
+}
+
+#[test]
 fn no_segment_is_prepared_where_the_log_is_not() {
     let root = tempfile::tempdir().expect("a directory");
     with_shard(root.path(), async |shard, gateway| {
