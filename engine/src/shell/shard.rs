@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -573,23 +573,11 @@ impl Shard {
         self.classes.spawn(Class::Background, async move { shard.finish_repair().await });
     }
 
-    /// Removes the damaged log on a helper thread, until it succeeds or the shard stops.
+    /// Removes the damaged log.
     async fn finish_repair(self: Rc<Self>) {
-        while !self.stopping.get() {
-            let dir = self.wal_dir.clone();
-            match self.helpers.run(move || birth_file::finish_repair(&dir)).await {
-                Ok(()) => {
-                    tracing::warn!(shard = %self.id, "the log is repaired");
-                    self.deliver(Event::RepairFinished);
-                    return;
-                }
-                Err(error) => {
-                    if let Some(left_out) = self.said.may_say(Complaint::Files) {
-                        tracing::warn!(shard = %self.id, %error, left_out, "the end of a repair cannot be made durable; trying again");
-                    }
-                    glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
-                }
-            }
+        if self.change_beside("the end of a repair cannot be made durable", birth_file::finish_repair).await {
+            tracing::warn!(shard = %self.id, "the log is repaired");
+            self.deliver(Event::RepairFinished);
         }
     }
 
@@ -598,20 +586,46 @@ impl Shard {
         self.classes.spawn(Class::Background, async move { shard.persist_birth(record).await });
     }
 
-    /// Writes down what a new node turned out to be, on a helper thread, until it succeeds or the shard stops.
+    /// Writes down what a new node turned out to be.
     async fn persist_birth(self: Rc<Self>, record: BirthRecord) {
-        while !self.stopping.get() {
-            let (dir, written) = (self.wal_dir.clone(), record.clone());
-            match self.helpers.run(move || birth_file::persist(&dir, &written)).await {
-                Ok(()) => return self.deliver(Event::BirthPersisted),
-                Err(error) => {
-                    if let Some(left_out) = self.said.may_say(Complaint::Files) {
-                        tracing::warn!(shard = %self.id, %error, left_out, "the record of the log's origin cannot be written; trying again");
-                    }
-                    glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
-                }
-            }
+        let persist = move |dir: &Path| birth_file::persist(dir, &record);
+        if self.change_beside("the record of the log's origin cannot be written", persist).await {
+            self.deliver(Event::BirthPersisted);
         }
+    }
+
+    /// Changes files in the log's directory and beside it on a helper thread, until that succeeds or the shard stops. Says whether it
+    /// succeeded. A change may be made again that was made before.
+    ///
+    /// Only where the log is: another directory in its place belongs to another log, of which nothing is known.
+    async fn change_beside(
+        self: &Rc<Self>,
+        failure: &'static str,
+        change: impl Fn(&Path) -> io::Result<()> + Clone + Send + 'static,
+    ) -> bool {
+        while !self.stopping.get() {
+            let (dir, change) = (self.wal_dir.clone(), change.clone());
+            let place = self.replica.borrow().log().storage().place();
+            let change = move || {
+                place.check()?;
+                let changed = change(&dir);
+                place.check().map(|()| changed)
+            };
+            let error = match self.helpers.run(change).await {
+                Ok(Ok(())) => return true,
+                Err(PlaceError::NotInPlace(error)) => {
+                    self.deliver(Event::LogNotInPlace(error.to_string()));
+                    return false;
+                }
+                Err(unknown) => unknown.to_string(),
+                Ok(Err(error)) => error.to_string(),
+            };
+            if let Some(left_out) = self.said.may_say(Complaint::Files) {
+                tracing::warn!(shard = %self.id, %error, left_out, "{failure}; trying again");
+            }
+            glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
+        }
+        false
     }
 
     fn start_preparing(self: &Rc<Self>, seq: SegmentSeq) {

@@ -14,6 +14,7 @@ use super::super::steps::Steps;
 use super::*;
 use crate::call::{Call, CallKind, Refusal};
 use crate::config::Config;
+use crate::raft::Stage;
 use api::command::{self, Op};
 
 /// Runs a shard over the data directory `root` until `test` is done with it.
@@ -111,14 +112,19 @@ fn a_place_that_cannot_be_looked_at_for_a_moment_stops_nothing() {
     });
 }
 
+/// Moves a node's directory aside and puts a copy in its place.
+fn replace_by_copy(root: &Path) {
+    let (data, moved) = (root.join("data"), root.join("moved"));
+    std::fs::rename(&data, &moved).expect("renamed");
+    let copied = std::process::Command::new("cp").arg("-r").arg(&moved).arg(&data).status();
+    assert!(copied.expect("cp runs").success());
+}
+
 #[test]
 fn no_segment_is_prepared_where_the_log_is_not() {
     let root = tempfile::tempdir().expect("a directory");
     with_shard(root.path(), async |shard, gateway| {
-        let moved = root.path().join("moved");
-        std::fs::rename(root.path().join("data"), &moved).expect("renamed");
-        let copied = std::process::Command::new("cp").arg("-r").arg(&moved).arg(root.path().join("data")).status();
-        assert!(copied.expect("cp runs").success());
+        replace_by_copy(root.path());
         let segments = || std::fs::read_dir(shard.wal_dir.as_path()).expect("the copy").count();
         let before = segments();
         // More than all segments that are ready hold.
@@ -129,6 +135,23 @@ fn no_segment_is_prepared_where_the_log_is_not() {
         }
         assert!(shard.fault().is_some());
         assert_eq!(segments(), before, "nothing new in the directory that took the log's place");
+    });
+}
+
+#[test]
+fn no_record_is_changed_where_the_log_is_not() {
+    let root = tempfile::tempdir().expect("a directory");
+    with_shard(root.path(), async |shard, _gateway| {
+        replace_by_copy(root.path());
+        // The copy lacks what its node had promised.
+        let record = |stage| BirthRecord { incarnation: 7, stage };
+        birth_file::persist(&shard.wal_dir, &record(Stage::Replaced)).expect("written");
+        Rc::clone(&shard).finish_repair().await;
+        Rc::clone(&shard).persist_birth(record(Stage::Restored)).await;
+        assert!(wal::repair::is_marked(&shard.wal_dir).expect("looked"), "the copy is still under repair");
+        assert_eq!(birth_file::read(&shard.wal_dir).expect("readable"), Some(record(Stage::Replaced)));
+        let fault = shard.fault().expect("it stopped");
+        assert!(fault.contains("not in its place"), "{fault}");
     });
 }
 
