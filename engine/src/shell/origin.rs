@@ -15,9 +15,9 @@
 //! | any | damaged | any | it rotted | refuse: the record is damaged |
 //! | any | new | - | interrupted between record and segment, or the segment is lost | first segment |
 //! | any | new | empty | the node was never born | open |
-//! | any | new | damaged | the same, and the empty log rotted | make the log anew |
+//! | any | new | damaged, nothing written | the same, and the empty log rotted | make the log anew |
 //! | any | new | marked | interrupted between the mark and `replaced` | `replaced`, open under repair |
-//! | any | new | written | an old record was put back | refuse: they contradict each other |
+//! | any | new | written, whole or damaged | an old record was put back | refuse: they contradict each other |
 //! | any | founded, replaced, restored | - | somebody took the log away | refuse: the log is gone |
 //! | any | replaced | not marked | somebody removed the mark | open under repair all the same |
 //! | any | founded, replaced, restored | there | nothing | open |
@@ -29,8 +29,9 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use wal::constants::FIRST_FRAME_OFFSET;
 use wal::device::LogDevice;
-use wal::{Log, LogOptions, OpenError};
+use wal::{Log, LogOptions, OpenError, SegmentSeq, Storage};
 
 use super::data_dir::DataDirError;
 use super::modes::DIR_MODE;
@@ -97,17 +98,26 @@ impl Found<'_> {
             return self.replace(record);
         }
         let storage = Device::open(self.wal_dir);
-        let storage = storage.map_err(|source| StartError::Files { shard: self.shard, source })?;
-        match Log::open(storage, self.log) {
-            Ok((_, report)) if report.last != EntryId::ZERO || report.hard_state != wal::HardState::default() => {
+        let mut storage = storage.map_err(|source| StartError::Files { shard: self.shard, source })?;
+        let opened = Log::open(&mut storage, self.log).map(|(_, report)| report);
+        match opened {
+            Ok(report) if report.last != EntryId::ZERO || report.hard_state != wal::HardState::default() => {
                 let last = report.last;
                 let reason = format!("it says that this node never took part, but its log ends at {last}");
                 return Err(self.refuse(reason));
             }
-            Ok((_, report)) if report.segments_count > 0 && report.unused_from.is_none() => return Ok(record),
+            Ok(report) if report.segments_count > 0 && report.unused_from.is_none() => return Ok(record),
+            Err(OpenError::Corrupt(corruption)) if was_written(&storage, self.log) => {
+                let damage = corruption.damages.first().map_or_else(String::new, ToString::to_string);
+                let reason = format!(
+                    "it says that this node never took part, but something was written to its log, which is damaged: {damage}"
+                );
+                return Err(self.refuse(reason));
+            }
             Ok(_) | Err(OpenError::Corrupt(_)) => {}
             Err(source) => return Err(StartError::Log { shard: self.shard, source }),
         }
+        drop(storage);
         tracing::warn!(shard = %self.shard, "an empty log is damaged; it is made anew");
         self.empty_directory().map_err(|source| self.io_error("make anew", source))?;
         self.make_segment()?;
@@ -150,6 +160,16 @@ impl Found<'_> {
     fn io_error(&self, action: &'static str, source: std::io::Error) -> StartError {
         DataDirError::Io { action, path: self.wal_dir.to_owned(), source }.into()
     }
+}
+
+/// Whether anything shows that something was once written to a log: any byte where frames lie, or the note.
+fn was_written(storage: &Device, log: LogOptions) -> bool {
+    let bytes_of = |seq| storage.bytes(seq).get(FIRST_FRAME_OFFSET..).unwrap_or_default();
+    let has_bytes = storage.segments().into_iter().any(|seq| bytes_of(seq).iter().any(|byte| *byte != 0));
+    // Where a log ends in which there is nothing yet.
+    let empty_end = SegmentSeq::FIRST.get() * log.segment_bytes + FIRST_FRAME_OFFSET as u64;
+    let noted = storage.noted();
+    has_bytes || noted.durable.get() > empty_end || noted.committed != EntryId::ZERO
 }
 
 #[cfg(test)]

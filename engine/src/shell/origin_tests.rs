@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use wal::note::NOTE_FILE_NAME;
 use wal::{EntryHeader, SegmentIdentity};
 
 use super::*;
@@ -175,8 +176,8 @@ fn a_mark_without_its_record_makes_a_replacement() {
     assert_eq!(place.record().expect("a record").stage, Stage::Replaced);
 }
 
-#[test]
-fn an_old_record_beside_a_log_in_use_is_refused() {
+/// A record that says `new` beside a log with a durable entry.
+fn an_old_record_beside_a_log_in_use() -> Place {
     let place = Place::with(Stage::New);
     let storage = Device::open(&place.wal_dir()).expect("the log's files");
     let options = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
@@ -187,8 +188,57 @@ fn an_old_record_beside_a_log_in_use_is_refused() {
         let result = log.storage_mut().sync_blocking(&request);
         log.on_synced(request.id, result);
     }
-    drop(log);
+    place
+}
+
+#[test]
+fn an_old_record_beside_a_log_in_use_is_refused() {
+    let place = an_old_record_beside_a_log_in_use();
     assert_refused(place.found(true).settle(), "never took part");
+}
+
+#[test]
+fn an_old_record_beside_a_damaged_log_in_use_is_refused_and_nothing_is_removed() {
+    type Damage = fn(&Place);
+    let remove_note = |place: &Place| fs::remove_file(place.wal_dir().join(NOTE_FILE_NAME)).expect("removed");
+    let flip = |place: &Place, offset: usize| {
+        let mut bytes = fs::read(place.segment()).expect("a segment");
+        bytes[offset] ^= 1;
+        fs::write(place.segment(), bytes).expect("written");
+    };
+    let damages: [(&str, Damage); 3] = [
+        ("the frame and the header of its segment", |place| {
+            let mut bytes = fs::read(place.segment()).expect("a segment");
+            (bytes[40], bytes[FIRST_FRAME_OFFSET + 9]) = (bytes[40] ^ 1, bytes[FIRST_FRAME_OFFSET + 9] ^ 1);
+            fs::write(place.segment(), bytes).expect("written");
+        }),
+        ("all of the segment's contents", |place| {
+            let bytes = fs::read(place.segment()).expect("a segment");
+            fs::write(place.segment(), vec![0; bytes.len()]).expect("written");
+        }),
+        ("the end of the file", |place| {
+            let bytes = fs::read(place.segment()).expect("a segment");
+            fs::write(place.segment(), &bytes[..100]).expect("cut");
+        }),
+    ];
+    let listed = |place: &Place| {
+        let paths = fs::read_dir(place.wal_dir()).expect("listed").map(|entry| entry.expect("an entry").path());
+        let mut found: Vec<_> = paths.map(|path| (fs::read(&path).expect("a file"), path)).collect();
+        found.sort();
+        found
+    };
+    for (what, damage) in damages {
+        let place = an_old_record_beside_a_log_in_use();
+        damage(&place);
+        let before = listed(&place);
+        assert_refused(place.found(true).settle(), "something was written to its log");
+        assert_eq!(listed(&place), before, "{what}");
+    }
+    // Without the note the log's own bytes tell.
+    let place = an_old_record_beside_a_log_in_use();
+    flip(&place, 40);
+    remove_note(&place);
+    assert_refused(place.found(true).settle(), "something was written to its log");
 }
 
 #[test]
