@@ -6,7 +6,8 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use tempfile::TempDir;
 
 use super::*;
-use crate::mapped::map_mut;
+use crate::lsn::SegmentSeq;
+use crate::mapped::{map_mut, open_over};
 
 const BYTES: u64 = 1 << 20;
 
@@ -122,4 +123,19 @@ fn a_cached_page_that_differs_from_the_device_is_named() {
     });
     let compared = compare_cache(&device.path().join("file"), &file, &fresh).expect("compared");
     assert_eq!(compared, Cache::Differs { offset });
+}
+
+#[test]
+fn a_segment_that_is_cached_otherwise_than_the_device_holds_it_is_not_opened() {
+    let (dir, device) = (TempDir::new().expect("a directory"), TempDir::new().expect("a directory"));
+    let (file, _other, fresh) = a_file_that_is_mapped(&dir, 7);
+    file_of(&device, |file| file.write_all_at(&vec![8; 256 << 10], 0).expect("written"));
+    drop(fresh);
+    let (path, on_device) = (dir.path().join("file"), device.path().join("file"));
+    open_over(&path, &path, SegmentSeq::FIRST, false).expect("the device holds what the cache shows");
+    if MEMORY_FILE_SYSTEMS.contains(&u64::try_from(fstatfs(&file).expect("known").f_type).unwrap_or(0)) {
+        return;
+    }
+    let error = open_over(&path, &on_device, SegmentSeq::FIRST, false).expect_err("it is not trusted").to_string();
+    assert!(error.contains("trust the page cache of") && error.contains("fuser"), "{error}");
 }

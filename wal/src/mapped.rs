@@ -176,28 +176,32 @@ impl NoteFile {
 /// Opens a segment's file and makes the device the source of what it shows.
 pub(crate) fn open_segment(dir: &Path, seq: SegmentSeq, may_be_written: bool) -> Result<MappedSegment, DeviceError> {
     let path = dir.join(seq.file_name());
-    let failed = |action| {
-        let path = path.clone();
-        move |error| DeviceError::new(action, &path, error)
-    };
-    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed("open"))?;
+    open_over(&path, &path, seq, may_be_written)
+}
+
+/// The same for a file of any name. What the device holds is read from `on_device`: the same file, but for tests.
+pub(crate) fn open_over(
+    path: &Path,
+    on_device: &Path,
+    seq: SegmentSeq,
+    may_be_written: bool,
+) -> Result<MappedSegment, DeviceError> {
+    let failed = |action| move |error| DeviceError::new(action, path, error);
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed("open"))?;
     file.sync_data().map_err(failed("sync"))?;
     fadvise(&file, 0, None, Advice::DontNeed).map_err(|error| failed("drop the cache of")(error.into()))?;
     let mut segment = MappedSegment::map(seq, file).map_err(failed("map"))?;
     let (Some(map), Some(file)) = (&segment.map, &segment.file) else { return Ok(segment) };
     let mut limit = map.len();
-    match compare_cache(&path, file, map).map_err(failed("compare the cache with the device for"))? {
+    match compare_cache(on_device, file, map).map_err(failed("compare the cache with the device for"))? {
         Cache::SameAsDevice => {}
         Cache::Unreadable { offset } => limit = limit.min(usize::try_from(offset).unwrap_or(limit)),
         Cache::Differs { offset } => {
-            return Err(DeviceError::stale(
-                &path,
-                format!("at offset {offset} it shows what the device does not hold"),
-            ));
+            return Err(DeviceError::stale(path, format!("at offset {offset} it shows what the device does not hold")));
         }
         Cache::Unknown { offset } => {
             let reason = format!("at offset {offset} it can't be compared with the device, for want of O_DIRECT");
-            return Err(DeviceError::stale(&path, reason));
+            return Err(DeviceError::stale(path, reason));
         }
     }
     // What will be stored to comes in as single pages, and no more than is asked for: large folios make stores and syncs
