@@ -124,15 +124,15 @@ impl Near<'_> {
                 health: self.any_health(input),
             },
             10 => Message::TimeoutNow { term, last_index: self.any_index(input) },
+            // Nobody drew these challenges; `answer_to` has those that somebody did.
             11 => {
-                Message::RepairRequest { term, nonce: Self::any_round(input), last: self.any_id(input), challenge: 0 }
+                let (nonce, last) = (Self::any_round(input), self.any_id(input));
+                Message::RepairRequest { term, nonce, last, challenge: nonce }
             }
-            12 => Message::RepairResponse {
-                term,
-                nonce: Self::any_round(input),
-                last_index: self.any_index(input),
-                challenge: 0,
-            },
+            12 => {
+                let (nonce, last_index) = (Self::any_round(input), self.any_index(input));
+                Message::RepairResponse { term, nonce, last_index, challenge: nonce }
+            }
             13 => Message::BirthRequest { term, incarnation: Self::any_incarnation(input) },
             14 => Message::BirthResponse {
                 term,
@@ -185,7 +185,11 @@ impl Near<'_> {
             Message::RepairRequest { nonce, .. } => {
                 let end = Index::new(self.committed.len() as u64);
                 let last_index = if is_yes { end } else { self.any_index(input) };
-                Message::RepairResponse { term: self.any_term(input), nonce: *nonce, last_index, challenge: 0 }
+                let challenge = last_index.get();
+                Message::RepairResponse { term: self.any_term(input), nonce: *nonce, last_index, challenge }
+            }
+            Message::RepairResponse { nonce, challenge, .. } => {
+                Message::RepairRequest { term, nonce: *nonce, last: self.any_id(input), challenge: *challenge }
             }
             Message::BirthRequest { incarnation: asked, .. } => Message::BirthResponse {
                 term,

@@ -8,7 +8,6 @@ use super::node::{NODES, Node, node_id};
 use super::past::{Entry, Start, entries_of};
 use crate::log_store;
 use crate::raft::{BirthRecord, Membership, Stage};
-use crate::types::NodeId;
 
 /// What a node believes, held against what is true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,22 +48,23 @@ impl Facts<'_> {
     /// was made by a false leader, or for somebody who asked for it in another node's name.
     pub(super) fn are_true(&self, held: &[Entry], node: &Node) -> bool {
         let is_what_was_committed = held.iter().zip(self.committed).all(|(ours, true_one)| ours == true_one);
-        is_what_was_committed && !self.lies_about_logs(held, node.id)
+        is_what_was_committed && !self.lies_about_logs(held, node)
     }
 
     /// Whether a log that holds these entries tells lies about which log of a member counts, that somebody else may come to believe.
     ///
-    /// What names the log that a member has does no harm. Nor does a lie that gives up the log of this very node, `own`, as long as
+    /// What names the log that a member has does no harm. Nor does what gives up the log that the node itself speaks for, as long as
     /// it is not committed (which is judged apart): this node campaigns no more, so that nobody gets it from here, and whoever is
-    /// elected supersedes it.
-    fn lies_about_logs(&self, held: &[Entry], own: NodeId) -> bool {
+    /// elected supersedes it. That need not be the log that counts: a node whose log had been given up may have been told that it
+    /// is the one again.
+    fn lies_about_logs(&self, held: &[Entry], node: &Node) -> bool {
         let memberships: Vec<Membership> = held.iter().filter_map(|entry| membership_of(&entry.bytes)).collect();
         let is_true = |membership: &Membership| {
             let mut members = (0..NODES).map(node_id);
             members.all(|node| self.logs.of(node).is_some_and(|log| membership.may_count(node, log)))
         };
-        let gives_own_up =
-            |membership: &Membership| self.logs.of(own).is_some_and(|log| !membership.may_count(own, log));
+        let own_log = node.birth().incarnation;
+        let gives_own_up = |membership: &Membership| !membership.may_count(node.id, own_log);
         !memberships.iter().all(is_true) && !memberships.last().is_some_and(gives_own_up)
     }
 
