@@ -191,7 +191,7 @@ fn all_written() -> BTreeMap<&'static str, Vec<u8>> {
 }
 
 fn golden() -> BTreeMap<&'static str, Vec<u8>> {
-    WIRE_DOC.golden("Golden bytes of peer messages").into_iter().collect()
+    WIRE_DOC.all_golden("Golden bytes of peer messages").into_iter().collect()
 }
 
 #[test]

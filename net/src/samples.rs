@@ -9,7 +9,7 @@ use crate::handshake::{ClientLimits, Hello, MAGIC, PROTOCOL_VERSION, Role, Verdi
 
 pub(crate) const CLUSTER_ID: u64 = 0x0102_0304_0506_0708;
 
-/// A message of each kind: the words that stand before its bytes in the document, and the bytes that the code makes.
+/// A message of each kind: its name in the document, and the bytes that the code makes.
 pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
     let bytes = |append: &dyn Fn(&mut Vec<u8>)| {
         let mut out = Vec::new();
@@ -17,21 +17,21 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
         out
     };
     vec![
-        ("A frame with bytes behind its metadata:", entries_frame()),
-        ("A peer's Hello,", bytes(&|out| peer_hello().encode(out))),
-        ("A client's Hello,", bytes(&|out| client_hello().encode(out))),
-        ("A Welcome:", bytes(&|out| welcome().encode(out))),
-        ("A Welcome to a peer:", bytes(&|out| peer_welcome().encode(out))),
-        ("A refusing Welcome:", bytes(&|out| refusing_welcome().encode(out))),
-        ("A Welcome to a stranger:", bytes(&|out| stranger_welcome().encode(out))),
-        ("A call:", bytes(&|out| call().encode(out))),
-        ("A call without payload:", bytes(&|out| call_without_payload().encode(out))),
-        ("A ping:", bytes(&|out| ping().encode(out))),
-        ("A response:", bytes(&|out| response().encode(out))),
-        ("A response with a hint:", bytes(&|out| hinted_response().encode(out))),
-        ("A part of a response:", bytes(&|out| response_part().encode(out))),
-        ("A refusal:", bytes(&|out| refusal().encode(out))),
-        ("A refusal with a hint:", bytes(&|out| hinted_refusal().encode(out))),
+        ("A frame with bytes behind its metadata", entries_frame()),
+        ("A peer's Hello", bytes(&|out| peer_hello().encode(out))),
+        ("A client's Hello", bytes(&|out| client_hello().encode(out))),
+        ("A Welcome", bytes(&|out| welcome().encode(out))),
+        ("A Welcome to a peer", bytes(&|out| peer_welcome().encode(out))),
+        ("A refusing Welcome", bytes(&|out| refusing_welcome().encode(out))),
+        ("A Welcome to a stranger", bytes(&|out| stranger_welcome().encode(out))),
+        ("A call", bytes(&|out| call().encode(out))),
+        ("A call without payload", bytes(&|out| call_without_payload().encode(out))),
+        ("A ping", bytes(&|out| ping().encode(out))),
+        ("A response", bytes(&|out| response().encode(out))),
+        ("A response with a hint", bytes(&|out| hinted_response().encode(out))),
+        ("A part of a response", bytes(&|out| response_part().encode(out))),
+        ("A refusal", bytes(&|out| refusal().encode(out))),
+        ("A refusal with a hint", bytes(&|out| hinted_refusal().encode(out))),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::constants;
-use crate::doc_table::{golden, layout, table};
+use crate::doc_table::{WAL_DOC, layout_of};
 use crate::note::{self, NOTE_BYTES, NOTE_SLOT_BYTES};
 use crate::origin::{MEMBERS_BYTES_MAX, ORIGIN_FIXED_BYTES, Origin};
 use crate::segment::{
@@ -11,37 +11,21 @@ use crate::segment::{
 use crate::storage::Noted;
 use crate::types::HardState;
 
-macro_rules! field {
-    ($struct:ty, $field:ident, $bytes:expr) => {
-        (stringify!($field).to_owned(), offset_of!($struct, $field), $bytes)
-    };
-}
-
 #[test]
 fn documented_layouts_are_the_ones_in_the_code() {
-    let entry = [
-        field!(EntryHeader, payload_crc, 4),
-        field!(EntryHeader, payload_len, 4),
-        field!(EntryHeader, term, 8),
-        field!(EntryHeader, index, 8),
-        field!(EntryHeader, kind, 1),
-        field!(EntryHeader, reserved, 7),
-    ];
-    assert_eq!(layout("Entry header"), entry);
-    let frame = [
-        field!(FrameHeader, header_crc, 4),
-        field!(FrameHeader, prev_header_crc, 4),
-        field!(FrameHeader, durable, 8),
-        field!(FrameHeader, entry, ENTRY_HEADER_BYTES),
-    ];
-    assert_eq!(layout("Frame"), frame);
-    assert_eq!(layout("Segment header"), crate::segment::layout());
-    assert_eq!(layout("Note"), note::layout());
-    assert_eq!(layout("Origin"), crate::origin::layout());
+    let entry =
+        layout_of![EntryHeader, (payload_crc, 4), (payload_len, 4), (term, 8), (index, 8), (kind, 1), (reserved, 7)];
+    assert_eq!(WAL_DOC.layout("Entry header"), entry);
+    let frame =
+        layout_of![FrameHeader, (header_crc, 4), (prev_header_crc, 4), (durable, 8), (entry, ENTRY_HEADER_BYTES)];
+    assert_eq!(WAL_DOC.layout("Frame"), frame);
+    assert_eq!(WAL_DOC.layout("Segment header"), crate::segment::layout());
+    assert_eq!(WAL_DOC.layout("Note"), note::layout());
+    assert_eq!(WAL_DOC.layout("Origin"), crate::origin::layout());
 }
 
 #[test]
-fn documented_layouts_have_no_holes() {
+fn documented_layouts_end_where_their_structs_do() {
     for (heading, total) in [
         ("Segment header", SEGMENT_HEADER_BYTES),
         ("Note", NOTE_SLOT_BYTES),
@@ -49,11 +33,8 @@ fn documented_layouts_have_no_holes() {
         ("Frame", FRAME_HEADER_BYTES),
         ("Entry header", ENTRY_HEADER_BYTES),
     ] {
-        let end = layout(heading).into_iter().fold(0, |end, (field, offset, bytes)| {
-            assert_eq!(offset, end, "{heading}: {field}");
-            offset + bytes
-        });
-        assert_eq!(end, total, "{heading}");
+        let end = WAL_DOC.layout(heading).last().map(|(_, range)| range.end);
+        assert_eq!(end, Some(total), "{heading}");
     }
 }
 
@@ -75,10 +56,13 @@ fn documented_sizes_and_kinds_are_the_ones_in_the_code() {
         ("SEGMENT_BYTES_MAX", constants::SEGMENT_BYTES_MAX),
         ("SEGMENT_BYTES_UNIT", constants::SEGMENT_BYTES_UNIT),
     ];
-    let documented: Vec<_> =
-        table("Sizes").into_iter().map(|row| (row[0].clone(), row[1].parse::<u64>().expect("a size"))).collect();
+    let documented: Vec<_> = WAL_DOC
+        .table("Sizes")
+        .into_iter()
+        .map(|row| (row[0].clone(), row[1].parse::<u64>().expect("a size")))
+        .collect();
     assert_eq!(documented, sizes.map(|(name, bytes)| (name.to_owned(), bytes)));
-    let kinds: Vec<_> = table("Kinds").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let kinds: Vec<_> = WAL_DOC.table("Kinds").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     let expected = [
         ("0".to_owned(), "-"),
         (format!("1..{}", EntryKind::LOCAL_FIRST - 1), "entries"),
@@ -115,7 +99,7 @@ fn frame_at_golden_place(prev: u32, durable: u64, entry: EntryHeader, payload: &
 #[test]
 fn golden_segment_header() {
     let bytes = golden_segment().encode();
-    assert_eq!(bytes.to_vec(), golden("A segment header:"), "got {bytes:02x?}");
+    assert_eq!(bytes.to_vec(), WAL_DOC.golden("A segment header"), "got {bytes:02x?}");
     assert_eq!(SegmentHeader::parse(&bytes), Ok(golden_segment()));
 }
 
@@ -126,7 +110,7 @@ fn golden_note() {
     let noted =
         Noted { durable: Lsn::new(5 * 65536 + 4096 + 64), committed, first_segment: Some(golden_segment().seq) };
     let bytes = note::encode(owner, noted);
-    assert_eq!(bytes.to_vec(), golden("A slot of the note:"), "got {bytes:02x?}");
+    assert_eq!(bytes.to_vec(), WAL_DOC.golden("A slot of the note"), "got {bytes:02x?}");
     assert_eq!(note::read(&bytes, Some(owner)), noted);
 }
 
@@ -135,7 +119,7 @@ fn golden_entry_frame() {
     let id = EntryId::new(Term::new(7), Index::new(42));
     let entry = EntryHeader::new(id, EntryKind::new(2), b"quorate wal");
     let bytes = frame_at_golden_place(0x1122_3344, 5 * 65536, entry, b"quorate wal");
-    assert_eq!(bytes, golden("An entry:"), "got {bytes:02x?}");
+    assert_eq!(bytes, WAL_DOC.golden("An entry"), "got {bytes:02x?}");
 }
 
 #[test]
@@ -143,10 +127,10 @@ fn golden_hard_state_and_mark_frames() {
     let vote = 9_u64.to_le_bytes();
     let hard_state = EntryHeader::local(EntryKind::HARD_STATE, Term::new(8), &vote);
     let bytes = frame_at_golden_place(1, GOLDEN_LSN.get(), hard_state, &vote);
-    assert_eq!(bytes, golden("A hard state:"), "got {bytes:02x?}");
+    assert_eq!(bytes, WAL_DOC.golden("A hard state"), "got {bytes:02x?}");
     let mark = EntryHeader::local(EntryKind::MARK, Term::ZERO, &[]);
     let bytes = frame_at_golden_place(2, GOLDEN_LSN.get(), mark, &[]);
-    assert_eq!(bytes, golden("A mark:"), "got {bytes:02x?}");
+    assert_eq!(bytes, WAL_DOC.golden("A mark"), "got {bytes:02x?}");
 }
 
 #[test]
@@ -155,7 +139,7 @@ fn golden_origin_frame() {
     let payload = Origin::encode(base, HardState { term: Term::new(8), vote: 9 }, b"members");
     let origin = EntryHeader::local(EntryKind::ORIGIN, Term::ZERO, &payload);
     let bytes = frame_at_golden_place(0x1122_3344, 5 * 65536, origin, &payload);
-    assert_eq!(bytes, golden("An origin:"), "got {bytes:02x?}");
+    assert_eq!(bytes, WAL_DOC.golden("An origin"), "got {bytes:02x?}");
 }
 
 #[test]

@@ -138,15 +138,12 @@ pub(crate) fn encode(owner: LogNonce, noted: Noted) -> [u8; NOTE_SLOT_BYTES] {
     zerocopy::transmute!(raw)
 }
 
-/// Field, offset and size, for the test that holds the documentation against the code.
+/// The fields by name, and where each lies, for the test that holds the documentation against the code.
 #[cfg(test)]
-pub(crate) fn layout() -> Vec<(String, usize, usize)> {
-    macro_rules! fields {
-        ($(($field:ident, $bytes:expr)),*) => {
-            vec![$((stringify!($field).to_owned(), offset_of!(RawSlot, $field), $bytes)),*]
-        };
-    }
-    fields![
+pub(crate) fn layout() -> Vec<(String, std::ops::Range<usize>)> {
+    use crate::doc_table::layout_of;
+    layout_of![
+        RawSlot,
         (magic, 8),
         (slot_crc, 4),
         (format_version, 4),

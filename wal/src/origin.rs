@@ -86,15 +86,11 @@ impl Origin {
     }
 }
 
-/// Field, offset and size, for the test that holds the documentation against the code.
+/// The fields by name, and where each lies, for the test that holds the documentation against the code.
 #[cfg(test)]
-pub(crate) fn layout() -> Vec<(String, usize, usize)> {
-    macro_rules! fields {
-        ($(($field:ident, $bytes:expr)),*) => {
-            vec![$((stringify!($field).to_owned(), offset_of!(RawOrigin, $field), $bytes)),*]
-        };
-    }
-    fields![(base_term, 8), (base_index, 8), (term, 8), (vote, 8), (members_len, 4), (reserved, 4)]
+pub(crate) fn layout() -> Vec<(String, std::ops::Range<usize>)> {
+    use crate::doc_table::layout_of;
+    layout_of![RawOrigin, (base_term, 8), (base_index, 8), (term, 8), (vote, 8), (members_len, 4), (reserved, 4)]
 }
 
 #[cfg(test)]

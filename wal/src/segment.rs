@@ -337,15 +337,12 @@ impl SegmentHeader {
     }
 }
 
-/// Field, offset and size, for the test that holds the documentation against the code.
+/// The fields by name, and where each lies, for the test that holds the documentation against the code.
 #[cfg(test)]
-pub(crate) fn layout() -> Vec<(String, usize, usize)> {
-    macro_rules! fields {
-        ($(($field:ident, $bytes:expr)),*) => {
-            vec![$((stringify!($field).to_owned(), offset_of!(RawHeader, $field), $bytes)),*]
-        };
-    }
-    fields![
+pub(crate) fn layout() -> Vec<(String, std::ops::Range<usize>)> {
+    use crate::doc_table::layout_of;
+    layout_of![
+        RawHeader,
         (magic, 8),
         (header_crc, 4),
         (format_version, 4),

@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn the_document_says_how_a_membership_is_written() {
         let membership = membership(3).with_named(NodeId::new(2), 0x9876, Index::new(77));
-        let golden = MEMBERS_DOC.golden("Golden bytes").remove(0).1;
+        let golden = MEMBERS_DOC.all_golden("Golden bytes").remove(0).1;
         assert_eq!(membership.encode(), golden);
         let (head, member) = (MEMBERS_DOC.layout("Membership"), MEMBERS_DOC.layout("Member"));
         let found =
