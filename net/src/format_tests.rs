@@ -190,7 +190,7 @@ fn golden_bytes_are_what_the_code_writes() {
 fn golden_bytes_are_read_back() {
     let hello = |name| with_frame(&WIRE_DOC.golden(name), Hello::decode);
     assert_eq!(hello("A peer's Hello"), Ok(samples::peer_hello()));
-    assert_eq!(hello("A client's Hello"), Ok(samples::client_hello()));
+    assert_eq!(hello("A client's Hello"), Ok(Hello::of_client()));
     let welcome = |name| with_frame(&WIRE_DOC.golden(name), Welcome::decode);
     assert_eq!(welcome("A Welcome"), Ok(samples::welcome()));
     assert_eq!(welcome("A Welcome to a peer"), Ok(samples::peer_welcome()));

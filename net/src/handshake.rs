@@ -160,6 +160,12 @@ pub struct Welcome {
 }
 
 impl Hello {
+    /// What a client says to whatever node of whatever cluster answers.
+    #[must_use]
+    pub const fn of_client() -> Self {
+        Self::of_version(PROTOCOL_VERSION)
+    }
+
     /// Appends the magic bytes and the frame.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&MAGIC);

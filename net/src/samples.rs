@@ -19,7 +19,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("A frame with bytes behind its metadata", entries_frame()),
         ("A peer's Hello", bytes(&|out| peer_hello().encode(out))),
-        ("A client's Hello", bytes(&|out| client_hello().encode(out))),
+        ("A client's Hello", bytes(&|out| Hello::of_client().encode(out))),
         ("A Welcome", bytes(&|out| welcome().encode(out))),
         ("A Welcome to a peer", bytes(&|out| peer_welcome().encode(out))),
         ("A refusing Welcome", bytes(&|out| refusing_welcome().encode(out))),
@@ -56,19 +56,6 @@ pub(crate) fn peer_hello() -> Hello {
         from: 0x11,
         to: 0x22,
         name: "n1".to_owned(),
-    }
-}
-
-pub(crate) fn client_hello() -> Hello {
-    Hello {
-        version: PROTOCOL_VERSION,
-        role: Role::Client,
-        shard_count: 0,
-        shard: 0,
-        cluster_id: 0,
-        from: 0,
-        to: 0,
-        name: String::new(),
     }
 }
 

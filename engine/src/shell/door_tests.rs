@@ -102,15 +102,7 @@ fn whoever_names_the_right_cluster_learns_whom_it_reached() {
 fn a_client_learns_the_public_id_and_nothing_that_opens_the_peer_port() {
     let door = door();
     let cluster = door.config.cluster_id().get();
-    let client = Hello {
-        role: Role::Client,
-        shard_count: 0,
-        cluster_id: 0,
-        from: 0,
-        to: 0,
-        name: String::new(),
-        ..hello(&door)
-    };
+    let client = Hello::of_client();
     assert_eq!(door.judge_client(&client, false), None);
     let welcome = door.welcome_client(None, ClientLimits::default());
     assert!(!names(&welcome, cluster), "{welcome:?}");

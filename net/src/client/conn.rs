@@ -24,7 +24,7 @@ use super::{Endpoint, ServerInfo, lock};
 use crate::api::{Executed, KIND_RESPONSE_PART, Request, Response, ResponsePart, Status};
 use crate::deframer::Deframer;
 use crate::frame::FrameKind;
-use crate::handshake::{ClientLimits, HANDSHAKE_BODY_BYTES_MAX, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use crate::handshake::{ClientLimits, HANDSHAKE_BODY_BYTES_MAX, Hello, Verdict, Welcome};
 use crate::patience;
 
 /// Largest answer that a client takes. Unit: bytes.
@@ -533,17 +533,7 @@ async fn wait_until_owed(shared: &Shared, silence: Silence) -> bool {
 
 fn hello() -> Vec<u8> {
     let mut bytes = Vec::new();
-    Hello {
-        version: PROTOCOL_VERSION,
-        role: Role::Client,
-        shard_count: 0,
-        shard: 0,
-        cluster_id: 0,
-        from: 0,
-        to: 0,
-        name: String::new(),
-    }
-    .encode(&mut bytes);
+    Hello::of_client().encode(&mut bytes);
     bytes
 }
 

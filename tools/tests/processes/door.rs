@@ -11,7 +11,7 @@ use client::{Client, ClientError, ClientOptions};
 use net::api::{KIND_PING, Request, Response, Status};
 use net::deframer::Deframer;
 use net::frame::FrameKind;
-use net::handshake::{Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use net::handshake::{Hello, Verdict, Welcome};
 
 use crate::harness::{Cluster, PATIENCE, quorate};
 
@@ -45,17 +45,7 @@ impl Raw {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut hello = Vec::new();
-        Hello {
-            version: PROTOCOL_VERSION,
-            role: Role::Client,
-            shard_count: 0,
-            shard: 0,
-            cluster_id: 0,
-            from: 0,
-            to: 0,
-            name: String::new(),
-        }
-        .encode(&mut hello);
+        Hello::of_client().encode(&mut hello);
         stream.write_all(&hello)?;
         let mut deframer = Deframer::new(64 << 20);
         let welcome = loop {

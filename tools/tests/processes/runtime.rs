@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use engine::call::{Call, CallKind};
 use engine::types::ShardId;
-use net::handshake::{Hello, PROTOCOL_VERSION, Role};
+use net::handshake::Hello;
 use rustix::process::Signal;
 
 use crate::harness::{Cluster, PATIENCE};
@@ -86,17 +86,7 @@ impl TickGaps {
 fn flood(address: &str, stop: &AtomicBool) {
     let mut stream = TcpStream::connect(address).expect("the port is open");
     let mut bytes = Vec::new();
-    let hello = Hello {
-        version: PROTOCOL_VERSION,
-        role: Role::Client,
-        shard_count: 0,
-        shard: 0,
-        cluster_id: 0,
-        from: 0,
-        to: 0,
-        name: "flood".to_owned(),
-    };
-    hello.encode(&mut bytes);
+    Hello::of_client().encode(&mut bytes);
     stream.write_all(&bytes).expect("taken");
     bytes.clear();
     for id in 1..=1000 {
