@@ -20,14 +20,6 @@ fn logs() -> u64 {
     std::env::var("DAMAGE_LOGS").ok().and_then(|logs| logs.parse().ok()).unwrap_or(LOGS_DEFAULT)
 }
 
-/// One frame that was written.
-#[derive(Clone, Debug)]
-enum Record {
-    Entry(EntryId, Vec<u8>),
-    HardState(HardState),
-    Mark,
-}
-
 /// A log on a simulated disk and everything that was written to it, in order.
 struct History {
     log: Log<SimStorage>,
@@ -134,23 +126,12 @@ impl History {
 
     /// Current entries after the first `count` frames, of a log that begins behind `base`.
     fn entries(&self, count: usize, base: EntryId) -> Vec<(EntryId, &[u8])> {
-        let mut entries = Vec::new();
-        for (_, record) in &self.records[..count] {
-            if let Record::Entry(id, payload) = record {
-                entries.truncate(usize::try_from(id.index.get() - self.base.index.get()).expect("small") - 1);
-                entries.push((*id, payload.as_slice()));
-            }
-        }
-        entries.retain(|(id, _)| id.index > base.index);
-        entries
+        let entries = current_entries(&self.records[..count], self.base).into_iter();
+        entries.map(|(_, id, payload)| (id, payload)).filter(|(id, _)| id.index > base.index).collect()
     }
 
     fn hard_state(&self, count: usize) -> HardState {
-        let last = self.records[..count].iter().rev().find_map(|(_, record)| match record {
-            Record::HardState(hard_state) => Some(*hard_state),
-            _ => None,
-        });
-        last.unwrap_or(HardState { term: self.base.term, vote: 0 })
+        last_hard_state(&self.records[..count], self.base)
     }
 }
 
@@ -218,23 +199,6 @@ fn damage(storage: &mut SimStorage, rng: &mut SimRng) -> String {
             format!("page {page} of the note damaged")
         }
     }
-}
-
-fn salvaged(from: &SimStorage, options: LogOptions, seed: u64) -> (Log<SimStorage>, SalvageReport) {
-    let before: Vec<_> = from.segments().into_iter().map(|seq| from.bytes(seq).to_vec()).collect();
-    let prepare = |storage: &mut SimStorage, seq| -> Result<(), std::convert::Infallible> {
-        storage.prepare(seq);
-        Ok(())
-    };
-    let sync = |storage: &mut SimStorage, request: &crate::SyncRequest| {
-        storage.sync(request);
-        Ok(())
-    };
-    let to = SimStorage::new(IDENTITY, SEGMENT_BYTES, seed);
-    let (log, report) = salvage(from, to, options, prepare, sync).unwrap_or_else(|error| panic!("{error}"));
-    let after: Vec<_> = from.segments().into_iter().map(|seq| from.bytes(seq).to_vec()).collect();
-    assert_eq!(before, after, "the damaged log is only read");
-    (log, report)
 }
 
 /// Checks what is salvaged of a damaged history: a prefix of what was written, and a hard state that was.

@@ -11,7 +11,7 @@ use crate::device::{LogDevice, PrepareError};
 use crate::format::EntryHeader;
 use crate::mmap::FileDevice;
 use crate::prepare::prepare_segment;
-use crate::test_support::{IDENTITY, KIND, id, payload, seq};
+use crate::test_support::{IDENTITY, KIND, id, payload, prepare_files, seq};
 use crate::types::{EntryId, HardState, Index, Term};
 use crate::verify::{Found, VerifyError, verify};
 use crate::{DamageKind, Log, LogOptions, OpenError, SegmentIdentity, Storage, Tail};
@@ -21,14 +21,6 @@ const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: SEGM
 
 fn open(dir: &Path) -> Result<(Log<FileDevice>, crate::RecoveryReport), OpenError> {
     Log::open(FileDevice::open(dir).expect("a directory"), OPTIONS)
-}
-
-fn prepare_all(log: &mut Log<FileDevice>) {
-    while let Some(seq) = log.needs_segment() {
-        let dir = log.storage().dir().to_owned();
-        let prepared = prepare_segment(&dir, seq, IDENTITY, SEGMENT_BYTES, log.storage().log_nonce()).expect("space");
-        log.storage_mut().install(prepared);
-    }
 }
 
 fn sync_all(log: &mut Log<FileDevice>) {
@@ -41,7 +33,7 @@ fn sync_all(log: &mut Log<FileDevice>) {
 
 fn append_many(log: &mut Log<FileDevice>, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
     for index in indexes {
-        prepare_all(log);
+        prepare_files(log, SEGMENT_BYTES);
         let payload = payload(1, index, bytes);
         log.append_entry(&EntryHeader::new(id(1, index), KIND, &payload), &payload).expect("room");
     }
@@ -52,11 +44,11 @@ fn a_log() -> TempDir {
     let dir = TempDir::new().expect("a directory");
     let (mut log, report) = open(dir.path()).expect("an empty log");
     assert_eq!(report.segments_count, 0);
-    prepare_all(&mut log);
+    prepare_files(&mut log, SEGMENT_BYTES);
     log.append_hard_state(HardState { term: Term::new(1), vote: 22 }).expect("room");
     append_many(&mut log, 1..=40, 4000);
     sync_all(&mut log);
-    prepare_all(&mut log);
+    prepare_files(&mut log, SEGMENT_BYTES);
     log.append_mark().expect("room");
     sync_all(&mut log);
     dir
@@ -117,7 +109,7 @@ fn what_was_stored_without_a_sync_is_there_if_only_the_process_ended() {
 fn a_batch_is_formed_in_the_mapping() {
     let dir = TempDir::new().expect("a directory");
     let (mut log, _) = open(dir.path()).expect("an empty log");
-    prepare_all(&mut log);
+    prepare_files(&mut log, SEGMENT_BYTES);
     log.begin_batch(id(1, 1), KIND, 100).expect("room");
     for part in 0..50 {
         log.batch_push(&[&[part; 4], &[part; 256]]).expect("room");

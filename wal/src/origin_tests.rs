@@ -3,7 +3,6 @@
 use crate::constants::FIRST_FRAME_OFFSET;
 use crate::format::FRAME_HEADER_BYTES;
 use crate::origin::Origin;
-use crate::salvage::salvage;
 use crate::test_support::*;
 use crate::testing::SimStorage;
 use crate::types::{EntryId, HardState, Index, Term};
@@ -35,19 +34,6 @@ fn without_six() -> Log<SimStorage> {
     let mut log = ten_segments();
     assert_eq!(log.drop_before(Index::new(13)), Some(seq(7)));
     log
-}
-
-fn salvaged(from: &SimStorage, options: LogOptions) -> Log<SimStorage> {
-    let prepare = |storage: &mut SimStorage, seq| -> Result<(), std::convert::Infallible> {
-        storage.prepare(seq);
-        Ok(())
-    };
-    let sync = |storage: &mut SimStorage, request: &crate::SyncRequest| {
-        storage.sync(request);
-        Ok(())
-    };
-    let to = SimStorage::new(IDENTITY, SEGMENT_BYTES, 99);
-    salvage(from, to, options, prepare, sync).unwrap_or_else(|error| panic!("{error}")).0
 }
 
 fn damage_of(error: Option<OpenError>) -> DamageKind {
@@ -201,7 +187,7 @@ fn first_segments_that_are_lost_are_missed_by_the_note_or_by_the_state() {
         let kind = damage_of(reopen(storage.clone()).err());
         let base = id(3, 2 * lost);
         assert_eq!(kind, DamageKind::NotAtState { base, last: id(3, 20), state: EntryId::ZERO });
-        let log = salvaged(&storage, OPTIONS);
+        let log = salvaged(&storage, OPTIONS, 99).0;
         assert_eq!((log.base(), log.last_id(), log.hard_state()), (EntryId::ZERO, EntryId::ZERO, hard_state(3, 2)));
         // A state that reaches there needs none of them.
         let (log, _) = Log::open(storage, options(base)).expect("nothing is missing");
@@ -217,7 +203,7 @@ fn a_log_that_ends_before_the_state_or_in_another_history_is_damaged() {
         let storage = log.into_storage();
         let kind = damage_of(Log::open(storage.clone(), options(state)).err());
         assert_eq!(kind, DamageKind::NotAtState { base: id(3, 12), last: id(3, 20), state });
-        let log = salvaged(&storage, options(state));
+        let log = salvaged(&storage, options(state), 99).0;
         assert_eq!((log.base(), log.last_id()), (state, state), "it begins anew at the state");
         assert!(log.hard_state().term >= state.term);
     }
@@ -245,7 +231,7 @@ fn damage_to_the_first_segment_of_a_log_that_begins_anywhere_is_salvaged() {
         assert_eq!((corruption.damages[0].segment, corruption.intact_last), (seq(7), last), "{name}");
         // Only the dropped segments held the hard state, and yet it is certain.
         assert_eq!((corruption.hard_state, corruption.hard_state_is_certain), (hard_state(3, 2), true), "{name}");
-        let log = salvaged(&storage, options(state));
+        let log = salvaged(&storage, options(state), 99).0;
         assert_eq!((log.base(), log.last_id(), log.hard_state()), (base, last, hard_state(3, 2)), "{name}");
     }
 }
@@ -262,7 +248,7 @@ fn two_damaged_segments_are_both_named_and_what_is_whole_before_them_is_saved() 
     let segments: Vec<_> = corruption.damages.iter().map(|damage| damage.segment).collect();
     assert_eq!(segments, [seq(8), seq(10)]);
     assert!(!corruption.hard_state_is_certain, "behind the second nothing repeats it");
-    let log = salvaged(&storage, options(id(3, 13)));
+    let log = salvaged(&storage, options(id(3, 13)), 99).0;
     assert_eq!((log.base(), log.last_id(), log.hard_state()), (id(3, 12), id(3, 14), hard_state(3, 2)));
 }
 

@@ -96,13 +96,6 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Record {
-    Entry(EntryId, Vec<u8>),
-    HardState(HardState),
-    Mark,
-}
-
 /// What was written, frame by frame, and how much of it a completed sync covers.
 #[derive(Debug)]
 struct Model {
@@ -134,22 +127,11 @@ impl Model {
 
     /// Current entries after the first `count` records, with the record that holds each.
     fn entries(&self, count: usize) -> Vec<(usize, EntryId, &[u8])> {
-        let mut entries = Vec::new();
-        for (position, (_, record)) in self.records[..count].iter().enumerate() {
-            if let Record::Entry(id, payload) = record {
-                entries.truncate((id.index.get() - self.base.index.get()) as usize - 1);
-                entries.push((position, *id, payload.as_slice()));
-            }
-        }
-        entries
+        current_entries(&self.records[..count], self.base)
     }
 
     fn hard_state(&self, count: usize) -> HardState {
-        let last = self.records[..count].iter().rev().find_map(|(_, record)| match record {
-            Record::HardState(hard_state) => Some(*hard_state),
-            _ => None,
-        });
-        last.unwrap_or(HardState { term: self.base.term, vote: 0 })
+        last_hard_state(&self.records[..count], self.base)
     }
 
     fn check(&self, log: &Log<SimStorage>) {

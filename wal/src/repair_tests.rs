@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::format::EntryHeader;
-use crate::test_support::{IDENTITY, KIND, id, payload, seq};
+use crate::test_support::{IDENTITY, KIND, id, payload, prepare_files, seq};
 use crate::types::HardState;
 use crate::types::{Index, Term};
 use crate::{SegmentIdentity, SegmentSeq, Storage};
@@ -35,7 +35,7 @@ impl Node {
     fn with_log() -> Self {
         let node = Self::new();
         let mut opened = node.open().expect("an empty log");
-        prepare_all(&mut opened.log);
+        prepare_files(&mut opened.log, SEGMENT_BYTES);
         opened.log.append_hard_state(HARD_STATE).expect("room");
         append(&mut opened.log, 1..=ENTRIES);
         node
@@ -98,17 +98,9 @@ impl Node {
     }
 }
 
-fn prepare_all(log: &mut Log<FileDevice>) {
-    while let Some(seq) = log.needs_segment() {
-        let dir = log.storage().dir().to_owned();
-        let prepared = prepare_segment(&dir, seq, IDENTITY, SEGMENT_BYTES, log.storage().log_nonce()).expect("space");
-        log.storage_mut().install(prepared);
-    }
-}
-
 fn append(log: &mut Log<FileDevice>, indexes: std::ops::RangeInclusive<u64>) {
     for index in indexes {
-        prepare_all(log);
+        prepare_files(log, SEGMENT_BYTES);
         let payload = payload(1, index, 4000);
         log.append_entry(&EntryHeader::new(id(1, index), KIND, &payload), &payload).expect("room");
     }
@@ -116,7 +108,7 @@ fn append(log: &mut Log<FileDevice>, indexes: std::ops::RangeInclusive<u64>) {
         let result = log.storage().sync_blocking(&request);
         log.on_synced(request.id, result);
     }
-    prepare_all(log);
+    prepare_files(log, SEGMENT_BYTES);
 }
 
 /// Checks that a log holds the first entries of what was written, and that it can go on.

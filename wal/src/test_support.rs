@@ -2,10 +2,13 @@
 
 use crate::format::{EntryHeader, EntryKind};
 use crate::lsn::SegmentSeq;
+#[cfg(feature = "shell")]
+use crate::mmap::FileDevice;
+use crate::salvage::SalvageReport;
 use crate::segment::SegmentIdentity;
-use crate::testing::{SimRng, SimStorage};
-use crate::types::{EntryId, Index, Lsn, Term};
-use crate::{AppendError, Log, LogOptions, OpenError, RecoveryReport};
+use crate::testing::{SimRng, SimStorage, salvage_at_once};
+use crate::types::{EntryId, HardState, Index, Lsn, Term};
+use crate::{AppendError, Log, LogOptions, OpenError, RecoveryReport, Storage};
 
 pub(crate) const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 11, node_id: 22, shard: 0, shard_count: 1 };
 pub(crate) const SEGMENT_BYTES: u64 = 16 << 10;
@@ -49,6 +52,16 @@ pub(crate) fn prepare_all(log: &mut Log<SimStorage>) {
     }
 }
 
+/// The same for a log in files.
+#[cfg(feature = "shell")]
+pub(crate) fn prepare_files(log: &mut Log<FileDevice>, segment_bytes: u64) {
+    use crate::device::LogDevice;
+    while let Some(seq) = log.needs_segment() {
+        let prepared = log.storage().preparing(seq, IDENTITY, segment_bytes)().expect("space");
+        log.storage_mut().install(prepared);
+    }
+}
+
 pub(crate) fn append(log: &mut Log<SimStorage>, term: u64, index: u64, payload: &[u8]) -> Result<Lsn, AppendError> {
     log.append_entry(&EntryHeader::new(id(term, index), KIND, payload), payload)
 }
@@ -82,4 +95,43 @@ pub(crate) fn reopen(storage: SimStorage) -> Result<(Log<SimStorage>, RecoveryRe
 /// Segment and offset of the frame of an entry.
 pub(crate) fn place(log: &Log<SimStorage>, index: u64) -> (SegmentSeq, usize) {
     log.place_of(Index::new(index)).expect("the log holds the entry")
+}
+
+/// One frame that was written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Record {
+    Entry(EntryId, Vec<u8>),
+    HardState(HardState),
+    Mark,
+}
+
+/// Entries that are current after these frames of a log that was begun behind `base`, each with the number of its frame.
+pub(crate) fn current_entries(records: &[(Lsn, Record)], base: EntryId) -> Vec<(usize, EntryId, &[u8])> {
+    let mut entries = Vec::new();
+    for (position, (_, record)) in records.iter().enumerate() {
+        if let Record::Entry(id, payload) = record {
+            entries.truncate(usize::try_from(id.index.get() - base.index.get()).expect("small") - 1);
+            entries.push((position, *id, payload.as_slice()));
+        }
+    }
+    entries
+}
+
+/// The hard state after these frames.
+pub(crate) fn last_hard_state(records: &[(Lsn, Record)], base: EntryId) -> HardState {
+    let last = records.iter().rev().find_map(|(_, record)| match record {
+        Record::HardState(hard_state) => Some(*hard_state),
+        _ => None,
+    });
+    last.unwrap_or(HardState { term: base.term, vote: 0 })
+}
+
+/// What is salvaged of a damaged log, which is only read.
+pub(crate) fn salvaged(from: &SimStorage, options: LogOptions, seed: u64) -> (Log<SimStorage>, SalvageReport) {
+    let bytes = || from.segments().into_iter().map(|seq| from.bytes(seq).to_vec()).collect::<Vec<_>>();
+    let before = bytes();
+    let to = SimStorage::new(IDENTITY, SEGMENT_BYTES, seed);
+    let salvaged = salvage_at_once(from, to, options).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(before, bytes(), "the damaged log is only read");
+    salvaged
 }

@@ -6,12 +6,12 @@ use crate::checksum::{HeaderSeed, crc32};
 use crate::constants::{FRAME_ALIGN_BYTES, PAGE_BYTES};
 use crate::format::{ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FRAME_ENTRY_OFFSET, FRAME_HEADER_BYTES, FrameHeader};
 use crate::note::{self, NOTE_BYTES};
-use crate::salvage::{SalvageError, salvage};
+use crate::salvage::SalvageError;
 use crate::segment::{LogNonce, SegmentHeader, SegmentIdentity};
 use crate::storage::{Noted, Storage};
-use crate::testing::SimStorage;
+use crate::testing::{SimStorage, salvage_at_once};
 use crate::types::{EntryId, Index, Lsn, Term};
-use crate::{HardState, Log, LogOptions, OpenError, SegmentSeq, SyncRequest};
+use crate::{HardState, Log, LogOptions, OpenError, SegmentSeq};
 
 const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 1, node_id: 2, shard: 0, shard_count: 1 };
 const SEGMENT_BYTES: u64 = 16 << 10;
@@ -164,15 +164,7 @@ fn check<S: Storage>(log: &Log<S>) {
 }
 
 fn check_salvage(storage: &SimStorage) {
-    let prepare = |storage: &mut SimStorage, seq| -> Result<(), std::convert::Infallible> {
-        storage.prepare(seq);
-        Ok(())
-    };
-    let sync = |storage: &mut SimStorage, request: &SyncRequest| {
-        storage.sync(request);
-        Ok(())
-    };
-    match salvage(storage, SimStorage::new(IDENTITY, SEGMENT_BYTES, 2), OPTIONS, prepare, sync) {
+    match salvage_at_once(storage, SimStorage::new(IDENTITY, SEGMENT_BYTES, 2), OPTIONS) {
         Ok((log, report)) => {
             check(&log);
             assert_eq!((log.last_id(), log.hard_state()), (report.last, report.hard_state));

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wal::salvage::salvage;
-use wal::testing::SimStorage;
+use wal::testing::{SimStorage, salvage_at_once};
 use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq, Storage};
 
 use super::durable::OnDisk;
@@ -210,16 +209,7 @@ impl ShardHost {
             fresh.prepare(SegmentSeq::FIRST);
             return Log::open(fresh, options).map(|(log, _)| log);
         }
-        let prepare = |storage: &mut SimStorage, seq| {
-            storage.prepare(seq);
-            Ok::<(), std::convert::Infallible>(())
-        };
-        let sync = |storage: &mut SimStorage, request: &_| {
-            storage.sync(request);
-            Ok(())
-        };
-        let (mut log, report) =
-            salvage(&disk, fresh, options, prepare, sync).expect("a simulated disk takes what is whole");
+        let (mut log, report) = salvage_at_once(&disk, fresh, options).expect("a simulated disk takes what is whole");
         log.storage_mut().sync_note();
         self.repair = Some(self.repair.unwrap_or(true) && report.hard_state_is_certain);
         Ok(log)
