@@ -18,7 +18,8 @@ pub const COUNTS: &[CountRatchet] = &[
     ("engine/api", 73, 0),
     ("engine/client", 30, 0),
     ("engine/mutations", 5, 50),
-    ("net", 162, 14),
+    // The share of assertions is lower than it was because helpers of tests no longer count.
+    ("net", 162, 13),
     ("net/codec", 12, 0),
     ("tools", 105, 0),
     ("wal", 284, 28),

@@ -32,14 +32,17 @@ enum State {
 impl Source {
     pub fn new(path: &str, text: &str) -> Self {
         let mut lines = split_lines(text);
-        if is_test_path(path) {
-            for line in &mut lines {
-                line.is_test = true;
-            }
-        } else {
-            mark_test_modules(&mut lines);
+        mark_test_modules(&mut lines);
+        let source = Self { path: path.to_owned(), lines };
+        if is_test_path(path) { source.all_test() } else { source }
+    }
+
+    /// The same file, all of it test.
+    pub fn all_test(mut self) -> Self {
+        for line in &mut self.lines {
+            line.is_test = true;
         }
-        Self { path: path.to_owned(), lines }
+        self
     }
 
     /// Lines with their numbers from 1.
@@ -53,7 +56,8 @@ impl Source {
     }
 }
 
-fn is_test_path(path: &str) -> bool {
+/// The file is compiled for tests alone, as its name or folder says.
+pub fn is_test_path(path: &str) -> bool {
     path.ends_with("tests.rs") || ["/tests/", "/benches/", "/examples/"].iter().any(|folder| path.contains(folder))
 }
 
