@@ -2,17 +2,18 @@
 //!
 //! The load itself, and what is reported, are the `bench` library's; `docs/bench.md` says how each figure is measured.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bench::cluster::ClusterConnector;
 use bench::failures::FailureCounts;
 use bench::keys::{KEY_SPACE_MAX, KeyPlan};
 use bench::live::{LiveView, SHOW_EVERY};
-use bench::load::{Load, LoadError, LoadOptions, LoadOutcome, OUTSTANDING_MAX};
+use bench::load::{Load, LoadError, LoadOptions, LoadOutcome};
 use bench::report::PutReport;
 use thiserror::Error;
+
+use super::load::{LoadArgs, WriteError, check_writable, write_json};
 
 /// Flags of `quorate bench`.
 #[derive(clap::Args, Clone, Debug)]
@@ -31,15 +32,8 @@ enum Workload {
 /// Flags of `quorate bench put`.
 #[derive(clap::Args, Clone, Debug)]
 struct PutArgs {
-    /// Writes in flight at any time, over all connections
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=OUTSTANDING_MAX as i64))]
-    outstanding: u32,
-    /// Client connections the writes are spread over, at most one for each write in flight
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
-    connections: u32,
-    /// Threads of the load generator, at most one for each connection
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    threads: u16,
+    #[command(flatten)]
+    load: LoadArgs,
     /// Length of each value, in bytes
     #[arg(long, default_value_t = 256)]
     value_bytes: u32,
@@ -67,13 +61,8 @@ pub enum BenchError {
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The result could not be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// No runtime.
     #[error("cannot start a runtime: {0}")]
     Runtime(std::io::Error),
@@ -136,32 +125,18 @@ async fn drive(put: &PutArgs, options: &LoadOptions, endpoints: &[String]) -> Re
 
 impl PutArgs {
     fn load_options(&self) -> LoadOptions {
-        let outstanding = self.outstanding as usize;
-        let connections = (self.connections as usize).min(outstanding);
         let keys = match self.key_space {
             0 => KeyPlan::Sequential,
             key_space => KeyPlan::Random { key_space },
         };
         LoadOptions {
-            outstanding,
-            connections,
-            threads: usize::from(self.threads).min(connections),
+            outstanding: self.load.outstanding(),
+            connections: self.load.connections(),
+            threads: self.load.threads(),
             value_bytes: self.value_bytes as usize,
             keys,
             seed: self.seed,
             phases: 1,
         }
     }
-}
-
-/// Fails now rather than after the run if the result could not be written.
-fn check_writable(file: &Path) -> Result<(), BenchError> {
-    let opened = fs::OpenOptions::new().create(true).append(true).open(file);
-    opened.map(drop).map_err(|source| BenchError::Write { path: file.to_owned(), source })
-}
-
-fn write_json(file: &Path, report: &PutReport) -> Result<(), BenchError> {
-    let json = serde_json::to_string_pretty(report).map_err(std::io::Error::from);
-    let written = json.and_then(|json| fs::write(file, json + "\n"));
-    written.map_err(|source| BenchError::Write { path: file.to_owned(), source })
 }

@@ -10,7 +10,6 @@ mod report;
 mod story;
 mod view;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +17,7 @@ use std::time::Duration;
 
 use bench::keys::TRACKED_VALUE_BYTES_MIN;
 use bench::live::LiveView;
-use bench::load::{LoadError, LoadOutcome, OUTSTANDING_MAX};
+use bench::load::{LoadError, LoadOutcome};
 use bench::nodes::{Nodes, NodesError, Shape};
 use bench::verify::VerifyError;
 use thiserror::Error;
@@ -26,6 +25,7 @@ use thiserror::Error;
 use self::observer::Observer;
 use self::report::{DemoReport, Observed, Setup};
 use self::story::Story;
+use super::load::{LoadArgs, WriteError, check_writable, write_json};
 
 /// Pause between two looks at whether a signal came.
 const SIGNAL_POLL: Duration = Duration::from_millis(50);
@@ -39,15 +39,8 @@ pub struct Args {
     /// Nodes to start
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=7))]
     nodes: u8,
-    /// Writes in flight at any time
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=OUTSTANDING_MAX as i64))]
-    outstanding: u32,
-    /// Client connections the writes are spread over
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
-    connections: u32,
-    /// Threads of the load generator
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    threads: u16,
+    #[command(flatten)]
+    load: LoadArgs,
     /// Length of each value, in bytes
     #[arg(long, default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(TRACKED_VALUE_BYTES_MIN as i64..=1_048_576))]
@@ -82,6 +75,9 @@ pub enum DemoError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The result could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// The disk is too small for what may be written.
     #[error(
         "{} has {free_mib} MiB free and the demo may need {needed_mib} MiB; use --dir for a directory on a larger disk, \
@@ -178,7 +174,7 @@ pub fn run(args: &Args) -> Result<(), DemoError> {
         .build_local(tokio::runtime::LocalOptions::default())
         .map_err(|source| DemoError::io("start a runtime in", Path::new("this process"), source))?;
     let (observed, outcome) = runtime.block_on(async {
-        let story = new_story(&setup, &mut nodes, usize::from(args.threads));
+        let story = new_story(&setup, &mut nodes, args.load.threads());
         tokio::select! {
             told = story.run() => told,
             () = until_set(&interrupted) => Err(DemoError::Interrupted),
@@ -230,8 +226,8 @@ impl Args {
             shards: self.shards,
             cores: self.cores,
             seconds: self.seconds,
-            outstanding: self.outstanding as usize,
-            connections: (self.connections.min(self.outstanding)) as usize,
+            outstanding: self.load.outstanding(),
+            connections: self.load.connections(),
             value_bytes: self.value_bytes as usize,
         }
     }
@@ -272,16 +268,4 @@ pub(in crate::cmd) async fn until_set(flag: &AtomicBool) {
     while !flag.load(Ordering::Relaxed) {
         tokio::time::sleep(SIGNAL_POLL).await;
     }
-}
-
-/// Fails now rather than after the run if the result could not be written.
-fn check_writable(file: &Path) -> Result<(), DemoError> {
-    let opened = fs::OpenOptions::new().create(true).append(true).open(file);
-    opened.map(drop).map_err(|source| DemoError::io("write", file, source))
-}
-
-fn write_json(file: &Path, report: &DemoReport) -> Result<(), DemoError> {
-    let json = serde_json::to_string_pretty(report).map_err(std::io::Error::from);
-    let written = json.and_then(|json| fs::write(file, json + "\n"));
-    written.map_err(|source| DemoError::io("write", file, source))
 }

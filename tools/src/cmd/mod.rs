@@ -6,6 +6,7 @@ mod cluster;
 pub mod del;
 pub mod demo;
 pub mod get;
+mod load;
 pub mod put;
 pub mod sim;
 pub mod start;
