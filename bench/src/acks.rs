@@ -51,8 +51,8 @@ impl SequenceSet {
     }
 
     /// How many separate runs they form; memory is proportional to this.
-    #[must_use]
-    pub fn range_count(&self) -> usize {
+    #[cfg(test)]
+    fn range_count(&self) -> usize {
         self.ranges.len()
     }
 

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 pub use error::{ConfigError, UrlError};
 pub use identity::{PublicClusterId, cluster_id, node_id};
-pub use text::{ClusterState, LogLevel, WalIo, format_initial_cluster, parse_initial_cluster, parse_list};
+pub use text::{ClusterState, LogLevel, WalIo, parse_initial_cluster, parse_list};
 pub use url::Url;
 pub use validate::{Limits, Member, ValidConfig};
 

@@ -250,7 +250,8 @@ fn a_settings_table_has_the_names_of_the_flags_and_no_others() {
     )
     .expect("a table");
     assert_eq!(config.listen_client_urls.len(), 2);
-    assert_eq!(format_initial_cluster(&config.initial_cluster), "a=http://10.0.0.1:2380,b=http://10.0.0.2:2380");
+    let members = [("a", "http://10.0.0.1:2380"), ("b", "http://10.0.0.2:2380")];
+    assert_eq!(config.initial_cluster, members.map(|(name, url)| (name.to_owned(), url.to_owned())));
     assert_eq!((config.cores, config.log_level), (2, LogLevel::Info));
     assert_eq!(config.validate().expect("valid").initial_cluster_state(), ClusterState::Existing);
     for bad in [r#"{"core": 2}"#, r#"{"cores": -1}"#, r#"{"initial-cluster": ["a"]}"#, r#"{"wal-io": "tape"}"#] {

@@ -90,13 +90,6 @@ pub fn parse_initial_cluster(text: &str) -> Result<Vec<(String, String)>, Config
     parse_list(text).iter().map(|element| parse_member(element)).collect()
 }
 
-/// Writes the list that [`parse_initial_cluster`] reads.
-#[must_use]
-pub fn format_initial_cluster(members: &[(String, String)]) -> String {
-    let elements: Vec<String> = members.iter().map(|(name, url)| format!("{name}={url}")).collect();
-    elements.join(",")
-}
-
 fn parse_member(element: &str) -> Result<(String, String), ConfigError> {
     match element.split_once('=') {
         Some((name, url)) if !name.is_empty() && !url.is_empty() => Ok((name.to_owned(), url.to_owned())),

@@ -1,6 +1,7 @@
 //! `http://host:port`, the only form of address in settings.
 //!
-//! Parsing only: host names are resolved by whoever connects.
+//! Parsing only: host names are resolved by whoever connects. Parsers of URLs in general are of no help: they take paths, users and
+//! `127.1`, read `http://host` as port 80, and drop `:80`, so that what settings refuse would have to be found out before them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

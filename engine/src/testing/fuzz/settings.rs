@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::config::{
     ClusterState, Config, ConfigError, HEARTBEATS_PER_ELECTION_MIN, LogLevel, REQUESTS_PER_SEGMENT_MIN, Url,
-    VOTERS_MAX, ValidConfig, WalIo, cluster_id, format_initial_cluster, node_id, parse_initial_cluster, parse_list,
+    VOTERS_MAX, ValidConfig, WalIo, cluster_id, node_id, parse_initial_cluster, parse_list,
 };
 use crate::types::NodeId;
 
@@ -130,6 +130,12 @@ fn check_valid(config: &Config, valid: &ValidConfig) {
     assert_eq!((reversed.members(), reversed.cluster_id()), (members, valid.cluster_id()));
     let listed = parse_initial_cluster(&format_initial_cluster(&config.initial_cluster));
     assert_eq!(listed.as_ref(), Ok(&config.initial_cluster));
+}
+
+/// The list that `parse_initial_cluster` reads.
+fn format_initial_cluster(members: &[(String, String)]) -> String {
+    let elements: Vec<String> = members.iter().map(|(name, url)| format!("{name}={url}")).collect();
+    elements.join(",")
 }
 
 /// Values as flags and variables give them.
