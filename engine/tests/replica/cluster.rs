@@ -6,27 +6,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
+use api::command::RangeOp;
 use api::response::{OpResponse, Response};
-use engine::call::{Call, CallKind, Origin, Part, Ticket};
-use engine::replica::{Action, Event, ReadingLimits, Replica, ReplicaOptions};
-use engine::types::{NodeId, ShardId};
-use engine::{raft, state_machine, wire};
-use net::deframer::Deframer;
+use engine::call::{CallKind, Origin, Part, Ticket};
+use engine::raft;
+use engine::replica::{Event, ReplicaOptions};
 use wal::testing::{SimRng, SimStorage};
-use wal::{Log, LogOptions, SegmentIdentity, SegmentSeq, SyncRequest};
 
-const SHARD: ShardId = ShardId::new(0);
+use crate::host::{self, Effect, Host, call, for_each_message, new_disk, node_id, node_of, open};
+use crate::ops::{command, put, request, whole};
+
 const SEGMENT_BYTES: u64 = 64 * 1024;
-const MESSAGE_BYTES_MAX: usize = 1 << 20;
-const TIMEOUT_MS: u32 = 400;
 
 struct Node {
-    replica: Option<Replica<SimStorage>>,
+    host: Option<Host>,
     /// Its disk while it is down.
     disk: Option<SimStorage>,
-    syncs: Vec<SyncRequest>,
-    prepares: Vec<SegmentSeq>,
     life: u64,
 }
 
@@ -50,49 +45,19 @@ struct Cluster {
     last_ticket: u64,
 }
 
-fn node_id(node: usize) -> NodeId {
-    NodeId::new(node as u64 + 1)
-}
-
-fn identity(node: usize) -> SegmentIdentity {
-    SegmentIdentity { cluster_id: 1, node_id: node as u64 + 1, shard: 0, shard_count: 1 }
-}
-
-fn options(node: usize, count: usize, life: u64, seed: u64) -> ReplicaOptions {
+/// With limits that are reached.
+fn options(node: usize, life: u64, seed: u64) -> ReplicaOptions {
+    let roomy = host::options(node, seed ^ life << 48);
     ReplicaOptions {
-        raft: raft::Config {
-            id: node_id(node),
-            voters: (0..count).map(node_id).collect(),
-            election_ticks: 10,
-            heartbeat_ticks: 2,
-            inflight_messages_limit: 4,
-            inflight_bytes_limit: 4096,
-            append_bytes_limit: 1024,
-            seed: seed ^ (node as u64) << 40 ^ life << 48,
-            preferred_leader: None,
-        },
-        machine: state_machine::Options::default(),
+        raft: raft::Config { inflight_bytes_limit: 4096, append_bytes_limit: 1024, ..roomy.raft },
         pipeline_batches_limit: 3,
         batch_bytes_target: 512,
         pending_writes_limit: 64,
         pending_reads_limit: 64,
         relayed_limit: 64,
-        quota_bytes: u64::MAX,
-        uncommitted_bytes_limit: 1 << 20,
-        queued_write_bytes_limit: 1 << 20,
-        command: api::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
         apply_bytes_per_turn: 600,
-        apply_keys_per_turn: 4096,
-        reading: ReadingLimits::default(),
-        slow_disk_ticks: 0,
-        note_idle_ticks: 5,
-        note_busy_ticks: 12,
         relay_id_floor: life << 32,
-        part_bytes_max: 1 << 20,
-        tick_ms: 10,
-        repair: None,
-        birth: raft::BirthRecord::default(),
-        nonce: 1,
+        ..roomy
     }
 }
 
@@ -109,10 +74,8 @@ impl Cluster {
             last_ticket: 0,
         };
         for node in 0..count {
-            let mut disk = SimStorage::new(identity(node), SEGMENT_BYTES, seed ^ node as u64);
-            // As the server does before a node first runs.
-            disk.prepare(SegmentSeq::FIRST);
-            cluster.nodes.push(Node { replica: None, disk: Some(disk), syncs: vec![], prepares: vec![], life: 0 });
+            let disk = new_disk(node, SEGMENT_BYTES, seed ^ node as u64);
+            cluster.nodes.push(Node { host: None, disk: Some(disk), life: 0 });
             cluster.start(node, seed);
         }
         cluster
@@ -123,17 +86,12 @@ impl Cluster {
     }
 
     fn start(&mut self, node: usize, seed: u64) {
-        let count = self.nodes.len().max(3);
         let place = &mut self.nodes[node];
-        let disk = place.disk.take().expect("the node is down");
-        let options_of_log =
-            LogOptions { identity: identity(node), segment_bytes: SEGMENT_BYTES, state: wal::types::EntryId::ZERO };
-        let (log, _report) = Log::open(disk, options_of_log).expect("a crash leaves a log that opens");
+        let log = open(node, place.disk.take().expect("the node is down"));
         place.life += 1;
-        let replica = Replica::new(options(node, count, place.life, seed), log);
-        place.replica = Some(replica);
+        place.host = Some(Host::new(options(node, place.life, seed), log));
         let up: Vec<usize> =
-            (0..self.nodes.len()).filter(|other| *other != node && self.nodes[*other].replica.is_some()).collect();
+            (0..self.nodes.len()).filter(|other| *other != node && self.nodes[*other].host.is_some()).collect();
         for other in up {
             self.deliver(node, Event::PeerConnected(node_id(other)));
             self.deliver(other, Event::PeerConnected(node_id(node)));
@@ -142,71 +100,46 @@ impl Cluster {
 
     fn crash(&mut self, node: usize) {
         let place = &mut self.nodes[node];
-        let replica = place.replica.take().expect("the node is up");
-        let mut disk = replica.into_storage();
+        let mut disk = place.host.take().expect("the node is up").replica.into_storage();
         disk.crash();
         place.disk = Some(disk);
-        place.syncs.clear();
-        place.prepares.clear();
         self.packets.retain(|packet| packet.from != node && packet.to != node);
         // Clients of the node lose their connection: outcomes stay unknown.
         for other in (0..self.nodes.len()).filter(|other| *other != node) {
-            if self.nodes[other].replica.is_some() {
+            if self.nodes[other].host.is_some() {
                 self.deliver(other, Event::PeerDisconnected(node_id(node)));
             }
         }
     }
 
     fn deliver(&mut self, node: usize, event: Event<'_>) {
-        let Some(replica) = self.nodes[node].replica.as_mut() else { return };
-        replica.handle(event);
-        assert_eq!(replica.fault(), None, "no fault was injected");
-        self.carry_out(node);
-    }
-
-    /// Does what a replica asks for.
-    fn carry_out(&mut self, node: usize) {
-        loop {
-            let Some(replica) = self.nodes[node].replica.as_mut() else { return };
-            let Some(action) = replica.poll_action() else { return };
-            match action {
-                Action::Send { to, message } => {
-                    let mut bytes = Vec::new();
-                    replica.encode(&message, SHARD, &mut bytes).expect("the log gives its entries up");
-                    let to = usize::try_from(to.get() - 1).expect("small");
+        let Some(host) = self.nodes[node].host.as_mut() else { return };
+        let effects = host.handle(event);
+        assert_eq!(host.replica.fault(), None, "no fault was injected");
+        for effect in effects {
+            match effect {
+                Effect::Sent { to, bytes } => {
+                    let to = node_of(to);
                     let life = (self.nodes[node].life, self.nodes[to].life);
-                    if self.nodes[to].replica.is_some() {
+                    if self.nodes[to].host.is_some() {
                         self.packets.push(Packet { from: node, to, life, bytes });
                     }
                 }
-                Action::Reply { ticket, reply } => {
-                    let Part::Last(result) = reply.part else { panic!("every answer here is small") };
-                    let body = result.ok().map(|range| replica.body(&range).to_vec());
-                    self.on_answer(ticket, body);
-                }
-                Action::OwnReply { .. } => panic!("nobody asked"),
-                Action::Sync(request) => {
-                    replica.storage_mut().begin_sync(&request);
-                    self.nodes[node].syncs.push(request);
-                }
-                Action::PrepareSegment(seq) => self.nodes[node].prepares.push(seq),
-                Action::FinishRepair => panic!("nothing was damaged"),
-                // Nothing waits for it.
-                Action::SyncNote | Action::Tell(_) => {}
-                Action::Load { .. } => panic!("everything is in memory"),
-                Action::PersistBirth(_) => panic!("no node is new"),
+                Effect::Answered { number, part: Part::Last(result) } => self.on_answer(number, result.ok()),
+                Effect::Answered { .. } => panic!("every answer here is small"),
             }
         }
     }
 
-    fn on_answer(&mut self, ticket: Ticket, body: Option<Vec<u8>>) {
-        if let Some(key) = self.asked.remove(&ticket.0) {
+    fn on_answer(&mut self, number: u64, body: Option<Vec<u8>>) {
+        if let Some(key) = self.asked.remove(&number) {
             if body.is_some() {
                 self.acknowledged.insert(key);
             }
-        } else if let Some((key, was_acknowledged)) = self.reads.remove(&ticket.0)
-            && let Some(body) = body
-        {
+            return;
+        }
+        let (key, was_acknowledged) = self.reads.remove(&number).expect("somebody waits for it");
+        if let Some(body) = body {
             self.reads_answered += 1;
             let response = Response::decode(&body).expect("an answer decodes");
             let Some(OpResponse::Range { count, .. }) = response.ops.first() else { panic!("a range answers") };
@@ -219,29 +152,23 @@ impl Cluster {
         let ticket = self.last_ticket;
         let key = format!("key-{ticket}").into_bytes();
         let value = vec![b'v'; self.below(200)];
-        let mut command = Vec::new();
-        encode_op_command(&Op::Put { key: &key, value: &value, lease: 0, prev_kv: false }, &mut command)
-            .expect("a valid put");
+        let write = command(&put(&key, &value));
         self.asked.insert(ticket, key);
-        self.ask(node, ticket, CallKind::Write, &command);
+        self.ask(node, ticket, CallKind::Write, &write);
     }
 
     fn read(&mut self, node: usize) {
         let known = self.last_ticket;
         self.last_ticket += 1;
         let key = format!("key-{}", 1 + self.rng.below(known.max(1))).into_bytes();
-        let mut request = Vec::new();
-        let range = KeyRange { key: &key, range_end: &[] };
-        let op = RangeOp { range, limit: 0, revision: 0, keys_only: true, count_only: false };
-        encode_range(&op, &mut request).expect("a valid range");
+        let read = request(&RangeOp { keys_only: true, ..whole(&key, b"") });
         let was_acknowledged = self.acknowledged.contains(&key);
         self.reads.insert(self.last_ticket, (key, was_acknowledged));
-        self.ask(node, self.last_ticket, CallKind::Read, &request);
+        self.ask(node, self.last_ticket, CallKind::Read, &read);
     }
 
     fn ask(&mut self, node: usize, ticket: u64, kind: CallKind, payload: &[u8]) {
-        let origin = Origin::Local(Ticket(ticket));
-        self.deliver(node, Event::Call { origin, call: Call::borrowed(SHARD, kind, TIMEOUT_MS, payload) });
+        self.deliver(node, call(Origin::Local(Ticket(ticket)), kind, payload));
     }
 
     fn receive(&mut self, at: usize) {
@@ -250,34 +177,25 @@ impl Cluster {
         if packet.life != (self.nodes[from].life, self.nodes[to].life) {
             return;
         }
-        let mut deframer = Deframer::new(MESSAGE_BYTES_MAX);
-        deframer.feed(&packet.bytes);
-        while let Some(frame) = deframer.next_frame().expect("frames are sound") {
-            let incoming = wire::decode(&frame).expect("messages decode");
-            self.deliver(to, incoming.into_event(node_id(from)));
-        }
+        for_each_message(&packet.bytes, |message| self.deliver(to, message.into_event(node_id(from))));
     }
 
     fn finish_sync(&mut self, node: usize) {
-        if self.nodes[node].syncs.is_empty() {
-            return;
+        if let Some(event) = self.nodes[node].host.as_mut().and_then(Host::complete_sync) {
+            self.deliver(node, event);
         }
-        let request = self.nodes[node].syncs.remove(0);
-        if let Some(replica) = self.nodes[node].replica.as_mut() {
-            replica.storage_mut().complete_sync(request.id);
-        }
-        self.deliver(node, Event::Synced { id: request.id, result: Ok(()) });
     }
 
     fn finish_prepare(&mut self, node: usize) {
-        let Some(seq) = self.nodes[node].prepares.pop() else { return };
-        self.deliver(node, Event::SegmentPrepared(seq));
+        if let Some(event) = self.nodes[node].host.as_mut().and_then(Host::complete_prepare) {
+            self.deliver(node, event);
+        }
     }
 
     /// One random thing happens.
     fn step(&mut self, faults: bool, seed: u64) {
         let node = self.below(self.nodes.len());
-        let up = self.nodes[node].replica.is_some();
+        let up = self.nodes[node].host.is_some();
         match self.below(100) {
             0..45 if !self.packets.is_empty() => {
                 let at = self.below(self.packets.len());
@@ -302,7 +220,7 @@ impl Cluster {
     /// No more faults: everything is delivered promptly until all nodes agree.
     fn converge(&mut self, seed: u64) {
         for node in 0..self.nodes.len() {
-            if self.nodes[node].replica.is_none() {
+            if self.nodes[node].host.is_none() {
                 self.start(node, seed);
             }
         }
@@ -316,7 +234,7 @@ impl Cluster {
             while !self.packets.is_empty() {
                 self.receive(0);
             }
-            let views: Vec<_> = self.nodes.iter().filter_map(|node| Some(node.replica.as_ref()?.view())).collect();
+            let views: Vec<_> = self.nodes.iter().filter_map(|node| Some(node.host.as_ref()?.replica.view())).collect();
             let first = &views[0];
             let agree = views.iter().all(|view| {
                 view.applied_index == first.last_index && view.last_index == first.last_index && view.leader.is_some()
@@ -333,15 +251,12 @@ impl Cluster {
     }
 
     fn check(&self) {
-        let replicas: Vec<_> = self.nodes.iter().filter_map(|node| node.replica.as_ref()).collect();
+        let replicas: Vec<_> = self.nodes.iter().filter_map(|node| Some(&node.host.as_ref()?.replica)).collect();
         let digest = replicas[0].machine().digest();
         for replica in &replicas {
             assert_eq!(replica.machine().digest(), digest, "states are equal at equal index");
             for key in &self.acknowledged {
-                let mut request = Vec::new();
-                let range = KeyRange { key, range_end: &[] };
-                let op = RangeOp { range, limit: 0, revision: 0, keys_only: true, count_only: true };
-                encode_range(&op, &mut request).expect("a valid range");
+                let request = request(&RangeOp { keys_only: true, count_only: true, ..whole(key, b"") });
                 let mut body = Vec::new();
                 replica.machine().range(&request, &mut body).expect("a read");
                 let response = Response::decode(&body).expect("an answer decodes");

@@ -14,11 +14,11 @@ fn deposed_while_its_disk_hangs(seed: u64, term: u64) -> (Subject, u64) {
     subject.disk_hangs = true;
     let ticket = subject.put(None, 10);
     subject.turn();
-    let view = subject.replica.view();
+    let view = subject.host.replica.view();
     assert_eq!((view.term, view.last_index, view.persisted_index), (Term::new(1), Index::new(2), Index::new(1)));
     let last = EntryId::new(view.term, view.last_index);
     subject.hear(2, Message::RequestVote { term: Term::new(term), last, transfer: true });
-    assert!(!subject.replica.view().is_leader);
+    assert!(!subject.host.replica.view().is_leader);
     subject.sent();
     (subject, ticket)
 }
@@ -32,13 +32,13 @@ fn a_write_under_way_when_a_leader_with_a_hanging_disk_hands_over_is_answered_on
     assert!(subject.answers.get(&ticket).is_some_and(Result::is_ok), "{:?}", subject.answers);
     // It promises nothing of the term that is not on its disk, and notes nothing of that term's entries.
     assert!(outcomes(subject.sent()).is_empty());
-    let noted = subject.replica.log().noted().committed;
+    let noted = subject.host.replica.log().noted().committed;
     assert_eq!(
-        (noted, subject.replica.view().commit_index),
+        (noted, subject.host.replica.view().commit_index),
         (EntryId::new(Term::new(1), Index::new(2)), Index::new(3))
     );
     subject.disk_goes_on();
-    assert_eq!(subject.replica.view().applied_index, Index::new(3));
+    assert_eq!(subject.host.replica.view().applied_index, Index::new(3));
     assert!(!outcomes(subject.sent()).is_empty());
 }
 
@@ -59,7 +59,7 @@ fn a_write_whose_fate_a_deposed_leader_does_not_learn_is_unknown_after_an_electi
         // Nobody gets a second answer.
         subject.hear(2, Message::Heartbeat { term: Term::new(term), commit_index: Index::new(last), round: 2 });
         subject.disk_goes_on();
-        assert_eq!(subject.replica.view().applied_index, Index::new(last));
-        assert_eq!(subject.replica.view().pending_writes_count, 0);
+        assert_eq!(subject.host.replica.view().applied_index, Index::new(last));
+        assert_eq!(subject.host.replica.view().pending_writes_count, 0);
     }
 }

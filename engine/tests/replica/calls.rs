@@ -1,12 +1,13 @@
 //! Calls on their way: passed on and answered in parts, asked by a node for itself, and a kind that is neither read nor write.
 
-use api::command::{Op, encode_range};
 use api::response::{OpResponse, Response};
 use engine::call::{CallKind, Part};
 use engine::replica::Event;
 use net::api::{Executed, Status};
 
-use super::{EXPIRED_TICKS, NODES_COUNT, PART_BYTES_MAX, Trio, encoded, node_id, whole};
+use crate::answers::{EXPIRED_TICKS, PART_BYTES_MAX, Trio};
+use crate::host::{NODES_COUNT, node_id};
+use crate::ops::{command, put, request, whole};
 
 #[test]
 fn an_answer_that_is_passed_on_comes_in_parts_and_is_the_same() {
@@ -17,8 +18,7 @@ fn an_answer_that_is_passed_on_comes_in_parts_and_is_the_same() {
         trio.put(leader, format!("key-{key}").as_bytes());
     }
     trio.settle();
-    let mut all = Vec::new();
-    encode_range(&whole(b"\0", b"\0"), &mut all).expect("a valid range");
+    let all = request(&whole(b"\0", b"\0"));
     let [near, far] = [leader, follower].map(|node| trio.ask(node, CallKind::Read, &all));
     trio.settle();
     let expected = trio.answers[&near].clone().expect("the leader answers");
@@ -100,9 +100,9 @@ fn a_node_asks_for_itself_and_is_told_what_became_of_it() {
     let mut trio = Trio::new(24);
     let leader = trio.leader().expect("there is one");
     let nodes = [leader, (leader + 1) % NODES_COUNT];
-    let put = |key| encoded(&Op::Put { key, value: b"v", lease: 0, prev_kv: false });
+    let write = |key| command(&put(key, b"v"));
     let own = [(0, b"of-the-leader".as_slice()), (1, b"of-a-follower")];
-    let numbers = own.map(|(at, key)| trio.ask_itself(nodes[at], CallKind::Write, &put(key)));
+    let numbers = own.map(|(at, key)| trio.ask_itself(nodes[at], CallKind::Write, &write(key)));
     trio.settle();
     for (number, (_, key)) in numbers.into_iter().zip(own) {
         assert!(trio.answers[&number].is_ok(), "{:?}", trio.answers[&number]);
@@ -113,7 +113,7 @@ fn a_node_asks_for_itself_and_is_told_what_became_of_it() {
     }
     // Without a quorum the outcome is told, too.
     trio.isolate(leader);
-    let number = trio.ask_itself(leader, CallKind::Write, &put(b"lost"));
+    let number = trio.ask_itself(leader, CallKind::Write, &write(b"lost"));
     (0..EXPIRED_TICKS).for_each(|_| trio.round());
     assert!(trio.answers[&number].is_err());
 }

@@ -1,72 +1,36 @@
 //! One shipped replica whose peers are played by the test: what they may send, what finds no room, and which writes wait.
 
-#[path = "replica_peers/hanging_disk.rs"]
 mod hanging_disk;
 
 use std::collections::BTreeMap;
 
-use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
-use engine::call::{Call, CallKind, Origin, Part, Refusal, Ticket};
+use engine::call::{CallKind, Origin, Part, Refusal, Ticket};
+use engine::log_store;
 use engine::raft::{self, AppendEntries, AppendOutcome, Message, Speaker};
-use engine::replica::{Action, Event, ReadingLimits, Replica, ReplicaOptions};
+use engine::replica::{Event, ReplicaOptions};
 use engine::state_machine::batch::{self, BatchHeader};
-use engine::types::{EntryId, Index, NodeId, ShardId, Term};
+use engine::types::{EntryId, Index, NodeId, Term};
 use engine::wire::{self, Incoming};
-use engine::{log_store, state_machine};
 use net::api::{Executed, Status};
-use net::deframer::Deframer;
 use wal::testing::{SimRng, SimStorage};
-use wal::{EntryHeader, Log, LogOptions, SegmentIdentity, SegmentSeq, SyncRequest};
+use wal::{EntryHeader, Log};
 
-const SHARD: ShardId = ShardId::new(0);
+use crate::host::{self, Effect, Host, SHARD, TIMEOUT_TICKS, call, for_each_message, new_disk, open};
+use crate::ops::{command, put, request, whole};
+
 const SEGMENT_BYTES: u64 = 16 << 10;
-const TIMEOUT_TICKS: u64 = 40;
-const TICK_MS: u64 = 10;
-const TIMEOUT_MS: u32 = (TIMEOUT_TICKS * TICK_MS) as u32;
 
 fn node_id(number: u64) -> NodeId {
     NodeId::new(number)
 }
 
-fn identity() -> SegmentIdentity {
-    SegmentIdentity { cluster_id: 1, node_id: 1, shard: 0, shard_count: 1 }
-}
-
+/// With room for little that is not committed.
 fn options(seed: u64) -> ReplicaOptions {
     ReplicaOptions {
-        raft: raft::Config {
-            id: node_id(1),
-            voters: (1..=3).map(node_id).collect(),
-            election_ticks: 10,
-            heartbeat_ticks: 2,
-            inflight_messages_limit: 4,
-            inflight_bytes_limit: 1 << 20,
-            append_bytes_limit: 1 << 20,
-            seed,
-            preferred_leader: None,
-        },
-        machine: state_machine::Options::default(),
-        pipeline_batches_limit: 2,
         batch_bytes_target: 2 << 10,
-        pending_writes_limit: 4096,
-        pending_reads_limit: 4096,
-        relayed_limit: 4096,
-        quota_bytes: u64::MAX,
         uncommitted_bytes_limit: 8 << 10,
         queued_write_bytes_limit: 64 << 10,
-        command: api::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
-        apply_bytes_per_turn: 1 << 20,
-        apply_keys_per_turn: 4096,
-        reading: ReadingLimits::default(),
-        slow_disk_ticks: 0,
-        note_idle_ticks: 5,
-        note_busy_ticks: 12,
-        relay_id_floor: 0,
-        part_bytes_max: 1 << 20,
-        tick_ms: TICK_MS,
-        repair: None,
-        birth: raft::BirthRecord::default(),
-        nonce: 1,
+        ..host::options(0, seed)
     }
 }
 
@@ -81,22 +45,18 @@ enum Sent {
 
 /// Node 1 of three.
 struct Subject {
-    replica: Replica<SimStorage>,
+    host: Host,
     sent: Vec<(NodeId, Sent)>,
     answers: BTreeMap<u64, Result<Vec<u8>, Refusal>>,
-    prepares: Vec<SegmentSeq>,
     last_ticket: u64,
     /// Syncs that are asked for do not end.
     disk_hangs: bool,
-    hanging: Vec<SyncRequest>,
 }
 
 /// The payload of an entry that puts something, as long as that.
 fn batch_of(payload_bytes: usize) -> Vec<u8> {
     let encoded = |value: &[u8]| {
-        let mut command = Vec::new();
-        let put = Op::Put { key: b"k", value, lease: 0, prev_kv: false };
-        encode_op_command(&put, &mut command).expect("a valid operation");
+        let command = command(&put(b"k", value));
         let mut payload = Vec::new();
         batch::encode(BatchHeader::default(), [command.as_slice()], &mut payload);
         payload
@@ -107,14 +67,7 @@ fn batch_of(payload_bytes: usize) -> Vec<u8> {
 }
 
 fn log_with(terms: &[u64], payload_bytes: usize, segment_bytes: u64) -> Log<SimStorage> {
-    let options = LogOptions { identity: identity(), segment_bytes, state: EntryId::ZERO };
-    let (mut log, _) = Log::open(SimStorage::new(identity(), segment_bytes, 1), options).expect("an empty log");
-    let prepare = |log: &mut Log<SimStorage>| {
-        if let Some(seq) = log.needs_segment() {
-            log.storage_mut().prepare(seq);
-        }
-    };
-    prepare(&mut log);
+    let mut log = open(0, new_disk(0, segment_bytes, 1));
     if let Some(term) = terms.iter().max() {
         log.append_hard_state(wal::HardState { term: Term::new(*term), vote: 0 }).expect("room");
     }
@@ -126,7 +79,9 @@ fn log_with(terms: &[u64], payload_bytes: usize, segment_bytes: u64) -> Log<SimS
             if payload_bytes == 0 { log_store::KIND_NOOP } else { log_store::KIND_COMMANDS },
             &payload,
         );
-        prepare(&mut log);
+        if let Some(seq) = log.needs_segment() {
+            log.storage_mut().prepare(seq);
+        }
         log.append_entry(&header, &payload).expect("room");
     }
     log
@@ -134,10 +89,8 @@ fn log_with(terms: &[u64], payload_bytes: usize, segment_bytes: u64) -> Log<SimS
 
 impl Subject {
     fn new(options: ReplicaOptions, log: Log<SimStorage>) -> Self {
-        let replica = Replica::new(options, log);
-        let (sent, answers, prepares) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let mut subject =
-            Self { replica, sent, answers, prepares, last_ticket: 0, disk_hangs: false, hanging: Vec::new() };
+        let host = Host::new(options, log);
+        let mut subject = Self { host, sent: Vec::new(), answers: BTreeMap::new(), last_ticket: 0, disk_hangs: false };
         subject.turn();
         for peer in [2, 3] {
             subject.deliver(Event::PeerConnected(node_id(peer)));
@@ -146,17 +99,10 @@ impl Subject {
     }
 
     fn deliver(&mut self, event: Event<'_>) {
-        self.replica.handle(event);
-        let mut synced = Vec::new();
-        while let Some(action) = self.replica.poll_action() {
-            match action {
-                Action::Send { to, message } => {
-                    let mut bytes = Vec::new();
-                    self.replica.encode(&message, SHARD, &mut bytes).expect("it has bytes");
-                    let mut deframer = Deframer::new(1 << 24);
-                    deframer.feed(&bytes);
-                    let frame = deframer.next_frame().expect("a sound frame").expect("a whole frame");
-                    let sent = match wire::decode(&frame).expect("a message") {
+        for effect in self.host.handle(event) {
+            match effect {
+                Effect::Sent { to, bytes } => for_each_message(&bytes, |message| {
+                    let sent = match message {
                         Incoming::Message(_, message) => Sent::Message(message),
                         Incoming::Append(_, append, _) => Sent::Append(append),
                         Incoming::RelayCall { number, .. } => Sent::Request(number),
@@ -166,42 +112,29 @@ impl Subject {
                         Incoming::RelayReply { .. } => panic!("every answer here is small"),
                     };
                     self.sent.push((to, sent));
+                }),
+                Effect::Answered { number, part: Part::Last(result) } => {
+                    let before = self.answers.insert(number, result);
+                    assert!(before.is_none(), "request {number} was answered twice");
                 }
-                Action::Reply { ticket, reply } => {
-                    let Part::Last(result) = reply.part else { panic!("every answer here is small") };
-                    let answer = result.map(|range| self.replica.body(&range).to_vec());
-                    let before = self.answers.insert(ticket.0, answer);
-                    assert!(before.is_none(), "request {} was answered twice", ticket.0);
-                }
-                Action::Sync(request) if self.disk_hangs => self.hanging.push(request),
-                Action::Sync(request) => {
-                    let storage = self.replica.storage_mut();
-                    storage.begin_sync(&request);
-                    storage.complete_sync(request.id);
-                    synced.push(request.id);
-                }
-                Action::OwnReply { .. } => panic!("nobody asked"),
-                Action::PrepareSegment(seq) => self.prepares.push(seq),
-                Action::SyncNote | Action::Tell(_) => {}
-                Action::FinishRepair => panic!("nothing was damaged"),
-                Action::Load { .. } => panic!("everything is in memory"),
-                Action::PersistBirth(_) => panic!("no node is new"),
+                Effect::Answered { .. } => panic!("every answer here is small"),
             }
         }
-        for id in synced {
-            self.deliver(Event::Synced { id, result: Ok(()) });
+        self.complete_syncs();
+    }
+
+    fn complete_syncs(&mut self) {
+        while !self.disk_hangs
+            && let Some(event) = self.host.complete_sync()
+        {
+            self.deliver(event);
         }
     }
 
     /// What hung goes on.
     fn disk_goes_on(&mut self) {
         self.disk_hangs = false;
-        for request in std::mem::take(&mut self.hanging) {
-            let storage = self.replica.storage_mut();
-            storage.begin_sync(&request);
-            storage.complete_sync(request.id);
-            self.deliver(Event::Synced { id: request.id, result: Ok(()) });
-        }
+        self.complete_syncs();
         self.turn();
     }
 
@@ -224,8 +157,8 @@ impl Subject {
 
     /// Installs every segment that was asked for.
     fn prepare(&mut self) {
-        while let Some(seq) = self.prepares.pop() {
-            self.deliver(Event::SegmentPrepared(seq));
+        while let Some(event) = self.host.complete_prepare() {
+            self.deliver(event);
             self.turn();
         }
     }
@@ -236,45 +169,37 @@ impl Subject {
 
     /// Both peers vote for it.
     fn lead(&mut self) {
-        let before = self.replica.view().term;
-        while self.replica.view().role == raft::Role::Follower {
+        let before = self.host.replica.view().term;
+        while self.host.replica.view().role == raft::Role::Follower {
             self.tick(1);
         }
         let term = before.next();
         self.hear(2, Message::PreVoteResponse { term: before, campaign_term: term, granted: true });
         self.hear(2, Message::RequestVoteResponse { term, granted: true });
-        assert!(self.replica.view().is_leader, "{:?}", self.replica.view());
+        assert!(self.host.replica.view().is_leader, "{:?}", self.host.replica.view());
         self.sent();
     }
 
     /// A follower has everything durably.
     fn acknowledge_all(&mut self) {
-        let view = self.replica.view();
+        let view = self.host.replica.view();
         let (matched_index, persisted_index) = (view.last_index, view.last_index);
         let outcome = AppendOutcome::Accepted { matched_index, persisted_index };
         self.hear(2, Message::AppendEntriesResponse { term: view.term, outcome });
     }
 
     fn put(&mut self, origin: Option<Origin>, value_bytes: usize) -> u64 {
-        let mut payload = Vec::new();
-        let value = vec![7; value_bytes];
-        let op = Op::Put { key: b"k", value: &value, lease: 0, prev_kv: false };
-        encode_op_command(&op, &mut payload).expect("a valid operation");
-        self.ask(origin, CallKind::Write, &payload)
+        self.ask(origin, CallKind::Write, &command(&put(b"k", &vec![7; value_bytes])))
     }
 
     fn read(&mut self) -> u64 {
-        let mut payload = Vec::new();
-        let range = KeyRange { key: b"k", range_end: b"" };
-        let op = RangeOp { range, limit: 0, revision: 0, keys_only: false, count_only: false };
-        encode_range(&op, &mut payload).expect("a valid range");
-        self.ask(None, CallKind::Read, &payload)
+        self.ask(None, CallKind::Read, &request(&whole(b"k", b"")))
     }
 
     fn ask(&mut self, origin: Option<Origin>, kind: CallKind, payload: &[u8]) -> u64 {
         self.last_ticket += 1;
         let origin = origin.unwrap_or(Origin::Local(Ticket(self.last_ticket)));
-        self.deliver(Event::Call { origin, call: Call::borrowed(SHARD, kind, TIMEOUT_MS, payload) });
+        self.deliver(call(origin, kind, payload));
         self.last_ticket
     }
 
@@ -296,11 +221,7 @@ impl Subject {
         if damage {
             *bytes.last_mut().expect("bytes") ^= 1;
         }
-        let mut deframer = Deframer::new(1 << 24);
-        deframer.feed(&bytes);
-        let frame = deframer.next_frame().expect("a sound frame").expect("a whole frame");
-        let incoming = wire::decode(&frame).expect("a message");
-        self.deliver(incoming.into_event(node_id(2)));
+        for_each_message(&bytes, |message| self.deliver(message.into_event(node_id(2))));
         self.turn();
     }
 }
@@ -340,7 +261,7 @@ fn a_follower_without_room_verifies_nothing_and_goes_on_once_it_has_some() {
         subject.append(&leader, last + 1, last + 3, true);
         assert!(matches!(outcomes(subject.sent()).as_slice(), [AppendOutcome::NoRoom { .. }]));
     }
-    assert_eq!(subject.replica.stats().appends_corrupt, 0, "no checksum was computed");
+    assert_eq!(subject.host.replica.stats().appends_corrupt, 0, "no checksum was computed");
     // What it holds already is acknowledged again, room or not.
     subject.append(&leader, last, last, false);
     assert!(
@@ -349,7 +270,7 @@ fn a_follower_without_room_verifies_nothing_and_goes_on_once_it_has_some() {
     subject.prepare();
     assert!(matches!(outcomes(subject.sent()).as_slice(), [AppendOutcome::Accepted { .. }, ..]));
     subject.append(&leader, last + 1, last + 3, true);
-    assert_eq!(subject.replica.stats().appends_corrupt, 1);
+    assert_eq!(subject.host.replica.stats().appends_corrupt, 1);
     subject.append(&leader, last + 1, last + 3, false);
     let got = outcomes(subject.sent());
     assert!(
@@ -364,7 +285,7 @@ fn writes_wait_for_the_next_segment_in_their_order() {
     subject.lead();
     subject.acknowledge_all();
     let mut tickets = Vec::new();
-    while subject.replica.stats().writes_queued < 10 {
+    while subject.host.replica.stats().writes_queued < 10 {
         tickets.push(subject.put(None, 1000));
         subject.turn();
         subject.acknowledge_all();
@@ -391,10 +312,10 @@ fn what_earlier_terms_left_in_the_log_holds_up_no_write() {
     subject.lead();
     let ticket = subject.put(None, 10);
     subject.turn();
-    assert_eq!(subject.replica.stats().writes_proposed, 1, "31 uncommitted entries are no reason to wait");
+    assert_eq!(subject.host.replica.stats().writes_proposed, 1, "31 uncommitted entries are no reason to wait");
     // More of the own term wait, and none is refused.
     let others: Vec<u64> = (0..5).map(|_| subject.put(None, 100)).collect();
-    assert!(subject.replica.stats().writes_queued > 0);
+    assert!(subject.host.replica.stats().writes_queued > 0);
     for _ in 0..10 {
         subject.acknowledge_all();
     }
@@ -411,7 +332,7 @@ fn full_leader(seed: u64) -> (Subject, u64) {
         let ticket = subject.put(None, 2000);
         subject.turn();
         subject.acknowledge_all();
-        if subject.replica.stats().writes_queued > 0 {
+        if subject.host.replica.stats().writes_queued > 0 {
             return (subject, ticket);
         }
     }
@@ -430,7 +351,7 @@ fn the_queue_is_bounded_and_who_leaves_it_is_told_that_nothing_happened() {
     };
     assert_eq!(subject.refusal(refused), (Status::Overloaded, Executed::No));
     assert!((20..40).contains(&tickets.len()), "{} of 2000 bytes in 64 KiB", tickets.len());
-    let term = subject.replica.view().term.next();
+    let term = subject.host.replica.view().term.next();
     subject.hear(2, Message::Heartbeat { term, commit_index: Index::ZERO, round: 1 });
     for ticket in tickets {
         assert_eq!(subject.refusal(ticket), (Status::Unavailable, Executed::No));
@@ -444,7 +365,7 @@ fn the_queue_is_bounded_and_who_leaves_it_is_told_that_nothing_happened() {
     assert_eq!(subject.refusal(ticket), (Status::Timeout, Executed::No));
     subject.prepare();
     subject.acknowledge_all();
-    assert_eq!(subject.replica.view().pending_writes_count, 0);
+    assert_eq!(subject.host.replica.view().pending_writes_count, 0);
 
     let (mut subject, ticket) = full_leader(6);
     subject.deliver(Event::SegmentUnavailable("the disk is full".to_owned()));
@@ -515,7 +436,7 @@ fn entries_that_did_not_leave_are_sent_again_with_the_next_heartbeat() {
     assert_eq!(sent.len(), 1);
     subject.deliver(Event::AppendDropped { to: node_id(2), prev_index: sent[0].prev.index });
     assert!(appends(subject.sent()).is_empty(), "no busy loop");
-    let (term, matched_index) = (subject.replica.view().term, sent[0].prev.index);
+    let (term, matched_index) = (subject.host.replica.view().term, sent[0].prev.index);
     let alive = Message::HeartbeatResponse {
         term,
         round: 0,
@@ -579,7 +500,7 @@ fn well_formed_messages_that_make_no_sense_trip_no_assertion() {
         let rng = &mut SimRng::new(seed);
         let mut subject = Subject::new(options(seed), log_with(&[1, 1, 2], 0, SEGMENT_BYTES));
         for _ in 0..300 {
-            let view = subject.replica.view();
+            let view = subject.host.replica.view();
             let from = node_id(1 + rng.below(4));
             match rng.below(12) {
                 0..=6 => {
@@ -617,7 +538,7 @@ fn well_formed_messages_that_make_no_sense_trip_no_assertion() {
             subject.turn();
             // A message may raise the term by 2^32, and a campaign by one more.
             let term_max = view.term.get() + (1 << 32) + 1;
-            assert!(subject.replica.view().term.get() <= term_max, "one message does not use the terms up");
+            assert!(subject.host.replica.view().term.get() <= term_max, "one message does not use the terms up");
         }
     }
 }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use api::command::{KeyRange, Op, RangeOp, Txn, encode_range, encode_txn_command};
+use api::command::{KeyRange, Op, RangeOp, Txn, encode_txn_command};
 use api::response::{OpResponse, Response};
 use engine::call::CallKind;
 use engine::replica::{Event, ReadingLimits, ReplicaOptions};
 use net::api::{Executed, Status};
 
-use super::{EXPIRED_TICKS, NODES_COUNT, Trio, encoded, whole};
+use crate::answers::{EXPIRED_TICKS, Trio};
+use crate::host::NODES_COUNT;
+use crate::ops::{command, put, request, whole};
 
 /// A trio whose replicas have options of their own.
 fn trio_with(seed: u64, change: fn(&mut ReplicaOptions)) -> (Trio, usize) {
@@ -39,8 +41,7 @@ fn a_small_read_does_not_wait_for_large_ones_and_all_see_one_revision() {
         options.reading = ReadingLimits { keys_per_turn: 20, keys_per_slice: 5, kept_bytes_limit: 1 << 20 };
     });
     put_keys(&mut trio, leader, 300);
-    let mut all = Vec::new();
-    encode_range(&whole(b"k", b"z"), &mut all).expect("a valid range");
+    let all = request(&whole(b"k", b"z"));
     let large: Vec<u64> = (0..10).map(|_| trio.ask(leader, CallKind::ReadSerializable, &all)).collect();
     trio.deliver(leader, Event::Turn);
     let small = trio.read(leader, b"k000");
@@ -68,8 +69,7 @@ fn reads_without_room_for_their_answers_begin_anew_and_end() {
         options.reading = ReadingLimits { keys_per_turn: 50, keys_per_slice: 7, kept_bytes_limit: 2_000 };
     });
     put_keys(&mut trio, leader, 100);
-    let mut all = Vec::new();
-    encode_range(&whole(b"k", b"z"), &mut all).expect("a valid range");
+    let all = request(&whole(b"k", b"z"));
     let tickets: Vec<u64> = (0..20).map(|_| trio.ask(leader, CallKind::ReadSerializable, &all)).collect();
     let mut turns = 0;
     while trio.nodes[leader].replica.wants_turn() {
@@ -85,8 +85,7 @@ fn a_read_that_was_begun_ends_with_its_time_with_a_fault_and_with_a_stop() {
     let slow: fn(&mut ReplicaOptions) = |options| {
         options.reading = ReadingLimits { keys_per_turn: 1, keys_per_slice: 1, kept_bytes_limit: 1 << 20 };
     };
-    let mut all = Vec::new();
-    encode_range(&whole(b"k", b"z"), &mut all).expect("a valid range");
+    let all = request(&whole(b"k", b"z"));
     for how in 0..3 {
         let (mut trio, leader) = trio_with(10 + how, slow);
         put_keys(&mut trio, leader, 300);
@@ -152,17 +151,17 @@ fn one_large_entry_is_applied_in_several_turns_and_its_writes_are_answered() {
 fn a_full_state_takes_deletes_and_reads_but_nothing_that_adds() {
     let (mut trio, leader) = trio_with(15, |options| options.quota_bytes = 1_000);
     put_keys(&mut trio, leader, 10);
-    let put = Op::Put { key: b"new", value: b"v", lease: 0, prev_kv: false };
+    let put = put(b"new", b"v");
     let delete = |key| Op::Delete { range: KeyRange { key, range_end: b"" }, prev_kv: false };
     let txn = |success: Vec<Op<'_>>, failure: Vec<Op<'_>>| {
         let mut command = Vec::new();
         encode_txn_command(&Txn { success, failure, ..Txn::default() }, &mut command).expect("valid");
         command
     };
-    let refused = [encoded(&put), txn(vec![put, delete(b"k000")], vec![]), txn(vec![delete(b"k000")], vec![put])];
+    let refused = [command(&put), txn(vec![put, delete(b"k000")], vec![]), txn(vec![delete(b"k000")], vec![put])];
     let taken = [
-        encoded(&delete(b"k001")),
-        encoded(&Op::Range(whole(b"k", b"z"))),
+        command(&delete(b"k001")),
+        command(&Op::Range(whole(b"k", b"z"))),
         txn(vec![Op::Range(whole(b"k", b"z")), delete(b"k002")], vec![]),
     ];
     for node in [leader, (leader + 1) % NODES_COUNT] {
@@ -185,10 +184,10 @@ fn what_a_command_is_refused_for_is_told_and_nothing_of_it_is_done() {
     put_keys(&mut trio, leader, 10);
     let before = trio.leader_view().revision;
     let future = Op::Range(RangeOp { revision: 99, ..whole(b"k", b"z") });
-    let put = Op::Put { key: b"new", value: b"v", lease: 0, prev_kv: false };
+    let put = put(b"new", b"v");
     let mut command = Vec::new();
     encode_txn_command(&Txn { success: vec![put, future], ..Txn::default() }, &mut command).expect("valid");
-    let all = encoded(&Op::Delete { range: KeyRange { key: b"k", range_end: b"z" }, prev_kv: false });
+    let all = command(&Op::Delete { range: KeyRange { key: b"k", range_end: b"z" }, prev_kv: false });
     for (command, status) in [(command, Status::FutureRevision), (all, Status::TooLarge)] {
         let ticket = trio.ask((leader + 1) % NODES_COUNT, CallKind::Write, &command);
         trio.settle();

@@ -3,125 +3,61 @@
 //! Three shipped replicas on simulated disks; a link can be cut. It does not look at what is durable: the tests of whole
 //! clusters do.
 
-#[path = "replica_answers/calls.rs"]
-mod calls;
-#[path = "replica_answers/work.rs"]
-mod work;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
-use engine::call::{Call, CallKind, Origin, Part, Refusal, Ticket};
+use engine::call::{CallKind, Origin, Part, Refusal, Ticket};
 use engine::entries_error::EntriesError;
-use engine::replica::{Action, Event, Fault, ReadingLimits, Remark, Replica, ReplicaOptions, ReplicaView};
-use engine::types::{NodeId, ShardId};
-use engine::{raft, state_machine, wire};
+use engine::raft;
+use engine::replica::{Event, Fault, Remark, ReplicaOptions, ReplicaView};
 use net::api::{Executed, Status};
-use net::deframer::Deframer;
-use wal::testing::{SimRng, SimStorage};
-use wal::{Log, LogOptions, SegmentIdentity, SegmentSeq, SyncFailure, SyncRequest};
+use wal::SyncFailure;
+use wal::testing::SimRng;
 
-const SHARD: ShardId = ShardId::new(0);
+use crate::host::{
+    Effect, Host, NODES_COUNT, TIMEOUT_TICKS, call, for_each_message, new_disk, node_id, node_of, open, options,
+};
+use crate::ops::{command, put, request, whole};
+
 const SEGMENT_BYTES: u64 = 1 << 20;
-const MESSAGE_BYTES_MAX: usize = 1 << 30;
-const NODES_COUNT: usize = 3;
-const PART_BYTES_MAX: usize = 100;
-const TIMEOUT_TICKS: u64 = 40;
-const TICK_MS: u64 = 10;
-const TIMEOUT_MS: u32 = (TIMEOUT_TICKS * TICK_MS) as u32;
+pub const PART_BYTES_MAX: usize = 100;
 /// Ticks after which every request that waits has timed out: expiry is looked at every few ticks.
-const EXPIRED_TICKS: u64 = TIMEOUT_TICKS + 5;
+pub const EXPIRED_TICKS: u64 = TIMEOUT_TICKS + 5;
 
 type Answer = Result<Vec<u8>, Refusal>;
 
-struct Node {
-    replica: Replica<SimStorage>,
-    syncs: Vec<SyncRequest>,
-    prepares: Vec<SegmentSeq>,
-    remarks: Vec<Remark>,
-}
-
 /// Three nodes, what is on the way between them, and what clients were told.
-struct Trio {
-    nodes: Vec<Node>,
-    packets: Vec<(usize, usize, Vec<u8>)>,
+pub struct Trio {
+    pub nodes: Vec<Host>,
+    pub packets: Vec<(usize, usize, Vec<u8>)>,
     /// What is sent from one to the other is lost.
     cut: BTreeSet<(usize, usize)>,
     /// Their disks do not answer.
-    hung: BTreeSet<usize>,
+    pub hung: BTreeSet<usize>,
     asked: BTreeMap<u64, CallKind>,
-    answers: BTreeMap<u64, Answer>,
+    pub answers: BTreeMap<u64, Answer>,
     /// Parts of answers, in front of the last ones.
-    parts: BTreeMap<u64, Vec<Vec<u8>>>,
-    faults_are_expected: bool,
+    pub parts: BTreeMap<u64, Vec<Vec<u8>>>,
+    pub faults_are_expected: bool,
     last_ticket: u64,
-}
-
-fn node_id(node: usize) -> NodeId {
-    NodeId::new(node as u64 + 1)
-}
-
-fn options(node: usize, seed: u64) -> ReplicaOptions {
-    ReplicaOptions {
-        raft: raft::Config {
-            id: node_id(node),
-            voters: (0..NODES_COUNT).map(node_id).collect(),
-            election_ticks: 10,
-            heartbeat_ticks: 2,
-            inflight_messages_limit: 4,
-            inflight_bytes_limit: 1 << 20,
-            append_bytes_limit: 1 << 20,
-            seed: seed ^ (node as u64) << 40,
-            preferred_leader: None,
-        },
-        machine: state_machine::Options::default(),
-        pipeline_batches_limit: 2,
-        batch_bytes_target: 1 << 20,
-        pending_writes_limit: 4096,
-        pending_reads_limit: 4096,
-        relayed_limit: 4096,
-        quota_bytes: u64::MAX,
-        uncommitted_bytes_limit: 1 << 20,
-        queued_write_bytes_limit: 1 << 20,
-        command: api::command::Limits { request_bytes: 1 << 20, txn_ops: 128, shard_count: 1 },
-        apply_bytes_per_turn: 1 << 20,
-        apply_keys_per_turn: 4096,
-        reading: ReadingLimits::default(),
-        slow_disk_ticks: 0,
-        note_idle_ticks: 5,
-        note_busy_ticks: 12,
-        relay_id_floor: 0,
-        part_bytes_max: PART_BYTES_MAX,
-        tick_ms: TICK_MS,
-        repair: None,
-        birth: raft::BirthRecord::default(),
-        nonce: 1,
-    }
 }
 
 impl Trio {
     /// Nodes that know a leader.
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self::with(seed, |_| {})
     }
 
-    fn with(seed: u64, change: fn(&mut ReplicaOptions)) -> Self {
+    pub fn with(seed: u64, change: fn(&mut ReplicaOptions)) -> Self {
         Self::of(NODES_COUNT, seed, change)
     }
 
     /// As many nodes that know a leader.
     fn of(nodes_count: usize, seed: u64, change: fn(&mut ReplicaOptions)) -> Self {
         let nodes = (0..nodes_count).map(|node| {
-            let identity = SegmentIdentity { cluster_id: 1, node_id: node as u64 + 1, shard: 0, shard_count: 1 };
-            let mut disk = SimStorage::new(identity, SEGMENT_BYTES, seed ^ node as u64);
-            disk.prepare(SegmentSeq::FIRST);
-            let options_of_log =
-                LogOptions { identity, segment_bytes: SEGMENT_BYTES, state: wal::types::EntryId::ZERO };
-            let log = Log::open(disk, options_of_log).expect("an empty log").0;
-            let mut options = options(node, seed);
+            let mut options = ReplicaOptions { part_bytes_max: PART_BYTES_MAX, ..options(node, seed) };
             options.raft.voters.truncate(nodes_count);
             change(&mut options);
-            Node { replica: Replica::new(options, log), syncs: vec![], prepares: vec![], remarks: vec![] }
+            Host::new(options, open(node, new_disk(node, SEGMENT_BYTES, seed ^ node as u64)))
         });
         let mut trio = Self {
             nodes: nodes.collect(),
@@ -149,51 +85,30 @@ impl Trio {
     }
 
     /// The node that leads and whose followers know.
-    fn leader(&self) -> Option<usize> {
+    pub fn leader(&self) -> Option<usize> {
         let views: Vec<_> = self.nodes.iter().map(|node| node.replica.view()).collect();
         let leader = views.iter().position(|view| view.is_leader && view.commit_index == view.last_index)?;
         views.iter().all(|view| view.leader == Some(node_id(leader))).then_some(leader)
     }
 
-    fn leader_view(&self) -> ReplicaView {
+    pub fn leader_view(&self) -> ReplicaView {
         let mut views = self.nodes.iter().map(|node| node.replica.view());
         views.find(|view| view.is_leader).expect("somebody leads")
     }
 
-    fn deliver(&mut self, node: usize, event: Event<'_>) {
-        self.nodes[node].replica.handle(event);
+    pub fn deliver(&mut self, node: usize, event: Event<'_>) {
+        let effects = self.nodes[node].handle(event);
         let fault = self.nodes[node].replica.fault();
         assert!(self.faults_are_expected || fault.is_none(), "no fault was injected: {fault:?}");
-        self.carry_out(node);
-    }
-
-    fn carry_out(&mut self, node: usize) {
-        while let Some(action) = self.nodes[node].replica.poll_action() {
-            let replica = &mut self.nodes[node].replica;
-            match action {
-                Action::Send { to, message } => {
-                    let mut bytes = Vec::new();
-                    replica.encode(&message, SHARD, &mut bytes).expect("the log gives its entries up");
-                    let to = usize::try_from(to.get() - 1).expect("small");
+        for effect in effects {
+            match effect {
+                Effect::Sent { to, bytes } => {
+                    let to = node_of(to);
                     if !self.cut.contains(&(node, to)) {
                         self.packets.push((node, to, bytes));
                     }
                 }
-                Action::Reply { ticket: Ticket(number), reply } | Action::OwnReply { number, reply } => {
-                    let part = reply.part.as_ref().map(|range| replica.body(range)).into_owned();
-                    self.take_part(number, part);
-                }
-                Action::Sync(request) => {
-                    replica.storage_mut().begin_sync(&request);
-                    self.nodes[node].syncs.push(request);
-                }
-                Action::PrepareSegment(seq) => self.nodes[node].prepares.push(seq),
-                Action::FinishRepair => panic!("nothing was damaged"),
-                // Nothing waits for it.
-                Action::SyncNote => {}
-                Action::Tell(remark) => self.nodes[node].remarks.push(remark),
-                Action::Load { .. } => panic!("everything is in memory"),
-                Action::PersistBirth(_) => panic!("no node is new"),
+                Effect::Answered { number, part } => self.take_part(number, part),
             }
         }
     }
@@ -210,13 +125,13 @@ impl Trio {
         }
     }
 
-    fn ask(&mut self, node: usize, kind: CallKind, payload: &[u8]) -> u64 {
+    pub fn ask(&mut self, node: usize, kind: CallKind, payload: &[u8]) -> u64 {
         let origin = Origin::Local(Ticket(self.last_ticket + 1));
         self.ask_as(node, origin, kind, payload)
     }
 
     /// The node asks for itself.
-    fn ask_itself(&mut self, node: usize, kind: CallKind, payload: &[u8]) -> u64 {
+    pub fn ask_itself(&mut self, node: usize, kind: CallKind, payload: &[u8]) -> u64 {
         let origin = Origin::Internal(self.last_ticket + 1);
         self.ask_as(node, origin, kind, payload)
     }
@@ -224,53 +139,46 @@ impl Trio {
     fn ask_as(&mut self, node: usize, origin: Origin, kind: CallKind, payload: &[u8]) -> u64 {
         self.last_ticket += 1;
         self.asked.insert(self.last_ticket, kind);
-        self.deliver(node, Event::Call { origin, call: Call::borrowed(SHARD, kind, TIMEOUT_MS, payload) });
+        self.deliver(node, call(origin, kind, payload));
         self.last_ticket
     }
 
-    fn put(&mut self, node: usize, key: &[u8]) -> u64 {
-        self.ask(node, CallKind::Write, &encoded(&Op::Put { key, value: b"v", lease: 0, prev_kv: false }))
+    pub fn put(&mut self, node: usize, key: &[u8]) -> u64 {
+        self.ask(node, CallKind::Write, &command(&put(key, b"v")))
     }
 
-    fn read(&mut self, node: usize, key: &[u8]) -> u64 {
-        let mut payload = Vec::new();
-        encode_range(&whole(key, b""), &mut payload).expect("a valid range");
-        self.ask(node, CallKind::Read, &payload)
+    pub fn read(&mut self, node: usize, key: &[u8]) -> u64 {
+        self.ask(node, CallKind::Read, &request(&whole(key, b"")))
     }
 
-    fn receive(&mut self, at: usize) {
+    pub fn receive(&mut self, at: usize) {
         let (from, to, bytes) = self.packets.remove(at);
-        let mut deframer = Deframer::new(MESSAGE_BYTES_MAX);
-        deframer.feed(&bytes);
-        while let Some(frame) = deframer.next_frame().expect("frames are sound") {
-            let incoming = wire::decode(&frame).expect("messages decode");
-            self.deliver(to, incoming.into_event(node_id(from)));
-        }
+        for_each_message(&bytes, |message| self.deliver(to, message.into_event(node_id(from))));
     }
 
-    fn finish_sync(&mut self, node: usize) {
-        if self.nodes[node].syncs.is_empty() || self.hung.contains(&node) {
+    pub fn finish_sync(&mut self, node: usize) {
+        if self.hung.contains(&node) {
             return;
         }
-        let request = self.nodes[node].syncs.remove(0);
-        self.nodes[node].replica.storage_mut().complete_sync(request.id);
-        self.deliver(node, Event::Synced { id: request.id, result: Ok(()) });
+        if let Some(event) = self.nodes[node].complete_sync() {
+            self.deliver(node, event);
+        }
     }
 
-    fn fail_sync(&mut self, node: usize) {
+    pub fn fail_sync(&mut self, node: usize) {
         let Some(request) = self.nodes[node].syncs.pop() else { return };
         let result = Err(SyncFailure { reason: "injected".to_owned() });
         self.deliver(node, Event::Synced { id: request.id, result });
     }
 
     fn finish_prepare(&mut self, node: usize) {
-        if let Some(seq) = self.nodes[node].prepares.pop() {
-            self.deliver(node, Event::SegmentPrepared(seq));
+        if let Some(event) = self.nodes[node].complete_prepare() {
+            self.deliver(node, event);
         }
     }
 
     /// Everything that is due is done: turns, syncs, messages.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         for _ in 0..20 {
             for node in 0..self.nodes.len() {
                 self.finish_prepare(node);
@@ -284,23 +192,23 @@ impl Trio {
     }
 
     /// A tick passes, and everything that is due is done.
-    fn round(&mut self) {
+    pub fn round(&mut self) {
         (0..self.nodes.len()).for_each(|node| self.deliver(node, Event::Tick));
         self.settle();
     }
 
-    fn isolate(&mut self, node: usize) {
+    pub fn isolate(&mut self, node: usize) {
         self.cut.extend(pairs().filter(|(from, to)| *from == node || *to == node));
     }
 
-    fn refusal(&self, ticket: u64) -> (Status, Executed) {
+    pub fn refusal(&self, ticket: u64) -> (Status, Executed) {
         match self.answers.get(&ticket) {
             Some(Err(refusal)) => (refusal.status, refusal.executed),
             other => panic!("request {ticket} was to be refused, its answer is {other:?}"),
         }
     }
 
-    fn check_all_answered(&self) {
+    pub fn check_all_answered(&self) {
         let unanswered: Vec<_> = self.asked.keys().filter(|ticket| !self.answers.contains_key(ticket)).collect();
         assert!(unanswered.is_empty(), "never answered: {unanswered:?}");
     }
@@ -308,16 +216,6 @@ impl Trio {
 
 fn pairs() -> impl Iterator<Item = (usize, usize)> {
     (0..NODES_COUNT).flat_map(|from| (0..NODES_COUNT).map(move |to| (from, to))).filter(|(from, to)| from != to)
-}
-
-fn whole<'a>(key: &'a [u8], range_end: &'a [u8]) -> RangeOp<'a> {
-    RangeOp { range: KeyRange { key, range_end }, limit: 0, revision: 0, keys_only: false, count_only: false }
-}
-
-fn encoded(op: &Op<'_>) -> Vec<u8> {
-    let mut command = Vec::new();
-    encode_op_command(op, &mut command).expect("a valid operation");
-    command
 }
 
 #[test]
@@ -337,7 +235,7 @@ fn a_write_in_the_forming_batch_times_out_and_is_not_answered_again() {
     for ticket in &tickets {
         assert_eq!(trio.refusal(*ticket), (Status::Timeout, Executed::Unknown));
     }
-    // One more waits in the same batch; then the leader loses its office and gives the batch up. `carry_out` checks that
+    // One more waits in the same batch; then the leader loses its office and gives the batch up. `take_part` checks that
     // nobody is told twice.
     let late = trio.put(leader, b"k");
     trio.isolate(leader);
@@ -574,7 +472,7 @@ fn uncommitted_writes_are_bounded_in_bytes() {
     let leader = trio.leader().expect("there is one");
     trio.hung.extend((0..NODES_COUNT).filter(|node| *node != leader));
     let value = vec![b'v'; 100 << 10];
-    let large = encoded(&Op::Put { key: b"k", value: &value, lease: 0, prev_kv: false });
+    let large = command(&put(b"k", &value));
     let mut tickets = Vec::new();
     for _ in 0..40 {
         tickets.push(trio.ask(leader, CallKind::Write, &large));
@@ -598,12 +496,11 @@ fn reads_of_one_round_are_answered_in_turns_of_bounded_size() {
     let leader = trio.leader().expect("there is one");
     let value = vec![b'v'; 400 << 10];
     for key in [b"a", b"b", b"c", b"d", b"e", b"f"] {
-        let large = encoded(&Op::Put { key, value: &value, lease: 0, prev_kv: false });
+        let large = command(&put(key, &value));
         trio.ask(leader, CallKind::Write, &large);
         trio.settle();
     }
-    let mut all = Vec::new();
-    encode_range(&whole(b"a", b"z"), &mut all).expect("a valid range");
+    let all = request(&whole(b"a", b"z"));
     let tickets: Vec<u64> = (0..32).map(|_| trio.ask(leader, CallKind::Read, &all)).collect();
     let (mut most, mut turns) = (0, 0);
     while !tickets.iter().all(|ticket| trio.answers.contains_key(ticket)) {

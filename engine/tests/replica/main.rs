@@ -1,0 +1,9 @@
+//! Shipped replicas on simulated disks: one whose peers the test plays, three with cut links, and whole clusters under faults.
+
+mod answers;
+mod calls;
+mod cluster;
+mod host;
+mod ops;
+mod peers;
+mod work;
