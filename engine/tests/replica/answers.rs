@@ -16,7 +16,7 @@ use wal::testing::SimRng;
 use crate::host::{
     Effect, Host, NODES_COUNT, TIMEOUT_TICKS, call, for_each_message, new_disk, node_id, node_of, open, options,
 };
-use crate::ops::{command, put, request, whole};
+use crate::ops::{op_command, put, request, whole};
 
 const SEGMENT_BYTES: u64 = 1 << 20;
 pub const PART_BYTES_MAX: usize = 100;
@@ -144,7 +144,7 @@ impl Trio {
     }
 
     pub fn put(&mut self, node: usize, key: &[u8]) -> u64 {
-        self.ask(node, CallKind::Write, &command(&put(key, b"v")))
+        self.ask(node, CallKind::Write, &op_command(&put(key, b"v")))
     }
 
     pub fn read(&mut self, node: usize, key: &[u8]) -> u64 {
@@ -472,7 +472,7 @@ fn uncommitted_writes_are_bounded_in_bytes() {
     let leader = trio.leader().expect("there is one");
     trio.hung.extend((0..NODES_COUNT).filter(|node| *node != leader));
     let value = vec![b'v'; 100 << 10];
-    let large = command(&put(b"k", &value));
+    let large = op_command(&put(b"k", &value));
     let mut tickets = Vec::new();
     for _ in 0..40 {
         tickets.push(trio.ask(leader, CallKind::Write, &large));
@@ -496,7 +496,7 @@ fn reads_of_one_round_are_answered_in_turns_of_bounded_size() {
     let leader = trio.leader().expect("there is one");
     let value = vec![b'v'; 400 << 10];
     for key in [b"a", b"b", b"c", b"d", b"e", b"f"] {
-        let large = command(&put(key, &value));
+        let large = op_command(&put(key, &value));
         trio.ask(leader, CallKind::Write, &large);
         trio.settle();
     }

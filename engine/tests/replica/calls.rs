@@ -7,7 +7,7 @@ use net::api::{Executed, Status};
 
 use crate::answers::{EXPIRED_TICKS, PART_BYTES_MAX, Trio};
 use crate::host::{NODES_COUNT, node_id};
-use crate::ops::{command, put, request, whole};
+use crate::ops::{op_command, put, request, whole};
 
 #[test]
 fn an_answer_that_is_passed_on_comes_in_parts_and_is_the_same() {
@@ -100,7 +100,7 @@ fn a_node_asks_for_itself_and_is_told_what_became_of_it() {
     let mut trio = Trio::new(24);
     let leader = trio.leader().expect("there is one");
     let nodes = [leader, (leader + 1) % NODES_COUNT];
-    let write = |key| command(&put(key, b"v"));
+    let write = |key| op_command(&put(key, b"v"));
     let own = [(0, b"of-the-leader".as_slice()), (1, b"of-a-follower")];
     let numbers = own.map(|(at, key)| trio.ask_itself(nodes[at], CallKind::Write, &write(key)));
     trio.settle();

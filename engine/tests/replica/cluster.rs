@@ -14,7 +14,7 @@ use engine::replica::{Event, ReplicaOptions};
 use wal::testing::{SimRng, SimStorage};
 
 use crate::host::{self, Effect, Host, call, for_each_message, new_disk, node_id, node_of, open};
-use crate::ops::{command, put, request, whole};
+use crate::ops::{op_command, put, request, whole};
 
 const SEGMENT_BYTES: u64 = 64 * 1024;
 
@@ -152,7 +152,7 @@ impl Cluster {
         let ticket = self.last_ticket;
         let key = format!("key-{ticket}").into_bytes();
         let value = vec![b'v'; self.below(200)];
-        let write = command(&put(&key, &value));
+        let write = op_command(&put(&key, &value));
         self.asked.insert(ticket, key);
         self.ask(node, ticket, CallKind::Write, &write);
     }

@@ -12,7 +12,7 @@ pub fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Op<'a> {
 }
 
 /// A command of one operation.
-pub fn command(op: &Op<'_>) -> Vec<u8> {
+pub fn op_command(op: &Op<'_>) -> Vec<u8> {
     let mut command = Vec::new();
     encode_op_command(op, &mut command).expect("a valid operation");
     command

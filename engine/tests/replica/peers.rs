@@ -16,7 +16,7 @@ use wal::testing::{SimRng, SimStorage};
 use wal::{EntryHeader, Log};
 
 use crate::host::{self, Effect, Host, SHARD, TIMEOUT_TICKS, call, for_each_message, new_disk, open};
-use crate::ops::{command, put, request, whole};
+use crate::ops::{op_command, put, request, whole};
 
 const SEGMENT_BYTES: u64 = 16 << 10;
 
@@ -56,7 +56,7 @@ struct Subject {
 /// The payload of an entry that puts something, as long as that.
 fn batch_of(payload_bytes: usize) -> Vec<u8> {
     let encoded = |value: &[u8]| {
-        let command = command(&put(b"k", value));
+        let command = op_command(&put(b"k", value));
         let mut payload = Vec::new();
         batch::encode(BatchHeader::default(), [command.as_slice()], &mut payload);
         payload
@@ -189,7 +189,7 @@ impl Subject {
     }
 
     fn put(&mut self, origin: Option<Origin>, value_bytes: usize) -> u64 {
-        self.ask(origin, CallKind::Write, &command(&put(b"k", &vec![7; value_bytes])))
+        self.ask(origin, CallKind::Write, &op_command(&put(b"k", &vec![7; value_bytes])))
     }
 
     fn read(&mut self) -> u64 {

@@ -10,7 +10,7 @@ use net::api::{Executed, Status};
 
 use crate::answers::{EXPIRED_TICKS, Trio};
 use crate::host::NODES_COUNT;
-use crate::ops::{command, put, request, whole};
+use crate::ops::{op_command, put, request, whole};
 
 /// A trio whose replicas have options of their own.
 fn trio_with(seed: u64, change: fn(&mut ReplicaOptions)) -> (Trio, usize) {
@@ -158,10 +158,10 @@ fn a_full_state_takes_deletes_and_reads_but_nothing_that_adds() {
         encode_txn_command(&Txn { success, failure, ..Txn::default() }, &mut command).expect("valid");
         command
     };
-    let refused = [command(&put), txn(vec![put, delete(b"k000")], vec![]), txn(vec![delete(b"k000")], vec![put])];
+    let refused = [op_command(&put), txn(vec![put, delete(b"k000")], vec![]), txn(vec![delete(b"k000")], vec![put])];
     let taken = [
-        command(&delete(b"k001")),
-        command(&Op::Range(whole(b"k", b"z"))),
+        op_command(&delete(b"k001")),
+        op_command(&Op::Range(whole(b"k", b"z"))),
         txn(vec![Op::Range(whole(b"k", b"z")), delete(b"k002")], vec![]),
     ];
     for node in [leader, (leader + 1) % NODES_COUNT] {
@@ -187,7 +187,7 @@ fn what_a_command_is_refused_for_is_told_and_nothing_of_it_is_done() {
     let put = put(b"new", b"v");
     let mut command = Vec::new();
     encode_txn_command(&Txn { success: vec![put, future], ..Txn::default() }, &mut command).expect("valid");
-    let all = command(&Op::Delete { range: KeyRange { key: b"k", range_end: b"z" }, prev_kv: false });
+    let all = op_command(&Op::Delete { range: KeyRange { key: b"k", range_end: b"z" }, prev_kv: false });
     for (command, status) in [(command, Status::FutureRevision), (all, Status::TooLarge)] {
         let ticket = trio.ask((leader + 1) % NODES_COUNT, CallKind::Write, &command);
         trio.settle();

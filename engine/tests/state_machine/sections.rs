@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use api::command::{KeyRange, Op, RangeOp, Txn, encode_op_command, encode_range, encode_txn_command};
+use api::command::{KeyRange, Op, Txn, encode_op_command, encode_txn_command};
 use api::response::{OpResponse, Response};
 use engine::state_machine::batch::{self, BatchHeader, LogTime};
 use engine::state_machine::{
@@ -11,6 +11,8 @@ use engine::state_machine::{
 };
 use engine::types::{EntryId, Index, Lsn, Revision, Term};
 use wal::testing::SimRng;
+
+use crate::ops::{op_command, put, request, whole};
 
 /// Random histories, unless `PROPTEST_CASES` says otherwise.
 const CASES: u64 = 2_000;
@@ -117,11 +119,8 @@ fn apply(machine: &mut StateMachine, rng: &mut SimRng) {
 
 /// Everything from the first key on, as of now.
 fn all(machine: &StateMachine) -> BTreeMap<Vec<u8>, (Revision, Vec<u8>)> {
-    let range = KeyRange { key: &[0], range_end: &[0] };
-    let (mut request, mut out) = (Vec::new(), Vec::new());
-    let range = RangeOp { range, limit: 0, revision: 0, keys_only: false, count_only: false };
-    encode_range(&range, &mut request).expect("a valid range");
-    machine.range(&request, &mut out).expect("a read");
+    let mut out = Vec::new();
+    machine.range(&request(&whole(&[0], &[0])), &mut out).expect("a read");
     let response = Response::decode(&out).expect("an answer decodes");
     let [OpResponse::Range { kvs, .. }] = &response.ops[..] else { panic!("a range answers") };
     kvs.iter().map(|kv| (kv.key.clone(), (Revision::new(kv.mod_revision), kv.value.clone()))).collect()
@@ -195,9 +194,7 @@ fn a_slice_of_a_hash_passes_over_a_bounded_number_of_keys_that_came_later() {
     let mut machine = StateMachine::new(Options::default());
     let write = |machine: &mut StateMachine, key: &str| {
         let index = machine.applied_index().next();
-        let mut command = Vec::new();
-        encode_op_command(&Op::Put { key: key.as_bytes(), value: b"v", lease: 0, prev_kv: false }, &mut command)
-            .expect("a valid put");
+        let command = op_command(&put(key.as_bytes(), b"v"));
         let mut payload = Vec::new();
         batch::encode(BatchHeader { time: LogTime::new(index.get()) }, [&command[..]], &mut payload);
         apply_to(machine, &payload, &mut |_, _: Result<&[u8], CommandRefused>| {});

@@ -2,13 +2,15 @@
 
 use api::command::{
     Command, CommandError, Compare, CompareResult, CompareTarget, KeyRange, Limits, Op, RangeOp, Txn, decode,
-    encode_op_command, encode_range, encode_txn_command, validate,
+    encode_op_command, encode_txn_command, validate,
 };
 use api::response::{KeyValue, OpResponse, Response};
-use engine::state_machine::batch::{self, BatchHeader};
-use engine::state_machine::{Answers, BatchEntry, CommandRefused, Options, StateMachine};
-use engine::types::{EntryId, Index, Lsn, Revision, Term};
+use engine::state_machine::{Answers, CommandRefused, Options, StateMachine};
+use engine::types::{Index, Revision};
 use wal::testing::SimRng;
+
+use crate::ops::{op_command, put, request, whole};
+use crate::{batch_of, delete, entry};
 
 /// Waits for no answer.
 struct Nobody;
@@ -33,17 +35,6 @@ fn is_valid(command: &[u8]) -> bool {
     matches!(validate(command, &LIMITS), Ok(_) | Err(CommandError::NoLeases { .. }))
 }
 
-/// A batch of commands.
-fn batch_of(commands: &[Vec<u8>]) -> Vec<u8> {
-    let mut payload = Vec::new();
-    batch::encode(BatchHeader::default(), commands.iter().map(Vec::as_slice), &mut payload);
-    payload
-}
-
-fn entry(index: u64, payload: &[u8]) -> BatchEntry<'_> {
-    BatchEntry { id: EntryId::new(Term::new(1), Index::new(index)), place: Lsn::ZERO, payload }
-}
-
 /// A machine, and the index of its last entry.
 struct Machine {
     machine: StateMachine,
@@ -66,7 +57,7 @@ impl Machine {
         self.index += 1;
         let mut responses = Vec::new();
         self.machine
-            .apply_batch(&entry(self.index, &payload), &mut |_, response: Result<&[u8], CommandRefused>| {
+            .apply_batch(&entry(Index::new(self.index), &payload), &mut |_, response: Result<&[u8], CommandRefused>| {
                 responses.push(response.map(|response| Response::decode(response).expect("an answer decodes")));
             })
             .expect("what is valid applies");
@@ -77,13 +68,11 @@ impl Machine {
     fn apply_unseen(&mut self, commands: &[Vec<u8>]) {
         let payload = batch_of(commands);
         self.index += 1;
-        self.machine.apply_batch(&entry(self.index, &payload), &mut Nobody).expect("what is valid applies");
+        self.machine.apply_batch(&entry(Index::new(self.index), &payload), &mut Nobody).expect("what is valid applies");
     }
 
     fn op(&mut self, op: &Op<'_>) -> Response {
-        let mut command = Vec::new();
-        encode_op_command(op, &mut command).expect("a valid operation");
-        self.apply(&[command]).remove(0)
+        self.apply(&[op_command(op)]).remove(0)
     }
 
     fn txn(&mut self, txn: &Txn<'_>) -> Response {
@@ -93,9 +82,8 @@ impl Machine {
     }
 
     fn read(&self, range: &RangeOp<'_>) -> Result<Response, String> {
-        let (mut request, mut out) = (Vec::new(), Vec::new());
-        encode_range(range, &mut request).expect("a valid range");
-        self.machine.range(&request, &mut out).map_err(|error| error.to_string())?;
+        let mut out = Vec::new();
+        self.machine.range(&request(range), &mut out).map_err(|error| error.to_string())?;
         Ok(Response::decode(&out).expect("an answer decodes"))
     }
 
@@ -104,18 +92,6 @@ impl Machine {
         let Some(OpResponse::Range { kvs, .. }) = response.ops.into_iter().next() else { panic!("a range answers") };
         kvs.into_iter().next()
     }
-}
-
-fn whole<'a>(key: &'a [u8], range_end: &'a [u8]) -> RangeOp<'a> {
-    RangeOp { range: KeyRange { key, range_end }, limit: 0, revision: 0, keys_only: false, count_only: false }
-}
-
-fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Op<'a> {
-    Op::Put { key, value, lease: 0, prev_kv: false }
-}
-
-fn delete<'a>(key: &'a [u8], range_end: &'a [u8]) -> Op<'a> {
-    Op::Delete { range: KeyRange { key, range_end }, prev_kv: true }
 }
 
 /// Every change ever made, in order: revision, key, and what it is from then on.
@@ -435,7 +411,7 @@ fn an_answer_over_the_limit_is_told_and_the_write_is_done() {
     let payload = batch_of(&[command]);
     let mut answers = Vec::new();
     let mut take = |position, answer: Result<&[u8], CommandRefused>| answers.push((position, answer.map(<[u8]>::len)));
-    machine.machine.apply_batch(&entry(5, &payload), &mut take).expect("a valid batch");
+    machine.machine.apply_batch(&entry(Index::new(5), &payload), &mut take).expect("a valid batch");
     assert_eq!(answers, [(0, Err(CommandRefused::AnswerTooLarge { bytes_limit: 1_000 }))]);
     machine.index = 5;
     assert_eq!(machine.get(b"a"), None);

@@ -1,11 +1,13 @@
 //! Work in slices: whatever the budgets, state and answers are those of one go; and what is refused because it would be too much.
 
-use api::command::{KeyRange, Limits, Op, RangeOp, Txn, encode_op_command, encode_range, encode_txn_command, validate};
+use api::command::{KeyRange, Limits, Op, RangeOp, Txn, encode_op_command, encode_txn_command, validate};
 use api::response::{OpResponse, Response};
-use engine::state_machine::batch::{self, BatchHeader};
-use engine::state_machine::{Answers, BatchEntry, Budget, CommandRefused, Options, Scan, StateMachine};
-use engine::types::{EntryId, Index, Lsn, Revision, Term};
+use engine::state_machine::{Answers, Budget, CommandRefused, Options, Scan, StateMachine};
+use engine::types::{Index, Revision};
 use wal::testing::SimRng;
+
+use crate::ops::{op_command, put, request, whole};
+use crate::{batch_of, delete, entry};
 
 /// Random histories, unless `PROPTEST_CASES` says otherwise.
 const CASES: u64 = 2_000;
@@ -38,16 +40,6 @@ impl Answers for Kept {
     }
 }
 
-fn batch_of(commands: &[Vec<u8>]) -> Vec<u8> {
-    let mut payload = Vec::new();
-    batch::encode(BatchHeader::default(), commands.iter().map(Vec::as_slice), &mut payload);
-    payload
-}
-
-fn entry(index: Index, payload: &[u8]) -> BatchEntry<'_> {
-    BatchEntry { id: EntryId::new(Term::new(1), index), place: Lsn::ZERO, payload }
-}
-
 /// Applies a batch in one go.
 fn apply(machine: &mut StateMachine, commands: &[Vec<u8>]) -> Vec<Answer> {
     let index = machine.applied_index().next();
@@ -56,35 +48,11 @@ fn apply(machine: &mut StateMachine, commands: &[Vec<u8>]) -> Vec<Answer> {
     kept.taken
 }
 
-fn op_command(op: &Op<'_>) -> Vec<u8> {
-    let mut command = Vec::new();
-    encode_op_command(op, &mut command).expect("a valid operation");
-    command
-}
-
 fn txn_command(success: Vec<Op<'_>>) -> Vec<u8> {
     let mut command = Vec::new();
     encode_txn_command(&Txn { success, ..Txn::default() }, &mut command).expect("a valid transaction");
     validate(&command, &LIMITS).expect("a valid transaction");
     command
-}
-
-fn whole<'a>(key: &'a [u8], range_end: &'a [u8]) -> RangeOp<'a> {
-    RangeOp { range: KeyRange { key, range_end }, limit: 0, revision: 0, keys_only: false, count_only: false }
-}
-
-fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Op<'a> {
-    Op::Put { key, value, lease: 0, prev_kv: false }
-}
-
-fn delete<'a>(key: &'a [u8], range_end: &'a [u8]) -> Op<'a> {
-    Op::Delete { range: KeyRange { key, range_end }, prev_kv: true }
-}
-
-fn request(range: &RangeOp<'_>) -> Vec<u8> {
-    let mut request = Vec::new();
-    encode_range(range, &mut request).expect("a valid range");
-    request
 }
 
 fn cases() -> u64 {
