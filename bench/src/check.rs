@@ -71,7 +71,7 @@ impl Expected {
 
     /// Workers whose rows are to be checked: `0..worker_count`.
     #[must_use]
-    pub fn worker_count(&self) -> usize {
+    pub(crate) fn worker_count(&self) -> usize {
         self.writes.workers.len()
     }
 
@@ -95,19 +95,19 @@ impl Expected {
 
     /// Sequence number of `worker`'s last acknowledged write, if it has one.
     #[must_use]
-    pub fn last_acknowledged(&self, worker: usize) -> Option<u64> {
+    pub(crate) fn last_acknowledged(&self, worker: usize) -> Option<u64> {
         self.writes.workers.get(worker)?.acknowledged.last()
     }
 
     /// Whether `value` is what the tracked write (`worker`, `sequence`) carried.
     #[must_use]
-    pub fn is_value(&self, value: &[u8], worker: usize, sequence: u64) -> bool {
+    pub(crate) fn is_value(&self, value: &[u8], worker: usize, sequence: u64) -> bool {
         self.filler.is_tracked_value(value, worker, sequence)
     }
 
     /// Begins the check of `worker`'s rows; None past the last worker.
     #[must_use]
-    pub fn check_worker(&self, worker: usize) -> Option<WorkerCheck<'_>> {
+    pub(crate) fn check_worker(&self, worker: usize) -> Option<WorkerCheck<'_>> {
         let writes = self.writes.workers.get(worker)?;
         let mut remaining: Box<dyn Iterator<Item = u64> + Send + '_> = Box::new(writes.acknowledged.iter());
         let awaited = remaining.next();

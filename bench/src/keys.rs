@@ -7,7 +7,7 @@ use engine::types::{ShardId, shard_of_key};
 use wal::random::SplitMix64;
 
 /// Bytes of `wWWWWW-SSSSSSSSSS`, the part of a tracked key that names the write, and the head of its value.
-pub const TRACKED_NAME_BYTES: usize = 17;
+pub(crate) const TRACKED_NAME_BYTES: usize = 17;
 
 /// Bytes of `-HHHH`, the suffix that places a tracked key in its worker's shard when there is more than one.
 const TRACKED_SUFFIX_BYTES: usize = 5;
@@ -61,13 +61,13 @@ impl Filler {
 
     /// The value of a plain write.
     #[must_use]
-    pub fn plain_value(&self) -> &[u8] {
+    pub(crate) fn plain_value(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Whether `value` is what the tracked write (`worker`, `sequence`) carried.
     #[must_use]
-    pub fn is_tracked_value(&self, value: &[u8], worker: usize, sequence: u64) -> bool {
+    pub(crate) fn is_tracked_value(&self, value: &[u8], worker: usize, sequence: u64) -> bool {
         let mut name = Vec::with_capacity(TRACKED_NAME_BYTES);
         push_name(&mut name, worker, sequence);
         let tail = self.bytes.get(TRACKED_NAME_BYTES..).unwrap_or(&[]);
@@ -111,7 +111,7 @@ impl WriteSource {
     }
 
     /// Builds the next write's key and value and returns them.
-    pub fn next_write(&mut self) -> (&[u8], &[u8]) {
+    pub(crate) fn next_write(&mut self) -> (&[u8], &[u8]) {
         self.key.clear();
         match self.plan {
             KeyPlan::Random { key_space } => push_digits(&mut self.key, self.rng.below(key_space), PLAIN_KEY_BYTES),
@@ -133,14 +133,14 @@ impl WriteSource {
 
 /// Shard that tracked worker `worker` writes to.
 #[must_use]
-pub fn tracked_shard(worker: usize, shard_count: u32) -> ShardId {
+pub(crate) fn tracked_shard(worker: usize, shard_count: u32) -> ShardId {
     let shard = worker as u64 % u64::from(shard_count.max(1));
     ShardId::new(u32::try_from(shard).unwrap_or(0))
 }
 
 /// Key of the tracked write (`worker`, `sequence`) in a cluster of `shard_count` shards.
 #[must_use]
-pub fn tracked_key(worker: usize, sequence: u64, shard_count: u32) -> Vec<u8> {
+pub(crate) fn tracked_key(worker: usize, sequence: u64, shard_count: u32) -> Vec<u8> {
     let mut key = Vec::with_capacity(TRACKED_NAME_BYTES + TRACKED_SUFFIX_BYTES);
     push_tracked_key(&mut key, worker, sequence, shard_count);
     key
@@ -148,7 +148,7 @@ pub fn tracked_key(worker: usize, sequence: u64, shard_count: u32) -> Vec<u8> {
 
 /// First key of worker `worker` and the first key after its last: the range that holds all its tracked writes.
 #[must_use]
-pub fn tracked_range(worker: usize) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn tracked_range(worker: usize) -> (Vec<u8>, Vec<u8>) {
     let prefix = |end: u8| {
         let mut key = Vec::with_capacity(7);
         key.push(b'w');
@@ -161,7 +161,7 @@ pub fn tracked_range(worker: usize) -> (Vec<u8>, Vec<u8>) {
 
 /// Sequence number in `key` if it is a tracked key of `worker` in a cluster of `shard_count` shards.
 #[must_use]
-pub fn parse_tracked_key(key: &[u8], worker: usize, shard_count: u32) -> Option<u64> {
+pub(crate) fn parse_tracked_key(key: &[u8], worker: usize, shard_count: u32) -> Option<u64> {
     let digits = key.get(7..TRACKED_NAME_BYTES)?;
     let sequence = digits
         .iter()

@@ -12,7 +12,7 @@ use serde::Serialize;
 const LATENCY_MIN_US: u64 = 1;
 
 /// Largest latency recorded as itself; longer ones count as this. Unit: microseconds.
-pub const LATENCY_MAX_US: u64 = 60_000_000;
+pub(crate) const LATENCY_MAX_US: u64 = 60_000_000;
 
 /// Decimal digits kept: exact to 1 us below 2 ms, within 0.1 % above.
 const LATENCY_DIGITS: u8 = 3;
@@ -119,7 +119,7 @@ impl LatencyHistogram {
 
 /// A duration in microseconds with the unit that reads best: `640 us`, `1.28 ms`, `2.10 s`.
 #[must_use]
-pub fn short_us(time_us: u64) -> String {
+pub(crate) fn short_us(time_us: u64) -> String {
     match time_us {
         0..1000 => format!("{time_us} us"),
         1000..1_000_000 => format!("{:.2} ms", time_us as f64 / 1e3),

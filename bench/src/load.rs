@@ -27,7 +27,7 @@ use crate::worker::{self, PhaseTally, ThreadState, ThreadTally};
 pub const OUTSTANDING_MAX: usize = TRACKED_WORKERS_MAX;
 
 /// Most value bytes all writes in flight hold together: what the generator keeps in memory. Unit: bytes.
-pub const OUTSTANDING_BYTES_MAX: usize = 1 << 30;
+pub(crate) const OUTSTANDING_BYTES_MAX: usize = 1 << 30;
 
 /// Stream of the seed that jitter uses, apart from the workers' key streams.
 const JITTER_STREAM: u64 = 1 << 40;

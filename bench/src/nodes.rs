@@ -433,7 +433,7 @@ impl NodesDir {
 /// They lie below the range from which the system takes ports for outgoing connections: a node or client that keeps trying to
 /// reach a killed node from such a port would sooner or later be given that very port, connect to itself, and keep the node
 /// from coming back. Only if too few are free there, the system chooses.
-pub fn free_ports(count: usize) -> Result<Vec<u16>, NodesError> {
+fn free_ports(count: usize) -> Result<Vec<u16>, NodesError> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let outgoing = range.split_ascii_whitespace().next().and_then(|port| port.parse().ok()).unwrap_or(32_768);

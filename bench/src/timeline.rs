@@ -4,16 +4,17 @@
 //! Memory is bounded: when a run outgrows the buckets, neighbours are merged and the bucket width doubles.
 
 /// Width of a bucket at first. Unit: microseconds.
-pub const BUCKET_US: u64 = 1000;
+pub(crate) const BUCKET_US: u64 = 1000;
 
 /// Most buckets a timeline holds: 65 s at the first width, 131 s at twice that, and so on.
-pub const BUCKET_COUNT_MAX: usize = 1 << 16;
+pub(crate) const BUCKET_COUNT_MAX: usize = 1 << 16;
 
 const _: () = assert!(BUCKET_COUNT_MAX.is_multiple_of(2), "buckets are merged in pairs");
 
 /// Counts of events in consecutive slices of time since an origin the caller keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeline {
+    /// Width of a bucket, which is the resolution of [`Self::longest_pause_us`].
     bucket_us: u64,
     counts: Vec<u32>,
 }
@@ -55,12 +56,6 @@ impl Timeline {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count = count.saturating_add(*more);
         }
-    }
-
-    /// Width of a bucket now, which is the resolution of [`Self::longest_pause_us`]. Unit: microseconds.
-    #[must_use]
-    pub fn bucket_us(&self) -> u64 {
-        self.bucket_us
     }
 
     /// Longest stretch without an event that overlaps `from_us..to_us`, in microseconds; 0 when no bucket was empty.
@@ -184,7 +179,7 @@ mod tests {
         let events: Vec<u64> = (0..3600).map(|at| at * 1_000_000).collect();
         let line = timeline(&events);
         assert!(line.counts.len() <= BUCKET_COUNT_MAX);
-        assert_eq!((line.total(), line.bucket_us()), (3600, 64_000));
+        assert_eq!((line.total(), line.bucket_us), (3600, 64_000));
     }
 
     proptest! {

@@ -24,9 +24,9 @@ pub(crate) const CALL_KIND_MIN: u16 = 8;
 pub(crate) const CALL_KIND_MAX: u16 = 63;
 
 /// Flag of an answer: it is a refusal; status and message take the place of the body.
-pub const FLAG_REFUSED: u16 = 2;
+pub(crate) const FLAG_REFUSED: u16 = 2;
 /// Flag of an answer: the node had to ask the leader, whose URL stands in front of the body.
-pub const FLAG_LEADER_HINT: u16 = 4;
+pub(crate) const FLAG_LEADER_HINT: u16 = 4;
 
 /// A request as it stands in its frame, from a client or from a node that passes it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -115,8 +115,8 @@ impl Deframer {
     }
 
     /// Most memory that a deframer with this limit ever holds. Unit: bytes.
-    #[must_use]
-    pub const fn held_bytes_max(body_bytes_limit: usize) -> usize {
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) const fn held_bytes_max(body_bytes_limit: usize) -> usize {
         let frame_and_read = body_bytes_limit.saturating_add(FRAME_HEADER_BYTES + READ_BYTES / READS_PER_BUFFER);
         if frame_and_read > READ_BYTES { frame_and_read } else { READ_BYTES }
     }

@@ -13,10 +13,10 @@ pub const MAGIC: [u8; 8] = *b"QUORATE\n";
 pub const PROTOCOL_VERSION: u16 = 1;
 
 /// Longest body of a `Hello` or `Welcome`. Unit: bytes.
-pub const HANDSHAKE_BODY_BYTES_MAX: usize = 2048;
+pub(crate) const HANDSHAKE_BODY_BYTES_MAX: usize = 2048;
 
 /// Longest name or URL in a handshake. Unit: bytes.
-pub const HANDSHAKE_TEXT_BYTES_MAX: u16 = 512;
+pub(crate) const HANDSHAKE_TEXT_BYTES_MAX: u16 = 512;
 
 const _: () = assert!(
     40 + 3 * (2 + HANDSHAKE_TEXT_BYTES_MAX as usize) <= HANDSHAKE_BODY_BYTES_MAX,

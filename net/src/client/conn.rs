@@ -219,7 +219,7 @@ impl Conn {
     }
 
     /// It was given up because the node was silent.
-    pub fn was_silent(&self) -> bool {
+    pub(crate) fn was_silent(&self) -> bool {
         self.shared.silent_looks.load(Ordering::Relaxed) >= SILENT_LOOKS_MAX
     }
 

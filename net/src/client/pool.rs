@@ -209,20 +209,20 @@ impl Pool {
     }
 
     /// Until when others need not be tried beside an attempt: a moment, and not even that for an endpoint that failed before.
-    pub fn patience_ends(&self, attempt: &Attempt) -> Instant {
+    pub(crate) fn patience_ends(&self, attempt: &Attempt) -> Instant {
         let has_failed = lock(&self.health).failures > 0;
         if has_failed { attempt.started } else { attempt.started + self.context.next_endpoint_after }
     }
 
     /// It failed a short while ago: others are better.
-    pub fn is_passed_over(&self) -> bool {
+    pub(crate) fn is_passed_over(&self) -> bool {
         let health = lock(&self.health);
         let pause_ms = FAILED_MS_MIN.saturating_mul(1 << health.failures.saturating_sub(1).min(16)).min(FAILED_MS_MAX);
         health.failed_at.is_some_and(|at| at.elapsed() < Duration::from_millis(pause_ms))
     }
 
     /// Why it failed last, if it was not reached since.
-    pub fn last_failure(&self) -> Option<String> {
+    pub(crate) fn last_failure(&self) -> Option<String> {
         lock(&self.health).reason.clone()
     }
 }

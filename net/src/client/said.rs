@@ -29,7 +29,7 @@ impl Said {
     }
 
     /// One line for each endpoint, behind what it means; of one endpoint alone just what it said.
-    pub fn into_reason(self, headline: &str, waited: Duration) -> String {
+    pub(crate) fn into_reason(self, headline: &str, waited: Duration) -> String {
         if let [(endpoint, what)] = self.lines.as_slice() {
             return format!("{endpoint}: {what}");
         }
