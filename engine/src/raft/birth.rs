@@ -1,6 +1,6 @@
 //! Whether a node whose log is empty never promised anything, or lost what it promised.
 //!
-//! Both look the same from inside. So each log has an *incarnation*, a random number drawn when the log was made, and a node
+//! The node itself cannot tell these cases apart. So each log has an *incarnation*, a random number drawn when the log was made, and a node
 //! with a new log asks every other voter before it takes part in anything:
 //!
 //! 1. A new node neither votes, campaigns, follows, answers repair questions nor confirms anybody. It asks, and it answers
@@ -28,7 +28,7 @@ use crate::types::NodeId;
 pub struct BirthRecord {
     /// Drawn at random when the log was made.
     pub incarnation: u64,
-    /// What became of the node since.
+    /// How far the node has come since.
     pub stage: Stage,
 }
 
@@ -41,7 +41,7 @@ pub enum Stage {
     Founded(BTreeMap<NodeId, u64>),
     /// Its log was made in a cluster that existed already, in the place of one that is lost. It counts for nothing yet.
     Replaced,
-    /// The same, and since then it had everything back once.
+    /// It was `Replaced`, and has got everything back since.
     Restored,
 }
 
@@ -71,17 +71,17 @@ pub(super) struct Newcomer {
     pub(super) repairing: Option<Repairing>,
 }
 
-/// What a new node waits for, for people.
+/// What a new node waits for, in a form for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BirthView {
     /// Voters that have not said yet whether they are new.
     pub awaited: Vec<NodeId>,
 }
 
-/// Nodes that lost data and have not got it back, for people.
+/// Nodes that lost data and have not got it back, in a form for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LostView {
-    /// Which, this node included if it is one of them.
+    /// Their ids, this node's included if it is one of them.
     pub nodes: Vec<NodeId>,
     /// The others are no quorum: nobody can be elected, and nobody can be repaired.
     pub is_majority: bool,
@@ -196,7 +196,7 @@ impl Common {
         self.birth.incarnation
     }
 
-    /// This node's log stands in the place of a lost one and does not hold yet what that one promised: it promises nothing.
+    /// This node's log replaces a lost one and does not hold yet what that one promised. Its messages count for nothing.
     pub(super) fn is_joining(&self) -> bool {
         self.birth.stage == Stage::Replaced
     }
@@ -208,7 +208,7 @@ impl Common {
         }
     }
 
-    /// A peer is new, and asks whether it always was.
+    /// A peer whose log is new asks whether this node knows an earlier log of it.
     pub(super) fn on_birth_request(&mut self, from: NodeId, asked: u64) {
         let answer = match &self.birth.stage {
             Stage::New => BirthAnswer::New,
@@ -221,7 +221,7 @@ impl Common {
             self.note_lost(from);
         }
         let (term, incarnation) = (self.hard_state.term, self.birth.incarnation);
-        // It tells what is durable already, so that it need not wait for anything.
+        // What it says is durable already, so it need not wait for anything.
         self.out.messages.push((from, Message::BirthResponse { term, asked, incarnation, answer }));
     }
 
@@ -230,7 +230,7 @@ impl Common {
         self.lost.insert(node, self.now_tick);
     }
 
-    /// Forgets those that no longer say that they lost data.
+    /// Forgets the peers that no longer say that they lost data.
     pub(super) fn tick_lost(&mut self) {
         if !self.lost.is_empty() {
             let patience_ticks = 4 * u64::from(self.config.election_ticks);

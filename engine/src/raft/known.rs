@@ -145,7 +145,7 @@ impl Common {
         false
     }
 
-    /// A leader that a quorum confirmed since this node started said where its log ended then, or later.
+    /// A leader said where its log ended. A quorum has confirmed since this node started that it leads.
     pub(super) fn check_end_of_leader(&mut self, leader: NodeId, term: Term, last: Index) {
         // What was committed since this node started may be news to the leader's answer.
         let committed = self.noted_committed.index;

@@ -63,7 +63,7 @@ impl MembershipHistory {
     }
 }
 
-/// What the answers of a follower are worth.
+/// What a leader makes of a follower's answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
     /// They count.
@@ -74,7 +74,8 @@ pub(super) enum Weight {
 }
 
 impl Common {
-    /// An entry was appended, and superseded what was there from its index on. The membership before, if another one is in force now.
+    /// An entry was appended, and superseded what was there from its index on. Returns the membership before if another one is in
+    /// force now.
     fn take_membership(&mut self, index: Index, membership: Option<Membership>) -> Option<Membership> {
         let is_cut = self.history.cut_from(index);
         if !is_cut && membership.is_none() {
@@ -87,7 +88,7 @@ impl Common {
         Some(std::mem::replace(&mut self.membership, self.history.current().clone()))
     }
 
-    /// The entry that the membership in force stands in, or the log's base, is committed.
+    /// The entry that holds the membership in force is committed, if an entry holds it.
     pub(super) fn membership_is_committed(&self) -> bool {
         self.history.last_index() <= self.commit_index
     }

@@ -1,8 +1,8 @@
 //! What Raft peers say to each other.
 //!
 //! Messages are positions and terms only: the bytes of entries are attached by the replica when an `AppendEntries` leaves
-//! and taken off before it is stepped. Nothing here is trusted further than its shape; terms decide what a message is
-//! worth. Peers talk over two connections, so any message may overtake any other, get lost or arrive twice.
+//! and taken off before Raft gets it. Decoding checks a message's shape and nothing else; its term decides what it is worth.
+//! Peers talk over several connections, so any message may overtake any other, get lost or arrive twice.
 
 use super::BirthAnswer;
 use crate::types::{EntryId, Index, Term};
@@ -52,7 +52,7 @@ pub enum Message {
         /// The vote was given.
         granted: bool,
     },
-    /// Entries, or with none a question whether the logs agree at `prev`.
+    /// Entries of the leader's log. Without any it asks whether the logs agree at `prev`.
     AppendEntries(AppendEntries),
     /// Answer to `AppendEntries`, or news of what became durable since.
     AppendEntriesResponse {
@@ -65,7 +65,7 @@ pub enum Message {
     Heartbeat {
         /// The leader's term.
         term: Term,
-        /// min(match_index of the receiver, commit_index of the leader).
+        /// The leader's `commit_index`. The follower takes no more of it than it knows to match.
         commit_index: Index,
         /// The newest round of leadership confirmation (`read_index`); never decreases within a term.
         round: u64,
@@ -74,11 +74,11 @@ pub enum Message {
     HeartbeatResponse {
         /// The follower's term.
         term: Term,
-        /// The round that is answered; 0, which confirms nothing, to a message of an earlier term and by a node under repair.
+        /// The round that is answered. 0 confirms nothing: it answers a message of an earlier term, and nodes under repair say it.
         round: u64,
-        /// What of the leader's log arrived; see `AppendOutcome::Accepted`.
+        /// How much of the leader's log arrived; see `AppendOutcome::Accepted`.
         matched_index: Index,
-        /// What of it is durable; see `AppendOutcome::Accepted`.
+        /// How much of it is durable; see `AppendOutcome::Accepted`.
         persisted_index: Index,
         /// Whether the follower could lead.
         health: Health,
@@ -91,25 +91,25 @@ pub enum Message {
     TimeoutNow {
         /// The leader's term.
         term: Term,
-        /// Last entry of the leader's log. It appends none after it.
+        /// Last entry of the leader's log. The leader appends none after it.
         last_index: Index,
     },
     /// My log lost durable entries: what is your term and, if you lead, how far does your log reach? See `repair`.
     RepairRequest {
-        /// The sender's term as it knows it.
+        /// The sender's term. Its real one may be later, and forgotten.
         term: Term,
-        /// Names this life of the sender; the answer repeats it.
+        /// Names this run of the sender; the answer repeats it.
         nonce: u64,
-        /// Last entry that the sender has. What it acknowledged beyond is gone.
+        /// Last entry that the sender has. Later ones that it acknowledged are gone.
         last: EntryId,
-        /// What the answer to an earlier question asked to be repeated; 0 = nothing.
+        /// Repeats the challenge of the last answer; 0 = there was none.
         challenge: u64,
     },
     /// Answer to `RepairRequest`.
     RepairResponse {
         /// The answering node's term.
         term: Term,
-        /// As asked.
+        /// Repeats the question's.
         nonce: u64,
         /// 0, or the end of the leader's log when it was asked, if a quorum without the asking node has confirmed it as the
         /// leader since.
@@ -139,14 +139,14 @@ pub enum Message {
     Outdated {
         /// The sender's term.
         term: Term,
-        /// Of the log that counts.
+        /// Incarnation of the log that counts.
         incarnation: u64,
         /// The committed entry that says so.
         since: Index,
     },
 }
 
-/// What a node knows of itself beside its log: leadership goes only to nodes that can hold it.
+/// How fit a node is to lead, by its own account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     /// Last entry applied to its state. A node far behind its own log is replaying and would answer nothing for a while.
@@ -220,7 +220,7 @@ pub enum AppendOutcome {
 }
 
 impl Message {
-    /// Part of an election or of handing leadership over: not for a node that may have forgotten a vote.
+    /// Part of an election or of a hand-over. A node that may have forgotten a vote ignores such messages.
     #[must_use]
     pub(super) const fn is_about_elections(&self) -> bool {
         matches!(
@@ -233,8 +233,8 @@ impl Message {
         )
     }
 
-    /// What `step` makes of the message depends on its term. Questions of nodes under repair and of new ones are answered whatever it
-    /// is, since they may have been led astray; an `AppendEntries` is looked at where those with entries are.
+    /// Whether `step` refuses the message if its term makes no sense. Questions of nodes under repair and of new nodes are answered
+    /// in any term, since those nodes may have been lied to. The term of an `AppendEntries` is checked in `admit_append`.
     #[must_use]
     pub(super) const fn rests_on_term(&self) -> bool {
         !matches!(

@@ -14,11 +14,11 @@
 //!
 //! Make calls, then take `ready()` and carry its outputs out in the order of its fields. Outputs of several calls add up. They
 //! must be carried out before the log changes (`AppendDecision::Append` is carried out after `ready()`), and before anything
-//! else is sent. Entries are appended only by the leader's own batches (`next_entry_id`, then
-//! `on_appended`), for `Ready::append_noop`, or for `AppendDecision::Append`. When a sync completes:
-//! `on_hard_state_persisted` for each hard state it covered, then `on_persisted`, then the held messages leave.
+//! else is sent. Entries are appended only by the leader's own batches (`next_entry_id`, then `on_appended`), for
+//! `Ready::append_noop`, or for `AppendDecision::Append`. When a sync completes: `on_hard_state_persisted` for each hard state
+//! it covered, then `on_persisted`, then the held messages leave.
 //!
-//! # What is promised, and on what it rests
+//! # What is promised, and why it holds
 //!
 //! * A vote, granted or a candidate's own, counts or leaves only when it is durable (thesis 3.4, 3.8).
 //! * A follower acknowledges min(persisted_index, matched_index), where `matched_index` is the highest index through which
@@ -31,7 +31,7 @@
 //!   commit before the leader's disk has it (thesis 10.2.1), and a single node commits after its own sync only.
 //! * Only entries of the leader's own term are committed by counting (thesis 3.6.2).
 //! * A read is confirmed by a round of heartbeats that started after the read arrived (thesis 6.4).
-//! * Nothing rests on the order, the single delivery or the arrival of messages.
+//! * Messages may be lost, repeated and reordered: nothing rests on how they arrive.
 
 mod birth;
 mod candidate;
@@ -101,7 +101,7 @@ struct Common {
     handed_out_hard_state: HardState,
     /// Term and vote known durable.
     ///
-    /// Invariant: durable <= handed out <= current, by term; messages that promise the current one wait while they differ.
+    /// Invariant: durable <= handed out <= current, by term. Messages that promise the current one wait until it is durable.
     durable_hard_state: HardState,
     /// The last term that this node led in this life; 0 = none. Nobody else can lead it. Invariant: led_term <= current term.
     led_term: Term,
@@ -131,7 +131,7 @@ struct Common {
     leapt_tick: Option<u64>,
 }
 
-/// What a node is, with what only such a node remembers.
+/// What a node is at present, and what only such a node remembers.
 #[derive(Debug)]
 enum State {
     /// Its log is new, and it takes part in nothing before it knows whether the cluster is.
@@ -272,7 +272,7 @@ impl Raft {
         }
     }
 
-    /// A hard state that `ready` returned is durable. In the order in which they were returned; some may be left out.
+    /// A hard state that `ready` returned is durable. To be called in the order in which they were returned; some may be left out.
     pub fn on_hard_state_persisted(&mut self, hard_state: HardState, log: &impl LogView) {
         let common = &mut self.common;
         assert!(
@@ -344,7 +344,7 @@ impl Raft {
         self.common.health = Health { applied_index, may_lead: true, has_room, disk_keeps_up };
     }
 
-    /// Drains what is to be done. Cheap when nothing is.
+    /// Takes the outputs since the last time. Cheap when there are none.
     #[must_use]
     pub fn ready(&mut self) -> Ready {
         let common = &mut self.common;
@@ -501,7 +501,7 @@ impl Raft {
         if let State::Leader(leading) = &self.state { Some(leading) } else { None }
     }
 
-    /// What this node tells others of itself.
+    /// How fit this node is to lead, as it tells others.
     fn own_health(&self) -> Health {
         Health { may_lead: !self.is_under_repair(), ..self.common.health }
     }
@@ -565,7 +565,7 @@ impl State {
         self.following_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// A node that asks for pre-votes does not any more: it voted for another one.
+    /// This node voted for another one: if it asked for pre-votes it does not any more.
     fn stop_asking(&mut self) {
         if let Self::PreCandidate(asking) = self {
             *self = Self::Follower(std::mem::take(&mut asking.following));

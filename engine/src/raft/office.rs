@@ -1,6 +1,6 @@
 //! How leadership changes hands, step by step, for those who watch: the node's log, its metrics, tests.
 //!
-//! Nothing is decided from it.
+//! Raft decides nothing from these steps.
 
 use std::fmt;
 
@@ -38,7 +38,7 @@ pub enum HandOverEnd {
 /// A step on the way from one leader to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OfficeStep {
-    /// This leader takes no proposals from here on, and brings its successor level.
+    /// This leader takes no more proposals, and sends its successor the rest of its log.
     Begun {
         /// The successor.
         to: NodeId,
@@ -69,7 +69,7 @@ pub enum OfficeStep {
     Campaigning {
         /// The term that it would lead.
         term: Term,
-        /// The leader before asked for it.
+        /// The leader of the term before asked for it.
         is_asked: bool,
     },
     /// This node was elected.

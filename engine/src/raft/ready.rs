@@ -1,4 +1,4 @@
-//! What Raft wants done: the drained outputs of a call.
+//! What Raft wants done: the outputs of its calls.
 //!
 //! Plain data that the replica carries out. Each field says what must be durable before it leaves.
 
@@ -30,7 +30,7 @@ pub enum Role {
 /// This node's log was given up: the group agreed on another one in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outdated {
-    /// Who says so; this node if its own log does.
+    /// Who says so: a peer, or this node itself if its own log does.
     pub told_by: NodeId,
     /// The committed entry that names the other log.
     pub since: Index,
@@ -59,8 +59,8 @@ pub struct Ready {
     pub hard_state: Option<HardState>,
     /// Send now. Entries of an `AppendEntries` must be read from the log before it changes.
     pub messages: Vec<(NodeId, Message)>,
-    /// Send only once the hard state above, and every one returned before it, is durable. May leave later than, and so
-    /// overtake nothing in, `messages` of later calls: no order is assumed.
+    /// Send only once the hard state above, and every one returned before it, is durable. They may leave after `messages` of
+    /// later calls: no order is assumed.
     pub messages_after_persist: Vec<(NodeId, Message)>,
     /// Reads that may be answered once this index is applied.
     pub reads_ready: Vec<(ReadId, Index)>,
@@ -70,7 +70,7 @@ pub struct Ready {
     /// nothing may be proposed before it; without room for it now, append it as soon as there is some, unless the role or
     /// the term has changed by then.
     pub append_noop: Option<EntryId>,
-    /// Read these entries, first and last, into memory and call `on_loaded`. Nothing is sent to whoever waits for them before.
+    /// Read these entries, first and last, into memory and call `on_loaded`. Followers that wait for them are sent nothing before.
     pub loads: Vec<(Index, Index)>,
     /// This node, which was under repair, has everything back: make that durable, then call `end_repair`.
     pub repaired: bool,
@@ -128,7 +128,7 @@ pub enum TransferError {
     NotFit {
         /// The intended receiver.
         to: NodeId,
-        /// What is wrong with it.
+        /// Why it is not fit.
         why: Unfit,
     },
 }
@@ -138,8 +138,8 @@ pub enum TransferError {
 pub enum AppendDecision {
     /// Nothing is to be appended: the message is stale, malformed or rejected, or the log has it all.
     Drop,
-    /// Append all but the first `skip` entries, in order, superseding what the log holds from there on; then call
-    /// `on_appended`. Carry out `ready().hard_state` before.
+    /// Carry out `ready().hard_state`, then append all but the first `skip` entries, in order, superseding what the log holds from
+    /// there on, then call `on_appended`.
     Append {
         /// Leading entries that the log holds already.
         skip: usize,

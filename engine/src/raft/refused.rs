@@ -39,15 +39,15 @@ pub enum Nonsense {
     /// Its term is too far above this node's.
     #[error("it names term {got}, too far above this node's term {own}")]
     FarTerm {
-        /// As received.
+        /// The message's term.
         got: Term,
-        /// This node's.
+        /// This node's term.
         own: Term,
     },
     /// The leader of a term sends another entry than it sent before.
     #[error("it sends entry {got} where the same term's leader had sent one of term {matched} before")]
     OtherEntry {
-        /// As received.
+        /// The entry that it sends.
         got: EntryId,
         /// The term of the entry that matched before.
         matched: Term,
@@ -69,15 +69,15 @@ pub enum Nonsense {
          hears says so"
     )]
     NotGivenUp {
-        /// The entry.
+        /// The entry that is said to do so.
         since: Index,
     },
     /// It answers a round of heartbeats that was never begun.
     #[error("it confirms round {got} of heartbeats; the newest is {newest}")]
     FutureRound {
-        /// As received.
+        /// The round that it answers.
         got: u64,
-        /// The newest of this term.
+        /// The newest round of this term.
         newest: u64,
     },
 }
@@ -112,7 +112,7 @@ impl Common {
         if may_leap { TERM_LEAP_MAX } else { TERM_STEP_MAX }
     }
 
-    /// The term is about to be raised to this one by a message.
+    /// A message is about to raise the term to this one. Notes the time if that is a leap.
     pub(super) fn note_leap(&mut self, term: Term) {
         if term.get() - self.hard_state.term.get() > TERM_STEP_MAX {
             self.leapt_tick = Some(self.now_tick);
@@ -148,7 +148,7 @@ impl Raft {
         }
     }
 
-    /// A message raises the term of whoever takes it.
+    /// Whether this node's term becomes the message's if it takes the message.
     pub(super) fn raises_term(&self, message: &Message) -> bool {
         match message {
             Message::RequestPreVote { .. }

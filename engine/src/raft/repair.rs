@@ -12,8 +12,8 @@
 //!    asked, if a quorum of the *others* confirmed the leader after the question. Everything it ever acknowledged that may
 //!    have been committed is in there.
 //!
-//! Questions and answers carry a number of this life of the node: answers to an earlier life count for nothing. What a leader
-//! does for such a node is in `leader`.
+//! Each run of such a node draws a number that its questions carry and the answers repeat: answers to an earlier run count for
+//! nothing. What a leader does for such a node is in `leader::naming`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +33,7 @@ pub(super) struct Repairing {
     hard_state_is_settled: bool,
     /// Who told its term in this life.
     answered: BTreeSet<NodeId>,
-    /// What peers asked to be repeated last, see `Leading::agrees_on`.
+    /// The last challenge of each peer, to be repeated in the next question to it. See `Leading::agrees_on`.
     challenges: BTreeMap<NodeId, u64>,
     /// How far the log must reach.
     goal: Option<Goal>,
@@ -57,14 +57,14 @@ pub(super) struct Question {
     pub(super) nonce: u64,
     /// Last entry that it has.
     pub(super) last: EntryId,
-    /// What the answer before asked to be repeated; 0 = nothing.
+    /// Repeats the challenge of the last answer; 0 = there was none.
     pub(super) challenge: u64,
 }
 
-/// What it is told beside a term.
+/// The answer to a question, apart from the term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// As asked.
+    /// Repeats the question's.
     pub(super) nonce: u64,
     /// The end of a confirmed leader's log; 0 = not told.
     pub(super) last_index: Index,
@@ -72,7 +72,7 @@ pub(super) struct Answer {
     pub(super) challenge: u64,
 }
 
-/// How far a repair has come, for people.
+/// How far a repair has come, in a form for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepairView {
     /// Voters that have not told their term yet, while this node waits for that.
@@ -82,8 +82,8 @@ pub struct RepairView {
 }
 
 impl Raft {
-    /// Puts a node under repair that just started, or turned out to be a replacement; before it takes part in anything. A new node
-    /// is repaired once it knows what it is.
+    /// Puts this node under repair. To be called before it takes part in anything: right after a start, or when it turned out to be a
+    /// replacement. The repair of a new node begins once the node knows what it is.
     ///
     /// `nonce` is distinct for each life of the node. `hard_state_is_certain` says that the recovered term and vote are the
     /// latest that this node ever had.
@@ -161,7 +161,7 @@ impl Raft {
         self.common.note_lost(from);
         if !self.may_follow() {
             mark!("raft: a node that may have forgotten a vote tells no term");
-            // What this node takes for its term proves nothing.
+            // It may have forgotten its real term.
             return;
         }
         let challenge = match &mut self.state {

@@ -54,7 +54,7 @@ impl Common {
 
     /// The leader's connection broke: campaign when it is this node's turn, and retry fast for an election timeout.
     ///
-    /// The nodes that are left campaign in an order that all know, so that nobody waits for chance. Returns the pre-vote that was
+    /// The nodes that are left campaign in an order that all know, not at random times. Returns the pre-vote that was
     /// refused not long ago because the leader was heard: it can be granted now.
     ///
     /// If the leader is alive after all, its next heartbeat ends this, and as long as a quorum hears it no term is disturbed.

@@ -34,9 +34,10 @@ pub(super) struct Leading {
     leaving: Option<Leaving>,
     /// What followers last said of themselves, on the connections that are up now.
     health: BTreeMap<NodeId, HealthReport>,
-    /// A member that lost its log and asks to get everything back into another one, and that log: the group has yet to agree.
+    /// A member that lost its log and asks to get everything back into a new one, and the new log's incarnation. The group has yet to
+    /// agree to that log.
     naming: Option<(NodeId, u64)>,
-    /// What members have to repeat before the group gives up their logs, drawn when they asked for it.
+    /// Random numbers that members have to repeat before the group gives up their earlier logs; drawn when they first ask.
     challenges: BTreeMap<NodeId, u64>,
     /// Index of this term's first entry, the no-op; not in the log at first.
     opening_index: Index,
@@ -163,7 +164,7 @@ impl Leading {
         self.advance_commit(common, log);
     }
 
-    /// More of the own log became durable.
+    /// More of the leader's own log became durable.
     pub(super) fn on_persisted(&mut self, common: &mut Common, log: &impl LogView) {
         self.advance_commit(common, log);
         self.tell_opening(common);
@@ -178,7 +179,7 @@ impl Leading {
         }
     }
 
-    /// Sends a follower what its window allows, and tells it to take over if it is to and this was the last of the log.
+    /// Sends a follower what its window allows. If it is to succeed this leader and now has the whole log, tells it to take over.
     fn send_appends(&mut self, common: &mut Common, to: NodeId, log: &impl LogView) {
         let Some(progress) = self.progress.get_mut(&to) else { return };
         send_entries(common, to, progress, log);

@@ -40,8 +40,8 @@ impl Leading {
     /// Whether a member that lost its log may get everything back into this one: the group agreed on it, and that can't be
     /// forgotten any more. If not, this leader makes the group agree.
     ///
-    /// It gives up the member's earlier log only for who repeats what it sent to the member's own address, and while that log has not
-    /// been heard for an election timeout. So nobody who only speaks in the name of a member takes the log of a member away.
+    /// The member's earlier log is given up only if the question repeats the challenge, which was sent to the member's own address,
+    /// and if that log was not heard from for an election timeout. So nobody takes a member's log away by asking in its name.
     fn agrees_on(&mut self, common: &Common, node: NodeId, incarnation: u64, challenge: u64) -> bool {
         assert!(node != common.config.id, "a node asks others");
         let named = common.membership.named(node).filter(|named| named.incarnation == incarnation);
@@ -55,7 +55,7 @@ impl Leading {
         named.is_some_and(|named| named.since <= common.commit_index)
     }
 
-    /// What a member has to repeat that asks in the place of its earlier log; 0 = nothing.
+    /// The challenge that a member with a new log has to repeat in its next question; 0 = none.
     pub(in crate::raft) fn challenge(&mut self, common: &mut Common, node: NodeId, speaker: Speaker) -> u64 {
         let is_named = common.membership.named(node).is_some_and(|named| named.incarnation == speaker.incarnation);
         if !speaker.is_joining || is_named {
@@ -67,8 +67,8 @@ impl Leading {
 
     /// The entry with a membership that this leader is to append as soon as it can, and has not appended yet.
     ///
-    /// One after the other: the one before must be committed. And only while a quorum without the asking node is there to commit it:
-    /// as long as it is not committed, the old log may come back and be needed.
+    /// There is one at a time: the one before must be committed. And none while a quorum without the asking node is out of reach, since
+    /// until the entry is committed the old log may come back and be needed.
     pub(in crate::raft) fn membership_due(&self, common: &Common, log: &impl LogView) -> Option<(EntryId, Membership)> {
         let (node, incarnation) = self.naming?;
         let is_there = |voter| self.heard_within(voter, common.config.answer_ticks(), common.now_tick);

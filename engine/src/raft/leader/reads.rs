@@ -12,7 +12,7 @@ use crate::types::{Index, NodeId};
 pub(super) struct ReadRounds {
     /// Newest round started; strictly increases. 0 = none yet.
     round: u64,
-    /// Reads that the newest round confirms; empty when it has done so, or there was none.
+    /// Reads that the newest round will confirm; empty once it has, and before the first round.
     in_round: Vec<Awaiting>,
     /// commit_index when the newest round started, hence not before any of its reads arrived.
     round_commit_index: Index,
@@ -25,13 +25,13 @@ pub(super) struct ReadRounds {
 pub(super) enum Awaiting {
     /// A read.
     Read(ReadId),
-    /// A node under repair, which must know that this leader is no deposed one.
+    /// The question of a node under repair, which must know that this leader was not deposed.
     Repair {
         /// Who asked.
         node: NodeId,
-        /// In which life.
+        /// Which run of that node asked.
         nonce: u64,
-        /// Where this leader's log ended then.
+        /// Where this leader's log ended when it asked.
         last_index: Index,
     },
 }

@@ -56,7 +56,7 @@ pub enum Unfit {
     NoRoom,
     /// Its disk does not keep up.
     SlowDisk,
-    /// It lacks more of the log than what is on its way.
+    /// It lacks more of the log than can be on its way.
     LogBehind,
     /// It has applied much less than it has in its log.
     Replaying,
@@ -267,8 +267,8 @@ impl Leading {
         }
     }
 
-    /// Tells the receiver to take over once everything was sent to it. Repeated with every heartbeat: it may get lost, and what
-    /// was sent, too, which is then sent again as always.
+    /// Tells the receiver to take over once everything was sent to it. Repeated with every heartbeat, since the message may get lost.
+    /// Entries that get lost are sent again as always.
     pub(in crate::raft) fn proceed_with_transfer(&mut self, common: &mut Common, log: &impl LogView) {
         let Some(transfer) = &mut self.transfer else { return };
         let to = transfer.to;

@@ -74,7 +74,7 @@ pub struct Progress {
     state: ProgressState,
     probe: Probe,
     inflights: Inflights,
-    /// When something was last sent with nothing outstanding, or arrived. Unit: ticks of this core.
+    /// When entries last arrived, or were last sent while none was on its way. Unit: ticks of this core.
     progressed_tick: u64,
     /// When the follower was last heard from in this term. Unit: ticks of this core.
     heard_tick: u64,
@@ -83,7 +83,7 @@ pub struct Progress {
     loading: Loading,
 }
 
-/// Entries of the next message that are not in memory. First and last of them.
+/// Entries of the next message that are not in memory: whether they were asked for. Each variant names the first and the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loading {
     /// Nothing is waited for.
@@ -92,7 +92,7 @@ enum Loading {
     Due(Index, Index),
     /// Asked for. Nothing is sent until they are there.
     Asked(Index, Index),
-    /// They were read in. They are sent wherever they are by now: asking again might go on for ever.
+    /// They were read in. They are sent even if they have left memory again, since asking again might go on for ever.
     Done(Index, Index),
 }
 
@@ -195,7 +195,7 @@ impl Progress {
         advanced
     }
 
-    /// The same of a follower whose acknowledgements do not count: it makes room in the window and `match_index` stays.
+    /// Like `on_report`, for a follower whose acknowledgements do not count: they free the window, and `match_index` stays.
     pub(in crate::raft) fn on_hint(
         &mut self,
         matched_index: Index,
@@ -259,7 +259,7 @@ impl Progress {
     /// Takes a rejection.
     pub(in crate::raft) fn on_rejected(&mut self, prev_index: Index, hint: EntryId, log: &impl LogView) -> Rejection {
         let stale = match self.state {
-            // What was accepted since cannot be rejected any more; what was not sent in this state is not meant.
+            // Entries that were accepted since cannot be rejected any more, and this is no answer to entries that were not sent yet.
             ProgressState::Replicate => prev_index <= self.received_index || prev_index >= self.next_index,
             // Only the probe's own answer counts.
             ProgressState::Probe => prev_index.next() != self.next_index,
@@ -271,8 +271,8 @@ impl Progress {
             return Rejection::Stale;
         }
         let had = self.match_index;
-        // It does not even have what it acknowledged: it was put back to an older copy. What counts of it is what it says from here
-        // on. An answer that is merely old costs some entries sent twice.
+        // It lacks entries that it acknowledged: its directory was put back to an older copy. Only what it says from here on counts. If
+        // the answer is merely old, some entries are sent twice.
         let has_forgotten = prev_index <= had;
         if has_forgotten {
             mark!("raft: a follower lacks what it had acknowledged");
@@ -293,8 +293,8 @@ impl Progress {
         rejection
     }
 
-    /// The follower lost entries, and its log now ends at `last`. If it may have acknowledged some of them it is known to
-    /// hold nothing any more. What is left may even be an older suffix than the one that was acknowledged.
+    /// The follower lost entries, and its log now ends at `last`. If it may have acknowledged some of them, nothing is known of its
+    /// log any more: the rest may even be older entries than those that it acknowledged.
     pub(in crate::raft) fn on_lost(&mut self, last: EntryId, log: &impl LogView, now_tick: u64) {
         let holds_all = last.index >= self.match_index && term_at(log, last.index) == Some(last.term);
         if self.match_index > Index::ZERO && !holds_all {
@@ -346,7 +346,7 @@ impl Progress {
         }
     }
 
-    /// Entries, first and last, that must be read into memory before the next message can be sent. Named once.
+    /// Entries, first and last, that must be read into memory before the next message can be sent. Returned once.
     pub(in crate::raft) fn take_load_request(&mut self) -> Option<(Index, Index)> {
         let Loading::Due(first, last) = self.loading else { return None };
         mark!("raft: entries are read in before they are sent");
@@ -444,7 +444,7 @@ impl Progress {
     }
 
     /// Without the entry before it a message cannot be checked, so the first that can be sent is one behind the log's base.
-    /// Whether the follower has that entry only its answer tells.
+    /// Only the follower's answer tells whether it has that entry.
     fn stay_within(&mut self, first_index: Index) {
         if self.next_index >= first_index {
             return;
