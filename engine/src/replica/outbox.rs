@@ -83,3 +83,23 @@ impl Outbox {
         &self.reply_bytes[range.clone()]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_taken_over_where_it_is_the_first_and_copied_behind_others() {
+        let mut out = Outbox::default();
+        let (first, second) = (vec![1; 100], vec![2; 10]);
+        let bytes_at = first.as_ptr();
+        let places = [out.take_body(first), out.take_body(second)];
+        assert_eq!(places, [0..100, 100..110]);
+        assert!(out.body(&places[0]) == [1; 100] && out.body(&places[1]) == [2; 10]);
+        out.begin_event();
+        let large = vec![3; REPLY_BYTES_KEPT_MAX];
+        let large_at = large.as_ptr();
+        assert!(out.take_body(large).len() == REPLY_BYTES_KEPT_MAX && out.bodies().as_ptr() == large_at);
+        assert!(bytes_at != large_at);
+    }
+}

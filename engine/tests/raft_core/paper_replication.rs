@@ -237,6 +237,35 @@ fn section_10_2_1_the_window_bounds_messages_and_bytes_and_messages_are_cut() {
 }
 
 #[test]
+fn a_window_of_many_messages_opens_with_the_answers_and_is_not_sent_at_once() {
+    let mut cluster = Cluster::new(Config { append_bytes_limit: 25, inflight_bytes_limit: 100_000, ..config(3) });
+    cluster.elect(0);
+    tick_all(&mut cluster, 2);
+    cluster.isolate(node_id(2));
+    cluster.propose(0, 200);
+    tick_all(&mut cluster, 2);
+    cluster.heal();
+    let last = cluster.nodes[0].log.last_id();
+    let is_append = |packet: &Packet| packet.to == node_id(2) && matches!(packet.message, Message::AppendEntries(_));
+    let under_way = |cluster: &Cluster| cluster.network.iter().filter(|packet| is_append(packet)).count();
+    let (mut at_once, mut most) = (0, 0);
+    while cluster.nodes[1].log.last_id() != last {
+        (0..3).for_each(|at| cluster.tick(at));
+        while !cluster.network.is_empty() {
+            let before = under_way(&cluster) - usize::from(is_append(&cluster.network[0]));
+            cluster.deliver(0);
+            at_once = at_once.max(under_way(&cluster) - before);
+            most = most.max(under_way(&cluster));
+            (0..3).for_each(|at| {
+                cluster.sync(at);
+            });
+        }
+    }
+    // Copying a message takes time in which nothing else happens.
+    assert!(at_once <= 3 && most > 5, "{at_once} messages at once, {most} under way");
+}
+
+#[test]
 fn a_broken_connection_is_probed_anew_as_soon_as_the_follower_answers() {
     let mut cluster = led_by_first();
     cluster.propose(0, 2);

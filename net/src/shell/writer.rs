@@ -304,6 +304,19 @@ mod tests {
     }
 
     #[test]
+    fn others_have_their_turn_between_the_pieces_of_a_large_write() {
+        const PIECES: usize = 4;
+        let (writer, mut stream) = (ConnWriter::new(usize::MAX), Slow::default());
+        stream.room.set(usize::MAX);
+        push(&writer, PIECES * PIECE_BYTES_MAX).expect("room");
+        let mut running = Box::pin(writer.run(&mut stream));
+        for piece in 1..=PIECES {
+            assert!(block_on(poll_once(&mut running)).is_none());
+            assert_eq!(writer.queued_bytes(), (PIECES - piece) * PIECE_BYTES_MAX);
+        }
+    }
+
+    #[test]
     fn bytes_being_written_count_as_queued() {
         let (writer, mut stream) = (ConnWriter::new(100), Slow::default());
         push(&writer, 100).expect("room");
