@@ -16,7 +16,7 @@ use api::ids::shard_of_key;
 use client::{Client, ClientError, ClientOptions};
 use rustix::process::Signal;
 
-use crate::harness::{Cluster, PATIENCE};
+use crate::harness::{Cluster, PATIENCE, is_full_run};
 use crate::namespaces::Namespaces;
 use crate::sick_disk::SickDisk;
 
@@ -389,10 +389,6 @@ async fn clients_reach_a_healthy_quorum_soon_when_packets_are_dropped() {
         wrong.extend(complaints);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-pub fn is_full_run() -> bool {
-    std::env::var_os("QUORATE_FULL_TESTS").is_some_and(|value| !value.is_empty())
 }
 
 #[tokio::test]

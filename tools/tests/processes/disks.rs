@@ -12,7 +12,7 @@ use wal::device::LogDevice;
 use wal::types::EntryId;
 use wal::{EntryHeader, EntryKind, FileDevice, Log, LogOptions, SegmentIdentity, SegmentSeq, Storage};
 
-use crate::harness::quorate;
+use crate::harness::{leave_out, quorate};
 
 const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 1, node_id: 2, shard: 0, shard_count: 1 };
 const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: 1 << 20, state: EntryId::ZERO };
@@ -35,7 +35,7 @@ impl Disk {
         let is_mounted = run(Command::new(program).args(options).arg(&disk.image))
             && run(Command::new("mount").args(["-o", "loop"]).args([&disk.image, &disk.mount]));
         if !is_mounted {
-            eprintln!("skipped: no {program}, or no right to mount");
+            leave_out(&format!("there is no {program}, or no right to mount"));
         }
         is_mounted.then_some(disk)
     }

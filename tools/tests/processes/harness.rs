@@ -13,6 +13,17 @@ use crate::namespaces::Namespaces;
 /// Longest wait for anything; a test that reaches it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Whether tests are to run whole, however long that takes: `QUORATE_FULL_TESTS` is set.
+pub fn is_full_run() -> bool {
+    std::env::var_os("QUORATE_FULL_TESTS").is_some_and(|value| !value.is_empty())
+}
+
+/// Says that a test, or a part of it, is left out on this host. In a full run that is a failure: nobody would notice it.
+pub fn leave_out(reason: &str) {
+    assert!(!is_full_run(), "QUORATE_FULL_TESTS leaves nothing out: {reason}");
+    eprintln!("left out: {reason}");
+}
+
 pub struct Cluster {
     pub nodes: Nodes,
     shards: u32,
@@ -52,9 +63,14 @@ impl Cluster {
 
     /// The same; every node may have so many descriptors.
     pub async fn start_with_descriptors(count: usize, limit: u32) -> Self {
+        Self::start_in_shell(count, &format!("ulimit -n {limit}")).await
+    }
+
+    /// The same; every node is started by a shell that has executed a command before.
+    pub async fn start_in_shell(count: usize, command: &str) -> Self {
         let mut cluster = Self::plan(count, 1, 1);
         for node in cluster.nodes.iter_mut() {
-            node.launcher = ["sh", "-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")].map(str::to_owned).into();
+            node.launcher = ["sh", "-c", &format!("{command} && exec \"$0\" \"$@\"")].map(str::to_owned).into();
         }
         cluster.begin().await
     }

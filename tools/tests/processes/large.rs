@@ -8,8 +8,7 @@ use client::{Client, ClientError, ClientOptions, Op, PutOptions, RangeRequest, T
 use net::api::Status;
 use tokio::task::JoinSet;
 
-use crate::clients::is_full_run;
-use crate::harness::{Cluster, PATIENCE, quorate};
+use crate::harness::{Cluster, PATIENCE, is_full_run, quorate};
 use crate::ticks;
 
 /// Keys, unless the environment says otherwise: more than one command may visit.

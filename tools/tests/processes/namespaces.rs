@@ -7,7 +7,7 @@ use std::process::Stdio;
 use bench::namespaces::Namespaces as Made;
 use bench::nodes::Place;
 
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, leave_out};
 
 /// Tells a test that it runs in the middle, of namespaces with this prefix.
 const INSIDE: &str = "QUORATE_TEST_NAMESPACES";
@@ -29,7 +29,7 @@ impl Namespaces {
         let made = match Made::create(nodes) {
             Ok(made) => made,
             Err(reason) => {
-                println!("left out, since there can be no network namespaces here: {reason}");
+                leave_out(&format!("there can be no network namespaces here: {reason}"));
                 return None;
             }
         };

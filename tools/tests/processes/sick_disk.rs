@@ -9,6 +9,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::harness::leave_out;
+
 /// Size of the inner file system; the files are sparse. Unit: bytes.
 const INNER_BYTES: u64 = 3 << 30;
 
@@ -25,7 +27,7 @@ impl SickDisk {
         let disk = Self { dir: TempDir::new().expect("a directory") };
         let is_mounted = disk.make();
         if !is_mounted {
-            eprintln!("skipped: no mkfs.ext4 or fsfreeze, or no right to mount");
+            leave_out("there is no mkfs.ext4 or fsfreeze, or no right to mount");
         }
         is_mounted.then_some(disk)
     }

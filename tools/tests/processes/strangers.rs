@@ -12,10 +12,9 @@ use api::command::{KeyRange, RangeOp, encode_range};
 use net::api::Request;
 use net::frame::{FrameKind, encode_frame};
 
-use crate::clients::is_full_run;
 use crate::door::{Raw, WRITE};
 use crate::get;
-use crate::harness::{Cluster, PATIENCE};
+use crate::harness::{Cluster, PATIENCE, is_full_run};
 
 /// Keeps so many silent connections to each address, and goes on making new ones for those that were closed.
 struct Silent {

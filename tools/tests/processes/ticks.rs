@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use client::{Client, RangeRequest};
 use tokio::task::JoinSet;
 
-use crate::clients::is_full_run;
-use crate::harness::{Cluster, PATIENCE, quorate};
+use crate::harness::{Cluster, PATIENCE, is_full_run, quorate};
 
 /// Longest gap beside what the longest slice took. A tick has 10 ms of it. Unit: us.
 const GAP_US_MAX: u64 = 20_000;
