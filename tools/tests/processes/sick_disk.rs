@@ -1,7 +1,8 @@
-//! A disk that hangs when a test says so.
+//! A disk that hangs or fails when a test says so.
 //!
 //! It is a file system in a file on another file system in a file. While the outer one is frozen the inner one's device does not
-//! answer: stores into mapped files go on, and syncs hang.
+//! answer: stores into mapped files go on, until one of them needs the file system's journal, and syncs hang. Once the inner one is
+//! shut down every sync of it fails, and so does every store into a mapped page that is not dirty; what was durable stays so.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -45,6 +46,25 @@ impl SickDisk {
     /// Goes on after it hung.
     pub fn go_on(&self) {
         assert!(run("fsfreeze", &["-u"], &[&self.path("outer")]), "thawed");
+    }
+
+    /// Whether this host has what `fail` needs.
+    pub fn can_fail() -> bool {
+        let has_tool = run("xfs_io", &["-V"], &[]);
+        if !has_tool {
+            eprintln!("skipped: no xfs_io");
+        }
+        has_tool
+    }
+
+    /// From now on syncs fail, and whoever stores into a mapped file may be killed.
+    pub fn fail(&self) {
+        assert!(run("xfs_io", &["-x", "-c", "shutdown"], &[&self.path("inner")]), "shut down");
+    }
+
+    /// Is well again after it failed. Nobody may use it meanwhile.
+    pub fn recover(&self) {
+        assert!(run("umount", &[], &[&self.path("inner")]) && self.mount_inner(), "mounted again");
     }
 
     fn path(&self, name: &str) -> PathBuf {
