@@ -18,6 +18,12 @@ use super::work::Work;
 /// beginning is taken for a wait of the slice. A look costs a system call.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
+/// A look that took longer is taken again, so many times at most.
+const LOOK_WITHIN: Duration = Duration::from_micros(100);
+
+/// Looks when a slice begins.
+const LOOKS_MAX: u32 = 3;
+
 /// The slices of one core.
 #[derive(Debug)]
 pub(super) struct Slices {
@@ -75,9 +81,17 @@ impl Slices {
     /// Now, and what the thread has waited.
     fn begin(&self) -> (Instant, Duration) {
         // The clock first, here and at the end: a thread that loses its processor as the system call returns waits in the slice.
-        let now = Instant::now();
+        let mut now = Instant::now();
         if now.duration_since(self.looked.get().0) >= LOOK_EVERY {
-            self.looked.set((now, self.run_queue.times().waited));
+            for _ in 0..LOOKS_MAX {
+                self.looked.set((now, self.run_queue.times().waited));
+                let looked_for = now.elapsed();
+                if looked_for < LOOK_WITHIN {
+                    break;
+                }
+                // It lost its processor in the look: a wait that the look has and the slice would have, too.
+                now += looked_for;
+            }
         }
         (now, self.looked.get().1)
     }
