@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncReadExt};
-use glommio::net::TcpStream;
 use net::api::{Executed, KIND_PING, Refused, Request, Response, Status};
 use net::deframer::Deframer;
 use net::frame::{Frame, FrameError};
+use net::shell::Stream;
 
 use super::classes::Slice;
 use super::client_conn::ClientConn;
@@ -49,7 +49,7 @@ enum End {
 /// Serves a connection past its handshake, until either side ends it. Says what was wrong with what the client sent, if it had
 /// to end for that.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: Stream,
     conn: Rc<ClientConn>,
     place: Place<ClientConn>,
     gateway: Rc<Gateway>,

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use futures_lite::{AsyncWriteExt, FutureExt};
 use glommio::channels::channel_mesh::{Full, MeshBuilder};
-use glommio::net::{TcpListener, TcpStream};
+use glommio::net::TcpListener;
 use net::handshake::{Hello, PROTOCOL_VERSION, Role as HelloRole, Verdict, Welcome};
 use net::patience;
 use net::shell::{
-    GreetError, Greeting, LinkEvent, PeerLink, PeerLinkOptions, Resolver, attach, detach, limit_patience, listen,
+    GreetError, Greeting, LinkEvent, PeerLink, PeerLinkOptions, Resolver, Stream, attach, detach, limit_patience,
+    listen,
 };
 
 use super::classes::{Class, Classes, Slice};
@@ -192,7 +193,7 @@ pub async fn run(parts: CoreParts, classes: Classes) {
 }
 
 /// Who is at the other end of a connection, for people.
-fn address_of(stream: &TcpStream) -> String {
+fn address_of(stream: &Stream) -> String {
     stream.peer_addr().map_or_else(|_| "an address that is gone".to_owned(), |address| address.to_string())
 }
 
@@ -210,7 +211,7 @@ fn tell_link(shard: ShardId, peer: &str, role: HelloRole, event: &LinkEvent, lef
     }
 }
 
-async fn send(stream: &mut TcpStream, welcome: &Welcome) -> std::io::Result<()> {
+async fn send(stream: &mut Stream, welcome: &Welcome) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     welcome.encode(&mut bytes);
     stream.write_all(&bytes).await
@@ -361,7 +362,7 @@ impl Core {
         }
     }
 
-    async fn greet_client(&self, mut stream: TcpStream, place: Place) {
+    async fn greet_client(&self, mut stream: Stream, place: Place) {
         let greeting = match self.admit_client(&mut stream, &place).await {
             Ok(greeting) => greeting,
             Err(error) => {
@@ -382,13 +383,13 @@ impl Core {
         }
     }
 
-    async fn admit_client(&self, stream: &mut TcpStream, place: &Place) -> Result<Greeting, GreetError> {
+    async fn admit_client(&self, stream: &mut Stream, place: &Place) -> Result<Greeting, GreetError> {
         stream.set_nodelay(true).map_err(std::io::Error::from)?;
         limit_patience(stream, patience::CLIENTS);
         self.door.greet(stream, place).await
     }
 
-    async fn serve_probe(&self, stream: TcpStream, already_read: Vec<u8>) -> std::io::Result<()> {
+    async fn serve_probe(&self, stream: Stream, already_read: Vec<u8>) -> std::io::Result<()> {
         let address = stream.peer_addr().map_err(std::io::Error::from)?.ip();
         let probe = Rc::new(Probe::default());
         let Some(_place) = self.probes.enter(&probe, address) else {
@@ -399,7 +400,7 @@ impl Core {
         http::serve(stream, already_read, probes, &probe).await
     }
 
-    async fn serve_client(&self, mut stream: TcpStream, hello: &Hello) -> std::io::Result<()> {
+    async fn serve_client(&self, mut stream: Stream, hello: &Hello) -> std::io::Result<()> {
         let address = stream.peer_addr().map_err(std::io::Error::from)?;
         let conn = Rc::new(ClientConn::new(self.gateway.writers()));
         let admitted = match self.door.judge_client(hello, self.stopping.get()) {
@@ -434,7 +435,7 @@ impl Core {
         Ok(())
     }
 
-    async fn greet_peer(&self, mut stream: TcpStream, place: Place) {
+    async fn greet_peer(&self, mut stream: Stream, place: Place) {
         if let Err(error) = self.admit_peer(&mut stream, &place).await {
             self.shared.metrics.peer_connections_refused.inc();
             if let Some(left_out) = self.said.may_say(Complaint::Stranger) {
@@ -445,7 +446,7 @@ impl Core {
     }
 
     /// Greets a peer and brings its connection to the core of its shard.
-    async fn admit_peer(&self, stream: &mut TcpStream, place: &Place) -> Result<(), GreetError> {
+    async fn admit_peer(&self, stream: &mut Stream, place: &Place) -> Result<(), GreetError> {
         stream.set_nodelay(true).map_err(std::io::Error::from)?;
         limit_patience(stream, patience::PEERS);
         let hello = match self.door.greet(stream, place).await? {
@@ -477,7 +478,7 @@ impl Core {
         Ok(())
     }
 
-    fn serve_peer(&self, shard: &Rc<Shard>, from: NodeId, lane: Lane, stream: TcpStream) {
+    fn serve_peer(&self, shard: &Rc<Shard>, from: NodeId, lane: Lane, stream: Stream) {
         let body_bytes_max = limits::body_bytes_max(self.shared.config.segment_bytes());
         let partial = self.peer_partials.connection();
         let served = peer_conn::serve(stream, Rc::clone(shard), from, lane, body_bytes_max, partial);

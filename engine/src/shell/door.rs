@@ -11,9 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
-use glommio::net::TcpStream;
 use net::handshake::{ClientLimits, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
-use net::shell::{GreetError, Greeting, Resolver, greet};
+use net::shell::{GreetError, Greeting, Resolver, Stream, greet};
 
 use super::greetings::{Greetings, Place};
 use super::metrics::NodeMetrics;
@@ -100,7 +99,7 @@ impl Door {
     }
 
     /// A place for the greeting of a connection that was just accepted. `None`: it must be closed at once.
-    pub fn place(&self, stream: &TcpStream, port: Port) -> Option<Place> {
+    pub fn place(&self, stream: &Stream, port: Port) -> Option<Place> {
         // Without an address it is gone already.
         let address = stream.peer_addr().ok()?.ip();
         if port == Port::Client {
@@ -136,7 +135,7 @@ impl Door {
     ///
     /// # Errors
     /// It broke, was too slow, speaks neither protocol, or had to make room.
-    pub async fn greet(&self, stream: &mut TcpStream, place: &Place) -> Result<Greeting, GreetError> {
+    pub async fn greet(&self, stream: &mut Stream, place: &Place) -> Result<Greeting, GreetError> {
         let made_room = async {
             place.taken_away().await;
             Err(GreetError::MadeRoom)

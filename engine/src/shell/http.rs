@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::{AsyncRead, AsyncWrite, FutureExt};
-use glommio::net::TcpStream;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::ReadBufCursor;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
+use net::shell::Stream;
 
 use super::guests::Guest;
 use super::metrics::NodeMetrics;
@@ -85,7 +85,7 @@ impl Probe {
 ///
 /// # Errors
 /// The connection broke, was open for too long, or had to make room.
-pub(super) async fn serve(stream: TcpStream, already_read: Vec<u8>, probes: Probes, probe: &Probe) -> io::Result<()> {
+pub(super) async fn serve(stream: Stream, already_read: Vec<u8>, probes: Probes, probe: &Probe) -> io::Result<()> {
     let io = HttpStream { stream, already_read, position: 0 };
     let service = service_fn(move |request: Request<Incoming>| {
         probe.asked_at.set(Some(Instant::now()));
@@ -151,7 +151,7 @@ fn respond(status: StatusCode, content_type: &'static str, body: String) -> Resp
 
 /// A glommio stream as hyper wants it, with the bytes that were read to tell the protocol put back in front.
 struct HttpStream {
-    stream: TcpStream,
+    stream: Stream,
     already_read: Vec<u8>,
     position: usize,
 }

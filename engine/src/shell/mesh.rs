@@ -5,13 +5,13 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use glommio::channels::channel_mesh::Senders;
 use net::api::Status;
+use net::shell::Detached;
 
 use super::classes::Slice;
 use super::notify::Notify;
@@ -87,7 +87,7 @@ pub(super) enum MeshMessage {
         /// What it sends on it.
         lane: Lane,
         /// The connection.
-        connection: OwnedFd,
+        connection: Detached,
     },
 }
 

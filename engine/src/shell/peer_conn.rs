@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use futures_lite::FutureExt;
-use glommio::net::TcpStream;
 use net::deframer::Deframer;
+use net::shell::Stream;
 
 use super::classes::Slice;
 use super::incoming::Opened;
@@ -24,7 +24,7 @@ pub fn partials(body_bytes_max: u64) -> Rc<Partials> {
 
 /// Serves a connection past its handshake until it ends. Nothing is written to it.
 pub async fn serve(
-    mut stream: TcpStream,
+    mut stream: Stream,
     shard: Rc<Shard>,
     from: NodeId,
     lane: Lane,
@@ -46,7 +46,7 @@ pub async fn serve(
 
 /// Delivers frames until the connection ends; says why it did.
 async fn read_frames(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     shard: &Rc<Shard>,
     from: NodeId,
     body_bytes_max: u64,

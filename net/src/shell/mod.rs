@@ -4,15 +4,15 @@
 //! business.
 
 mod greet;
-mod handover;
 mod listener;
 mod peer;
 mod resolve;
+mod stream;
 mod writer;
 
 pub use crate::resolve::{Lookup, Resolver};
 pub use greet::{GreetError, Greeting, greet, read_frame};
-pub use handover::{attach, detach, limit_patience};
 pub use listener::listen;
 pub use peer::{LinkEvent, PeerLink, PeerLinkOptions};
+pub use stream::{Detached, Stream, attach, detach, limit_patience};
 pub use writer::{ConnWriter, Full, Writers};

@@ -14,10 +14,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
-use glommio::net::TcpStream;
 
 use super::greet::{GreetError, read_frame};
-use super::handover::limit_patience;
+use super::stream::{Stream, limit_patience};
 use super::writer::{ConnWriter, Full};
 use crate::handshake::{Hello, PROTOCOL_VERSION, Verdict, Welcome};
 use crate::patience;
@@ -178,7 +177,7 @@ impl<F: Fn(LinkEvent)> Task<F> {
     }
 
     /// Connects and greets. What failed is tried last the next time.
-    async fn connect(&mut self) -> Result<(TcpStream, String), LinkEvent> {
+    async fn connect(&mut self) -> Result<(Stream, String), LinkEvent> {
         let found = self.options.resolver.addresses(&self.options.authorities).await.map_err(|error| failed(&error))?;
         self.order.retain(|address| found.contains(address));
         self.order.extend(found.iter().filter(|address| !self.order.contains(address)).copied().collect::<Vec<_>>());
@@ -203,8 +202,8 @@ impl<F: Fn(LinkEvent)> Task<F> {
         Err(refusal.unwrap_or_else(|| failed(&failures.join("; "))))
     }
 
-    async fn connect_to(&self, address: SocketAddr) -> Result<(TcpStream, String), LinkEvent> {
-        let mut stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+    async fn connect_to(&self, address: SocketAddr) -> Result<(Stream, String), LinkEvent> {
+        let mut stream = Stream::connect(address).await.map_err(|error| failed(&error))?;
         stream.set_nodelay(true).map_err(|error| failed(&error))?;
         limit_patience(&stream, patience::PEERS);
         let mut hello = Vec::new();
@@ -243,7 +242,7 @@ impl<F: Fn(LinkEvent)> Task<F> {
     }
 
     /// Writes what is queued until the connection breaks or the link is closed.
-    async fn serve(&self, stream: TcpStream, client_url: String) {
+    async fn serve(&self, stream: Stream, client_url: String) {
         let writer = ConnWriter::new(self.options.queue_bytes_limit);
         self.link.shared.borrow_mut().writer = Some(writer.clone());
         (self.report)(LinkEvent::Up { client_url });

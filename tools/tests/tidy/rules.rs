@@ -41,7 +41,7 @@ const BANNED_COMMENTS: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), co
 pub const UNSAFE_FILES: &[&str] = &[
     "wal/src/cache.rs",
     "wal/src/mapped.rs",
-    "net/src/shell/handover.rs",
+    "net/src/shell/stream.rs",
     "net/src/shell/listener.rs",
     "engine/src/shell/sync_file.rs",
 ];
