@@ -52,13 +52,20 @@ impl Greetings {
 
     /// Takes a place for a connection from `address`. `members` are the addresses of the cluster's members.
     ///
-    /// If there is none left, the oldest greeting gives its up. `None` if there is none for this address: all are members'.
+    /// If there is none left, the oldest greeting gives its up. `None` if there is none for this address: all that it could have
+    /// are members'.
     pub fn enter(self: &Rc<Self>, address: IpAddr, members: &BTreeSet<IpAddr>) -> Option<Place> {
         let (network, is_member) = (network_of(address), members.contains(&address.to_canonical()));
         let mut places = self.places.borrow_mut();
         let of_network = places.taken.values().filter(|taken| taken.network == network).count();
         if of_network >= self.address_limit {
-            places.give_up(|taken| taken.network == network);
+            // A stranger may have the network of a member, and another address.
+            if !places.give_up(|taken| taken.network == network && !taken.is_member) {
+                if !is_member {
+                    return None;
+                }
+                places.give_up(|taken| taken.network == network);
+            }
         } else if places.taken.len() >= self.limit && !places.give_up(|taken| !taken.is_member) {
             if !is_member {
                 return None;
@@ -68,6 +75,7 @@ impl Greetings {
         places.last_number += 1;
         let number = places.last_number;
         places.taken.insert(number, Taken { network, is_member, waker: None });
+        assert!(places.taken.len() <= self.limit, "whoever enters a full room takes somebody's place");
         Some(Place { greetings: Rc::clone(self), number })
     }
 
@@ -173,6 +181,23 @@ mod tests {
         assert!(enter(&greetings, address(9)).is_none(), "all places are members'");
         let newest = enter(&greetings, MEMBER).expect("a place");
         assert!(is_over(&member) && !members.iter().any(is_over) && !is_over(&newest));
+    }
+
+    #[test]
+    fn a_stranger_in_a_members_network_takes_no_place_of_the_member() {
+        let (member, stranger) = ("2001:db8::1", "2001:db8::2");
+        let members = BTreeSet::from([member.parse().expect("an address")]);
+        let greetings = Greetings::new(8, 2);
+        let enter = |address: &str| greetings.enter(address.parse().expect("an address"), &members);
+        let first = enter(member).expect("a place");
+        let strangers = [(); 3].map(|()| enter(stranger).expect("a stranger makes room"));
+        assert!(!is_over(&first), "it is the oldest of its network");
+        assert_eq!(strangers.each_ref().map(is_over), [true, true, false]);
+        let second = enter(member).expect("a stranger makes room");
+        assert!(!is_over(&first) && is_over(&strangers[2]));
+        assert!(enter(stranger).is_none(), "the network's places are the member's");
+        let third = enter(member).expect("a member always gets a place");
+        assert!(is_over(&first) && !is_over(&second) && !is_over(&third));
     }
 
     #[test]
