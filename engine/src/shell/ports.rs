@@ -3,7 +3,7 @@
 //!
 //! Whoever listens on an address holds a name for it in the kernel's table of abstract Unix sockets, which is one for each network
 //! namespace, as ports are, and forgets names when their holder ends. It keeps out nodes and nothing else: other programs are kept
-//! out by the port itself.
+//! out by the port itself. On a host that has no such names for this process a node does without, and says so.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,25 +18,44 @@ const TABLE: &str = "/proc/net/unix";
 /// An address is this node's, for as long as this value lives.
 #[derive(Debug)]
 pub struct PortHold {
-    _name: UnixListener,
+    /// `None` if this process can have no such name.
+    _name: Option<UnixListener>,
 }
 
 impl PortHold {
-    /// Takes an address.
+    /// Takes an address. Where names cannot be held or looked at (a sandbox without Unix sockets, or without `/proc`), two nodes
+    /// could share a port, which is said.
     ///
     /// # Errors
     /// `AddrInUse` if another node has it, or one that overlaps with it.
     pub fn take(address: SocketAddr) -> io::Result<Self> {
         let name = name_of(address);
-        let held = UnixListener::bind_addr(&UnixAddr::from_abstract_name(&name)?)?;
+        let held = UnixAddr::from_abstract_name(&name).and_then(|name| UnixListener::bind_addr(&name));
+        let held = match held {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            held => held.inspect_err(|error| warn(address, error)).ok(),
+        };
         // Of two that overlap and come at the same time both may give way, never none.
-        let table = std::fs::read_to_string(TABLE)?;
-        let others = table.lines().filter_map(|line| line.split_once('@')).filter(|(_, other)| *other != name);
-        if others.filter_map(|(_, other)| address_of(other)).any(|other| overlap(address, other)) {
-            return Err(io::Error::from(io::ErrorKind::AddrInUse));
+        match std::fs::read(TABLE) {
+            Ok(table) if is_overlapped(address, &name, &table) => Err(io::Error::from(io::ErrorKind::AddrInUse)),
+            Ok(_) => Ok(Self { _name: held }),
+            Err(error) => {
+                warn(address, &error);
+                Ok(Self { _name: held })
+            }
         }
-        Ok(Self { _name: held })
     }
+}
+
+fn warn(address: SocketAddr, error: &io::Error) {
+    tracing::warn!(%address, %error, "whether another node shares this address cannot be told: {TABLE} and abstract Unix sockets tell it");
+}
+
+/// Whether another name of the table stands for an address that overlaps with this one. Other programs' names may be any bytes.
+fn is_overlapped(address: SocketAddr, name: &str, table: &[u8]) -> bool {
+    let table = String::from_utf8_lossy(table);
+    let others = table.lines().filter_map(|line| line.split_once('@')).filter(|(_, other)| *other != name);
+    others.filter_map(|(_, other)| address_of(other)).any(|other| overlap(address, other))
 }
 
 fn name_of(address: SocketAddr) -> String {
@@ -79,5 +98,17 @@ mod tests {
         assert!(take("127.0.0.1:9").is_err());
         drop(all);
         take("127.0.0.1:9").expect("it is free again");
+    }
+
+    #[test]
+    fn names_of_other_programs_keep_nobody_out() {
+        let names: [&[u8]; 3] = [&[0xff, 0xfe], b"quorate-listens-\xff", b"two@signs@quorate-listens-127.0.0.1:11"];
+        let bound = names.map(|name| {
+            let name = UnixAddr::from_abstract_name(name).expect("a name");
+            UnixListener::bind_addr(&name).expect("nobody has it")
+        });
+        let held = take("127.0.0.1:11").expect("no node has it");
+        assert!(take("0.0.0.0:11").is_err(), "nodes are found among such names");
+        drop((bound, held));
     }
 }

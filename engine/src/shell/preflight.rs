@@ -130,6 +130,18 @@ const ADDRESS_FREE_WITHIN: Duration = Duration::from_secs(5);
 /// Pause between two looks at an address.
 const ADDRESS_POLL: Duration = Duration::from_millis(20);
 
+/// Tries again while something is in use, but not for long.
+fn once_free<T>(started: Instant, mut take: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match take() {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && started.elapsed() < ADDRESS_FREE_WITHIN => {
+                std::thread::sleep(ADDRESS_POLL);
+            }
+            taken => return taken,
+        }
+    }
+}
+
 /// Takes an address for this node, and checks that nobody else listens on it. Listeners share their ports between the node's own
 /// cores, which would hide another process' that does the same.
 ///
@@ -137,15 +149,8 @@ const ADDRESS_POLL: Duration = Duration::from_millis(20);
 /// Names the address and what to do.
 pub(super) fn take_address(address: SocketAddr, purpose: &'static str) -> Result<PortHold, PreflightError> {
     let started = Instant::now();
-    let bound = loop {
-        let bound = PortHold::take(address).and_then(|hold| std::net::TcpListener::bind(address).map(|_| hold));
-        match bound {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && started.elapsed() < ADDRESS_FREE_WITHIN => {
-                std::thread::sleep(ADDRESS_POLL);
-            }
-            bound => break bound,
-        }
-    };
+    let bound = once_free(started, || PortHold::take(address))
+        .and_then(|hold| once_free(started, || std::net::TcpListener::bind(address)).map(|_listener| hold));
     match bound {
         Ok(hold) => Ok(hold),
         Err(source) => {
