@@ -92,7 +92,10 @@ pub(super) async fn serve(stream: Stream, already_read: Vec<u8>, probes: Probes,
         let response = answer(&request, &probes);
         async move { Ok::<_, Infallible>(response) }
     });
-    let connection = http1::Builder::new().keep_alive(true).max_buf_size(HEAD_BYTES_MAX).serve_connection(io, service);
+    let mut builder = http1::Builder::new();
+    // A probe may close its sending side with its request, and still gets the answer.
+    builder.keep_alive(true).half_close(true).max_buf_size(HEAD_BYTES_MAX);
+    let connection = builder.serve_connection(io, service);
     let limit = Duration::from_secs(CONNECTION_SECONDS_MAX);
     let served = async {
         match glommio::timer::timeout(limit, async move { Ok(connection.await) }).await {

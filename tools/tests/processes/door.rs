@@ -12,6 +12,7 @@ use net::api::{KIND_PING, Request, Response, Status};
 use net::deframer::Deframer;
 use net::frame::FrameKind;
 use net::handshake::{Hello, Verdict, Welcome};
+use rustix::process::Signal;
 
 use crate::harness::{Cluster, PATIENCE, quorate};
 
@@ -141,6 +142,24 @@ async fn a_client_that_closed_its_sending_side_gets_its_answers() {
             assert!(matches!(raw.answer(), Some((_, None))), "round {round}");
         }
         assert_eq!(raw.answer(), None, "then the node closes, too");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_closed_its_sending_side_gets_its_answer() {
+    let cluster = Cluster::start(1).await;
+    let address = cluster.nodes[0].client_url.trim_start_matches("http://");
+    for round in 0..20 {
+        // The end of what the probe sends is there when the node looks first.
+        cluster.signal(0, Signal::STOP);
+        let mut stream = TcpStream::connect(address).expect("the port is open");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: n\r\n\r\n").expect("an open connection");
+        stream.shutdown(Shutdown::Write).expect("an open connection");
+        cluster.signal(0, Signal::CONT);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer, and then the node closes, too");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("}\n"), "round {round}: {answer}");
     }
 }
 
