@@ -2,8 +2,9 @@
 //!
 //! Nothing that happens to standard error reaches the node. A reader that is slow or gone, or a full disk, costs lines and
 //! nothing else; lines that were lost are counted, and the count is written once there is room again. Whoever logs waits for
-//! nothing but the copy of a line.
+//! nothing but the copy of a line. One line is one event, whatever text of others stands in it.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,8 +52,10 @@ impl LogQueue {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a line, or drops it if there is no room.
+    /// Queues a line, or drops it if there is no room. Control characters in it are written as `\\n` and the like: what others say
+    /// must not look like lines of this log, or move the cursor of whoever reads it.
     fn push(&self, line: &[u8]) {
+        let line = &*one_line(line);
         let mut state = self.lock();
         if state.lines.len() + line.len() > QUEUE_BYTES_MAX {
             state.dropped_count += 1;
@@ -118,6 +121,24 @@ impl LogQueue {
             log_lines_dropped().inc_by(lost_count - u64::from(dropped_count > 0));
         }
     }
+}
+
+/// The line, without control characters before its end.
+fn one_line(line: &[u8]) -> Cow<'_, [u8]> {
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    if !String::from_utf8_lossy(text).contains(char::is_control) {
+        return Cow::Borrowed(line);
+    }
+    let mut escaped = String::with_capacity(line.len());
+    for letter in String::from_utf8_lossy(text).chars() {
+        if letter.is_control() {
+            escaped.extend(letter.escape_default());
+        } else {
+            escaped.push(letter);
+        }
+    }
+    escaped.push('\n');
+    Cow::Owned(escaped.into_bytes())
 }
 
 /// A line that is being logged.
@@ -280,13 +301,28 @@ mod tests {
     fn lines_that_cannot_be_written_are_counted_and_told_once_they_can() {
         let run = run();
         run.results.send(Err(io::ErrorKind::BrokenPipe.into())).expect("the writer lives");
-        run.queue.push(b"one\ntwo\n");
+        run.queue.lock().lines.extend_from_slice(b"one\ntwo\n");
+        run.queue.shared.filled.notify_one();
         run.queue.flush(Duration::from_secs(60));
         run.results.send(Err(io::ErrorKind::StorageFull.into())).expect("the writer lives");
         run.queue.push(b"three\n");
         run.queue.flush(Duration::from_secs(60));
         run.queue.push(b"four\n");
         assert_eq!(run.next(), "four\n3 log lines were dropped here\n");
+    }
+
+    #[test]
+    fn one_event_is_one_line_whatever_others_say_in_it() {
+        for (line, expected) in [
+            ("WARN peer=a\n", "WARN peer=a\n"),
+            ("WARN peer=a\nERROR forged\n", "WARN peer=a\\nERROR forged\n"),
+            ("tab\there, \u{1b}[2K\u{9b}2K\r\n", "tab\\there, \\u{1b}[2K\\u{9b}2K\\r\n"),
+            ("größer\n", "größer\n"),
+            ("without an end\u{0}", "without an end\\u{0}\n"),
+            ("\n", "\n"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&one_line(line.as_bytes())), expected);
+        }
     }
 
     #[test]

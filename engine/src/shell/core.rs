@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_lite::{AsyncWriteExt, FutureExt};
 use glommio::channels::channel_mesh::{Full, MeshBuilder};
 use glommio::net::TcpListener;
-use net::handshake::{Hello, PROTOCOL_VERSION, Role as HelloRole, Verdict, Welcome};
+use net::handshake::{Hello, PROTOCOL_VERSION, Role as HelloRole, Welcome};
 use net::patience;
 use net::shell::{
     GreetError, Greeting, LinkEvent, PeerLink, PeerLinkOptions, Resolver, Stream, attach, detach, limit_patience,
@@ -197,6 +197,11 @@ fn address_of(stream: &Stream) -> String {
     stream.peer_addr().map_or_else(|_| "an address that is gone".to_owned(), |address| address.to_string())
 }
 
+/// The caller went before it said who it is, as a check that connects and nothing more does.
+fn is_gone(error: &GreetError) -> bool {
+    matches!(error, GreetError::Io(error) if error.kind() != std::io::ErrorKind::TimedOut)
+}
+
 /// Logs what happened to a link.
 fn tell_link(shard: ShardId, peer: &str, role: HelloRole, event: &LinkEvent, left_out: u64) {
     match event {
@@ -206,7 +211,7 @@ fn tell_link(shard: ShardId, peer: &str, role: HelloRole, event: &LinkEvent, lef
             tracing::info!(%shard, peer, ?role, %reason, left_out, "cannot connect; trying again");
         }
         LinkEvent::Refused { verdict, message } => {
-            tracing::error!(%shard, peer, ?verdict, %message, left_out, "the peer refuses this node");
+            tracing::error!(%shard, peer, ?verdict, ?message, left_out, "the peer refuses this node");
         }
     }
 }
@@ -366,7 +371,7 @@ impl Core {
         let greeting = match self.admit_client(&mut stream, &place).await {
             Ok(greeting) => greeting,
             Err(error) => {
-                if matches!(error, GreetError::MadeRoom) {
+                if !is_gone(&error) {
                     self.shared.metrics.connections_refused.inc();
                 }
                 tracing::debug!(%error, "a client connection ended before it was served");
@@ -424,9 +429,7 @@ impl Core {
                 }
             }
             Err(Refusal { verdict, said, .. }) => {
-                if verdict == Verdict::Busy {
-                    metrics.connections_refused.inc();
-                }
+                metrics.connections_refused.inc();
                 if let Some(left_out) = self.said.may_say(Complaint::ClientRefused) {
                     tracing::warn!(%address, ?verdict, message = %said, left_out, "refused a client connection");
                 }
@@ -464,7 +467,8 @@ impl Core {
             self.shared.metrics.peer_connections_refused.inc();
             if let Some(left_out) = self.said.may_say(Complaint::PeerRefused) {
                 let address = address_of(stream);
-                tracing::error!(%address, peer = %hello.name, ?verdict, message = %said, left_out, "refused a peer");
+                // The name is the caller's, and may hold any text: it must not look like lines of the log.
+                tracing::error!(%address, peer = ?hello.name, ?verdict, message = %said, left_out, "refused a peer");
             }
             return Ok(());
         }

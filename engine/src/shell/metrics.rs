@@ -320,7 +320,7 @@ pub struct NodeMetrics {
     slices: SliceMetrics,
     /// Open client connections.
     pub client_connections: UGauge,
-    /// Client connections refused because the limit was reached.
+    /// Client connections that were not taken: there was no place, or what they said at first was not what a client says.
     pub connections_refused: Counter,
     /// Idle client connections closed because newer ones needed their place.
     pub connections_made_room: Counter,
@@ -344,7 +344,7 @@ impl NodeMetrics {
         let connections_refused = Counter::default();
         registry.register(
             "client_connections_refused",
-            "Client connections refused because the limit was reached",
+            "Connections to the client port that were not taken",
             connections_refused.clone(),
         );
         let connections_made_room = Counter::default();

@@ -1,14 +1,17 @@
 //! Peers and their port: several URLs of which one is dead, strangers at the door, and writes at a segment's end.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
+
+use net::handshake::{Hello, PROTOCOL_VERSION, Role};
 
 use crate::harness::{Cluster, PATIENCE};
 
 /// A figure of a node, all shards added up.
 pub fn figure(cluster: &Cluster, number: usize, name: &str) -> u64 {
     let address = cluster.nodes[number].client_url.trim_start_matches("http://");
-    let mut stream = std::net::TcpStream::connect(address).expect("the port is open");
+    let mut stream = TcpStream::connect(address).expect("the port is open");
     write!(stream, "GET /metrics HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n").expect("a request");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer");
@@ -31,35 +34,105 @@ async fn a_hundred_health_checks_at_the_peer_port_are_counted_and_said_once() {
     let cluster = Cluster::start(1).await;
     let address = cluster.nodes[0].peer_address().to_owned();
     for number in 0..100 {
-        let mut stream = std::net::TcpStream::connect(&address).expect("the port is open");
+        let mut stream = TcpStream::connect(&address).expect("the port is open");
         if number % 2 == 0 {
             // Some say something. The node may be gone before it is all written.
             drop(stream.write_all(b"\0\0\0\0\0\0\0\0"));
         }
     }
-    tokio::time::timeout(PATIENCE, async {
-        while figure(&cluster, 0, "quorate_peer_connections_refused_total") < 100 {
+    wait_for_figure(&cluster, "quorate_peer_connections_refused_total", 100).await;
+    said_now_and_then(&cluster, "was not taken").await;
+}
+
+/// Waits until a figure of the first node is so large.
+async fn wait_for_figure(cluster: &Cluster, name: &str, count: u64) {
+    let counted = async {
+        while figure(cluster, 0, name) < count {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    })
-    .await
-    .expect("each is counted");
+    };
+    tokio::time::timeout(PATIENCE, counted).await.expect("each is counted");
+}
+
+/// The lines with these words in the first node's log: there are some, and few.
+async fn said_now_and_then(cluster: &Cluster, words: &str) -> Vec<String> {
     let complaints = || -> Vec<String> {
         let log = cluster.log_of(0);
-        log.lines().filter(|line| line.contains("was not taken")).map(str::to_owned).collect()
+        log.lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
     };
     // Lines are written by a thread of their own.
-    tokio::time::timeout(PATIENCE, async {
+    let said = async {
         while complaints().is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    })
-    .await
-    .expect("the first is said");
+    };
+    tokio::time::timeout(PATIENCE, said).await.expect("the first is said");
     let lines = complaints();
     // One in ten seconds; a slow host may need some tens of seconds for this test.
     assert!((1..10).contains(&lines.len()), "{lines:#?}");
     assert!(lines.iter().all(|line| line.contains("127.0.0.1:")), "{lines:#?}");
+    lines
+}
+
+/// Says who it is and waits until the node closes the connection.
+fn call(address: &str, hello: &Hello) {
+    let mut stream = TcpStream::connect(address).expect("the port is open");
+    let mut bytes = Vec::new();
+    hello.encode(&mut bytes);
+    stream.write_all(&bytes).expect("an open connection");
+    let mut answer = Vec::new();
+    // The end may come as a reset.
+    drop(stream.read_to_end(&mut answer));
+}
+
+#[tokio::test]
+async fn peers_of_another_cluster_are_counted_and_said_once_and_write_no_line_of_their_own() {
+    let cluster = Cluster::start(1).await;
+    let hello = Hello {
+        version: PROTOCOL_VERSION,
+        role: Role::PeerBulk,
+        shard_count: 1,
+        shard: 0,
+        cluster_id: 7,
+        from: 1,
+        to: 2,
+        name: "b\n2026-01-01T00:00:00.000000Z ERROR engine: the disk failed".to_owned(),
+    };
+    for _ in 0..100 {
+        call(cluster.nodes[0].peer_address(), &hello);
+    }
+    wait_for_figure(&cluster, "quorate_peer_connections_refused_total", 100).await;
+    let lines = said_now_and_then(&cluster, "refused a peer").await;
+    assert!(lines.iter().all(|line| line.contains("the disk failed")), "who it was is said: {lines:#?}");
+    let log = cluster.log_of(0);
+    assert!(!log.lines().any(|line| line.starts_with("2026-01-01T00:00:00")), "a stranger wrote a line: {log}");
+}
+
+#[tokio::test]
+async fn callers_that_are_no_clients_are_counted_at_the_client_port() {
+    let cluster = Cluster::start(1).await;
+    let address = cluster.nodes[0].client_url.trim_start_matches("http://");
+    let client = Hello {
+        version: PROTOCOL_VERSION,
+        role: Role::Client,
+        shard_count: 0,
+        shard: 0,
+        cluster_id: 0,
+        from: 0,
+        to: 0,
+        name: String::new(),
+    };
+    for hello in [
+        Hello { version: PROTOCOL_VERSION + 1, ..client.clone() },
+        Hello { cluster_id: 7, ..client.clone() },
+        Hello { role: Role::PeerBulk, ..client },
+    ] {
+        call(address, &hello);
+    }
+    let mut stream = TcpStream::connect(address).expect("the port is open");
+    stream.write_all(b"\0\0\0\0\0\0\0\0").expect("an open connection");
+    wait_for_figure(&cluster, "quorate_client_connections_refused_total", 4).await;
+    said_now_and_then(&cluster, "refused a client connection").await;
 }
 
 #[tokio::test]
