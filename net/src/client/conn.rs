@@ -110,6 +110,10 @@ struct Shared {
     heard: AtomicBool,
     /// Looks in a row that found something owed and no sign of life.
     silent_looks: AtomicU32,
+    /// A request was answered, with a refusal perhaps.
+    has_answered: AtomicBool,
+    /// It broke with requests that may have left, and none was answered before.
+    broke_unanswered: AtomicBool,
     /// The watch waits for the first request. Changes under the lock of `queue`.
     is_watch_idle: AtomicBool,
     watch: Notify,
@@ -196,6 +200,8 @@ impl Conn {
             open: AtomicBool::new(true),
             heard: AtomicBool::new(false),
             silent_looks: AtomicU32::new(0),
+            has_answered: AtomicBool::new(false),
+            broke_unanswered: AtomicBool::new(false),
             is_watch_idle: AtomicBool::new(false),
             watch: Notify::new(),
         });
@@ -218,9 +224,16 @@ impl Conn {
         self.shared.is_open()
     }
 
-    /// It was given up because the node was silent.
-    pub(crate) fn was_silent(&self) -> bool {
-        self.shared.silent_looks.load(Ordering::Relaxed) >= SILENT_LOOKS_MAX
+    /// Why the node that it led to is not to be trusted for a while, once the connection is closed: it fell silent, or left
+    /// requests without having answered any.
+    pub(crate) fn failure(&self) -> Option<&'static str> {
+        if self.shared.silent_looks.load(Ordering::Relaxed) >= SILENT_LOOKS_MAX {
+            Some("it fell silent")
+        } else if self.shared.broke_unanswered.load(Ordering::Relaxed) {
+            Some("it closed the connection before it answered anything")
+        } else {
+            None
+        }
     }
 
     /// The largest payload that the node takes, if it said so. Unit: bytes.
@@ -349,6 +362,7 @@ impl Shared {
             // A ping's answer is nobody's.
             let Some(mut request) = request else { continue };
             answered(&request);
+            self.has_answered.store(true, Ordering::Relaxed);
             let result = result.and_then(|(body, leader_hint)| {
                 if request.parts.len() + body.len() > ANSWER_BYTES_MAX {
                     return Err(CallError::Broken(answer_too_large()));
@@ -375,6 +389,9 @@ impl Shared {
 
     /// The connection is over: every caller learns it, and whether its request can have left.
     fn fail(&self, reason: &str) {
+        if !self.has_answered.load(Ordering::Relaxed) && !lock(&self.waiting).is_empty() {
+            self.broke_unanswered.store(true, Ordering::Relaxed);
+        }
         self.end(reason, CallError::Broken);
     }
 

@@ -228,8 +228,16 @@ impl Client {
         };
         let answer = conn.call(place, call.kind.number, call.shard, call.deadline, call.payload);
         match tokio::time::timeout_at(call.deadline, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.judge(target, call, &choice, error, said)),
+            Ok(Ok(answer)) => {
+                choice.pool.answered();
+                Ok(answer)
+            }
+            Ok(Err(error)) => {
+                if matches!(error, CallError::Refused { .. }) {
+                    choice.pool.answered();
+                }
+                Err(self.judge(target, call, &choice, error, said))
+            }
             Err(_elapsed) => {
                 // It may hang: others are asked first from now on.
                 self.give_up(call.shard, &choice);
@@ -263,6 +271,7 @@ impl Client {
             CallError::Refused { status, executed: Executed::Unknown, message, leader_hint } => {
                 let reason = format!("{}: {message}", status.as_str());
                 if is_write {
+                    self.give_up(call.shard, choice);
                     self.note_hint(call.shard, leader_hint.as_deref());
                     return Attempt::Final(unknown(endpoint, &reason));
                 }
@@ -286,6 +295,10 @@ impl Client {
                 return Attempt::Again { error, leader_hint: None };
             }
             CallError::Refused { status, message, .. } => {
+                if status == Status::Timeout {
+                    // What it waited for may hang: others are asked first from now on.
+                    self.give_up(call.shard, choice);
+                }
                 return Attempt::Final(ClientError::Refused { status, message });
             }
         };

@@ -1,9 +1,10 @@
 //! The connections to one endpoint: made when they are first used, by one attempt that everybody shares.
 //!
 //! No lock is held while a connection opens. An endpoint that could not be reached, or fell silent, is remembered as failed
-//! for a while, longer each time. Which endpoint is used is decided elsewhere.
+//! for a while, longer each time, until it answers a request: many that greet do nothing more. Which endpoint is used is decided
+//! elsewhere.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -116,6 +117,8 @@ pub(super) struct Pool {
     slots: Vec<Mutex<Slot>>,
     next: AtomicUsize,
     health: Mutex<Health>,
+    /// There are failures in `health`. Changes under its lock.
+    has_failed: AtomicBool,
 }
 
 impl Drop for Pool {
@@ -136,6 +139,7 @@ impl Pool {
             context: Arc::clone(context),
             next: AtomicUsize::new(0),
             health: Mutex::default(),
+            has_failed: AtomicBool::new(false),
         })
     }
 
@@ -180,14 +184,24 @@ impl Pool {
         match outcome {
             Ok(conn) => {
                 slot.conn = Some(Arc::clone(conn));
-                *lock(&self.health) = Health::default();
+                // How often it failed stays: what counts is that it answers.
+                lock(&self.health).reason = None;
             }
             Err(error) => self.failed(&error.reason),
         }
     }
 
-    /// Lets closed connections go. A node that fell silent counts as failed.
-    pub fn sweep(&self) {
+    /// It answered a request.
+    pub(crate) fn answered(&self) {
+        if self.has_failed.load(Ordering::Relaxed) {
+            let mut health = lock(&self.health);
+            *health = Health::default();
+            self.has_failed.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets closed connections go. A node that fell silent counts as failed, and one that greets and then answers nothing.
+    pub(crate) fn sweep(&self) {
         for slot in &self.slots {
             self.drop_closed(&mut lock(slot));
         }
@@ -195,9 +209,9 @@ impl Pool {
 
     fn drop_closed(&self, slot: &mut Slot) {
         if let Some(conn) = slot.conn.take_if(|conn| !conn.is_open())
-            && conn.was_silent()
+            && let Some(reason) = conn.failure()
         {
-            self.failed("it fell silent");
+            self.failed(reason);
         }
     }
 
@@ -206,6 +220,7 @@ impl Pool {
         health.failures = health.failures.saturating_add(1);
         health.failed_at = Some(Instant::now());
         health.reason = Some(reason.to_owned());
+        self.has_failed.store(true, Ordering::Relaxed);
     }
 
     /// Until when others need not be tried beside an attempt: a moment, and not even that for an endpoint that failed before.

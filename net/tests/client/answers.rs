@@ -232,19 +232,26 @@ async fn requests_that_fail_together_move_on_together() {
 
 #[tokio::test]
 async fn a_write_that_may_have_been_executed_is_never_sent_again() {
-    let (first, second) = (Server::start().await, Server::start().await);
-    let (client, mut session) = client_of(&first, &second).await;
     for status in [Status::Unavailable, Status::Timeout, Status::Internal, Status::Overloaded] {
+        let (first, second) = (Server::start().await, Server::start().await);
+        let (client, mut session) = client_of(&first, &second).await;
         let (answer, ()) = tokio::join!(write(&client, b"w"), async {
             let id = session.request().await.id;
             session.refuse(id, status, Executed::Unknown, "leadership changed").await;
         });
         let reason = format!("{}: {}: leadership changed", first.authority(), status.as_str());
         assert_eq!(answer, Err(ClientError::Unknown { reason }));
+        second.assert_nobody_waits().await;
+        // The next request begins with somebody who may know more.
+        let (answer, ()) = tokio::join!(write(&client, b"next"), async {
+            let mut session = second.accept().await;
+            let request = session.request().await;
+            session.answer(request.id, &request.payload).await;
+        });
+        assert_eq!(answer, Ok(b"next".to_vec()));
+        drop(client);
+        assert_eq!(session.next().await, None);
     }
-    second.assert_nobody_waits().await;
-    drop(client);
-    assert_eq!(session.next().await, None);
 }
 
 #[tokio::test]
@@ -268,23 +275,23 @@ async fn a_read_whose_outcome_is_unknown_is_asked_again() {
 
 #[tokio::test]
 async fn final_refusals_are_told_and_not_tried_again() {
-    let (first, second) = (Server::start().await, Server::start().await);
-    let (client, mut session) = client_of(&first, &second).await;
     let all = (1..=11).map(|byte| Status::from_wire(byte).expect("a status"));
     let is_final = |status: &Status| {
         !matches!(status, Status::Unavailable | Status::ShuttingDown | Status::Overloaded | Status::Internal)
     };
     for status in all.filter(is_final) {
         for kind in [WRITE, READ] {
+            let (first, second) = (Server::start().await, Server::start().await);
+            let (client, mut session) = client_of(&first, &second).await;
             let (answer, ()) =
                 tokio::join!(soon("an answer", client.request(Target::Leader, kind, SHARD, b"x", LONG)), async {
                     let id = session.request().await.id;
                     session.refuse(id, status, Executed::No, "because").await;
                 });
             assert_eq!(answer, Err(ClientError::Refused { status, message: "because".to_owned() }));
+            second.assert_nobody_waits().await;
         }
     }
-    second.assert_nobody_waits().await;
 }
 
 #[tokio::test]

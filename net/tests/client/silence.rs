@@ -1,6 +1,6 @@
 //! Nodes that fall silent, never greet, or cannot be reached where a hint says: somebody else is asked, soon.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use net::api::{Executed, Refused, Response, Status};
 use net::client::{Client, ClientError, Options, Target};
@@ -196,6 +196,53 @@ async fn a_hint_that_cannot_be_reached_is_remembered_and_an_endpoint_that_works_
     assert_eq!(serving.await.expect("no panic"), 200);
     let _one_attempt = unreachable.accept_raw().await;
     unreachable.assert_nobody_waits().await;
+}
+
+#[tokio::test]
+async fn a_hint_that_greets_and_never_answers_is_asked_ever_more_rarely() {
+    hint_that_is_of_no_use(true).await;
+}
+
+#[tokio::test]
+async fn a_hint_that_greets_and_hangs_up_is_asked_ever_more_rarely() {
+    hint_that_is_of_no_use(false).await;
+}
+
+/// The node that works names another as the leader, which greets, takes a request, and is silent or closes the connection.
+async fn hint_that_is_of_no_use(is_silent: bool) {
+    // Behind the first greeting, the second, and the third.
+    const PAUSES: Duration = Duration::from_millis(500 + 1_000 + 2_000);
+    let (working, useless) = (Server::start().await, Server::start().await);
+    let (client, mut session) = impatient(&working, &[]).await;
+    let hint = useless.authority();
+    let serving = tokio::spawn(async move {
+        while let Some(request) = session.next().await {
+            let response = Response { id: request.id, leader_hint: Some(&hint), result: Ok(b"relayed") };
+            session.respond(&response).await;
+        }
+    });
+    let greeting = tokio::spawn(async move {
+        let mut open = Vec::new();
+        let mut greeted_at = Vec::new();
+        while greeted_at.len() < 4 {
+            let mut session = useless.accept().await;
+            greeted_at.push(Instant::now());
+            if is_silent {
+                open.push(session);
+            } else {
+                session.request().await;
+            }
+        }
+        greeted_at[3] - greeted_at[0]
+    });
+    while !greeting.is_finished() {
+        assert_eq!(read(&client, b"r").await, Ok(b"relayed".to_vec()), "somebody else answers");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let took = greeting.await.expect("no panic");
+    assert!(took >= PAUSES, "it was asked four times in {took:?}");
+    drop(client);
+    serving.await.expect("no panic");
 }
 
 #[tokio::test]
