@@ -99,7 +99,9 @@ pub struct CoreParts {
     pub handles: Option<async_channel::Receiver<HandleCall>>,
     /// Closes when the node is to stop.
     pub stop: async_channel::Receiver<()>,
-    /// Is told once this core listens, or why it cannot.
+    /// Brings a word when the shards may start. Closes if they may not.
+    pub(super) go: async_channel::Receiver<()>,
+    /// Is told once this core is prepared and once it listens, or why it cannot.
     pub starting: Starting,
 }
 
@@ -141,11 +143,10 @@ pub async fn run(parts: CoreParts, classes: Classes) {
             Err(reason) => return parts.starting.tell(Err(reason)),
         }
     }
-    let listeners = match listeners {
+    let listeners = match once_all_are_prepared(listeners, &parts.starting, &parts.go).await {
         Ok(listeners) => listeners,
         Err(reason) => return parts.starting.tell(Err(reason)),
     };
-    parts.starting.is_at("starting its shards");
     let mesh = Mesh::new(cores, senders);
     let (board, helpers) = (&parts.shared.board, &parts.shared.helpers);
     let shards: Vec<Rc<Shard>> =
@@ -190,6 +191,19 @@ pub async fn run(parts: CoreParts, classes: Classes) {
     // The channel carries nothing: it ends when the node is to stop.
     let _closed = parts.stop.recv().await;
     core.stop().await;
+}
+
+/// Waits until nothing is left on any core that keeps a shard from starting.
+async fn once_all_are_prepared(
+    listeners: Result<Listeners, String>,
+    starting: &Starting,
+    go: &async_channel::Receiver<()>,
+) -> Result<Listeners, String> {
+    let listeners = listeners?;
+    starting.is_prepared();
+    go.recv().await.map_err(|_closed| "another core did not start".to_owned())?;
+    starting.is_at("starting its shards");
+    Ok(listeners)
 }
 
 /// Who is at the other end of a connection, for people.

@@ -1,6 +1,7 @@
 //! The executors of a node: starts one per core, and ends them all before anybody else may have the data.
 //!
-//! What a core does is `core`'s. A start that fails half way ends like a stop: on return no thread of it is left.
+//! What a core does is `core`'s. A start that fails half way ends like a stop: on return no thread of it is left, and of a first
+//! start no file. Once all cores can start their shards, the data directory is marked as one in which a node runs.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::mesh::MESH_CHANNEL_LEN;
 use super::panics;
 use super::preflight::EXECUTOR_IO_MEMORY_BYTES;
 use super::shard::ShardParts;
-use super::starting::Starting;
+use super::starting::{Starting, Told};
 use super::steps::Steps;
 
 /// How long a stop waits for helper threads, which may be filling a segment.
@@ -39,7 +40,8 @@ impl Cores {
     /// Starts one executor per core and waits until all of them listen.
     ///
     /// # Errors
-    /// Why one of them does not. All have ended then, and the data directory is free.
+    /// Why one of them does not. All have ended then, and the data directory is free. What this start created in it is gone, if
+    /// no shard ran.
     pub fn start(
         shared: &Shared,
         shards: Vec<ShardParts>,
@@ -50,12 +52,14 @@ impl Cores {
         steps.enter("starting the cores");
         register_for_barriers();
         let (stop, stopped) = async_channel::bounded(1);
+        let cores_count = shared.config.cores() as usize;
+        let (go, going) = async_channel::bounded(cores_count);
         let helpers = shared.helpers.clone();
         let mut cores = Self { stop: Some(stop), executors: Vec::new(), helpers, data_dir: Some(data_dir) };
         let (result, results) = mpsc::channel();
         let mut reasons = Vec::new();
         let starting = |core| Starting::new(core, result.clone(), steps.clone());
-        for parts in split(shared, shards, handles, &stopped, starting) {
+        for parts in split(shared, shards, handles, &Signals { stopped, going }, starting) {
             let core = parts.core;
             parts.starting.is_at("waiting for its thread and rings");
             match spawn(parts) {
@@ -64,18 +68,42 @@ impl Cores {
             }
         }
         drop(result);
-        for _ in 0..shared.config.cores() {
-            if let Ok((_, Err(reason))) = results.recv() {
-                reasons.push(reason);
-                // The others may be waiting for the core that is not coming.
-                drop(cores.stop.take());
-            }
+        cores.wait_for_all(cores_count, &results, &mut reasons);
+        if reasons.is_empty() {
+            steps.enter("syncing the data directory");
+            reasons
+                .extend(cores.data_dir.as_mut().and_then(|dir| dir.mark_ready().err()).map(|error| error.to_string()));
         }
-        let ended = if reasons.is_empty() { return Ok(cores) } else { cores.join() };
+        if reasons.is_empty() {
+            steps.enter("starting the shards");
+            for _ in 0..cores_count {
+                // A core that is not there to take it says why by itself.
+                let _gone = go.try_send(());
+            }
+            cores.wait_for_all(cores_count, &results, &mut reasons);
+        }
+        if reasons.is_empty() {
+            return Ok(cores);
+        }
+        // Those that wait for it end.
+        drop(go);
+        let ended = cores.end(DataDir::discard);
         // The first is the cause of the others, but a thread that ended without a word says why only now.
         reasons.truncate(1);
         reasons.extend(ended.err());
         Err(reasons.join("; "))
+    }
+
+    /// Waits until every core has done its next step, or says why it cannot.
+    fn wait_for_all(&mut self, count: usize, results: &mpsc::Receiver<Told>, reasons: &mut Vec<String>) {
+        assert!(count > 0, "a node has a core");
+        for _ in 0..count {
+            if let Ok((_, Err(reason))) = results.recv() {
+                reasons.push(reason);
+                // The others may be waiting for the core that is not coming.
+                drop(self.stop.take());
+            }
+        }
     }
 
     /// Stops the cores, waits until every thread that may write has ended, and gives the data directory free.
@@ -83,6 +111,11 @@ impl Cores {
     /// # Errors
     /// A core did not end well; the text says which.
     pub fn join(&mut self) -> Result<(), String> {
+        self.end(drop)
+    }
+
+    /// The same; `leave` gives the data directory free.
+    fn end(&mut self, leave: impl FnOnce(DataDir)) -> Result<(), String> {
         drop(self.stop.take());
         let mut result = Ok(());
         for (core, executor) in self.executors.drain(..).enumerate() {
@@ -91,7 +124,9 @@ impl Cores {
             }
         }
         let data_dir = self.data_dir.take();
-        if !self.helpers.wait_until_idle(HELPERS_WITHIN) {
+        if self.helpers.wait_until_idle(HELPERS_WITHIN) {
+            data_dir.map(leave);
+        } else {
             // Whoever opened the directory now would write beside it.
             std::mem::forget(data_dir);
             result = Err(format!(
@@ -113,12 +148,20 @@ fn register_for_barriers() {
     }
 }
 
+/// What tells the cores to go on.
+struct Signals {
+    /// Closes when the node is to stop.
+    stopped: async_channel::Receiver<()>,
+    /// Brings a word for each core when all can start their shards, or closes.
+    going: async_channel::Receiver<()>,
+}
+
 /// What each core is started with.
 fn split(
     shared: &Shared,
     shards: Vec<ShardParts>,
     handles: async_channel::Receiver<HandleCall>,
-    stopped: &async_channel::Receiver<()>,
+    signals: &Signals,
     starting: impl Fn(usize) -> Starting,
 ) -> Vec<CoreParts> {
     let cores = shared.config.cores() as usize;
@@ -134,7 +177,8 @@ fn split(
         shards,
         mesh: mesh.clone(),
         handles: handles.take(),
-        stop: stopped.clone(),
+        stop: signals.stopped.clone(),
+        go: signals.going.clone(),
         starting: starting(core),
     });
     parts.collect()

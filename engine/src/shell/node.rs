@@ -230,17 +230,12 @@ pub(super) fn open_shards(
         return Err(StartError::NoMember { dir: config.data_dir().to_owned() });
     }
     steps.enter(format!("opening data directory {}", config.data_dir().display()));
-    let mut data_dir = DataDir::open(config.data_dir(), &wanted)?;
+    let data_dir = DataDir::open(config.data_dir(), &wanted)?;
     let opened = (0..config.shards()).map(ShardId::new).map(|shard| {
         steps.enter(format!("reading the log of shard {shard} in {}", data_dir.wal_dir(shard).display()));
         open_shard(config, &data_dir, shard, joins_existing, metrics)
     });
-    let ready = opened.collect::<Result<Vec<_>, _>>().and_then(|shards| {
-        steps.enter("syncing the data directory");
-        data_dir.mark_ready()?;
-        Ok(shards)
-    });
-    match ready {
+    match opened.collect::<Result<Vec<_>, _>>() {
         Ok(shards) => Ok((shards, data_dir)),
         Err(error) => {
             data_dir.discard();

@@ -128,7 +128,8 @@ fn a_panic_of_the_program_that_embeds_a_node_is_its_own() {
     assert!(status.success(), "{status}");
 }
 
-/// Starts a node that fails after its data was opened, then again as soon as the reason is gone. Returns what the first said.
+/// Starts a node that fails after its data was opened, then again as soon as the reason is gone, and as another node. Returns what
+/// the first said.
 fn start_twice(dir: &Path, failing: impl FnOnce(&mut Config) -> Box<dyn FnOnce()>) -> String {
     let mut settings = config(dir);
     let end_of_failure = failing(&mut settings);
@@ -136,14 +137,17 @@ fn start_twice(dir: &Path, failing: impl FnOnce(&mut Config) -> Box<dyn FnOnce()
     let room = preflight::check_host(&failing).expect("a host");
     let error = Node::start_checked(failing, room, &Steps::default()).expect_err("a late failure").to_string();
     end_of_failure();
+    assert!(!dir.join("node").exists(), "the first start left something behind: {error}");
     settings.pin_cores = false;
+    settings.shards += 1;
+    settings.name = "another".to_owned();
     let node = Node::start(valid(settings)).expect("nothing is left of the first start");
     node.stop().expect("it stops");
     error
 }
 
 #[test]
-fn a_start_that_fails_late_leaves_no_thread_and_no_lock() {
+fn a_first_start_that_fails_late_leaves_no_thread_no_lock_and_no_file() {
     let dir = tempfile::tempdir().expect("a directory");
     // Somebody takes the second address between the check and the listening.
     let error = start_twice(&dir.path().join("address"), |settings| {
@@ -161,6 +165,30 @@ fn a_start_that_fails_late_leaves_no_thread_and_no_lock() {
         Box::new(|| {})
     });
     assert!(error.contains("cannot start"), "{error}");
+}
+
+#[test]
+fn a_start_that_fails_late_takes_nothing_from_a_node_that_ran() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut settings = config(dir.path());
+    settings.initial_advertise_peer_urls = settings.listen_peer_urls.clone();
+    // The same node at other addresses: within one process those of a node that ended are free a while later.
+    let elsewhere = || {
+        let ((_client, client_url), (_peer, peer_url)) = (free_url(), free_url());
+        Config { listen_client_urls: vec![client_url], listen_peer_urls: vec![peer_url], ..settings.clone() }
+    };
+    Node::start(valid(elsewhere())).expect("it starts").stop().expect("it stops");
+    let (taken, url) = free_url();
+    let mut failing = elsewhere();
+    failing.listen_client_urls.push(url);
+    let failing = valid(failing);
+    let room = preflight::check_host(&failing).expect("a host");
+    Node::start_checked(failing, room, &Steps::default()).expect_err("a late failure");
+    drop(taken);
+    let other = Config { shards: settings.shards + 1, ..elsewhere() };
+    let error = Node::start(valid(other)).expect_err("the directory is that of the first node").to_string();
+    assert!(error.contains("shard count"), "{error}");
+    Node::start(valid(elsewhere())).expect("it starts again").stop().expect("it stops");
 }
 
 #[test]

@@ -4,24 +4,36 @@ use std::sync::mpsc;
 
 use super::steps::Steps;
 
-/// Tells whoever starts the node how the start of one core went. Says so too if the core ends without a word.
+/// A core, and how its next step went.
+pub(super) type Told = (usize, Result<(), String>);
+
+/// Tells whoever starts the node how the start of one core went: that it is prepared, then that it listens. Says so too if the core
+/// ends without a word.
 #[derive(Debug)]
 pub struct Starting {
     core: usize,
-    result: mpsc::Sender<(usize, Result<(), String>)>,
+    result: mpsc::Sender<Told>,
     steps: Steps,
     is_told: bool,
 }
 
 impl Starting {
     /// For one core, whose end is told on `result`.
-    pub fn new(core: usize, result: mpsc::Sender<(usize, Result<(), String>)>, steps: Steps) -> Self {
+    pub fn new(core: usize, result: mpsc::Sender<Told>, steps: Steps) -> Self {
         Self { core, result, steps, is_told: false }
     }
 
     /// The core listens, or says why it cannot.
     pub fn tell(mut self, result: Result<(), String>) {
         self.send(result);
+    }
+
+    /// Nothing is left that can fail: the core can start its shards once all can.
+    pub(super) fn is_prepared(&self) {
+        assert!(!self.is_told, "a core that ended starts nothing");
+        self.is_at("waiting until all cores are prepared");
+        // The starter waits for every core; if it is gone, so is the node.
+        drop(self.result.send((self.core, Ok(()))));
     }
 
     /// The core has come so far.
