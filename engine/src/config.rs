@@ -27,6 +27,8 @@ pub const VOTERS_MAX: usize = 7;
 pub const CORES_MAX: u32 = 1024;
 /// Most shards of one cluster; each has a log with segments of its own on every node.
 pub const SHARDS_MAX: u32 = 256;
+/// The token of clusters that were given none: everybody knows it.
+const DEFAULT_TOKEN: &str = "quorate-cluster";
 /// Longest node name. Unit: bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest election timeout, as in etcd. Unit: milliseconds.
@@ -135,7 +137,7 @@ impl Default for Config {
             initial_advertise_peer_urls: Vec::new(),
             initial_cluster: Vec::new(),
             initial_cluster_state: ClusterState::New,
-            initial_cluster_token: "quorate-cluster".to_owned(),
+            initial_cluster_token: DEFAULT_TOKEN.to_owned(),
             cores: 1,
             shards: 1,
             wal_io: WalIo::Mmap,

@@ -192,7 +192,7 @@ fn golden_bytes_are_read_back() {
     assert_eq!(hello("A peer's Hello"), Ok(samples::peer_hello()));
     assert_eq!(hello("A client's Hello"), Ok(Hello::of_client()));
     let welcome = |name| with_frame(&WIRE_DOC.golden(name), Welcome::decode);
-    assert_eq!(welcome("A Welcome"), Ok(samples::welcome()));
+    assert_eq!(welcome("A Welcome to a client"), Ok(samples::welcome()));
     assert_eq!(welcome("A Welcome to a peer"), Ok(samples::peer_welcome()));
     assert_eq!(welcome("A refusing Welcome"), Ok(samples::refusing_welcome()));
     assert_eq!(welcome("A Welcome to a stranger"), Ok(samples::stranger_welcome()));

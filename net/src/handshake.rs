@@ -145,11 +145,11 @@ pub struct Welcome {
     pub shard_count: u32,
     /// Its cluster: the cluster id to a peer, the public one to a client, 0 to a stranger.
     pub cluster_id: u64,
-    /// It; 0 to a stranger.
+    /// It, to a peer; 0 to a client and to a stranger.
     pub node_id: u64,
     /// What it takes from a client; all zero to a peer.
     pub limits: ClientLimits,
-    /// Its name.
+    /// Its name, to a peer; empty to a client and to a stranger.
     pub name: String,
     /// Where clients reach it, to a peer that it accepts: the peer tells its clients. Empty to everybody else.
     ///

@@ -88,10 +88,10 @@ fn the_frame_of_a_handshake_carries_nothing_else() {
         let mut bytes = Vec::new();
         samples::welcome().encode(&mut bytes);
         with_frame(&bytes, |frame| {
-            Welcome::decode(&crate::frame::Frame { flags, shard, id, ..*frame }).map(|welcome| welcome.node_id)
+            Welcome::decode(&crate::frame::Frame { flags, shard, id, ..*frame }).map(|welcome| welcome.cluster_id)
         })
     };
-    assert_eq!(with(0, 0, 0), Ok(0x22));
+    assert_eq!(with(0, 0, 0), Ok(samples::CLUSTER_ID));
     for (got, flags, shard, id) in [(1, 1, 0, 0), (2, 0, 2, 0), (3, 0, 0, 3)] {
         let error = DecodeError::Unknown { what: "a reserved byte of the handshake", got };
         assert_eq!(with(flags, shard, id), Err(error));

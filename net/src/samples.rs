@@ -20,7 +20,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("A frame with bytes behind its metadata", entries_frame()),
         ("A peer's Hello", bytes(&|out| peer_hello().encode(out))),
         ("A client's Hello", bytes(&|out| Hello::of_client().encode(out))),
-        ("A Welcome", bytes(&|out| welcome().encode(out))),
+        ("A Welcome to a client", bytes(&|out| welcome().encode(out))),
         ("A Welcome to a peer", bytes(&|out| peer_welcome().encode(out))),
         ("A refusing Welcome", bytes(&|out| refusing_welcome().encode(out))),
         ("A Welcome to a stranger", bytes(&|out| stranger_welcome().encode(out))),
@@ -65,24 +65,25 @@ pub(crate) fn welcome() -> Welcome {
         verdict: Verdict::Accepted,
         shard_count: 4,
         cluster_id: CLUSTER_ID,
-        node_id: 0x22,
+        node_id: 0,
         limits: ClientLimits { requests: 4096, request_bytes: 0x0018_0000, queued_bytes: 0x0400_0000 },
-        name: "n2".to_owned(),
+        name: String::new(),
         client_url: String::new(),
         message: String::new(),
     }
 }
 
 pub(crate) fn peer_welcome() -> Welcome {
-    Welcome { limits: ClientLimits::default(), client_url: "http://h:2".to_owned(), ..welcome() }
+    let (node_id, name) = (0x22, "n2".to_owned());
+    Welcome { node_id, name, limits: ClientLimits::default(), client_url: "http://h:2".to_owned(), ..welcome() }
 }
 
 pub(crate) fn refusing_welcome() -> Welcome {
     Welcome {
         verdict: Verdict::Cluster,
         message: "other cluster".to_owned(),
-        limits: ClientLimits::default(),
-        ..welcome()
+        client_url: String::new(),
+        ..peer_welcome()
     }
 }
 

@@ -47,6 +47,26 @@ fn every_node_of_a_cluster_derives_the_same_identities() {
     assert!(a.members().is_sorted_by_key(|member| member.id));
 }
 
+#[test]
+fn the_default_token_beyond_loopback_lets_impostors_in() {
+    let lets_in = |config: Config| config.validate().expect("valid").lets_impostors_in();
+    assert!(lets_in(cluster_of_three()));
+    assert!(!lets_in(Config { initial_cluster_token: "of its own".to_owned(), ..cluster_of_three() }));
+    let listening = |url: &str| Config { listen_peer_urls: vec![url.to_owned()], ..cluster_of_three() };
+    let advertised = |config| Config { initial_advertise_peer_urls: vec!["http://10.0.0.1:2380".to_owned()], ..config };
+    for (url, expected) in [
+        ("http://0.0.0.0:2380", true),
+        ("http://[::]:2380", true),
+        ("http://127.0.0.1:2380", false),
+        ("http://[::1]:2380", false),
+        ("http://localhost:2380", false),
+    ] {
+        assert_eq!(lets_in(advertised(listening(url))), expected, "{url}");
+    }
+    let alone = Config { listen_peer_urls: vec!["http://10.0.0.1:2380".to_owned()], ..Config::default() };
+    assert!(!lets_in(alone), "nobody passes for the only member");
+}
+
 /// These values are on disks and in handshakes: a change here is a change of format.
 #[test]
 fn identities_are_pinned() {

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::{
-    CORES_MAX, ClusterState, Config, ConfigError, ELECTION_TIMEOUT_MS_MAX, HEARTBEATS_PER_ELECTION_MIN, LogLevel,
-    NAME_BYTES_MAX, QUOTA_BYTES_MIN, REQUEST_BYTES_MIN, REQUESTS_PER_SEGMENT_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
-    SEGMENT_BYTES_STEP, SHARDS_MAX, SLOW_DISK_MS_MAX, SPIN_US_MAX, TXN_OPS_MAX, Url, UrlError, VOTERS_MAX, WalIo,
-    identity,
+    CORES_MAX, ClusterState, Config, ConfigError, DEFAULT_TOKEN, ELECTION_TIMEOUT_MS_MAX, HEARTBEATS_PER_ELECTION_MIN,
+    LogLevel, NAME_BYTES_MAX, QUOTA_BYTES_MIN, REQUEST_BYTES_MIN, REQUESTS_PER_SEGMENT_MIN, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN, SEGMENT_BYTES_STEP, SHARDS_MAX, SLOW_DISK_MS_MAX, SPIN_US_MAX, TXN_OPS_MAX, Url, UrlError,
+    VOTERS_MAX, WalIo, identity,
 };
 use crate::types::{ClusterId, NodeId};
 
@@ -305,6 +305,14 @@ impl ValidConfig {
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
         self.cluster_id
+    }
+
+    /// Whoever reaches the peer port, from other hosts too, knows the token that it takes to pass for a member.
+    #[must_use]
+    pub fn lets_impostors_in(&self) -> bool {
+        let is_known = self.settings.initial_cluster_token == DEFAULT_TOKEN;
+        let is_reached = self.listen_peer.iter().any(|address| !address.ip().to_canonical().is_loopback());
+        is_known && is_reached && self.members.len() > 1
     }
 
     /// Whether the cluster is being created or exists already.

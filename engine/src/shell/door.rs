@@ -145,17 +145,14 @@ impl Door {
 
     /// Judges the `Hello` of a client.
     pub fn judge_client(&self, hello: &Hello, is_stopping: bool) -> Option<Refusal> {
-        let cluster = self.public_cluster;
         if hello.version != PROTOCOL_VERSION {
             let message = format!("this node speaks protocol {PROTOCOL_VERSION}, the client {}", hello.version);
             Some(Refusal::of_stranger(Verdict::Version, message))
         } else if hello.role != Role::Client {
             let message = "this is the client port; peers connect to the peer port".to_owned();
             Some(Refusal::of_stranger(Verdict::Node, message))
-        } else if hello.cluster_id != 0 && hello.cluster_id != cluster.get() {
-            let expected = hello.cluster_id;
-            let message = format!("this node belongs to the cluster with the public id {cluster}, not {expected:016x}");
-            Some(Refusal::of_stranger(Verdict::Cluster, message))
+        } else if hello.cluster_id != 0 && hello.cluster_id != self.public_cluster.get() {
+            Some(self.of_another_public_cluster(hello))
         } else if is_stopping {
             Some(Refusal::of_stranger(Verdict::Stopping, "this node is shutting down".to_owned()))
         } else {
@@ -204,10 +201,23 @@ impl Door {
         Refusal { verdict: Verdict::Cluster, told: told.to_owned(), said, knows_cluster: false }
     }
 
-    /// The answer to a client.
+    /// A client that named a cluster may have been sent to the wrong address: it need not learn what is there.
+    fn of_another_public_cluster(&self, hello: &Hello) -> Refusal {
+        let expected = hello.cluster_id;
+        let told = format!("this node does not belong to the cluster with the public id {expected:016x}");
+        let said = format!("the client expects the public cluster id {expected:016x}, it is {}", self.public_cluster);
+        Refusal { verdict: Verdict::Cluster, told, said, knows_cluster: false }
+    }
+
+    /// The answer to a client. It may be anybody, so it learns what it needs and not whom it reached.
     pub fn welcome_client(&self, refusal: Option<&Refusal>, limits: ClientLimits) -> Welcome {
         match refusal {
-            None => Welcome { limits, ..self.welcome(self.public_cluster.get()) },
+            None => Welcome {
+                shard_count: self.config.shards(),
+                cluster_id: self.public_cluster.get(),
+                limits,
+                ..Welcome::to_stranger(Verdict::Accepted, String::new())
+            },
             Some(refusal) => self.refused(refusal),
         }
     }
@@ -216,7 +226,7 @@ impl Door {
     pub fn welcome_peer(&self, refusal: Option<&Refusal>) -> Welcome {
         let client_url = || self.config.advertise_client().first().map(ToString::to_string).unwrap_or_default();
         match refusal {
-            None => Welcome { client_url: client_url(), ..self.welcome(self.config.cluster_id().get()) },
+            None => Welcome { client_url: client_url(), ..self.welcome() },
             Some(refusal) => self.refused(refusal),
         }
     }
@@ -224,16 +234,17 @@ impl Door {
     fn refused(&self, refusal: &Refusal) -> Welcome {
         let (verdict, message) = (refusal.verdict, refusal.told.clone());
         if refusal.knows_cluster {
-            Welcome { verdict, message, ..self.welcome(self.config.cluster_id().get()) }
+            Welcome { verdict, message, ..self.welcome() }
         } else {
             Welcome::to_stranger(verdict, message)
         }
     }
 
-    fn welcome(&self, cluster_id: u64) -> Welcome {
+    /// What is said to whoever named the right cluster.
+    fn welcome(&self) -> Welcome {
         Welcome {
             shard_count: self.config.shards(),
-            cluster_id,
+            cluster_id: self.config.cluster_id().get(),
             node_id: self.config.node_id().get(),
             name: self.config.name().to_owned(),
             ..Welcome::to_stranger(Verdict::Accepted, String::new())

@@ -99,18 +99,23 @@ fn whoever_names_the_right_cluster_learns_whom_it_reached() {
 }
 
 #[test]
-fn a_client_learns_the_public_id_and_nothing_that_opens_the_peer_port() {
+fn a_client_learns_the_public_id_and_neither_node_nor_what_opens_the_peer_port() {
     let door = door();
     let cluster = door.config.cluster_id().get();
     let client = Hello::of_client();
     assert_eq!(door.judge_client(&client, false), None);
     let welcome = door.welcome_client(None, ClientLimits::default());
-    assert!(!names(&welcome, cluster), "{welcome:?}");
+    let node = door.config.node_id().get();
+    assert!(!names(&welcome, cluster) && !names(&welcome, node) && welcome.name.is_empty(), "{welcome:?}");
     assert_ne!(welcome.cluster_id, 0);
+    assert_eq!(welcome.shard_count, door.config.shards());
     let expecting = |cluster_id| Hello { cluster_id, ..client.clone() };
     assert_eq!(door.judge_client(&expecting(welcome.cluster_id), false), None, "it may name what it learned");
     let refusal = door.judge_client(&expecting(cluster), false).expect("that is not what clients know");
     assert_eq!(refusal.verdict, Verdict::Cluster);
+    let refused = door.welcome_client(Some(&refusal), ClientLimits::default());
+    assert!(!names(&refused, welcome.cluster_id), "{refused:?}");
+    assert!(refusal.said.contains(&format!("{:016x}", welcome.cluster_id)), "{}", refusal.said);
     // What a client learned does not open the peer port.
     let forged = Hello { cluster_id: welcome.cluster_id, ..hello(&door) };
     assert_eq!(door.judge_peer(&forged, false).map(|refusal| refusal.verdict), Some(Verdict::Cluster));

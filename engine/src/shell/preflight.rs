@@ -73,7 +73,7 @@ pub enum PreflightError {
     },
 }
 
-/// Checks limits and io_uring, and returns how many connections the limit on open files leaves room for.
+/// Checks limits and io_uring, warns of what is unwise, and returns how many connections the limit on open files leaves room for.
 ///
 /// The soft limit on open files is raised to the hard one, as servers do.
 ///
@@ -102,9 +102,21 @@ pub fn check_host(config: &ValidConfig) -> Result<Room, PreflightError> {
     uring::probe().map_err(|error| PreflightError::IoUring { reason: error.to_string() })?;
     let made = LocalExecutorBuilder::new(Placement::Unbound).io_memory(EXECUTOR_IO_MEMORY_BYTES).make();
     match made {
-        Ok(_executor) => Ok(room),
+        Ok(_executor) => {
+            warn_of_impostors(config);
+            Ok(room)
+        }
         Err(GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(got, _))) => Err(PreflightError::Memlock { got }),
         Err(error) => Err(PreflightError::IoUring { reason: error.to_string() }),
+    }
+}
+
+fn warn_of_impostors(config: &ValidConfig) {
+    if config.lets_impostors_in() {
+        tracing::warn!(
+            "peers reach this node from other hosts, and the cluster has the default --initial-cluster-token: whoever reaches \
+             the peer port can pass for a member; keep strangers from it, and give a new cluster a token of its own, long and random"
+        );
     }
 }
 
