@@ -38,13 +38,25 @@ pub async fn run<W: Write>(
     Ok(print_delete(&response, printer)?)
 }
 
-/// Deletes the keys that are found, page by page. Stops at the first failure; what was deleted before stays deleted.
-async fn delete_in_parts(
+/// Deletes the keys that are found, page by page. Stops at the first failure; what was deleted before stays deleted, and the error
+/// says how much that was.
+async fn delete_in_parts(client: &Client, from: Vec<u8>, range_end: Vec<u8>) -> Result<DeleteResponse, CommandError> {
+    let mut total = DeleteResponse { revision: 0, deleted: 0, prev_kvs: Vec::new() };
+    match delete_pages(client, from, range_end, &mut total).await {
+        Ok(()) => Ok(total),
+        Err(source) if total.deleted > 0 => {
+            Err(CommandError::PartlyDeleted { deleted: total.deleted, revision: total.revision, source })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn delete_pages(
     client: &Client,
     mut from: Vec<u8>,
     range_end: Vec<u8>,
-) -> Result<DeleteResponse, ClientError> {
-    let mut total = DeleteResponse { revision: 0, deleted: 0, prev_kvs: Vec::new() };
+    total: &mut DeleteResponse,
+) -> Result<(), ClientError> {
     loop {
         let page = client
             .range(RangeRequest {
@@ -58,11 +70,11 @@ async fn delete_in_parts(
         total.revision = total.revision.max(page.revision);
         let keys: Vec<Vec<u8>> = page.kvs.into_iter().map(|kv| kv.key).collect();
         for part in keys.chunks(PART_KEYS) {
-            delete_part(client, part, &mut total).await?;
+            delete_part(client, part, total).await?;
         }
         match keys.last() {
             Some(last) if page.more => from = behind(last),
-            _ => return Ok(total),
+            _ => return Ok(()),
         }
     }
 }
@@ -79,12 +91,14 @@ async fn delete_part(client: &Client, keys: &[Vec<u8>], total: &mut DeleteRespon
                 total.revision = total.revision.max(done.revision);
                 total.deleted += done.deleted;
             }
-            Err(error) if part.len() > 1 && is_too_large(&error) => {
+            Err(error) => {
                 note_done(&error, total);
+                if part.len() == 1 || !is_too_large(&error) {
+                    return Err(error);
+                }
                 let (front, back) = part.split_at(part.len() / 2);
                 parts.extend([back, front]);
             }
-            Err(error) => return Err(error),
         }
     }
     Ok(())
@@ -117,3 +131,6 @@ fn note_done(error: &ClientError, total: &mut DeleteResponse) {
 fn behind(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,16 @@ pub enum CommandError {
     /// The cluster refused a request, or did not answer.
     #[error(transparent)]
     Client(#[from] client::ClientError),
+    /// A delete in parts did not come to its end.
+    #[error("{deleted} keys were deleted by revision {revision}, and stay deleted; then a part failed: {source}")]
+    PartlyDeleted {
+        /// Keys that are gone.
+        deleted: u64,
+        /// The revision after the last of them.
+        revision: u64,
+        /// What became of the part that failed.
+        source: client::ClientError,
+    },
     /// The node could not start, or stopped by itself.
     #[error(transparent)]
     Start(#[from] start::StartCommandError),
