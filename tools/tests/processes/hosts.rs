@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use client::ClientError;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
 
 use crate::harness::{Cluster, PATIENCE as CLUSTER_PATIENCE};
 
@@ -28,6 +31,13 @@ const URING_CALLS: [(&str, i64); 3] = [("io_uring_setup", 425), ("io_uring_enter
 
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
+const EAFNOSUPPORT: u32 = 97;
+
+/// Number of `socket`. Source: Linux, the tables of x86-64 and of all newer architectures.
+const SOCKET_CALL: i64 = if cfg!(target_arch = "x86_64") { 41 } else { 198 };
+
+/// First argument of `socket` for Unix sockets.
+const AF_UNIX: u64 = 1;
 
 fn start_command(data_dir: &Path, more: &[&str]) -> Command {
     // Addresses that no other node has: those here need not be reached by anybody.
@@ -39,11 +49,17 @@ fn start_command(data_dir: &Path, more: &[&str]) -> Command {
     command
 }
 
-/// Runs the test of this name again as a process that loses the calls and then becomes a node.
-fn start_without(calls: &str, data_dir: &Path) -> Output {
+/// The test of this name again, as a process that loses the calls and then becomes a node.
+fn second_process(test: &str, calls: &str, data_dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this test"));
-    command.args(["hosts::without_io_uring_one_line_says_which_call_was_refused", "--exact", "--nocapture"]);
-    command.env(REFUSED, calls).env(DATA_DIR, data_dir).output().expect("a second process")
+    command.arg(format!("hosts::{test}")).args(["--exact", "--nocapture"]).stdin(Stdio::null());
+    command.env(REFUSED, calls).env(DATA_DIR, data_dir);
+    command
+}
+
+fn start_without(calls: &str, data_dir: &Path) -> Output {
+    let test = "without_io_uring_one_line_says_which_call_was_refused";
+    second_process(test, calls, data_dir).output().expect("a second process")
 }
 
 /// Refuses the calls `name=errno,...` to this process and to what it becomes.
@@ -51,12 +67,17 @@ fn refuse(calls: &str) {
     for call in calls.split(',') {
         let (name, errno) = call.split_once('=').expect("name=errno");
         let number = URING_CALLS.iter().find(|(known, _)| *known == name).expect("a known call").1;
-        let arch = TargetArch::try_from(std::env::consts::ARCH).expect("an architecture with seccomp");
-        let errno = SeccompAction::Errno(errno.parse().expect("a number"));
-        let filter = SeccompFilter::new(BTreeMap::from([(number, Vec::new())]), SeccompAction::Allow, errno, arch);
-        let program: BpfProgram = filter.expect("a filter").try_into().expect("a program");
-        seccompiler::apply_filter(&program).expect("any process may give up rights");
+        refuse_call(number, Vec::new(), errno.parse().expect("a number"));
     }
+}
+
+/// Refuses one call, or those of it for which a rule holds.
+fn refuse_call(number: i64, rules: Vec<SeccompRule>, errno: u32) {
+    let arch = TargetArch::try_from(std::env::consts::ARCH).expect("an architecture with seccomp");
+    let errno = SeccompAction::Errno(errno);
+    let filter = SeccompFilter::new(BTreeMap::from([(number, rules)]), SeccompAction::Allow, errno, arch);
+    let program: BpfProgram = filter.expect("a filter").try_into().expect("a program");
+    seccompiler::apply_filter(&program).expect("any process may give up rights");
 }
 
 #[test]
@@ -80,6 +101,30 @@ fn without_io_uring_one_line_says_which_call_was_refused() {
             assert!(!data_dir.exists(), "{refused}: something was touched");
         }
     }
+}
+
+#[test]
+fn without_unix_sockets_a_node_runs_and_says_that_its_addresses_are_not_held() {
+    if let Some(data_dir) = std::env::var_os(DATA_DIR) {
+        let is_unix =
+            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, AF_UNIX).expect("a condition");
+        refuse_call(SOCKET_CALL, vec![SeccompRule::new(vec![is_unix]).expect("a rule")], EAFNOSUPPORT);
+        let error = start_command(Path::new(&data_dir), &[]).exec();
+        panic!("the node cannot be started: {error}");
+    }
+    let above = tempfile::tempdir().expect("a temporary directory");
+    let test = "without_unix_sockets_a_node_runs_and_says_that_its_addresses_are_not_held";
+    let mut command = second_process(test, "", &above.path().join("data"));
+    let mut node = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a second process");
+    // The test's own first words may stand in front of it.
+    let mut said = BufReader::new(node.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let ready = said.find(|line| line.contains("ready: node"));
+    node.kill().expect("it is killed");
+    wait(&mut node);
+    let mut log = String::new();
+    node.stderr.take().expect("piped").read_to_string(&mut log).expect("text");
+    assert!(ready.is_some(), "{log}");
+    assert!(log.contains("whether another node shares this address cannot be told"), "{log}");
 }
 
 #[test]
@@ -190,13 +235,57 @@ fn of_two_nodes_with_one_client_port_one_starts_and_the_other_says_why_not() {
 #[test]
 fn a_limit_on_the_size_of_files_refuses_a_start_in_one_line() {
     let above = tempfile::tempdir().expect("a temporary directory");
-    let start = start_command(&above.path().join("data"), &[]);
+    let data_dir = above.path().join("data");
+    let start = start_command(&data_dir, &[]);
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -f 1000 && exec \"$0\" \"$@\""]).arg(start.get_program()).args(start.get_args());
     let output = command.stdin(Stdio::null()).output().expect("the binary runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), output.status.signal()), (Some(1), None), "{said}");
     assert!(said.contains("File too large"), "{said}");
+    assert!(!data_dir.exists(), "the start left something behind");
+}
+
+/// Everything in a directory, and the directory itself.
+fn all_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = vec![dir.to_owned()];
+    let mut looked_at = 0;
+    while let Some(path) = found.get(looked_at).cloned() {
+        looked_at += 1;
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).expect("a directory");
+            found.extend(entries.map(|entry| entry.expect("an entry").path()));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn other_users_may_read_no_file_of_a_node_and_a_wide_directory_is_warned_of() {
+    const OTHERS: u32 = 0o077;
+    const WARNING: &str = "other users of this host";
+    let mut cluster = Cluster::start_in_shell(1, "umask 022").await;
+    let client = cluster.client_of(&[0], CLUSTER_PATIENCE).await;
+    // Several segments: those that were prepared at the start, and those that are prepared while it runs.
+    for _ in 0..40 {
+        client.put(b"key", &vec![7; 1_000_000]).await.expect("a write");
+    }
+    let data_dir = cluster.data_dir(0).to_owned();
+    let look = |path: &PathBuf| {
+        // Files that are being prepared get another name meanwhile.
+        let mode = std::fs::metadata(path).ok()?.permissions().mode();
+        Some((path.clone(), mode & 0o777)).filter(|(_, mode)| mode & OTHERS != 0)
+    };
+    let files = all_below(&data_dir);
+    assert!(files.iter().filter(|path| path.extension().is_some_and(|ending| ending == "wal")).count() > 3);
+    let wide: Vec<_> = files.iter().filter_map(look).collect();
+    assert!(wide.is_empty(), "others may look at {wide:?}");
+    assert!(!cluster.log_of(0).contains(WARNING));
+    cluster.kill(0);
+    std::fs::set_permissions(&data_dir, std::fs::Permissions::from_mode(0o755)).expect("our own directory");
+    cluster.start_node(0);
+    cluster.wait_for_leaders().await;
+    assert!(cluster.log_of(0).contains(WARNING), "{}", cluster.log_of(0));
 }
 
 #[tokio::test]
