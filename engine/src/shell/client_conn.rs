@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use net::api::{Executed, Refused, Response, ResponsePart, Status};
 use net::shell::{ConnWriter, Writers};
@@ -15,12 +15,31 @@ use super::partial::GivenUp;
 /// Bytes of answers that may wait for a client that does not read them; beyond, the connection is cut. Unit: bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Bytes of answers that may wait for all clients of a core; beyond, every answer that is not small is replaced by a
-/// refusal. Unit: bytes.
+/// Bytes of answers that may wait for all clients of a core; beyond, every answer that is not small is replaced by a refusal, and
+/// whoever has not read its share loses its connection. All that waits is at most half as much again, and an answer more for each
+/// connection. Unit: bytes.
 const CORE_ANSWER_BYTES_MAX: usize = 512 << 20;
 
-/// Answers up to this size are given whatever else waits. Unit: bytes.
+/// Answers up to this size are never replaced. Unit: bytes.
 const SMALL_ANSWER_BYTES: usize = 16 << 10;
+
+/// While so many bytes of answers wait for a client, its next requests are not read. Unit: bytes.
+const READ_PAUSE_BYTES: usize = 4 << 20;
+
+/// Every connection has at least this share, however many there are. Unit: bytes.
+const SHARE_BYTES_MIN: usize = 64 << 10;
+
+/// No connection has a larger share, however few there are. Unit: bytes.
+const SHARE_BYTES_MAX: usize = 1 << 20;
+
+const _: () =
+    assert!(SMALL_ANSWER_BYTES < SHARE_BYTES_MIN && SHARE_BYTES_MAX < READ_PAUSE_BYTES, "small answers have room");
+
+/// A client that takes fewer bytes of its answers in this time counts as one that takes none.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// See `STUCK_AFTER`. Unit: bytes.
+const PROGRESS_BYTES_MIN: u64 = 64 << 10;
 
 /// What takes the place of a large answer while too much waits. All reads of a round are answered at once, and clients may be slow
 /// to take it all.
@@ -43,8 +62,19 @@ pub struct ClientConn {
     asked_at: Cell<Option<Instant>>,
     /// Whoever waits for the last answer.
     last_answer: RefCell<Option<Waker>>,
+    /// Bytes of answers that were queued since the start.
+    pushed_bytes: Cell<u64>,
+    /// What the client was to take of its answers when it was looked at.
+    progress: Cell<Option<Progress>>,
     /// The goodbye was said: nothing more is taken.
     is_over: Cell<bool>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    since: Instant,
+    /// Bytes that will have been written in all once it took some of what waited then.
+    goal_bytes: u64,
 }
 
 impl ClientConn {
@@ -57,6 +87,8 @@ impl ClientConn {
             read_at: Cell::new(Instant::now()),
             asked_at: Cell::new(None),
             last_answer: RefCell::default(),
+            pushed_bytes: Cell::new(0),
+            progress: Cell::new(None),
             is_over: Cell::new(false),
         }
     }
@@ -64,6 +96,46 @@ impl ClientConn {
     /// What carries the answers away.
     pub fn writer(&self) -> &ConnWriter {
         &self.writer
+    }
+
+    /// Waits until the next request may be taken, or nothing can be answered any more. One task may wait.
+    ///
+    /// While much waits for the clients of this core, a client that asks for more than its share waits with it: its connection
+    /// would not outlive the answers.
+    pub(super) async fn room(&self) {
+        // Every answer that falls due is queued, and this looks again when bytes of the queue have left.
+        let is_room = |queued_bytes: usize| {
+            if self.writers.queued_bytes() <= CORE_ANSWER_BYTES_MAX / 2 {
+                return queued_bytes <= READ_PAUSE_BYTES;
+            }
+            queued_bytes + self.waiting_count() as usize * SMALL_ANSWER_BYTES <= self.share_bytes()
+        };
+        self.writer.room_when(is_room).await;
+    }
+
+    /// Bytes of answers that each connection may leave unread while too many wait. Unit: bytes.
+    fn share_bytes(&self) -> usize {
+        let share = CORE_ANSWER_BYTES_MAX / 2 / self.writers.queues_count().max(1);
+        share.clamp(SHARE_BYTES_MIN, SHARE_BYTES_MAX)
+    }
+
+    /// Too much waits on this core, and too much of it for this client.
+    fn is_over_share(&self) -> bool {
+        self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX && self.writer.queued_bytes() > self.share_bytes()
+    }
+
+    /// The client has taken next to nothing of its answers for long.
+    fn is_stuck(&self, now: Instant) -> bool {
+        let queued_bytes = self.writer.queued_bytes() as u64;
+        let written_bytes = self.pushed_bytes.get() - queued_bytes;
+        if let Some(progress) = self.progress.get()
+            && written_bytes < progress.goal_bytes
+        {
+            return now.saturating_duration_since(progress.since) >= STUCK_AFTER;
+        }
+        let goal_bytes = written_bytes + queued_bytes.min(PROGRESS_BYTES_MIN);
+        self.progress.set(Some(Progress { since: now, goal_bytes }));
+        false
     }
 
     /// Requests of this connection that wait for an answer.
@@ -84,6 +156,7 @@ impl ClientConn {
 
     /// Answers a request that `request_began` counted.
     pub fn answer(&self, response: &Response<'_>) {
+        assert!(self.waiting_count.get() > 0, "each request is answered once");
         self.waiting_count.set(self.waiting_count.get() - 1);
         if self.waiting_count.get() == 0
             && let Some(waker) = self.last_answer.borrow_mut().take()
@@ -160,7 +233,10 @@ impl ClientConn {
     fn push_frame(&self, append: impl FnOnce(&mut Vec<u8>)) {
         // A client that is gone needs no answer; one that does not read its answers loses its connection.
         // One that closed its side still gets what is queued.
-        if self.writer.push(append).is_err() && !self.writer.is_closed() {
+        let before = self.writer.queued_bytes();
+        let is_refused = self.writer.push(append).is_err() && !self.writer.is_closed();
+        self.pushed_bytes.set(self.pushed_bytes.get() + (self.writer.queued_bytes() - before) as u64);
+        if is_refused || self.is_over_share() {
             self.writer.abort();
         }
     }
@@ -172,12 +248,16 @@ impl Guest for ClientConn {
     }
 
     fn is_idle(&self) -> bool {
-        self.waiting_count() == 0 && self.writer.queued_bytes() == 0
+        self.waiting_count() == 0 && (self.writer.queued_bytes() == 0 || self.is_stuck(Instant::now()))
     }
 
-    /// What the client has sent meanwhile is not looked at, and it learns that: it sends it again on another connection.
+    /// What the client has sent meanwhile is not looked at, and it learns that: it sends it again on another connection. One that
+    /// does not take its answers learns nothing.
     fn make_room(&self) {
-        assert!(self.is_idle(), "nobody loses an answer");
+        assert!(self.is_idle(), "nobody loses an answer that it takes");
+        if self.writer.queued_bytes() > 0 {
+            return self.writer.abort();
+        }
         self.say_farewell(
             Status::Overloaded,
             "the connection was idle when newer ones needed its place; connect again",
@@ -214,6 +294,80 @@ mod tests {
             assert!(queued > 0 && (queued > body.len()) == is_given, "{queued} bytes for {}", body.len());
             assert_eq!(conn.waiting_count(), 0);
         }
+    }
+
+    fn is_pending(future: impl Future<Output = ()>) -> bool {
+        futures_lite::future::block_on(futures_lite::future::poll_once(future)).is_none()
+    }
+
+    #[test]
+    fn whoever_does_not_read_loses_its_connection_once_the_core_holds_too_much() {
+        let body = vec![7; SMALL_ANSWER_BYTES];
+        let answers_in_a_share = SHARE_BYTES_MAX / SMALL_ANSWER_BYTES;
+        for (core_bytes, is_cut) in [(CORE_ANSWER_BYTES_MAX / 4, false), (CORE_ANSWER_BYTES_MAX + 1, true)] {
+            let (greedy, _others) = conn(core_bytes);
+            let modest = ClientConn::new(Rc::clone(&greedy.writers));
+            for id in 0..=answers_in_a_share as u64 {
+                greedy.push(&Response { id, leader_hint: None, result: Ok(&body) });
+            }
+            assert_eq!(greedy.writer.is_closed(), is_cut, "{core_bytes} bytes wait for others");
+            modest.push(&Response { id: 1, leader_hint: None, result: Ok(&body) });
+            assert!(!modest.writer.is_closed(), "it has its share");
+        }
+    }
+
+    #[test]
+    fn the_more_connections_there_are_the_smaller_is_the_share() {
+        let (conn, others) = conn(0);
+        assert_eq!(conn.share_bytes(), SHARE_BYTES_MAX);
+        let more = |count| (0..count).map(|_| ConnWriter::among(1, Rc::clone(&conn.writers))).collect::<Vec<_>>();
+        let many = more(1_000);
+        let share = conn.share_bytes();
+        assert!((SHARE_BYTES_MIN + 1..SHARE_BYTES_MAX).contains(&share), "{share}");
+        let very_many = more(100_000);
+        assert_eq!(conn.share_bytes(), SHARE_BYTES_MIN);
+        drop((many, very_many, others));
+        assert_eq!(conn.share_bytes(), SHARE_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_client_that_asks_for_more_than_its_share_waits_while_much_waits_for_others() {
+        for (core_bytes, waits) in [(CORE_ANSWER_BYTES_MAX / 4, false), (CORE_ANSWER_BYTES_MAX / 2 + 1, true)] {
+            let (conn, _others) = conn(core_bytes);
+            assert!(!is_pending(conn.room()), "one request is always taken");
+            for _ in 0..SHARE_BYTES_MAX / SMALL_ANSWER_BYTES {
+                conn.request_began();
+            }
+            let mut taken = Vec::new();
+            let mut running = Box::pin(conn.writer.run(&mut taken));
+            let mut room = Box::pin(conn.room());
+            assert_eq!(is_pending(&mut room), waits, "{core_bytes} bytes wait for others");
+            conn.answer(&Response { id: 1, leader_hint: None, result: Ok(b"") });
+            let is_open = futures_lite::future::block_on(futures_lite::future::poll_once(&mut running)).is_none();
+            assert!(is_open && !(waits && is_pending(room)), "an answer has left");
+        }
+    }
+
+    #[test]
+    fn a_client_that_takes_next_to_nothing_of_its_answers_counts_as_idle() {
+        let (conn, _others) = conn(0);
+        let body = vec![7; 2 * usize::try_from(PROGRESS_BYTES_MIN).expect("small")];
+        conn.answer(&Response { id: 1, leader_hint: None, result: Ok(&body) });
+        let start = Instant::now();
+        assert!(!conn.is_stuck(start) && !conn.is_stuck(start + STUCK_AFTER / 2) && !conn.is_idle());
+        assert!(conn.is_stuck(start + STUCK_AFTER));
+        let mut taken = Vec::new();
+        let mut running = Box::pin(conn.writer.run(&mut taken));
+        assert!(futures_lite::future::block_on(futures_lite::future::poll_once(&mut running)).is_none());
+        assert!(!conn.is_stuck(start + STUCK_AFTER), "it has taken its answer");
+        // An answer that has just been queued has its time, however long ago the last look was.
+        conn.push(&Response { id: 2, leader_hint: None, result: Ok(&body) });
+        assert!(!conn.is_stuck(start + STUCK_AFTER * 3));
+        assert!(conn.is_stuck(start + STUCK_AFTER * 4));
+        conn.progress.set(Some(Progress { since: Instant::now() - STUCK_AFTER, goal_bytes: u64::MAX }));
+        conn.make_room();
+        let ended = futures_lite::future::block_on(running);
+        assert!(ended.is_err() && !conn.is_over(), "no goodbye would reach it");
     }
 
     #[test]

@@ -12,14 +12,11 @@ use net::shell::Stream;
 
 use super::classes::Slice;
 use super::client_conn::ClientConn;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, TIMEOUT_MS_MAX};
 use super::guests::Place;
 use super::partial::{Arrived, GivenUp};
 use super::status::StatusBoard;
 use crate::call::{AnsweredBy, Call, CallKind};
-
-/// While so many bytes of answers wait for a client, its next requests are not read. Unit: bytes.
-const READ_PAUSE_BYTES: usize = 4 << 20;
 
 /// Room in a frame besides the payload. Unit: bytes.
 const FRAME_SLACK_BYTES: usize = 64;
@@ -27,8 +24,9 @@ const FRAME_SLACK_BYTES: usize = 64;
 /// A request over the limit is passed over up to this size; a larger one ends the connection. Unit: bytes.
 const SKIP_BYTES_MAX: usize = 64 << 20;
 
-/// How long a client that has closed its sending side still gets the answers to what it sent before. Unit: ms.
-const FINISHED_MS_MAX: u64 = 30_000;
+/// How long a client that has closed its sending side still gets the answers to what it sent before: no request waits longer.
+/// Unit: ms.
+const FINISHED_MS_MAX: u64 = TIMEOUT_MS_MAX as u64 + 5_000;
 
 /// How long a connection is kept open after the last word to the client, at most. Unit: ms.
 const LINGERING_MS_MAX: u64 = 1_000;
@@ -120,7 +118,7 @@ async fn take_requests(
         let mut is_new = false;
         loop {
             // Answers to what was taken already may still grow beyond this.
-            conn.writer().room(READ_PAUSE_BYTES).await;
+            conn.room().await;
             if conn.writer().is_closed() {
                 return End::Broken;
             }

@@ -34,7 +34,7 @@ const PARTIAL_BYTES_MAX: usize = 64 << 20;
 const TICKET_SLOT_BITS: u32 = 32;
 
 /// Longest time a request may wait. Unit: ms.
-const TIMEOUT_MS_MAX: u32 = 10 * 60 * 1000;
+pub(super) const TIMEOUT_MS_MAX: u32 = 10 * 60 * 1000;
 
 /// Who waits for an answer.
 pub enum Waiting {

@@ -2,7 +2,8 @@
 //!
 //! Without TLS anybody can say a sound hello and then nothing, so a place is not for ever. When all are taken, the idle
 //! connection that was silent longest makes room: first those that never asked for anything, then the others. An address that has
-//! most of the places gives up its own. A connection with something under way keeps its place. Knows no sockets.
+//! most of the places gives up its own. A connection with something under way keeps its place, but not by leaving its answers unread.
+//! Knows no sockets.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,7 @@ pub(super) trait Guest {
     /// When it last asked for something.
     fn asked_at(&self) -> Option<Instant>;
 
-    /// Nothing is under way on it: nobody loses an answer if it ends now.
+    /// Nothing is under way on it: nobody loses an answer that it takes if it ends now.
     fn is_idle(&self) -> bool;
 
     /// Ends it, because others need its place. It is idle.

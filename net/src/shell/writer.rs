@@ -21,6 +21,7 @@ pub struct Full;
 /// What the connections of one core share: the count of what they have queued, and buffers that nobody uses.
 #[derive(Debug, Default)]
 pub struct Writers {
+    queues_count: Cell<usize>,
     /// Unit: bytes.
     queued_bytes: Cell<usize>,
     spare: RefCell<Vec<Vec<u8>>>,
@@ -31,6 +32,12 @@ impl Writers {
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.queued_bytes.get()
+    }
+
+    /// The queues that there are.
+    #[must_use]
+    pub fn queues_count(&self) -> usize {
+        self.queues_count.get()
     }
 
     fn take_buffer(&self) -> Vec<u8> {
@@ -97,6 +104,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.count(0);
+        self.writers.queues_count.set(self.writers.queues_count.get() - 1);
     }
 }
 
@@ -110,6 +118,7 @@ impl ConnWriter {
     /// The same; `writers` counts what all of its queues hold, and they share their buffers.
     #[must_use]
     pub fn among(bytes_limit: usize, writers: Rc<Writers>) -> Self {
+        writers.queues_count.set(writers.queues_count.get() + 1);
         let shared = Shared {
             queue: RefCell::new(Vec::new()),
             bytes_limit,
@@ -162,9 +171,9 @@ impl ConnWriter {
         self.shared.queued_bytes()
     }
 
-    /// Waits until at most `bytes_max` are queued, or the writer is closed. One task may wait.
-    pub async fn room(&self, bytes_max: usize) {
-        self.wait(ROOM, |writer| writer.queued_bytes() <= bytes_max || writer.is_closed()).await;
+    /// Waits until so many queued bytes leave room, or the writer is closed. Looked at when bytes have left. One task may wait.
+    pub async fn room_when(&self, is_room: impl Fn(usize) -> bool) {
+        self.wait(ROOM, |writer| is_room(writer.queued_bytes()) || writer.is_closed()).await;
     }
 
     /// The queue takes nothing more; what is in it is still written.
@@ -353,12 +362,12 @@ mod tests {
         stream.room.set(30);
         push(&one, 60).expect("room");
         push(&other, 50).expect("room");
-        assert_eq!(writers.queued_bytes(), 110);
+        assert_eq!((writers.queued_bytes(), writers.queues_count()), (110, 2));
         let mut running = Box::pin(one.run(&mut stream));
         assert!(block_on(poll_once(&mut running)).is_none());
         assert_eq!(writers.queued_bytes(), 80);
         drop(other);
-        assert_eq!(writers.queued_bytes(), 30);
+        assert_eq!((writers.queued_bytes(), writers.queues_count()), (30, 1));
         one.abort();
         assert!(block_on(running).is_err());
         assert_eq!(writers.queued_bytes(), 0);
@@ -383,13 +392,13 @@ mod tests {
         let room = Rc::clone(&stream.room);
         push(&writer, 50).expect("room");
         let mut running = Box::pin(writer.run(&mut stream));
-        let mut waiting = Box::pin(writer.room(20));
+        let mut waiting = Box::pin(writer.room_when(|queued_bytes| queued_bytes <= 20));
         assert!(block_on(poll_once(zip(&mut running, &mut waiting))).is_none());
         room.set(50);
         assert!(block_on(poll_once(&mut running)).is_none());
         assert!(block_on(poll_once(&mut waiting)).is_some());
         push(&writer, 50).expect("room");
-        let mut waiting = Box::pin(writer.room(20));
+        let mut waiting = Box::pin(writer.room_when(|queued_bytes| queued_bytes <= 20));
         assert!(block_on(poll_once(&mut waiting)).is_none());
         writer.abort();
         assert!(block_on(poll_once(&mut waiting)).is_some());

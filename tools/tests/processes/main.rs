@@ -22,6 +22,7 @@ mod sick_disk;
 mod strangers;
 mod ticks;
 mod timeline;
+mod unread;
 mod wipe;
 
 use std::time::Duration;
