@@ -95,8 +95,15 @@ async fn read_to_end(reading: &mut (impl AsyncRead + Unpin)) {
     const PIECE_BYTES: usize = 4096;
     let until_end = async {
         let mut piece = vec![0; PIECE_BYTES];
-        while reading.read(&mut piece).await? > 0 {}
-        Ok::<_, std::io::Error>(())
+        // Gives way, so that a client that sends without end holds up neither others nor the limit of time.
+        let slice = Slice::default();
+        loop {
+            let read = reading.read(&mut piece).await?;
+            if read == 0 {
+                return Ok::<_, std::io::Error>(());
+            }
+            slice.spend(read).await;
+        }
     };
     let in_time = glommio::timer::timeout(Duration::from_millis(LINGERING_MS_MAX), async { Ok(until_end.await) });
     // However it ends, nothing more is expected of it.

@@ -18,10 +18,10 @@ const KEYS: u64 = 60_000;
 const KEYS_FULL: u64 = 1_000_000;
 
 /// How long a small write may take beside a large request. Unit: ms.
-const PUT_MS_MAX: u128 = 200;
+pub const PUT_MS_MAX: u128 = 200;
 
 /// A machine that is busy with other tests is slow by itself: so many times the longest put with nothing beside is as good.
-const SLOWER_MAX: u128 = 10;
+pub const SLOWER_MAX: u128 = 10;
 
 fn keys_count() -> u64 {
     let default = if is_full_run() { KEYS_FULL } else { KEYS };
