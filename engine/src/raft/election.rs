@@ -110,7 +110,7 @@ impl Raft {
     /// The node that asks for votes lacks entries that this node has. It cannot win and this node may, so this node does not wait for
     /// its turn.
     fn campaign_instead(&mut self, log: &impl LogView) {
-        if matches!(self.state, State::Follower(_)) && self.common.may_campaign(log) {
+        if matches!(self.state, State::Follower(_)) && !self.common.is_leaving && self.common.may_campaign(log) {
             self.ask_for_pre_votes(log);
         }
     }
@@ -205,6 +205,7 @@ impl Raft {
     pub(super) fn follow_call(&mut self, log: &impl LogView) {
         if let State::Follower(following) = &self.state
             && following.is_called(self.common.now_tick)
+            && !self.common.is_leaving
             && self.common.may_campaign(log)
         {
             self.campaign(true, log);

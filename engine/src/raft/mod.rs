@@ -121,6 +121,8 @@ struct Common {
     ailing_since_tick: Option<u64>,
     /// How this node is, as the caller said last. `may_lead` is not used here: the state says that.
     health: Health,
+    /// This node is going to stop: it leads only if nobody else does.
+    is_leaving: bool,
     /// Where the log comes from. Invariant: its stage is `New` exactly in the state `New`.
     birth: BirthRecord,
     /// Peers that lost data, and when they last said so. Unit: ticks of this core.
@@ -388,10 +390,12 @@ impl Raft {
         }
     }
 
-    /// Looks for a successor until there is one: this node is going to stop. Followers that could lead are tried one after the
-    /// other, those with the longest log first. Returns the first of them if there is one now; while there is none, or between
+    /// This node is going to stop, and leads only if nobody else does from here on. A follower says so to its leader.
+    ///
+    /// A leader looks for a successor until there is one. Followers that could lead are tried one after the other, those with the longest log first. Returns the first of them if there is one now; while there is none, or between
     /// two tries, proposals are taken.
     pub fn leave_office(&mut self, log: &impl LogView) -> Result<Option<NodeId>, NotLeader> {
+        self.common.is_leaving = true;
         let State::Leader(leading) = &mut self.state else { return Err(NotLeader { leader: self.leader() }) };
         leading.leave_office(&mut self.common, log);
         Ok(leading.transfer().map(|transfer| transfer.to))
@@ -503,7 +507,7 @@ impl Raft {
 
     /// How fit this node is to lead, as it tells others.
     fn own_health(&self) -> Health {
-        Health { may_lead: !self.is_under_repair(), ..self.common.health }
+        Health { may_lead: !self.is_under_repair() && !self.common.is_leaving, ..self.common.health }
     }
 
     /// Judges a response by its term: a later one ends this node's term, an earlier one is stale.
@@ -592,6 +596,7 @@ impl Common {
             ailing: Pacing::new(&config),
             ailing_since_tick: None,
             health: Health::default(),
+            is_leaving: false,
             birth: BirthRecord::default(),
             lost: BTreeMap::new(),
             out: Ready::default(),

@@ -40,15 +40,16 @@ impl Common {
     /// Starts the election timer anew with a random timeout.
     pub(super) fn restart_election_timer(&mut self) {
         let election_ticks = self.config.election_ticks;
+        let leaving_ticks = self.leaving_ticks();
         self.timer.elapsed_ticks = 0;
         self.timer.leader_is_gone = false;
         self.timer.refused = None;
         self.timer.timeout_ticks = if self.now_tick < self.timer.hurry_until_tick {
             // Longer than the first hurried timeout, so that the node that campaigned first is not interrupted.
             let hurry_ticks = self.config.hurry_ticks();
-            self.rng.in_range(hurry_ticks + 1, 2 * hurry_ticks)
+            leaving_ticks + self.rng.in_range(hurry_ticks + 1, 2 * hurry_ticks)
         } else {
-            self.rng.in_range(election_ticks, 2 * election_ticks - 1)
+            leaving_ticks + self.rng.in_range(election_ticks, 2 * election_ticks - 1)
         };
     }
 
@@ -63,9 +64,14 @@ impl Common {
         self.timer.leader_is_gone = true;
         mark!("raft: the leader's connection broke");
         self.timer.elapsed_ticks = 0;
-        self.timer.timeout_ticks = self.turn_ticks(leader);
+        self.timer.timeout_ticks = self.leaving_ticks() + self.turn_ticks(leader);
         let refused = self.timer.refused.take();
         refused.filter(|refused| refused.tick + u64::from(self.config.hurry_ticks()) >= self.now_tick)
+    }
+
+    /// A node that is going to stop lets all others go first.
+    fn leaving_ticks(&self) -> u32 {
+        if self.is_leaving { 2 * self.config.election_ticks } else { 0 }
     }
 
     /// Ticks until this node's turn to succeed a leader that is gone. Greater ids go first, as in `PreCandidate::goes_before`. Between
@@ -79,7 +85,7 @@ impl Common {
 
     /// Makes the timeout short if this node, which knows of no leader, is the preferred one.
     pub(super) fn hurry_preferred(&mut self) {
-        if self.config.preferred_leader == Some(self.config.id) {
+        if self.config.preferred_leader == Some(self.config.id) && !self.is_leaving {
             mark!("raft: the preferred leader campaigns early");
             self.timer.elapsed_ticks = 0;
             self.timer.timeout_ticks = self.rng.in_range(1, self.config.hurry_ticks());

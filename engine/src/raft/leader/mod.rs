@@ -68,7 +68,8 @@ impl Leading {
             progress: common.peers().into_iter().map(progress_of).collect(),
             rounds: ReadRounds::default(),
             transfer: None,
-            leaving: None,
+            // It led only because nobody else did.
+            leaving: common.is_leaving.then(Leaving::default),
             health: BTreeMap::new(),
             naming: None,
             challenges: BTreeMap::new(),
