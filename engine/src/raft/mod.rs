@@ -392,8 +392,9 @@ impl Raft {
 
     /// This node is going to stop, and leads only if nobody else does from here on. A follower says so to its leader.
     ///
-    /// A leader looks for a successor until there is one. Followers that could lead are tried one after the other, those with the longest log first. Returns the first of them if there is one now; while there is none, or between
-    /// two tries, proposals are taken.
+    /// A leader looks for a successor until there is one. Followers that could lead are tried one after the other, those with the
+    /// longest log first. Returns the first of them if there is one now; while there is none, or between two tries, proposals are
+    /// taken.
     pub fn leave_office(&mut self, log: &impl LogView) -> Result<Option<NodeId>, NotLeader> {
         self.common.is_leaving = true;
         let State::Leader(leading) = &mut self.state else { return Err(NotLeader { leader: self.leader() }) };

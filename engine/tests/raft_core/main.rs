@@ -15,5 +15,6 @@ mod paper;
 mod paper_replication;
 mod properties;
 mod sim_log;
+mod stopping;
 mod trace;
 mod transcripts;
