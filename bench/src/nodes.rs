@@ -1,7 +1,7 @@
-//! Nodes as child processes of this one, each with a data directory, ports and a log file of its own: for demo, chaos and tests.
+//! Runs nodes as child processes, each with a data directory, ports and a log file of its own: for demo, chaos and tests.
 //!
-//! Whatever way their owner ends (success, error, ctrl-C, panic), dropping [`Nodes`] stops them: SIGTERM, then SIGKILL for those
-//! still there after a while. It signals its own children alone and knows nothing of what they do.
+//! Dropping [`Nodes`] stops them, however their owner ends (success, error, ctrl-C, panic): SIGTERM, then SIGKILL for those still
+//! there after a while. It signals only its own children, and does not know what they do.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -21,16 +21,16 @@ use tempfile::TempDir;
 /// Time nodes get to stop after SIGTERM.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// Pause between two looks at a stopping child.
+/// Polling interval while a child stops.
 const STOP_POLL: Duration = Duration::from_millis(10);
 
-/// Lines of a node's log shown when it died.
+/// Number of lines shown from the end of a node's log.
 const LOG_TAIL_LINES: usize = 20;
 
-/// Lowest port tried.
+/// Lowest port that a node may get.
 const PORT_MIN: u32 = 10_240;
 
-/// Why nodes could not be had, or are not as they should be.
+/// Why a node cannot be started, watched or killed, or that it died.
 #[derive(Debug, thiserror::Error)]
 pub enum NodesError {
     /// A file, directory or program could not be used.
@@ -38,7 +38,7 @@ pub enum NodesError {
     Io {
         /// What was tried.
         what: &'static str,
-        /// On what.
+        /// The file, directory or program.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -75,29 +75,30 @@ impl NodesError {
     }
 }
 
-/// What all nodes are started with.
+/// Size of a cluster, and the flags with which all its nodes are started.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// How many.
+    /// Number of nodes.
     pub nodes: usize,
-    /// Shards of the cluster.
+    /// Number of shards.
     pub shards: u32,
-    /// Executors of each node.
+    /// Number of executors of each node (`--cores`).
     pub cores: u32,
     /// More flags of `quorate start`.
     pub flags: Vec<String>,
 }
 
-/// Where a node runs, if not on loopback and beside the others.
+/// Where a node runs that has a network of its own.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// Address it listens on, in its network.
     pub host: IpAddr,
-    /// Program and arguments that run the node's own command line; they must become the node (exec), not wait for it.
+    /// Program and arguments that run the node's command line, which follows them. The program must become the node (exec), not wait
+    /// for it.
     pub launcher: Vec<String>,
 }
 
-/// One node, running or not. What is changed here counts from its next start.
+/// One node, running or not. A change of its fields takes effect when it is started next.
 #[derive(Debug)]
 pub struct Node {
     /// Its name.
@@ -106,22 +107,22 @@ pub struct Node {
     pub client_url: String,
     /// Where it serves peers.
     pub peer_url: String,
-    /// A second peer URL that it states, before the other, and does not listen at.
+    /// A second peer URL, which the node advertises before the other one. It does not listen there.
     pub dead_peer_url: Option<String>,
-    /// What clients are told instead of `client_url`.
+    /// The URL that the node advertises to clients instead of `client_url`.
     pub advertised: Option<String>,
-    /// What stands in front of the program's name.
+    /// Program and arguments put in front of the node's command line, as [`Place::launcher`]. May be empty.
     pub launcher: Vec<String>,
     /// Where it keeps its data.
     pub data_dir: PathBuf,
-    /// Where its output goes, of all its lives.
+    /// The file that its output is appended to, start after start.
     pub log: PathBuf,
     client_port: u16,
     peer_port: u16,
     child: Option<Child>,
 }
 
-/// All nodes and the directory they live in. Dropping it stops them and removes the directory unless it is kept.
+/// All nodes and the directory with their data and logs. Dropping it stops them and removes the directory unless it is kept.
 #[derive(Debug)]
 pub struct Nodes {
     shape: Shape,
@@ -137,7 +138,8 @@ enum NodesDir {
 }
 
 impl Nodes {
-    /// Creates a directory inside `parent` and chooses ports; starts nothing yet. `program` is the server's.
+    /// Creates a directory inside `parent` and chooses ports; starts nothing yet. `program` is the server's binary. With `keep`, the
+    /// directory stays when the nodes are dropped.
     ///
     /// # Errors
     /// The directory cannot be created, or there are no free ports.
@@ -166,21 +168,21 @@ impl Nodes {
         self.nodes.iter()
     }
 
-    /// The same, to be changed.
+    /// All nodes, for changes of their fields.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Node> {
         self.nodes.iter_mut()
     }
 
-    /// Starts node `node`, which is not running, under the same flags each time.
+    /// Starts node `node` with the same flags each time. It must not be running.
     ///
     /// # Errors
-    /// The program or the node's log cannot be opened.
+    /// The program cannot be started, or the node's log cannot be opened.
     pub fn start(&mut self, node: usize) -> Result<(), NodesError> {
         self.start_with(node, None, &[], true)
     }
 
-    /// Starts a node with more flags; its standard error goes to its log if it goes nowhere else. Without a group of its own it
-    /// gets what is typed into the terminal, as its parent does.
+    /// Starts a node with the flags `more` besides the usual ones. Its standard error goes to `stderr`, or to its log if that is
+    /// `None`. Without a process group of its own the node gets the terminal's signals (Ctrl-C), as its parent does.
     ///
     /// # Errors
     /// As for `start`.
@@ -202,9 +204,10 @@ impl Nodes {
         command.args(words).args(arguments).args(more).stdin(Stdio::null()).stdout(log);
         command.stderr(stderr.unwrap_or_else(|| log_too.into()));
         if has_own_group {
-            // Ctrl-C in the terminal is for the parent, which then stops its nodes in order.
+            // Ctrl-C in the terminal then reaches only the parent, which stops its nodes in order.
             command.process_group(0);
         }
+        // These variables are settings of a node, too. Only the flags above are to count.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("QUORATE_")) {
             command.env_remove(name);
         }
@@ -212,8 +215,8 @@ impl Nodes {
         Ok(())
     }
 
-    /// Kills node `node` with SIGKILL and waits until it is gone. One that had ended by itself is an error, as in `check`: it
-    /// must not pass for one that was killed.
+    /// Kills node `node` with SIGKILL and waits until it is gone. Does nothing if it is not started. It is an error if the node had
+    /// ended by itself, as in `check`: it must not pass for a node that was killed.
     ///
     /// # Errors
     /// It could not be killed, or had ended before.
@@ -228,7 +231,7 @@ impl Nodes {
         Err(NodesError::NodeDied { name: target.name.clone(), status, log_tail: target.log_tail() })
     }
 
-    /// Lines of all nodes' logs, of all their lives, that contain `text`.
+    /// All lines of all nodes' logs that contain `text`, each with its node's name in front.
     ///
     /// # Errors
     /// A log cannot be read.
@@ -243,10 +246,10 @@ impl Nodes {
         Ok(found)
     }
 
-    /// Fails if a node that should be running is not, with the end of its log.
+    /// Fails if a node ended by itself. The error holds the end of its log. Each such end is reported once.
     ///
     /// # Errors
-    /// It died, or cannot be watched.
+    /// A node died, or cannot be watched.
     pub fn check(&mut self) -> Result<(), NodesError> {
         for node in &mut self.nodes {
             if let Some(status) = node.ended()? {
@@ -256,7 +259,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Asks all running nodes to stop, waits for them, and returns those that had to be killed or ended badly.
+    /// Asks all running nodes to stop and waits for them. Returns a complaint about each that had to be killed or ended badly.
     pub fn stop(&mut self) -> Vec<String> {
         let mut complaints = Vec::new();
         for node in &mut self.nodes {
@@ -271,7 +274,7 @@ impl Nodes {
         complaints
     }
 
-    /// `host:port` of each node's client port.
+    /// Where each node serves clients, as `host:port`.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.client_url.trim_start_matches("http://").to_owned()).collect()
@@ -283,7 +286,7 @@ impl Nodes {
         self.dir.path()
     }
 
-    /// Ends of all nodes' logs, for a failure that is not one node's.
+    /// The last lines of every node's log, for a failure that concerns more than one node.
     #[must_use]
     pub fn log_tails(&self) -> String {
         self.nodes.iter().map(|node| format!("--- {}\n{}\n", node.log.display(), node.log_tail())).collect()
@@ -351,7 +354,7 @@ impl Node {
         }
     }
 
-    /// Moves it to a network of its own.
+    /// Gives the node a network of its own, from its next start on.
     pub fn move_to(&mut self, place: Place) {
         self.client_url = format!("http://{}", SocketAddr::new(place.host, self.client_port));
         self.peer_url = format!("http://{}", SocketAddr::new(place.host, self.peer_port));
@@ -370,7 +373,7 @@ impl Node {
         self.child.is_some()
     }
 
-    /// Number of its process.
+    /// Its process id, while `is_started`.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
@@ -379,12 +382,12 @@ impl Node {
     /// Sends it a signal, if it was started.
     pub fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
-            // It fails only for a child that has ended, which whoever waits for it then sees.
+            // This fails only if the child has ended. Whoever waits for the child sees that.
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// How it ended, if it ended by itself; from then on it is not started.
+    /// Its exit status, if it has ended by itself. Only the first call after the end returns it; then the node is not started any more.
     ///
     /// # Errors
     /// It cannot be watched.
@@ -397,7 +400,7 @@ impl Node {
         Ok(status)
     }
 
-    /// Everything that it said.
+    /// Its whole log; empty if the log cannot be read.
     #[must_use]
     pub fn log_text(&self) -> String {
         fs::read(&self.log).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
@@ -428,17 +431,18 @@ impl NodesDir {
     }
 }
 
-/// `count` different loopback ports nobody listens on, never given out twice by this process.
+/// Finds `count` different loopback ports on which nobody listens.
 ///
-/// They lie below the range from which the system takes ports for outgoing connections: a node or client that keeps trying to
-/// reach a killed node from such a port would sooner or later be given that very port, connect to itself, and keep the node
-/// from coming back. Only if too few are free there, the system chooses.
+/// The ports lie below the range from which the system takes ports for outgoing connections. Otherwise a client or a peer that keeps
+/// trying to reach a killed node would sooner or later get that node's port as its own, connect to itself, and keep the node from
+/// coming back. This process tries such a port again only after it has tried all of them. If too few of them are free, the system
+/// chooses the rest.
 fn free_ports(count: usize) -> Result<Vec<u16>, NodesError> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let outgoing = range.split_ascii_whitespace().next().and_then(|port| port.parse().ok()).unwrap_or(32_768);
     let width = u32::saturating_sub(outgoing, PORT_MIN);
-    // Two processes started at once begin their search at different places.
+    // Processes begin their search at different ports, so that two that run at once seldom try the same.
     let start = std::process::id().wrapping_mul(97);
     let below = (0..width).map(|_| PORT_MIN + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % width);
     let mut ports = BTreeSet::new();
@@ -460,7 +464,7 @@ fn free_ports(count: usize) -> Result<Vec<u16>, NodesError> {
     Ok(ports.into_iter().collect())
 }
 
-/// Waits for `child` until `deadline`, then kills it. Returns what was not as it should be.
+/// Waits for `child` until `deadline`, then kills it. Returns a complaint unless it ended in time and with success.
 fn stop_by(deadline: Instant, mut child: Child) -> Option<String> {
     loop {
         match child.try_wait() {

@@ -1,8 +1,8 @@
-//! One worker of a closed loop: writes, waits for the answer, writes the next.
+//! One worker of a load: it sends a write, waits for the answer, and sends the next (a closed loop).
 //!
-//! Workers are started once and live as long as the load; a write costs no task, no allocation and one look at the
-//! clock beyond what the target itself does. Failed writes are never sent again: after a pause the worker goes on with a
-//! new one, so what was acknowledged stays countable.
+//! Workers are started once and live as long as the load. A write costs one reading of the clock beyond what the target itself
+//! does, and neither a task nor an allocation. A failed write is never sent again: after a pause the worker goes on with a new one.
+//! So every write is sent once and has one outcome.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,7 +20,7 @@ use crate::latency::LatencyHistogram;
 use crate::target::PutTarget;
 use crate::timeline::Timeline;
 
-/// Pause after a first failure. Unit: milliseconds.
+/// Longest pause after a first failure. Unit: milliseconds.
 const BACKOFF_MIN_MS: u64 = 5;
 
 /// Longest pause after failures in a row. Unit: milliseconds.
@@ -29,7 +29,7 @@ const BACKOFF_MAX_MS: u64 = 200;
 const _: () =
     assert!(BACKOFF_MIN_MS > 0 && BACKOFF_MIN_MS <= BACKOFF_MAX_MS, "pauses grow from the first to the longest");
 
-/// Results of one thread and phase.
+/// Results of one thread in one phase. A phase is a stretch of time whose results are reported apart; see `Load::next_phase`.
 #[derive(Clone, Debug)]
 pub(crate) struct PhaseTally {
     pub(crate) failures: FailureCounts,
@@ -40,9 +40,9 @@ pub(crate) struct PhaseTally {
 /// Results of one thread.
 #[derive(Debug)]
 pub(crate) struct ThreadTally {
-    /// By phase.
+    /// One for each phase, then one for what ended after the load was stopped.
     pub(crate) phases: Vec<PhaseTally>,
-    /// Acknowledgements over time, by shard.
+    /// Acknowledgements over time, one timeline for each shard. Only one if the keys do not tell the shard.
     pub(crate) timelines: Vec<Timeline>,
 }
 
@@ -50,14 +50,15 @@ pub(crate) struct ThreadTally {
 pub(crate) struct ThreadState {
     pub(crate) control: Arc<Control>,
     pub(crate) thread: usize,
-    /// The load's beginning; timelines count from here.
+    /// When the load began. Timelines count from here.
     pub(crate) origin: Instant,
     pub(crate) tally: RefCell<ThreadTally>,
-    /// Whether workers record outcomes for verification.
+    /// Whether workers record which writes were acknowledged and which are of unknown outcome, so that the data can be verified.
     pub(crate) is_tracked: bool,
 }
 
 impl ThreadState {
+    /// Records that a write was acknowledged. It counts in the phase in which it ended.
     fn acknowledged(&self, shard: ShardId, begun: Instant, ended: Instant) {
         let mut tally = self.tally.borrow_mut();
         if let Some(phase) = tally.phases.get_mut(self.control.phase()) {
@@ -69,6 +70,7 @@ impl ThreadState {
         self.control.count_acknowledged(self.thread);
     }
 
+    /// Records that a write failed.
     fn failed(&self, kind: FailureKind, message: &dyn std::fmt::Display) {
         if let Some(phase) = self.tally.borrow_mut().phases.get_mut(self.control.phase()) {
             phase.failures.record(kind, message);
@@ -77,7 +79,8 @@ impl ThreadState {
     }
 }
 
-/// Writes to `target` from `source` until the load is stopped, and returns what became of the writes.
+/// Writes to `target` what `source` gives, until the load is stopped. Returns the outcomes of the writes; without `is_tracked` only
+/// their number.
 pub(crate) async fn run<T: PutTarget>(
     state: Rc<ThreadState>,
     target: Rc<T>,
@@ -94,7 +97,7 @@ pub(crate) async fn run<T: PutTarget>(
         let outcome = target.put(key, value).await;
         match outcome {
             Ok(()) => {
-                // The next write begins where this one ended: one look at the clock serves both.
+                // The next write begins when this one ends: one reading of the clock serves both.
                 let ended = Instant::now();
                 state.acknowledged(shard, begun, ended);
                 begun = ended;
@@ -118,7 +121,8 @@ pub(crate) async fn run<T: PutTarget>(
     writes
 }
 
-/// Pauses between failures: doubling, bounded, and spread so that workers that failed together do not return together.
+/// Pauses after failures. They double with each failure in a row, up to a limit, and are partly random, so that workers that failed
+/// together do not return together.
 struct Backoff {
     jitter: SplitMix64,
     pause_ms: u64,
@@ -133,7 +137,7 @@ impl Backoff {
         self.pause_ms = BACKOFF_MIN_MS;
     }
 
-    /// Between half and all of the present pause; the next is twice as long.
+    /// Draws the next pause, between half of `pause_ms` and all of it, and doubles `pause_ms` up to its limit.
     fn next_pause(&mut self) -> Duration {
         let half_us = self.pause_ms * 500;
         self.pause_ms = (self.pause_ms * 2).min(BACKOFF_MAX_MS);

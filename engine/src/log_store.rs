@@ -1,7 +1,7 @@
-//! The log as Raft sees it: positions, terms and sizes of entries.
+//! Connects Raft with the log on disk: through `LogView`, Raft reads positions, terms and sizes of entries from a `wal::Log`.
 //!
-//! Also names the kinds of entries, and says of each whether a state machine could apply it. It reads; appending is the replica's,
-//! syncing the shell's.
+//! Also defines the kinds of entries and checks whether an entry can be applied. Nothing here writes: the replica appends entries, and
+//! the shell syncs them.
 
 use api::command;
 use codec::DecodeError;
@@ -11,21 +11,23 @@ use crate::raft::{LogView, MEMBERSHIP_BYTES_MAX, Membership};
 use crate::state_machine::batch;
 use crate::types::{EntryId, Index, Term};
 
-/// An entry that carries nothing: a leader's first, which lets it commit what came before (thesis 6.4, 3.6.2).
+/// An entry without a payload. It is a leader's first: when it is committed, so is every entry before it (thesis 3.6.2), and the leader
+/// knows enough to confirm reads (thesis 6.4).
 pub const KIND_NOOP: EntryKind = EntryKind::new(1);
 
 /// An entry that carries a batch of commands.
 pub const KIND_COMMANDS: EntryKind = EntryKind::new(2);
 
-/// An entry that says who the members are from there on.
+/// An entry that holds a membership: who the members are from this entry on, and which of their logs count.
 pub const KIND_MEMBERS: EntryKind = EntryKind::new(3);
 
 const _: () = assert!(MEMBERSHIP_BYTES_MAX <= wal::origin::MEMBERS_BYTES_MAX, "every segment keeps room for it");
 
-/// No state machine of this version can apply an entry, so that it must not enter the log: once committed, it would stop every node.
+/// Why an entry must not enter the log. Either this version cannot apply it, so that it would stop every node once it is committed; or
+/// its membership breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
-    /// Its kind is none of ours.
+    /// This version does not know its kind.
     #[error("its kind {0:?} is unknown to this version; run the same version of quorate on every node")]
     Kind(EntryKind),
     /// A no-op with a payload.
@@ -34,24 +36,25 @@ pub enum FormError {
     /// Its batch, or a command of it, does not follow the format.
     #[error("its commands cannot be read: {0}; run the same version of quorate on every node")]
     Commands(#[from] DecodeError),
-    /// It says who the members are, in a way that this version does not know.
+    /// Its payload is not a membership that this version can read.
     #[error("what it says of the members cannot be read: {0}; run the same version of quorate on every node")]
     Members(DecodeError),
-    /// It changes who votes.
+    /// Its membership changes who votes. The replica finds this, not `check_form`.
     #[error(
         "it changes who the voters are, which this version does not do; run the same version of quorate on every node"
     )]
     OtherVoters,
-    /// It names no log of a member as of itself, or one as of a later entry.
+    /// Its membership must name exactly one log as of this entry, and none as of a later one (`Membership::is_of_entry`). It does not.
+    /// `wire::parse_entries` finds this, not `check_form`.
     #[error("what it says of the members' logs is not what an entry in its place can say")]
     OtherNames,
 }
 
-/// Whether a state machine can apply an entry: whoever appends what came from outside asks this first. Its checksum proves only that it
+/// Checks that an entry can be applied. An entry from another node must pass before it is appended: its checksum proves only that it
 /// arrived as it was sent.
 ///
 /// # Errors
-/// Why it cannot.
+/// The entry cannot be applied; the error says why.
 pub fn check_form(kind: EntryKind, payload: &[u8]) -> Result<(), FormError> {
     match kind {
         KIND_NOOP if payload.is_empty() => Ok(()),
@@ -67,10 +70,10 @@ pub fn check_form(kind: EntryKind, payload: &[u8]) -> Result<(), FormError> {
     }
 }
 
-/// What an entry says of the members, if it is one that does.
+/// Reads the membership that an entry holds; `None` if the entry is of another kind.
 ///
 /// # Errors
-/// It says it in a way that this version does not know.
+/// The payload is not a membership that this version can read.
 pub(crate) fn membership_of(kind: EntryKind, payload: &[u8]) -> Result<Option<Membership>, FormError> {
     let is_one = kind == KIND_MEMBERS;
     is_one.then(|| Membership::decode(payload).map_err(FormError::Members)).transpose()

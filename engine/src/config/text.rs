@@ -1,4 +1,4 @@
-//! Settings as words and comma-separated lists, the way flags, variables and TOML values spell them.
+//! How settings that are words or lists are written, in flags, environment variables and TOML files.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 
+/// Defines an enum whose variants are the words that a setting can have, and reads and writes these words.
+///
+/// Arguments: the enum's name, the flag's name, the words that an error message offers, and each variant with its word. A word must be
+/// its variant's name in kebab case, since that is what TOML files use.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident, $flag:literal, $expected:literal, {
         $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)?
@@ -41,11 +45,12 @@ macro_rules! words {
 }
 
 words!(
-    /// Whether a start creates its cluster or comes back to it.
+    /// Whether the cluster is being created or exists already.
     ClusterState, "initial-cluster-state", "new, existing", {
-        /// The cluster is created by its nodes' first starts. A data directory that is there already is used as it is.
+        /// The cluster is created when its nodes start for the first time. A node that has data already goes on with it.
         New = "new",
-        /// The cluster exists. A node that has no data must not start as a voter of it: it could have voted before.
+        /// The cluster exists. A node that has no data may have voted before and forgotten it. So it starts under repair, and refuses to
+        /// start where the other nodes are too few to repair it.
         Existing = "existing",
     }
 );
@@ -55,37 +60,37 @@ words!(
     WalIo, "wal-io", "mmap", {
         /// Stores into a shared mapping, made durable by `fdatasync`.
         Mmap = "mmap",
-        /// Direct writes through `io_uring`; refused by validation until it is built.
+        /// Direct writes through `io_uring`. Not built yet: validation refuses it, and error messages do not offer it.
         Direct = "direct",
     }
 );
 
 words!(
-    /// Least severe messages that are logged.
+    /// How severe a message must be to be logged. Each level includes the levels before it.
     LogLevel, "log-level", "error, warn, info, debug, trace", {
-        /// Only what stops something from working.
+        /// Something does not work.
         Error = "error",
-        /// And what someone should look at.
+        /// Someone should look at something.
         Warn = "warn",
-        /// And changes of state.
+        /// Something changed its state.
         Info = "info",
-        /// And what a developer asks for.
+        /// Details for a developer.
         Debug = "debug",
-        /// And everything else.
+        /// Everything else.
         Trace = "trace",
     }
 );
 
-/// Splits a comma-separated list; blanks around elements and empty elements are dropped.
+/// Splits a comma-separated list. Drops white space around elements, and empty elements.
 #[must_use]
 pub fn parse_list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|element| !element.is_empty()).map(str::to_owned).collect()
 }
 
-/// Reads `a=http://10.0.0.1:2380,b=http://10.0.0.2:2380`.
+/// Reads the names and peer URLs of a cluster's nodes, written as `a=http://10.0.0.1:2380,b=http://10.0.0.2:2380`.
 ///
 /// # Errors
-/// [`ConfigError::ClusterSyntax`] with the element that has no name or no URL. The URL itself is checked later.
+/// [`ConfigError::ClusterSyntax`] with the first element that has no name or no URL. Validation checks the URLs themselves.
 pub fn parse_initial_cluster(text: &str) -> Result<Vec<(String, String)>, ConfigError> {
     parse_list(text).iter().map(|element| parse_member(element)).collect()
 }
@@ -97,7 +102,7 @@ fn parse_member(element: &str) -> Result<(String, String), ConfigError> {
     }
 }
 
-/// A list in a TOML file: an array of strings, or one string as on the command line.
+/// Reads a list in a TOML file: an array of strings, or one string as on the command line.
 pub(super) fn deserialize_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct List;
 
@@ -124,7 +129,7 @@ pub(super) fn deserialize_list<'de, D: Deserializer<'de>>(deserializer: D) -> Re
     deserializer.deserialize_any(List)
 }
 
-/// `initial-cluster` in a TOML file: like any list, with elements `name=url`.
+/// Reads `initial-cluster` in a TOML file: a list as above, with elements `name=url`.
 pub(super) fn deserialize_cluster<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<(String, String)>, D::Error> {

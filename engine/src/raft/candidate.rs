@@ -1,6 +1,6 @@
-//! Campaigns: a node that asks whether it could win (pre-vote, thesis 9.6), and one that asks for votes (thesis 3.4).
+//! The two states of a node that wants to lead: it asks first whether it could win (pre-vote, thesis 9.6), then for votes (thesis 3.4).
 //!
-//! When a campaign begins and what its end leads to is decided in `election`.
+//! This file sends the questions and counts the answers. `election` decides when a campaign begins and what follows from its result.
 
 use std::collections::BTreeMap;
 
@@ -9,33 +9,33 @@ use super::log_view::LogView;
 use super::{Common, Message};
 use crate::types::{EntryId, NodeId};
 
-/// Asks whether a campaign could succeed. Its term is unchanged, so it remains a follower of that term without a leader.
+/// A node that asks its peers whether they would vote for it. It stays in its term, as a follower without a leader.
 #[derive(Debug)]
 pub(super) struct PreCandidate {
-    /// What it knows of the log of its term's leader, in case that leader is heard again.
+    /// What it knows of the log of its term's leader. It is needed again if that leader is heard after all.
     pub(super) following: Following,
     votes: Votes,
 }
 
-/// Asks for votes in a new term.
+/// A node that asks for votes in a new term.
 #[derive(Debug)]
 pub(super) struct Candidate {
     votes: Votes,
-    /// The leader asked for the campaign.
+    /// The leader of the term before asked for this campaign, to hand leadership over.
     transfer: bool,
 }
 
 /// Answers to a campaign.
 #[derive(Debug)]
 struct Votes {
-    /// The last entry of the candidate's log, as it announced it.
+    /// The last entry of this node's log, as the questions state it.
     last: EntryId,
-    /// Who answered, and whether with a vote.
+    /// The nodes that answered; true if they gave their vote.
     answers: BTreeMap<NodeId, bool>,
 }
 
 impl PreCandidate {
-    /// Asks every peer. The own vote counts at once, since nothing is promised.
+    /// Asks every peer. This node's own vote counts at once: a pre-vote promises nothing, so it need not be durable.
     pub(super) fn begin(common: &mut Common, following: Following, log: &impl LogView) -> Self {
         assert!(following.leader().is_none(), "a node that has a leader does not campaign");
         let votes = Votes { last: log.last_id(), answers: BTreeMap::from([(common.config.id, true)]) };
@@ -51,7 +51,8 @@ impl PreCandidate {
         common.out.messages.push((to, message));
     }
 
-    /// A connection came up: the question may have got lost with the last one.
+    /// A connection to `node` came up. Asks it again if it has not answered: the question may have been lost with the connection
+    /// before.
     pub(super) fn ask_again(&self, common: &mut Common, node: NodeId) {
         if !self.votes.has_answered(node) {
             mark!("raft: a question for votes is repeated on a new connection");
@@ -70,15 +71,17 @@ impl PreCandidate {
         common.membership.quorum_has(|node| self.votes.granted(node))
     }
 
-    /// This node and a rival with the same log ask for pre-votes in the same moment. If both were granted, both would campaign and
-    /// split the votes, so the greater id goes first. Only for a tick: it may not get the votes that the other one would.
+    /// Whether this node goes first when it and a rival ask for pre-votes in the same moment and their logs end alike: the greater id
+    /// does. If each granted the other's pre-vote, both would campaign and split the votes.
+    ///
+    /// It goes first for one tick only, since the rival may get votes that this node does not get.
     pub(super) fn goes_before(&self, common: &Common, rival: NodeId, last: EntryId) -> bool {
         common.timer.elapsed_ticks <= 1 && self.votes.last == last && common.config.id > rival
     }
 }
 
 impl Candidate {
-    /// Asks every peer, once this node's own vote is durable. That vote is not counted before.
+    /// Asks every peer. The questions leave once this node's own vote is durable; that vote is not counted before.
     pub(super) fn begin(common: &mut Common, transfer: bool, log: &impl LogView) -> Self {
         assert!(common.hard_state.vote == Some(common.config.id), "a candidate votes for itself");
         let begun = Self { votes: Votes { last: log.last_id(), answers: BTreeMap::new() }, transfer };
@@ -93,9 +96,9 @@ impl Candidate {
         common.respond(to, Message::RequestVote { term, last, transfer });
     }
 
-    /// A connection came up: the question may have got lost with the last one.
+    /// A connection to `node` came up. Asks it again if it has not answered.
     pub(super) fn ask_again(&self, common: &mut Common, node: NodeId) {
-        // While the vote is not durable the first question has not left either.
+        // The first question has not left before this node's own vote is durable: then there is nothing to repeat.
         if common.hard_state_is_durable() && !self.votes.has_answered(node) {
             mark!("raft: a question for votes is repeated on a new connection");
             self.ask(common, node);
@@ -121,7 +124,8 @@ impl Candidate {
 }
 
 impl Votes {
-    /// A vote once given stays given: a refusal that arrives later answered something else.
+    /// Notes an answer. A vote that was given stays given: messages overtake each other, so a refusal that arrives after it may have
+    /// been sent before it.
     fn note(&mut self, from: NodeId, granted: bool) {
         *self.answers.entry(from).or_insert(false) |= granted;
     }

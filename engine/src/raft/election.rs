@@ -11,21 +11,22 @@ use super::{Common, HardState, Message, OfficeStep, Raft, State, TERM_MAX};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 impl Common {
-    /// This node could be a leader: its log holds what it knows to be committed, and the group has not given that log up.
+    /// Whether this node could lead: its log holds what it knows to be committed, and the group has not given that log up.
     fn may_campaign(&self, log: &impl LogView) -> bool {
         !self.lacks_committed(log) && !self.is_given_up()
     }
 
-    /// There is a term to campaign in. Without one this cluster elects nobody any more; nothing is lost.
+    /// Whether there is a later term to campaign in. After the last term nobody is elected any more, but no data is lost.
     fn has_next_term(&self) -> bool {
         self.hard_state.term < TERM_MAX
     }
 }
 
 impl Raft {
-    /// Ticks a node that takes part and does not lead.
+    /// A tick passed on a follower, a pre-candidate or a candidate. It asks for pre-votes if its election timer ended and it could
+    /// lead.
     pub(super) fn tick_election(&mut self, log: &impl LogView) {
-        // A slow disk must not make a candidate pile up terms that it cannot even persist.
+        // A candidate whose disk is slow must not begin term after term without making any of them durable.
         if matches!(self.state, State::Candidate(_)) && !self.common.hard_state_is_durable() {
             mark!("raft: a candidate waits for its own vote to be durable");
             return;
@@ -35,22 +36,24 @@ impl Raft {
         }
     }
 
-    /// This node's connection to its leader broke.
+    /// This node's connection to its leader broke. Makes the election timer short. If a pre-vote was refused a short time ago because
+    /// the leader was heard, answers that request again.
     pub(super) fn hurry_election(&mut self, leader: NodeId, log: &impl LogView) {
         let refused = self.common.hurry_election(leader);
         if let Some(RefusedPreVote { from, campaign_term, last, .. }) = refused {
-            // As if it came only now. The node that asked counts a vote that comes late.
+            // The node that asked counts a vote even after a refusal.
             self.on_pre_vote_request(from, campaign_term, last, log);
         }
     }
 
-    /// This node hears from a live leader, or is one: it helps nobody to depose it. Source: thesis 4.2.3.
+    /// Whether this node leads, or heard from its leader within an election timeout, over a connection that did not break since. Such a
+    /// node helps nobody to depose the leader. Source: thesis 4.2.3.
     pub(super) fn hears_leader(&self) -> bool {
         let hears = |following: &Following| following.hears_leader(&self.common);
         matches!(self.state, State::Leader(_)) || self.state.following().is_some_and(hears)
     }
 
-    /// Gives up on the leader and asks whether a campaign could succeed.
+    /// Stops following the leader, if there is one, and asks the peers for pre-votes.
     fn ask_for_pre_votes(&mut self, log: &impl LogView) {
         if let Some(following) = self.state.following_mut() {
             following.set_leader(None);
@@ -63,12 +66,13 @@ impl Raft {
         let asking = PreCandidate::begin(&mut self.common, following, log);
         let has_quorum = asking.has_quorum(&self.common);
         self.state = State::PreCandidate(asking);
+        // A single voter has nobody to ask.
         if has_quorum {
             self.campaign(false, log);
         }
     }
 
-    /// Asks for votes in the next term. `transfer`: the leader wants it.
+    /// Asks for votes in the next term. `transfer` says that the leader asked for this campaign.
     fn campaign(&mut self, transfer: bool, log: &impl LogView) {
         if !self.common.has_next_term() {
             return;
@@ -81,11 +85,16 @@ impl Raft {
         self.state = State::Candidate(Candidate::begin(common, transfer, log));
     }
 
-    /// A candidate was elected.
+    /// This candidate was elected.
     pub(super) fn become_leader(&mut self, log: &impl LogView) {
         self.state = State::Leader(Box::new(Leading::begin(&mut self.common, log)));
     }
 
+    /// A peer asks whether this node would vote for it in `campaign_term`.
+    ///
+    /// If this node could vote in that term but refuses, the reason decides what follows. While it hears a leader, it keeps the request:
+    /// if the leader's connection breaks, it answers again. If it hears no leader and the peer's log is behind its own, it asks for
+    /// pre-votes itself.
     pub(super) fn on_pre_vote_request(&mut self, from: NodeId, campaign_term: Term, last: EntryId, log: &impl LogView) {
         let term = self.common.hard_state.term;
         let could_vote = campaign_term > term || (campaign_term == term && self.vote_is_free_for(from));
@@ -107,14 +116,15 @@ impl Raft {
         }
     }
 
-    /// The node that asks for votes lacks entries that this node has. It cannot win and this node may, so this node does not wait for
-    /// its turn.
+    /// A peer that lacks entries of this node's log asked for a pre-vote. This node has the better chance, so a follower asks for
+    /// pre-votes now and does not wait for its election timer.
     fn campaign_instead(&mut self, log: &impl LogView) {
         if matches!(self.state, State::Follower(_)) && !self.common.is_leaving && self.common.may_campaign(log) {
             self.ask_for_pre_votes(log);
         }
     }
 
+    /// A peer answered the question for a pre-vote. Campaigns if a quorum would vote for this node.
     pub(super) fn on_pre_vote_response(
         &mut self,
         from: NodeId,
@@ -137,6 +147,7 @@ impl Raft {
         }
     }
 
+    /// A peer answered the question for its vote in the current term. If this node is elected, it becomes the leader.
     pub(super) fn on_vote_response(&mut self, from: NodeId, granted: bool, log: &impl LogView) {
         if let State::Candidate(candidate) = &mut self.state
             && candidate.on_response(&self.common, from, granted)
@@ -145,6 +156,8 @@ impl Raft {
         }
     }
 
+    /// A peer asks for this node's vote. While this node hears a leader, it ignores campaigns in later terms, except for those that a
+    /// leader asked for (`transfer`).
     pub(super) fn on_vote_request(
         &mut self,
         from: NodeId,
@@ -172,7 +185,8 @@ impl Raft {
         self.common.respond(from, Message::RequestVoteResponse { term: self.common.hard_state.term, granted });
     }
 
-    /// The vote of the current term may go to `candidate`.
+    /// Whether this node may vote for `candidate` in the current term: it has voted for it already, or has voted for nobody and knows
+    /// no leader of this term.
     fn vote_is_free_for(&self, candidate: NodeId) -> bool {
         match self.common.hard_state.vote {
             Some(voted_for) => voted_for == candidate,
@@ -180,7 +194,7 @@ impl Raft {
         }
     }
 
-    /// A candidate's own vote may be durable now.
+    /// The hard state is durable. On a candidate it holds the candidate's vote for itself, which counts from now on.
     pub(super) fn count_own_vote(&mut self, log: &impl LogView) {
         if let State::Candidate(candidate) = &mut self.state
             && candidate.on_own_vote_durable(&self.common)
@@ -189,19 +203,20 @@ impl Raft {
         }
     }
 
+    /// The leader asks this node to take over once its log reaches `last_index`. Campaigns now if it does already.
     pub(super) fn on_timeout_now(&mut self, from: NodeId, term: Term, last_index: Index, log: &impl LogView) {
         if let State::Follower(following) = &mut self.state
             && term == self.common.hard_state.term
             && following.leader() == Some(from)
         {
-            // The leader repeats it for as long as it means it.
+            // The leader repeats the message with each heartbeat for as long as the transfer goes on.
             let until_tick = self.common.now_tick + 2 * u64::from(self.common.config.heartbeat_ticks);
             following.note_call(last_index, until_tick);
             self.follow_call(log);
         }
     }
 
-    /// Campaigns if the leader asked for it and everything that it sent before is in the log.
+    /// Campaigns if the leader asked for it and the log holds everything that the leader named.
     pub(super) fn follow_call(&mut self, log: &impl LogView) {
         if let State::Follower(following) = &self.state
             && following.is_called(self.common.now_tick)

@@ -1,21 +1,22 @@
-//! The membership according to the log: which one is in force, what it was before, and what that means for a member whose log was
-//! given up.
+//! Which membership is in force, and which log of each member counts.
 //!
-//! A membership takes effect when its entry is appended, and goes when that is cut (thesis 4.1). A member that lost its log and
-//! got another one is *named*: an entry says which of its logs counts from there on. From then on whoever has that entry counts
-//! nothing that an earlier log of the member says. `docs/durability.md` says why that suffices. The entries themselves are
-//! appended by the replica.
+//! A membership is what an entry of the log says of the members. It is in force from the moment when the entry is appended, until the
+//! next one is appended or the entry is truncated (thesis 4.1). The replica appends these entries.
+//!
+//! A member that lost its log makes a new one. An entry then *names* the new log: it says that this log counts from now on. So the
+//! earlier log is *given up*: a node that has the entry counts nothing that the earlier log says. `docs/durability.md` says why that
+//! suffices.
 
 use super::log_view::LogView;
 use super::{Common, Membership, Message, Nonsense, Outdated, Raft, Speaker, State};
 use crate::types::{Index, NodeId};
 
-/// Memberships by index.
+/// The memberships in the log that may still be needed, by the index of their entries.
 #[derive(Debug)]
 pub(super) struct MembershipHistory {
-    /// In force before the first of `later`.
+    /// The membership in force before the first entry of `later`.
     base: Membership,
-    /// In force from an entry on: the entry's index and what it says, in ascending order.
+    /// Index and content of each membership entry, in ascending order. Each is in force until the next.
     later: Vec<(Index, Membership)>,
 }
 
@@ -33,13 +34,13 @@ impl MembershipHistory {
         self.later.last().map_or(Index::ZERO, |(index, _)| *index)
     }
 
-    /// The membership in force at an index.
+    /// The membership that was in force at `index`.
     fn as_of(&self, index: Index) -> &Membership {
         let at = self.later.partition_point(|(entry, _)| *entry <= index);
         at.checked_sub(1).and_then(|at| self.later.get(at)).map_or(&self.base, |(_, membership)| membership)
     }
 
-    /// Forgets the memberships from `index` on; says whether there were any.
+    /// Forgets the memberships of the entries from `index` on. True if there were any.
     fn cut_from(&mut self, index: Index) -> bool {
         let is_cut = self.last_index() >= index;
         self.later.retain(|(entry, _)| *entry < index);
@@ -53,7 +54,7 @@ impl MembershipHistory {
         self.later.push((index, membership));
     }
 
-    /// Forgets what was in force before an index that is committed.
+    /// Forgets all committed memberships but the last: no truncation can bring the others back.
     fn settle(&mut self, commit_index: Index) {
         let at = self.later.partition_point(|(entry, _)| *entry <= commit_index);
         if at > 1 {
@@ -63,19 +64,19 @@ impl MembershipHistory {
     }
 }
 
-/// What a leader makes of a follower's answers.
+/// How much a follower's answers count for its leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
     /// They count.
     Full,
-    /// The log that the group agreed on does not hold yet what the one before promised: they say what to send, and count for
-    /// nothing.
+    /// The follower's log is named, but does not hold yet what the earlier log promised. Its answers tell the leader what to send, and
+    /// count toward no quorum.
     Hint,
 }
 
 impl Common {
-    /// An entry was appended, and superseded what was there from its index on. Returns the membership before if another one is in
-    /// force now.
+    /// An entry was appended, in place of all entries from its index on. `membership` is what it says of the members, if it does. If
+    /// another membership is in force now, returns the one before.
     fn take_membership(&mut self, index: Index, membership: Option<Membership>) -> Option<Membership> {
         let is_cut = self.history.cut_from(index);
         if !is_cut && membership.is_none() {
@@ -88,12 +89,12 @@ impl Common {
         Some(std::mem::replace(&mut self.membership, self.history.current().clone()))
     }
 
-    /// The entry that holds the membership in force is committed, if an entry holds it.
+    /// Whether the entry that holds the membership in force is committed. True if no entry holds it.
     pub(super) fn membership_is_committed(&self) -> bool {
         self.history.last_index() <= self.commit_index
     }
 
-    /// Whether the votes of this speaker count.
+    /// Whether the votes of this speaker count. `from` is the node, `speaker` says for which of its logs it speaks.
     pub(super) fn counts(&self, from: NodeId, speaker: Speaker) -> bool {
         self.weigh(from, speaker) == Some(Weight::Full)
     }
@@ -108,12 +109,13 @@ impl Common {
         }
     }
 
-    /// This node's own log says that another one counts in its place; the entry need not be committed.
+    /// Whether an entry of this node's log, committed or not, says that another log of this node counts. False while this log is new
+    /// and under repair.
     pub(super) fn is_given_up(&self) -> bool {
         !self.is_joining() && !self.membership.may_count(self.config.id, self.incarnation())
     }
 
-    /// Notices that a committed entry of the own log names another one in its place.
+    /// Reports that this node's log is outdated if a committed entry of this very log names another log of this node.
     pub(super) fn check_given_up(&mut self) {
         if !self.is_given_up() {
             return;
@@ -127,7 +129,10 @@ impl Common {
 }
 
 impl Raft {
-    /// What the log says of the members as of its base, which may be what it says later; right after `new`.
+    /// Sets the membership as of the log's base. To be called right after `new`.
+    ///
+    /// `membership` is what the log keeps of the members besides its entries. It may be newer than the base: logs that were named later
+    /// are left out here, since the entries that named them follow.
     pub(crate) fn recall_base_membership(&mut self, membership: Membership, log: &impl LogView) {
         let common = &mut self.common;
         assert!(common.history.last_index() == Index::ZERO, "nothing was recalled yet");
@@ -135,10 +140,11 @@ impl Raft {
         common.membership = common.history.current().clone();
     }
 
-    /// An entry was appended, and superseded what was there from its index on. Says whether another membership is in force now. To be
-    /// called before `on_appended`; also for the entries of a log that just opened, in ascending order, right after `new`.
+    /// An entry was appended, in place of all entries from its index on. True if another membership is in force now.
     ///
-    /// `membership` is what the entry says of the members, if it does; others may be left out at the log's end.
+    /// `membership` is what the entry says of the members, if it does. An entry that says nothing of them and superseded nothing may be
+    /// left out. To be called before `on_appended`; also for the entries of a log that was just opened, in ascending order, before
+    /// anything else happens.
     #[must_use]
     pub fn take_membership(&mut self, index: Index, membership: Option<Membership>, log: &impl LogView) -> bool {
         assert!(index > Index::ZERO && index <= log.last_id().index, "entry {index} is in the log");
@@ -155,7 +161,7 @@ impl Raft {
         Speaker { incarnation: self.common.incarnation(), is_joining: self.common.is_joining() }
     }
 
-    /// Tells a node that speaks for a log that the group gave up.
+    /// Tells a peer that the group gave up the log for which it speaks, if a committed entry says so.
     pub(crate) fn tell_outdated(&mut self, from: NodeId, speaker: Speaker) {
         if speaker.is_joining || self.is_new() || !self.common.is_peer(from) {
             return;
@@ -168,12 +174,13 @@ impl Raft {
         }
     }
 
-    /// A peer says that another log of this node counts in its place, named by a committed entry.
+    /// A peer says that the group gave up this node's log: the committed entry `since` named the log `incarnation` instead.
     ///
-    /// A later entry may have named this one: then this log has that entry, unless it does not count yet anyway.
+    /// This is old news if an entry of this log named it at `since` or later, and no news if `incarnation` is this very log's. It does
+    /// not matter while this log is new and under repair, since the log does not count yet.
     ///
-    /// Whoever believes it takes no part until it is started again. So it is not believed from one peer where this node can know
-    /// better (`knows_better`).
+    /// A node that believes the peer takes no part until it is started again. So it does not believe a peer where it knows better
+    /// (`knows_better`).
     pub(super) fn on_told_outdated(&mut self, from: NodeId, incarnation: u64, since: Index, log: &impl LogView) {
         let common = &self.common;
         let own_since = match common.membership.named(common.config.id) {
@@ -191,12 +198,14 @@ impl Raft {
         self.common.out.outdated.get_or_insert(Outdated { told_by: from, since });
     }
 
-    /// Whether what a peer says of entry `since`, that it gave this node's log up, is no reason to stop.
+    /// Whether this node need not believe a peer that says that entry `since` gave up this node's log. There are two reasons:
     ///
-    /// What is committed here is committed everywhere: the entry would stand in this log, and this node would have stopped by itself.
-    /// A node that leads has every entry that was committed before its term. And a node that hears a leader is told by
-    /// that one, to which it speaks all the time: so one member that believes a lie stops nobody in a group that is well.
-    /// Nothing rests on when an old log stops: what it says counts for nothing with whoever has the entry.
+    /// * This log holds entry `since` and it is committed. If the entry gave this log up, this node would have stopped by itself.
+    /// * This node leads, or hears a leader other than the peer. A leader has every entry that was committed before its term, and a
+    ///   follower speaks to its leader all the time and is told by it. So one member that believes a lie stops nobody in a group that
+    ///   is well.
+    ///
+    /// If the peer was right, this node runs a while longer. That does no harm: whoever has the entry counts nothing that this log says.
     fn knows_better(&self, from: NodeId, since: Index, log: &impl LogView) -> bool {
         let is_held = since > log.base().index && since <= self.common.commit_index;
         let is_told_by_leader = self.leader() == Some(from);

@@ -1,7 +1,12 @@
-//! What a leader does for a member that lost durable entries: it makes the group agree on the member's new log, if it got one, and
-//! tells how far the log must reach.
+//! What a leader does for a member that lost durable entries.
 //!
-//! The other side is in `repair`; which log of a member counts is kept in `members`.
+//! A member whose log is only damaged keeps that log. The leader tells it how far the log must reach.
+//!
+//! A member whose log is gone makes a new one, and the group must agree first that the new log counts from now on. For this the
+//! leader *names* the new log: it appends a membership entry that holds the log's incarnation, a random number drawn when the log was
+//! made. Once the entry is committed, the leader tells the member how far the new log must reach.
+//!
+//! The member's side is in `repair`. `members` keeps which log of each member counts.
 
 use super::Leading;
 use crate::raft::log_view::LogView;
@@ -11,10 +16,11 @@ use crate::raft::{Common, Membership, Speaker};
 use crate::types::{EntryId, Index, NodeId};
 
 impl Leading {
-    /// A peer under repair asks for the end of this leader's log.
+    /// A peer under repair asks where this leader's log ends: its own log must reach as far.
     ///
-    /// If it asks for a log that takes the place of a lost one, it is told only once the group has agreed on that: so the end lies
-    /// behind the entry that says so, and a quorum without the asking node has it.
+    /// The answer leaves when a round of heartbeats has confirmed that this node still leads. A peer with a new log is answered only
+    /// once the entry that names that log is committed. So the end that it is told includes this entry, which a quorum without the
+    /// peer has made durable.
     pub(in crate::raft) fn on_repair_request(
         &mut self,
         common: &mut Common,
@@ -37,11 +43,12 @@ impl Leading {
         self.advance_reads(common);
     }
 
-    /// Whether a member that lost its log may get everything back into this one: the group agreed on it, and that can't be
-    /// forgotten any more. If not, this leader makes the group agree.
+    /// Whether a committed entry names the log `incarnation` of a member. If no entry names it yet, plans one (`naming`): naming a
+    /// new log gives up the member's earlier log.
     ///
-    /// The member's earlier log is given up only if the question repeats the challenge, which was sent to the member's own address,
-    /// and if that log was not heard from for an election timeout. So nobody takes a member's log away by asking in its name.
+    /// The entry is planned under two conditions. The question must repeat the challenge that was sent to the member's own address,
+    /// so that nobody can take a member's log away by asking in its name. And nothing was heard from the earlier log for an election
+    /// timeout.
     fn agrees_on(&mut self, common: &Common, node: NodeId, incarnation: u64, challenge: u64) -> bool {
         assert!(node != common.config.id, "a node asks others");
         let named = common.membership.named(node).filter(|named| named.incarnation == incarnation);
@@ -55,20 +62,24 @@ impl Leading {
         named.is_some_and(|named| named.since <= common.commit_index)
     }
 
-    /// The challenge that a member with a new log has to repeat in its next question; 0 = none.
+    /// The random number that a member with a new log must repeat in its next question. 0 if there is nothing to repeat: its log is
+    /// not new, or is named already.
     pub(in crate::raft) fn challenge(&mut self, common: &mut Common, node: NodeId, speaker: Speaker) -> u64 {
         let is_named = common.membership.named(node).is_some_and(|named| named.incarnation == speaker.incarnation);
         if !speaker.is_joining || is_named {
             return 0;
         }
-        // Never 0, which means that there is none.
+        // The lowest bit is set because 0 would mean that there is nothing to repeat.
         *self.challenges.entry(node).or_insert_with(|| common.rng.next_u64() | 1)
     }
 
-    /// The entry with a membership that this leader is to append as soon as it can, and has not appended yet.
+    /// The membership entry that this leader should append now: its id and its content. `None` if no log is to be named, or if the
+    /// entry has to wait. It waits
     ///
-    /// There is one at a time: the one before must be committed. And none while a quorum without the asking node is out of reach, since
-    /// until the entry is committed the old log may come back and be needed.
+    /// * while no quorum without the asking member is in reach: until the entry is committed, the member's earlier log may come back
+    ///   and be needed;
+    /// * while the membership entry before it is not committed;
+    /// * while leadership is handed over, or this term's first entry is not in the log.
     pub(in crate::raft) fn membership_due(&self, common: &Common, log: &impl LogView) -> Option<(EntryId, Membership)> {
         let (node, incarnation) = self.naming?;
         let is_there = |voter| self.heard_within(voter, common.config.answer_ticks(), common.now_tick);
@@ -85,7 +96,8 @@ impl Leading {
         Some((id, common.membership.with_named(node, incarnation, id.index)))
     }
 
-    /// Another membership is in force. What an earlier log of a follower had says nothing of the one that is named now.
+    /// Another membership came into force. Forgets what is known of every follower whose named log changed: it was true of an earlier
+    /// log. Also forgets which log was to be named; a member that still needs it asks again.
     pub(in crate::raft) fn begin_anew_with_named(&mut self, common: &Common, before: &Membership, log: &impl LogView) {
         self.naming = None;
         for (&node, progress) in &mut self.progress {

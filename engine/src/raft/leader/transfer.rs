@@ -1,10 +1,14 @@
-//! Handing leadership over: on request, when this node stops or is not fit to lead, and to the preferred leader.
+//! Handing leadership over: on request, when this node stops or is not fit to lead, and to the preferred leader (thesis 3.10).
 //!
-//! Thesis 3.10. A transfer goes in this order: proposals stop, the batch being formed is closed, the successor is sent the rest of
-//! the log, and it is told to take over as soon as it has it. So no entry comes after `TimeoutNow`, and the successor's log is as
-//! good as any. It makes the last entries durable together with its vote for itself: one sync instead of two. Whether it succeeded
-//! shows in the term that it starts. Leadership goes only to nodes that can hold it: they tell how they are in their answers to
-//! heartbeats.
+//! A transfer goes in this order:
+//!
+//! 1. The leader takes no more proposals, and the batch being formed is closed.
+//! 2. The leader sends the successor the rest of the log.
+//! 3. When everything is sent, the leader tells the successor to take over (`TimeoutNow`). It appends nothing after that.
+//! 4. When everything has arrived, the successor's log is as good as any, and it campaigns. It makes the last entries durable
+//!    together with its vote for itself: one sync instead of two. The leader sees from the new term that the transfer succeeded.
+//!
+//! Leadership goes only to nodes that are fit to lead. Followers report their health in their answers to heartbeats.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,7 +24,8 @@ use crate::types::{Index, NodeId};
 pub struct Transfer {
     /// Who is to lead.
     pub to: NodeId,
-    /// It was told to take over when the leader's log ended here. Nothing may be appended since.
+    /// Where the leader's log ended when the successor was told to take over; nothing may be appended since. `None` until it was
+    /// told.
     pub told_at: Option<Index>,
     /// When it began. Unit: ticks of this core.
     since_tick: u64,
@@ -28,12 +33,12 @@ pub struct Transfer {
     end_tick: u64,
 }
 
-/// The search for a successor of a leader that wants to give up leadership.
+/// What a leader that wants to give up leadership remembers while it looks for a successor.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leaving {
-    /// Who did not take over in time.
+    /// Followers that did not take over in time. They are tried again when no other is left.
     tried: BTreeSet<NodeId>,
-    /// Nobody else is tried before this, so that proposals are taken between two tries. Unit: ticks of this core.
+    /// No follower is tried before this, so that the leader takes proposals between two tries. Unit: ticks of this core.
     pause_until_tick: u64,
 }
 
@@ -41,14 +46,14 @@ pub(super) struct Leaving {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HealthReport {
     health: Health,
-    /// Highest index that it could have applied by then: committed, and in its log.
+    /// Highest index that the follower could have applied when it said so: committed, and in its log.
     due_index: Index,
 }
 
 /// Why a node cannot take leadership now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// It did not answer the last heartbeats, or never since its connection is up.
+    /// It did not answer the last heartbeats, or no heartbeat at all since its connection came up.
     Silent,
     /// It may not campaign: it is under repair.
     MayNotLead,
@@ -56,9 +61,9 @@ pub enum Unfit {
     NoRoom,
     /// Its disk does not keep up.
     SlowDisk,
-    /// It lacks more of the log than can be on its way.
+    /// Its disk lacks more committed entries than can be on their way to it, or it is not in `ProgressState::Replicate`.
     LogBehind,
-    /// It has applied much less than it has in its log.
+    /// It has applied much less than it could have. It may be replaying its log after a start.
     Replaying,
 }
 
@@ -75,19 +80,21 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// Keeps leadership from going to and fro when nobody can hold it for long.
+/// Limits how often leadership is handed over, so that it does not go back and forth between nodes that cannot hold it for long.
 ///
-/// Each hand-over doubles the time before the next, up to a limit; each such limit that passes in peace halves it again.
+/// Each hand-over doubles the waiting time `steady_ticks`, up to `steady_max_ticks`. Whenever `steady_max_ticks` pass without a
+/// hand-over, it is halved again.
 #[derive(Debug)]
 pub(in crate::raft) struct Pacing {
-    /// Time for which a receiver must have been fit, or that must have passed since the last hand-over. Unit: ticks.
+    /// The waiting time: how long the preferred leader must have been fit before it is handed leadership, or how long an ailing leader
+    /// waits after a hand-over before the next. Unit: ticks.
     steady_ticks: u64,
     /// Lower and upper limit of `steady_ticks`.
     steady_min_ticks: u64,
     steady_max_ticks: u64,
-    /// When `steady_ticks` last changed. Unit: ticks of this core.
+    /// When `steady_ticks` was last doubled or halved. Unit: ticks of this core.
     changed_tick: u64,
-    /// Before this there is no other hand-over. Unit: ticks of this core.
+    /// An ailing leader does not hand over before this. Unit: ticks of this core.
     not_before_tick: u64,
 }
 
@@ -128,7 +135,7 @@ impl Leading {
         self.transfer.is_some()
     }
 
-    /// Begins a transfer that was asked for. See `Raft::transfer_leader`.
+    /// Begins a transfer that somebody asked for, in place of one that is under way. See `Raft::transfer_leader`.
     pub(in crate::raft) fn transfer_to(
         &mut self,
         common: &mut Common,
@@ -150,16 +157,17 @@ impl Leading {
         Ok(())
     }
 
-    /// From here on this leader looks for a successor. See `Raft::leave_office`.
+    /// From now on this leader looks for a successor, until it has one. See `Raft::leave_office`.
     pub(in crate::raft) fn leave_office(&mut self, common: &mut Common, log: &impl LogView) {
         self.leaving.get_or_insert_default();
         self.choose_successor(common, log);
     }
 
-    /// Who is to campaign when this leader stops without warning, and the message that tells it.
+    /// For a leader that stops without a transfer: the follower that should take over, and the message that tells it.
     pub(in crate::raft) fn heir(&self, common: &Common) -> Option<(NodeId, Message)> {
         let to = self.best_successor(common, &BTreeSet::new())?;
-        // Whatever it lacks of the log it does not get from here any more.
+        // It must not wait for entries that it lacks: this leader sends no more. So the message names only
+        // what it is known to have.
         let last_index = self.progress.get(&to)?.match_index();
         Some((to, Message::TimeoutNow { term: common.hard_state.term, last_index }))
     }
@@ -187,7 +195,7 @@ impl Leading {
         }
     }
 
-    /// Begins a transfer to the next of those that could succeed a leader that leaves.
+    /// Begins a transfer to the best follower not tried yet, if this leader wants to leave and no transfer is under way.
     fn choose_successor(&mut self, common: &mut Common, log: &impl LogView) {
         let Some(leaving) = self.leaving.as_ref().filter(|_| self.transfer.is_none()) else { return };
         if common.now_tick < leaving.pause_until_tick {
@@ -195,12 +203,12 @@ impl Leading {
         }
         match self.best_successor(common, &leaving.tried) {
             Some(to) => self.begin_transfer(common, to, HandOverReason::Stopping, common.config.try_ticks(), log),
-            // Everybody gets another chance, a tick later.
+            // Nobody is left: all followers get another chance from the next tick on.
             None => self.leaving.iter_mut().for_each(|leaving| leaving.tried.clear()),
         }
     }
 
-    /// The fit follower whose log is longest, of those not excluded.
+    /// Of the fit followers that are not excluded, the one with the most entries on its disk.
     fn best_successor(&self, common: &Common, excluded: &BTreeSet<NodeId>) -> Option<NodeId> {
         let may_follow = |node: NodeId| !excluded.contains(&node) && self.unfit(common, node).is_none();
         let fit = self.followers().filter(|(node, _)| may_follow(*node));
@@ -213,7 +221,7 @@ impl Leading {
             mark!("raft: a transfer is given up");
             if let Some(leaving) = &mut self.leaving {
                 leaving.tried.insert(late.to);
-                // By then it has forgotten the call to take over, or has campaigned.
+                // After this pause the follower has forgotten the call to take over (`on_timeout_now`), or has campaigned.
                 leaving.pause_until_tick = common.now_tick + 2 * u64::from(common.config.heartbeat_ticks) + 1;
             }
             self.end_transfer(common, HandOverEnd::OutOfTime { was_told: late.told_at.is_some() });
@@ -242,7 +250,7 @@ impl Leading {
 
     /// Hands over while this node is not fit to lead and enough others are.
     ///
-    /// Those others must be a quorum: with this node's disk they could commit no better than it does now.
+    /// The fit others must be a quorum without this node. If they needed its disk to commit, nothing would be gained.
     fn tick_ailing(&mut self, common: &mut Common, log: &impl LogView) {
         common.ailing.on_tick(common.now_tick);
         if common.health.has_room && common.health.disk_keeps_up {
@@ -250,7 +258,7 @@ impl Leading {
             return;
         }
         let since_tick = *common.ailing_since_tick.get_or_insert(common.now_tick);
-        // Disks that are shared fail together: the followers had the time to say so.
+        // Nodes that share a disk become unfit together. This gives the followers the time to say so.
         let steady_tick = since_tick + u64::from(common.config.answer_ticks());
         if common.now_tick < common.ailing.not_before_tick.max(steady_tick) || self.is_transferring() {
             return;
@@ -267,13 +275,14 @@ impl Leading {
         }
     }
 
-    /// Tells the receiver to take over once everything was sent to it. Repeated with every heartbeat, since the message may get lost.
-    /// Entries that get lost are sent again as always.
+    /// Tells the successor to take over if the whole log was sent to it. Called again with every heartbeat, since the message may get
+    /// lost. Entries that get lost are sent again as always.
     pub(in crate::raft) fn proceed_with_transfer(&mut self, common: &mut Common, log: &impl LogView) {
         let Some(transfer) = &mut self.transfer else { return };
         let to = transfer.to;
         let Some(progress) = self.progress.get(&to) else { return };
         let last_index = log.last_id().index;
+        // The batch that is being formed will be one more entry.
         let is_complete = !log.is_forming();
         let is_sent = progress.state() == ProgressState::Replicate && progress.next_index() == last_index.next();
         // It may have become unfit since it was chosen.
@@ -288,7 +297,7 @@ impl Leading {
         }
     }
 
-    /// Why a follower could not take leadership now, if it could not.
+    /// Why a follower cannot take leadership now; `None` if it can.
     fn unfit(&self, common: &Common, node: NodeId) -> Option<Unfit> {
         let Some((progress, report)) = self.progress.get(&node).zip(self.health.get(&node)) else {
             return Some(Unfit::Silent);
