@@ -17,7 +17,10 @@ const GAP_US_MAX: u64 = 20_000;
 
 /// What a slice may take: 2 ms, and one step that is not divided. The largest of these tests is an answer of 6 MB, which is copied
 /// and summed; a machine that does other things, too, takes 2 ms for a MB. Unit: us.
-const SLICE_US_MAX: u64 = 16_000;
+const SLICE_US_FULL_MAX: u64 = 16_000;
+
+/// The same where other tests run beside: a slice may wait for memory or for the disk, which no clock tells apart from work. Unit: us.
+const SLICE_US_MAX: u64 = 40_000;
 
 /// Makes a node say which ticks came late, and where the time went.
 const LATE_TICKS: &str = "QUORATE_LOG=info,engine::shell::shard=debug";
@@ -72,7 +75,8 @@ pub fn check(cluster: &Cluster, what: &str) {
         );
         let late = cluster.log_of(number);
         let late = late.lines().filter(|line| line.contains("a tick came late")).collect::<Vec<_>>().join("\n");
-        assert!(slice_us <= SLICE_US_MAX, "{what}: a slice of node {number} took {slice_us} us: {kinds}");
+        let slice_us_max = if is_full_run() { SLICE_US_FULL_MAX } else { SLICE_US_MAX };
+        assert!(slice_us <= slice_us_max, "{what}: a slice of node {number} took {slice_us} us: {kinds}");
         assert!(
             gap_us <= GAP_US_MAX + slice_us,
             "{what}: a tick of node {number} came {gap_us} us after the one before, of {count} ticks, and no slice took longer than \
