@@ -11,8 +11,7 @@ use engine::types::ShardId;
 use net::handshake::Hello;
 use rustix::process::Signal;
 
-use crate::clients::is_full_run;
-use crate::harness::{Cluster, PATIENCE};
+use crate::harness::{Cluster, PATIENCE, is_full_run};
 use crate::large::{PUT_MS_MAX, SLOWER_MAX};
 use crate::ticks::{self, address, metric, watched_cluster};
 
