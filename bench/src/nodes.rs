@@ -277,7 +277,7 @@ impl Nodes {
     /// Where each node serves clients, as `host:port`.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| node.client_url.trim_start_matches("http://").to_owned()).collect()
+        self.nodes.iter().map(|node| node.client_address().to_owned()).collect()
     }
 
     /// Directory of all nodes.
@@ -359,6 +359,12 @@ impl Node {
         self.client_url = format!("http://{}", SocketAddr::new(place.host, self.client_port));
         self.peer_url = format!("http://{}", SocketAddr::new(place.host, self.peer_port));
         self.launcher = place.launcher;
+    }
+
+    /// Host and port at which it serves clients.
+    #[must_use]
+    pub fn client_address(&self) -> &str {
+        self.client_url.trim_start_matches("http://")
     }
 
     /// Host and port at which it serves peers.

@@ -42,7 +42,7 @@ impl Raw {
     }
 
     fn try_connect(cluster: &Cluster) -> std::io::Result<Self> {
-        let address = cluster.nodes[0].client_url.trim_start_matches("http://");
+        let address = cluster.nodes[0].client_address();
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut hello = Vec::new();
@@ -148,7 +148,7 @@ async fn a_client_that_closed_its_sending_side_gets_its_answers() {
 #[tokio::test]
 async fn a_probe_that_closed_its_sending_side_gets_its_answer() {
     let cluster = Cluster::start(1).await;
-    let address = cluster.nodes[0].client_url.trim_start_matches("http://");
+    let address = cluster.nodes[0].client_address();
     for round in 0..20 {
         // The end of what the probe sends is there when the node looks first.
         cluster.signal(0, Signal::STOP);
@@ -221,7 +221,7 @@ async fn without_a_quorum_the_error_says_so_and_what_each_endpoint_answered() {
     let lines: Vec<_> = text.lines().skip(1).map(str::trim_start).collect();
     assert_eq!(lines.len(), 3, "{text}");
     for number in [down[0], leader, down[1]] {
-        let endpoint = cluster.nodes[number].client_url.trim_start_matches("http://");
+        let endpoint = cluster.nodes[number].client_address();
         let line = lines.iter().find(|line| line.starts_with(endpoint)).expect(endpoint);
         let expected = if number == leader { "no leader" } else { "nothing listens there" };
         assert!(line.contains(expected), "{line}");

@@ -16,6 +16,7 @@ mod namespaces;
 mod nonsense;
 mod peers;
 mod place;
+mod probes;
 mod put_back;
 mod runtime;
 mod sick_disk;
@@ -170,7 +171,7 @@ async fn a_node_stops_on_sigterm_and_the_others_go_on() {
 async fn garbage_on_either_port_harms_nothing() {
     use std::io::{Read, Write};
     let cluster = Cluster::start(1).await;
-    let address = cluster.nodes[0].client_url.trim_start_matches("http://").to_owned();
+    let address = cluster.nodes[0].client_address().to_owned();
     let mut hello = Vec::new();
     hello.extend_from_slice(b"QUORATE\n");
     hello.extend_from_slice(&[0xff; 200]);
@@ -186,21 +187,10 @@ async fn garbage_on_either_port_harms_nothing() {
     client.put(b"key", b"value").await.expect("the node still serves");
 }
 
-/// What the first node answers over HTTP.
-fn get(cluster: &Cluster, path: &str) -> String {
-    use std::io::{Read, Write};
-    let address = cluster.nodes[0].client_url.trim_start_matches("http://");
-    let mut stream = std::net::TcpStream::connect(address).expect("the port is open");
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n").expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
-}
-
 #[tokio::test]
 async fn probes_and_metrics_are_served_on_the_client_port() {
     let cluster = Cluster::start(1).await;
-    let get = |path: &str| get(&cluster, path);
+    let get = |path: &str| probes::get(&cluster, 0, path);
     for path in ["/health", "/livez", "/readyz"] {
         assert!(get(path).starts_with("HTTP/1.1 200"), "{}", get(path));
     }

@@ -20,7 +20,7 @@ use wal::testing::SimRng;
 use crate::ALL;
 use crate::harness::{Cluster, PATIENCE};
 use crate::load::{Load, check_everywhere, value_of};
-use crate::peers::figure;
+use crate::probes::count;
 
 /// Connections in all.
 const CONNECTIONS: usize = 240;
@@ -187,7 +187,7 @@ async fn what_makes_no_sense_at_the_peer_port_ends_no_node_and_loses_nothing() {
     for number in ALL {
         // What was counted shows with the next tick.
         let heard = async {
-            while figure(&cluster, number, "quorate_messages_refused") == 0 {
+            while count(&cluster, number, "quorate_messages_refused_total") == 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

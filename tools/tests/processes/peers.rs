@@ -7,19 +7,7 @@ use std::time::Duration;
 use net::handshake::{Hello, PROTOCOL_VERSION, Role};
 
 use crate::harness::{Cluster, PATIENCE};
-
-/// A figure of a node, all shards added up.
-pub fn figure(cluster: &Cluster, number: usize, name: &str) -> u64 {
-    let address = cluster.nodes[number].client_url.trim_start_matches("http://");
-    let mut stream = TcpStream::connect(address).expect("the port is open");
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n").expect("a request");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("an answer");
-    let of_line = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<u64>().ok());
-    let values: Vec<u64> = text.lines().filter(|line| line.starts_with(name)).filter_map(of_line).collect();
-    assert!(!values.is_empty(), "{name} is not among the figures of node {number}: {text}");
-    values.iter().sum()
-}
+use crate::probes::count;
 
 #[tokio::test]
 async fn a_peer_is_reached_although_the_first_of_its_urls_is_dead() {
@@ -40,14 +28,14 @@ async fn a_hundred_health_checks_at_the_peer_port_are_counted_and_said_once() {
             drop(stream.write_all(b"\0\0\0\0\0\0\0\0"));
         }
     }
-    wait_for_figure(&cluster, "quorate_peer_connections_refused_total", 100).await;
+    wait_for_count(&cluster, "quorate_peer_connections_refused_total", 100).await;
     said_now_and_then(&cluster, "was not taken").await;
 }
 
-/// Waits until a figure of the first node is so large.
-async fn wait_for_figure(cluster: &Cluster, name: &str, count: u64) {
+/// Waits until the first node has counted so many.
+async fn wait_for_count(cluster: &Cluster, name: &str, count_min: u64) {
     let counted = async {
-        while figure(cluster, 0, name) < count {
+        while count(cluster, 0, name) < count_min {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -101,7 +89,7 @@ async fn peers_of_another_cluster_are_counted_and_said_once_and_write_no_line_of
     for _ in 0..100 {
         call(cluster.nodes[0].peer_address(), &hello);
     }
-    wait_for_figure(&cluster, "quorate_peer_connections_refused_total", 100).await;
+    wait_for_count(&cluster, "quorate_peer_connections_refused_total", 100).await;
     let lines = said_now_and_then(&cluster, "refused a peer").await;
     assert!(lines.iter().all(|line| line.contains("the disk failed")), "who it was is said: {lines:#?}");
     let log = cluster.log_of(0);
@@ -111,7 +99,7 @@ async fn peers_of_another_cluster_are_counted_and_said_once_and_write_no_line_of
 #[tokio::test]
 async fn callers_that_are_no_clients_are_counted_at_the_client_port() {
     let cluster = Cluster::start(1).await;
-    let address = cluster.nodes[0].client_url.trim_start_matches("http://");
+    let address = cluster.nodes[0].client_address();
     let client = Hello {
         version: PROTOCOL_VERSION,
         role: Role::Client,
@@ -131,7 +119,7 @@ async fn callers_that_are_no_clients_are_counted_at_the_client_port() {
     }
     let mut stream = TcpStream::connect(address).expect("the port is open");
     stream.write_all(b"\0\0\0\0\0\0\0\0").expect("an open connection");
-    wait_for_figure(&cluster, "quorate_client_connections_refused_total", 4).await;
+    wait_for_count(&cluster, "quorate_client_connections_refused_total", 4).await;
     said_now_and_then(&cluster, "refused a client connection").await;
 }
 
@@ -155,6 +143,6 @@ async fn a_healthy_cluster_refuses_no_write_at_a_segments_end() {
     for task in tasks {
         task.await.expect("a writer ends well");
     }
-    let refused: u64 = (0..3).map(|number| figure(&cluster, number, "quorate_refused_overloaded_total")).sum();
+    let refused: u64 = (0..3).map(|number| count(&cluster, number, "quorate_refused_overloaded_total")).sum();
     assert_eq!(refused, 0, "the client would have tried them again");
 }

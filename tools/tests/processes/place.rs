@@ -1,8 +1,6 @@
 //! The data directory is moved, replaced or removed under a running node: it notices, says so, and acknowledges nothing more.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,16 +8,7 @@ use std::time::{Duration, Instant};
 use client::Client;
 
 use crate::harness::{Cluster, PATIENCE};
-
-/// What `/health` answers.
-fn health(cluster: &Cluster) -> String {
-    let address = cluster.nodes[0].client_url.trim_start_matches("http://");
-    let mut stream = TcpStream::connect(address).expect("the port is open");
-    write!(stream, "GET /health HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n").expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
-}
+use crate::probes::get;
 
 /// Writes until the node refuses. Returns how many writes were acknowledged, and the refusal.
 async fn put_until_refused(client: &Client) -> (usize, String) {
@@ -50,7 +39,7 @@ async fn a_node_whose_directory_was_replaced_stops_and_its_own_files_hold_what_i
     copy(&moved, &data);
     let (acknowledged, refusal) = put_until_refused(&client).await;
     assert!(refusal.contains("not in its place"), "{refusal}");
-    let said = health(&cluster);
+    let said = get(&cluster, 0, "/health");
     assert!(said.starts_with("HTTP/1.1 503") && said.contains("not in its place") && said.contains("inode"), "{said}");
     cluster.kill(0);
     fs::remove_dir_all(&data).expect("the copy");
@@ -73,6 +62,6 @@ async fn a_node_whose_directory_was_removed_stops_and_says_so() {
     fs::remove_dir_all(cluster.data_dir(0)).expect("removed");
     let (_, refusal) = put_until_refused(&client).await;
     assert!(refusal.contains("nothing is there"), "{refusal}");
-    let said = health(&cluster);
+    let said = get(&cluster, 0, "/health");
     assert!(said.starts_with("HTTP/1.1 503") && said.contains("nothing is there"), "{said}");
 }

@@ -1,12 +1,12 @@
 //! Nodes that forget: a data directory that is put back to an older copy, and a node that is the only one left.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::ALL;
 use crate::harness::{Cluster, PATIENCE, quorate};
+use crate::probes::count;
 
 const KEYS: [&str; 5] = ["k1", "k2", "k3", "k4", "k5"];
 
@@ -203,17 +203,6 @@ async fn a_directory_that_was_replaced_is_not_let_back_in() {
     }
 }
 
-/// Value of a figure in a node's metrics.
-fn figure(cluster: &Cluster, number: usize, name: &str) -> u64 {
-    let address = cluster.nodes[number].client_url.trim_start_matches("http://");
-    let mut stream = std::net::TcpStream::connect(address).expect("the port is open");
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n").expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    let line = answer.lines().find(|line| line.starts_with(name)).expect("the figure");
-    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
-}
-
 #[tokio::test]
 async fn an_isolated_write_costs_one_sync_of_the_log_on_every_node() {
     const WRITES: u64 = 6;
@@ -221,8 +210,8 @@ async fn an_isolated_write_costs_one_sync_of_the_log_on_every_node() {
     let client = cluster.client_of(&ALL, Duration::from_secs(20)).await;
     client.put(b"first", b"1").await.expect("acknowledged");
     cluster.wait_for_equal().await;
-    let syncs = || ALL.map(|number| figure(&cluster, number, "quorate_sync_latency_seconds_count"));
-    let terms = || ALL.map(|number| figure(&cluster, number, "quorate_raft_term"));
+    let syncs = || ALL.map(|number| count(&cluster, number, "quorate_sync_latency_seconds_count"));
+    let terms = || ALL.map(|number| count(&cluster, number, "quorate_raft_term"));
     let (syncs_before, terms_before) = (syncs(), terms());
     for _ in 0..WRITES {
         client.put(b"key", &[7; 100]).await.expect("acknowledged");
@@ -231,7 +220,7 @@ async fn an_isolated_write_costs_one_sync_of_the_log_on_every_node() {
     }
     cluster.wait_for_equal().await;
     let taken: Vec<u64> = syncs().iter().zip(syncs_before).map(|(after, before)| after - before).collect();
-    let note_syncs = ALL.map(|number| figure(&cluster, number, "quorate_note_syncs"));
+    let note_syncs = ALL.map(|number| count(&cluster, number, "quorate_note_syncs_total"));
     println!("{WRITES} writes: {taken:?} syncs of the log, {note_syncs:?} syncs of the note since the start");
     // An election in between takes syncs of its own; then nothing can be said.
     if terms() == terms_before {

@@ -13,13 +13,14 @@ use rustix::process::Signal;
 
 use crate::harness::{Cluster, PATIENCE, is_full_run};
 use crate::large::{PUT_MS_MAX, SLOWER_MAX};
-use crate::ticks::{self, address, metric, watched_cluster};
+use crate::probes::count;
+use crate::ticks::{self, watched_cluster};
 
 const SECONDS: Duration = Duration::from_secs(10);
 
 /// Makes a node log something.
 fn connect_with_garbage(cluster: &Cluster, number: usize) {
-    let mut stream = TcpStream::connect(address(cluster, number)).expect("the port is open");
+    let mut stream = TcpStream::connect(cluster.nodes[number].client_address()).expect("the port is open");
     // The node may close the connection before it has taken everything; that is its right.
     drop(stream.write_all(b"neither protocol"));
 }
@@ -28,7 +29,7 @@ fn connect_with_garbage(cluster: &Cluster, number: usize) {
 async fn lose_lines_and_serve(cluster: &mut Cluster) {
     cluster.wait_for_leaders().await;
     let started = Instant::now();
-    while metric(cluster, 0, "quorate_log_lines_dropped_total") == 0.0 {
+    while count(cluster, 0, "quorate_log_lines_dropped_total") == 0 {
         assert!(started.elapsed() < PATIENCE, "no line was lost");
         for _ in 0..100 {
             connect_with_garbage(cluster, 0);
@@ -126,7 +127,7 @@ async fn clients_that_flood_a_node_hold_up_neither_ticks_nor_others() {
         let stop = Arc::new(AtomicBool::new(false));
         let floods: Vec<_> = (0..FLOODS)
             .map(|_| {
-                let (address, stop) = (address(&cluster, leader), Arc::clone(&stop));
+                let (address, stop) = (cluster.nodes[leader].client_address().to_owned(), Arc::clone(&stop));
                 std::thread::spawn(move || flood(&address, &stop))
             })
             .collect();

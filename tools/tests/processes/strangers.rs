@@ -13,8 +13,8 @@ use net::api::Request;
 use net::frame::{FrameKind, encode_frame};
 
 use crate::door::{Raw, WRITE};
-use crate::get;
 use crate::harness::{Cluster, PATIENCE, is_full_run};
+use crate::probes::{count, get};
 
 /// Keeps so many silent connections to each address, and goes on making new ones for those that were closed.
 struct Silent {
@@ -162,7 +162,7 @@ async fn the_log_finds_descriptors_although_silent_connections_take_all_that_the
     const WRITES: usize = 100;
     let mut cluster = Cluster::start_with_descriptors(3, LIMIT).await;
     let client = cluster.client_of(&[0, 1, 2], PATIENCE).await;
-    let client_address = cluster.nodes[0].client_url.trim_start_matches("http://").to_owned();
+    let client_address = cluster.nodes[0].client_address().to_owned();
     let peer_addresses: Vec<String> = cluster.nodes.iter().map(|node| node.peer_address().to_owned()).collect();
     let mut addresses: Vec<&str> = peer_addresses.iter().map(String::as_str).collect();
     addresses.push(&client_address);
@@ -204,15 +204,7 @@ async fn damaged_frames_are_said_once_in_a_while_with_the_address_and_counted() 
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("closed a client connection")).collect();
     assert!((1..=DAMAGED / 10).contains(&lines.len()), "{log}");
     assert!(lines[0].contains("address=127.0.0.1:"), "{}", lines[0]);
-    let metrics = get(&cluster, "/metrics");
-    assert!(metrics.contains(&format!("quorate_client_frames_damaged_total {DAMAGED}\n")), "{metrics}");
-}
-
-/// A counter of the first node.
-fn counter(cluster: &Cluster, name: &str) -> u64 {
-    let metrics = get(cluster, "/metrics");
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {metrics}"));
-    line.trim().parse().expect("a number")
+    assert_eq!(count(&cluster, 0, "quorate_client_frames_damaged_total"), DAMAGED as u64);
 }
 
 #[tokio::test]
@@ -227,7 +219,7 @@ async fn silent_clients_make_room_for_new_ones_and_whoever_was_idle_loses_no_req
     idle.put(b"idle", b"value").await.expect("a write");
     // They say hello, and nothing more.
     let strangers: Vec<Raw> = (0..3 * LIMIT).map(|_| Raw::connect(&cluster)).collect();
-    let before = counter(&cluster, MADE_ROOM);
+    let before = count(&cluster, 0, MADE_ROOM);
     assert!(before >= 2 * LIMIT as u64, "{before}");
     cluster.client_of(&[0], PATIENCE).await.put(b"new", b"value").await.expect("a new client gets in");
     // Those that asked for something once push out whoever was silent longer; the next request finds another connection.
@@ -241,7 +233,7 @@ async fn silent_clients_make_room_for_new_ones_and_whoever_was_idle_loses_no_req
         }
         idle.put(b"idle", b"value").await.unwrap_or_else(|error| panic!("round {round}: {error}"));
     }
-    assert!(counter(&cluster, MADE_ROOM) > before);
+    assert!(count(&cluster, 0, MADE_ROOM) > before);
     drop(strangers);
 }
 
@@ -249,7 +241,7 @@ async fn silent_clients_make_room_for_new_ones_and_whoever_was_idle_loses_no_req
 async fn probes_are_answered_although_silent_connections_take_every_place_for_probes() {
     const SILENT: usize = 200;
     let cluster = Cluster::start(1).await;
-    let address = cluster.nodes[0].client_url.trim_start_matches("http://");
+    let address = cluster.nodes[0].client_address();
     let silent: Vec<TcpStream> = (0..SILENT)
         .map(|_| {
             let mut stream = TcpStream::connect(address).expect("the port is open");
@@ -258,7 +250,7 @@ async fn probes_are_answered_although_silent_connections_take_every_place_for_pr
         })
         .collect();
     for path in ["/health", "/metrics", "/livez", "/readyz"] {
-        assert!(get(&cluster, path).starts_with("HTTP/1.1 200"));
+        assert!(get(&cluster, 0, path).starts_with("HTTP/1.1 200"));
     }
     cluster.client_of(&[0], PATIENCE).await.put(b"key", b"value").await.expect("clients have their own places");
     drop(silent);

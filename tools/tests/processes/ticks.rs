@@ -3,14 +3,13 @@
 //! Judged by own gaps and slices (`docs/metrics.md`), which leave out the time for which the host gave the core no processor. The
 //! figures are printed (`--nocapture`). With `QUORATE_FULL_TESTS=1` the log that is applied has 2 GB.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use client::{Client, RangeRequest};
 use tokio::task::JoinSet;
 
 use crate::harness::{Cluster, PATIENCE, is_full_run, quorate};
+use crate::probes::{count, figure, figures};
 
 /// Longest gap beside what the longest slice took. A tick has 10 ms of it. Unit: us.
 const GAP_US_MAX: u64 = 20_000;
@@ -28,31 +27,6 @@ const LATE_TICKS: &str = "QUORATE_LOG=info,engine::shell::shard=debug";
 /// Values of the large reads: nearly what a request may have. Unit: bytes.
 const LARGE_VALUE_BYTES: usize = 1_500_000;
 
-pub fn address(cluster: &Cluster, number: usize) -> String {
-    cluster.nodes[number].client_url.trim_start_matches("http://").to_owned()
-}
-
-/// A figure of a node, with the labels of each.
-fn figures(cluster: &Cluster, number: usize, name: &str) -> Vec<(String, f64)> {
-    let mut stream = TcpStream::connect(address(cluster, number)).expect("the port is open");
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n").expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    let of_line = |line: &str| {
-        let rest = line.strip_prefix(name)?;
-        let (labels, value) = rest.rsplit_once(' ')?;
-        (labels.is_empty() || labels.starts_with('{')).then(|| Some((labels.to_owned(), value.parse().ok()?)))?
-    };
-    let figures: Vec<_> = answer.lines().filter_map(of_line).collect();
-    assert!(!figures.is_empty(), "{name} is missing: {answer}");
-    figures
-}
-
-/// A figure of a node; those with labels are summed up.
-pub fn metric(cluster: &Cluster, number: usize, name: &str) -> f64 {
-    figures(cluster, number, name).iter().map(|(_, value)| value).sum()
-}
-
 /// A cluster whose nodes log every tick that comes late.
 pub async fn watched_cluster(count: usize) -> Cluster {
     Cluster::start_by_env(count, LATE_TICKS).await
@@ -61,8 +35,8 @@ pub async fn watched_cluster(count: usize) -> Cluster {
 /// Since its start no tick of a running node came late by the node's own doing, and no slice took long.
 pub fn check(cluster: &Cluster, what: &str) {
     for number in cluster.running() {
-        let gap_us = metric(cluster, number, "quorate_tick_gap_own_max_microseconds") as u64;
-        let count = metric(cluster, number, "quorate_tick_gap_own_seconds_count");
+        let gap_us = count(cluster, number, "quorate_tick_gap_own_max_microseconds");
+        let ticks = count(cluster, number, "quorate_tick_gap_own_seconds_count");
         // Asked for later: a slice that held up that tick is among them.
         let slices = figures(cluster, number, "quorate_slice_own_max_microseconds");
         let slice_us = slices.iter().map(|(_, us)| *us as u64).max().expect("some kinds of work");
@@ -70,7 +44,7 @@ pub fn check(cluster: &Cluster, what: &str) {
         let of_kind = |(labels, us): &(String, f64)| format!("{} {:.1}", labels.trim_matches(['{', '}']), us / 1e3);
         let kinds = slices.iter().map(of_kind).collect::<Vec<_>>().join(", ");
         println!(
-            "{what}: node {number}: longest own gap of {count} ticks {:.1} ms; slices, in ms: {kinds}",
+            "{what}: node {number}: longest own gap of {ticks} ticks {:.1} ms; slices, in ms: {kinds}",
             ms(gap_us)
         );
         let late = cluster.log_of(number);
@@ -79,7 +53,7 @@ pub fn check(cluster: &Cluster, what: &str) {
         assert!(slice_us <= slice_us_max, "{what}: a slice of node {number} took {slice_us} us: {kinds}");
         assert!(
             gap_us <= GAP_US_MAX + slice_us,
-            "{what}: a tick of node {number} came {gap_us} us after the one before, of {count} ticks, and no slice took longer than \
+            "{what}: a tick of node {number} came {gap_us} us after the one before, of {ticks} ticks, and no slice took longer than \
              {slice_us} us; the late ones:\n{late}"
         );
     }
@@ -87,7 +61,8 @@ pub fn check(cluster: &Cluster, what: &str) {
 
 /// Puts for so long, on a thread of its own.
 fn bench_put(cluster: &Cluster, seconds: u64, outstanding: &str, value_bytes: &str) -> std::thread::JoinHandle<()> {
-    let endpoints = cluster.running().map(|number| address(cluster, number)).collect::<Vec<_>>().join(",");
+    let endpoints =
+        cluster.running().map(|number| cluster.nodes[number].client_address()).collect::<Vec<_>>().join(",");
     let (outstanding, value_bytes) = (outstanding.to_owned(), value_bytes.to_owned());
     std::thread::spawn(move || {
         let words = ["bench", "put", "--endpoints", &endpoints, "--seconds", &seconds.to_string()];
@@ -105,7 +80,7 @@ async fn ticks_come_in_time_while_a_large_log_is_applied_under_load() {
     let mut written = 0.0;
     while written < log_bytes_min {
         bench_put(&cluster, 5, "256", "4096").join().expect("it is loaded");
-        written = metric(&cluster, 0, "quorate_state_bytes");
+        written = figure(&cluster, 0, "quorate_state_bytes");
     }
     cluster.kill(0);
     let load = bench_put(&cluster, 10, "64", "256");

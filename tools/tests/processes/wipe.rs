@@ -1,12 +1,12 @@
 //! Nodes whose whole data directory is gone: they come back by themselves, or wait and say why, and nothing acknowledged is lost.
 //! Nor do they show less than they showed before.
 
-use std::io::{Read, Write};
 use std::time::Duration;
 
 use client::ShardStatus;
 
 use crate::harness::{Cluster, quorate};
+use crate::probes::get;
 use crate::{ALL, others};
 
 /// Several election timeouts: who could be elected is elected within.
@@ -75,15 +75,6 @@ async fn wait_until_all_is_shown(cluster: &Cluster, number: usize, keys: &[Strin
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-fn readiness(cluster: &Cluster, number: usize) -> String {
-    let address = cluster.nodes[number].client_url.trim_start_matches("http://");
-    let mut stream = std::net::TcpStream::connect(address).expect("the port is open");
-    write!(stream, "GET /readyz HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n").expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
 }
 
 #[tokio::test]
@@ -163,7 +154,7 @@ async fn two_wiped_of_three_elect_nobody_and_say_so() {
     let what = "not everyone says that two of three lost their data";
     cluster.wait_until(what, |all| all.len() == 3 && all.iter().all(says_so)).await;
     for number in ALL {
-        let answer = readiness(&cluster, number);
+        let answer = get(&cluster, number, "/readyz");
         assert!(answer.contains("503") && answer.contains("nodes that lost data"), "{answer}");
         assert!(cluster.log_of(number).contains("nodes that lost data"), "{}", cluster.log_of(number));
     }
