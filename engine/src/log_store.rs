@@ -48,6 +48,10 @@ pub enum FormError {
     /// `wire::parse_entries` finds this, not `check_form`.
     #[error("what it says of the members' logs is not what an entry in its place can say")]
     OtherNames,
+    /// Its membership must repeat every log that the entries before it named, but for the one that it names itself
+    /// (`Membership::repeats_names_of`). It does not. The replica finds this, not `check_form`.
+    #[error("it leaves out or changes which logs of the members count by the entries before it, which no leader does")]
+    ForgottenNames,
 }
 
 /// Checks that an entry can be applied. An entry from another node must pass before it is appended: its checksum proves only that it

@@ -155,6 +155,11 @@ impl Raft {
         before.is_some()
     }
 
+    /// The membership that was in force at `index`; `None` if that is no longer known, below what is committed.
+    pub(crate) fn membership_as_of(&self, index: Index) -> Option<&Membership> {
+        (index >= self.common.commit_index).then(|| self.common.history.as_of(index))
+    }
+
     /// The log that this node's messages speak for.
     #[must_use]
     pub(crate) fn speaker(&self) -> Speaker {

@@ -111,6 +111,21 @@ impl Membership {
         self.named.values().filter(is_news).count() == 1 && self.named.values().all(|named| named.since <= index)
     }
 
+    /// Whether entry `index` may say this where `before` was in force: nobody's name is left out, and each is what it was. Only the
+    /// log that the entry names itself is new, and is another one than before.
+    ///
+    /// Whoever has an entry that leaves a name out counts a log again that was given up. No leader makes such an entry. A name that
+    /// stood before the log's base may be news to this node (`known_at`).
+    #[must_use]
+    pub(crate) fn repeats_names_of(&self, before: &Self, index: Index, base: Index) -> bool {
+        let is_kept = |(id, named): (&NodeId, &Named)| match before.named(*id) {
+            Some(known) if named.since == index => known.incarnation != named.incarnation,
+            Some(known) => known == *named,
+            None => named.since == index || named.since <= base,
+        };
+        self.named.iter().all(is_kept) && before.named.keys().all(|id| self.named.contains_key(id))
+    }
+
     /// Whether this log of a member may count: the group agreed on no other.
     #[must_use]
     pub(crate) fn may_count(&self, id: NodeId, incarnation: u64) -> bool {
@@ -251,6 +266,23 @@ mod tests {
         assert!(!first.is_of_entry(index), "nothing new");
         assert!(!first.is_of_entry(Index::new(3)), "an entry to come");
         assert!(!name(name(first, 2, 9), 3, 9).is_of_entry(index), "two at once");
+    }
+
+    #[test]
+    fn an_entry_repeats_every_name_but_the_one_that_it_changes() {
+        let name = |of: &Membership, id, log, since| of.with_named(NodeId::new(id), log, Index::new(since));
+        let follows = |next: &Membership, before: &Membership, base| {
+            next.repeats_names_of(before, Index::new(9), Index::new(base))
+        };
+        let (nobody, one) = (membership(3), name(&membership(3), 1, 7, 4));
+        assert!(follows(&name(&nobody, 2, 7, 9), &nobody, 0) && follows(&name(&one, 2, 7, 9), &one, 0));
+        assert!(follows(&name(&one, 1, 8, 9), &one, 0), "the same member lost its log again");
+        assert!(!follows(&name(&nobody, 2, 7, 9), &one, 0), "a name is left out");
+        assert!(!follows(&name(&nobody, 1, 7, 9), &one, 0), "the log that counts already is no news");
+        assert!(!follows(&name(&name(&nobody, 1, 7, 3), 2, 7, 9), &one, 0), "it was named later");
+        assert!(!follows(&name(&name(&nobody, 1, 8, 4), 2, 7, 9), &one, 0), "that entry named another log");
+        assert!(!follows(&name(&one, 2, 7, 9), &nobody, 3), "no entry of the log named it");
+        assert!(follows(&name(&one, 2, 7, 9), &nobody, 4), "an entry before the log may have named it");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{Fault, Replica};
 use crate::entries_error::EntriesError;
 use crate::log_store::{FormError, KIND_MEMBERS};
 use crate::raft::{Membership, Raft};
-use crate::types::Index;
+use crate::types::{EntryId, Index};
 use crate::wire::WireEntry;
 
 /// Tells Raft what a log that just opened says of the members.
@@ -31,18 +31,36 @@ pub(super) fn recall<S: Storage>(raft: &mut Raft, log: &Log<S>) -> Result<(), Fa
 }
 
 impl<S: Storage> Replica<S> {
-    /// No entry changes who votes: nobody proposes that yet.
+    /// Compares what entries of a leader say of the members with what was in force before each of them. An entry changes nobody's
+    /// role, which nobody proposes yet, and forgets none of the logs that count.
+    ///
+    /// The membership in force now is no measure: it may come from an entry that this leader supersedes. Entries that the log holds
+    /// are not looked at, and neither are those that exclude what is committed: Raft appends none of them.
     pub(super) fn check_memberships<'a>(
         &self,
         entries: Vec<WireEntry<'a>>,
     ) -> Result<Vec<WireEntry<'a>>, EntriesError> {
-        let in_force = self.raft.membership();
-        let changes =
-            |entry: &&WireEntry<'_>| entry.membership.as_ref().is_some_and(|next| !next.has_parts_of(in_force));
-        match entries.iter().find(changes) {
-            Some(entry) => Err(EntriesError::Form { index: entry.id().index, error: FormError::OtherVoters }),
-            None => Ok(entries),
+        let base = self.log.base().index;
+        let is_held = |entry: &&WireEntry<'_>| {
+            let EntryId { term, index } = entry.id();
+            index <= base || self.log.term(index) == Some(term)
+        };
+        let mut fresh = entries.iter().skip_while(is_held).peekable();
+        let Some(mut before) = fresh.peek().and_then(|first| self.raft.membership_as_of(first.id().index.prev()))
+        else {
+            return Ok(entries);
+        };
+        for entry in fresh {
+            let (Some(next), index) = (&entry.membership, entry.id().index) else { continue };
+            if !next.has_parts_of(before) {
+                return Err(EntriesError::Form { index, error: FormError::OtherVoters });
+            }
+            if !next.repeats_names_of(before, index, base) {
+                return Err(EntriesError::Form { index, error: FormError::ForgottenNames });
+            }
+            before = next;
         }
+        Ok(entries)
     }
 
     /// Takes over what an entry that was just appended says of the members, or that those it superseded say it no more.

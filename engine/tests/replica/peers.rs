@@ -1,6 +1,7 @@
 //! One shipped replica whose peers are played by the test: what they may send, what finds no room, and which writes wait.
 
 mod hanging_disk;
+mod names;
 
 use std::collections::BTreeMap;
 

@@ -8,6 +8,7 @@ use super::node::{NODES, Node, node_id};
 use super::past::{Entry, Start, entries_of};
 use crate::log_store;
 use crate::raft::{BirthRecord, Membership, Stage};
+use crate::types::Index;
 
 /// What a node believes, held against what is true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,7 @@ impl Facts<'_> {
         let at = usize::try_from(noted.index.get()).map_err(|_| "too many entries")?;
         let notes_truth = at == 0 || self.committed.get(at - 1).is_some_and(|entry| entry.id == noted);
         held.iter().try_for_each(|entry| check_form(&entry.bytes))?;
+        check_names(&held)?;
         let is_clean = self.are_true(&held, node) && knows_truth && notes_truth && self.is_born_right(node.birth());
         Ok(if is_clean { Truth::Clean } else { Truth::LiedTo })
     }
@@ -87,6 +89,20 @@ fn membership_of(entry: &[u8]) -> Option<Membership> {
     let (header, payload) = entry.split_at_checked(ENTRY_HEADER_BYTES)?;
     let kind = EntryHeader::parse(header).ok()?.kind();
     log_store::membership_of(kind, payload).ok().flatten()
+}
+
+/// Each entry that says which logs of the members count repeats what the one before it said, but for one name. A node takes no other,
+/// whoever sends it.
+fn check_names(held: &[Entry]) -> Result<(), String> {
+    let mut before = Membership::new((0..NODES).map(node_id).collect());
+    for entry in held {
+        let Some(next) = membership_of(&entry.bytes) else { continue };
+        if !next.repeats_names_of(&before, entry.id.index, Index::ZERO) {
+            return Err(format!("entry {} forgets which logs count: {next:?} after {before:?}", entry.id));
+        }
+        before = next;
+    }
+    Ok(())
 }
 
 /// Whether a state machine can apply this entry.
