@@ -1,34 +1,25 @@
-//! Keys by name and in order. A hash table finds a key; an ordered map, which only new keys touch, walks a range.
+//! Keys by name and in order. A hash table finds a key; ordered leaves, which only new keys touch, walk a range.
 //!
 //! An overwrite in a tree follows some five cache misses that depend on each other; in a table it follows two. Nothing that can be
 //! observed depends on the hash or its seed. Tables are many and small, since one that grows is copied as a whole. Keys are never
 //! removed: there is no compaction yet.
 
-use std::collections::BTreeMap;
 use std::hash::BuildHasher;
-use std::ops::Bound;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use super::history::History;
+use super::key::Key;
+pub(super) use super::order::Bounds;
+use super::order::Order;
+use super::slots::{Entry, Slots};
 
 /// Tables, chosen by the upper bits of a hash. A power of two.
 const TABLES_COUNT: usize = 256;
 
-/// Entries that lie together. They never move, so that growing copies none of them.
-const CHUNK_ENTRIES: usize = 1024;
-
 const _: () =
     assert!(TABLES_COUNT.is_power_of_two() && TABLES_COUNT <= 256, "a table is chosen by eight bits of a hash");
-
-/// A key with its history.
-#[derive(Debug)]
-struct Entry {
-    /// The ordered map has it once more: a reader of one need not follow the other.
-    key: Box<[u8]>,
-    history: History,
-}
 
 /// Where an entry is, with enough of its hash that a growing table needs not look at it.
 #[derive(Clone, Copy, Debug)]
@@ -44,16 +35,13 @@ impl Bucket {
     }
 }
 
-/// A range of keys, as the ordered map takes it.
-pub(super) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
-
 /// All keys of a shard that were ever written.
 #[derive(Debug)]
 pub(super) struct Index {
     hasher: FixedState,
     tables: Vec<HashTable<Bucket>>,
-    chunks: Vec<Vec<Entry>>,
-    ordered: BTreeMap<Box<[u8]>, u32>,
+    slots: Slots,
+    order: Order,
 }
 
 impl Index {
@@ -62,8 +50,8 @@ impl Index {
         Self {
             hasher: FixedState::with_seed(seed),
             tables: (0..TABLES_COUNT).map(|_| HashTable::new()).collect(),
-            chunks: Vec::new(),
-            ordered: BTreeMap::new(),
+            slots: Slots::default(),
+            order: Order::new(),
         }
     }
 
@@ -75,23 +63,19 @@ impl Index {
 
     fn slot(&self, key: &[u8]) -> Option<u32> {
         let (table, hash) = self.place(key);
-        let is_it = |bucket: &Bucket| bucket.hash == hash && *self.entry(bucket.slot).key == *key;
+        let is_it = |bucket: &Bucket| bucket.hash == hash && self.slots.key(bucket.slot) == key;
         self.tables[table].find(Bucket::spread(hash), is_it).map(|bucket| bucket.slot)
-    }
-
-    fn entry(&self, slot: u32) -> &Entry {
-        &self.chunks[slot as usize / CHUNK_ENTRIES][slot as usize % CHUNK_ENTRIES]
     }
 
     /// The history of a key.
     pub fn get(&self, key: &[u8]) -> Option<&History> {
-        self.slot(key).map(|slot| &self.entry(slot).history)
+        self.slot(key).map(|slot| &self.slots.get(slot).history)
     }
 
     /// The history of a key, to be gone on with.
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut History> {
         let slot = self.slot(key)?;
-        Some(&mut self.chunks[slot as usize / CHUNK_ENTRIES][slot as usize % CHUNK_ENTRIES].history)
+        Some(&mut self.slots.get_mut(slot).history)
     }
 
     /// Adds a key.
@@ -101,46 +85,58 @@ impl Index {
     pub fn insert(&mut self, key: &[u8], history: History) {
         debug_assert!(self.slot(key).is_none(), "a key is added once");
         let (table, hash) = self.place(key);
-        let slot = u32::try_from(self.ordered.len()).expect("fewer than 2^32 keys");
-        if (slot as usize).is_multiple_of(CHUNK_ENTRIES) {
-            self.chunks.push(Vec::with_capacity(CHUNK_ENTRIES));
-        }
-        let chunk = self.chunks.last_mut().expect("one was just made, or has room");
-        assert!(chunk.len() == slot as usize % CHUNK_ENTRIES, "slots are taken in their order");
-        chunk.push(Entry { key: key.into(), history });
-        self.ordered.insert(key.into(), slot);
+        let slot = self.slots.push(Entry { key: Key::from(key), history });
+        self.order.insert(slot, &self.slots);
         let again = |bucket: &Bucket| Bucket::spread(bucket.hash);
         self.tables[table].insert_unique(Bucket::spread(hash), Bucket { hash, slot }, again);
     }
 
     /// Keys of a range with their histories, in order.
-    pub fn range(&self, bounds: Bounds<'_>) -> impl Iterator<Item = (&[u8], &History)> {
-        self.ordered.range::<[u8], _>(bounds).map(|(key, &slot)| (&key[..], &self.entry(slot).history))
+    pub fn range<'a>(&'a self, bounds: Bounds<'a>) -> impl Iterator<Item = (&'a [u8], &'a History)> {
+        let mut walk = self.order.walk(bounds);
+        let pieces = std::iter::from_fn(move || walk.next(&self.slots));
+        pieces.flatten().map(|slot| {
+            let entry = self.slots.get(*slot);
+            (entry.key.as_bytes(), &entry.history)
+        })
     }
 
     /// Goes through the keys of a range in order, with their histories to be gone on with, until `each` says `false`.
     pub fn for_each_mut(&mut self, bounds: Bounds<'_>, mut each: impl FnMut(&[u8], &mut History) -> bool) {
-        for (key, &slot) in self.ordered.range::<[u8], _>(bounds) {
-            let entry = &mut self.chunks[slot as usize / CHUNK_ENTRIES][slot as usize % CHUNK_ENTRIES];
-            if !each(key, &mut entry.history) {
-                return;
+        let mut walk = self.order.walk(bounds);
+        while let Some(piece) = walk.next(&self.slots) {
+            for slot in piece {
+                let Entry { key, history } = self.slots.get_mut(*slot);
+                if !each(key.as_bytes(), history) {
+                    return;
+                }
             }
         }
     }
 
     /// Number of keys of a range, but no more than `most`.
     pub fn count(&self, bounds: Bounds<'_>, most: usize) -> usize {
-        self.ordered.range::<[u8], _>(bounds).take(most).count()
+        let mut walk = self.order.walk(bounds);
+        let mut count = 0;
+        while count < most
+            && let Some(piece) = walk.next(&self.slots)
+        {
+            count += piece.len();
+        }
+        count.min(most)
     }
 
     /// The last key in order.
     pub fn last(&self) -> Option<(&[u8], &History)> {
-        self.ordered.last_key_value().map(|(key, &slot)| (&key[..], &self.entry(slot).history))
+        let entry = self.slots.get(self.order.last()?);
+        Some((entry.key.as_bytes(), &entry.history))
     }
 }
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::ops::Bound;
+
     use super::*;
     use crate::state_machine::history::Version;
     use crate::state_machine::values::ValueRef;

@@ -11,9 +11,12 @@ mod commands;
 mod digest;
 mod history;
 mod index;
+mod key;
 mod mvcc;
+mod order;
 mod scan;
 pub mod section;
+mod slots;
 mod values;
 
 use codec::DecodeError;

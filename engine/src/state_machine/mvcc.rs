@@ -13,8 +13,8 @@ use crate::types::Revision;
 use api::command::KeyRange;
 use api::response::KvView;
 
-/// Estimated memory of a key besides its bytes, which are kept twice. Unit: bytes.
-const KEY_OVERHEAD_BYTES: u64 = 192;
+/// Estimated memory of a key besides its bytes: its entry, its place in a table and in a leaf. Unit: bytes.
+const KEY_OVERHEAD_BYTES: u64 = 128;
 
 /// Estimated memory of a version besides its value. Unit: bytes.
 const VERSION_OVERHEAD_BYTES: u64 = 48;
@@ -85,7 +85,7 @@ impl Mvcc {
                 history.push(version);
             }
             None => {
-                self.overhead_bytes += KEY_OVERHEAD_BYTES + 2 * key.len() as u64;
+                self.overhead_bytes += KEY_OVERHEAD_BYTES + key.len() as u64;
                 self.keys.insert(key, History::new(created));
             }
         }
@@ -163,7 +163,7 @@ impl Mvcc {
         match self.keys.get_mut(key) {
             Some(history) => history.push(version),
             None => {
-                self.overhead_bytes += KEY_OVERHEAD_BYTES + 2 * key.len() as u64;
+                self.overhead_bytes += KEY_OVERHEAD_BYTES + key.len() as u64;
                 self.keys.insert(key, History::new(version));
             }
         }

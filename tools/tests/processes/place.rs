@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use client::Client;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::harness::{Cluster, PATIENCE};
 use crate::probes::get;
@@ -35,8 +36,9 @@ async fn a_node_whose_directory_was_replaced_stops_and_its_own_files_hold_what_i
     let client = cluster.client_of(&[0], Duration::from_secs(2)).await;
     client.put(b"before", b"the move").await.expect("acknowledged");
     let (data, moved) = (cluster.data_dir(0).to_owned(), cluster.data_dir(0).with_extension("moved"));
-    fs::rename(&data, &moved).expect("renamed");
-    copy(&moved, &data);
+    // In one step: a node that looks in between finds nothing there, and says that.
+    copy(&data, &moved);
+    renameat_with(CWD, &data, CWD, &moved, RenameFlags::EXCHANGE).expect("exchanged");
     let (acknowledged, refusal) = put_until_refused(&client).await;
     assert!(refusal.contains("not in its place"), "{refusal}");
     let said = get(&cluster, 0, "/health");
