@@ -18,6 +18,9 @@ use super::slots::{Entry, Slots};
 /// Tables, chosen by the upper bits of a hash. A power of two.
 const TABLES_COUNT: usize = 256;
 
+/// Most keys that are looked ahead for at once. More gain little, and what was read first might be gone again.
+pub(super) const LOOK_AHEAD_KEYS: usize = 32;
+
 const _: () =
     assert!(TABLES_COUNT.is_power_of_two() && TABLES_COUNT <= 256, "a table is chosen by eight bits of a hash");
 
@@ -65,6 +68,23 @@ impl Index {
         let (table, hash) = self.place(key);
         let is_it = |bucket: &Bucket| bucket.hash == hash && self.slots.key(bucket.slot) == key;
         self.tables[table].find(Bucket::spread(hash), is_it).map(|bucket| bucket.slot)
+    }
+
+    /// Brings what a lookup of each key reads into the processor's caches, and changes nothing.
+    ///
+    /// One lookup waits for a bucket, then for its entry, then for the versions. Those of many keys do not wait for each other if
+    /// nothing else is done between them: the processor has several such reads under way at once.
+    pub fn look_ahead(&self, keys: &[&[u8]]) {
+        let mut slots = [None; LOOK_AHEAD_KEYS];
+        for (slot, key) in slots.iter_mut().zip(keys) {
+            let (table, hash) = self.place(key);
+            let bucket = self.tables[table].find(Bucket::spread(hash), |bucket: &Bucket| bucket.hash == hash);
+            *slot = bucket.map(|bucket| bucket.slot);
+        }
+        // Nobody wants the sums: they are there so that the reads are.
+        let found = || slots.iter().flatten().map(|slot| self.slots.get(*slot));
+        std::hint::black_box(found().map(|entry| entry.key.as_bytes().len()).sum::<usize>());
+        std::hint::black_box(found().map(|entry| entry.history.last().version).fold(0, u64::wrapping_add));
     }
 
     /// The history of a key.

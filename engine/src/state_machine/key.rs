@@ -16,7 +16,7 @@ pub(super) enum Key {
 }
 
 impl Key {
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Short { len, bytes } => &bytes[..usize::from(*len)],
             Self::Long(bytes) => bytes,

@@ -4,6 +4,7 @@
 //! that entries bring, and keeps all state in memory; leases, watches and compaction are not here yet. The state is made of
 //! sections (`section`): today keys with their versions.
 
+mod ahead;
 mod answers;
 pub mod batch;
 mod chunks;
@@ -22,7 +23,6 @@ mod values;
 use codec::DecodeError;
 
 pub use answers::{Answers, Budget, Change, ChangeKind, CommandRefused, KEYS_VISITED_PER_COMMAND_MAX, Place};
-use api::command;
 use batch::{BATCH_HEADER_BYTES, BatchHeader, LogTime};
 use chunks::KeysCursor;
 use commands::{Done, Running};
@@ -296,15 +296,15 @@ impl StateMachine {
         let mut response = std::mem::take(&mut self.response);
         let rest = entry.payload.get(self.cursor.offset..).unwrap_or_default();
         let mut may_go_on = true;
-        for batched in batch::commands(rest) {
+        let mut commands = ahead::commands(rest);
+        while let Some(read) = commands.next(&self.keys) {
             if !may_go_on {
                 self.response = response;
                 return Ok(false);
             }
             let position = self.cursor.position;
             let malformed = |error| ApplyError::Malformed { position, error };
-            let batched = batched.map_err(malformed)?;
-            let command = command::decode(batched.command).map_err(malformed)?;
+            let (batched, command) = read.map_err(malformed)?;
             let is_wanted = match &self.running {
                 Some(running) => running.is_wanted(),
                 None => {

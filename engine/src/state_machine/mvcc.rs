@@ -42,6 +42,11 @@ impl Mvcc {
         view(&self.values, key, version)
     }
 
+    /// Prepares for commands on these keys, at most `LOOK_AHEAD_KEYS` of them; see `Index::look_ahead`.
+    pub fn look_ahead(&self, keys: &[&[u8]]) {
+        self.keys.look_ahead(keys);
+    }
+
     /// The key as it stood at `revision`.
     pub fn get<'a>(&'a self, key: &'a [u8], revision: Revision) -> Option<KvView<'a>> {
         self.keys.get(key)?.at(revision).map(|version| self.view(key, version))

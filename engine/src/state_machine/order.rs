@@ -135,12 +135,12 @@ pub(super) struct Order {
 }
 
 impl Order {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { leaves: BTreeMap::from([(Key::from(&[][..]), Leaf::new())]) }
     }
 
     /// Adds the slot of a key that is not there yet.
-    pub fn insert(&mut self, slot: u32, all: &Slots) {
+    pub(super) fn insert(&mut self, slot: u32, all: &Slots) {
         let key = all.key(slot);
         let is_last = self.leaves.last_key_value().is_some_and(|(begin, _)| begin.as_bytes() <= key);
         let mut up_to = self.leaves.range_mut::<[u8], _>((Bound::Unbounded, Bound::Included(key)));
@@ -165,7 +165,7 @@ impl Order {
     }
 
     /// The slots of a range, piece by piece.
-    pub fn walk<'a>(&'a self, (first, last): Bounds<'a>) -> Walk<'a> {
+    pub(super) fn walk<'a>(&'a self, (first, last): Bounds<'a>) -> Walk<'a> {
         let from = match first {
             Bound::Unbounded => &[],
             Bound::Included(key) | Bound::Excluded(key) => key,
@@ -178,7 +178,7 @@ impl Order {
     }
 
     /// The slot of the last key.
-    pub fn last(&self) -> Option<u32> {
+    pub(super) fn last(&self) -> Option<u32> {
         let (_, leaf) = self.leaves.last_key_value()?;
         leaf.slots().last().copied()
     }
@@ -194,7 +194,7 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// The next slots of the range, in order; `None` at its end. A piece may be empty.
-    pub fn next(&mut self, all: &Slots) -> Option<&'a [u32]> {
+    pub(super) fn next(&mut self, all: &Slots) -> Option<&'a [u32]> {
         if self.has_ended {
             return None;
         }

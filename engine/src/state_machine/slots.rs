@@ -9,8 +9,8 @@ const CHUNK_ENTRIES: usize = 1024;
 /// A key with its history.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub key: Key,
-    pub history: History,
+    pub(super) key: Key,
+    pub(super) history: History,
 }
 
 /// All entries. The number of one is its slot.
@@ -20,7 +20,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         let last = self.chunks.last().map_or(0, Vec::len);
         self.chunks.len().saturating_sub(1) * CHUNK_ENTRIES + last
     }
@@ -29,7 +29,7 @@ impl Slots {
     ///
     /// # Panics
     /// If there are 2^32 of them.
-    pub fn push(&mut self, entry: Entry) -> u32 {
+    pub(super) fn push(&mut self, entry: Entry) -> u32 {
         let slot = u32::try_from(self.len()).expect("fewer than 2^32 keys");
         if (slot as usize).is_multiple_of(CHUNK_ENTRIES) {
             self.chunks.push(Vec::with_capacity(CHUNK_ENTRIES));
@@ -40,15 +40,15 @@ impl Slots {
         slot
     }
 
-    pub fn get(&self, slot: u32) -> &Entry {
+    pub(super) fn get(&self, slot: u32) -> &Entry {
         &self.chunks[slot as usize / CHUNK_ENTRIES][slot as usize % CHUNK_ENTRIES]
     }
 
-    pub fn get_mut(&mut self, slot: u32) -> &mut Entry {
+    pub(super) fn get_mut(&mut self, slot: u32) -> &mut Entry {
         &mut self.chunks[slot as usize / CHUNK_ENTRIES][slot as usize % CHUNK_ENTRIES]
     }
 
-    pub fn key(&self, slot: u32) -> &[u8] {
+    pub(super) fn key(&self, slot: u32) -> &[u8] {
         self.get(slot).key.as_bytes()
     }
 }
