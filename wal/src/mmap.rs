@@ -49,46 +49,13 @@ pub struct FileDevice {
 }
 
 impl FileDevice {
-    /// The log that the segments are of: for preparing another one. `None` before the first.
-    pub(crate) fn log_nonce(&self) -> Option<LogNonce> {
-        self.log_nonce
-    }
-
-    /// The directory.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Performs a sync and waits for it. For owners without an executor; blocks.
-    pub fn sync_blocking(&self, request: &SyncRequest) -> Result<(), SyncFailure> {
-        let segment = self.get(request.seq).ok_or_else(|| SyncFailure::new("the segment is not open"))?;
-        let file = segment.file.as_ref().ok_or_else(|| SyncFailure::new("the segment is sealed"))?;
-        file.sync_data().map_err(|error| SyncFailure::new(error.to_string()))
-    }
-
-    fn position(&self, seq: SegmentSeq) -> Option<usize> {
-        let first = self.segments.first()?.seq.get();
-        let guess = usize::try_from(seq.get().checked_sub(first)?).ok()?;
-        match self.segments.get(guess) {
-            Some(segment) if segment.seq == seq => Some(guess),
-            // Only while a log with missing segments is looked at.
-            _ => self.segments.binary_search_by_key(&seq, |segment| segment.seq).ok(),
-        }
-    }
-
-    fn get(&self, seq: SegmentSeq) -> Option<&MappedSegment> {
-        self.segments.get(self.position(seq)?)
-    }
-
-    fn get_mut(&mut self, seq: SegmentSeq) -> Option<&mut MappedSegment> {
-        let position = self.position(seq)?;
-        self.segments.get_mut(position)
-    }
-}
-
-impl LogDevice for FileDevice {
-    fn open(dir: &Path) -> Result<Self, DeviceError> {
+    /// Opens the segments in `dir`, which exists, and makes sure that what they show is what the device holds. Blocks.
+    ///
+    /// A segment is synced, which must succeed, and what the cache has of it is dropped or compared: after a failed sync the cache
+    /// may hold what the device does not. It is read once, so that a place that can't be read is found to be damage, and does not
+    /// end the process later. The note is read through the cache, where alone it needs to be. Leftovers of an unfinished
+    /// preparation are removed. Whether the segments are a log is `Log::open`'s business.
+    pub fn open(dir: &Path) -> Result<Self, DeviceError> {
         access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|error| DeviceError::new("use", dir, error.into()))?;
         let dir_file = File::open(dir).map(Arc::new).map_err(|error| DeviceError::new("open", dir, error))?;
@@ -122,10 +89,60 @@ impl LogDevice for FileDevice {
         Ok(Self { dir: dir.to_owned(), dir_file, dir_identity, segments, dropped: Vec::new(), log_nonce, note })
     }
 
-    fn create(dir: &Path, identity: SegmentIdentity, segment_bytes: u64) -> Result<(), PrepareError> {
+    /// Makes the first segment of a new log in `dir`, which exists. Blocks; durable on return.
+    pub fn create(dir: &Path, identity: SegmentIdentity, segment_bytes: u64) -> Result<(), PrepareError> {
         prepare_segment(dir, SegmentSeq::FIRST, identity, segment_bytes, None).map(drop)
     }
 
+    /// What to `fdatasync` for a [`crate::SyncRequest`]: the very file that was stored to. `None` if the segment is absent, or sealed:
+    /// then nobody asks for a sync of it.
+    ///
+    /// Never sync by path: whatever stands there by then may be another file. Nor by a descriptor that was opened after what it
+    /// is to sync was stored: it does not learn of a failure before.
+    #[must_use]
+    pub fn sync_file(&self, seq: SegmentSeq) -> Option<Arc<File>> {
+        self.get(seq)?.file.clone()
+    }
+
+    /// The same for the note; `None` before the first segment.
+    #[must_use]
+    pub fn note_file(&self) -> Option<Arc<File>> {
+        self.note.as_ref().map(|note| Arc::clone(&note.file))
+    }
+
+    /// The log that the segments are of: for preparing another one. `None` before the first.
+    pub(crate) fn log_nonce(&self) -> Option<LogNonce> {
+        self.log_nonce
+    }
+
+    /// Performs a sync and waits for it. For owners without an executor; blocks.
+    pub fn sync_blocking(&self, request: &SyncRequest) -> Result<(), SyncFailure> {
+        let segment = self.get(request.seq).ok_or_else(|| SyncFailure::new("the segment is not open"))?;
+        let file = segment.file.as_ref().ok_or_else(|| SyncFailure::new("the segment is sealed"))?;
+        file.sync_data().map_err(|error| SyncFailure::new(error.to_string()))
+    }
+
+    fn position(&self, seq: SegmentSeq) -> Option<usize> {
+        let first = self.segments.first()?.seq.get();
+        let guess = usize::try_from(seq.get().checked_sub(first)?).ok()?;
+        match self.segments.get(guess) {
+            Some(segment) if segment.seq == seq => Some(guess),
+            // Only while a log with missing segments is looked at.
+            _ => self.segments.binary_search_by_key(&seq, |segment| segment.seq).ok(),
+        }
+    }
+
+    fn get(&self, seq: SegmentSeq) -> Option<&MappedSegment> {
+        self.segments.get(self.position(seq)?)
+    }
+
+    fn get_mut(&mut self, seq: SegmentSeq) -> Option<&mut MappedSegment> {
+        let position = self.position(seq)?;
+        self.segments.get_mut(position)
+    }
+}
+
+impl LogDevice for FileDevice {
     fn preparing(
         &self,
         seq: SegmentSeq,
@@ -134,14 +151,6 @@ impl LogDevice for FileDevice {
     ) -> impl FnOnce() -> Result<PreparedSegment, PrepareError> + Send + 'static {
         let (dir, log_nonce) = (self.dir.clone(), self.log_nonce);
         move || prepare_segment(&dir, seq, identity, segment_bytes, log_nonce)
-    }
-
-    fn sync_file(&self, seq: SegmentSeq) -> Option<Arc<File>> {
-        self.get(seq)?.file.clone()
-    }
-
-    fn note_file(&self) -> Option<Arc<File>> {
-        self.note.as_ref().map(|note| Arc::clone(&note.file))
     }
 
     fn reading_in(

@@ -27,7 +27,7 @@ pub const NOTE_BYTES: usize = SLOTS_COUNT * PAGE_BYTES;
 pub const NOTE_SLOT_BYTES: usize = size_of::<RawSlot>();
 
 /// First bytes of a slot that was written.
-pub const NOTE_MAGIC: [u8; 8] = *b"QUORADUR";
+pub(crate) const NOTE_MAGIC: [u8; 8] = *b"QUORADUR";
 
 /// Name of the file that holds the note in a log's directory.
 pub const NOTE_FILE_NAME: &str = "durable";

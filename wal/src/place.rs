@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// The directory and files of a log that are open or mapped, and the paths where they belong.
 ///
 /// The log keeps them open or mapped: until then no other file gets the number of one of them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LogPlace {
     /// The directory, then each segment.
     pub(crate) files: Vec<(PathBuf, FileIdentity)>,

@@ -81,7 +81,7 @@ impl PreparedSegment {
 /// a nonce is drawn, and the log's note comes with the segment.
 ///
 /// On an error it leaves nothing behind, or a leftover that opening the log removes.
-pub fn prepare_segment(
+pub(crate) fn prepare_segment(
     dir: &Path,
     seq: SegmentSeq,
     identity: SegmentIdentity,

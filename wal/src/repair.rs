@@ -37,7 +37,6 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::device::LogDevice;
 use crate::error::OpenError;
 use crate::files::{DIR_MODE, sync_dir, write_durably};
 use crate::log::{Log, LogOptions};

@@ -17,7 +17,7 @@ use crate::lsn::{Geometry, SegmentSeq};
 pub const SEGMENT_HEADER_BYTES: usize = size_of::<RawHeader>();
 
 /// First bytes of every segment.
-pub const SEGMENT_MAGIC: [u8; 8] = *b"QUORAWAL";
+pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"QUORAWAL";
 
 /// Versions of the log format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod client_requests;
 mod core;
 mod cores;
 pub mod data_dir;
+mod device;
 mod door;
 mod gateway;
 mod greetings;
@@ -19,6 +20,8 @@ mod http;
 mod incoming;
 mod limits;
 mod links;
+#[cfg(test)]
+mod memory_device;
 mod mesh;
 pub mod metrics;
 mod modes;
@@ -41,7 +44,6 @@ mod start_error;
 mod starting;
 mod status;
 mod steps;
-mod sync_file;
 mod uring;
 mod work;
 

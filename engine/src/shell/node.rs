@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use wal::device::LogDevice;
 use wal::repair::{Repair, open_or_salvage};
 use wal::{Log, LogOptions, RecoveryReport, SegmentIdentity};
 
@@ -329,7 +328,7 @@ fn tick_ms(config: &ValidConfig) -> u64 {
 }
 
 /// All but the numbers that each life has of its own.
-fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
+pub(super) fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
     let tick_ms = tick_ms(config);
     let ticks = |ms: u64| u32::try_from(ms.div_ceil(tick_ms)).unwrap_or(u32::MAX);
     let voters: Vec<NodeId> = config.members().iter().map(|member| member.id).collect();

@@ -30,7 +30,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use wal::constants::FIRST_FRAME_OFFSET;
-use wal::device::LogDevice;
 use wal::{Log, LogOptions, OpenError, SegmentSeq, Storage};
 
 use super::data_dir::DataDirError;

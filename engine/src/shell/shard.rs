@@ -12,11 +12,11 @@ use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use wal::device::LogDevice;
 use wal::place::PlaceError;
-use wal::{SegmentIdentity, SegmentSeq, Storage, SyncFailure, SyncRequest};
+use wal::{SegmentIdentity, SegmentSeq, SyncRequest};
 
 use super::classes::{Class, Classes, give_way};
+use super::device::ShardDevice;
 use super::helpers::Helpers;
 use super::incoming::{Incoming, Opened};
 use super::links::PeerLinks;
@@ -27,7 +27,6 @@ use super::replies::Replies;
 use super::run_queue::{RunQueue, ThreadTimes};
 use super::said::{Complaint, Said};
 use super::status::StatusBoard;
-use super::sync_file::SyncFile;
 use super::work::Work;
 use super::{Device, birth_file};
 use crate::raft::{BirthRecord, HandOverEnd, OfficeStep};
@@ -53,11 +52,11 @@ const TIMED_BATCHES_MAX: usize = 1024;
 
 /// What a shard is opened with.
 #[derive(Debug)]
-pub struct ShardParts {
+pub struct ShardParts<D: ShardDevice = Device> {
     /// Which shard.
     pub id: ShardId,
     /// Its replica, recovered.
-    pub replica: Replica<Device>,
+    pub replica: Replica<D>,
     /// Where its log lies.
     pub wal_dir: PathBuf,
     /// Whose log it is.
@@ -71,9 +70,9 @@ pub struct ShardParts {
 }
 
 /// A shard on its owner core.
-pub struct Shard {
+pub struct Shard<D: ShardDevice = Device> {
     id: ShardId,
-    replica: RefCell<Replica<Device>>,
+    replica: RefCell<Replica<D>>,
     wal_dir: PathBuf,
     identity: SegmentIdentity,
     segment_bytes: u64,
@@ -97,19 +96,13 @@ pub struct Shard {
     /// Latest looks at the log's place that told nothing.
     blind_looks: Cell<u32>,
     fault_reported: Cell<bool>,
-    /// Syncs end at once, before whoever starts them goes on.
-    #[cfg(test)]
-    syncs_at_once: Cell<bool>,
-    /// Syncs of the note never end.
-    #[cfg(test)]
-    note_syncs_hang: Cell<bool>,
     notices: Notices,
 }
 
-impl Shard {
+impl<D: ShardDevice> Shard<D> {
     /// Puts the shard together; `start` begins its work.
     #[must_use]
-    pub fn new(parts: ShardParts, board: &StatusBoard, helpers: &Helpers, classes: Classes) -> Rc<Self> {
+    pub fn new(parts: ShardParts<D>, board: &StatusBoard, helpers: &Helpers, classes: Classes) -> Rc<Self> {
         Rc::new(Self {
             id: parts.id,
             replica: RefCell::new(parts.replica),
@@ -131,10 +124,6 @@ impl Shard {
             stopping: Cell::new(false),
             blind_looks: Cell::default(),
             fault_reported: Cell::new(false),
-            #[cfg(test)]
-            syncs_at_once: Cell::new(false),
-            #[cfg(test)]
-            note_syncs_hang: Cell::new(false),
             notices: Notices::default(),
         })
     }
@@ -168,7 +157,7 @@ impl Shard {
     }
 
     /// Hands an event to the replica, does what it asks for, and makes sure that a turn follows.
-    pub fn deliver(self: &Rc<Self>, event: Event<'_, <Device as Storage>::Prepared>) {
+    pub fn deliver(self: &Rc<Self>, event: Event<'_, D::Prepared>) {
         self.replica.borrow_mut().handle(event);
         self.act();
         self.wake.notify();
@@ -462,7 +451,7 @@ impl Shard {
     }
 
     /// Queues a message towards a peer; `false` if there is no room or no connection.
-    fn send(&self, replica: &Replica<Device>, to: NodeId, message: &Outgoing) -> bool {
+    fn send(&self, replica: &Replica<D>, to: NodeId, message: &Outgoing) -> bool {
         let links = self.links.borrow();
         let Some(links) = links.get(&to) else { return false };
         links.send(message, |out| {
@@ -478,21 +467,11 @@ impl Shard {
         let shard = Rc::clone(self);
         self.classes.spawn_here(Class::Commit, async move {
             let started = Instant::now();
-            let result = shard.sync(request.seq).await;
+            let syncing = shard.replica.borrow().log().storage().sync(request.seq);
+            let result = syncing.await;
             shard.metrics.synced(started.elapsed());
             shard.deliver(Event::Synced { id: request.id, result });
         });
-    }
-
-    /// Syncs the file that was stored to, wherever its path leads by now.
-    async fn sync(&self, seq: SegmentSeq) -> Result<(), SyncFailure> {
-        #[cfg(test)]
-        if self.syncs_at_once.get() {
-            return Ok(());
-        }
-        let file = self.replica.borrow().log().storage().sync_file(seq);
-        let file = file.ok_or_else(|| SyncFailure::new("the segment is not open"))?;
-        SyncFile::new(file).sync().await
     }
 
     /// Looks now and then, on a helper thread, whether the log is still in its place, until it is not or the shard stops. A place
@@ -522,15 +501,8 @@ impl Shard {
     fn start_note_sync(self: &Rc<Self>) {
         let shard = Rc::clone(self);
         self.classes.spawn_here(Class::Commit, async move {
-            #[cfg(test)]
-            if shard.note_syncs_hang.get() {
-                return;
-            }
-            let file = shard.replica.borrow().log().storage().note_file();
-            let result = match file {
-                Some(file) => SyncFile::new(file).sync().await,
-                None => Ok(()),
-            };
+            let syncing = shard.replica.borrow().log().storage().sync_note();
+            let result = syncing.await;
             if let Err(error) = &result
                 && let Some(left_out) = shard.said.may_say(Complaint::NoteSync)
             {

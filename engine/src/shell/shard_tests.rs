@@ -1,4 +1,4 @@
-//! A shard of one voter on a real executor and real files, without sockets.
+//! Shards of one voter on a real executor, over real files or over devices that do as the test says; without sockets.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,63 +7,146 @@ use glommio::LocalExecutor;
 
 use super::super::gateway::{Gateway, Waiting};
 use super::super::handle::HandleReply;
+use super::super::memory_device::{MemoryDevice, Syncs};
 use super::super::mesh::Mesh;
 use super::super::metrics::{NodeMetrics, SliceMetrics};
-use super::super::node::{gateway_limits, open_shards};
+use super::super::node::{gateway_limits, open_shards, replica_options};
 use super::super::steps::Steps;
 use super::*;
-use crate::call::{Call, CallKind, Refusal};
-use crate::config::Config;
+use crate::call::{Call, CallKind, Origin, Part, Refusal, Ticket};
+use crate::config::{Config, ValidConfig};
 use crate::raft::Stage;
-use api::command::{self, Op};
+use crate::types::EntryId;
+use api::command::{self, KeyRange, Op, RangeOp};
+use wal::{Log, LogOptions};
+
+fn config_in(root: &Path) -> ValidConfig {
+    let config = Config { data_dir: Some(root.join("data")), segment_bytes: 1 << 20, ..Config::default() };
+    Config { max_request_bytes: 1 << 16, ..config }.validate().expect("a single node")
+}
 
 /// Runs a shard over the data directory `root` until `test` is done with it.
 fn with_shard(root: &Path, test: impl AsyncFn(Rc<Shard>, Rc<Gateway>)) {
-    with_shards(root, 1, async |shards, gateway| test(Rc::clone(&shards[0]), gateway).await);
-}
-
-/// The same with so many shards.
-fn with_shards(root: &Path, count: u32, test: impl AsyncFn(Vec<Rc<Shard>>, Rc<Gateway>)) {
-    let config = Config { data_dir: Some(root.join("data")), segment_bytes: 1 << 20, ..Config::default() };
-    let config = Config { max_request_bytes: 1 << 16, shards: count, ..config }.validate().expect("a single node");
-    let (parts, _data_dir) = open_shards(&config, &NodeMetrics::new(count), &Steps::default()).expect("new logs");
-    let board = StatusBoard::new(config.name(), config.node_id(), count);
+    let config = config_in(root);
+    let (mut parts, _data_dir) = open_shards(&config, &NodeMetrics::new(1), &Steps::default()).expect("a new log");
+    let board = StatusBoard::new(config.name(), config.node_id(), 1);
     LocalExecutor::default().run(async {
         let classes = Classes::create(SliceMetrics::default());
-        let shards: Vec<_> =
-            parts.into_iter().map(|parts| Shard::new(parts, &board, &Helpers::default(), classes.clone())).collect();
-        let by_number = shards.iter().cloned().map(Some).collect();
+        let shard = Shard::new(parts.remove(0), &board, &Helpers::default(), classes);
+        let by_number = vec![Some(Rc::clone(&shard))];
         let gateway =
             Gateway::new(0, gateway_limits(&config), by_number, Mesh::new(1, None), Arc::default(), Rc::new(|_| None));
         let replies: Rc<dyn Replies> = Rc::clone(&gateway) as _;
-        for shard in &shards {
-            shard.start(Rc::downgrade(&replies), BTreeMap::new());
-            while !shard.view().is_leader {
-                glommio::timer::sleep(Duration::from_millis(5)).await;
-            }
-        }
-        test(shards.clone(), gateway).await;
-        shards.iter().for_each(Shard::stop);
+        lead(&shard, &replies).await;
+        test(Rc::clone(&shard), gateway).await;
+        shard.stop();
     });
 }
 
-async fn put(gateway: &Gateway, value: &[u8]) -> Result<Vec<u8>, Refusal> {
+/// Starts a shard, and waits until it is its own leader.
+async fn lead<D: ShardDevice>(shard: &Rc<Shard<D>>, replies: &Rc<dyn Replies>) {
+    shard.start(Rc::downgrade(replies), BTreeMap::new());
+    while !shard.view().is_leader {
+        glommio::timer::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn put_payload(value: &[u8]) -> Vec<u8> {
     let mut payload = Vec::new();
     command::encode_op_command(&Op::Put { key: b"key", value, lease: 0, prev_kv: false }, &mut payload).expect("small");
+    payload
+}
+
+async fn put(gateway: &Gateway, value: &[u8]) -> GivenAnswer {
     let (reply, answer) = async_channel::bounded(1);
-    let call = Call::borrowed(ShardId::new(0), CallKind::Write, 60_000, &payload);
+    let call = Call::borrowed(ShardId::new(0), CallKind::Write, 60_000, &put_payload(value)).into_owned();
     gateway.route(call, Waiting::Handle(HandleReply::to(reply)));
     answer.recv().await.expect("an answer")
 }
 
-#[test]
-fn a_sync_that_ends_before_its_starter_goes_on_is_taken() {
-    let root = tempfile::tempdir().expect("a directory");
-    with_shard(root.path(), async |shard, gateway| {
-        shard.syncs_at_once.set(true);
-        for _ in 0..3 {
-            put(&gateway, b"value").await.expect("acknowledged");
+type GivenAnswer = Result<Vec<u8>, Refusal>;
+
+/// Answers that shards gave.
+#[derive(Default)]
+struct Answers(RefCell<BTreeMap<(ShardId, Ticket), GivenAnswer>>);
+
+impl Replies for Answers {
+    fn reply(&self, shard: ShardId, ticket: Ticket, part: Part<&[u8], &Refusal>, _relayed: bool) {
+        let Part::Last(answer) = part else { unreachable!("these answers have one part") };
+        let answer = answer.map(<[u8]>::to_vec).map_err(Refusal::clone);
+        assert!(self.0.borrow_mut().insert((shard, ticket), answer).is_none(), "one answer each");
+    }
+}
+
+/// A shard over a device in memory.
+struct InMemory {
+    shard: Rc<Shard<MemoryDevice>>,
+    answers: Rc<Answers>,
+    syncs: Rc<Cell<Syncs>>,
+    note_syncs: Rc<Cell<Syncs>>,
+    last_ticket: Cell<u64>,
+}
+
+impl InMemory {
+    fn ask(&self, kind: CallKind, payload: &[u8]) -> Ticket {
+        let ticket = Ticket(self.last_ticket.get() + 1);
+        self.last_ticket.set(ticket.0);
+        let call = Call::borrowed(self.shard.id(), kind, 60_000, payload);
+        self.shard.deliver(Event::Call { origin: Origin::Local(ticket), call });
+        ticket
+    }
+
+    fn put(&self) -> Ticket {
+        self.ask(CallKind::Write, &put_payload(b"value"))
+    }
+
+    fn answer(&self, ticket: Ticket) -> Option<GivenAnswer> {
+        self.answers.0.borrow_mut().remove(&(self.shard.id(), ticket))
+    }
+
+    async fn answer_to(&self, ticket: Ticket) -> GivenAnswer {
+        loop {
+            if let Some(answer) = self.answer(ticket) {
+                return answer;
+            }
+            glommio::timer::sleep(Duration::from_millis(1)).await;
         }
+    }
+}
+
+/// Runs shards over devices in memory until `test` is done with them.
+fn in_memory<const COUNT: usize>(test: impl AsyncFn([&InMemory; COUNT])) {
+    // Nothing is made there: no part of these shards looks into a directory.
+    let root = Path::new("/nonexistent");
+    let config = config_in(root);
+    let metrics = NodeMetrics::new(COUNT as u32);
+    let board = StatusBoard::new(config.name(), config.node_id(), COUNT as u32);
+    LocalExecutor::default().run(async {
+        let classes = Classes::create(SliceMetrics::default());
+        let answers = Rc::new(Answers::default());
+        let replies: Rc<dyn Replies> = Rc::clone(&answers) as _;
+        let shards: [InMemory; COUNT] = std::array::from_fn(|number| {
+            let id = ShardId::new(number as u32);
+            let (cluster_id, node_id) = (config.cluster_id().get(), config.node_id().get());
+            let identity = SegmentIdentity { cluster_id, node_id, shard: id.get(), shard_count: COUNT as u32 };
+            let segment_bytes = config.segment_bytes();
+            let device = MemoryDevice::new(identity, segment_bytes);
+            let (syncs, note_syncs) = (Rc::clone(&device.syncs), Rc::clone(&device.note_syncs));
+            let options = LogOptions { identity, segment_bytes, state: EntryId::ZERO };
+            let (log, _) = Log::open(device, options).expect("a new log");
+            let mut options = replica_options(&config, id);
+            options.raft.preferred_leader = None;
+            let (replica, metrics) = (Replica::new(options, log), metrics.shard(id));
+            let wal_dir = root.to_owned();
+            let parts = ShardParts { id, replica, wal_dir, identity, segment_bytes, metrics, tick_ms: 10 };
+            let shard = Shard::new(parts, &board, &Helpers::default(), classes.clone());
+            InMemory { shard, answers: Rc::clone(&answers), syncs, note_syncs, last_ticket: Cell::new(0) }
+        });
+        for InMemory { shard, .. } in &shards {
+            lead(shard, &replies).await;
+        }
+        test(shards.each_ref()).await;
+        shards.iter().for_each(|in_memory| in_memory.shard.stop());
     });
 }
 
@@ -156,17 +239,59 @@ fn no_record_is_changed_where_the_log_is_not() {
 }
 
 #[test]
+fn a_sync_that_ends_before_its_starter_goes_on_is_taken() {
+    in_memory(async |[shard]| {
+        shard.syncs.set(Syncs::EndAtOnce);
+        for _ in 0..3 {
+            shard.answer_to(shard.put()).await.expect("acknowledged");
+        }
+    });
+}
+
+#[test]
+fn a_sync_that_hangs_holds_up_what_waits_for_it_and_nothing_else() {
+    in_memory(async |[sick, well]| {
+        sick.answer_to(sick.put()).await.expect("acknowledged");
+        sick.syncs.set(Syncs::Hang);
+        let waits = sick.put();
+        for _ in 0..3 {
+            well.answer_to(well.put()).await.expect("another shard has another device");
+        }
+        let mut get = Vec::new();
+        let range = KeyRange { key: b"key", range_end: b"" };
+        let op = RangeOp { range, limit: 0, revision: 0, keys_only: false, count_only: false };
+        command::encode_range(&op, &mut get).expect("a valid range");
+        sick.answer_to(sick.ask(CallKind::ReadSerializable, &get)).await.expect("this rests on no disk");
+        assert!(sick.answer(waits).is_none(), "nothing has it durable");
+        sick.syncs.set(Syncs::End);
+        sick.answer_to(waits).await.expect("acknowledged");
+    });
+}
+
+#[test]
+fn a_sync_that_fails_stops_its_shard_and_acknowledges_nothing() {
+    in_memory(async |[sick, well]| {
+        sick.syncs.set(Syncs::Fail);
+        let refusal = sick.answer_to(sick.put()).await.expect_err("not durable");
+        assert!(refusal.message.contains("I/O error that a test made"), "{refusal:?}");
+        // What works again proves nothing about what was lost.
+        sick.syncs.set(Syncs::End);
+        sick.answer_to(sick.put()).await.expect_err("it has stopped for good");
+        well.answer_to(well.put()).await.expect("another shard has another device");
+    });
+}
+
+#[test]
 fn a_shard_that_does_not_settle_holds_up_no_other() {
-    let root = tempfile::tempdir().expect("a directory");
-    with_shards(root.path(), 2, async |shards, _gateway| {
-        shards[0].note_syncs_hang.set(true);
-        let stopping = shards.clone();
+    in_memory(async |[sick, well]| {
+        sick.note_syncs.set(Syncs::Hang);
+        let stopping = [sick, well].map(|in_memory| Rc::clone(&in_memory.shard));
         let stopped = glommio::spawn_local(async move { Shard::settle_and_stop(&stopping).await });
-        while !shards[1].stopping.get() {
+        while !well.shard.stopping.get() {
             glommio::timer::sleep(Duration::from_millis(1)).await;
         }
-        assert!(!shards[0].stopping.get(), "the first is still waited for");
+        assert!(!sick.shard.stopping.get(), "the first is still waited for");
         stopped.await;
-        assert!(shards[0].stopping.get(), "not for ever");
+        assert!(sick.shard.stopping.get(), "not for ever");
     });
 }
