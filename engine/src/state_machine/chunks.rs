@@ -27,32 +27,44 @@ pub struct KeysCursor {
 impl Section for Mvcc {
     type Cursor = KeysCursor;
 
-    fn chunk(&self, as_of: &AsOf, cursor: &mut KeysCursor, bytes_limit: usize, out: &mut Vec<u8>) -> bool {
+    fn chunk(
+        &self,
+        as_of: &AsOf,
+        cursor: &mut KeysCursor,
+        left: &mut u64,
+        bytes_limit: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        assert!(*left > 0, "a chunk visits a key at least");
         assert!(!cursor.key.is_empty() || cursor.versions == 0, "versions were written of no key");
         let at = std::mem::take(cursor);
         let from = if at.key.is_empty() { Bound::Unbounded } else { Bound::Included(&at.key[..]) };
         let start = out.len();
         for (key, history) in self.keys().range((from, Bound::Unbounded)) {
             let written = if key == at.key { at.versions } else { 0 };
-            let mut versions = history.all().take_while(|version| version.mod_revision <= as_of.revision).skip(written);
-            let mut left = versions.next();
-            if left.is_none() {
-                continue;
-            }
-            if out.len() >= bytes_limit && out.len() > start {
+            let mut versions = history.all().skip(written).take_while(|version| version.mod_revision <= as_of.revision);
+            let mut next = versions.next();
+            let is_full = next.is_some() && out.len() >= bytes_limit && out.len() > start;
+            if *left == 0 || is_full {
                 *cursor = KeysCursor { key: key.to_vec(), versions: written };
                 return false;
             }
+            // A key that came later costs its visit.
+            *left -= 1;
+            if next.is_none() {
+                continue;
+            }
             let count_at = begin_key(key, out);
             let mut count = 0;
-            while let Some(version) = left.filter(|_| count == 0 || out.len() < bytes_limit) {
+            while let Some(version) = next.filter(|_| count == 0 || (*left > 0 && out.len() < bytes_limit)) {
                 self.write_version(version, out);
+                *left -= u64::from(count > 0);
                 count += 1;
-                left = versions.next();
+                next = versions.next();
             }
             assert!(count > 0, "a key is written with a version at least");
             end_key(count_at, count, out);
-            if left.is_some() {
+            if next.is_some() {
                 *cursor = KeysCursor { key: key.to_vec(), versions: written + count as usize };
                 return false;
             }

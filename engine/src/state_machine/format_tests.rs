@@ -156,7 +156,7 @@ fn golden_answers_are_what_the_state_machine_says() {
     state.range(&golden("A range request"), &mut answer).expect("a sound read");
     assert_eq!(answer, golden(&answer_to("A range request")));
     let mut chunk = Vec::new();
-    assert!(state.chunk(&state.as_of(), &mut ChunkCursor::default(), usize::MAX, &mut chunk));
+    assert!(state.chunk(&state.as_of(), &mut ChunkCursor::default(), &mut { u64::MAX }, usize::MAX, &mut chunk));
     let [(_, expected)] = &STATE_DOC.all_golden("Golden bytes")[..] else { panic!("one block") };
     assert_eq!(&chunk, expected);
     let mut restored = StateMachine::at(Options::default(), state.as_of());

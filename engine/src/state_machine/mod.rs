@@ -179,13 +179,23 @@ impl StateMachine {
     }
 
     /// Appends a chunk of the state as it was at `as_of`, which was this state's once; says whether it is the last one. Later
-    /// entries may be applied between two calls. A chunk ends soon after `bytes_limit`, but holds at least one version of a key.
-    pub fn chunk(&self, as_of: &AsOf, cursor: &mut ChunkCursor, bytes_limit: usize, out: &mut Vec<u8>) -> bool {
+    /// entries may be applied between two calls.
+    ///
+    /// A chunk ends soon after `bytes_limit`, or once `keys` are used up, which goes down by 1 for each key that is visited and each
+    /// further version of it; it is not 0. Keys that came later are visited, too, so that a chunk may hold nothing.
+    pub fn chunk(
+        &self,
+        as_of: &AsOf,
+        cursor: &mut ChunkCursor,
+        keys: &mut u64,
+        bytes_limit: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
         assert!(as_of.applied.index <= self.applied.applied.index, "a state that comes later is not here yet");
         assert!(as_of.revision <= self.applied.revision, "a state that comes earlier has no later revision");
         let start = out.len();
         out.extend_from_slice(&SectionKind::Keys.chunk_header());
-        self.keys.chunk(as_of, &mut cursor.keys, start.saturating_add(bytes_limit), out)
+        self.keys.chunk(as_of, &mut cursor.keys, keys, start.saturating_add(bytes_limit), out)
     }
 
     /// Takes in a chunk that `chunk` wrote of another state as of this one's origin; all of them, in their order, before any entry

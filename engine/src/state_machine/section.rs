@@ -77,9 +77,17 @@ pub trait Section {
     /// How far the writing out of a section has come.
     type Cursor: Default;
 
-    /// Appends more of the section as it was at `as_of`, at least one piece and pieces no more once there are `bytes_limit` bytes in
-    /// `out`; says whether that was the last of it. Later entries may be applied between two calls.
-    fn chunk(&self, as_of: &AsOf, cursor: &mut Self::Cursor, bytes_limit: usize, out: &mut Vec<u8>) -> bool;
+    /// Appends more of the section as it was at `as_of`, until `left` is used up, of which it takes 1 for each key that it visits and
+    /// each further version, or until there are `bytes_limit` bytes in `out`; says whether that was the last of it. It visits one key
+    /// at least: `left` is not 0. Later entries may be applied between two calls.
+    fn chunk(
+        &self,
+        as_of: &AsOf,
+        cursor: &mut Self::Cursor,
+        left: &mut u64,
+        bytes_limit: usize,
+        out: &mut Vec<u8>,
+    ) -> bool;
 
     /// Takes in what `chunk` wrote, chunk by chunk in their order, into a section that was empty.
     ///

@@ -117,6 +117,15 @@ fn apply(machine: &mut StateMachine, rng: &mut SimRng) {
     apply_to(machine, &payload, &mut |_, _: Result<&[u8], CommandRefused>| {});
 }
 
+/// Puts one key with an entry of its own.
+fn write(machine: &mut StateMachine, key: &str) {
+    let index = machine.applied_index().next();
+    let command = op_command(&put(key.as_bytes(), b"v"));
+    let mut payload = Vec::new();
+    batch::encode(BatchHeader { time: LogTime::new(index.get()) }, [&command[..]], &mut payload);
+    apply_to(machine, &payload, &mut |_, _: Result<&[u8], CommandRefused>| {});
+}
+
 /// Everything from the first key on, as of now.
 fn all(machine: &StateMachine) -> BTreeMap<Vec<u8>, (Revision, Vec<u8>)> {
     let mut out = Vec::new();
@@ -134,10 +143,13 @@ fn a_state_written_out_while_entries_are_applied_is_that_of_its_entry() {
         (0..rng.below(30)).for_each(|_| apply(&mut machine, rng));
         let (as_of, digest) = (machine.as_of(), machine.digest());
         let bytes_limit = usize::try_from(1 + rng.below(300)).expect("small");
+        let keys_limit = 1 + rng.below(8);
         let (mut cursor, mut chunks) = (ChunkCursor::default(), Vec::new());
         loop {
             let mut chunk = Vec::new();
-            let is_last = machine.chunk(&as_of, &mut cursor, bytes_limit, &mut chunk);
+            let mut keys = keys_limit;
+            let is_last = machine.chunk(&as_of, &mut cursor, &mut keys, bytes_limit, &mut chunk);
+            assert!(keys < keys_limit || is_last, "seed {seed}: it visits a key");
             // One version, with its key, may come on top of the limit.
             assert!(chunk.len() <= bytes_limit + 100, "seed {seed}: a chunk has {} bytes", chunk.len());
             chunks.push(chunk);
@@ -192,13 +204,6 @@ fn a_hash_taken_in_slices_while_entries_are_applied_is_that_of_its_entry() {
 #[test]
 fn a_slice_of_a_hash_passes_over_a_bounded_number_of_keys_that_came_later() {
     let mut machine = StateMachine::new(Options::default());
-    let write = |machine: &mut StateMachine, key: &str| {
-        let index = machine.applied_index().next();
-        let command = op_command(&put(key.as_bytes(), b"v"));
-        let mut payload = Vec::new();
-        batch::encode(BatchHeader { time: LogTime::new(index.get()) }, [&command[..]], &mut payload);
-        apply_to(machine, &payload, &mut |_, _: Result<&[u8], CommandRefused>| {});
-    };
     write(&mut machine, "a");
     write(&mut machine, "b");
     let (mut scan, mut out) = (Scan::default(), Vec::new());
@@ -209,6 +214,20 @@ fn a_slice_of_a_hash_passes_over_a_bounded_number_of_keys_that_came_later() {
     // Ten keys in each: the other one, and the hundred that came later.
     let slices = (1..).find(|_| machine.hash_slice(&mut scan, &mut out, &mut 10)).expect("it ends");
     assert_eq!(slices, 11);
+}
+
+#[test]
+fn a_chunk_passes_over_a_bounded_number_of_keys_that_came_later_and_holds_a_bounded_number_of_versions() {
+    let mut machine = StateMachine::new(Options::default());
+    (0..25).for_each(|_| write(&mut machine, "a"));
+    let as_of = machine.as_of();
+    for key in 0..100 {
+        write(&mut machine, &format!("c{key}"));
+    }
+    let mut cursor = ChunkCursor::default();
+    let mut chunk = |_: &u64| machine.chunk(&as_of, &mut cursor, &mut 10, usize::MAX, &mut Vec::new());
+    // Ten versions in each, and the hundred that came later with the last five.
+    assert_eq!((1..).find(&mut chunk).expect("it ends"), 13);
 }
 
 #[test]
@@ -236,7 +255,7 @@ fn chunks_that_are_damaged_or_out_of_order_are_refused_or_make_another_state() {
     (0..30).for_each(|_| apply(&mut machine, rng));
     let as_of = machine.as_of();
     let mut chunk = Vec::new();
-    assert!(machine.chunk(&as_of, &mut ChunkCursor::default(), usize::MAX, &mut chunk));
+    assert!(machine.chunk(&as_of, &mut ChunkCursor::default(), &mut { u64::MAX }, usize::MAX, &mut chunk));
     let restored = |bytes: &[u8]| {
         let mut state = StateMachine::at(Options::default(), as_of);
         state.restore(bytes).map(|()| state.digest())
