@@ -139,8 +139,12 @@ impl<S: Storage> Replica<S> {
         self.refuse_reads_and_relays(Status::Unavailable, &message);
     }
 
-    /// Refuses everything that waits, and takes no more part: the process ends.
+    /// Refuses everything that waits, and takes no more part: the process ends. A leader that found no successor before names an heir:
+    /// somebody may have become fit to lead since.
     pub(super) fn end(&mut self) {
+        if self.standing.takes_part() {
+            self.name_heir();
+        }
         self.abandon_batch();
         let message = "this node is shutting down";
         self.refuse_queue(Status::ShuttingDown, message);

@@ -324,6 +324,17 @@ fn a_stopped_leader_names_an_heir_at_once_and_sends_clients_to_it() {
 }
 
 #[test]
+fn a_leader_whose_process_ends_without_a_successor_names_an_heir() {
+    let mut trio = Trio::new(8);
+    let leader = trio.leader().expect("there is one");
+    trio.deliver(leader, Event::Stop);
+    // No tick begins.
+    trio.settle();
+    let heir = trio.nodes.iter().position(|node| node.replica.view().is_leader).expect("the heir leads");
+    assert_ne!(heir, leader);
+}
+
+#[test]
 fn writes_that_arrive_while_leadership_is_handed_over_are_done_by_the_next_leader() {
     let mut trio = Trio::new(9);
     let leader = trio.leader().expect("there is one");

@@ -165,7 +165,9 @@ impl Leading {
 
     /// For a leader that stops without a transfer: the follower that should take over, and the message that tells it.
     pub(in crate::raft) fn heir(&self, common: &Common) -> Option<(NodeId, Message)> {
-        let to = self.best_successor(common, &BTreeSet::new())?;
+        // Whoever was told already may be campaigning; a second one would disturb it.
+        let called = self.transfer.map(|transfer| transfer.to).filter(|to| self.unfit(common, *to).is_none());
+        let to = called.or_else(|| self.best_successor(common, &BTreeSet::new()))?;
         // It must not wait for entries that it lacks: this leader sends no more. So the message names only
         // what it is known to have.
         let last_index = self.progress.get(&to)?.match_index();

@@ -73,6 +73,7 @@ impl World {
         for shard in 0..self.hosts[host].shards.len() {
             let at = Place { host, shard };
             self.hand_over(at, replica::Event::HandOver)?;
+            self.hosts[host].shards[shard].note_told_to_stop();
             self.deliver(at, replica::Event::Turn)?;
         }
         let delay_us = between(&mut self.rng, 1_000, SERVE_US_MAX);

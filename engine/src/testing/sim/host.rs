@@ -47,8 +47,19 @@ pub(super) struct ShardHost {
     pub(super) parts: BTreeMap<u64, Vec<u8>>,
     /// What the checks saw last.
     pub(super) seen: Seen,
+    /// It was told that its node is going to stop.
+    pub(super) told_to_stop: Option<ToldToStop>,
     /// Highest revision that this node answered anything from, until its host loses power or its disk is damaged.
     pub(super) shown_revision: u64,
+}
+
+/// A replica knows that its node is going to stop.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ToldToStop {
+    /// The term that it knew to be durable.
+    durable_term: Term,
+    /// The replica's term. What it said in a term that was not durable yet may leave later.
+    term: Term,
 }
 
 /// What the checks saw of a replica last; starts anew with each life, but for what is durable.
@@ -106,6 +117,7 @@ impl Host {
                 waiting: BTreeSet::new(),
                 parts: BTreeMap::new(),
                 seen: Seen::default(),
+                told_to_stop: None,
                 shown_revision: 0,
             }
         });
@@ -181,6 +193,7 @@ impl Host {
             let Seen { promised, promised_vote, .. } = std::mem::take(&mut shard.seen);
             shard.seen = Seen { promised, promised_vote, ..Seen::default() };
             shard.turn_is_due = false;
+            shard.told_to_stop = None;
             unanswered.extend(std::mem::take(&mut shard.waiting));
             shard.parts.clear();
         }
@@ -293,7 +306,28 @@ impl ShardHost {
         {
             return Err(format!("its record is {:?}, and it says {message:?}", self.birth));
         }
+        self.check_health(message)?;
         self.on_disk.check_promise(node, to, replica.log(), message)
+    }
+
+    /// Its replica was told that the node is going to stop.
+    pub(super) fn note_told_to_stop(&mut self) {
+        let told = self.replica.as_ref().map(|replica| ToldToStop {
+            durable_term: self.on_disk.claimed_vote(replica.log()).0,
+            term: replica.view().term,
+        });
+        self.told_to_stop = self.told_to_stop.or(told);
+    }
+
+    /// A node that is going to stop does not say that it may lead.
+    fn check_health(&self, message: &Message) -> Result<(), String> {
+        let Message::HeartbeatResponse { term, health, .. } = message else { return Ok(()) };
+        match self.told_to_stop {
+            Some(told) if health.may_lead && (*term <= told.durable_term || *term > told.term) => {
+                Err(format!("it is going to stop, and says in term {term} that it may lead"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// It may not have all that it promised.
