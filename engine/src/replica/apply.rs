@@ -48,11 +48,17 @@ impl<S: Storage> Replica<S> {
     /// Applies committed entries in order, up to the turn's budget, and answers the writes that they carry. An entry may take
     /// several turns; whatever is read in between sees the commands up to some point of it.
     pub(super) fn apply_committed(&mut self) {
+        if self.read_in.is_waiting() {
+            return;
+        }
         let mut budget = Budget { bytes: self.options.apply_bytes_per_turn, keys: self.options.apply_keys_per_turn };
         let may_apply = self.may_apply();
         self.stats.apply_slices += u64::from(self.machine.applied_index() < may_apply);
         while self.machine.applied_index() < may_apply {
             let index = self.machine.applied_index().next();
+            if !self.may_look_at(index, may_apply) {
+                return;
+            }
             match self.apply_entry(index, &mut budget) {
                 Ok(Some(id)) => {
                     assert!(id.index == index && self.machine.applied_index() == index, "{id} was applied as {index}");

@@ -29,6 +29,7 @@ mod outbox;
 mod pending;
 mod proposals;
 mod queue;
+mod read_in;
 mod reading;
 mod reads;
 mod requests;
@@ -50,6 +51,7 @@ pub use options::{ReadingLimits, RepairOptions, ReplicaOptions};
 use outbox::Outbox;
 use pending::{Relays, Writes};
 use proposals::Proposals;
+use read_in::ReadIn;
 use reads::Reads;
 use standing::Standing;
 pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
@@ -70,6 +72,7 @@ pub struct Replica<S: Storage> {
     raft: Raft,
     log: Log<S>,
     machine: StateMachine,
+    read_in: ReadIn,
     now_tick: u64,
     out: Outbox,
     proposals: Proposals,
@@ -126,6 +129,7 @@ impl<S: Storage> Replica<S> {
             raft,
             log,
             machine,
+            read_in: ReadIn::default(),
             now_tick: 0,
             out: Outbox::default(),
             proposals: Proposals::default(),
@@ -252,7 +256,8 @@ impl<S: Storage> Replica<S> {
     #[must_use]
     pub fn wants_turn(&self) -> bool {
         let applied = self.machine.applied_index();
-        let has_work = applied < self.may_apply() || self.reads.has_ready(applied) || self.proposals.queue.is_ready();
+        let can_apply = applied < self.may_apply() && !self.read_in.is_waiting();
+        let has_work = can_apply || self.reads.has_ready(applied) || self.proposals.queue.is_ready();
         self.standing.is_running() && has_work
     }
 
@@ -411,7 +416,7 @@ impl<S: Storage> Replica<S> {
         self.after_raft();
     }
 
-    /// Entries that a follower waits for were read in. A device that cannot give them ends this replica: a look at them would
+    /// Entries that a follower waits for, or that are to be applied, were read in. A device that cannot give them ends this replica: a look at them would
     /// end the process.
     fn on_loaded(&mut self, first: Index, last: Index, result: Result<(), String>) {
         if let Err(reason) = result {
@@ -419,6 +424,7 @@ impl<S: Storage> Replica<S> {
             self.stop_with(Fault::Read { index: first, reason });
             return;
         }
+        self.read_in.on_loaded(first, last);
         self.raft.on_loaded(first, last, &self.log);
         self.after_raft();
     }

@@ -5,7 +5,7 @@
 
 use engine::call::{Call, CallKind, Origin, Part, Ticket};
 use engine::replica::{Action, Event, ReadingLimits, Remark, Replica, ReplicaOptions};
-use engine::types::{EntryId, NodeId, ShardId};
+use engine::types::{EntryId, Index, NodeId, ShardId};
 use engine::wire::{self, Incoming};
 use engine::{raft, state_machine};
 use net::deframer::Deframer;
@@ -25,6 +25,8 @@ pub struct Host {
     pub syncs: Vec<SyncRequest>,
     /// Segments that were asked for.
     pub prepares: Vec<SegmentSeq>,
+    /// Entries that are to be read in, first and last.
+    pub loads: Vec<(Index, Index)>,
     pub remarks: Vec<Remark>,
 }
 
@@ -119,7 +121,7 @@ pub fn call(origin: Origin, kind: CallKind, payload: &[u8]) -> Event<'_> {
 
 impl Host {
     pub fn new(options: ReplicaOptions, log: Log<SimStorage>) -> Self {
-        Self { replica: Replica::new(options, log), syncs: vec![], prepares: vec![], remarks: vec![] }
+        Self { replica: Replica::new(options, log), syncs: vec![], prepares: vec![], loads: vec![], remarks: vec![] }
     }
 
     /// Gives the replica an event, and does what it asks for.
@@ -148,7 +150,7 @@ impl Host {
                 // Nothing waits for it.
                 Action::SyncNote => {}
                 Action::FinishRepair => panic!("nothing was damaged"),
-                Action::Load { .. } => panic!("everything is in memory"),
+                Action::Load { first, last } => self.loads.push((first, last)),
                 Action::PersistBirth(_) => panic!("no node is new"),
             }
         }

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use api::command::{KeyRange, Op, RangeOp, Txn, encode_txn_command};
 use api::response::{OpResponse, Response};
 use engine::call::CallKind;
-use engine::replica::{Event, ReadingLimits, ReplicaOptions};
+use engine::replica::{Event, Fault, ReadingLimits, ReplicaOptions};
+use engine::types::Index;
 use net::api::{Executed, Status};
 
 use crate::answers::{EXPIRED_TICKS, Trio};
-use crate::host::NODES_COUNT;
+use crate::host::{Host, NODES_COUNT, open, options};
 use crate::ops::{op_command, put, request, whole};
 
 /// A trio whose replicas have options of their own.
@@ -33,6 +34,54 @@ fn count_of(body: &[u8]) -> u64 {
         [OpResponse::Range { count, .. }] => *count,
         other => panic!("{other:?}"),
     }
+}
+
+/// A node that starts again with a log of which nothing is in memory. Its peers are silent.
+fn cold_node() -> Host {
+    const VALUE_BYTES: usize = 600_000;
+    let (mut trio, leader) = trio_with(8, |_| {});
+    for _ in 0..5 {
+        trio.ask(leader, CallKind::Write, &op_command(&put(b"k", &vec![7; VALUE_BYTES])));
+        (0..10).for_each(|_| trio.round());
+    }
+    let mut disk = trio.nodes.swap_remove(leader).replica.into_storage();
+    disk.crash_process();
+    disk.set_absent_one_in(1);
+    Host::new(options(leader, 9), open(leader, disk))
+}
+
+#[test]
+fn entries_that_are_not_in_memory_are_read_in_before_they_are_applied() {
+    let mut node = cold_node();
+    let (mut loads_count, mut last_loaded) = (0, Index::ZERO);
+    let committed = node.replica.view().commit_index;
+    while last_loaded < committed {
+        for event in [Event::Turn, Event::Tick, Event::Turn] {
+            assert!(node.handle(event).is_empty());
+        }
+        let [(first, last)] = std::mem::take(&mut node.loads)[..] else { panic!("entries are asked for once") };
+        assert!(first == last_loaded.next() && last <= committed, "{first} to {last}");
+        assert_eq!(node.replica.view().applied_index, last_loaded, "nothing is applied before it is there");
+        assert!(!node.replica.wants_turn(), "a turn could do nothing");
+        let _effects = node.handle(Event::Loaded { first, last, result: Ok(()) });
+        assert!(node.replica.wants_turn());
+        (loads_count, last_loaded) = (loads_count + 1, last);
+    }
+    while node.replica.wants_turn() {
+        let _effects = node.handle(Event::Turn);
+    }
+    assert!(loads_count >= 3 && node.loads.is_empty(), "a few entries are read in at a time: {loads_count}");
+    assert_eq!(node.replica.view().applied_index, committed);
+}
+
+#[test]
+fn a_node_whose_disk_does_not_give_its_entries_stops_before_it_looks_at_them() {
+    let mut node = cold_node();
+    let _effects = node.handle(Event::Turn);
+    let (first, last) = node.loads.remove(0);
+    let _effects = node.handle(Event::Loaded { first, last, result: Err("simulated".to_owned()) });
+    assert!(matches!(node.replica.fault(), Some(Fault::Read { .. })));
+    assert_eq!(node.replica.view().applied_index, Index::ZERO);
 }
 
 #[test]

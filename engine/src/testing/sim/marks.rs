@@ -48,6 +48,7 @@ pub(super) const ALL: &[&str] = &[
     "raft: a successor is not told yet",
     "raft: a transfer to a node that is not fit is refused",
     "replica: a read of old entries failed",
+    "replica: entries are read in before they are applied",
     "replica: too many bytes of writes wait for room",
     "replica: a write waits for room",
     "replica: requests go on after a hand-over",

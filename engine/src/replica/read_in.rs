@@ -1,0 +1,71 @@
+//! Entries that are to be applied may have left memory, after a start or when this node applies far behind the end of its log.
+//! Whoever looks at one that has waits for the device, and with it the whole core. So memory is asked first, once for many entries,
+//! and what is not there is read in by others while everything else goes on.
+
+use wal::Storage;
+
+use super::Replica;
+use super::event::Action;
+use crate::types::Index;
+
+/// Memory is asked for about so many bytes of entries at once, and so many are read in. Unit: bytes.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// What was asked of memory and of the device for applying.
+#[derive(Debug, Default)]
+pub(super) struct ReadIn {
+    /// Entries up to this one may be looked at: they were in memory when that was asked, or were read in. Should they have left it
+    /// again since, asking anew might go on for ever.
+    through: Index,
+    /// The entries that are being read in, first and last. Nothing is applied until they are there.
+    asked: Option<(Index, Index)>,
+}
+
+impl ReadIn {
+    /// Nothing can be applied before the device has answered.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// These entries were read in.
+    pub fn on_loaded(&mut self, first: Index, last: Index) {
+        if self.asked == Some((first, last)) {
+            self.asked = None;
+            self.through = last;
+        }
+    }
+}
+
+impl<S: Storage> Replica<S> {
+    /// Whether the entry at `index`, which is applied next, can be looked at now; if not, asks for it and those behind it, which
+    /// may be applied up to `may_apply`.
+    #[must_use]
+    pub(super) fn may_look_at(&mut self, index: Index, may_apply: Index) -> bool {
+        assert!(index <= may_apply, "{index} is applied, and only what comes up to {may_apply} may be");
+        if index <= self.read_in.through {
+            return true;
+        }
+        assert!(!self.read_in.is_waiting(), "nothing is applied while entries are being read in");
+        let last = self.window_end(index, may_apply);
+        if self.log.is_resident(index, last) {
+            self.read_in.through = last;
+            return true;
+        }
+        mark!("replica: entries are read in before they are applied");
+        self.read_in.asked = Some((index, last));
+        self.out.push(Action::Load { first: index, last });
+        false
+    }
+
+    /// The last of about `WINDOW_BYTES` of entries from `first` on.
+    fn window_end(&self, first: Index, may_apply: Index) -> Index {
+        let mut last = first;
+        let mut bytes = self.log.entry_bytes(first);
+        while last < may_apply && bytes < WINDOW_BYTES {
+            last = last.next();
+            bytes += self.log.entry_bytes(last);
+        }
+        last
+    }
+}
