@@ -55,7 +55,10 @@ pub(super) enum NextSegment {
     #[default]
     Idle,
     /// It is being prepared.
-    Asked,
+    Asked {
+        /// When the log first could not go on without it. Unit: ticks.
+        missed_tick: Option<u64>,
+    },
     /// It could not be prepared so far. Whoever prepares it goes on trying; a second request would make it twice.
     Unavailable {
         /// Why, for refusals.
@@ -68,8 +71,8 @@ impl NextSegment {
     #[must_use]
     pub fn ask(&mut self, needed: impl FnOnce() -> Option<SegmentSeq>) -> Option<SegmentSeq> {
         match self {
-            Self::Idle => needed().inspect(|_| *self = Self::Asked),
-            Self::Asked | Self::Unavailable { .. } => None,
+            Self::Idle => needed().inspect(|_| *self = Self::Asked { missed_tick: None }),
+            Self::Asked { .. } | Self::Unavailable { .. } => None,
         }
     }
 
@@ -88,7 +91,29 @@ impl NextSegment {
     pub fn shortage(&self) -> Option<&str> {
         match self {
             Self::Unavailable { reason } => Some(reason),
-            Self::Idle | Self::Asked => None,
+            Self::Idle | Self::Asked { .. } => None,
+        }
+    }
+
+    /// The log cannot go on without it.
+    pub fn on_missed(&mut self, now_tick: u64) {
+        if let Self::Asked { missed_tick } = self {
+            missed_tick.get_or_insert(now_tick);
+        }
+    }
+
+    /// Whether the log can go on, or waits for the segment for less than `limit_ticks`; 0 = no limit. A disk on which a segment takes
+    /// for ever is no better than a full one.
+    #[must_use]
+    pub fn has_room(&self, now_tick: u64, limit_ticks: u64) -> bool {
+        match self {
+            Self::Idle | Self::Asked { missed_tick: None } => true,
+            Self::Asked { missed_tick: Some(missed_tick) } => {
+                let is_late = limit_ticks > 0 && now_tick >= missed_tick + limit_ticks;
+                mark!("replica: a segment takes too long" if is_late);
+                !is_late
+            }
+            Self::Unavailable { .. } => false,
         }
     }
 }
@@ -108,6 +133,23 @@ mod tests {
         segment.on_prepared();
         assert_eq!(segment.shortage(), None);
         assert!(segment.ask(|| Some(SegmentSeq::FIRST)).is_some());
+    }
+
+    #[test]
+    fn a_segment_that_takes_long_is_no_room_once_the_log_waits_for_it() {
+        let mut segment = NextSegment::default();
+        segment.on_missed(0);
+        assert!(
+            segment.ask(|| Some(SegmentSeq::FIRST)).is_some() && segment.has_room(1_000, 10),
+            "nothing waits for it"
+        );
+        segment.on_missed(1_000);
+        segment.on_missed(1_005);
+        assert!(segment.has_room(1_009, 10) && !segment.has_room(1_010, 10) && segment.has_room(9_000, 0));
+        segment.on_unavailable("no space".to_owned());
+        assert!(!segment.has_room(1_000, 0));
+        segment.on_prepared();
+        assert!(segment.has_room(9_000, 10));
     }
 
     #[test]

@@ -111,8 +111,10 @@ impl<S: Storage> Replica<S> {
 
     /// Tells Raft how this node is.
     pub(super) fn note_own_health(&mut self) {
-        let keeps_up = self.device.syncs.keeps_up(self.now_tick, self.options.slow_disk_ticks);
-        self.raft.note_health(self.machine.applied_index(), self.device.segment.shortage().is_none(), keeps_up);
+        let (now_tick, limit_ticks) = (self.now_tick, self.options.slow_disk_ticks);
+        let keeps_up = self.device.syncs.keeps_up(now_tick, limit_ticks);
+        let has_room = self.device.segment.has_room(now_tick, limit_ticks);
+        self.raft.note_health(self.machine.applied_index(), has_room, keeps_up);
     }
 
     /// Part of a turn: closes the batch of a leader that hands over, and lets requests that waited go on.

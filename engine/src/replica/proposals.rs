@@ -98,7 +98,9 @@ impl<S: Storage> Replica<S> {
         if self.proposals.queue.is_empty() && self.has_uncommitted_room() {
             match self.push_write(waiter, &call.payload) {
                 Ok(()) => return,
-                Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {}
+                Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {
+                    self.device.segment.on_missed(self.now_tick);
+                }
                 Err(error) => {
                     let refusal = self.refusal_for(error);
                     self.refuse(origin, refusal);
@@ -264,7 +266,7 @@ impl<S: Storage> Replica<S> {
                 self.after_raft();
             }
             // The next turn tries again; until then nothing can be proposed either.
-            Err(AppendError::SegmentNotReady) => {}
+            Err(AppendError::SegmentNotReady) => self.device.segment.on_missed(self.now_tick),
             Err(error) => self.latch(&error),
         }
     }

@@ -112,6 +112,7 @@ impl<S: Storage> Replica<S> {
             match self.push_write(queued.waiter, &queued.command) {
                 Ok(()) => {}
                 Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {
+                    self.device.segment.on_missed(self.now_tick);
                     self.proposals.queue.push_front(queued);
                     return;
                 }

@@ -34,6 +34,7 @@ impl<S: Storage> Replica<S> {
             return true;
         }
         mark!("replica: there is no room for entries");
+        self.device.segment.on_missed(self.now_tick);
         self.stats.appends_without_room += 1;
         self.raft.on_no_room(from, append, &self.log);
         false

@@ -33,6 +33,8 @@ pub struct Trio {
     cut: BTreeSet<(usize, usize)>,
     /// Their disks do not answer.
     pub hung: BTreeSet<usize>,
+    /// Their next segments are never prepared.
+    pub crawling: BTreeSet<usize>,
     asked: BTreeMap<u64, CallKind>,
     pub answers: BTreeMap<u64, Answer>,
     /// Parts of answers, in front of the last ones.
@@ -64,6 +66,7 @@ impl Trio {
             packets: Vec::new(),
             cut: BTreeSet::new(),
             hung: BTreeSet::new(),
+            crawling: BTreeSet::new(),
             asked: BTreeMap::new(),
             answers: BTreeMap::new(),
             parts: BTreeMap::new(),
@@ -172,6 +175,9 @@ impl Trio {
     }
 
     fn finish_prepare(&mut self, node: usize) {
+        if self.crawling.contains(&node) {
+            return;
+        }
         if let Some(event) = self.nodes[node].complete_prepare() {
             self.deliver(node, event);
         }

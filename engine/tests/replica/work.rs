@@ -75,6 +75,28 @@ fn entries_that_are_not_in_memory_are_read_in_before_they_are_applied() {
 }
 
 #[test]
+fn a_leader_hands_over_when_its_log_waits_too_long_for_a_segment() {
+    const SLOW_DISK_TICKS: u64 = 20;
+    let (mut trio, leader) = trio_with(10, |options| options.slow_disk_ticks = SLOW_DISK_TICKS);
+    trio.crawling.insert(leader);
+    let large = op_command(&put(b"k", &vec![7; 600_000]));
+    let mut tickets = Vec::new();
+    while trio.nodes[leader].replica.stats().writes_queued == 0 {
+        tickets.push(trio.ask(leader, CallKind::Write, &large));
+        trio.settle();
+        assert!(tickets.len() < 10, "the segments that are there are full at some time");
+    }
+    (0..SLOW_DISK_TICKS / 2).for_each(|_| trio.round());
+    assert!(trio.nodes[leader].replica.view().is_leader, "segments may take some time");
+    (0..SLOW_DISK_TICKS).for_each(|_| trio.round());
+    let next = trio.leader().expect("there is one");
+    assert_ne!(next, leader);
+    let ticket = trio.ask(next, CallKind::Write, &large);
+    (0..5).for_each(|_| trio.round());
+    assert!(trio.answers[&ticket].is_ok());
+}
+
+#[test]
 fn a_node_whose_disk_does_not_give_its_entries_stops_before_it_looks_at_them() {
     let mut node = cold_node();
     let _effects = node.handle(Event::Turn);
