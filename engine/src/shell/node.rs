@@ -327,6 +327,14 @@ fn tick_ms(config: &ValidConfig) -> u64 {
     TICK_MS.min(config.heartbeat_interval_ms())
 }
 
+/// The answer to a transaction has room for a range, and for a value of any size beside it.
+fn machine_options(config: &ValidConfig) -> state_machine::Options {
+    let options = state_machine::Options::default();
+    let request_bytes = usize::try_from(config.limits().request_bytes).unwrap_or(usize::MAX);
+    let with_range_bytes = options.range_bytes_limit.saturating_add(request_bytes);
+    state_machine::Options { answer_bytes_limit: options.answer_bytes_limit.max(with_range_bytes), ..options }
+}
+
 /// All but the numbers that each life has of its own.
 pub(super) fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
     let tick_ms = tick_ms(config);
@@ -347,7 +355,7 @@ pub(super) fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOp
             seed: 0,
             preferred_leader,
         },
-        machine: state_machine::Options::default(),
+        machine: machine_options(config),
         pipeline_batches_limit: 4,
         batch_bytes_target: 256 << 10,
         pending_writes_limit: 1 << 16,

@@ -44,7 +44,8 @@ const RESPONSE_KEPT_BYTES_MAX: usize = 1 << 20;
 pub struct Options {
     /// Size from which on a range takes no more keys and says that there are more, each range by itself. Unit: bytes.
     pub range_bytes_limit: usize,
-    /// Size over which a command's answer is not given, only that it is too large. More than any single range takes. Unit: bytes.
+    /// Size over which a command's answer is not given, only that it is too large. More than any single range takes. An answer leaves in
+    /// one go, and everything else waits meanwhile. Unit: bytes.
     pub answer_bytes_limit: usize,
     /// Keys that one command may visit, beyond which it is refused. Equal on all replicas, or they split.
     pub command_keys_limit: u64,
@@ -56,7 +57,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             range_bytes_limit: 4 << 20,
-            answer_bytes_limit: 32 << 20,
+            answer_bytes_limit: 8 << 20,
             command_keys_limit: KEYS_VISITED_PER_COMMAND_MAX,
             hash_seed: 0,
         }

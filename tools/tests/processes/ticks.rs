@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use client::{Client, RangeRequest};
+use client::{Client, ClientError, Op, OpResult, RangeRequest, Txn};
+use net::api::Status;
 use tokio::task::JoinSet;
 
 use crate::harness::{Cluster, PATIENCE, is_full_run, quorate};
@@ -14,7 +15,7 @@ use crate::probes::{count, figure, figures};
 /// Longest gap beside what the longest slice took. A tick has 10 ms of it. Unit: us.
 const GAP_US_MAX: u64 = 20_000;
 
-/// What a slice may take: 2 ms, and one step that is not divided. The largest of these tests is an answer of 6 MB, which is copied
+/// What a slice may take: 2 ms, and one step that is not divided. The largest of these tests is an answer of 7.5 MB, which is copied
 /// and summed; a machine that does other things, too, takes 2 ms for a MB. Unit: us.
 const SLICE_US_FULL_MAX: u64 = 16_000;
 
@@ -26,6 +27,9 @@ const LATE_TICKS: &str = "QUORATE_LOG=info,engine::shell::shard=debug";
 
 /// Values of the large reads: nearly what a request may have. Unit: bytes.
 const LARGE_VALUE_BYTES: usize = 1_500_000;
+
+/// How many there are.
+const LARGE_VALUES: usize = 8;
 
 /// A cluster whose nodes log every tick that comes late.
 pub async fn watched_cluster(count: usize) -> Cluster {
@@ -91,6 +95,13 @@ async fn ticks_come_in_time_while_a_large_log_is_applied_under_load() {
     check(&cluster, "load");
 }
 
+/// A transaction that reads some of the large values.
+fn get_large(count: usize) -> Txn {
+    let key = |number| format!("large/{number}").into_bytes();
+    let get = |number| Op::Range(RangeRequest { key: key(number), ..RangeRequest::default() });
+    Txn { success: (0..count).map(get).collect(), ..Txn::default() }
+}
+
 /// Reads all large values, again and again.
 async fn read_large(client: &Client, until: Instant) {
     let all = RangeRequest { key: b"large/".to_vec(), range_end: b"large0".to_vec(), ..RangeRequest::default() };
@@ -99,17 +110,25 @@ async fn read_large(client: &Client, until: Instant) {
         assert!(found.more && !found.kvs.is_empty(), "one answer has not room for all");
         let single = client.get(b"large/1").await.expect("a get is answered").expect("it is there");
         assert_eq!(single.value.len(), LARGE_VALUE_BYTES);
+        // Nearly as large as an answer may be, and larger.
+        let found = client.txn(&get_large(5)).await.expect("a transaction is answered");
+        let len_of = |result: &OpResult| match result {
+            OpResult::Range { kvs, .. } => kvs.iter().map(|kv| kv.value.len()).sum(),
+            _ => 0,
+        };
+        assert_eq!(found.results.iter().map(len_of).collect::<Vec<usize>>(), [LARGE_VALUE_BYTES; 5]);
+        let refused = client.txn(&get_large(LARGE_VALUES)).await.expect_err("its answer would be too large");
+        assert!(matches!(refused, ClientError::Refused { status: Status::TooLarge, .. }), "{refused}");
     }
 }
 
 #[tokio::test]
 async fn ticks_come_in_time_beside_large_values() {
-    const VALUES: usize = 8;
     let cluster = watched_cluster(3).await;
     let leader = cluster.leader(0).await;
     let client = cluster.client_of(&[leader], PATIENCE).await;
     let mut writers = JoinSet::new();
-    for number in 0..VALUES {
+    for number in 0..LARGE_VALUES {
         let client = client.clone();
         writers.spawn(async move {
             let key = format!("large/{number}");
@@ -120,7 +139,7 @@ async fn ticks_come_in_time_beside_large_values() {
     check(&cluster, "large values are written");
     let until = Instant::now() + Duration::from_secs(3);
     let mut readers = JoinSet::new();
-    for _ in 0..VALUES {
+    for _ in 0..LARGE_VALUES {
         // Through a follower, too, which passes them on.
         for number in [leader, (leader + 1) % 3] {
             let client = cluster.client_of(&[number], PATIENCE).await;
