@@ -96,7 +96,7 @@ impl NextSegment {
     }
 
     /// The log cannot go on without it.
-    pub fn on_missed(&mut self, now_tick: u64) {
+    pub(super) fn on_missed(&mut self, now_tick: u64) {
         if let Self::Asked { missed_tick } = self {
             missed_tick.get_or_insert(now_tick);
         }
@@ -105,7 +105,7 @@ impl NextSegment {
     /// Whether the log can go on, or waits for the segment for less than `limit_ticks`; 0 = no limit. A disk on which a segment takes
     /// for ever is no better than a full one.
     #[must_use]
-    pub fn has_room(&self, now_tick: u64, limit_ticks: u64) -> bool {
+    pub(super) fn has_room(&self, now_tick: u64, limit_ticks: u64) -> bool {
         match self {
             Self::Idle | Self::Asked { missed_tick: None } => true,
             Self::Asked { missed_tick: Some(missed_tick) } => {

@@ -416,8 +416,8 @@ impl<S: Storage> Replica<S> {
         self.after_raft();
     }
 
-    /// Entries that a follower waits for, or that are to be applied, were read in. A device that cannot give them ends this replica: a look at them would
-    /// end the process.
+    /// Entries that a follower waits for, or that are to be applied, were read in. A device that cannot give them ends this replica: a
+    /// look at them would end the process.
     fn on_loaded(&mut self, first: Index, last: Index, result: Result<(), String>) {
         if let Err(reason) = result {
             mark!("replica: a read of old entries failed");

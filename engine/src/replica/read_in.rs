@@ -24,12 +24,12 @@ pub(super) struct ReadIn {
 impl ReadIn {
     /// Nothing can be applied before the device has answered.
     #[must_use]
-    pub const fn is_waiting(&self) -> bool {
+    pub(super) const fn is_waiting(&self) -> bool {
         self.asked.is_some()
     }
 
     /// These entries were read in.
-    pub fn on_loaded(&mut self, first: Index, last: Index) {
+    pub(super) fn on_loaded(&mut self, first: Index, last: Index) {
         if self.asked == Some((first, last)) {
             self.asked = None;
             self.through = last;
