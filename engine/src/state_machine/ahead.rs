@@ -9,6 +9,9 @@ use super::index::LOOK_AHEAD_KEYS;
 use super::mvcc::Mvcc;
 use api::command::{self, Command, Op};
 
+/// No more commands are read ahead once these take so many bytes: a slice that ends early reads them again. Unit: bytes.
+const AHEAD_BYTES: usize = 16 << 10;
+
 /// A command with what stands around it in its batch.
 type Read<'a> = Result<(Batched<'a>, Command<'a>), DecodeError>;
 
@@ -28,8 +31,14 @@ impl<'a, C: Iterator<Item = Result<Batched<'a>, DecodeError>>> Ahead<'a, C> {
     pub(super) fn next(&mut self, keys: &Mvcc) -> Option<Read<'a>> {
         if self.read.is_empty() {
             let read = |batched: Batched<'a>| Ok((batched, command::decode(batched.command)?));
-            let more = self.commands.by_ref().take(LOOK_AHEAD_KEYS);
-            self.read.extend(more.map(|batched| batched.and_then(read)));
+            let mut bytes = 0;
+            while self.read.len() < LOOK_AHEAD_KEYS
+                && bytes < AHEAD_BYTES
+                && let Some(batched) = self.commands.next()
+            {
+                bytes += batched.as_ref().map_or(0, |batched| batched.bytes_count);
+                self.read.push_back(batched.and_then(read));
+            }
             look_ahead(&self.read, keys);
         }
         self.read.pop_front()
