@@ -48,7 +48,8 @@ impl Deframer {
     }
 
     /// Takes frames of another size from now on: a connection is trusted with more once its handshake is done.
-    pub const fn set_body_bytes_limit(&mut self, body_bytes_limit: usize) {
+    #[cfg(feature = "client")]
+    pub(crate) const fn set_body_bytes_limit(&mut self, body_bytes_limit: usize) {
         self.body_bytes_limit = body_bytes_limit;
     }
 

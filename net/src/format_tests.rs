@@ -79,21 +79,22 @@ fn documented_handshake_is_the_one_in_the_code() {
         ("role", 2),
         ("reserved", 0),
         ("shard_count", 4),
-        ("cluster_id", samples::CLUSTER_ID),
+        ("cluster", hello.cluster),
         ("from", 0x11),
         ("to", 0x22),
+        ("nonce", samples::NONCE),
     ]);
     assert_eq!(values(meta, &WIRE_DOC.layout("Hello")), expected);
     assert_eq!(WIRE_DOC.texts("Hello"), ["name"]);
-    assert_eq!(meta[32..], *b"\x02\0n1");
+    assert_eq!(meta[40..], *b"\x02\0n1");
 
-    let expected = |verdict, node_id, [requests, request_bytes, queued_bytes]: [u64; 3]| {
+    let expected = |verdict, cluster, node_id, [requests, request_bytes, queued_bytes]: [u64; 3]| {
         named([
             ("version", 1),
             ("verdict", verdict),
             ("reserved", 0),
             ("shard_count", 4),
-            ("cluster_id", samples::CLUSTER_ID),
+            ("cluster", cluster),
             ("node_id", node_id),
             ("requests_limit", requests),
             ("request_bytes_limit", request_bytes),
@@ -104,11 +105,14 @@ fn documented_handshake_is_the_one_in_the_code() {
     let mut accepting = Vec::new();
     samples::welcome().encode(&mut accepting);
     let found = values(&accepting[FRAME_HEADER_BYTES..], &layout);
-    assert_eq!(found, expected(0, 0, [4096, 0x0018_0000, 0x0400_0000]));
+    assert_eq!(found, expected(0, samples::CLUSTER_ID, 0, [4096, 0x0018_0000, 0x0400_0000]));
     let mut refusing = Vec::new();
     samples::refusing_welcome().encode(&mut refusing);
     let meta = &refusing[FRAME_HEADER_BYTES..];
-    assert_eq!(values(meta, &layout), expected(2, 0x22, [0; 3]));
+    assert_eq!(
+        values(meta, &layout),
+        expected(2, hello.answer(samples::CLUSTER_ID).expect("it knows the cluster"), 0x22, [0; 3])
+    );
     assert_eq!(WIRE_DOC.texts("Welcome"), ["name", "client_url", "message"]);
     assert_eq!(meta[40..], *b"\x02\0n2\0\0\x0d\0other cluster");
 }

@@ -43,7 +43,7 @@ pub enum Role {
 }
 
 impl Role {
-    const fn to_wire(self) -> u8 {
+    pub(crate) const fn to_wire(self) -> u8 {
         match self {
             Self::Client => 1,
             Self::PeerControl => 2,
@@ -74,12 +74,14 @@ pub struct Hello {
     pub shard_count: u32,
     /// Shard that a peer's connection belongs to; 0 from a client.
     pub shard: u32,
-    /// The caller's cluster id; from a client the public one, or 0 = any.
-    pub cluster_id: u64,
+    /// From a peer: that it knows the cluster id (`proof`). From a client: the public cluster id, or 0 = any.
+    pub cluster: u64,
     /// The caller; 0 from a client.
     pub from: u64,
     /// Whom the caller wants to reach; 0 = whoever answers, from a client.
     pub to: u64,
+    /// What a peer drew for this connection; 0 from a client.
+    pub nonce: u64,
     /// The caller's name, for logs.
     pub name: String,
 }
@@ -143,8 +145,8 @@ pub struct Welcome {
     pub verdict: Verdict,
     /// Shards of its cluster; 0 to a stranger.
     pub shard_count: u32,
-    /// Its cluster: the cluster id to a peer, the public one to a client, 0 to a stranger.
-    pub cluster_id: u64,
+    /// To a peer: that it knows the cluster id (`proof`). To a client: the public cluster id. 0 to a stranger.
+    pub cluster: u64,
     /// It, to a peer; 0 to a client and to a stranger.
     pub node_id: u64,
     /// What it takes from a client; all zero to a peer.
@@ -173,9 +175,10 @@ impl Hello {
         meta.extend_from_slice(&self.version.to_le_bytes());
         meta.extend_from_slice(&[self.role.to_wire(), 0]);
         meta.extend_from_slice(&self.shard_count.to_le_bytes());
-        meta.extend_from_slice(&self.cluster_id.to_le_bytes());
+        meta.extend_from_slice(&self.cluster.to_le_bytes());
         meta.extend_from_slice(&self.from.to_le_bytes());
         meta.extend_from_slice(&self.to.to_le_bytes());
+        meta.extend_from_slice(&self.nonce.to_le_bytes());
         put_text(&mut meta, &self.name, HANDSHAKE_TEXT_BYTES_MAX);
         encode_frame(out, KIND_HELLO, 0, self.shard, 0, &meta);
     }
@@ -200,9 +203,10 @@ impl Hello {
             role,
             shard_count: reader.u32("the shard count in the handshake")?,
             shard: frame.shard,
-            cluster_id: reader.u64("the cluster id in the handshake")?,
+            cluster: reader.u64("the cluster in the handshake")?,
             from: reader.u64("the caller in the handshake")?,
             to: reader.u64("the node called in the handshake")?,
+            nonce: reader.u64("the nonce in the handshake")?,
             name: reader.text("the name in the handshake", HANDSHAKE_TEXT_BYTES_MAX.into())?.to_owned(),
         };
         reader.finish("the handshake")?;
@@ -215,9 +219,10 @@ impl Hello {
             role: Role::Client,
             shard_count: 0,
             shard: 0,
-            cluster_id: 0,
+            cluster: 0,
             from: 0,
             to: 0,
+            nonce: 0,
             name: String::new(),
         }
     }
@@ -241,7 +246,7 @@ impl Welcome {
         meta.extend_from_slice(&self.version.to_le_bytes());
         meta.extend_from_slice(&[self.verdict.to_wire(), 0]);
         meta.extend_from_slice(&self.shard_count.to_le_bytes());
-        meta.extend_from_slice(&self.cluster_id.to_le_bytes());
+        meta.extend_from_slice(&self.cluster.to_le_bytes());
         meta.extend_from_slice(&self.node_id.to_le_bytes());
         meta.extend_from_slice(&self.limits.requests.to_le_bytes());
         meta.extend_from_slice(&self.limits.request_bytes.to_le_bytes());
@@ -271,7 +276,7 @@ impl Welcome {
             version,
             verdict,
             shard_count: reader.u32("the shard count in the welcome")?,
-            cluster_id: reader.u64("the cluster id in the welcome")?,
+            cluster: reader.u64("the cluster in the welcome")?,
             node_id: reader.u64("the node id in the welcome")?,
             limits: ClientLimits {
                 requests: reader.u32("the limit of requests in the welcome")?,
@@ -298,7 +303,7 @@ impl Welcome {
             version: PROTOCOL_VERSION,
             verdict,
             shard_count: 0,
-            cluster_id: 0,
+            cluster: 0,
             node_id: 0,
             limits: ClientLimits { requests: 0, request_bytes: 0, queued_bytes: 0 },
             name: String::new(),

@@ -65,13 +65,14 @@ fn a_handshake_that_is_too_long_or_cut_off_is_refused() {
     let trailing = DecodeError::Trailing { what: "the welcome", got: 1 };
     assert_eq!(welcome_with(|meta| meta.push(0)), Err(trailing));
     let text = DecodeError::TooLong { what: "the name in the handshake", got: 513, limit: 512 };
-    assert_eq!(hello_with(|meta| meta[32..34].copy_from_slice(&513_u16.to_le_bytes())), Err(text));
+    assert_eq!(hello_with(|meta| meta[40..42].copy_from_slice(&513_u16.to_le_bytes())), Err(text));
     let text = DecodeError::NotText { what: "the name in the handshake" };
-    assert_eq!(hello_with(|meta| meta[34] = 0xff), Err(text));
+    assert_eq!(hello_with(|meta| meta[42] = 0xff), Err(text));
     let mut expected = vec![("the version in the handshake", 0..2), ("the role in the handshake", 2..3)];
     expected.extend([("a reserved byte of the handshake", 3..4), ("the shard count in the handshake", 4..8)]);
-    expected.extend([("the cluster id in the handshake", 8..16), ("the caller in the handshake", 16..24)]);
-    expected.extend([("the node called in the handshake", 24..32), ("the name in the handshake", 32..36)]);
+    expected.extend([("the cluster in the handshake", 8..16), ("the caller in the handshake", 16..24)]);
+    expected.extend([("the node called in the handshake", 24..32), ("the nonce in the handshake", 32..40)]);
+    expected.push(("the name in the handshake", 40..44));
     for (field, range) in expected {
         for cut in range {
             match hello_with(|meta| meta.truncate(cut)) {
@@ -88,7 +89,7 @@ fn the_frame_of_a_handshake_carries_nothing_else() {
         let mut bytes = Vec::new();
         samples::welcome().encode(&mut bytes);
         with_frame(&bytes, |frame| {
-            Welcome::decode(&crate::frame::Frame { flags, shard, id, ..*frame }).map(|welcome| welcome.cluster_id)
+            Welcome::decode(&crate::frame::Frame { flags, shard, id, ..*frame }).map(|welcome| welcome.cluster)
         })
     };
     assert_eq!(with(0, 0, 0), Ok(samples::CLUSTER_ID));

@@ -8,6 +8,7 @@ pub mod api;
 pub mod deframer;
 pub mod frame;
 pub mod handshake;
+mod proof;
 
 #[cfg(feature = "shell")]
 pub mod shell;

@@ -130,16 +130,17 @@ fn text(limit: u16) -> impl Strategy<Value = String> {
 
 fn hello() -> impl Strategy<Value = Hello> {
     let role = prop_oneof![Just(Role::Client), Just(Role::PeerControl), Just(Role::PeerBulk), Just(Role::PeerRelay)];
-    let numbers = (any::<u32>(), any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>());
+    let numbers = (any::<u32>(), any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
     (role, numbers, text(HANDSHAKE_TEXT_BYTES_MAX)).prop_map(
-        |(role, (shard_count, shard, cluster_id, from, to), name)| Hello {
+        |(role, (shard_count, shard, cluster, from, to, nonce), name)| Hello {
             version: PROTOCOL_VERSION,
             role,
             shard_count,
             shard,
-            cluster_id,
+            cluster,
             from,
             to,
+            nonce,
             name,
         },
     )
@@ -162,7 +163,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
     (verdict, numbers, limits, texts).prop_map(
         |(
             verdict,
-            (shard_count, cluster_id, node_id),
+            (shard_count, cluster, node_id),
             (requests, request_bytes, queued_bytes),
             (name, client_url, message),
         )| {
@@ -170,7 +171,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
                 version: PROTOCOL_VERSION,
                 verdict,
                 shard_count,
-                cluster_id,
+                cluster,
                 node_id,
                 limits: ClientLimits { requests, request_bytes, queued_bytes },
                 name,

@@ -9,6 +9,9 @@ use crate::handshake::{ClientLimits, Hello, MAGIC, PROTOCOL_VERSION, Role, Verdi
 
 pub(crate) const CLUSTER_ID: u64 = 0x0102_0304_0506_0708;
 
+/// What the peer drew.
+pub(crate) const NONCE: u64 = 0x1112_1314_1516_1718;
+
 /// A message of each kind: its name in the document, and the bytes that the code makes.
 pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
     let bytes = |append: &dyn Fn(&mut Vec<u8>)| {
@@ -47,16 +50,19 @@ pub(crate) fn entries_frame() -> Vec<u8> {
 }
 
 pub(crate) fn peer_hello() -> Hello {
-    Hello {
+    let mut hello = Hello {
         version: PROTOCOL_VERSION,
         role: Role::PeerControl,
         shard_count: 4,
         shard: 3,
-        cluster_id: CLUSTER_ID,
+        cluster: 0,
         from: 0x11,
         to: 0x22,
+        nonce: 0,
         name: "n1".to_owned(),
-    }
+    };
+    hello.prove(CLUSTER_ID, NONCE);
+    hello
 }
 
 pub(crate) fn welcome() -> Welcome {
@@ -64,7 +70,7 @@ pub(crate) fn welcome() -> Welcome {
         version: PROTOCOL_VERSION,
         verdict: Verdict::Accepted,
         shard_count: 4,
-        cluster_id: CLUSTER_ID,
+        cluster: CLUSTER_ID,
         node_id: 0,
         limits: ClientLimits { requests: 4096, request_bytes: 0x0018_0000, queued_bytes: 0x0400_0000 },
         name: String::new(),
@@ -74,8 +80,16 @@ pub(crate) fn welcome() -> Welcome {
 }
 
 pub(crate) fn peer_welcome() -> Welcome {
+    let cluster = peer_hello().answer(CLUSTER_ID).expect("it knows the cluster");
     let (node_id, name) = (0x22, "n2".to_owned());
-    Welcome { node_id, name, limits: ClientLimits::default(), client_url: "http://h:2".to_owned(), ..welcome() }
+    Welcome {
+        cluster,
+        node_id,
+        name,
+        limits: ClientLimits::default(),
+        client_url: "http://h:2".to_owned(),
+        ..welcome()
+    }
 }
 
 pub(crate) fn refusing_welcome() -> Welcome {

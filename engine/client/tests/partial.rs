@@ -34,7 +34,7 @@ async fn serve(listener: TcpListener, script: Vec<Result<u64, (Status, Executed)
         version: PROTOCOL_VERSION,
         verdict: Verdict::Accepted,
         shard_count: SHARDS,
-        cluster_id: 1,
+        cluster: 1,
         node_id: 1,
         limits: ClientLimits::default(),
         name: "n".to_owned(),

@@ -323,14 +323,16 @@ impl Core {
             role,
             shard_count: config.shards(),
             shard: shard.id().get(),
-            cluster_id: config.cluster_id().get(),
+            cluster: 0,
             from: config.node_id().get(),
             to: member.id.get(),
+            nonce: 0,
             name: config.name().to_owned(),
         };
         let authorities = member.peer_urls.iter().map(crate::config::Url::authority).collect();
         let resolver = self.shared.resolver.clone();
-        let options = PeerLinkOptions { authorities, resolver, hello, queue_bytes_limit };
+        let cluster_id = config.cluster_id().get();
+        let options = PeerLinkOptions { authorities, resolver, cluster_id, hello, queue_bytes_limit };
         let (id, name) = (member.id, member.name.clone());
         let (shard, board) = (Rc::downgrade(shard), self.shared.board.clone());
         let (link, running) = PeerLink::new(options, move |event| {
@@ -476,7 +478,7 @@ impl Core {
         };
         let lane = lane_of(hello.role);
         let refusal = self.door.judge_peer(&hello, self.stopping.get());
-        send(stream, &self.door.welcome_peer(refusal.as_ref())).await?;
+        send(stream, &self.door.welcome_peer(&hello, refusal.as_ref())).await?;
         if let Some(Refusal { verdict, said, .. }) = refusal {
             self.shared.metrics.peer_connections_refused.inc();
             if let Some(left_out) = self.said.may_say(Complaint::PeerRefused) {

@@ -1,6 +1,6 @@
 //! Who is let in: places for greetings, verdicts on handshakes, and what a caller is told.
 //!
-//! A node names nothing of itself before the caller has named the right cluster: whoever merely reaches a port learns from a
+//! A node names nothing of itself before the caller has shown that it knows the cluster: whoever merely reaches a port learns from a
 //! refusal that it was refused, and the node's own log says the rest. It serves no connection.
 
 use std::cell::RefCell;
@@ -46,7 +46,7 @@ pub struct Refusal {
     pub told: String,
     /// What the node's own log says.
     pub said: String,
-    /// The caller named the right cluster, so it may know whom it reached.
+    /// The caller knows the cluster, so it may know whom it reached.
     knows_cluster: bool,
 }
 
@@ -151,7 +151,7 @@ impl Door {
         } else if hello.role != Role::Client {
             let message = "this is the client port; peers connect to the peer port".to_owned();
             Some(Refusal::of_stranger(Verdict::Node, message))
-        } else if hello.cluster_id != 0 && hello.cluster_id != self.public_cluster.get() {
+        } else if hello.cluster != 0 && hello.cluster != self.public_cluster.get() {
             Some(self.of_another_public_cluster(hello))
         } else if is_stopping {
             Some(Refusal::of_stranger(Verdict::Stopping, "this node is shutting down".to_owned()))
@@ -171,8 +171,8 @@ impl Door {
         } else if hello.role == Role::Client {
             let message = "this is the peer port; clients connect to the client port".to_owned();
             Some(Refusal::of_stranger(Verdict::Node, message))
-        } else if hello.cluster_id != config.cluster_id().get() {
-            Some(self.of_another_cluster(hello))
+        } else if hello.answer(config.cluster_id().get()).is_none() {
+            Some(self.of_another_cluster())
         } else if hello.to != node {
             let message = format!("this is node {node:016x}, not {:016x}", hello.to);
             Some(Refusal::of_known(Verdict::Node, message))
@@ -189,21 +189,20 @@ impl Door {
         }
     }
 
-    /// Both ids go into the log alone.
-    fn of_another_cluster(&self, hello: &Hello) -> Refusal {
+    /// The id goes into the log alone.
+    fn of_another_cluster(&self) -> Refusal {
         let told =
             "this node belongs to another cluster (--initial-cluster, --initial-cluster-token); its log says more";
         let said = format!(
-            "cluster is {:016x}, expected {:016x}: --initial-cluster or --initial-cluster-token differ",
-            hello.cluster_id,
-            self.config.cluster_id().get()
+            "the caller does not know the id of this cluster, {}: its --initial-cluster or --initial-cluster-token differ",
+            self.config.cluster_id()
         );
         Refusal { verdict: Verdict::Cluster, told: told.to_owned(), said, knows_cluster: false }
     }
 
     /// A client that named a cluster may have been sent to the wrong address: it need not learn what is there.
     fn of_another_public_cluster(&self, hello: &Hello) -> Refusal {
-        let expected = hello.cluster_id;
+        let expected = hello.cluster;
         let told = format!("this node does not belong to the cluster with the public id {expected:016x}");
         let said = format!("the client expects the public cluster id {expected:016x}, it is {}", self.public_cluster);
         Refusal { verdict: Verdict::Cluster, told, said, knows_cluster: false }
@@ -214,37 +213,35 @@ impl Door {
         match refusal {
             None => Welcome {
                 shard_count: self.config.shards(),
-                cluster_id: self.public_cluster.get(),
+                cluster: self.public_cluster.get(),
                 limits,
                 ..Welcome::to_stranger(Verdict::Accepted, String::new())
             },
-            Some(refusal) => self.refused(refusal),
+            Some(refusal) => Welcome::to_stranger(refusal.verdict, refusal.told.clone()),
         }
     }
 
     /// The answer to a peer. One that is let in learns where clients reach this node.
-    pub fn welcome_peer(&self, refusal: Option<&Refusal>) -> Welcome {
+    pub fn welcome_peer(&self, hello: &Hello, refusal: Option<&Refusal>) -> Welcome {
         let client_url = || self.config.advertise_client().first().map(ToString::to_string).unwrap_or_default();
         match refusal {
-            None => Welcome { client_url: client_url(), ..self.welcome() },
-            Some(refusal) => self.refused(refusal),
+            None => Welcome { client_url: client_url(), ..self.welcome(hello) },
+            Some(refusal) => {
+                let (verdict, message) = (refusal.verdict, refusal.told.clone());
+                if refusal.knows_cluster {
+                    Welcome { verdict, message, ..self.welcome(hello) }
+                } else {
+                    Welcome::to_stranger(verdict, message)
+                }
+            }
         }
     }
 
-    fn refused(&self, refusal: &Refusal) -> Welcome {
-        let (verdict, message) = (refusal.verdict, refusal.told.clone());
-        if refusal.knows_cluster {
-            Welcome { verdict, message, ..self.welcome() }
-        } else {
-            Welcome::to_stranger(verdict, message)
-        }
-    }
-
-    /// What is said to whoever named the right cluster.
-    fn welcome(&self) -> Welcome {
+    /// What is said to whoever knows the cluster.
+    fn welcome(&self, hello: &Hello) -> Welcome {
         Welcome {
             shard_count: self.config.shards(),
-            cluster_id: self.config.cluster_id().get(),
+            cluster: hello.answer(self.config.cluster_id().get()).unwrap_or_default(),
             node_id: self.config.node_id().get(),
             name: self.config.name().to_owned(),
             ..Welcome::to_stranger(Verdict::Accepted, String::new())

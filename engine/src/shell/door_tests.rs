@@ -25,16 +25,23 @@ fn door() -> Door {
 fn hello(door: &Door) -> Hello {
     let config = &door.config;
     let other = config.members().iter().find(|member| member.id != config.node_id()).expect("two members");
-    Hello {
+    let hello = Hello {
         version: PROTOCOL_VERSION,
         role: Role::PeerBulk,
         shard_count: config.shards(),
         shard: 0,
-        cluster_id: config.cluster_id().get(),
+        cluster: 0,
         from: other.id.get(),
         to: config.node_id().get(),
+        nonce: 0,
         name: "b".to_owned(),
-    }
+    };
+    proving(hello, config.cluster_id().get())
+}
+
+fn proving(mut hello: Hello, cluster_id: u64) -> Hello {
+    hello.prove(cluster_id, 11);
+    hello
 }
 
 /// Whether an answer says anything of `id`, as a number or as a text.
@@ -50,15 +57,14 @@ fn names(welcome: &Welcome, id: u64) -> bool {
 fn a_stranger_at_the_peer_port_learns_neither_cluster_nor_node() {
     let door = door();
     let right = hello(&door);
-    let (cluster, node) = (right.cluster_id, right.to);
+    let (cluster, node) = (door.config.cluster_id().get(), right.to);
     let wrong = |change: &dyn Fn(&mut Hello)| {
-        let mut hello = Hello { cluster_id: cluster ^ 1, ..right.clone() };
+        let mut hello = right.clone();
         change(&mut hello);
-        hello
+        proving(hello, cluster ^ 1)
     };
     let strangers = [
         wrong(&|_| {}),
-        wrong(&|hello| hello.cluster_id = 0),
         wrong(&|hello| hello.to = 7),
         wrong(&|hello| hello.from = 7),
         wrong(&|hello| hello.shard_count = 99),
@@ -67,11 +73,19 @@ fn a_stranger_at_the_peer_port_learns_neither_cluster_nor_node() {
     ];
     for (is_stopping, stranger) in strangers.iter().flat_map(|hello| [(false, hello), (true, hello)]) {
         let refusal = door.judge_peer(stranger, is_stopping).expect("a refusal");
-        let welcome = door.welcome_peer(Some(&refusal));
+        let welcome = door.welcome_peer(stranger, Some(&refusal));
         assert_eq!(welcome, Welcome::to_stranger(refusal.verdict, welcome.message.clone()), "{stranger:?}");
         assert!(!names(&welcome, cluster) && !names(&welcome, node), "{welcome:?}");
         assert!(!welcome.message.contains("a-name"), "{welcome:?}");
     }
+    // Whoever heard what a member said learned nothing that is good for anything else, nor the id.
+    let named = Hello { cluster, ..right.clone() };
+    for stranger in [Hello { role: Role::PeerRelay, ..right.clone() }, named] {
+        assert_eq!(door.judge_peer(&stranger, false).map(|refusal| refusal.verdict), Some(Verdict::Cluster));
+    }
+    let mut said = Vec::new();
+    right.encode(&mut said);
+    assert!(!said.windows(8).any(|window| window == cluster.to_le_bytes()), "the id is not said");
     // The node's own log says what was expected.
     let refusal = door.judge_peer(&strangers[0], false).expect("a refusal");
     assert_eq!(refusal.verdict, Verdict::Cluster);
@@ -79,20 +93,24 @@ fn a_stranger_at_the_peer_port_learns_neither_cluster_nor_node() {
 }
 
 #[test]
-fn whoever_names_the_right_cluster_learns_whom_it_reached() {
+fn whoever_knows_the_cluster_learns_whom_it_reached() {
     let door = door();
     let right = hello(&door);
+    let cluster = door.config.cluster_id().get();
     assert_eq!(door.judge_peer(&right, false), None);
-    let welcome = door.welcome_peer(None);
-    assert_eq!((welcome.cluster_id, welcome.node_id, &welcome.name[..]), (right.cluster_id, right.to, "a-name"));
+    let welcome = door.welcome_peer(&right, None);
+    assert_eq!((welcome.node_id, &welcome.name[..]), (right.to, "a-name"));
+    assert_eq!(Some(welcome.cluster), right.answer(cluster));
+    assert!(!names(&welcome, cluster), "{welcome:?}");
     assert!(!welcome.client_url.is_empty());
     for (wrong, verdict) in [
         (Hello { to: 7, ..right.clone() }, Verdict::Node),
         (Hello { from: right.to, ..right.clone() }, Verdict::Member),
         (Hello { shard: 1, ..right.clone() }, Verdict::Shards),
     ] {
+        let wrong = proving(wrong, cluster);
         let refusal = door.judge_peer(&wrong, false).expect("a refusal");
-        let welcome = door.welcome_peer(Some(&refusal));
+        let welcome = door.welcome_peer(&wrong, Some(&refusal));
         assert_eq!((welcome.verdict, welcome.node_id), (verdict, right.to));
         assert!(welcome.client_url.is_empty());
     }
@@ -107,17 +125,17 @@ fn a_client_learns_the_public_id_and_neither_node_nor_what_opens_the_peer_port()
     let welcome = door.welcome_client(None, ClientLimits::default());
     let node = door.config.node_id().get();
     assert!(!names(&welcome, cluster) && !names(&welcome, node) && welcome.name.is_empty(), "{welcome:?}");
-    assert_ne!(welcome.cluster_id, 0);
+    assert_ne!(welcome.cluster, 0);
     assert_eq!(welcome.shard_count, door.config.shards());
-    let expecting = |cluster_id| Hello { cluster_id, ..client.clone() };
-    assert_eq!(door.judge_client(&expecting(welcome.cluster_id), false), None, "it may name what it learned");
+    let expecting = |cluster| Hello { cluster, ..client.clone() };
+    assert_eq!(door.judge_client(&expecting(welcome.cluster), false), None, "it may name what it learned");
     let refusal = door.judge_client(&expecting(cluster), false).expect("that is not what clients know");
     assert_eq!(refusal.verdict, Verdict::Cluster);
     let refused = door.welcome_client(Some(&refusal), ClientLimits::default());
-    assert!(!names(&refused, welcome.cluster_id), "{refused:?}");
-    assert!(refusal.said.contains(&format!("{:016x}", welcome.cluster_id)), "{}", refusal.said);
+    assert!(!names(&refused, welcome.cluster), "{refused:?}");
+    assert!(refusal.said.contains(&format!("{:016x}", welcome.cluster)), "{}", refusal.said);
     // What a client learned does not open the peer port.
-    let forged = Hello { cluster_id: welcome.cluster_id, ..hello(&door) };
+    let forged = proving(hello(&door), welcome.cluster);
     assert_eq!(door.judge_peer(&forged, false).map(|refusal| refusal.verdict), Some(Verdict::Cluster));
     let busy = Refusal::busy(1);
     assert_eq!(door.welcome_client(Some(&busy), ClientLimits::default()).node_id, 0);

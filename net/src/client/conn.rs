@@ -209,7 +209,7 @@ impl Conn {
         let read = tokio::spawn(read(Running(Arc::clone(&shared)), reading, deframer)).abort_handle();
         let served = [write.clone(), read.clone()];
         let watch = tokio::spawn(watch(Running(Arc::clone(&shared)), silence, served)).abort_handle();
-        let info = ServerInfo { cluster_id: welcome.cluster_id, shard_count: welcome.shard_count };
+        let info = ServerInfo { cluster_id: welcome.cluster, shard_count: welcome.shard_count };
         let bytes_limit = u32::try_from(bytes).unwrap_or(u32::MAX);
         Self { shared, limits, bytes_limit, info, tasks: [write, read, watch] }
     }

@@ -74,7 +74,7 @@ async fn read_greeting(stream: &mut (impl AsyncRead + Unpin)) -> Result<Greeting
 ///
 /// # Errors
 /// The connection broke, or the frame is damaged or too large for a handshake.
-pub async fn read_frame<T>(
+pub(super) async fn read_frame<T>(
     stream: &mut (impl AsyncRead + Unpin),
     body: &mut Vec<u8>,
     take: impl FnOnce(Frame<'_>) -> T,

@@ -11,7 +11,7 @@ mod stream;
 mod writer;
 
 pub use crate::resolve::{Lookup, Resolver};
-pub use greet::{GreetError, Greeting, greet, read_frame};
+pub use greet::{GreetError, Greeting, greet};
 pub use listener::listen;
 pub use peer::{LinkEvent, PeerLink, PeerLinkOptions};
 pub use stream::{Detached, Stream, attach, detach, limit_patience};

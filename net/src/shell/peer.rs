@@ -8,6 +8,7 @@
 //! answered last first.
 
 use std::cell::RefCell;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -18,7 +19,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use super::greet::{GreetError, read_frame};
 use super::stream::{Stream, limit_patience};
 use super::writer::{ConnWriter, Full};
-use crate::handshake::{Hello, PROTOCOL_VERSION, Verdict, Welcome};
+use crate::handshake::{Hello, Verdict, Welcome};
 use crate::patience;
 use crate::resolve::Resolver;
 
@@ -40,7 +41,9 @@ pub struct PeerLinkOptions {
     pub authorities: Vec<String>,
     /// Finds their addresses.
     pub resolver: Resolver,
-    /// What to say first.
+    /// Id of the cluster; it is never said, and whoever does not know it is no peer.
+    pub cluster_id: u64,
+    /// What to say first, without the proof.
     pub hello: Hello,
     /// Bytes that may wait to be written. Unit: bytes.
     pub queue_bytes_limit: usize,
@@ -206,9 +209,11 @@ impl<F: Fn(LinkEvent)> Task<F> {
         let mut stream = Stream::connect(address).await.map_err(|error| failed(&error))?;
         stream.set_nodelay(true).map_err(|error| failed(&error))?;
         limit_patience(&stream, patience::PEERS);
-        let mut hello = Vec::new();
-        self.options.hello.encode(&mut hello);
-        stream.write_all(&hello).await.map_err(|error| failed(&error))?;
+        let mut hello = self.options.hello.clone();
+        hello.prove(self.options.cluster_id, draw());
+        let mut bytes = Vec::new();
+        hello.encode(&mut bytes);
+        stream.write_all(&bytes).await.map_err(|error| failed(&error))?;
         let mut body = Vec::new();
         let welcome = read_frame(&mut stream, &mut body, |frame| Welcome::decode(&frame)).await;
         let welcome = welcome.and_then(|welcome| welcome.map_err(GreetError::from)).map_err(|error| match error {
@@ -218,20 +223,24 @@ impl<F: Fn(LinkEvent)> Task<F> {
             error => failed(&error),
         })?;
         let client_url = welcome.client_url.clone();
-        self.check(address, welcome)?;
+        self.check(address, &hello, welcome)?;
         Ok((stream, client_url))
     }
 
-    fn check(&self, address: SocketAddr, welcome: Welcome) -> Result<(), LinkEvent> {
+    /// Whether the answer to `hello` is that of the peer.
+    fn check(&self, address: SocketAddr, hello: &Hello, welcome: Welcome) -> Result<(), LinkEvent> {
         if welcome.verdict != Verdict::Accepted {
             return Err(LinkEvent::Refused { verdict: welcome.verdict, message: welcome.message });
         }
-        let hello = &self.options.hello;
-        if (welcome.version, welcome.cluster_id, welcome.node_id) != (PROTOCOL_VERSION, hello.cluster_id, hello.to) {
+        if Some(welcome.cluster) != hello.answer(self.options.cluster_id) {
             let message = format!(
-                "{address} answers as node {:016x} of cluster {:016x}, protocol {}; expected node {:016x} of cluster {:016x}, protocol {PROTOCOL_VERSION}",
-                welcome.node_id, welcome.cluster_id, welcome.version, hello.to, hello.cluster_id
+                "whoever answers at {address} does not know the id of this cluster: it is no node, or one of another cluster"
             );
+            return Err(LinkEvent::Refused { verdict: Verdict::Cluster, message });
+        }
+        if welcome.node_id != hello.to {
+            let message =
+                format!("{address} answers as node {:016x}, expected node {:016x}", welcome.node_id, hello.to);
             return Err(LinkEvent::Refused { verdict: Verdict::Node, message });
         }
         if welcome.shard_count != hello.shard_count {
@@ -266,6 +275,11 @@ impl<F: Fn(LinkEvent)> Task<F> {
         self.link.shared.borrow_mut().writer = None;
         (self.report)(LinkEvent::Down { reason });
     }
+}
+
+/// A number that no other connection has.
+fn draw() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 fn failed(error: &impl ToString) -> LinkEvent {

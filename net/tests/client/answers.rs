@@ -308,7 +308,7 @@ async fn a_node_of_another_cluster_gets_no_request() {
         },
         async {
             let (mut session, _hello) = stranger.accept_hello().await;
-            session.welcome(&net::handshake::Welcome { cluster_id: CLUSTER_ID + 1, ..welcome() }).await;
+            session.welcome(&net::handshake::Welcome { cluster: CLUSTER_ID + 1, ..welcome() }).await;
             session
         },
         async {

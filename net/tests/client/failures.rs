@@ -45,7 +45,7 @@ async fn a_stranger_that_was_asked_for_is_reported_at_once() {
     let endpoint = stranger.endpoint();
     for (given, expected) in [
         (
-            Welcome { cluster_id: 9, ..welcome() },
+            Welcome { cluster: 9, ..welcome() },
             "it belongs to cluster 0000000000000009 with 4 shards, expected 000000000000004d with 4",
         ),
         (
@@ -186,7 +186,8 @@ async fn a_write_that_was_still_queued_when_the_connection_broke_is_sent_elsewhe
     let large = vec![7; 48 << 20];
     let serving = async {
         let mut stream = first.accept_raw().await;
-        let mut hello = [0; 8 + 32 + 34];
+        let mut hello = Vec::new();
+        net::handshake::Hello::of_client().encode(&mut hello);
         stream.read_exact(&mut hello).await.expect("a hello");
         let mut bytes = Vec::new();
         welcome().encode(&mut bytes);

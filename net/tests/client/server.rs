@@ -95,7 +95,7 @@ pub fn welcome() -> Welcome {
         version: PROTOCOL_VERSION,
         verdict: Verdict::Accepted,
         shard_count: 4,
-        cluster_id: CLUSTER_ID,
+        cluster: CLUSTER_ID,
         node_id: 1,
         limits: ClientLimits::default(),
         name: "n1".to_owned(),

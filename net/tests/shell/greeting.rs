@@ -18,12 +18,20 @@ fn hello_bytes(hello: &Hello) -> Vec<u8> {
 
 /// Greets a caller that sends these bytes and closes; the result, and how many bytes were left alone.
 fn greeted(bytes: &[u8]) -> (Result<Greeting, GreetError>, usize) {
-    let mut stream = bytes;
-    let mut result = None;
+    greeted_each(&[bytes.to_vec()]).remove(0)
+}
+
+/// The same for many callers, one after the other.
+fn greeted_each(callers: &[Vec<u8>]) -> Vec<(Result<Greeting, GreetError>, usize)> {
+    let mut results = Vec::new();
     on_an_executor(async {
-        result = Some(greet(&mut stream).await);
+        for bytes in callers {
+            let mut stream = bytes.as_slice();
+            let result = greet(&mut stream).await;
+            results.push((result, stream.len()));
+        }
     });
-    (result.expect("a result"), stream.len())
+    results
 }
 
 fn refusal(bytes: &[u8]) -> String {
@@ -84,8 +92,9 @@ fn a_connection_that_ends_in_the_middle_is_told() {
             other => panic!("cut at {cut}: {other:?}"),
         }
     }
-    for cut in MAGIC.len()..bytes.len() {
-        match greeted_without_executor(&bytes[..cut]) {
+    let cuts: Vec<Vec<u8>> = (MAGIC.len()..bytes.len()).map(|cut| bytes[..cut].to_vec()).collect();
+    for (cut, greeted) in (MAGIC.len()..).zip(greeted_each(&cuts)) {
+        match greeted {
             (Err(GreetError::Io(error)), _) => assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "cut at {cut}"),
             other => panic!("cut at {cut}: {other:?}"),
         }
@@ -95,10 +104,13 @@ fn a_connection_that_ends_in_the_middle_is_told() {
 #[test]
 fn a_damaged_hello_is_told_by_its_checksums() {
     let bytes = hello_bytes(&hello(Role::Client));
-    for bit in MAGIC.len() * 8..bytes.len() * 8 {
+    let flipped = |bit: usize| {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        let (result, _) = greeted_without_executor(&flipped);
+        flipped
+    };
+    let all: Vec<Vec<u8>> = (MAGIC.len() * 8..bytes.len() * 8).map(flipped).collect();
+    for (bit, (result, _)) in (MAGIC.len() * 8..).zip(greeted_each(&all)) {
         let in_header = bit / 8 < MAGIC.len() + 32;
         match result {
             Err(GreetError::Frame(FrameError::HeaderChecksum { .. })) => assert!(in_header, "bit {bit}"),
@@ -106,15 +118,6 @@ fn a_damaged_hello_is_told_by_its_checksums() {
             other => panic!("bit {bit}: {other:?}"),
         }
     }
-}
-
-/// As `greeted`, without the limit in time that an executor is needed for: for many cases.
-fn greeted_without_executor(bytes: &[u8]) -> (Result<Hello, GreetError>, usize) {
-    let mut stream = &bytes[MAGIC.len()..];
-    let mut body = Vec::new();
-    let reading = net::shell::read_frame(&mut stream, &mut body, |frame| Hello::decode(&frame));
-    let result = futures_lite::future::block_on(reading).and_then(|hello| hello.map_err(GreetError::from));
-    (result, stream.len())
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Links to peers: greeting, refusals, coming back, bounded queues, two lanes, and their end.
 
 use futures_lite::AsyncWriteExt;
-use net::handshake::{PROTOCOL_VERSION, Role, Verdict, Welcome};
+use net::handshake::{Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
 use net::shell::{Full, LinkEvent, PeerLinkOptions, Resolver};
 use socket2::{Domain, Socket, Type};
 
@@ -21,9 +21,13 @@ fn a_link_says_who_it_is_and_brings_frames_in_order() {
         let (link, events) = link_to(&peer.address().to_string(), Role::PeerControl, LIMIT);
         assert_eq!(link.push(|_| panic!("nothing is queued for a peer that is not there")), Err(Full));
         let (mut stream, got) = peer.accept_hello().await;
-        assert_eq!(got, hello(Role::PeerControl));
+        assert!(
+            got.answer(CLUSTER_ID).is_some() && got.cluster != CLUSTER_ID,
+            "it knows the cluster and does not name it"
+        );
+        assert_eq!(Hello { cluster: 0, nonce: 0, ..got.clone() }, hello(Role::PeerControl));
         assert!(!link.is_up(), "not before the peer has taken it");
-        send_welcome(&mut stream, &welcome()).await;
+        send_welcome(&mut stream, &got, &welcome()).await;
         assert_eq!(events.recv().await, Some(up()));
         assert!(link.is_up());
         let mut frames = Frames::of(stream);
@@ -67,7 +71,13 @@ fn every_address_of_a_peer_is_tried_and_the_one_that_answered_first_the_next_tim
             Resolver::new(move |name| Ok(if name == "gone:1" { vec![dead_address] } else { addresses.to_vec() }));
         let authorities = vec!["gone:1".to_owned(), "both:1".to_owned()];
         let hello = hello(Role::PeerBulk);
-        let (link, events) = link_with(PeerLinkOptions { authorities, resolver, hello, queue_bytes_limit: LIMIT });
+        let (link, events) = link_with(PeerLinkOptions {
+            authorities,
+            resolver,
+            cluster_id: CLUSTER_ID,
+            hello,
+            queue_bytes_limit: LIMIT,
+        });
         let stream = peer.accept().await;
         assert_eq!(events.recv().await, Some(up()), "no failure before: the attempt goes on");
         drop(stream);
@@ -92,6 +102,7 @@ fn a_lookup_that_hangs_keeps_no_link_from_the_addresses_that_are_known() {
         let options = |authority: String| PeerLinkOptions {
             authorities: vec!["hangs:1".to_owned(), authority],
             resolver: resolver.clone(),
+            cluster_id: CLUSTER_ID,
             hello: hello(Role::PeerBulk),
             queue_bytes_limit: LIMIT,
         };
@@ -139,18 +150,14 @@ fn a_peer_that_is_another_than_expected_gets_nothing() {
         let peer = Peer::start();
         let authority = peer.address().to_string();
         let (link, events) = link_to(&authority, Role::PeerControl, LIMIT);
-        let other_node = format!(
-            "{authority} answers as node 0000000000000009 of cluster 000000000000004d, protocol 1; \
-             expected node 0000000000000002 of cluster 000000000000004d, protocol 1"
-        );
+        let other_node = format!("{authority} answers as node 0000000000000009, expected node 0000000000000002");
         let other_cluster = format!(
-            "{authority} answers as node 0000000000000002 of cluster 0000000000000009, protocol 1; \
-             expected node 0000000000000002 of cluster 000000000000004d, protocol 1"
+            "whoever answers at {authority} does not know the id of this cluster: it is no node, or one of another cluster"
         );
-        assert_eq!((CALLED, CLUSTER_ID, SHARDS), (2, 0x4d, 4));
+        assert_eq!((CALLED, SHARDS), (2, 4));
         for (answer, verdict, message) in [
             (Welcome { node_id: 9, ..welcome() }, Verdict::Node, other_node),
-            (Welcome { cluster_id: 9, ..welcome() }, Verdict::Node, other_cluster),
+            (Welcome { cluster: 9, ..welcome() }, Verdict::Cluster, other_cluster),
             (Welcome { shard_count: 5, ..welcome() }, Verdict::Shards, format!("{authority} has 5 shards, expected 4")),
             (
                 Welcome { version: PROTOCOL_VERSION + 1, ..welcome() },
@@ -333,9 +340,9 @@ fn a_link_that_is_closed_while_it_connects_hangs_up() {
     on_an_executor(async {
         let peer = Peer::start();
         let (link, events) = link_to(&peer.address().to_string(), Role::PeerControl, LIMIT);
-        let (mut stream, _hello) = peer.accept_hello().await;
+        let (mut stream, hello) = peer.accept_hello().await;
         link.close();
-        send_welcome(&mut stream, &welcome()).await;
+        send_welcome(&mut stream, &hello, &welcome()).await;
         assert_eq!(Frames::of(stream).next().await, None);
         assert_eq!(events.recv().await, None, "it never was up, and its task is over");
         peer.assert_nobody_waits().await;

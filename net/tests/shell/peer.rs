@@ -23,19 +23,21 @@ pub fn hello(role: Role) -> Hello {
         role,
         shard_count: SHARDS,
         shard: SHARD,
-        cluster_id: CLUSTER_ID,
+        cluster: 0,
         from: CALLER,
         to: CALLED,
+        nonce: 0,
         name: "n1".to_owned(),
     }
 }
 
+/// An answer of the peer; `send_welcome` puts the proof in the place of `CLUSTER_ID`.
 pub fn welcome() -> Welcome {
     Welcome {
         version: PROTOCOL_VERSION,
         verdict: Verdict::Accepted,
         shard_count: SHARDS,
-        cluster_id: CLUSTER_ID,
+        cluster: CLUSTER_ID,
         node_id: CALLED,
         limits: ClientLimits::default(),
         name: "n2".to_owned(),
@@ -72,8 +74,8 @@ impl Peer {
 
     /// Takes a connection and answers it.
     pub async fn answer(&self, welcome: &Welcome) -> TcpStream {
-        let (mut stream, _hello) = self.accept_hello().await;
-        send_welcome(&mut stream, welcome).await;
+        let (mut stream, hello) = self.accept_hello().await;
+        send_welcome(&mut stream, &hello, welcome).await;
         stream
     }
 
@@ -89,16 +91,23 @@ impl Peer {
     }
 }
 
-pub async fn send_welcome(stream: &mut TcpStream, welcome: &Welcome) {
+pub async fn send_welcome(stream: &mut TcpStream, hello: &Hello, welcome: &Welcome) {
     let mut bytes = Vec::new();
-    welcome.encode(&mut bytes);
+    let proof = hello.answer(welcome.cluster).unwrap_or(welcome.cluster);
+    Welcome { cluster: proof, ..welcome.clone() }.encode(&mut bytes);
     stream.write_all(&bytes).await.expect("an open connection");
 }
 
 /// A link, and what it reports.
 pub fn link_to(authority: &str, role: Role, queue_bytes_limit: usize) -> (PeerLink, LocalReceiver<LinkEvent>) {
     let authorities = vec![authority.to_owned()];
-    link_with(PeerLinkOptions { authorities, resolver: Resolver::default(), hello: hello(role), queue_bytes_limit })
+    link_with(PeerLinkOptions {
+        authorities,
+        resolver: Resolver::default(),
+        cluster_id: CLUSTER_ID,
+        hello: hello(role),
+        queue_bytes_limit,
+    })
 }
 
 /// The same with all options.

@@ -108,16 +108,18 @@ impl Liar {
         let mut stream = TcpStream::connect(address).expect("the port is open");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         let mut bytes = Vec::new();
-        let hello = Hello {
+        let mut hello = Hello {
             version: PROTOCOL_VERSION,
             role,
             shard_count: 1,
             shard: SHARD.get(),
-            cluster_id: self.cluster,
+            cluster: 0,
             from,
             to,
+            nonce: 0,
             name: "nobody".to_owned(),
         };
+        hello.prove(self.cluster, self.number());
         hello.encode(&mut bytes);
         stream.write_all(&bytes).expect("the greeting is taken");
         let mut deframer = Deframer::new(1 << 16);

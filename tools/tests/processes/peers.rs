@@ -81,9 +81,10 @@ async fn peers_of_another_cluster_are_counted_and_said_once_and_write_no_line_of
         role: Role::PeerBulk,
         shard_count: 1,
         shard: 0,
-        cluster_id: 7,
+        cluster: 7,
         from: 1,
         to: 2,
+        nonce: 0,
         name: "b\n2026-01-01T00:00:00.000000Z ERROR engine: the disk failed".to_owned(),
     };
     for _ in 0..100 {
@@ -105,14 +106,15 @@ async fn callers_that_are_no_clients_are_counted_at_the_client_port() {
         role: Role::Client,
         shard_count: 0,
         shard: 0,
-        cluster_id: 0,
+        cluster: 0,
         from: 0,
         to: 0,
+        nonce: 0,
         name: String::new(),
     };
     for hello in [
         Hello { version: PROTOCOL_VERSION + 1, ..client.clone() },
-        Hello { cluster_id: 7, ..client.clone() },
+        Hello { cluster: 7, ..client.clone() },
         Hello { role: Role::PeerBulk, ..client },
     ] {
         call(address, &hello);

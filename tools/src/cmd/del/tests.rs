@@ -55,7 +55,7 @@ async fn serve(listener: TcpListener, shard_count: u32, script: &[Answer]) {
     let mut deframer = Deframer::new(1 << 20);
     next(&mut stream, &mut deframer, |frame| Hello::decode(frame).map(drop).expect("a hello")).await;
     let mut bytes = Vec::new();
-    Welcome { shard_count, cluster_id: 1, ..Welcome::to_stranger(Verdict::Accepted, String::new()) }.encode(&mut bytes);
+    Welcome { shard_count, cluster: 1, ..Welcome::to_stranger(Verdict::Accepted, String::new()) }.encode(&mut bytes);
     stream.write_all(&bytes).await.expect("an open connection");
     for answer in script {
         let id = next(&mut stream, &mut deframer, |frame| Request::decode(frame).expect("a request").id).await;
