@@ -40,6 +40,7 @@ use super::replies::Replies;
 use super::room::{PROBES, Room};
 use super::said::{Complaint, Said};
 use super::shard::{Shard, ShardParts};
+use super::silence::{Change, LOOK_PAUSE, SILENT_AFTER, Silence};
 use super::starting::Starting;
 use super::status::StatusBoard;
 use crate::call::Origin;
@@ -276,6 +277,10 @@ impl Core {
         for partials in [self.gateway.partials(), &self.peer_partials] {
             self.classes.spawn(Class::Serving, Rc::clone(partials).sweep_now_and_then());
         }
+        if self.shared.config.cores() > 1 {
+            let core = Rc::clone(self);
+            self.classes.spawn(Class::Control, async move { core.watch_other_cores().await });
+        }
         for shard in &self.shards {
             let links = self.link_peers(shard);
             let replies: Rc<dyn Replies> = Rc::clone(&self.gateway) as _;
@@ -351,6 +356,30 @@ impl Core {
         });
         self.classes.spawn_here(Class::Commit, running);
         link
+    }
+
+    /// Keeps clients from waiting for shards of other cores that hang, until the node stops.
+    async fn watch_other_cores(&self) {
+        let board = &self.shared.board;
+        let mut silence = Silence::new(self.shared.limits.shard_count);
+        while !self.stopping.get() {
+            glommio::timer::sleep(LOOK_PAUSE).await;
+            for change in silence.look(&board.post_counts()) {
+                match change {
+                    // This core has just shown that it does not hang.
+                    Change::FellSilent(shard) if self.gateway.shard(shard).is_some() => {}
+                    Change::FellSilent(shard) => {
+                        tracing::warn!(%shard, within = ?SILENT_AFTER, "a shard says nothing: its core hangs");
+                        board.note_silent(shard);
+                        self.gateway.shard_fell_silent(shard).await;
+                    }
+                    Change::Speaks(shard) => {
+                        tracing::info!(%shard, "a shard whose core hung goes on");
+                        self.gateway.shard_speaks(shard);
+                    }
+                }
+            }
+        }
     }
 
     /// Accepts connections until the node stops.
@@ -526,6 +555,10 @@ impl Core {
         let HandleCall { call, reply } = asked;
         #[cfg(test)]
         assert_ne!(call.meta.shard, super::handle::PANICS, "a task gives up");
+        #[cfg(test)]
+        if call.meta.shard == super::handle::HANGS {
+            drop(super::handle::HOLDS.lock());
+        }
         match self.gateway.check(&call) {
             Ok(()) => self.gateway.route(call, Waiting::Handle(reply)),
             Err(refusal) => reply.answer(Err(refusal)),

@@ -5,6 +5,7 @@
 //! `overloaded`. The gateway knows nothing of replication.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use net::api::{Executed, REQUEST_HEAD_BYTES, Response, ResponsePart, Status};
 use net::handshake::ClientLimits;
 use net::shell::Writers;
 
+use super::classes::give_way;
 use super::client_conn::ClientConn;
 use super::handle::HandleReply;
 use super::mesh::{Mesh, MeshMessage};
@@ -30,11 +32,18 @@ const WAITING_MAX: usize = 1 << 17;
 /// Memory that the incomplete requests of a core may hold, if no request is larger than that. Unit: bytes.
 const PARTIAL_BYTES_MAX: usize = 64 << 20;
 
+/// Slots that are looked through at a time for requests of a shard.
+const SLOTS_AT_ONCE: usize = 1024;
+
 /// Bits of a ticket that number the slot; the core's number stands above.
 const TICKET_SLOT_BITS: u32 = 32;
 
 /// Longest time a request may wait. Unit: ms.
 pub(super) const TIMEOUT_MS_MAX: u32 = 10 * 60 * 1000;
+
+/// What is said of a shard of another core that says nothing itself.
+const HANGS: &str =
+    "the shard says nothing: its core hangs, as it does when the disk does not answer; ask another node";
 
 /// Who waits for an answer.
 pub enum Waiting {
@@ -90,12 +99,22 @@ pub struct Gateway {
     conns: RefCell<Vec<Weak<ClientConn>>>,
     /// Where clients reach the leader of each shard, for hints.
     leader_hints: Rc<dyn Fn(ShardId) -> Option<String>>,
+    /// Shards of other cores that say nothing any more.
+    silent: RefCell<BTreeSet<ShardId>>,
 }
 
 #[derive(Default)]
 struct Slots {
-    used: Vec<Option<(Waiting, u32)>>,
+    used: Vec<Option<Slot>>,
     free: Vec<u32>,
+}
+
+/// A request that waits for its answer.
+struct Slot {
+    waiting: Waiting,
+    shard: ShardId,
+    /// Of its payload. Unit: bytes.
+    bytes: u32,
 }
 
 impl Gateway {
@@ -121,6 +140,7 @@ impl Gateway {
             taken_count: Cell::new(0),
             conns: RefCell::default(),
             leader_hints,
+            silent: RefCell::default(),
         })
     }
 
@@ -210,17 +230,19 @@ impl Gateway {
 
     /// Brings a checked call to its shard.
     pub fn route(&self, call: Call<'_>, waiting: Waiting) {
-        let bytes = u32::try_from(call.payload.len()).unwrap_or(u32::MAX);
+        let (shard, bytes) = (call.meta.shard, u32::try_from(call.payload.len()).unwrap_or(u32::MAX));
+        if self.silent.borrow().contains(&shard) {
+            return self.answer_refused(shard, waiting, &Refusal::not_executed(Status::Unavailable, HANGS));
+        }
         let queued = self.queued_bytes.get() + u64::from(bytes);
         if queued > self.limits.queued_bytes {
             let message =
                 format!("{} bytes of requests wait on this core; slow down and try again", self.queued_bytes.get());
-            return answer_refused(waiting, &Refusal::not_executed(Status::Overloaded, message));
+            return self.answer_refused(shard, waiting, &Refusal::not_executed(Status::Overloaded, message));
         }
-        let Some(ticket) = self.take_slot(waiting, bytes) else { return };
+        let Some(ticket) = self.take_slot(waiting, shard, bytes) else { return };
         self.queued_bytes.set(queued);
         self.taken_count.set(self.taken_count.get() + 1);
-        let shard = call.meta.shard;
         if let Some(shard) = self.shard(shard) {
             return shard.deliver(Event::Call { origin: Origin::Local(ticket), call });
         }
@@ -233,7 +255,7 @@ impl Gateway {
     }
 
     /// Keeps `waiting` until its answer comes; `None` if there is no room, and then it was answered.
-    fn take_slot(&self, waiting: Waiting, bytes: u32) -> Option<Ticket> {
+    fn take_slot(&self, waiting: Waiting, shard: ShardId, bytes: u32) -> Option<Ticket> {
         let mut slots = self.slots.borrow_mut();
         let slot = match slots.free.pop() {
             Some(slot) => slot,
@@ -244,11 +266,11 @@ impl Gateway {
             None => {
                 drop(slots);
                 let message = "too many requests wait on this core; slow down and try again";
-                answer_refused(waiting, &Refusal::not_executed(Status::Overloaded, message));
+                self.answer_refused(shard, waiting, &Refusal::not_executed(Status::Overloaded, message));
                 return None;
             }
         };
-        slots.used[slot as usize] = Some((waiting, bytes));
+        slots.used[slot as usize] = Some(Slot { waiting, shard, bytes });
         self.waiting_total.fetch_add(1, Ordering::Relaxed);
         Some(Ticket((self.core as u64) << TICKET_SLOT_BITS | u64::from(slot)))
     }
@@ -260,8 +282,7 @@ impl Gateway {
             Part::More(bytes) => {
                 let mut slots = self.slots.borrow_mut();
                 let waits = slots.used.get_mut(slot).and_then(Option::as_mut);
-                let (waiting, _) = waits.expect("nothing follows the last part of an answer");
-                waiting.take_part(bytes);
+                waits.expect("nothing follows the last part of an answer").waiting.take_part(bytes);
             }
             Part::Last(result) => self.reply_last(shard, slot, result, relayed),
         }
@@ -270,13 +291,41 @@ impl Gateway {
     /// Refuses a call of this core of whose answer a part was lost. What still comes of it is dropped.
     pub(super) fn give_up(&self, ticket: Ticket, why: &Refusal) {
         let slot = Self::slot_of(ticket);
-        let waiting = {
+        let (shard, waiting) = {
             let mut slots = self.slots.borrow_mut();
             let waits = slots.used.get_mut(slot).and_then(Option::as_mut);
-            let (waiting, _) = waits.expect("nothing follows the last part of an answer");
-            std::mem::replace(waiting, Waiting::Nobody)
+            let waits = waits.expect("nothing follows the last part of an answer");
+            (waits.shard, std::mem::replace(&mut waits.waiting, Waiting::Nobody))
         };
-        answer_refused(waiting, why);
+        self.answer_refused(shard, waiting, why);
+    }
+
+    /// A shard of another core says nothing any more: new calls for it are refused, and nobody goes on waiting for those that it
+    /// was given.
+    pub(super) async fn shard_fell_silent(&self, shard: ShardId) {
+        self.silent.borrow_mut().insert(shard);
+        let refusal = Refusal::unknown(Status::Unavailable, HANGS);
+        let mut first = 0;
+        while first < self.slots.borrow().used.len() {
+            for slot in first..first + SLOTS_AT_ONCE {
+                let waits = {
+                    let mut slots = self.slots.borrow_mut();
+                    let of_shard =
+                        slots.used.get_mut(slot).and_then(Option::as_mut).filter(|waits| waits.shard == shard);
+                    of_shard.map(|waits| std::mem::replace(&mut waits.waiting, Waiting::Nobody))
+                };
+                if let Some(waiting) = waits {
+                    self.answer_refused(shard, waiting, &refusal);
+                }
+            }
+            first += SLOTS_AT_ONCE;
+            give_way().await;
+        }
+    }
+
+    /// It says something again.
+    pub(super) fn shard_speaks(&self, shard: ShardId) {
+        self.silent.borrow_mut().remove(&shard);
     }
 
     fn slot_of(ticket: Ticket) -> usize {
@@ -293,20 +342,28 @@ impl Gateway {
             }
             taken
         };
-        let (waiting, bytes) = taken.expect("a request is answered exactly once");
+        let Slot { waiting, bytes, .. } = taken.expect("a request is answered exactly once");
         self.queued_bytes.set(self.queued_bytes.get() - u64::from(bytes));
         self.waiting_total.fetch_sub(1, Ordering::Relaxed);
         match waiting {
             Waiting::Conn(conn, id) => {
-                let asks_elsewhere = |refusal: &Refusal| {
-                    refusal.executed == Executed::No
-                        && matches!(refusal.status, Status::Unavailable | Status::ShuttingDown)
-                };
                 let wants_hint = relayed || body.is_err_and(asks_elsewhere);
                 let hint = if wants_hint { (self.leader_hints)(shard) } else { None };
                 conn.answer(&Response { id, leader_hint: hint.as_deref(), result: body.map_err(Refusal::as_refused) });
             }
             Waiting::Handle(reply) => reply.answer(body.map_err(Refusal::clone)),
+            Waiting::Nobody => {}
+        }
+    }
+
+    /// Answers a call of which its shard says nothing.
+    fn answer_refused(&self, shard: ShardId, waiting: Waiting, refusal: &Refusal) {
+        match waiting {
+            Waiting::Conn(conn, id) => {
+                let hint = if asks_elsewhere(refusal) { (self.leader_hints)(shard) } else { None };
+                conn.answer(&Response { id, leader_hint: hint.as_deref(), result: Err(refusal.as_refused()) });
+            }
+            Waiting::Handle(reply) => reply.answer(Err(refusal.clone())),
             Waiting::Nobody => {}
         }
     }
@@ -339,14 +396,9 @@ impl Replies for Gateway {
     }
 }
 
-fn answer_refused(waiting: Waiting, refusal: &Refusal) {
-    match waiting {
-        Waiting::Conn(conn, id) => {
-            conn.answer(&Response { id, leader_hint: None, result: Err(refusal.as_refused()) });
-        }
-        Waiting::Handle(reply) => reply.answer(Err(refusal.clone())),
-        Waiting::Nobody => {}
-    }
+/// Another node may do what was refused here.
+fn asks_elsewhere(refusal: &Refusal) -> bool {
+    refusal.executed == Executed::No && matches!(refusal.status, Status::Unavailable | Status::ShuttingDown)
 }
 
 fn status_of(error: &command::CommandError) -> Status {

@@ -9,6 +9,14 @@ pub const HANDLE_QUEUE_LEN: usize = 4096;
 #[cfg(test)]
 pub const PANICS: crate::types::ShardId = crate::types::ShardId::new(u32::MAX);
 
+/// Whoever asks for this shard makes the core that takes it hang for as long as `HOLDS` is locked, in tests.
+#[cfg(test)]
+pub const HANGS: crate::types::ShardId = crate::types::ShardId::new(u32::MAX - 1);
+
+/// See `HANGS`.
+#[cfg(test)]
+pub static HOLDS: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// The way back to a waiting caller.
 pub struct HandleReply {
     caller: async_channel::Sender<Result<Vec<u8>, Refusal>>,

@@ -39,6 +39,7 @@ mod room;
 mod run_queue;
 mod said;
 mod shard;
+mod silence;
 mod slices;
 mod start_error;
 mod starting;

@@ -1,20 +1,24 @@
 //! Real nodes in this process and in copies of it: what a panic does, and what a start that fails leaves behind.
 
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use api::command::{Op, encode_op_command};
+use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
 use api::response::Response;
 use futures_lite::future::block_on;
+use net::api::{Executed, KIND_PING, Request, Status};
+use net::deframer::Deframer;
+use net::frame::FrameKind;
+use net::handshake::{Hello, Welcome};
 use rustix::fs::{OFlags, fcntl_setfl};
 
 use super::*;
 use crate::config::Config;
-use crate::shell::handle::PANICS;
+use crate::shell::handle::{HANGS, HOLDS, PANICS};
 
 /// Tells a second process of this test what to do.
 const TASK: &str = "QUORATE_TEST_TASK";
@@ -213,6 +217,113 @@ fn status_shows_every_write_that_was_answered() {
         let answered = Response::decode(&answer).expect("an answer").revision;
         let shown = handle.status()[0].revision;
         assert!(shown >= answered, "status shows revision {shown} after {answered} was answered");
+    }
+    node.stop().expect("it stops");
+}
+
+/// A client's connection.
+struct Client {
+    stream: TcpStream,
+    deframer: Deframer,
+}
+
+impl Client {
+    fn connect(url: &str) -> Self {
+        let stream = TcpStream::connect(url.trim_start_matches("http://")).expect("the port is open");
+        let mut client = Self { stream, deframer: Deframer::new(1 << 20) };
+        let mut hello = Vec::new();
+        Hello::of_client().encode(&mut hello);
+        client.stream.write_all(&hello).expect("an open connection");
+        client.frame(PATIENCE, |frame| Welcome::decode(frame).expect("a welcome")).expect("an answer");
+        client
+    }
+
+    fn ask(&mut self, id: u64, kind: FrameKind, payload: &[u8]) {
+        let mut bytes = Vec::new();
+        Request { id, kind, shard: 0, timeout_ms: 600_000, payload }.encode(&mut bytes);
+        self.stream.write_all(&bytes).expect("an open connection");
+    }
+
+    /// The next answer: its number, and how it was refused if it was. `None`: there is none in time.
+    fn answer(&mut self, within: Duration) -> Option<(u64, Option<(Status, Executed)>)> {
+        self.frame(within, |frame| {
+            let response = net::api::Response::decode(frame).expect("an answer");
+            (response.id, response.result.err().map(|refused| (refused.status, refused.executed)))
+        })
+    }
+
+    fn frame<T>(&mut self, within: Duration, take: impl FnOnce(&net::frame::Frame<'_>) -> T) -> Option<T> {
+        self.stream.set_read_timeout(Some(within)).expect("a limit");
+        loop {
+            if let Some(frame) = self.deframer.next_frame().expect("sound frames") {
+                return Some(take(&frame));
+            }
+            let read = match self.stream.read(self.deframer.space()) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
+                read => read.expect("an open connection"),
+            };
+            assert!(read > 0, "the connection stays open");
+            self.deframer.advance(read);
+        }
+    }
+}
+
+/// What clients of one core get from a shard of another core that hangs: an answer, long before their time is up.
+#[test]
+fn nobody_waits_for_a_shard_of_another_core_that_hangs() {
+    const CONNECTIONS: usize = 16;
+    const SOON: Duration = Duration::from_millis(500);
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = Config { cores: 2, shards: 2, ..config(dir.path()) };
+    let url = settings.listen_client_urls[0].clone();
+    let node = Node::start(valid(settings)).expect("it starts");
+    let started = Instant::now();
+    while let Err(reason) = node.handle().ready() {
+        assert!(started.elapsed() < PATIENCE, "{reason}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (mut put, mut range) = (Vec::new(), Vec::new());
+    encode_op_command(&Op::Put { key: b"k", value: b"value", lease: 0, prev_kv: false }, &mut put).expect("sound");
+    let key = KeyRange { key: b"k", range_end: b"" };
+    encode_range(&RangeOp { range: key, limit: 0, revision: 0, keys_only: false, count_only: false }, &mut range)
+        .expect("sound");
+    assert_eq!(api::ids::shard_of_key(b"k", 2).get(), 0, "a key of the first core's shard");
+    let kind = |kind: CallKind| FrameKind::new(kind.row().number);
+
+    let mut clients: Vec<Client> = (0..CONNECTIONS).map(|_| Client::connect(&url)).collect();
+    let holds = HOLDS.lock().expect("no test panicked");
+    let handle = node.handle();
+    let hanging = std::thread::spawn(move || block_on(handle.propose(HANGS, Vec::new(), PATIENCE)));
+    for client in &mut clients {
+        client.ask(1, kind(CallKind::Write), &put);
+        client.ask(2, KIND_PING, b"");
+    }
+    // Those of the other core; the kernel chooses who is.
+    clients.retain_mut(|client| client.answer(SOON).is_some_and(|(id, _)| id == 2));
+    assert!(!clients.is_empty(), "some are on the core that goes on");
+    for client in &mut clients {
+        assert_eq!(client.answer(PATIENCE), Some((1, Some((Status::Unavailable, Executed::Unknown)))));
+    }
+    assert!(node.handle().ready().expect_err("a shard hangs").contains("shard 0 says nothing"));
+    for client in &mut clients {
+        // What the shard was given before may be done yet; what comes now is not.
+        client.ask(3, kind(CallKind::Write), &put);
+        assert_eq!(client.answer(PATIENCE), Some((3, Some((Status::Unavailable, Executed::No)))));
+    }
+    drop(holds);
+    drop(hanging.join().expect("no panic").expect_err("there is no such shard"));
+    let started = Instant::now();
+    for client in &mut clients {
+        loop {
+            client.ask(4, kind(CallKind::Read), &range);
+            match client.answer(PATIENCE).expect("an answer") {
+                (4, None) => break,
+                (4, Some((Status::Unavailable, Executed::No))) if started.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
     node.stop().expect("it stops");
 }

@@ -32,6 +32,10 @@ struct Board {
 struct Posted {
     view: ReplicaView,
     fault: Option<String>,
+    /// How often the shard posted, this included.
+    count: u64,
+    /// Its core was seen to hang since.
+    is_silent: bool,
 }
 
 impl StatusBoard {
@@ -51,7 +55,20 @@ impl StatusBoard {
     /// Posts what a shard shows.
     pub fn post(&self, shard: ShardId, view: ReplicaView, fault: Option<String>) {
         if let Some(place) = self.lock().shards.get_mut(shard.get() as usize) {
-            *place = Some(Posted { view, fault });
+            let count = place.as_ref().map_or(0, |before| before.count) + 1;
+            *place = Some(Posted { view, fault, count, is_silent: false });
+        }
+    }
+
+    /// How often each shard has posted.
+    pub(super) fn post_counts(&self) -> Vec<u64> {
+        self.lock().shards.iter().map(|posted| posted.as_ref().map_or(0, |posted| posted.count)).collect()
+    }
+
+    /// Notes that a shard does not post any more; it counts until the shard posts again.
+    pub(super) fn note_silent(&self, shard: ShardId) {
+        if let Some(Some(posted)) = self.lock().shards.get_mut(shard.get() as usize) {
+            posted.is_silent = true;
         }
     }
 
@@ -79,7 +96,7 @@ impl StatusBoard {
         let board = self.lock();
         let posted = board.shards.iter().enumerate().filter_map(|(shard, posted)| Some((shard, posted.as_ref()?)));
         posted
-            .map(|(shard, Posted { view, fault })| ShardStatus {
+            .map(|(shard, Posted { view, fault, .. })| ShardStatus {
                 name: board.name.clone(),
                 node_id: board.node.get(),
                 shard: u32::try_from(shard).unwrap_or(u32::MAX),
@@ -115,6 +132,11 @@ impl StatusBoard {
         for (shard, posted) in board.shards.iter().enumerate() {
             match posted {
                 None => return Err(format!("shard {shard} has not started yet")),
+                Some(Posted { is_silent: true, .. }) => {
+                    return Err(format!(
+                        "shard {shard} says nothing: its core hangs, as it does when the disk does not answer"
+                    ));
+                }
                 Some(Posted { view, .. }) if view.lost.is_majority => {
                     return Err(format!("shard {shard}: {}", view.lost));
                 }

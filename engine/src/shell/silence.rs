@@ -1,0 +1,101 @@
+//! Shards that say nothing any more: their core hangs, as it does when the disk keeps a store into a mapped page waiting.
+//!
+//! Each shard posts on the board with every tick. A core looks now and then whether the shards of other cores have; a core that hangs
+//! itself is noticed by its clients, who get no answer to a ping. It counts looks, not time: in a process that was stopped as a
+//! whole, all shards post again before they are looked at twice. Nothing here waits or refuses.
+
+use std::time::Duration;
+
+use crate::types::ShardId;
+
+/// A shard that says nothing for so long is silent: as long as a client waits for a sign of a node's life.
+pub(super) const SILENT_AFTER: Duration = Duration::from_secs(1);
+
+/// Pause between two looks: many ticks.
+pub(super) const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Looks in a row that may find nothing new; with the last of them the shard is silent.
+const LOOKS_MAX: u32 = 5;
+
+const _: () = assert!(LOOK_PAUSE.as_millis() * LOOKS_MAX as u128 == SILENT_AFTER.as_millis(), "they agree");
+
+/// What was seen of the shards of other cores.
+#[derive(Debug)]
+pub(super) struct Silence {
+    seen: Vec<Seen>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    post_count: u64,
+    /// Looks in a row that found nothing new.
+    silent_looks: u32,
+}
+
+/// Something changed about a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It has said nothing for too long.
+    FellSilent(ShardId),
+    /// It says something again.
+    Speaks(ShardId),
+}
+
+impl Silence {
+    /// Nothing was seen yet of so many shards.
+    pub(super) fn new(shard_count: u32) -> Self {
+        Self { seen: vec![Seen::default(); shard_count as usize] }
+    }
+
+    /// Looks at how often each shard has posted so far. One that has not begun to is not silent.
+    pub(super) fn look(&mut self, post_counts: &[u64]) -> Vec<Change> {
+        assert_eq!(post_counts.len(), self.seen.len(), "a count for each shard");
+        let mut changes = Vec::new();
+        for ((number, seen), post_count) in (0..).zip(&mut self.seen).zip(post_counts) {
+            if seen.post_count == *post_count && *post_count > 0 {
+                seen.silent_looks = seen.silent_looks.saturating_add(1);
+                if seen.silent_looks == LOOKS_MAX {
+                    changes.push(Change::FellSilent(ShardId::new(number)));
+                }
+            } else {
+                if seen.silent_looks >= LOOKS_MAX {
+                    changes.push(Change::Speaks(ShardId::new(number)));
+                }
+                *seen = Seen { post_count: *post_count, silent_looks: 0 };
+            }
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: ShardId = ShardId::new(1);
+
+    #[test]
+    fn a_shard_that_stops_posting_is_silent_once_and_until_it_posts() {
+        let mut silence = Silence::new(2);
+        for count in 1..10 {
+            assert_eq!(silence.look(&[count, 7 * count]), []);
+        }
+        for look in 1..3 * LOOKS_MAX {
+            let changes = silence.look(&[9 + u64::from(look), 63]);
+            let expected: &[Change] = if look == LOOKS_MAX { &[Change::FellSilent(SHARD)] } else { &[] };
+            assert_eq!(changes, expected, "look {look}");
+        }
+        assert_eq!(silence.look(&[100, 64]), [Change::Speaks(SHARD)]);
+        assert_eq!(silence.look(&[101, 64]), []);
+        assert_eq!(silence.look(&[102, 65]), []);
+    }
+
+    #[test]
+    fn a_shard_that_has_not_begun_is_not_silent() {
+        let mut silence = Silence::new(1);
+        for _ in 0..2 * LOOKS_MAX {
+            assert_eq!(silence.look(&[0]), []);
+        }
+        assert_eq!(silence.look(&[1]), []);
+    }
+}
