@@ -264,6 +264,10 @@ impl Guest for ClientConn {
         );
         self.writer.close();
     }
+
+    fn cut(&self) {
+        self.writer.abort();
+    }
 }
 
 #[cfg(test)]

@@ -82,9 +82,9 @@ pub(super) async fn serve(
         std::future::pending().await
     };
     let is_written = futures_lite::future::or(read_then_close, write).await;
-    let lingering = place.give_up();
-    if is_written && lingering.is_some() {
-        read_to_end(&mut reading).await;
+    place.give_up();
+    if is_written {
+        futures_lite::future::or(read_to_end(&mut reading), place.pushed_out()).await;
     }
     damage.into_inner()
 }

@@ -20,13 +20,13 @@ use net::shell::{
     listen,
 };
 
-use super::classes::{Class, Classes, Slice};
+use super::classes::{Class, Classes, Slice, give_way};
 use super::client_conn::ClientConn;
 use super::client_requests;
 use super::door::{Door, Port, Refusal};
 use super::gateway::{Gateway, GatewayLimits, Waiting};
 use super::greetings::Place;
-use super::guests::Guests;
+use super::guests::{self, Guest, Guests};
 use super::handle::HandleCall;
 use super::helpers::Helpers;
 use super::http::{self, Probe, Probes};
@@ -207,6 +207,15 @@ async fn once_all_are_prepared(
     Ok(listeners)
 }
 
+/// Waits until whoever made room for this connection has closed its own, which is ready to run. Until then this one keeps the place
+/// of its greeting as well, so that never more are open than there are places of both kinds.
+async fn once_others_left<G: Guest>(place: &guests::Place<G>, greeting: Place) {
+    if place.made_room() {
+        give_way().await;
+    }
+    drop(greeting);
+}
+
 /// Who is at the other end of a connection, for people.
 fn address_of(stream: &Stream) -> String {
     stream.peer_addr().map_or_else(|_| "an address that is gone".to_owned(), |address| address.to_string())
@@ -273,7 +282,9 @@ fn listen_all(config: &ValidConfig) -> Result<Listeners, String> {
 
 impl Core {
     fn start(self: &Rc<Self>, listeners: Listeners, handles: Option<async_channel::Receiver<HandleCall>>) {
-        self.classes.spawn(Class::Serving, Rc::clone(&self.mesh).run());
+        for mover in self.mesh.movers() {
+            self.classes.spawn(Class::Serving, mover);
+        }
         for partials in [self.gateway.partials(), &self.peer_partials] {
             self.classes.spawn(Class::Serving, Rc::clone(partials).sweep_now_and_then());
         }
@@ -392,6 +403,7 @@ impl Core {
             match listener.accept().await {
                 Ok(stream) => {
                     let Some(place) = self.door.place(&stream, port) else { continue };
+                    let took_anothers = place.took_anothers();
                     let core = Rc::clone(&self);
                     match port {
                         Port::Client => self
@@ -400,6 +412,10 @@ impl Core {
                         Port::Peer => {
                             self.classes.spawn_here(Class::Control, async move { core.greet_peer(stream, place).await })
                         }
+                    }
+                    if took_anothers {
+                        // Whoever had it closes its connection first: it is ready to run, and stands before this task.
+                        give_way().await;
                     }
                 }
                 Err(error) => {
@@ -423,10 +439,9 @@ impl Core {
                 return;
             }
         };
-        drop(place);
         let served = match greeting {
-            Greeting::Http(already_read) => self.serve_probe(stream, already_read).await,
-            Greeting::Native(hello) => self.serve_client(stream, &hello).await,
+            Greeting::Http(already_read) => self.serve_probe(stream, place, already_read).await,
+            Greeting::Native(hello) => self.serve_client(stream, place, &hello).await,
         };
         if let Err(error) = served {
             tracing::debug!(%error, "a client connection ended before it was served");
@@ -439,18 +454,19 @@ impl Core {
         self.door.greet(stream, place).await
     }
 
-    async fn serve_probe(&self, stream: Stream, already_read: Vec<u8>) -> std::io::Result<()> {
+    async fn serve_probe(&self, stream: Stream, greeting: Place, already_read: Vec<u8>) -> std::io::Result<()> {
         let address = stream.peer_addr().map_err(std::io::Error::from)?.ip();
         let probe = Rc::new(Probe::default());
-        let Some(_place) = self.probes.enter(&probe, address) else {
+        let Some(place) = self.probes.enter(&probe, address) else {
             self.shared.metrics.connections_refused.inc();
             return Ok(());
         };
+        once_others_left(&place, greeting).await;
         let probes = Probes { board: self.shared.board.clone(), metrics: Arc::clone(&self.shared.metrics) };
         http::serve(stream, already_read, probes, &probe).await
     }
 
-    async fn serve_client(&self, mut stream: Stream, hello: &Hello) -> std::io::Result<()> {
+    async fn serve_client(&self, mut stream: Stream, greeting: Place, hello: &Hello) -> std::io::Result<()> {
         let address = stream.peer_addr().map_err(std::io::Error::from)?;
         let conn = Rc::new(ClientConn::new(self.gateway.writers()));
         let admitted = match self.door.judge_client(hello, self.stopping.get()) {
@@ -460,6 +476,9 @@ impl Core {
         let welcome = self.door.welcome_client(admitted.as_ref().err(), self.gateway.limits().told());
         let (metrics, board) = (&self.shared.metrics, self.shared.board.clone());
         metrics.client_connections.set(self.clients.total() as u64);
+        if let Ok(place) = &admitted {
+            once_others_left(place, greeting).await;
+        }
         send(&mut stream, &welcome).await?;
         match admitted {
             Ok(place) => {

@@ -42,6 +42,7 @@ struct Taken {
 pub struct Place {
     greetings: Rc<Greetings>,
     number: u64,
+    took_anothers: bool,
 }
 
 impl Greetings {
@@ -58,6 +59,7 @@ impl Greetings {
         let (network, is_member) = (network_of(address), members.contains(&address.to_canonical()));
         let mut places = self.places.borrow_mut();
         let of_network = places.taken.values().filter(|taken| taken.network == network).count();
+        let count = places.taken.len();
         if of_network >= self.address_limit {
             // A stranger may have the network of a member, and another address.
             if !places.give_up(|taken| taken.network == network && !taken.is_member) {
@@ -72,11 +74,12 @@ impl Greetings {
             }
             places.give_up(|_| true);
         }
+        let took_anothers = places.taken.len() < count;
         places.last_number += 1;
         let number = places.last_number;
         places.taken.insert(number, Taken { network, is_member, waker: None });
         assert!(places.taken.len() <= self.limit, "whoever enters a full room takes somebody's place");
-        Some(Place { greetings: Rc::clone(self), number })
+        Some(Place { greetings: Rc::clone(self), number, took_anothers })
     }
 
     /// Greetings that go on.
@@ -99,6 +102,11 @@ impl Places {
 }
 
 impl Place {
+    /// An older greeting had to go for this one. Until it has, one connection more is open than there are places.
+    pub(super) fn took_anothers(&self) -> bool {
+        self.took_anothers
+    }
+
     /// Waits until the place is taken away: the connection must be closed then. One task may wait.
     pub async fn taken_away(&self) {
         poll_fn(|cx| match self.greetings.places.borrow_mut().taken.get_mut(&self.number) {
@@ -151,8 +159,11 @@ mod tests {
     fn the_oldest_greeting_makes_room_whoever_shares_its_address() {
         let greetings = Greetings::new(4, 4);
         let mut kept: Vec<Place> = (0..4).map(|_| enter(&greetings, MEMBER).expect("a place")).collect();
+        assert!(!kept.iter().any(Place::took_anothers));
         for _ in 0..100 {
-            kept.push(enter(&greetings, MEMBER).expect("the oldest goes"));
+            let place = enter(&greetings, MEMBER).expect("the oldest goes");
+            assert!(place.took_anothers());
+            kept.push(place);
             assert!(is_over(&kept[0]) && !is_over(&kept[1]));
             kept.remove(0);
             assert_eq!(greetings.count(), 4);

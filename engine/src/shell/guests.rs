@@ -3,20 +3,22 @@
 //! Without TLS anybody can say a sound hello and then nothing, so a place is not for ever. When all are taken, the idle
 //! connection that was silent longest makes room: first those that never asked for anything, then the others. An address that has
 //! most of the places gives up its own. A connection with something under way keeps its place, but not by leaving its answers unread.
-//! Knows no sockets.
+//! Few connections may stay open without a place, until the other side has read why. Knows no sockets.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use prometheus_client::metrics::counter::Counter;
 
 use super::greetings::network_of;
-use super::room::LINGERING;
+use super::room::LEAVING;
 
 /// Connections that an address may have before those of others are spared.
 const ADDRESS_GUESTS_MIN: usize = 16;
@@ -32,8 +34,11 @@ pub(super) trait Guest {
     /// Nothing is under way on it: nobody loses an answer that it takes if it ends now.
     fn is_idle(&self) -> bool;
 
-    /// Ends it, because others need its place. It is idle.
+    /// Ends it in order, because others need its place. It is idle.
     fn make_room(&self);
+
+    /// Ends it at once. It has no place, and others leave now.
+    fn cut(&self);
 }
 
 /// The order in which guests make room. Those that never asked stand first, by their numbers, which grow with time.
@@ -52,8 +57,8 @@ pub(super) struct Guests<G> {
     limit: usize,
     made_room: Counter,
     seats: RefCell<Seats<G>>,
-    /// Connections that were told the end and are still open.
-    lingering_count: Cell<u64>,
+    /// Connections without a place that are still open, the one first that left first.
+    leaving: RefCell<VecDeque<Rc<Seat<G>>>>,
 }
 
 #[derive(Debug)]
@@ -74,19 +79,19 @@ struct Seat<G> {
     network: IpAddr,
     turn: Cell<Turn>,
     is_taken: Cell<bool>,
+    /// It left, and others that leave need its room.
+    is_pushed_out: Cell<bool>,
+    /// Whoever waits for that.
+    waker: RefCell<Option<Waker>>,
 }
 
-/// A place; it is free again when this is dropped, or when the guest had to make room.
+/// A place, for as long as a connection is open. It is free when this is dropped, and before that when it was given up or when the
+/// guest had to make room.
 #[derive(Debug)]
-pub(super) struct Place<G> {
+pub(super) struct Place<G: Guest> {
     guests: Rc<Guests<G>>,
     seat: Rc<Seat<G>>,
-}
-
-/// Leave to keep a connection open that has no place any more, for as long as this lives.
-#[derive(Debug)]
-pub(super) struct Lingering<G> {
-    guests: Rc<Guests<G>>,
+    made_room: bool,
 }
 
 impl<G: Guest> Guests<G> {
@@ -99,7 +104,7 @@ impl<G: Guest> Guests<G> {
             counts: BTreeMap::new(),
             sizes: BTreeSet::new(),
         };
-        Rc::new(Self { total, limit, made_room, seats: RefCell::new(seats), lingering_count: Cell::new(0) })
+        Rc::new(Self { total, limit, made_room, seats: RefCell::new(seats), leaving: RefCell::default() })
     }
 
     /// Takes a place. If there is none, an idle guest of this core makes room; `None` if all of them are busy.
@@ -109,18 +114,25 @@ impl<G: Guest> Guests<G> {
 
     fn enter_at(self: &Rc<Self>, guest: &Rc<G>, address: IpAddr, now: Instant) -> Option<Place<G>> {
         let count = self.total.fetch_add(1, Ordering::Relaxed) + 1;
-        if count > self.limit && !self.make_room(now) {
+        let made_room = count > self.limit;
+        if made_room && !self.make_room(now) {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         let mut seats = self.seats.borrow_mut();
         seats.last_number += 1;
         let turn = Cell::new(Turn { asked_at: None, number: seats.last_number });
-        let seat = Seat { guest: Rc::clone(guest), network: network_of(address), turn, is_taken: Cell::new(true) };
-        let seat = Rc::new(seat);
+        let seat = Rc::new(Seat {
+            guest: Rc::clone(guest),
+            network: network_of(address),
+            turn,
+            is_taken: Cell::new(true),
+            is_pushed_out: Cell::new(false),
+            waker: RefCell::default(),
+        });
         seats.insert(&seat);
         seats.resize(seat.network, |count| count + 1);
-        Some(Place { guests: Rc::clone(self), seat })
+        Some(Place { guests: Rc::clone(self), seat, made_room })
     }
 
     /// Lets the idle guest go that was silent longest. Says whether there was one.
@@ -134,7 +146,27 @@ impl<G: Guest> Guests<G> {
         self.total.fetch_sub(1, Ordering::Relaxed);
         self.made_room.inc();
         leaving.guest.make_room();
+        self.begin_to_leave(leaving);
         true
+    }
+
+    /// A connection has no place any more. It may stay open until too many others have left since: those that never asked for
+    /// anything are ended first, then those that left first.
+    fn begin_to_leave(&self, seat: Rc<Seat<G>>) {
+        let pushed_out = {
+            let mut leaving = self.leaving.borrow_mut();
+            leaving.push_back(seat);
+            if leaving.len() <= LEAVING {
+                return;
+            }
+            let of_stranger = leaving.iter().position(|seat| seat.guest.asked_at().is_none());
+            leaving.remove(of_stranger.unwrap_or_default()).expect("there are many")
+        };
+        pushed_out.is_pushed_out.set(true);
+        if let Some(waker) = pushed_out.waker.borrow_mut().take() {
+            waker.wake();
+        }
+        pushed_out.guest.cut();
     }
 
     /// Guests of the node.
@@ -147,13 +179,14 @@ impl<G: Guest> Guests<G> {
         self.limit
     }
 
-    /// Leave to keep a connection open without a place; few get it.
-    fn linger(self: &Rc<Self>) -> Option<Lingering<G>> {
-        let count = self.lingering_count.get() + 1;
-        (count <= LINGERING).then(|| {
-            self.lingering_count.set(count);
-            Lingering { guests: Rc::clone(self) }
-        })
+    /// Gives a place free. Says whether it was not before.
+    fn free(&self, seat: &Seat<G>) -> bool {
+        if !seat.is_taken.get() {
+            return false;
+        }
+        self.seats.borrow_mut().leave(seat);
+        self.total.fetch_sub(1, Ordering::Relaxed);
+        true
     }
 }
 
@@ -222,27 +255,38 @@ impl<G> Seats<G> {
     }
 }
 
-impl<G> Drop for Place<G> {
+impl<G: Guest> Drop for Place<G> {
     fn drop(&mut self) {
-        if self.seat.is_taken.get() {
-            self.guests.seats.borrow_mut().leave(&self.seat);
-            self.guests.total.fetch_sub(1, Ordering::Relaxed);
+        if !self.guests.free(&self.seat) {
+            self.guests.leaving.borrow_mut().retain(|leaving| !Rc::ptr_eq(leaving, &self.seat));
         }
     }
 }
 
 impl<G: Guest> Place<G> {
-    /// Gives the place up. Few connections may stay open for a while after that; the others must be closed.
-    pub(super) fn give_up(self) -> Option<Lingering<G>> {
-        self.guests.linger()
+    /// Another guest had to go for this one. Until it has, one connection more is open than there are places.
+    pub(super) fn made_room(&self) -> bool {
+        self.made_room
     }
-}
 
-impl<G> Drop for Lingering<G> {
-    fn drop(&mut self) {
-        let count = self.guests.lingering_count.get();
-        assert!((1..=LINGERING).contains(&count), "{count} linger");
-        self.guests.lingering_count.set(count - 1);
+    /// Gives the place up; the connection may stay open until it is pushed out.
+    pub(super) fn give_up(&self) {
+        if self.guests.free(&self.seat) {
+            self.guests.begin_to_leave(Rc::clone(&self.seat));
+        }
+    }
+
+    /// Waits until others that leave need the room of this one, which has no place any more. It must be closed then. One task may
+    /// wait.
+    pub(super) async fn pushed_out(&self) {
+        poll_fn(|cx| {
+            if self.seat.is_pushed_out.get() {
+                return Poll::Ready(());
+            }
+            *self.seat.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 }
 
@@ -258,6 +302,7 @@ mod tests {
         asked_at: Cell<Option<Instant>>,
         is_busy: Cell<bool>,
         is_gone: Cell<bool>,
+        is_cut: Cell<bool>,
     }
 
     impl Guest for Scripted {
@@ -271,6 +316,10 @@ mod tests {
 
         fn make_room(&self) {
             assert!(!self.is_gone.replace(true), "once");
+        }
+
+        fn cut(&self) {
+            assert!(!self.is_cut.replace(true), "once");
         }
     }
 
@@ -372,12 +421,40 @@ mod tests {
         assert_eq!(scene.gone(), [0, 15], "a crowd that is busy does not hide the others");
     }
 
+    fn is_pushed_out(place: Option<&Place<Scripted>>) -> bool {
+        let place = place.expect("it is open");
+        futures_lite::future::block_on(futures_lite::future::poll_once(place.pushed_out())).is_some()
+    }
+
     #[test]
-    fn few_linger() {
-        let guests = Guests::<Scripted>::new(Arc::default(), 1, Counter::default());
-        let lingering: Vec<_> = (0..LINGERING).map(|_| guests.linger().expect("leave")).collect();
-        assert!(guests.linger().is_none());
-        drop(lingering);
-        assert!(guests.linger().is_some());
+    fn few_are_open_without_a_place_and_strangers_are_the_first_to_be_ended() {
+        let mut scene = Scene::new(LEAVING + 4);
+        for _ in 0..LEAVING + 4 {
+            assert!(scene.enter(1));
+        }
+        (0..LEAVING + 4).filter(|number| *number != 3).for_each(|number| scene.asks(number));
+        for number in 0..LEAVING {
+            scene.entered[number].1.as_ref().expect("open").give_up();
+        }
+        let pushed_out = |scene: &Scene| {
+            let is_out = |number: &usize| is_pushed_out(scene.entered[*number].1.as_ref());
+            (0..LEAVING + 4).filter(is_out).collect::<Vec<_>>()
+        };
+        assert_eq!(scene.guests.total(), 4, "all who left made room");
+        assert!(pushed_out(&scene).is_empty());
+        // Somebody who had to make room counts with them.
+        scene.guests.make_room(scene.now);
+        assert_eq!(scene.gone(), [LEAVING]);
+        assert_eq!(pushed_out(&scene), [3], "it never asked for anything");
+        scene.entered[LEAVING + 1].1.as_ref().expect("open").give_up();
+        assert_eq!(pushed_out(&scene), [0, 3], "the first of the others");
+        let is_cut = |number: usize| scene.entered[number].0.is_cut.get();
+        assert!(is_cut(0) && is_cut(3) && !is_cut(1));
+        // Who is closed by itself makes room, too.
+        scene.entered[1].1 = None;
+        scene.entered[LEAVING + 2].1.as_ref().expect("open").give_up();
+        assert!(!is_pushed_out(scene.entered[2].1.as_ref()));
+        drop(scene.entered);
+        assert_eq!((scene.guests.total(), scene.guests.leaving.borrow().len()), (0, 0));
     }
 }

@@ -103,12 +103,19 @@ impl MeshMessage {
     }
 }
 
+/// What waits until a core takes it.
+#[derive(Default)]
+struct Backlog {
+    messages: RefCell<VecDeque<MeshMessage>>,
+    wake: Notify,
+}
+
 /// This core's way to the others.
 pub struct Mesh {
     cores: usize,
     senders: Option<Senders<MeshMessage>>,
-    backlog: RefCell<VecDeque<(usize, MeshMessage)>>,
-    wake: Notify,
+    /// What waits for each core. A core that hangs holds up nothing for the others.
+    backlogs: Vec<Backlog>,
     /// Answers of this core that are on their way to others. Unit: bytes.
     under_way_bytes: Arc<AtomicUsize>,
 }
@@ -117,8 +124,8 @@ impl Mesh {
     /// The mesh of a node with `cores` cores; without senders if there is only one.
     #[must_use]
     pub fn new(cores: usize, senders: Option<Senders<MeshMessage>>) -> Rc<Self> {
-        let (backlog, wake) = (RefCell::default(), Notify::default());
-        Rc::new(Self { cores, senders, backlog, wake, under_way_bytes: Arc::default() })
+        let backlogs = (0..cores).map(|_| Backlog::default()).collect();
+        Rc::new(Self { cores, senders, backlogs, under_way_bytes: Arc::default() })
     }
 
     /// The core that owns a shard, the same on every node.
@@ -158,23 +165,29 @@ impl Mesh {
 
     /// Sends a message as soon as there is room.
     pub fn send(&self, core: usize, message: MeshMessage) {
-        self.backlog.borrow_mut().push_back((core, message));
-        self.wake.notify();
+        let backlog = &self.backlogs[core];
+        backlog.messages.borrow_mut().push_back(message);
+        backlog.wake.notify();
     }
 
-    /// Moves what waits to the other cores. Runs for as long as the core does.
-    pub async fn run(self: Rc<Self>) {
-        let slice = Slice::default();
+    /// What moves the messages that wait for each core; each of them runs for as long as this core does.
+    pub fn movers(self: &Rc<Self>) -> impl Iterator<Item = impl Future<Output = ()> + use<>> {
+        let mesh = Rc::clone(self);
+        (0..self.cores).map(move |core| Rc::clone(&mesh).run(core))
+    }
+
+    async fn run(self: Rc<Self>, core: usize) {
+        let (slice, backlog) = (Slice::default(), &self.backlogs[core]);
         loop {
-            let next = self.backlog.borrow_mut().pop_front();
+            let next = backlog.messages.borrow_mut().pop_front();
             match (next, &self.senders) {
-                (Some((core, message)), Some(senders)) => {
+                (Some(message), Some(senders)) => {
                     // It fails only for a core that is gone, which means that the node is stopping: a core that panics
                     // takes the process with it. The others still get their answers.
                     drop(senders.send_to(core, message).await);
                     slice.spend(0).await;
                 }
-                _ => self.wake.wait().await,
+                _ => backlog.wake.wait().await,
             }
         }
     }

@@ -30,7 +30,7 @@ const LOOKUP_FILES: u64 = 1;
 pub(super) const PROBES: usize = 32;
 
 /// Connections of one core that have no place any more and are still open, until the other side has read why.
-pub(super) const LINGERING: u64 = 16;
+pub(super) const LEAVING: usize = 16;
 
 /// Client connections that a node must have room for.
 const CONNECTIONS_MIN: u64 = 16;
@@ -75,7 +75,7 @@ impl Needs {
         let urls: u64 = config.members().iter().map(|member| member.peer_urls.len() as u64).sum();
         let own = PROCESS_FILES
             + PROBES as u64
-            + cores * (CORE_FILES + listeners + LINGERING)
+            + cores * (CORE_FILES + listeners + LEAVING as u64)
             + shards * (SHARD_FILES + SHARD_SEGMENTS + peers * PEER_CONNECTIONS)
             + urls * LOOKUP_FILES;
         Self { cores, own, connections: config.limits().connections.into() }
