@@ -250,15 +250,16 @@ impl Stage {
         Self { cluster: Cluster::start_with(3, 2, 2).await, silent, namespaces: None, disks: Vec::new() }
     }
 
-    /// Each node has a disk of its own; `None` if this host has no right or no tool to make them.
-    async fn set_on_disks() -> Option<Self> {
+    /// Each node has a disk of its own, and so many shards on as many cores; `None` if this host has no right or no tool to make
+    /// disks.
+    async fn set_on_disks(cores: u32) -> Option<Self> {
         let disks: Vec<SickDisk> = (0..3).map_while(|_| SickDisk::mount()).collect();
         if disks.len() < 3 {
             return None;
         }
         let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
         let data_dirs = disks.iter().map(SickDisk::data_dir).collect();
-        Some(Self { cluster: Cluster::start_on(data_dirs).await, silent, namespaces: None, disks })
+        Some(Self { cluster: Cluster::start_on(data_dirs, cores, cores).await, silent, namespaces: None, disks })
     }
 
     async fn set_in(namespaces: Namespaces) -> Self {
@@ -454,7 +455,18 @@ async fn clients_reach_a_healthy_quorum_soon_when_a_disk_hangs() {
     if rows.is_empty() {
         return;
     }
-    let Some(stage) = Stage::set_on_disks().await else { return };
+    let Some(stage) = Stage::set_on_disks(1).await else { return };
+    run_rows(stage, rows).await;
+}
+
+/// A core that hangs may be another than the one to which a client is connected.
+#[tokio::test]
+async fn clients_reach_a_healthy_quorum_soon_when_a_disk_hangs_below_two_cores() {
+    let rows = rows(ON_DISKS, &[]);
+    if rows.is_empty() {
+        return;
+    }
+    let Some(stage) = Stage::set_on_disks(2).await else { return };
     run_rows(stage, rows).await;
 }
 
@@ -464,6 +476,6 @@ async fn clients_reach_a_healthy_quorum_soon_when_a_disk_fails() {
     if rows.is_empty() || !SickDisk::can_fail() {
         return;
     }
-    let Some(stage) = Stage::set_on_disks().await else { return };
+    let Some(stage) = Stage::set_on_disks(1).await else { return };
     run_rows(stage, rows).await;
 }

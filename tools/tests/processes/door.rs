@@ -14,7 +14,7 @@ use net::frame::FrameKind;
 use net::handshake::{Hello, Verdict, Welcome};
 use rustix::process::Signal;
 
-use crate::harness::{Cluster, PATIENCE, quorate};
+use crate::harness::{Cluster, PATIENCE, is_full_run, quorate};
 
 /// The frame kind of a write.
 pub const WRITE: FrameKind = FrameKind::new(CallKind::Write.row().number);
@@ -186,6 +186,36 @@ async fn of_ten_thousand_puts_at_once_only_the_one_that_is_too_large_is_refused(
     }
     assert_eq!(acknowledged, PUTS - 1, "{:?}", refused.first());
     assert!(matches!(&refused[..], [ClientError::Refused { status: Status::TooLarge, .. }]), "{refused:?}");
+}
+
+/// Each client is told how much of its own a node lets wait; all of them together are more than a shard takes at a time.
+#[tokio::test]
+async fn many_clients_that_keep_their_limits_are_all_answered() {
+    const EACH: usize = 4_096;
+    let count = if is_full_run() { 20 } else { 6 };
+    let cluster = Cluster::start(1).await;
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        clients.push(cluster.client_of(&[0], PATIENCE).await);
+    }
+    let key = |client: usize, number: usize| format!("key-{client}-{number}");
+    let each = || (0..count).flat_map(|client| (0..EACH).map(move |number| (client, number)));
+    let put = |(client, number): (usize, usize)| {
+        let (client, key) = (clients[client].clone(), key(client, number));
+        tokio::spawn(async move { client.put(key.as_bytes(), b"value").await })
+    };
+    let puts: Vec<_> = each().map(put).collect();
+    for put in puts {
+        put.await.expect("no panic").expect("it waits for its turn");
+    }
+    let get = |(client, number): (usize, usize)| {
+        let (client, key) = (clients[client].clone(), key(client, number));
+        tokio::spawn(async move { client.get(key.as_bytes()).await })
+    };
+    let gets: Vec<_> = each().map(get).collect();
+    for get in gets {
+        assert!(get.await.expect("no panic").expect("it waits for its turn").is_some());
+    }
 }
 
 #[tokio::test]

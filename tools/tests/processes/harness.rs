@@ -76,8 +76,8 @@ impl Cluster {
     }
 
     /// The same; each node keeps its data in one of these directories.
-    pub async fn start_on(data_dirs: Vec<PathBuf>) -> Self {
-        let mut cluster = Self::plan(data_dirs.len(), 1, 1);
+    pub async fn start_on(data_dirs: Vec<PathBuf>, shards: u32, cores: u32) -> Self {
+        let mut cluster = Self::plan(data_dirs.len(), shards, cores);
         for (node, data_dir) in cluster.nodes.iter_mut().zip(data_dirs) {
             node.data_dir = data_dir;
         }

@@ -1,7 +1,7 @@
 //! Strangers at the ports of a running cluster: they connect, say nothing or half of something, and stay.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -11,6 +11,8 @@ use api::call::CallKind;
 use api::command::{KeyRange, RangeOp, encode_range};
 use net::api::Request;
 use net::frame::{FrameKind, encode_frame};
+use net::handshake::Hello;
+use rustix::process::Signal;
 
 use crate::door::{Raw, WRITE};
 use crate::harness::{Cluster, PATIENCE, is_full_run};
@@ -189,6 +191,50 @@ async fn the_log_finds_descriptors_although_silent_connections_take_all_that_the
     cluster.wait_for_equal().await;
     assert!((1..=6).contains(&segments(&cluster, 2)), "{:?}", cluster.descriptors(2));
     drop((silent, idle));
+}
+
+/// Connects so many times at once to each address of a node that does not run just then. Every other one says hello and no more.
+fn burst(addresses: &[&str], count: usize) -> Vec<TcpStream> {
+    const PATIENCE: Duration = Duration::from_millis(100);
+    let mut hello = Vec::new();
+    Hello::of_client().encode(&mut hello);
+    let addresses: Vec<SocketAddr> = addresses.iter().map(|address| address.parse().expect("an address")).collect();
+    let mut held = Vec::new();
+    for number in 0..count {
+        for address in &addresses {
+            // Beyond what the kernel keeps for the node, connections are not made.
+            let Ok(mut stream) = TcpStream::connect_timeout(address, PATIENCE) else { return held };
+            if number % 2 == 0 {
+                stream.write_all(&hello).expect("the kernel takes it");
+            }
+            held.push(stream);
+        }
+    }
+    held
+}
+
+#[tokio::test]
+async fn the_log_finds_descriptors_although_very_many_connect_at_once() {
+    const LIMIT: u32 = 256;
+    const BURST: usize = 400;
+    let cluster = Cluster::start_with_descriptors(3, LIMIT).await;
+    let client = cluster.client_of(&[0, 1, 2], PATIENCE).await;
+    let client_address = cluster.nodes[0].client_url.trim_start_matches("http://").to_owned();
+    let addresses = [client_address.as_str(), cluster.nodes[0].peer_address()];
+    let mut most = 0;
+    for round in 0..5 {
+        cluster.signal(0, Signal::STOP);
+        let held = burst(&addresses, BURST);
+        most = most.max(held.len());
+        cluster.signal(0, Signal::CONT);
+        for number in 0..10 {
+            let key = format!("key-{round}-{number}");
+            client.put(key.as_bytes(), &vec![7; 1_000_000]).await.expect("it finds its next segment");
+        }
+        drop(held);
+    }
+    assert!(most > LIMIT as usize, "only {most} connected at once");
+    assert!(!cluster.log_of(0).contains("Too many open files"), "{}", cluster.log_of(0));
 }
 
 #[tokio::test]
