@@ -39,9 +39,9 @@ pub enum FormError {
     /// Its payload is not a membership that this version can read.
     #[error("what it says of the members cannot be read: {0}; run the same version of quorate on every node")]
     Members(DecodeError),
-    /// Its membership changes who votes. The replica finds this, not `check_form`.
+    /// Its membership changes who votes, or drops a member. The replica finds this, not `check_form`.
     #[error(
-        "it changes who the voters are, which this version does not do; run the same version of quorate on every node"
+        "it changes who the voters are or drops a member, which this version does not do; run the same version of quorate on every node"
     )]
     OtherVoters,
     /// Its membership must name exactly one log as of this entry, and none as of a later one (`Membership::is_of_entry`). It does not.

@@ -440,10 +440,24 @@ impl Fields<'_> {
     }
 }
 
-/// Takes a peer's frame apart.
+/// Takes a frame apart that came on a peer's connection of this shard.
 ///
 /// # Errors
-/// It does not follow the format; the connection should be closed.
+/// It is another shard's, or does not follow the format; the connection should be closed.
+pub fn decode_for<'a>(shard: ShardId, frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
+    // Answers name none: who asked knows by the number.
+    let is_answer = [frames::KIND_RESPONSE, frames::KIND_RESPONSE_PART].contains(&frame.kind);
+    if !is_answer && frame.shard != shard.get() {
+        let what = "the shard of a peer's message, on a connection of another shard,";
+        return Err(DecodeError::Unknown { what, got: frame.shard.into() });
+    }
+    decode(frame)
+}
+
+/// Takes a peer's frame apart, of whatever shard.
+///
+/// # Errors
+/// It does not follow the format.
 pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
     if frame.kind != kind::APPEND_ENTRIES && !frame.rest.is_empty() {
         return Err(DecodeError::Trailing { what: "a peer's message", got: frame.rest.len() });

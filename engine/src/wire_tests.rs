@@ -24,8 +24,8 @@ use crate::state_machine::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
 use crate::testing::fuzz;
 use crate::types::{EntryId, Index, NodeId, ShardId, Term};
 use crate::wire::{
-    EncodeError, Incoming, decode, encode_append, encode_message, encode_relay_call, encode_relay_reply, kind,
-    parse_entries,
+    EncodeError, Incoming, decode, decode_for, encode_append, encode_message, encode_relay_call, encode_relay_reply,
+    kind, parse_entries,
 };
 
 /// Cases unless the environment says otherwise.
@@ -256,6 +256,23 @@ fn documented_answers_are_all_there_are() {
     };
     let answers = BIRTH_ANSWERS.map(|(name, answer)| (wire(answer), name.to_owned()));
     assert_eq!(WIRE_DOC.numbers("Answers of a BirthResponse"), answers);
+}
+
+#[test]
+fn a_frame_of_another_shard_is_refused_on_a_connection() {
+    // All of them are of shard 3, but for answers.
+    let golden = golden();
+    let mut answers_count = 0;
+    for bytes in golden.values() {
+        let (taken, is_right, is_answer) = with_frame(bytes, |frame| {
+            let is_answer = [KIND_RESPONSE, KIND_RESPONSE_PART].contains(&frame.kind);
+            let taken = |shard| decode_for(ShardId::new(shard), frame).is_ok();
+            (taken(2), taken(3) == decode(frame).is_ok(), is_answer)
+        });
+        assert!(is_right && taken == is_answer);
+        answers_count += u32::from(is_answer);
+    }
+    assert!(golden.len() > 10 && answers_count == 3, "{answers_count}");
 }
 
 #[test]

@@ -39,7 +39,8 @@ pub enum Stage {
     New,
     /// It took part from the beginning; with the incarnations of all other voters as it knew them then.
     Founded(BTreeMap<NodeId, u64>),
-    /// Its log was made in a cluster that existed already, in the place of one that is lost. It counts for nothing yet.
+    /// Its log was made in a cluster that existed already, in the place of one that is lost, or because its node joins. It counts for
+    /// nothing yet.
     Replaced,
     /// It was `Replaced`, and has got everything back since.
     Restored,
@@ -81,7 +82,7 @@ pub struct BirthView {
 /// Nodes that lost data and have not got it back, in a form for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LostView {
-    /// Their ids, this node's included if it is one of them.
+    /// The ids of those that vote, this node's included if it is one of them.
     pub nodes: Vec<NodeId>,
     /// The others are no quorum: nobody can be elected, and nobody can be repaired.
     pub is_majority: bool,
@@ -161,16 +162,16 @@ impl Raft {
     #[must_use]
     pub fn birth_view(&self) -> Option<BirthView> {
         let State::New(newcomer) = &self.state else { return None };
-        let mut awaited = self.common.peers();
+        let mut awaited = self.common.other_voters();
         awaited.retain(|peer| !newcomer.answers.contains_key(peer));
         Some(BirthView { awaited })
     }
 
-    /// Which nodes lost data, as far as this node knows.
+    /// Which voters lost data, as far as this node knows.
     #[must_use]
     pub fn lost_view(&self) -> LostView {
         let mut nodes: Vec<NodeId> = self.common.lost.keys().copied().collect();
-        if self.is_under_repair() {
+        if self.is_under_repair() && self.common.is_voter() {
             nodes.push(self.common.config.id);
             nodes.sort_unstable();
         }
@@ -225,9 +226,11 @@ impl Common {
         self.out.messages.push((from, Message::BirthResponse { term, asked, incarnation, answer }));
     }
 
-    /// A peer lost data and says so.
+    /// A peer lost data and says so. What a learner lost is needed for nothing.
     pub(super) fn note_lost(&mut self, node: NodeId) {
-        self.lost.insert(node, self.now_tick);
+        if self.membership.is_voter(node) {
+            self.lost.insert(node, self.now_tick);
+        }
     }
 
     /// Forgets the peers that no longer say that they lost data.
@@ -246,7 +249,7 @@ impl Newcomer {
         self.elapsed_ticks += 1;
         if self.elapsed_ticks >= common.config.heartbeat_ticks {
             self.elapsed_ticks = 0;
-            for to in common.peers() {
+            for to in common.other_voters() {
                 self.ask(common, to);
             }
         }
@@ -286,9 +289,14 @@ impl Newcomer {
             return Some(Stage::Replaced);
         }
         let has_answered = |node| node == common.config.id || answers.contains_key(&node);
-        let is_complete = common.membership.voters().iter().all(|node| has_answered(*node));
+        let is_complete = common.membership.all_voters().into_iter().all(has_answered);
         if !is_complete {
             return None;
+        }
+        if !common.is_voter() {
+            // Who is none of the founders can only join a group that exists, and does so like a replacement.
+            let exists = has(BirthAnswer::Known) || has(BirthAnswer::Replaced);
+            return exists.then_some(Stage::Replaced);
         }
         if has(BirthAnswer::Replaced) && !has(BirthAnswer::Known) {
             return Some(Stage::Replaced);

@@ -35,12 +35,12 @@ struct Votes {
 }
 
 impl PreCandidate {
-    /// Asks every peer. This node's own vote counts at once: a pre-vote promises nothing, so it need not be durable.
+    /// Asks every other voter. This node's own vote counts at once: a pre-vote promises nothing, so it need not be durable.
     pub(super) fn begin(common: &mut Common, following: Following, log: &impl LogView) -> Self {
         assert!(following.leader().is_none(), "a node that has a leader does not campaign");
         let votes = Votes { last: log.last_id(), answers: BTreeMap::from([(common.config.id, true)]) };
         let begun = Self { following, votes };
-        for to in common.peers() {
+        for to in common.other_voters() {
             begun.ask(common, to);
         }
         begun
@@ -81,11 +81,11 @@ impl PreCandidate {
 }
 
 impl Candidate {
-    /// Asks every peer. The questions leave once this node's own vote is durable; that vote is not counted before.
+    /// Asks every other voter. The questions leave once this node's own vote is durable; that vote is not counted before.
     pub(super) fn begin(common: &mut Common, transfer: bool, log: &impl LogView) -> Self {
         assert!(common.hard_state.vote == Some(common.config.id), "a candidate votes for itself");
         let begun = Self { votes: Votes { last: log.last_id(), answers: BTreeMap::new() }, transfer };
-        for to in common.peers() {
+        for to in common.other_voters() {
             begun.ask(common, to);
         }
         begun

@@ -5,13 +5,14 @@ use crate::types::NodeId;
 /// Reads that may wait for a round at once; `read_index` refuses more. Callers usually set a lower limit of their own.
 pub const PENDING_READS_MAX: usize = 65_536;
 
-/// Settings of one Raft replica; the same on all nodes except for `id` and `seed`.
+/// Settings of one Raft replica; the same on all nodes except for `id` and `seed`. Who the members are stands in the log.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// This node. Must be one of `voters`.
+    /// This node. One that is none of `founders` gets its part by an entry of the log.
     pub id: NodeId,
-    /// All voters, this node included; in any order, without repetition.
-    pub voters: Vec<NodeId>,
+    /// The voters that the group began with; in any order, without repetition. They are the members until an entry of the log says
+    /// who is (`members`).
+    pub founders: Vec<NodeId>,
     /// Silence after which a follower may campaign and a leader without a quorum steps down. Actual timeouts are drawn from
     /// `election_ticks..2 * election_ticks`. Unit: ticks; must exceed `heartbeat_ticks`.
     pub election_ticks: u32,
@@ -32,7 +33,6 @@ pub struct Config {
 impl Config {
     /// Panics on settings that cannot work. They come from code that has checked the user's settings already.
     pub(super) fn assert_valid(&self) {
-        assert!(self.voters.contains(&self.id), "node {} is not among the voters", self.id);
         assert!(self.heartbeat_ticks >= 1, "heartbeat_ticks must be at least 1");
         assert!(self.election_ticks > self.heartbeat_ticks, "election_ticks must exceed heartbeat_ticks");
         assert!(self.inflight_messages_limit >= 1, "inflight_messages_limit must be at least 1");

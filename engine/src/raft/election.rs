@@ -11,9 +11,9 @@ use super::{Common, HardState, Message, OfficeStep, Raft, State, TERM_MAX};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 impl Common {
-    /// Whether this node could lead: its log holds what it knows to be committed, and the group has not given that log up.
+    /// Whether this node could lead: it votes, its log holds what it knows to be committed, and the group has not given that log up.
     fn may_campaign(&self, log: &impl LogView) -> bool {
-        !self.lacks_committed(log) && !self.is_given_up()
+        self.is_voter() && !self.lacks_committed(log) && !self.is_given_up()
     }
 
     /// Whether there is a later term to campaign in. After the last term nobody is elected any more, but no data is lost.

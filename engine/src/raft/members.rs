@@ -150,7 +150,7 @@ impl Raft {
         assert!(index > Index::ZERO && index <= log.last_id().index, "entry {index} is in the log");
         let before = self.common.take_membership(index, membership);
         if let (Some(before), State::Leader(leading)) = (&before, &mut self.state) {
-            leading.begin_anew_with_named(&self.common, before, log);
+            leading.begin_anew_with_members(&self.common, before, log);
         }
         before.is_some()
     }

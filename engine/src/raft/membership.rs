@@ -2,7 +2,7 @@
 //!
 //! A membership is the payload of an entry of the log (`docs/format/members.md`); `members` keeps the history. Two sets of voters
 //! stand side by side while one takes over from the other (joint consensus, thesis 4.3): both must agree to everything. Nothing
-//! proposes such a change yet.
+//! proposes such a change yet. Learners get all entries and count in no quorum (thesis 4.2.1).
 
 use std::collections::BTreeMap;
 
@@ -72,17 +72,49 @@ impl Membership {
         next
     }
 
-    /// The same members without the logs that were named behind `base`.
+    /// The same members and one learner more, whose log counts from entry `since` on.
+    ///
+    /// Panics if it is a member already, or there are too many (`has_place`).
+    #[must_use]
+    pub fn with_learner(&self, id: NodeId, incarnation: u64, since: Index) -> Self {
+        assert!(!self.is_member(id), "node {id} is a member already");
+        assert!(self.has_place(), "a group has at most {MEMBERS_MAX} members");
+        let mut next = self.clone();
+        next.learners.push(id);
+        next.learners.sort_unstable();
+        next.with_named(id, incarnation, since)
+    }
+
+    /// The same members without the logs that were named behind `base`, and without the learners that joined with these.
     #[must_use]
     pub(super) fn known_at(mut self, base: Index) -> Self {
+        let named = &self.named;
+        self.learners.retain(|id| named.get(id).is_none_or(|named| named.since <= base));
         self.named.retain(|_, named| named.since <= base);
         self
     }
 
-    /// All voters, in ascending order.
+    /// The voters, in ascending order; those that are taking over while the voters change.
     #[must_use]
     pub fn voters(&self) -> &[NodeId] {
         &self.voters
+    }
+
+    /// Everybody who votes, in either set; in ascending order, each once.
+    #[must_use]
+    pub(crate) fn all_voters(&self) -> Vec<NodeId> {
+        let mut all = [&self.voters[..], &self.outgoing].concat();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Everybody who gets entries; in ascending order, each once.
+    #[must_use]
+    pub(crate) fn all_members(&self) -> Vec<NodeId> {
+        let mut all = [self.all_voters(), self.learners.clone()].concat();
+        all.sort_unstable();
+        all
     }
 
     /// Whether `id` votes.
@@ -91,16 +123,35 @@ impl Membership {
         self.voters.binary_search(&id).is_ok() || self.outgoing.binary_search(&id).is_ok()
     }
 
+    /// Whether `id` gets entries.
+    #[must_use]
+    pub(crate) fn is_member(&self, id: NodeId) -> bool {
+        self.is_voter(id) || self.learners.binary_search(&id).is_ok()
+    }
+
+    /// Whether there may be one member more.
+    #[must_use]
+    pub(super) fn has_place(&self) -> bool {
+        self.all_members().len() < MEMBERS_MAX
+    }
+
     /// The log of this member that the group agreed on, if it ever had to.
     #[must_use]
     pub(crate) fn named(&self, id: NodeId) -> Option<Named> {
         self.named.get(&id).copied()
     }
 
-    /// Whether both give the same roles to the same nodes. Which of their logs count may differ.
+    /// Whether entry `index` may give these roles where those of `before` were in force: the same nodes vote, and nobody is gone. The
+    /// log of a learner that is new is the one that the entry names. One that joined before the log's base may be news to this node
+    /// (`known_at`).
     #[must_use]
-    pub(crate) fn has_parts_of(&self, other: &Self) -> bool {
-        self.voters == other.voters && self.outgoing == other.outgoing && self.learners == other.learners
+    pub(crate) fn keeps_roles_of(&self, before: &Self, index: Index, base: Index) -> bool {
+        let is_kept = |id: &NodeId| before.learners.binary_search(id).is_ok();
+        let is_news = |named: Named| named.since == index || named.since <= base;
+        let joins = |id: &NodeId| !before.is_member(*id) && self.named(*id).is_some_and(is_news);
+        let voters_stay = self.voters == before.voters && self.outgoing == before.outgoing;
+        let learners_stay = before.learners.iter().all(|id| self.learners.binary_search(id).is_ok());
+        voters_stay && learners_stay && self.learners.iter().all(|id| is_kept(id) || joins(id))
     }
 
     /// Entry `index` may say this: it names one log as of itself, and all others as of entries before it. Whoever appends such an entry
@@ -134,17 +185,17 @@ impl Membership {
 
     /// Voters that make a quorum: a majority.
     #[must_use]
-    pub fn quorum_count(&self) -> usize {
+    pub(crate) fn quorum_count(&self) -> usize {
         self.voters.len() / 2 + 1
     }
 
-    /// Whether the others are a quorum without one node: only then can it be repaired.
+    /// Whether the others are a quorum without this node: only then can it be repaired.
     #[must_use]
-    pub fn can_repair(&self) -> bool {
-        self.voters.len() > self.quorum_count()
+    pub(crate) fn can_repair(&self, id: NodeId) -> bool {
+        self.quorum_has(|other| other != id)
     }
 
-    /// Whether `holds` is true of a quorum.
+    /// Whether `holds` is true of a quorum: of a majority of each set of voters. Learners are not asked.
     pub fn quorum_has(&self, mut holds: impl FnMut(NodeId) -> bool) -> bool {
         let mut count = |set: &[NodeId]| set.iter().filter(|&&id| holds(id)).count();
         let outgoing_agree = self.outgoing.is_empty() || count(&self.outgoing) > self.outgoing.len() / 2;
@@ -152,7 +203,7 @@ impl Membership {
     }
 
     /// Highest index that a quorum has reached, where `reached(voter)` is how far each one is.
-    pub fn quorum_index(&self, reached: impl Fn(NodeId) -> Index) -> Index {
+    pub(crate) fn quorum_index(&self, reached: impl Fn(NodeId) -> Index) -> Index {
         let candidates = self.voters.iter().chain(&self.outgoing).map(|&id| reached(id));
         candidates.filter(|&index| self.quorum_has(|id| reached(id) >= index)).max().unwrap_or(Index::ZERO)
     }
@@ -309,6 +360,59 @@ mod tests {
         assert!(!agree(&[1, 2, 3]) && !agree(&[3, 4, 5]) && !agree(&[1, 4, 5]));
         let reached = |id: NodeId| Index::new([0, 9, 9, 4, 3, 7][usize::try_from(id.get()).unwrap()]);
         assert_eq!(joint.quorum_index(reached), Index::new(4));
+    }
+
+    proptest::proptest! {
+        /// Two quorums of memberships that follow each other share a node, whoever votes before and after: so none of them decides
+        /// without the other (thesis 4.3). Learners decide nothing.
+        #[test]
+        fn quorums_of_neighbouring_memberships_share_a_node(before: u8, after: u8, learners: u8, one: u8, index: [u8; 8]) {
+            let ids = |bits: u8| (0..8).filter(|at| bits >> at & 1 == 1).map(NodeId::new).collect::<Vec<_>>();
+            proptest::prop_assume!(before != 0 && after != 0);
+            let learners = ids(learners & !before & !after);
+            let of = |voters: u8, outgoing: u8| {
+                let membership = Membership::new(ids(voters));
+                Membership { outgoing: ids(outgoing), learners: learners.clone(), ..membership }
+            };
+            let holds = |bits: u8| move |id: NodeId| bits >> id.get() & 1 == 1;
+            let (old, joint, new) = (of(before, 0), of(after, before), of(after, 0));
+            for (left, right) in [(&old, &joint), (&joint, &joint), (&joint, &new)] {
+                proptest::prop_assert!(!left.quorum_has(holds(one)) || !right.quorum_has(holds(!one)));
+            }
+            proptest::prop_assert_eq!(
+                joint.quorum_has(holds(one)),
+                old.quorum_has(holds(one)) && new.quorum_has(holds(one))
+            );
+            for membership in [&old, &joint, &new] {
+                let voters: u8 = membership.all_voters().iter().map(|id| 1_u8 << id.get()).sum();
+                proptest::prop_assert_eq!(membership.quorum_has(holds(one)), membership.quorum_has(holds(one & voters)));
+                let reached = |id: NodeId| Index::new(index[usize::try_from(id.get()).unwrap()].into());
+                let decided = membership.quorum_index(reached);
+                proptest::prop_assert!(membership.quorum_has(|id| reached(id) >= decided));
+                proptest::prop_assert!(!membership.quorum_has(|id| reached(id) > decided));
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_may_add_the_learner_whose_log_it_names_and_changes_no_other_part() {
+        let ids = |from: u64, to: u64| (from..=to).map(NodeId::new).collect::<Vec<_>>();
+        let follows =
+            |next: &Membership, before: &Membership, base| next.keeps_roles_of(before, Index::new(9), Index::new(base));
+        let before = membership(3).with_learner(NodeId::new(7), 70, Index::new(4));
+        let joined = before.with_learner(NodeId::new(5), 50, Index::new(9));
+        assert_eq!((&joined.learners, joined.voters()), (&[ids(5, 5), ids(7, 7)].concat(), &ids(1, 3)[..]));
+        assert!(follows(&joined, &before, 0) && joined.is_of_entry(Index::new(9)));
+        assert!(follows(&before.with_named(NodeId::new(7), 71, Index::new(9)), &before, 0), "a learner lost its log");
+        assert!(!follows(&joined, &membership(3), 0), "two at once");
+        assert!(follows(&joined, &membership(3), 4), "the other one may have joined before the log begins");
+        assert!(!follows(&membership(3).with_learner(NodeId::new(5), 50, Index::new(9)), &before, 0), "one is gone");
+        let promoted = Membership { learners: Vec::new(), voters: [ids(1, 3), ids(7, 7)].concat(), ..before.clone() };
+        assert!(!follows(&promoted, &before, 0) && !follows(&membership(4), &membership(3), 0));
+        let demoted = Membership { learners: ids(3, 3), ..membership(2).with_named(NodeId::new(3), 30, Index::new(9)) };
+        assert!(!follows(&demoted, &membership(3), 0));
+        assert_eq!(before.clone().known_at(Index::new(3)), membership(3));
+        assert_eq!(before.clone().known_at(Index::new(4)), before);
     }
 
     #[test]

@@ -60,7 +60,9 @@ pub(crate) use membership::MEMBERSHIP_BYTES_MAX;
 pub use membership::Membership;
 pub use message::{AppendEntries, AppendOutcome, Health, Message, Speaker};
 pub use office::{HandOverEnd, HandOverReason, OfficeStep};
-pub use ready::{AppendDecision, HardState, NotLeader, Outdated, ReadId, ReadIndexError, Ready, Role, TransferError};
+pub use ready::{
+    AddLearnerError, AppendDecision, HardState, NotLeader, Outdated, ReadId, ReadIndexError, Ready, Role, TransferError,
+};
 pub use refused::{Nonsense, TERM_MAX};
 pub use repair::RepairView;
 pub use tracker::{Inflights, Progress, ProgressState};
@@ -178,7 +180,7 @@ impl Raft {
 
     /// A peer's message arrived; `AppendEntries` with entries go to `step_append`.
     ///
-    /// Messages of nodes that are not peers are ignored; those that make no sense are refused (see `Nonsense`). Of answers that
+    /// Messages of nodes that are no members are ignored; those that make no sense are refused (see `Nonsense`). Of answers that
     /// speak for a log that does not count, only the term counts; otherwise they are at most a hint what to send.
     pub fn step(&mut self, from: NodeId, speaker: Speaker, message: Message, log: &impl LogView) {
         let may_elect = !self.is_under_repair();
@@ -318,15 +320,17 @@ impl Raft {
         if !common.is_peer(node) {
             return;
         }
+        let votes = common.membership.is_voter(node);
         match &mut self.state {
-            State::New(newcomer) => newcomer.ask(common, node),
+            State::New(newcomer) if votes => newcomer.ask(common, node),
             State::Follower(following) | State::Repairing(Repairing { following, .. }) => {
                 if following.leader().is_none() {
                     common.hurry_preferred();
                 }
             }
-            State::PreCandidate(asking) => asking.ask_again(common, node),
-            State::Candidate(candidate) => candidate.ask_again(common, node),
+            State::PreCandidate(asking) if votes => asking.ask_again(common, node),
+            State::Candidate(candidate) if votes => candidate.ask_again(common, node),
+            State::New(_) | State::PreCandidate(_) | State::Candidate(_) => {}
             State::Leader(leading) => leading.on_peer_connected(common, node),
         }
     }
@@ -422,6 +426,17 @@ impl Raft {
         self.leading()?.transfer()
     }
 
+    /// Adds a learner: this leader appends an entry that says so as soon as it can. Its log is the one with this incarnation.
+    ///
+    /// A leader that loses its office before forgets it, so whoever wants it looks at the membership, and asks again. To ask twice
+    /// does no harm.
+    pub fn add_learner(&mut self, node: NodeId, incarnation: u64) -> Result<(), AddLearnerError> {
+        match &mut self.state {
+            State::Leader(leading) => leading.add_learner(&self.common, node, incarnation),
+            _ => Err(AddLearnerError::NotLeader { leader: self.leader() }),
+        }
+    }
+
     /// The entry with a membership that this leader is to append as soon as it can, and has not appended yet.
     #[must_use]
     pub fn membership_due(&self, log: &impl LogView) -> Option<(EntryId, Membership)> {
@@ -486,7 +501,7 @@ impl Raft {
         self.common.commit_index
     }
 
-    /// Who votes.
+    /// Who the members are, according to the log.
     #[must_use]
     pub fn membership(&self) -> &Membership {
         &self.common.membership
@@ -580,7 +595,8 @@ impl State {
 
 impl Common {
     fn new(config: Config, hard_state: HardState, log: &impl LogView) -> Self {
-        let membership = Membership::new(config.voters.clone());
+        // The only place where the settings say who the members are. From the first entry that says so, the log does.
+        let membership = Membership::new(config.founders.clone());
         Self {
             history: MembershipHistory::new(membership.clone()),
             membership,
@@ -607,13 +623,28 @@ impl Common {
         }
     }
 
+    /// Another member.
     fn is_peer(&self, node: NodeId) -> bool {
-        node != self.config.id && self.membership.is_voter(node)
+        node != self.config.id && self.membership.is_member(node)
+    }
+
+    /// This node votes, according to its log. One that learns takes entries, and helps to elect nobody.
+    fn is_voter(&self) -> bool {
+        self.membership.is_voter(self.config.id)
     }
 
     /// All other voters.
-    fn peers(&self) -> Vec<NodeId> {
-        self.membership.voters().iter().copied().filter(|&node| node != self.config.id).collect()
+    fn other_voters(&self) -> Vec<NodeId> {
+        let mut others = self.membership.all_voters();
+        others.retain(|&node| node != self.config.id);
+        others
+    }
+
+    /// All other members.
+    fn other_members(&self) -> Vec<NodeId> {
+        let mut others = self.membership.all_members();
+        others.retain(|&node| node != self.config.id);
+        others
     }
 
     /// What a leader's next entry is called.

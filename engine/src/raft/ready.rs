@@ -133,6 +133,35 @@ pub enum TransferError {
     },
 }
 
+/// Why a learner is not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddLearnerError {
+    /// Only a leader changes who the members are.
+    #[error("this node does not lead; the leader is {leader:?}")]
+    NotLeader {
+        /// The leader, as far as known.
+        leader: Option<NodeId>,
+    },
+    /// Nothing is to be changed, or another part would have to be.
+    #[error("node {node} is a member of this shard already")]
+    IsMember {
+        /// The node.
+        node: NodeId,
+    },
+    /// The entry must say which log of the node counts.
+    #[error("no log of node {node} is named")]
+    NoLog {
+        /// The node.
+        node: NodeId,
+    },
+    /// There is no place for another member.
+    #[error("this shard has {count} members, as many as there may be")]
+    Full {
+        /// Members now.
+        count: usize,
+    },
+}
+
 /// What `step_append` wants done with the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendDecision {

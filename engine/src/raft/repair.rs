@@ -91,7 +91,7 @@ impl Raft {
     /// # Panics
     /// If the others are no quorum without this node (see `Membership::can_repair`): nobody could repair it.
     pub fn begin_repair(&mut self, nonce: u64, hard_state_is_certain: bool) {
-        let can_repair = self.common.membership.can_repair();
+        let can_repair = self.common.membership.can_repair(self.common.config.id);
         assert!(can_repair, "the others are no quorum without this node: they cannot repair it");
         assert!(self.leader().is_none(), "a repair begins before anything else");
         let repairing = Repairing {
@@ -124,7 +124,7 @@ impl Raft {
     #[must_use]
     pub fn repair_view(&self) -> Option<RepairView> {
         let repairing = self.repairing()?;
-        let mut awaited = self.common.peers();
+        let mut awaited = self.common.other_voters();
         awaited.retain(|peer| !repairing.hard_state_is_settled && !repairing.answered.contains(peer));
         Some(RepairView { awaited, goal_index: repairing.goal.map(|goal| goal.last_index) })
     }
@@ -207,7 +207,7 @@ impl Repairing {
         }
         self.elapsed_ticks = 0;
         let (term, nonce, last) = (common.hard_state.term, self.nonce, log.last_id());
-        for to in common.peers() {
+        for to in common.other_voters() {
             let challenge = self.challenges.get(&to).copied().unwrap_or_default();
             common.out.messages.push((to, Message::RepairRequest { term, nonce, last, challenge }));
         }
@@ -237,7 +237,7 @@ impl Repairing {
 
     /// Once everyone told its term the forgotten one is known not to be later. Whatever vote this node gave in it is spent.
     fn settle_hard_state(&mut self, common: &mut Common) {
-        if self.hard_state_is_settled || !common.peers().iter().all(|peer| self.answered.contains(peer)) {
+        if self.hard_state_is_settled || !common.other_voters().iter().all(|peer| self.answered.contains(peer)) {
             return;
         }
         self.hard_state_is_settled = true;

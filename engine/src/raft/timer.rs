@@ -78,7 +78,7 @@ impl Common {
     /// two turns there is time for an election on any network that the election timeout fits.
     fn turn_ticks(&self, gone_leader: NodeId) -> u32 {
         let goes_first = |node: &&NodeId| **node > self.config.id && **node != gone_leader;
-        let before = self.membership.voters().iter().filter(goes_first).count();
+        let before = self.membership.all_voters().iter().filter(goes_first).count();
         let step_ticks = (self.config.hurry_ticks() / 2).max(2);
         u32::try_from(before).map_or(u32::MAX, |before| 1 + step_ticks * before)
     }

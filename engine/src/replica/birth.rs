@@ -8,10 +8,11 @@ use crate::raft::{BirthRecord, Raft, Stage};
 /// What `status` says was damaged on a node that came back with nothing.
 pub const DIRECTORY_GONE: &str = "its whole data directory was gone";
 
-/// Puts a replica under repair that is so since an earlier life. One whose record says that it takes the place of a lost one is
-/// under repair whatever its log says: else it would count for nothing for good.
+/// Puts a replica under repair that is so since an earlier life. Raft knows already what the log says of the members. A replica whose
+/// record says that it takes the place of a lost one is under repair whatever its log says: else it would count for nothing for good.
 pub(super) fn begin_repair(options: &mut ReplicaOptions, raft: &mut Raft) {
-    if options.repair.is_none() && options.birth.stage == Stage::Replaced && raft.membership().can_repair() {
+    let can_repair = raft.membership().can_repair(options.raft.id);
+    if options.repair.is_none() && options.birth.stage == Stage::Replaced && can_repair {
         options.repair = Some(RepairOptions::of_replacement(options.nonce));
     }
     if let Some(repair) = &options.repair {
@@ -30,7 +31,7 @@ impl<S: Storage> Replica<S> {
     /// Asks for the record to be made durable; stops where the node would need a repair that nobody can do.
     pub(super) fn persist_birth(&mut self, record: BirthRecord) {
         let membership = self.raft.membership();
-        if record.stage == Stage::Replaced && !membership.can_repair() {
+        if record.stage == Stage::Replaced && !membership.can_repair(self.options.raft.id) {
             let voters_count = membership.voters().len();
             self.stop_with(Fault::Replaced { voters_count });
             return;

@@ -2,13 +2,14 @@
 //!
 //! Plain data. Nothing here knows of sockets, files, clocks or threads; time is `Event::Tick`.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use wal::{SegmentSeq, SyncFailure, SyncId, SyncRequest};
 
 use crate::call::{Call, Origin, Part, Ticket};
 use crate::entries_error::EntriesError;
-use crate::raft::{AppendEntries, BirthRecord, Message, Nonsense, OfficeStep, Speaker, TransferError};
+use crate::raft::{AddLearnerError, AppendEntries, BirthRecord, Message, Nonsense, OfficeStep, Speaker, TransferError};
 use crate::types::{Index, NodeId};
 
 /// Something that happened to a replica, or that whoever drives it wants of it. `P` is a prepared segment as the log's storage
@@ -111,6 +112,15 @@ pub enum Event<'a, P = SegmentSeq> {
         /// Who is to lead.
         to: NodeId,
     },
+    /// A node is to become a learner: it gets all entries and has no vote. Its log is the one with this incarnation.
+    ///
+    /// `Replica::membership` says whether it is one. A leader that loses its office forgets what it was asked for, so ask again.
+    AddLearner {
+        /// The node.
+        node: NodeId,
+        /// Of its log, as its record says.
+        incarnation: u64,
+    },
     /// The node is going to stop in order: look for another leader until there is one. Requests are still taken, and go to the
     /// next leader once it is known. Once is enough.
     HandOver,
@@ -183,6 +193,9 @@ pub enum Action {
     /// This node was new and learned what it is: make its new record durable, and report `Event::BirthPersisted`. A node that
     /// was replaced is marked as under repair before, durably, too, so that it never comes up as anything better.
     PersistBirth(BirthRecord),
+    /// Keep connections to these nodes, and to no others: they are the other members, as the log says. Comes with the first event, and
+    /// when that changes.
+    Link(BTreeSet<NodeId>),
     /// Tell people. Nothing waits for it.
     Tell(Remark),
 }
@@ -213,6 +226,8 @@ pub enum Remark {
         /// Why it does not.
         error: TransferError,
     },
+    /// A node does not become a learner as `Event::AddLearner` wants it.
+    NoLearner(AddLearnerError),
 }
 
 /// A message to a peer.

@@ -5,11 +5,11 @@
 use wal::{AppendError, EntryHeader, Log, Storage};
 
 use super::proposals::NextEntry;
-use super::{Fault, Replica};
+use super::{Action, Fault, Remark, Replica};
 use crate::entries_error::EntriesError;
 use crate::log_store::{FormError, KIND_MEMBERS};
 use crate::raft::{Membership, Raft};
-use crate::types::{EntryId, Index};
+use crate::types::{EntryId, Index, NodeId};
 use crate::wire::WireEntry;
 
 /// Tells Raft what a log that just opened says of the members.
@@ -31,8 +31,8 @@ pub(super) fn recall<S: Storage>(raft: &mut Raft, log: &Log<S>) -> Result<(), Fa
 }
 
 impl<S: Storage> Replica<S> {
-    /// Compares what entries of a leader say of the members with what was in force before each of them. An entry changes nobody's
-    /// role, which nobody proposes yet, and forgets none of the logs that count.
+    /// Compares what entries of a leader say of the members with what was in force before each of them. An entry may add a learner.
+    /// It changes nobody's role, which nobody proposes yet, and forgets none of the logs that count.
     ///
     /// The membership in force now is no measure: it may come from an entry that this leader supersedes. Entries that the log holds
     /// are not looked at, and neither are those that exclude what is committed: Raft appends none of them.
@@ -52,7 +52,7 @@ impl<S: Storage> Replica<S> {
         };
         for entry in fresh {
             let (Some(next), index) = (&entry.membership, entry.id().index) else { continue };
-            if !next.has_parts_of(before) {
+            if !next.keeps_roles_of(before, index, base) {
                 return Err(EntriesError::Form { index, error: FormError::OtherVoters });
             }
             if !next.repeats_names_of(before, index, base) {
@@ -63,10 +63,26 @@ impl<S: Storage> Replica<S> {
         Ok(entries)
     }
 
+    /// Says to whom there are to be connections, if that changed.
+    pub(super) fn tell_links(&mut self) {
+        if std::mem::take(&mut self.links_are_due) {
+            let others = self.other_members();
+            self.out.push(Action::Link(others));
+        }
+    }
+
+    /// Somebody wants a node to become a learner.
+    pub(super) fn on_add_learner(&mut self, node: NodeId, incarnation: u64) {
+        if let Err(error) = self.raft.add_learner(node, incarnation) {
+            self.tell(Remark::NoLearner(error));
+        }
+    }
+
     /// Takes over what an entry that was just appended says of the members, or that those it superseded say it no more.
     pub(super) fn take_membership(&mut self, entry: &WireEntry<'_>) {
         if self.raft.take_membership(entry.id().index, entry.membership.clone(), &self.log) {
             self.log.set_members(&self.raft.membership().encode());
+            self.links_are_due = true;
         }
     }
 
@@ -86,6 +102,7 @@ impl<S: Storage> Replica<S> {
                 self.log.set_members(&payload);
                 let is_changed = self.raft.take_membership(id.index, Some(membership), &self.log);
                 assert!(is_changed && *self.log.members() == payload, "what was appended is in force");
+                self.links_are_due = true;
                 self.raft.on_appended(&self.log);
                 self.after_raft();
             }

@@ -81,6 +81,8 @@ pub struct Replica<S: Storage> {
     relays: Relays,
     /// Peers to which all lanes are up; requests are relayed to no other.
     connected: BTreeSet<NodeId>,
+    /// Whoever drives this was not told yet whom it is to connect to.
+    links_are_due: bool,
     promises: Promises,
     device: Device,
     hand_over: HandOver,
@@ -119,10 +121,10 @@ impl<S: Storage> Replica<S> {
         raft.recall_committed(committed, &log);
         // Whatever a state contains was committed.
         raft.recall_committed(state, &log);
+        let fault = members::recall(&mut raft, &log).err();
         raft.begin_birth(options.birth.clone());
         birth::begin_repair(&mut options, &mut raft);
         let shows_from = ShowsFrom::recall(committed, base, last, options.repair.is_some());
-        let fault = members::recall(&mut raft, &log).err();
         let relays = Relays::starting_at(options.relay_id_floor);
         Self {
             options,
@@ -137,6 +139,7 @@ impl<S: Storage> Replica<S> {
             reads: Reads::default(),
             relays,
             connected: BTreeSet::new(),
+            links_are_due: true,
             promises: Promises::default(),
             device: Device::default(),
             hand_over: HandOver::default(),
@@ -160,6 +163,7 @@ impl<S: Storage> Replica<S> {
             }
             event => self.on_event(event),
         }
+        self.tell_links();
         self.assert_invariants();
     }
 
@@ -206,6 +210,7 @@ impl<S: Storage> Replica<S> {
             Event::Loaded { first, last, result } => self.on_loaded(first, last, result),
             Event::BirthPersisted => self.on_birth_persisted(),
             Event::Transfer { to } => self.on_transfer(to),
+            Event::AddLearner { node, incarnation } => self.on_add_learner(node, incarnation),
             Event::HandOver => self.on_hand_over(),
             Event::Close => self.hand_over.close(),
             Event::Settle => self.sync_note(),
@@ -292,6 +297,7 @@ impl<S: Storage> Replica<S> {
             birth: self.raft.birth_view(),
             lost: self.raft.lost_view(),
             needs_state: self.raft.needs_state().collect(),
+            is_learner: !self.raft.membership().is_voter(self.options.raft.id),
         };
         if !self.standing.is_running() {
             self.show_stopped(&mut view);
@@ -309,6 +315,18 @@ impl<S: Storage> Replica<S> {
     #[must_use]
     pub fn progress_of(&self, node: NodeId) -> Option<&raft::Progress> {
         self.raft.progress().find_map(|(follower, progress)| (follower == node).then_some(progress))
+    }
+
+    /// Who the members are, according to the log.
+    #[must_use]
+    pub(crate) fn membership(&self) -> &raft::Membership {
+        self.raft.membership()
+    }
+
+    /// All members but this node.
+    #[must_use]
+    pub(crate) fn other_members(&self) -> BTreeSet<NodeId> {
+        self.membership().all_members().into_iter().filter(|node| *node != self.options.raft.id).collect()
     }
 
     /// The log, for reading.

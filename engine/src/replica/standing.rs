@@ -95,7 +95,7 @@ impl<S: Storage> Replica<S> {
 
     /// Notes who leads; only a later term than any known changes that. A term that no cluster reaches would stay for good.
     fn note_leader(&mut self, from: NodeId, term: Term) {
-        let is_member = self.options.raft.voters.contains(&from) && from != self.options.raft.id;
+        let is_member = self.raft.membership().is_member(from) && from != self.options.raft.id;
         let is_credible = is_member && term >= self.raft.term() && !self.raft.refuses_term(from, term);
         if let Standing::Stopped { heard, .. } = &mut self.standing {
             let known = heard.map_or(Term::ZERO, |heard| heard.term);

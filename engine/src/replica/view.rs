@@ -138,6 +138,8 @@ pub struct ReplicaView {
     pub lost: raft::LostView,
     /// Followers that need a state before they can be sent entries: this leader's log begins beyond what they have.
     pub needs_state: Vec<NodeId>,
+    /// This node has no vote: it gets all entries and counts in no quorum.
+    pub is_learner: bool,
 }
 
 /// How far a repair has come.

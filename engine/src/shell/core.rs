@@ -4,7 +4,6 @@
 //! connection is handed to the core that owns its shard.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -38,6 +37,7 @@ use super::partial::Partials;
 use super::peer_conn;
 use super::replies::Replies;
 use super::room::{PROBES, Room};
+use super::roster::Roster;
 use super::said::{Complaint, Said};
 use super::shard::{Shard, ShardParts};
 use super::silence::{Change, LOOK_PAUSE, SILENT_AFTER, Silence};
@@ -68,6 +68,8 @@ pub struct Shared {
     pub config: Arc<ValidConfig>,
     /// What its shards show.
     pub board: StatusBoard,
+    /// Who their members are.
+    pub(super) roster: Roster,
     /// Its figures.
     pub metrics: Arc<NodeMetrics>,
     /// Limits of its gateways.
@@ -149,9 +151,9 @@ pub async fn run(parts: CoreParts, classes: Classes) {
         Err(reason) => return parts.starting.tell(Err(reason)),
     };
     let mesh = Mesh::new(cores, senders);
-    let (board, helpers) = (&parts.shared.board, &parts.shared.helpers);
-    let shards: Vec<Rc<Shard>> =
-        parts.shards.into_iter().map(|shard| Shard::new(shard, board, helpers, classes.clone())).collect();
+    let (board, roster, helpers) = (&parts.shared.board, &parts.shared.roster, &parts.shared.helpers);
+    let open = |shard| Shard::new(shard, board, roster, helpers, classes.clone());
+    let shards: Vec<Rc<Shard>> = parts.shards.into_iter().map(open).collect();
     let mut by_number = vec![None; parts.shared.limits.shard_count as usize];
     for shard in &shards {
         by_number[shard.id().get() as usize] = Some(Rc::clone(shard));
@@ -165,7 +167,7 @@ pub async fn run(parts: CoreParts, classes: Classes) {
         peer_partials: peer_conn::partials(limits::body_bytes_max(config.segment_bytes())),
         clients: Guests::new(connections, room.connections, metrics.connections_made_room.clone()),
         probes: Guests::new(probes, PROBES, metrics.probes_made_room.clone()),
-        door: Door::new(config, resolver, metrics, room.greetings),
+        door: Door::new(config, parts.shared.roster.clone(), resolver, metrics, room.greetings),
         shared: parts.shared,
         gateway,
         mesh,
@@ -293,9 +295,10 @@ impl Core {
             self.classes.spawn(Class::Control, async move { core.watch_other_cores().await });
         }
         for shard in &self.shards {
-            let links = self.link_peers(shard);
+            let core = Rc::downgrade(self);
+            let linker = move |shard: &Rc<Shard>, node| core.upgrade()?.link_peer(shard, node);
             let replies: Rc<dyn Replies> = Rc::clone(&self.gateway) as _;
-            shard.start(Rc::downgrade(&replies), links);
+            shard.start(Rc::downgrade(&replies), Box::new(linker));
         }
         for listener in listeners.clients {
             let core = Rc::clone(self);
@@ -318,18 +321,17 @@ impl Core {
         }
     }
 
-    /// Starts all lanes to every other member.
-    fn link_peers(&self, shard: &Rc<Shard>) -> BTreeMap<NodeId, PeerLinks> {
-        let config = &self.shared.config;
-        let others = config.members().iter().filter(|member| member.id != config.node_id());
-        others
-            .map(|member| {
-                let control = self.link(shard, member, HelloRole::PeerControl, CONTROL_QUEUE_BYTES);
-                let bulk = self.link(shard, member, HelloRole::PeerBulk, BULK_QUEUE_BYTES);
-                let relay = self.link(shard, member, HelloRole::PeerRelay, RELAY_QUEUE_BYTES);
-                (member.id, PeerLinks { control, bulk, relay })
-            })
-            .collect()
+    /// Starts all lanes to a member. `None` if the settings have no address of it: nothing else says yet where members are.
+    fn link_peer(&self, shard: &Rc<Shard>, node: NodeId) -> Option<PeerLinks> {
+        let Some(member) = self.shared.config.members().iter().find(|member| member.id == node) else {
+            tracing::error!(shard = %shard.id(), %node, "the log names a member of which --initial-cluster has no address");
+            return None;
+        };
+        Some(PeerLinks {
+            control: self.link(shard, member, HelloRole::PeerControl, CONTROL_QUEUE_BYTES),
+            bulk: self.link(shard, member, HelloRole::PeerBulk, BULK_QUEUE_BYTES),
+            relay: self.link(shard, member, HelloRole::PeerRelay, RELAY_QUEUE_BYTES),
+        })
     }
 
     fn link(&self, shard: &Rc<Shard>, member: &Member, role: HelloRole, queue_bytes_limit: usize) -> PeerLink {

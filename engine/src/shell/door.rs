@@ -16,8 +16,10 @@ use net::shell::{GreetError, Greeting, Resolver, Stream, greet};
 
 use super::greetings::{Greetings, Place};
 use super::metrics::NodeMetrics;
+use super::roster::Roster;
 use super::said::{Complaint, Said};
 use crate::config::{PublicClusterId, Url, ValidConfig};
+use crate::types::{NodeId, ShardId};
 
 /// Share of the greetings of a port that one address may have: many callers may stand behind one address.
 const ADDRESS_SHARE: usize = 2;
@@ -70,6 +72,7 @@ impl Refusal {
 /// The door of one core.
 pub struct Door {
     config: Arc<ValidConfig>,
+    roster: Roster,
     /// What clients learn of the cluster's id.
     public_cluster: PublicClusterId,
     resolver: Resolver,
@@ -83,12 +86,19 @@ pub struct Door {
 
 impl Door {
     /// The door of one of the node's cores, with places for so many greetings at each port.
-    pub fn new(config: Arc<ValidConfig>, resolver: Resolver, metrics: Arc<NodeMetrics>, greetings: usize) -> Self {
+    pub fn new(
+        config: Arc<ValidConfig>,
+        roster: Roster,
+        resolver: Resolver,
+        metrics: Arc<NodeMetrics>,
+        greetings: usize,
+    ) -> Self {
         let address_limit = (greetings / ADDRESS_SHARE).max(ADDRESS_GREETINGS_MIN);
         let [clients, peers] = [(); 2].map(|()| Greetings::new(greetings, address_limit));
         Self {
             public_cluster: PublicClusterId::of(config.cluster_id()),
             config,
+            roster,
             resolver,
             metrics,
             clients,
@@ -124,7 +134,8 @@ impl Door {
         if members.0.is_some_and(is_fresh) {
             return;
         }
-        let others = self.config.members().iter().filter(|member| member.id != self.config.node_id());
+        // The settings say where members are, not who they are.
+        let others = self.config.members().iter().filter(|member| self.roster.has_anywhere(member.id));
         let authorities: Vec<String> = others.flat_map(|member| member.peer_urls.iter().map(Url::authority)).collect();
         // Those whose address is not known count as strangers, who get in as well.
         let known = self.resolver.known(&authorities).unwrap_or_default();
@@ -164,7 +175,7 @@ impl Door {
     pub fn judge_peer(&self, hello: &Hello, is_stopping: bool) -> Option<Refusal> {
         let config = &self.config;
         let (node, shards) = (config.node_id().get(), config.shards());
-        let is_known = config.members().iter().any(|member| member.id.get() == hello.from && member.id.get() != node);
+        let is_known = self.roster.has(ShardId::new(hello.shard), NodeId::new(hello.from));
         if hello.version != PROTOCOL_VERSION {
             let message = format!("protocol is {}, expected {PROTOCOL_VERSION}", hello.version);
             Some(Refusal::of_stranger(Verdict::Version, message))
@@ -180,7 +191,7 @@ impl Door {
             let message = format!("shard {} of {}, expected one of {shards}", hello.shard, hello.shard_count);
             Some(Refusal::of_known(Verdict::Shards, message))
         } else if !is_known {
-            let message = format!("node {:016x} is not a member of this cluster", hello.from);
+            let message = format!("node {:016x} is not a member of shard {}", hello.from, hello.shard);
             Some(Refusal::of_known(Verdict::Member, message))
         } else if is_stopping {
             Some(Refusal::of_known(Verdict::Stopping, "this node is shutting down".to_owned()))

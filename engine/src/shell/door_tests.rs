@@ -18,7 +18,8 @@ fn door() -> Door {
     };
     let config = Arc::new(config.validate().expect("valid settings"));
     let metrics = NodeMetrics::new(config.shards());
-    Door::new(config, Resolver::default(), metrics, 16)
+    let others = config.members().iter().map(|member| member.id).filter(|id| *id != config.node_id()).collect();
+    Door::new(config, Roster::new([others].into_iter()), Resolver::default(), metrics, 16)
 }
 
 /// The `Hello` of the other member.
@@ -139,4 +140,18 @@ fn a_client_learns_the_public_id_and_neither_node_nor_what_opens_the_peer_port()
     assert_eq!(door.judge_peer(&forged, false).map(|refusal| refusal.verdict), Some(Verdict::Cluster));
     let busy = Refusal::busy(1);
     assert_eq!(door.welcome_client(Some(&busy), ClientLimits::default()).node_id, 0);
+}
+
+#[test]
+fn who_is_a_member_says_the_log_and_not_the_settings() {
+    let door = door();
+    let member = hello(&door);
+    assert_eq!(door.judge_peer(&member, false), None);
+    let joined = Hello { from: 77, ..member.clone() };
+    assert_eq!(door.judge_peer(&joined, false).map(|refusal| refusal.verdict), Some(Verdict::Member));
+    door.roster.set(ShardId::new(0), [NodeId::new(77)].into());
+    assert_eq!(door.judge_peer(&joined, false), None);
+    assert_eq!(door.judge_peer(&member, false).map(|refusal| refusal.verdict), Some(Verdict::Member));
+    let own = Hello { from: member.to, ..member };
+    assert_eq!(door.judge_peer(&own, false).map(|refusal| refusal.verdict), Some(Verdict::Member));
 }

@@ -22,7 +22,7 @@ pub struct Incoming {
 #[derive(Debug)]
 struct Newest {
     number: u64,
-    /// Nothing is sent: the channel ends when a newer connection opens.
+    /// Nothing is sent: the channel ends when a newer connection opens, or the node is a member no more.
     _replaced: Sender<Infallible>,
 }
 
@@ -31,7 +31,7 @@ struct Newest {
 pub struct Opened {
     /// Its number.
     pub number: u64,
-    /// Ends when a newer connection of the lane has opened; this one is to be closed then.
+    /// Ends when a newer connection of the lane has opened, or the node is a member no more; this one is to be closed then.
     pub replaced: Receiver<Infallible>,
 }
 
@@ -43,6 +43,11 @@ impl Incoming {
         let (sender, replaced) = async_channel::bounded(1);
         self.newest.insert((from, lane), Newest { number, _replaced: sender });
         Opened { number, replaced }
+    }
+
+    /// Ends all connections of a node that is no member any more.
+    pub(super) fn close(&mut self, from: NodeId) {
+        self.newest.retain(|(node, _), _| *node != from);
     }
 
     /// A connection ended. Says whether it was the newest of its lane.
@@ -73,6 +78,12 @@ mod tests {
         assert!(incoming.closed(peer, Lane::Bulk, new));
         assert!(!incoming.closed(peer, Lane::Bulk, new), "an end is noticed once");
         assert!(incoming.closed(peer, Lane::Control, control));
+        incoming.close(peer);
         assert!(incoming.closed(other, Lane::Bulk, of_other));
+        let again = [Lane::Control, Lane::Bulk].map(|lane| incoming.opened(peer, lane));
+        incoming.close(peer);
+        for opened in again {
+            assert!(opened.replaced.is_closed() && !incoming.closed(peer, Lane::Control, opened.number));
+        }
     }
 }

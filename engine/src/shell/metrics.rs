@@ -69,6 +69,7 @@ pub struct ShardMetrics {
     refused_overloaded: Counter,
     answers_dropped: Counter,
     messages_refused: Counter,
+    peer_frames_damaged: Counter,
     writes_queued: Counter,
     office: OfficeMetrics,
     log: LogMetrics,
@@ -204,13 +205,11 @@ impl ShardMetrics {
             batches_closed: counter("batches_closed", "Batches handed to Raft since the start"),
             entries_applied: counter("entries_applied", "Entries applied since the start"),
             commands_applied: counter("commands_applied", "Commands applied since the start"),
-            appends_without_room: counter(
-                "appends_without_room",
-                "AppendEntries not taken for want of room, since the start",
-            ),
+            appends_without_room: counter("appends_without_room", "AppendEntries not taken for want of room"),
             appends_corrupt: counter("appends_corrupt", "AppendEntries that failed a checksum, since the start"),
             refused_overloaded: counter("refused_overloaded", "Requests refused as overloaded since the start"),
             messages_refused: counter("messages_refused", "Messages of peers that made no sense, since the start"),
+            peer_frames_damaged: counter("peer_frames_damaged", "Peers' connections closed for a frame"),
             writes_queued: counter("writes_queued", "Writes that waited for room in the log, since the start"),
             answers_dropped: counter(
                 "answers_dropped",
@@ -221,6 +220,11 @@ impl ShardMetrics {
             note_syncs: counter("note_syncs", "Syncs of the note beside the log since the start"),
             note_syncs_failed: counter("note_syncs_failed", "Failed syncs of the note beside the log, since the start"),
         }
+    }
+
+    /// A peer's connection was closed for a frame.
+    pub(super) fn peer_frame_damaged(&self) {
+        self.peer_frames_damaged.inc();
     }
 
     /// A batch took this long from being handed to Raft until a quorum had it durable.

@@ -36,6 +36,7 @@ mod ports;
 pub mod preflight;
 mod replies;
 mod room;
+mod roster;
 mod run_queue;
 mod said;
 mod shard;

@@ -24,6 +24,7 @@ use super::origin::Found;
 use super::ports::PortHold;
 use super::preflight;
 use super::room::Room;
+use super::roster::Roster;
 use super::shard::ShardParts;
 pub use super::start_error::StartError;
 use super::status::StatusBoard;
@@ -103,6 +104,7 @@ impl Node {
             metrics,
             board: board.clone(),
             config: Arc::clone(&config),
+            roster: Roster::new(shards.iter().map(|shard| shard.replica.other_members())),
             helpers: Helpers::default(),
         };
         let (calls, taken) = async_channel::bounded(HANDLE_QUEUE_LEN);
@@ -225,7 +227,7 @@ pub(super) fn open_shards(
     let wanted = Identity::new(cluster, node, config.name(), config.shards(), config.segment_bytes());
     let joins_existing =
         config.initial_cluster_state() == ClusterState::Existing && !DataDir::has_member(config.data_dir());
-    if joins_existing && !membership(config).can_repair() {
+    if joins_existing && !membership(config).can_repair(config.node_id()) {
         return Err(StartError::NoMember { dir: config.data_dir().to_owned() });
     }
     steps.enter(format!("opening data directory {}", config.data_dir().display()));
@@ -304,7 +306,7 @@ type OpenLog = (Log<Device>, RecoveryReport, Option<Repair>);
 
 /// Opens a log; a damaged one is repaired, if the other nodes are a quorum that it can be repaired from.
 fn open_log(config: &ValidConfig, shard: ShardId, wal_dir: &Path, options: LogOptions) -> Result<OpenLog, StartError> {
-    if membership(config).can_repair() {
+    if membership(config).can_repair(config.node_id()) {
         let opened = open_or_salvage(wal_dir, options).map_err(|source| StartError::Repair { shard, source })?;
         return Ok((opened.log, opened.report, opened.repair));
     }
@@ -339,14 +341,14 @@ fn machine_options(config: &ValidConfig) -> state_machine::Options {
 pub(super) fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOptions {
     let tick_ms = tick_ms(config);
     let ticks = |ms: u64| u32::try_from(ms.div_ceil(tick_ms)).unwrap_or(u32::MAX);
-    let voters: Vec<NodeId> = config.members().iter().map(|member| member.id).collect();
+    let founders: Vec<NodeId> = config.members().iter().map(|member| member.id).collect();
     // Leaders of several shards spread over the nodes; with one shard whoever is elected may stay.
-    let spread = config.shards() > 1 && voters.len() > 1;
-    let preferred_leader = spread.then(|| voters[shard.get() as usize % voters.len()]);
+    let spread = config.shards() > 1 && founders.len() > 1;
+    let preferred_leader = spread.then(|| founders[shard.get() as usize % founders.len()]);
     ReplicaOptions {
         raft: raft::Config {
             id: config.node_id(),
-            voters,
+            founders,
             election_ticks: ticks(config.election_timeout_ms()),
             heartbeat_ticks: ticks(config.heartbeat_interval_ms()),
             inflight_messages_limit: 256,

@@ -35,13 +35,30 @@ pub async fn serve(
     let until_replaced = async {
         // Nothing is sent: it ends.
         let _ended = replaced.recv().await;
-        "the peer opened a newer one".to_owned()
+        Ended::ByItself("the peer opened a newer one, or is no member any more".to_owned())
     };
-    let reason = read_frames(&mut stream, &shard, from, body_bytes_max, &partial).or(until_replaced).await;
-    if let Some(left_out) = shard.may_say(Complaint::Link) {
-        tracing::info!(shard = %shard.id(), %from, %reason, left_out, "a peer's connection ended");
+    match read_frames(&mut stream, &shard, from, body_bytes_max, &partial).or(until_replaced).await {
+        Ended::ByItself(reason) => {
+            if let Some(left_out) = shard.may_say(Complaint::Link) {
+                tracing::info!(shard = %shard.id(), %from, %reason, left_out, "a peer's connection ended");
+            }
+        }
+        Ended::ForFrame(error) => {
+            shard.count_damaged_frame();
+            if let Some(left_out) = shard.may_say(Complaint::PeerFrame) {
+                tracing::warn!(shard = %shard.id(), %from, ?lane, %error, left_out, "closed a peer's connection");
+            }
+        }
     }
     shard.incoming_closed(from, lane, number);
+}
+
+/// Why a connection ended.
+enum Ended {
+    /// The peer closed it, or it broke.
+    ByItself(String),
+    /// What came was no sound frame, or one of another shard.
+    ForFrame(String),
 }
 
 /// Delivers frames until the connection ends; says why it did.
@@ -51,7 +68,7 @@ async fn read_frames(
     from: NodeId,
     body_bytes_max: u64,
     partial: &Partial,
-) -> String {
+) -> Ended {
     let mut deframer = Deframer::new(usize::try_from(body_bytes_max).unwrap_or(usize::MAX));
     let slice = Slice::default();
     loop {
@@ -61,21 +78,21 @@ async fn read_frames(
                 Ok(Some(frame)) => {
                     is_new = true;
                     let bytes = frame.meta.len() + frame.rest.len();
-                    match wire::decode(&frame) {
+                    match wire::decode_for(shard.id(), &frame) {
                         Ok(incoming) => shard.on_peer(from, incoming),
-                        Err(error) => return error.to_string(),
+                        Err(error) => return Ended::ForFrame(error.to_string()),
                     }
                     slice.spend(bytes).await;
                 }
                 Ok(None) => break,
-                Err(error) => return error.to_string(),
+                Err(error) => return Ended::ForFrame(error.to_string()),
             }
         }
         match partial.read(stream, &mut deframer, is_new).await {
-            Ok(Arrived::End) => return "the peer closed it".to_owned(),
+            Ok(Arrived::End) => return Ended::ByItself("the peer closed it".to_owned()),
             Ok(Arrived::Bytes) => slice.look().await,
-            Ok(Arrived::GivenUp(why)) => return why.to_string(),
-            Err(error) => return error.to_string(),
+            Ok(Arrived::GivenUp(why)) => return Ended::ByItself(why.to_string()),
+            Err(error) => return Ended::ByItself(error.to_string()),
         }
     }
 }

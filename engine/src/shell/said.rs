@@ -29,6 +29,8 @@ pub enum Complaint {
     NotAccepted,
     /// A peer's message makes no sense.
     Nonsense,
+    /// A peer sent something that is no sound frame, or one of another shard.
+    PeerFrame,
     /// A peer's entries are damaged.
     CorruptAppend,
     /// A message for a peer cannot be encoded.

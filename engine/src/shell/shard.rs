@@ -5,7 +5,7 @@
 //! Nothing here blocks: syncs are asynchronous, segments are prepared on helper threads. It decides nothing; the replica does.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
@@ -24,6 +24,7 @@ use super::metrics::ShardMetrics;
 use super::notices::Notices;
 use super::notify::Notify;
 use super::replies::Replies;
+use super::roster::Roster;
 use super::run_queue::{RunQueue, ThreadTimes};
 use super::said::{Complaint, Said};
 use super::status::StatusBoard;
@@ -49,6 +50,9 @@ const SETTLE_MS_MAX: u64 = 1000;
 
 /// Batches whose time to commit is measured at once; more are not measured.
 const TIMED_BATCHES_MAX: usize = 1024;
+
+/// Starts all lanes to a member, if it is known where that is.
+pub(super) type Linker<D> = Box<dyn Fn(&Rc<Shard<D>>, NodeId) -> Option<PeerLinks>>;
 
 /// What a shard is opened with.
 #[derive(Debug)]
@@ -80,6 +84,8 @@ pub struct Shard<D: ShardDevice = Device> {
     tick_ms: u64,
     wake: Notify,
     links: RefCell<BTreeMap<NodeId, PeerLinks>>,
+    linker: RefCell<Option<Linker<D>>>,
+    roster: Roster,
     replies: RefCell<Option<Weak<dyn Replies>>>,
     /// When batches were handed to Raft, to measure how long they take to commit.
     timed_batches: RefCell<VecDeque<(Index, Instant)>>,
@@ -102,7 +108,13 @@ pub struct Shard<D: ShardDevice = Device> {
 impl<D: ShardDevice> Shard<D> {
     /// Puts the shard together; `start` begins its work.
     #[must_use]
-    pub fn new(parts: ShardParts<D>, board: &StatusBoard, helpers: &Helpers, classes: Classes) -> Rc<Self> {
+    pub fn new(
+        parts: ShardParts<D>,
+        board: &StatusBoard,
+        roster: &Roster,
+        helpers: &Helpers,
+        classes: Classes,
+    ) -> Rc<Self> {
         Rc::new(Self {
             id: parts.id,
             replica: RefCell::new(parts.replica),
@@ -113,6 +125,8 @@ impl<D: ShardDevice> Shard<D> {
             tick_ms: parts.tick_ms,
             wake: Notify::default(),
             links: RefCell::new(BTreeMap::new()),
+            linker: RefCell::default(),
+            roster: roster.clone(),
             replies: RefCell::default(),
             timed_batches: RefCell::new(VecDeque::new()),
             said: Said::default(),
@@ -133,10 +147,10 @@ impl<D: ShardDevice> Shard<D> {
         self.id
     }
 
-    /// Connects the shard to who takes its answers and to its peers, and starts its tasks.
-    pub fn start(self: &Rc<Self>, replies: Weak<dyn Replies>, links: BTreeMap<NodeId, PeerLinks>) {
+    /// Connects the shard to who takes its answers, and starts its tasks. `linker` connects it to the peers that its replica names.
+    pub fn start(self: &Rc<Self>, replies: Weak<dyn Replies>, linker: Linker<D>) {
         *self.replies.borrow_mut() = Some(replies);
-        *self.links.borrow_mut() = links;
+        *self.linker.borrow_mut() = Some(linker);
         let shard = Rc::clone(self);
         self.classes.spawn_here(Class::Commit, async move { shard.run_turns().await });
         let shard = Rc::clone(self);
@@ -190,6 +204,11 @@ impl<D: ShardDevice> Shard<D> {
     /// Whether a complaint about a peer is to be said now; see `Said`.
     pub(super) fn may_say(&self, complaint: Complaint) -> Option<u64> {
         self.said.may_say(complaint)
+    }
+
+    /// A peer sent what is no sound frame, or one of another shard.
+    pub(super) fn count_damaged_frame(&self) {
+        self.metrics.peer_frame_damaged();
     }
 
     /// Whether everybody who asked this shard was answered.
@@ -383,6 +402,7 @@ impl<D: ShardDevice> Shard<D> {
                     | Action::PrepareSegment(_)
                     | Action::FinishRepair
                     | Action::PersistBirth(_)
+                    | Action::Link(_)
                     | Action::Load { .. } => {
                         tasks.push(action);
                     }
@@ -411,6 +431,7 @@ impl<D: ShardDevice> Shard<D> {
                 Action::FinishRepair => self.start_finishing_repair(),
                 Action::Load { first, last } => self.start_loading(first, last),
                 Action::PersistBirth(record) => self.start_persisting_birth(record),
+                Action::Link(members) => self.link(members),
                 Action::Send { .. } | Action::Reply { .. } | Action::OwnReply { .. } | Action::Tell(_) => {
                     unreachable!("these were done above")
                 }
@@ -442,10 +463,30 @@ impl<D: ShardDevice> Shard<D> {
                     step => tracing::info!(shard = %id, left_out, "{step}"),
                 }
             }
+            Remark::NoLearner(error) => tracing::warn!(shard = %id, %error, "no learner was added"),
             Remark::NoTransfer { to, error } => {
                 if let Some(left_out) = self.said.may_say(Complaint::Office) {
                     tracing::warn!(shard = %id, %to, %error, left_out, "leadership stays");
                 }
+            }
+        }
+    }
+
+    /// Opens the links to new members, and closes those to nodes that are none any more.
+    fn link(self: &Rc<Self>, members: BTreeSet<NodeId>) {
+        let gone: Vec<_> = self.links.borrow_mut().extract_if(.., |node, _| !members.contains(node)).collect();
+        let is_linked = |node: &&NodeId| self.links.borrow().contains_key(node);
+        let new: Vec<NodeId> = members.iter().filter(|node| !is_linked(node)).copied().collect();
+        self.roster.set(self.id, members);
+        for (node, links) in gone {
+            links.close();
+            self.incoming.borrow_mut().close(node);
+            self.deliver(Event::PeerDisconnected(node));
+        }
+        for node in new {
+            let links = self.linker.borrow().as_ref().and_then(|linker| linker(self, node));
+            if let Some(links) = links {
+                self.links.borrow_mut().insert(node, links);
             }
         }
     }

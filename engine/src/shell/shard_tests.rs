@@ -32,7 +32,7 @@ fn with_shard(root: &Path, test: impl AsyncFn(Rc<Shard>, Rc<Gateway>)) {
     let board = StatusBoard::new(config.name(), config.node_id(), 1);
     LocalExecutor::default().run(async {
         let classes = Classes::create(SliceMetrics::default());
-        let shard = Shard::new(parts.remove(0), &board, &Helpers::default(), classes);
+        let shard = Shard::new(parts.remove(0), &board, &nobody(), &Helpers::default(), classes);
         let by_number = vec![Some(Rc::clone(&shard))];
         let gateway =
             Gateway::new(0, gateway_limits(&config), by_number, Mesh::new(1, None), Arc::default(), Rc::new(|_| None));
@@ -43,9 +43,14 @@ fn with_shard(root: &Path, test: impl AsyncFn(Rc<Shard>, Rc<Gateway>)) {
     });
 }
 
+/// The roster of shards that have one member each.
+fn nobody() -> Roster {
+    Roster::new(std::iter::repeat_n(BTreeSet::new(), 2))
+}
+
 /// Starts a shard, and waits until it is its own leader.
 async fn lead<D: ShardDevice>(shard: &Rc<Shard<D>>, replies: &Rc<dyn Replies>) {
-    shard.start(Rc::downgrade(replies), BTreeMap::new());
+    shard.start(Rc::downgrade(replies), Box::new(|_, _| None));
     while !shard.view().is_leader {
         glommio::timer::sleep(Duration::from_millis(5)).await;
     }
@@ -139,7 +144,7 @@ fn in_memory<const COUNT: usize>(test: impl AsyncFn([&InMemory; COUNT])) {
             let (replica, metrics) = (Replica::new(options, log), metrics.shard(id));
             let wal_dir = root.to_owned();
             let parts = ShardParts { id, replica, wal_dir, identity, segment_bytes, metrics, tick_ms: 10 };
-            let shard = Shard::new(parts, &board, &Helpers::default(), classes.clone());
+            let shard = Shard::new(parts, &board, &nobody(), &Helpers::default(), classes.clone());
             InMemory { shard, answers: Rc::clone(&answers), syncs, note_syncs, last_ticket: Cell::new(0) }
         });
         for InMemory { shard, .. } in &shards {

@@ -100,7 +100,7 @@ impl StatusBoard {
                 name: board.name.clone(),
                 node_id: board.node.get(),
                 shard: u32::try_from(shard).unwrap_or(u32::MAX),
-                role: if fault.is_some() { "stopped" } else { role_name(view.role) }.to_owned(),
+                role: if fault.is_some() { "stopped" } else { role_name(view) }.to_owned(),
                 leader: view.leader.map_or(0, NodeId::get),
                 term: view.term.get(),
                 last_index: view.last_index.get(),
@@ -174,8 +174,9 @@ impl StatusBoard {
     }
 }
 
-fn role_name(role: Role) -> &'static str {
-    match role {
+fn role_name(view: &ReplicaView) -> &'static str {
+    match view.role {
+        Role::Follower if view.is_learner => "learner",
         Role::Follower => "follower",
         Role::PreCandidate => "pre-candidate",
         Role::Candidate => "candidate",

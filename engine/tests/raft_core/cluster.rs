@@ -113,7 +113,7 @@ pub fn node_id(number: u64) -> NodeId {
 pub fn config(voters: u64) -> Config {
     Config {
         id: node_id(1),
-        voters: (1..=voters).map(node_id).collect(),
+        founders: (1..=voters).map(node_id).collect(),
         election_ticks: 10,
         heartbeat_ticks: 2,
         inflight_messages_limit: 4,
@@ -126,7 +126,7 @@ pub fn config(voters: u64) -> Config {
 
 impl Cluster {
     pub fn new(config: Config) -> Self {
-        let logs = config.voters.iter().map(|_| SimLog::default()).collect();
+        let logs = config.founders.iter().map(|_| SimLog::default()).collect();
         Self::with_logs(config, logs)
     }
 
@@ -153,7 +153,7 @@ impl Cluster {
                 before = id;
             }
             cluster.nodes.push(Node {
-                id: cluster.config.voters[at],
+                id: cluster.config.founders[at],
                 raft: None,
                 log,
                 held: VecDeque::new(),

@@ -1,7 +1,8 @@
-//! Members whose log was replaced: when the group agrees on the new one, and what the old one counts for from then on.
+//! Members whose log was replaced: when the group agrees on the new one, and what the old one counts for from then on. Learners.
 
 use engine::raft::{
-    AppendOutcome, BirthRecord, HardState, Health, Membership, Message, Outdated, Raft, ReadId, Role, Speaker, Stage,
+    AddLearnerError, AppendOutcome, BirthRecord, Config, HardState, Health, Membership, Message, Outdated, Raft,
+    ReadId, Role, Speaker, Stage,
 };
 use engine::types::{EntryId, Index, Term};
 
@@ -314,4 +315,61 @@ fn a_node_whose_own_log_names_another_one_campaigns_no_more_and_stops_once_that_
     }
     node.hear(2, SECOND, Message::AppendEntries(append(1, id, 1)));
     assert_eq!(node.outdated, Some(Outdated { told_by: node_id(1), since: Index::new(1) }));
+}
+
+#[test]
+fn a_learner_gets_everything_and_counts_in_no_quorum() {
+    let mut node = Node::leading();
+    node.hear_acknowledged(2, SECOND, 1);
+    let learner = Speaker { incarnation: 400, is_joining: false };
+    assert_eq!(node.raft.add_learner(node_id(2), 200), Err(AddLearnerError::IsMember { node: node_id(2) }));
+    assert_eq!(node.raft.add_learner(node_id(4), 0), Err(AddLearnerError::NoLog { node: node_id(4) }));
+    assert_eq!(node.raft.add_learner(node_id(4), 400), Ok(()));
+    node.append_membership();
+    assert!(!node.raft.membership().is_voter(node_id(4)));
+    assert!(node.sent.iter().any(|(to, message)| *to == 4 && matches!(message, Message::AppendEntries(_))));
+    assert_eq!(node.raft.membership_due(&node.log), None, "once");
+
+    node.hear_acknowledged(4, learner, 2);
+    let progress = node.raft.progress().find(|(node, _)| *node == node_id(4)).expect("a follower").1;
+    assert_eq!((progress.match_index(), node.commit_index()), (Index::new(2), 1));
+    node.raft.read_index(ReadId(1), &node.log).expect("it leads");
+    node.settle();
+    node.hear_confirmed(4, learner, 1);
+    assert_eq!(node.reads, 0);
+    for _ in 0..config(3).election_ticks + 2 {
+        node.raft.tick(&node.log);
+        node.settle();
+        node.hear_confirmed(4, learner, 0);
+    }
+    assert_eq!(node.raft.role(), Role::Follower, "only a learner was heard");
+}
+
+#[test]
+fn a_learner_elects_nobody() {
+    let log = SimLog::default();
+    let mut raft = Raft::new(Config { id: node_id(4), ..config(3) }, HardState::default(), &log);
+    for _ in 0..100 {
+        raft.tick(&log);
+        raft.on_peer_connected(node_id(2));
+        let ready = raft.ready();
+        assert_eq!((raft.role(), ready.hard_state), (Role::Follower, None));
+        assert!(ready.messages.is_empty() && ready.messages_after_persist.is_empty());
+    }
+
+    let mut node = Node::new(Stage::Restored);
+    let voters = Membership::new((1..=3).map(node_id).collect());
+    let id = EntryId::new(Term::ZERO.next(), Index::new(1));
+    node.append(id, Some(voters.with_learner(node_id(4), 400, id.index)));
+    let learner = Speaker { incarnation: 400, is_joining: false };
+    while node.raft.role() != Role::PreCandidate {
+        node.raft.tick(&node.log);
+    }
+    let term = Term::new(1);
+    node.hear(4, learner, Message::PreVoteResponse { term: Term::ZERO, campaign_term: term, granted: true });
+    node.raft.on_peer_connected(node_id(4));
+    node.settle();
+    assert_eq!(node.raft.role(), Role::PreCandidate);
+    let asked: Vec<u64> = node.sent.iter().map(|(to, _)| *to).collect();
+    assert_eq!(asked, [2, 3]);
 }

@@ -236,7 +236,7 @@ fn steps() -> impl Strategy<Value = Vec<u32>> {
 
 fn run(config: Config, history: &[u32], steps: Vec<u32>) -> Cluster {
     let election_ticks = config.election_ticks;
-    let logs = logs_after(config.voters.len(), history);
+    let logs = logs_after(config.founders.len(), history);
     let mut cluster = Cluster::with_logs(config, logs);
     for number in steps {
         run_step(&mut cluster, number);

@@ -57,7 +57,7 @@ impl Trio {
     fn of(nodes_count: usize, seed: u64, change: fn(&mut ReplicaOptions)) -> Self {
         let nodes = (0..nodes_count).map(|node| {
             let mut options = ReplicaOptions { part_bytes_max: PART_BYTES_MAX, ..options(node, seed) };
-            options.raft.voters.truncate(nodes_count);
+            options.raft.founders.truncate(nodes_count);
             change(&mut options);
             Host::new(options, open(node, new_disk(node, SEGMENT_BYTES, seed ^ node as u64)))
         });

@@ -71,7 +71,7 @@ pub fn options(node: usize, seed: u64) -> ReplicaOptions {
     ReplicaOptions {
         raft: raft::Config {
             id: node_id(node),
-            voters: (0..NODES_COUNT).map(node_id).collect(),
+            founders: (0..NODES_COUNT).map(node_id).collect(),
             election_ticks: 10,
             heartbeat_ticks: 2,
             inflight_messages_limit: 4,
@@ -146,6 +146,7 @@ impl Host {
                     self.syncs.push(request);
                 }
                 Action::PrepareSegment(seq) => self.prepares.push(seq),
+                Action::Link(_) => {}
                 Action::Tell(remark) => self.remarks.push(remark),
                 // Nothing waits for it.
                 Action::SyncNote => {}

@@ -26,7 +26,7 @@ const FULL_MESSAGES_PER_CALL: u64 = 2;
 /// What a node remembers while it leads; made anew for each term.
 #[derive(Debug)]
 pub(super) struct Leading {
-    /// Every other voter.
+    /// Every other member.
     progress: BTreeMap<NodeId, Progress>,
     rounds: ReadRounds,
     transfer: Option<Transfer>,
@@ -37,6 +37,8 @@ pub(super) struct Leading {
     /// A member that lost its log and asks to get everything back into a new one, and the new log's incarnation. The group has yet to
     /// agree to that log.
     naming: Option<(NodeId, u64)>,
+    /// A node that is to become a learner, and its log's incarnation.
+    joining: Option<(NodeId, u64)>,
     /// Random numbers that members have to repeat before the group gives up their earlier logs; drawn when they first ask.
     challenges: BTreeMap<NodeId, u64>,
     /// Index of this term's first entry, the no-op; not in the log at first.
@@ -65,13 +67,14 @@ impl Leading {
         assert!(last.term < term, "entries of a term before its leader was elected");
         let progress_of = |peer| (peer, Progress::new(&common.config, last.index, common.now_tick));
         let mut leading = Self {
-            progress: common.peers().into_iter().map(progress_of).collect(),
+            progress: common.other_members().into_iter().map(progress_of).collect(),
             rounds: ReadRounds::default(),
             transfer: None,
             // It led only because nobody else did.
             leaving: common.is_leaving.then(Leaving::default),
             health: BTreeMap::new(),
             naming: None,
+            joining: None,
             challenges: BTreeMap::new(),
             opening_index: last.index.next(),
             told_opening: false,
@@ -289,8 +292,9 @@ impl Leading {
     fn advance_commit(&mut self, common: &mut Common, log: &impl LogView) {
         let own_persisted_index = log.persisted_index();
         let durable_on_quorum = common.membership.quorum_index(|node| match self.progress.get(&node) {
+            _ if node == common.config.id => own_persisted_index,
             Some(progress) => progress.match_index(),
-            None => own_persisted_index,
+            None => Index::ZERO,
         });
         let is_own_term = log.term(durable_on_quorum) == Some(common.hard_state.term);
         let is_news = durable_on_quorum > common.commit_index;

@@ -1,4 +1,4 @@
-//! What a leader does for a member that lost durable entries.
+//! What a leader does for a member that lost durable entries, and for a node that joins.
 //!
 //! A member whose log is only damaged keeps that log. The leader tells it how far the log must reach.
 //!
@@ -6,13 +6,16 @@
 //! leader *names* the new log: it appends a membership entry that holds the log's incarnation, a random number drawn when the log was
 //! made. Once the entry is committed, the leader tells the member how far the new log must reach.
 //!
+//! A node that joins is like a member whose log is gone. The entry that makes it a learner names its log, and then it gets
+//! everything.
+//!
 //! The member's side is in `repair`. `members` keeps which log of each member counts.
 
 use super::Leading;
 use crate::raft::log_view::LogView;
 use crate::raft::repair::Question;
 use crate::raft::tracker::Progress;
-use crate::raft::{Common, Membership, Speaker};
+use crate::raft::{AddLearnerError, Common, Membership, Speaker};
 use crate::types::{EntryId, Index, NodeId};
 
 impl Leading {
@@ -73,15 +76,36 @@ impl Leading {
         *self.challenges.entry(node).or_insert_with(|| common.rng.next_u64() | 1)
     }
 
-    /// The membership entry that this leader should append now: its id and its content. `None` if no log is to be named, or if the
-    /// entry has to wait. It waits
+    /// Plans an entry that makes a node a learner.
+    pub(in crate::raft) fn add_learner(
+        &mut self,
+        common: &Common,
+        node: NodeId,
+        incarnation: u64,
+    ) -> Result<(), AddLearnerError> {
+        let membership = &common.membership;
+        if membership.is_member(node) {
+            return Err(AddLearnerError::IsMember { node });
+        }
+        if incarnation == 0 {
+            return Err(AddLearnerError::NoLog { node });
+        }
+        if !membership.has_place() {
+            return Err(AddLearnerError::Full { count: membership.all_members().len() });
+        }
+        self.joining = Some((node, incarnation));
+        Ok(())
+    }
+
+    /// The membership entry that this leader should append now: its id and its content. `None` if no log is to be named and nobody
+    /// joins, or if the entry has to wait. It waits
     ///
     /// * while no quorum without the asking member is in reach: until the entry is committed, the member's earlier log may come back
     ///   and be needed;
     /// * while the membership entry before it is not committed;
     /// * while leadership is handed over, or this term's first entry is not in the log.
     pub(in crate::raft) fn membership_due(&self, common: &Common, log: &impl LogView) -> Option<(EntryId, Membership)> {
-        let (node, incarnation) = self.naming?;
+        let (node, incarnation) = self.naming.or(self.joining)?;
         let is_there = |voter| self.heard_within(voter, common.config.answer_ticks(), common.now_tick);
         let can_commit = |voter| voter == common.config.id || (voter != node && is_there(voter));
         if !common.membership.quorum_has(can_commit) || !common.membership_is_committed() {
@@ -93,19 +117,35 @@ impl Leading {
         let id = common.next_entry_id(log);
         assert!(node != common.config.id, "a leader names no log of its own");
         assert!(id.index > common.commit_index, "entry {id} is not committed before it is appended");
-        Some((id, common.membership.with_named(node, incarnation, id.index)))
+        let membership = match common.membership.is_member(node) {
+            true => common.membership.with_named(node, incarnation, id.index),
+            false => common.membership.with_learner(node, incarnation, id.index),
+        };
+        Some((id, membership))
     }
 
-    /// Another membership came into force. Forgets what is known of every follower whose named log changed: it was true of an earlier
-    /// log. Also forgets which log was to be named; a member that still needs it asks again.
-    pub(in crate::raft) fn begin_anew_with_named(&mut self, common: &Common, before: &Membership, log: &impl LogView) {
+    /// Another membership came into force. Who is new is a follower from here on. Forgets what is known of every follower whose named
+    /// log changed: it was true of an earlier log. Also forgets which log was to be named, and who was to join: a member that still
+    /// needs it asks again.
+    pub(in crate::raft) fn begin_anew_with_members(
+        &mut self,
+        common: &Common,
+        before: &Membership,
+        log: &impl LogView,
+    ) {
         self.naming = None;
-        for (&node, progress) in &mut self.progress {
-            if before.named(node) != common.membership.named(node) {
-                *progress = Progress::new(&common.config, log.last_id().index.prev(), common.now_tick);
+        self.joining = self.joining.filter(|(node, _)| !common.membership.is_member(*node));
+        let membership = &common.membership;
+        self.progress.retain(|node, _| membership.is_member(*node));
+        for node in common.other_members() {
+            let is_anew = !before.is_member(node) || before.named(node) != membership.named(node);
+            if is_anew {
+                let progress = Progress::new(&common.config, log.last_id().index.prev(), common.now_tick);
                 assert!(progress.match_index() == Index::ZERO, "nothing is known of a log that was named now");
+                self.progress.insert(node, progress);
                 self.health.remove(&node);
             }
         }
+        assert!(self.progress.len() == common.other_members().len(), "a leader follows every other member");
     }
 }

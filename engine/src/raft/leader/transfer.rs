@@ -210,9 +210,10 @@ impl Leading {
         }
     }
 
-    /// Of the fit followers that are not excluded, the one with the most entries on its disk.
+    /// Of the fit voters that are not excluded, the one with the most entries on its disk.
     fn best_successor(&self, common: &Common, excluded: &BTreeSet<NodeId>) -> Option<NodeId> {
-        let may_follow = |node: NodeId| !excluded.contains(&node) && self.unfit(common, node).is_none();
+        let is_voter = |node: NodeId| common.membership.is_voter(node);
+        let may_follow = |node| is_voter(node) && !excluded.contains(&node) && self.unfit(common, node).is_none();
         let fit = self.followers().filter(|(node, _)| may_follow(*node));
         fit.max_by_key(|(_, progress)| progress.match_index()).map(|(node, _)| node)
     }
@@ -236,7 +237,10 @@ impl Leading {
     /// Hands over to the preferred leader once it has been fit for long enough.
     fn tick_preferred(&mut self, common: &mut Common, log: &impl LogView) {
         common.preferred.on_tick(common.now_tick);
-        let Some(preferred) = common.config.preferred_leader.filter(|&node| common.is_peer(node)) else { return };
+        let Some(preferred) = common.config.preferred_leader else { return };
+        if preferred == common.config.id || !common.membership.is_voter(preferred) {
+            return;
+        }
         if self.is_transferring() || self.unfit(common, preferred).is_some() {
             self.preferred_since_tick = None;
             return;

@@ -546,7 +546,7 @@ mod tests {
     fn config() -> Config {
         Config {
             id: NodeId::new(1),
-            voters: vec![NodeId::new(1), NodeId::new(2)],
+            founders: vec![NodeId::new(1), NodeId::new(2)],
             election_ticks: 10,
             heartbeat_ticks: 1,
             inflight_messages_limit: 10,

@@ -168,7 +168,7 @@ impl World {
     pub(super) fn lay_ambush(&mut self) -> Result<bool, String> {
         let shard = usize::try_from(self.rng.below(self.plan.shards.into())).expect("few");
         let leader = (0..self.hosts.len()).find(|host| self.leads(*host, shard).is_some());
-        let Some(leader) = leader.filter(|_| self.hosts.len() == 3) else { return Ok(false) };
+        let Some(leader) = leader.filter(|_| self.are_three_voters()) else { return Ok(false) };
         match self.rng.below(4) {
             0 => self.stop_leader(leader, shard),
             1 => self.separate_follower(leader, shard),

@@ -29,16 +29,20 @@ pub(super) struct ShardChecks {
     pub(super) is_broken: bool,
 }
 
+fn voters_of(hosts: &[Host]) -> impl Iterator<Item = &Host> {
+    hosts.iter().filter(|host| host.votes)
+}
+
 /// Nobody who lacks a committed entry can be elected: a quorum has logs that are more up to date than his. Finds what was
 /// committed too early (thesis figure 3.7) although its loss would take further faults. Nodes that are down count as neither.
 fn check_cannot_be_lost(hosts: &[Host], shard: usize, committed: Option<EntryId>) -> Result<(), String> {
     let Some(id) = committed else { return Ok(()) };
-    let may_vote = |host: &&Host| host.shards[shard].may_vote();
+    let may_vote = |host: &&Host| host.votes && host.shards[shard].may_vote();
     let logs = || hosts.iter().filter(may_vote).filter_map(|host| host.shards[shard].replica.as_ref());
     for lacking in logs().filter(|replica| replica.log().term(id.index) != Some(id.term)) {
         let last = lacking.log().last_id();
         let voters = logs().filter(|voter| last >= voter.log().last_id()).count();
-        if voters > hosts.len() / 2 {
+        if voters > voters_of(hosts).count() / 2 {
             return Err(format!("{id} is committed, but a log that ends at {last} without it can win an election"));
         }
     }
@@ -132,6 +136,10 @@ impl ShardChecks {
             return Ok(());
         }
         let role = (view.role, view.term);
+        let is_voter = voters_of(hosts).any(|host| host.id == node);
+        if view.role != Role::Follower && !is_voter {
+            return Err(format!("is a learner, and {:?}", view.role));
+        }
         if view.role == Role::Leader && seen.role != Some(role) {
             self.check_leader(node, view.term, replica)?;
         }
@@ -240,9 +248,10 @@ impl ShardChecks {
                 }
                 Some(_) => {}
                 None => {
-                    let holders = hosts.iter().filter(|host| host.shards[shard].has_promised(id)).count();
-                    if holders <= hosts.len() / 2 {
-                        return Err(format!("committed {id}, durable on {holders} of {} nodes", hosts.len()));
+                    let holders = voters_of(hosts).filter(|host| host.shards[shard].has_promised(id)).count();
+                    let voters_count = voters_of(hosts).count();
+                    if holders <= voters_count / 2 {
+                        return Err(format!("committed {id}, durable on {holders} of {voters_count} voters"));
                     }
                     if !is_leader && at != self.committed.len() {
                         return Err(format!("a follower committed {id} before any leader did"));

@@ -19,7 +19,7 @@ const ROUNDS: usize = 3;
 impl World {
     /// The whole run.
     pub(super) fn run(&mut self) -> Result<(), String> {
-        for host in 0..self.hosts.len() {
+        for host in 0..self.plan.voters {
             self.start(host)?;
         }
         for client in 0..self.plan.clients {
@@ -32,6 +32,7 @@ impl World {
             None => {}
         }
         self.schedule_faults();
+        self.schedule_joining();
         self.run_until(self.plan.chaos_us)?;
         self.conclude()?;
         self.wipe_majority()
@@ -53,10 +54,10 @@ impl World {
     /// One direction between two nodes, or a minority, stays broken. The rest must go on taking writes.
     fn endure(&mut self) -> Result<(), String> {
         self.outlast_slow_syncs()?;
-        let count = self.hosts.len();
+        let count = self.plan.voters;
         let lost_max = (count - 1) / 2;
         let lacks = |host: &&Host| host.shards.iter().any(|shard| shard.lacks_data() || shard.birth.is_new());
-        let lacking_count = self.hosts.iter().filter(lacks).count();
+        let lacking_count = self.hosts.iter().filter(|host| host.votes).filter(lacks).count();
         // Whoever lacks data does not serve, and a direction takes away at most one node.
         let Some(free_count) = lost_max.checked_sub(lacking_count).filter(|count| *count > 0) else { return Ok(()) };
         let mut nodes: Vec<usize> = (0..count).collect();
@@ -140,7 +141,7 @@ impl World {
                 }
                 // Everything once more, from every node.
                 is_reading = true;
-                let client = self.clients.read_all(self.plan.nodes);
+                let client = self.clients.read_all(self.hosts.len());
                 self.schedule(0, Event::Ask { client });
             }
             if self.now_us > end_us {

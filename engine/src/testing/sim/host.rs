@@ -39,6 +39,8 @@ pub(super) struct ShardHost {
     pub(super) is_damaged: bool,
     /// A turn is on its way.
     pub(super) turn_is_due: bool,
+    /// The replica wants connections to these nodes.
+    pub(super) linked: BTreeSet<NodeId>,
     /// What its disk holds for good.
     pub(super) on_disk: OnDisk,
     /// Operations that wait for this replica's answer.
@@ -80,6 +82,8 @@ pub(super) struct Seen {
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) id: NodeId,
+    /// It is one of the voters. Else it joins as a learner.
+    pub(super) votes: bool,
     /// Counts its processes.
     pub(super) life: u64,
     pub(super) is_up: bool,
@@ -106,13 +110,14 @@ impl Host {
             ShardHost {
                 replica: None,
                 disk: Some(disk),
-                repair: None,
+                repair: repair_of_new_log(plan, number),
                 had_fault: false,
                 birth: birth_record(plan, number, shard, 0),
                 is_wiped: false,
                 is_outdated: false,
                 is_damaged: false,
                 turn_is_due: false,
+                linked: BTreeSet::new(),
                 on_disk: OnDisk::default(),
                 waiting: BTreeSet::new(),
                 parts: BTreeMap::new(),
@@ -123,6 +128,7 @@ impl Host {
         });
         Self {
             id: NodeId::new(number as u64 + 1),
+            votes: number < plan.voters,
             life: 0,
             is_up: false,
             paused_until_us: 0,
@@ -194,6 +200,7 @@ impl Host {
             shard.seen = Seen { promised, promised_vote, ..Seen::default() };
             shard.turn_is_due = false;
             shard.told_to_stop = None;
+            shard.linked.clear();
             unanswered.extend(std::mem::take(&mut shard.waiting));
             shard.parts.clear();
         }
@@ -358,7 +365,17 @@ fn identity(plan: &Plan, node: usize, shard: u32) -> SegmentIdentity {
 /// The record of a log that is made; `wipes` tells those of one shard on one node apart.
 pub(super) fn birth_record(plan: &Plan, node: usize, shard: u32, wipes: u64) -> BirthRecord {
     let incarnation = plan.seed ^ (node as u64 + 1) << 48 ^ u64::from(shard) << 40 ^ wipes;
-    BirthRecord::of_new_log(incarnation, plan.nodes)
+    if node < plan.voters {
+        BirthRecord::of_new_log(incarnation, plan.voters)
+    } else {
+        // As the server does for a node that joins a cluster which exists.
+        BirthRecord { incarnation, stage: Stage::Replaced }
+    }
+}
+
+/// What is marked beside a log that is made: one of a node that joins is under repair, and its hard state is not known.
+pub(super) fn repair_of_new_log(plan: &Plan, node: usize) -> Option<bool> {
+    (node >= plan.voters).then_some(false)
 }
 
 /// An empty disk with the first segment of a log, as a node has it before it first runs.
@@ -378,7 +395,7 @@ fn replica_options(
     repair: Option<RepairOptions>,
     (birth, nonce): (BirthRecord, u64),
 ) -> ReplicaOptions {
-    let voters = &plan.raft.voters;
+    let voters = &plan.raft.founders;
     let preferred_leader = plan.prefers_leaders.then(|| voters[shard as usize % voters.len()]);
     let seed = plan.seed ^ life << 40 ^ u64::from(shard) << 52;
     ReplicaOptions {

@@ -3,8 +3,9 @@
 //! A run is a function of its seed. It has a phase of faults, in which only safety is asked for, and a phase without, in which
 //! the cluster must converge and answer everything. What is simulated: time and its speed on each node (`world`), connections
 //! (`network`), processes and disks (`host`, on the log's own `SimStorage`; `durable` reads what they hold for good), clients
-//! (`clients`). Faults (`faults`, `ambush`, `handover`, `wipe`) and the course of a run (`course`, `put_back`) act on the world from
-//! outside. What is checked on the way: `checks`; afterwards: the judges of histories in the module above. It does not simulate
+//! (`clients`). Faults (`faults`, `ambush`, `handover`, `wipe`), a node that joins (`joining`) and the course of a run (`course`,
+//! `put_back`) act on the world from outside. What is checked on the way: `checks`; afterwards: the judges of histories in the module
+//! above. It does not simulate
 //! threads or memory.
 
 mod ambush;
@@ -17,6 +18,7 @@ mod durable;
 mod faults;
 mod handover;
 mod host;
+mod joining;
 mod marks;
 mod network;
 mod plan;

@@ -129,7 +129,7 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn new(plan: &Plan) -> Self {
-        let pairs = (0..plan.nodes).flat_map(|from| (0..plan.nodes).map(move |to| (from, to)));
+        let pairs = (0..plan.nodes()).flat_map(|from| (0..plan.nodes()).map(move |to| (from, to)));
         Self {
             links: pairs.filter(|(from, to)| from != to).map(|pair| (pair, Link::default())).collect(),
             kept: Vec::new(),

@@ -11,6 +11,9 @@ use crate::types::{EntryId, Index, NodeId, Term};
 /// One of so many runs puts a disk back to an earlier image.
 const PUT_BACK_ONE_IN: u64 = 12;
 
+/// In one of so many runs a node joins as a learner.
+const LEARNER_ONE_IN: u64 = 4;
+
 /// How often something happens: mean time between two. `None`: never.
 pub(super) type Every = Option<u64>;
 
@@ -86,8 +89,10 @@ impl SmallLimits {
 pub(super) struct Plan {
     /// The seed that it was made from.
     pub(super) seed: u64,
-    /// Nodes, all of them voters.
-    pub(super) nodes: usize,
+    /// Nodes that vote, from the beginning.
+    pub(super) voters: usize,
+    /// One node more joins as a learner.
+    pub(super) learner: bool,
     /// Shards.
     pub(super) shards: u32,
     /// Size of a log segment. Unit: bytes.
@@ -169,13 +174,13 @@ impl Plan {
     pub(super) fn from_seed(seed: u64) -> Self {
         let mut rng = SimRng::new(seed);
         let rng = &mut rng;
-        let nodes = pick(rng, &[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]);
+        let voters = pick(rng, &[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]);
         let tick_us = pick(rng, &[5_000, 10_000, 20_000]);
         let heartbeat_ticks = u32::try_from(between(rng, 1, 4)).expect("small");
         let election_ticks = heartbeat_ticks * u32::try_from(between(rng, 4, 12)).expect("small");
         let raft = raft::Config {
             id: NodeId::new(1),
-            voters: (1..=nodes as u64).map(NodeId::new).collect(),
+            founders: (1..=voters as u64).map(NodeId::new).collect(),
             election_ticks,
             heartbeat_ticks,
             inflight_messages_limit: usize::try_from(between(rng, 1, 16)).expect("small"),
@@ -201,7 +206,9 @@ impl Plan {
         let origin = EntryId::new(Term::new(between(start, 1, 9)), Index::new(between(start, 1, 1 << 20)));
         let plan = Self {
             seed,
-            nodes,
+            voters,
+            // From a number of its own, so that everything else stays what it was for each seed.
+            learner: SimRng::new(seed ^ 0x6c65_6172_6e73).chance(1, LEARNER_ONE_IN),
             shards: pick(rng, &[1, 1, 1, 2, 3]),
             // Small ones fill up: moving on to the next segment is part of every run.
             origin: if begins_late { origin } else { EntryId::ZERO },
@@ -242,14 +249,14 @@ impl Plan {
 
     /// Three nodes and one shard, and nothing that goes wrong but what the run is about.
     fn into_put_back(self) -> Self {
-        let voters = (1..=3).map(NodeId::new).collect();
-        let raft = raft::Config { voters, ..self.raft };
+        let founders = (1..=3).map(NodeId::new).collect();
+        let raft = raft::Config { founders, ..self.raft };
         let clients = self.clients.max(3);
         let faults = Faults::default();
         // From a number of its own, so that the runs of one kind stay what they were before there was the other.
         let is_image = SimRng::new(self.seed ^ 0x6f6c_6420).chance(1, 2);
         let put_back = Some(if is_image { PutBack::Image } else { PutBack::Replaced });
-        Self { nodes: 3, shards: 1, raft, prefers_leaders: false, clients, faults, put_back, ..self }
+        Self { voters: 3, learner: false, shards: 1, raft, prefers_leaders: false, clients, faults, put_back, ..self }
     }
 }
 
@@ -262,6 +269,12 @@ fn small_reading(rng: &mut SimRng) -> ReadingLimits {
 }
 
 impl Plan {
+    /// Nodes, whether they vote or not.
+    #[must_use]
+    pub(super) fn nodes(&self) -> usize {
+        self.voters + usize::from(self.learner)
+    }
+
     /// Delays and syncs no longer than this leave a leader in office. Unit: us.
     #[must_use]
     pub(super) fn steady_us(&self) -> u64 {

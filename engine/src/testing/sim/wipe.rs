@@ -7,7 +7,7 @@
 //! * **After a run**, in a cluster of three: two nodes lose their disks. That is more than is promised. They must elect nobody,
 //!   and say why. The run ends there.
 
-use super::host::{birth_record, new_disk};
+use super::host::{birth_record, new_disk, repair_of_new_log};
 use super::plan::{between, pick};
 use super::world::{Event, FaultStep, World};
 use crate::types::Index;
@@ -87,7 +87,7 @@ impl World {
             let number = u32::try_from(number).expect("few");
             shard.disk = Some(new_disk(&self.plan, host, number, wipes));
             shard.birth = birth_record(&self.plan, host, number, wipes);
-            shard.repair = None;
+            shard.repair = repair_of_new_log(&self.plan, host);
             shard.is_damaged = false;
             shard.is_wiped = true;
             shard.is_outdated = false;
@@ -149,7 +149,7 @@ impl World {
     ///
     /// The third node is away at first in some runs: the two alone look like the beginning of a cluster.
     pub(super) fn wipe_majority(&mut self) -> Result<(), String> {
-        if self.hosts.len() != 3 || self.plan.faults.wipe.is_none() || !self.rng.chance(1, MAJORITY_ONE_IN) {
+        if !self.are_three_voters() || self.plan.faults.wipe.is_none() || !self.rng.chance(1, MAJORITY_ONE_IN) {
             return Ok(());
         }
         let kept = usize::try_from(self.rng.below(3)).expect("few");

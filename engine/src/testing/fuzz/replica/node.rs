@@ -185,7 +185,7 @@ impl Node {
             Action::Load { first, last } => self.loads.push_back((first, last)),
             Action::FinishRepair => self.repair_is_ending = true,
             Action::PersistBirth(record) => self.born = Some(record),
-            Action::Tell(_) => {}
+            Action::Link(_) | Action::Tell(_) => {}
         }
         Ok(())
     }
@@ -317,7 +317,7 @@ fn options(id: NodeId, repair: Option<bool>, birth: &BirthRecord, life: u64) -> 
     ReplicaOptions {
         raft: raft::Config {
             id,
-            voters: (0..NODES).map(node_id).collect(),
+            founders: (0..NODES).map(node_id).collect(),
             election_ticks: 10,
             heartbeat_ticks: 2,
             inflight_messages_limit: 4,

@@ -4,7 +4,7 @@ use wal::SegmentSeq;
 use wal::SyncRequest;
 
 use super::{Event, Place, World};
-use crate::raft::{BirthRecord, Stage};
+use crate::raft::{BirthRecord, Message, Stage};
 use crate::replica::{self, Outgoing};
 use crate::testing::sim::damage::{DAMAGED_LOG, Damage, damage_below_watermark, damage_end};
 use crate::testing::sim::plan::between;
@@ -24,6 +24,15 @@ const LOAD_FAILS_ONE_IN: u64 = 30;
 
 /// Name of the fault that strikes with the next sync.
 pub(in crate::testing::sim) const FAILED_SYNC: &str = "failed sync";
+
+/// Only a voter says this.
+fn elects(message: &Message) -> bool {
+    match message {
+        Message::RequestPreVote { .. } | Message::RequestVote { .. } => true,
+        Message::PreVoteResponse { granted, .. } | Message::RequestVoteResponse { granted, .. } => *granted,
+        _ => false,
+    }
+}
 
 impl World {
     /// A helper thread of the node does something with files, which takes a while.
@@ -89,6 +98,12 @@ impl World {
     pub(super) fn check_promise(&self, at: Place, to: usize, message: &Outgoing) -> Result<(), String> {
         let shard = &self.hosts[at.host].shards[at.shard];
         let Outgoing::Raft(message) = message else { return Ok(()) };
+        if !self.hosts[at.host].votes && elects(message) {
+            return Err(format!("node {}, a learner, says {message:?}", at.host + 1));
+        }
+        if !self.hosts[to].votes && matches!(message, Message::TimeoutNow { .. }) {
+            return Err(format!("node {} tells node {}, a learner: {message:?}", at.host + 1, to + 1));
+        }
         let said = shard.check_promise(self.hosts[at.host].id, self.hosts[to].id, message);
         said.map_err(|what| format!("node {} shard {}: {what}", at.host + 1, at.shard))
     }

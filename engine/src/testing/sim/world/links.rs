@@ -1,5 +1,7 @@
 //! What is sent and what arrives; connections that break, are blocked, and come up again.
 
+use std::collections::BTreeSet;
+
 use net::deframer::Deframer;
 
 use super::{Event, Place, World};
@@ -7,7 +9,7 @@ use crate::raft::Message;
 use crate::replica::{self, Outgoing};
 use crate::testing::sim::network::Packet;
 use crate::testing::sim::plan::between;
-use crate::types::ShardId;
+use crate::types::{NodeId, ShardId};
 use crate::wire::{self, Lane};
 
 /// Largest frame that a node takes. Unit: bytes.
@@ -21,8 +23,9 @@ impl World {
     pub(super) fn send(&mut self, at: Place, to: usize, message: &Outgoing) -> Result<bool, String> {
         self.check_promise(at, to, message)?;
         let lane = Lane::of(message);
+        let is_let_in = self.is_linked(at, to) && self.is_linked(Place { host: to, ..at }, at.host);
         let link = self.network.link(at.host, to);
-        if !link.is_up {
+        if !link.is_up || !is_let_in {
             return Ok(false);
         }
         let incarnation = link.incarnation;
@@ -50,6 +53,29 @@ impl World {
         self.beats.of(at.host, to, at.shard).note(&packet, message);
         self.dispatch(packet);
         Ok(true)
+    }
+
+    /// A replica wants connections to these nodes and to no others. Those that are up already are noticed soon.
+    pub(super) fn link(&mut self, at: Place, nodes: BTreeSet<NodeId>) {
+        let (host, life) = (at.host, self.hosts[at.host].life);
+        let before = std::mem::replace(&mut self.hosts[host].shards[at.shard].linked, nodes);
+        let is_new = |world: &Self, peer: usize| {
+            let node = world.hosts[peer].id;
+            world.is_linked(at, peer) && !before.contains(&node)
+        };
+        for peer in self.others(host).filter(|peer| is_new(self, *peer)).collect::<Vec<_>>() {
+            if self.network.link(host, peer).is_up {
+                let delay_us = between(&mut self.rng, 10, 5_000);
+                self.schedule(delay_us, Event::Notice { host, life, peer, up: true });
+            }
+        }
+    }
+
+    /// A shard wants a connection to a node, and lets it in: it is a member, as far as the shard knows. A node that is down
+    /// knows nothing.
+    fn is_linked(&self, at: Place, peer: usize) -> bool {
+        let host = &self.hosts[at.host];
+        !host.is_up || host.shards[at.shard].linked.contains(&self.hosts[peer].id)
     }
 
     /// Puts a packet on its way, or holds it back.
@@ -96,6 +122,7 @@ impl World {
         let mut deframer = Deframer::new(FRAME_BYTES_MAX);
         deframer.feed(&bytes);
         let from_id = self.hosts[from].id;
+        let shard_id = ShardId::new(u32::try_from(shard).map_err(|_| "too many shards")?);
         loop {
             let Ok(frame) = deframer.next_frame() else {
                 // As the server does: bytes that make no sense end the connection.
@@ -103,7 +130,7 @@ impl World {
                 return Ok(());
             };
             let Some(frame) = frame else { return Ok(()) };
-            let Ok(incoming) = wire::decode(&frame) else {
+            let Ok(incoming) = wire::decode_for(shard_id, &frame) else {
                 self.break_link(from, to);
                 return Ok(());
             };
@@ -194,7 +221,7 @@ impl World {
             if !up {
                 self.deliver(at, replica::Event::PeerDisconnected(node))?;
             }
-            if self.network.link(host, peer).is_up {
+            if self.network.link(host, peer).is_up && self.is_linked(at, peer) {
                 self.deliver(at, replica::Event::PeerConnected(node))?;
             }
         }

@@ -86,7 +86,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(plan: Plan, trace: Trace) -> Self {
         let mut rng = SimRng::new(plan.seed ^ 0x5EED);
-        let hosts = (0..plan.nodes)
+        let hosts = (0..plan.nodes())
             .map(|number| {
                 let skew = plan.tick_us * plan.clock_skew_permille / 1000;
                 let tick_us = between(&mut rng, plan.tick_us - skew, plan.tick_us + skew);
@@ -283,6 +283,7 @@ impl World {
                 Action::PersistBirth(record) => {
                     self.begin_file_work(at, |life| Event::BirthEnd { at, life, record });
                 }
+                Action::Link(nodes) => self.link(at, nodes),
                 Action::Tell(_) => {}
             }
         }

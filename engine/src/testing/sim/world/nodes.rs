@@ -61,14 +61,18 @@ impl World {
     }
 
     /// Whether a node may lose what it has durably, for the others to give it back: they are a quorum with what they promised, and
-    /// of those that lack something only nodes with an uncertain hard state wait for all others.
+    /// of those that lack something only nodes with an uncertain hard state wait for all others. Nobody needs what a learner has.
     pub(in crate::testing::sim) fn may_lose(&self, host: usize, shard: usize) -> bool {
-        let others = || self.others(host).map(|other| &self.hosts[other].shards[shard]);
+        if !self.hosts[host].votes {
+            return true;
+        }
+        let voters = || self.others(host).map(|other| &self.hosts[other]).filter(|other| other.votes);
+        let others = || voters().map(|other| &other.shards[shard]);
         let lacking_count = others().filter(|other| other.lacks_data()).count();
         let can_tell = |other: &ShardHost| !other.lacks_data() || other.is_certain_under_repair();
         let own = &self.hosts[host].shards[shard];
         let may = !own.lacks_data() || own.is_certain_under_repair();
-        may && lacking_count < (self.hosts.len() - 1) / 2 && others().all(can_tell)
+        may && lacking_count < (self.plan.voters - 1) / 2 && others().all(can_tell)
     }
 
     /// A node that was killed in that life starts; one that stopped by itself and is still there is killed first.
@@ -96,6 +100,11 @@ impl World {
 
     pub(in crate::testing::sim) fn random_host(&mut self) -> usize {
         usize::try_from(self.rng.below(self.hosts.len() as u64)).expect("few")
+    }
+
+    /// All nodes are voters, and three.
+    pub(in crate::testing::sim) fn are_three_voters(&self) -> bool {
+        self.plan.voters == 3 && self.hosts.len() == 3
     }
 
     /// The term that a node leads a shard in.

@@ -26,7 +26,7 @@ impl World {
         let (client, shard) = (operation.client, operation.shard);
         let host = match self.clients.home(client) {
             Some(home) if !self.rng.chance(1, 10) || self.clients.is_finishing() => home,
-            _ => usize::try_from(self.rng.below(self.plan.nodes as u64)).expect("few"),
+            _ => usize::try_from(self.rng.below(self.hosts.len() as u64)).expect("few"),
         };
         let (low, high) = self.plan.delay_us;
         let delay_us = pause_us + between(&mut self.rng, low, high);
