@@ -22,6 +22,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use net::shell::Stream;
 
+use super::classes::give_way;
 use super::guests::Guest;
 use super::metrics::NodeMetrics;
 use super::status::StatusBoard;
@@ -93,8 +94,12 @@ pub(super) async fn serve(stream: Stream, already_read: Vec<u8>, probes: Probes,
     let io = HttpStream { stream, already_read, position: 0 };
     let service = service_fn(move |request: Request<Incoming>| {
         probe.asked_at.set(Some(Instant::now()));
-        let response = answer(&request, &probes);
-        async move { Ok::<_, Infallible>(response) }
+        let probes = probes.clone();
+        async move {
+            // Requests that were sent together are answered one at a time: figures take a while.
+            give_way().await;
+            Ok::<_, Infallible>(answer(&request, &probes))
+        }
     });
     let mut builder = http1::Builder::new();
     // A probe may close its sending side with its request, and still gets the answer.

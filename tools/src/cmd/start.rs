@@ -61,7 +61,7 @@ fn run_until_stopped(config: ValidConfig, log: LogQueue) -> Result<(), StartComm
     let (phase, stop) = hear_signals(log)?;
     let node = Node::start(config)?;
     phase.store(RUNNING, Ordering::SeqCst);
-    announce(&ready_line);
+    announce(ready_line);
     // An error means that the thread is gone, and with it any way to stop the node in order.
     let signal = stop.recv().map_err(|_gone| StartCommandError::Signals(io::ErrorKind::BrokenPipe.into()))?;
     // From here on nobody takes a signal: the next one ends the process.
@@ -132,11 +132,16 @@ fn ready_line(config: &ValidConfig) -> String {
     )
 }
 
-/// Prints the line that tells scripts and people that clients are served.
-fn announce(line: &str) {
-    let mut out = io::stdout().lock();
-    // Nobody may be reading, and the node runs all the same.
-    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
-        tracing::warn!(%error, "cannot print to standard output");
+/// Prints the line that tells scripts and people that clients are served. On a thread of its own: nobody may be reading, and whoever
+/// waits here hears no signal.
+fn announce(line: String) {
+    let print = move || {
+        let mut out = io::stdout().lock();
+        if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+            tracing::warn!(%error, "cannot print to standard output");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("announce".to_owned()).spawn(print) {
+        tracing::warn!(%error, "cannot start the thread that prints to standard output");
     }
 }

@@ -62,6 +62,19 @@ async fn a_node_whose_standard_error_nobody_reads_goes_on() {
     drop(reader);
 }
 
+#[tokio::test]
+async fn a_node_whose_standard_output_nobody_reads_serves_and_stops_in_order() {
+    /// Room in a pipe, unless somebody changes it. Unit: bytes.
+    const PIPE_BYTES: usize = 64 << 10;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let fifo = dir.path().join("stdout").display().to_string();
+    let fill = format!("mkfifo {fifo} && exec 1<>{fifo} && head -c {PIPE_BYTES} /dev/zero");
+    let mut cluster = Cluster::start_in_shell(1, &fill).await;
+    cluster.client_of(&[0], SECONDS).await.put(b"key", b"value").await.expect("the node serves");
+    cluster.signal(0, Signal::TERM);
+    assert!(cluster.wait_for_end(0), "{}", cluster.log_of(0));
+}
+
 /// Greets as a client.
 fn greet(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("the port is open");
@@ -99,6 +112,20 @@ fn flood_with_damage(address: &str, stop: &AtomicBool) {
     }
 }
 
+/// Asks for all figures again and again, many times at once, and reads the answers.
+fn flood_with_probes(address: &str, stop: &AtomicBool) {
+    let asked = b"GET /metrics HTTP/1.1\r\nHost: node\r\n\r\n".repeat(50);
+    while !stop.load(Ordering::Relaxed) {
+        let mut stream = TcpStream::connect(address).expect("the port is open");
+        let mut taken = vec![0; 1 << 20];
+        // Others may need its place.
+        while !stop.load(Ordering::Relaxed)
+            && stream.write_all(&asked).is_ok()
+            && stream.read(&mut taken).is_ok_and(|count| count > 0)
+        {}
+    }
+}
+
 /// The longest of puts within three seconds. Unit: ms.
 async fn longest_put(client: &client::Client) -> u128 {
     let started = Instant::now();
@@ -117,6 +144,7 @@ async fn clients_that_flood_a_node_hold_up_neither_ticks_nor_others() {
     for (what, flood) in [
         ("bad requests", flood_with_requests as fn(&str, &AtomicBool)),
         ("what is no frame", flood_with_damage as fn(&str, &AtomicBool)),
+        ("probes", flood_with_probes as fn(&str, &AtomicBool)),
     ] {
         let cluster = watched_cluster(3).await;
         let leader = cluster.leader(0).await;
