@@ -132,6 +132,20 @@ fn a_panic_of_the_program_that_embeds_a_node_is_its_own() {
     assert!(status.success(), "{status}");
 }
 
+/// Whoever connects is answered: no listener that nobody serves takes a part of the connections.
+fn answers_everybody(url: &str) {
+    const CONNECTIONS: usize = 100;
+    let address = url.strip_prefix("http://").expect("a URL");
+    for _ in 0..CONNECTIONS {
+        let mut stream = TcpStream::connect(address).expect("the port is open");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n").expect("taken");
+        let mut front = [0; 12];
+        stream.read_exact(&mut front).expect("an answer");
+        assert_eq!(front, *b"HTTP/1.1 200");
+    }
+}
+
 /// Starts a node that fails after its data was opened, then again as soon as the reason is gone, and as another node. Returns what
 /// the first said.
 fn start_twice(dir: &Path, failing: impl FnOnce(&mut Config) -> Box<dyn FnOnce()>) -> String {
@@ -145,7 +159,9 @@ fn start_twice(dir: &Path, failing: impl FnOnce(&mut Config) -> Box<dyn FnOnce()
     settings.pin_cores = false;
     settings.shards += 1;
     settings.name = "another".to_owned();
+    let urls = settings.listen_client_urls.clone();
     let node = Node::start(valid(settings)).expect("nothing is left of the first start");
+    urls.iter().for_each(|url| answers_everybody(url));
     node.stop().expect("it stops");
     error
 }

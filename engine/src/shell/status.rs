@@ -183,3 +183,49 @@ fn role_name(view: &ReplicaView) -> &'static str {
         Role::Leader => "leader",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::LostView;
+    use crate::types::{Index, Revision, Term};
+
+    fn view(applied: u64, committed: u64) -> ReplicaView {
+        ReplicaView {
+            is_leader: false,
+            role: Role::Follower,
+            leader: Some(NodeId::new(2)),
+            term: Term::new(1),
+            last_index: Index::new(committed),
+            persisted_index: Index::new(committed),
+            commit_index: Index::new(committed),
+            applied_index: Index::new(applied),
+            revision: Revision::new(1),
+            state_bytes: 0,
+            pending_writes_count: 0,
+            pending_reads_count: 0,
+            relayed_count: 0,
+            repair: None,
+            transfer: None,
+            birth: None,
+            lost: LostView::default(),
+            needs_state: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_node_is_ready_once_each_shard_has_applied_nearly_all_that_is_committed() {
+        let board = StatusBoard::new("one", NodeId::new(1), 2);
+        let post = |shard, applied, committed| {
+            board.post(ShardId::new(shard), view(applied, committed), None);
+            board.ready()
+        };
+        let missing = post(0, 1_000, 1_000).expect_err("the other shard shows nothing yet");
+        assert!(missing.contains("shard 1 has not started"), "{missing}");
+        assert_eq!(post(1, 1_000, 1_000 + READY_LAG_ENTRIES), Ok(()));
+        let behind = post(1, 1_000, 1_001 + READY_LAG_ENTRIES).expect_err("it is behind");
+        assert!(behind.contains("shard 1 is applying its log: 1000 of 1257 committed"), "{behind}");
+        assert_eq!(board.live(), Ok(()), "a restart would not help");
+        assert_eq!(post(1, 1_001, 1_001 + READY_LAG_ENTRIES), Ok(()));
+    }
+}

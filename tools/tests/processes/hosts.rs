@@ -288,14 +288,39 @@ async fn other_users_may_read_no_file_of_a_node_and_a_wide_directory_is_warned_o
     assert!(cluster.log_of(0).contains(WARNING), "{}", cluster.log_of(0));
 }
 
+/// Limits the files of a running node.
+fn limit_files(cluster: &Cluster, number: usize, bytes: Option<u64>) {
+    let limits = prlimit(Some(cluster.pid(number)), Resource::Fsize, Rlimit { current: bytes, maximum: None });
+    limits.expect("a limit that is not raised above the old one");
+}
+
+#[tokio::test]
+async fn a_cluster_goes_on_writing_when_the_disk_of_its_leader_is_full() {
+    const WRITES: usize = 100;
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader(0).await;
+    limit_files(&cluster, leader, Some(64 << 10));
+    let client = cluster.client_of(&[0, 1, 2], CLUSTER_PATIENCE).await;
+    let (started, mut done) = (Instant::now(), 0);
+    while done < WRITES {
+        match client.put(b"key", &vec![7; 1_000_000]).await {
+            Ok(_) => done += 1,
+            // Until it has handed over.
+            Err(ClientError::Refused { .. } | ClientError::Unavailable { .. }) => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        assert!(started.elapsed() < PATIENCE, "{done} writes were acknowledged: {}", cluster.log_of(leader));
+    }
+    assert!(cluster.log_of(leader).contains("the next log segment cannot be prepared"), "{}", cluster.log_of(leader));
+    assert_ne!(cluster.leader(0).await, leader);
+}
+
 #[tokio::test]
 async fn a_limit_on_the_size_of_files_is_met_like_a_full_disk() {
     let cluster = Cluster::start(1).await;
-    let limit = |bytes: Option<u64>| {
-        let limits = prlimit(Some(cluster.pid(0)), Resource::Fsize, Rlimit { current: bytes, maximum: None });
-        limits.expect("a limit that is not raised above the old one");
-    };
-    limit(Some(64 << 10));
+    limit_files(&cluster, 0, Some(64 << 10));
     let client = cluster.client_of(&[0], Duration::from_secs(2)).await;
     let mut refused = None;
     for _ in 0..100 {
@@ -312,7 +337,7 @@ async fn a_limit_on_the_size_of_files_is_met_like_a_full_disk() {
     let log = cluster.log_of(0);
     let lines = log.lines().filter(|line| line.contains("the next log segment cannot be prepared")).count();
     assert!(log.contains("File too large") && (1..=3).contains(&lines), "{lines} lines: {log}");
-    limit(None);
+    limit_files(&cluster, 0, None);
     let client = cluster.client_of(&[0], CLUSTER_PATIENCE).await;
     client.put(b"key", b"value").await.expect("it goes on");
 }
