@@ -48,7 +48,7 @@ impl<S: Storage> Replica<S> {
     /// Applies committed entries in order, up to the turn's budget, and answers the writes that they carry. An entry may take
     /// several turns; whatever is read in between sees the commands up to some point of it.
     pub(super) fn apply_committed(&mut self) {
-        if self.read_in.is_waiting() {
+        if self.read_in.is_waiting() || self.reads.gave_way {
             return;
         }
         let mut budget = Budget { bytes: self.options.apply_bytes_per_turn, keys: self.options.apply_keys_per_turn };

@@ -29,8 +29,15 @@ struct TurnLeft {
 }
 
 impl<S: Storage> Replica<S> {
-    /// Answers confirmed reads whose index is applied, as far as a turn goes.
+    /// Answers confirmed reads whose index is applied, as far as a turn goes. If writes got much in this turn already, the next one
+    /// is for reads alone: an answer to a write may be larger than all that reads get in a turn.
     pub(super) fn serve_reads(&mut self) {
+        let had_given_way = std::mem::take(&mut self.reads.gave_way);
+        let is_busy = self.out.bodies_len() >= READ_BYTES_PER_TURN;
+        if is_busy && !had_given_way && self.reads.has_ready(self.machine.applied_index()) {
+            self.reads.gave_way = true;
+            return;
+        }
         let mut left = TurnLeft { keys: self.options.reading.keys_per_turn, bytes: READ_BYTES_PER_TURN };
         while left.keys > 0
             && left.bytes > 0

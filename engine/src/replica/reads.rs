@@ -22,6 +22,8 @@ pub(super) struct Read {
 pub(super) struct Reads {
     /// Those that were begun.
     pub begun: BegunReads,
+    /// They waited for a turn of their own, which is the next one.
+    pub(super) gave_way: bool,
     unconfirmed: BTreeMap<u64, Read>,
     confirmed: BTreeMap<(Index, u64), Read>,
     last_id: u64,

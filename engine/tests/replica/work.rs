@@ -75,6 +75,38 @@ fn entries_that_are_not_in_memory_are_read_in_before_they_are_applied() {
 }
 
 #[test]
+fn a_turn_makes_large_answers_to_writes_or_to_reads_and_both_go_on() {
+    let (mut trio, leader) = trio_with(11, |_| {});
+    trio.ask(leader, CallKind::Write, &op_command(&put(b"k", &vec![7; 600_000])));
+    (0..10).for_each(|_| trio.round());
+    let get = Op::Range(whole(b"k", b""));
+    let mut command = Vec::new();
+    encode_txn_command(&Txn { success: vec![get; 3], ..Txn::default() }, &mut command).expect("valid");
+    let read = request(&whole(b"k", b""));
+    let (mut writes, mut reads) = (BTreeSet::new(), BTreeSet::new());
+    let mut answered = (0, 0);
+    for _ in 0..60 {
+        writes.insert(trio.ask(leader, CallKind::Write, &command));
+        reads.insert(trio.ask(leader, CallKind::ReadSerializable, &read));
+        trio.deliver(leader, Event::Turn);
+        let count =
+            |tickets: &BTreeSet<u64>| tickets.iter().filter(|ticket| trio.answers.contains_key(*ticket)).count();
+        let now = (count(&writes), count(&reads));
+        assert!(now.0 == answered.0 || now.1 == answered.1, "{answered:?}, then {now:?}");
+        answered = now;
+        for node in (0..NODES_COUNT).filter(|node| *node != leader) {
+            trio.deliver(node, Event::Turn);
+            trio.finish_sync(node);
+        }
+        trio.finish_sync(leader);
+        while !trio.packets.is_empty() {
+            trio.receive(0);
+        }
+    }
+    assert!(answered.0 >= 10 && answered.1 >= 10, "{answered:?}");
+}
+
+#[test]
 fn a_leader_hands_over_when_its_log_waits_too_long_for_a_segment() {
     const SLOW_DISK_TICKS: u64 = 20;
     let (mut trio, leader) = trio_with(10, |options| options.slow_disk_ticks = SLOW_DISK_TICKS);
