@@ -193,6 +193,7 @@ mod tests {
     fn view(applied: u64, committed: u64) -> ReplicaView {
         ReplicaView {
             is_leader: false,
+            is_learner: false,
             role: Role::Follower,
             leader: Some(NodeId::new(2)),
             term: Term::new(1),
