@@ -282,6 +282,18 @@ impl ShardHost {
         Ok(())
     }
 
+    /// What is noted as committed is of no term that a loss of power could take back: the leader of an earlier term, which this node
+    /// would follow then, need not have it.
+    pub(super) fn check_noted(&self) -> Result<(), String> {
+        let Some(replica) = self.replica.as_ref().filter(|_| !self.lacks_data()) else { return Ok(()) };
+        let noted = replica.log().noted().committed;
+        let (durable_term, _) = self.on_disk.claimed_vote(replica.log());
+        if noted.term > durable_term {
+            return Err(format!("notes {noted} as committed, and only term {durable_term} is durable"));
+        }
+        Ok(())
+    }
+
     /// The log claims nothing to be durable that is not on the disk.
     pub(super) fn check_claims(&self) -> Result<(), String> {
         self.replica.as_ref().map_or(Ok(()), |replica| self.on_disk.check_claims(replica.log()))

@@ -242,7 +242,8 @@ impl World {
         let Some(replica) = self.hosts[at.host].shards[at.shard].replica.as_mut() else { return Ok(()) };
         replica.handle(event);
         self.carry_out(at)?;
-        let would_show = self.hosts[at.host].shards[at.shard].check_would_show();
+        let shard = &self.hosts[at.host].shards[at.shard];
+        let would_show = shard.check_would_show().and_then(|()| shard.check_noted());
         would_show.map_err(|what| format!("node {} shard {}: {what}", at.host + 1, at.shard))?;
         self.checks[at.shard].observe(&mut self.hosts, at.host, at.shard)
     }
