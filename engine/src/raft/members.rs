@@ -157,7 +157,9 @@ impl Raft {
 
     /// The membership that was in force at `index`; `None` if that is no longer known, below what is committed.
     pub(crate) fn membership_as_of(&self, index: Index) -> Option<&Membership> {
-        (index >= self.common.commit_index).then(|| self.common.history.as_of(index))
+        let membership = (index >= self.common.commit_index).then(|| self.common.history.as_of(index))?;
+        assert!(!membership.voters().is_empty(), "somebody votes at {index}");
+        Some(membership)
     }
 
     /// The log that this node's messages speak for.

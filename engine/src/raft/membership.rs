@@ -169,6 +169,7 @@ impl Membership {
     /// stood before the log's base may be news to this node (`known_at`).
     #[must_use]
     pub(crate) fn repeats_names_of(&self, before: &Self, index: Index, base: Index) -> bool {
+        assert!(index > base, "entry {index} is behind the log's base {base}");
         let is_kept = |(id, named): (&NodeId, &Named)| match before.named(*id) {
             Some(known) if named.since == index => known.incarnation != named.incarnation,
             Some(known) => known == *named,

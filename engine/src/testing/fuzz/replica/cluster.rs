@@ -1,6 +1,6 @@
 //! Three honest nodes that hear each other: each message takes a tick, each sync none.
 
-use api::command::{Op, encode_op_command};
+use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
 
 use crate::call::{Call, CallKind, Origin, Refusal, Ticket};
 use crate::raft::Role;
@@ -15,6 +15,8 @@ pub(super) struct Cluster {
     pub(super) nodes: Vec<Node>,
     mail: Vec<(NodeId, NodeId, Vec<u8>)>,
     last_ticket: u64,
+    /// What this node says and what is said to it gets lost.
+    pub(super) cut_off: Option<NodeId>,
 }
 
 /// The command that writes `value` to the one key.
@@ -24,12 +26,21 @@ pub(super) fn put(value: &[u8]) -> Vec<u8> {
     command
 }
 
+/// The read of the one key.
+pub(super) fn range() -> Vec<u8> {
+    let mut payload = Vec::new();
+    let range = KeyRange { key: b"k", range_end: b"" };
+    let op = RangeOp { range, limit: 0, revision: 0, keys_only: false, count_only: false };
+    encode_range(&op, &mut payload).expect("a valid range");
+    payload
+}
+
 impl Cluster {
     /// Starts all nodes on their disks.
     pub(super) fn start(disks: Vec<Disk>, life: u64) -> Result<Self, String> {
         let start = |(number, disk)| Node::start(node_id(number), disk, life);
         let nodes = disks.into_iter().enumerate().map(start).collect::<Result<Vec<_>, _>>()?;
-        let mut cluster = Self { nodes, mail: Vec::new(), last_ticket: 0 };
+        let mut cluster = Self { nodes, mail: Vec::new(), last_ticket: 0, cut_off: None };
         for node in &mut cluster.nodes {
             let own = node.id;
             for peer in (0..NODES).map(node_id).filter(|peer| *peer != own) {
@@ -42,6 +53,9 @@ impl Cluster {
     /// Messages arrive, a tick passes, and everybody does what is to be done.
     pub(super) fn tick(&mut self) -> Result<(), String> {
         for (from, to, bytes) in std::mem::take(&mut self.mail) {
+            if self.cut_off.is_some_and(|node| node == from || node == to) {
+                continue;
+            }
             if let Some(node) = self.nodes.iter_mut().find(|node| node.id == to)
                 && !node.hear(from, &bytes)?
             {
@@ -57,14 +71,22 @@ impl Cluster {
         Ok(())
     }
 
-    /// A client of a node writes.
+    /// A client of a node writes the ticket that this returns.
     pub(super) fn write(&mut self, number: usize) -> Result<u64, String> {
+        self.ask(number, CallKind::Write, &put(&(self.last_ticket + 1).to_le_bytes()))
+    }
+
+    /// A client of a node reads.
+    pub(super) fn read(&mut self, number: usize) -> Result<u64, String> {
+        self.ask(number, CallKind::Read, &range())
+    }
+
+    fn ask(&mut self, number: usize, kind: CallKind, payload: &[u8]) -> Result<u64, String> {
+        assert!(number < NODES, "there is no node {number}");
         self.last_ticket += 1;
-        let payload = put(&self.last_ticket.to_le_bytes());
         let origin = Origin::Local(Ticket(self.last_ticket));
         if let Some(node) = self.nodes.get_mut(number) {
-            let call = Call::borrowed(SHARD, CallKind::Write, TIMEOUT_MS, &payload);
-            node.handle(Event::Call { origin, call })?;
+            node.handle(Event::Call { origin, call: Call::borrowed(SHARD, kind, TIMEOUT_MS, payload) })?;
         }
         Ok(self.last_ticket)
     }

@@ -48,13 +48,22 @@ pub struct Failure {
     pub small: (Vec<u8>, String),
 }
 
+/// Inputs that showed something new, and all that they showed.
+#[derive(Debug, Default)]
+struct Pool {
+    kept: Vec<Vec<u8>>,
+    features: BTreeSet<u32>,
+}
+
 /// A search under way.
 #[derive(Debug)]
 pub struct Hunt {
     past: Past,
     rng: SimRng,
-    kept: Vec<Vec<u8>>,
-    features: BTreeSet<u32>,
+    /// Inputs after which everything had to heal.
+    clean: Pool,
+    /// Inputs in which the node was lied to. Apart, because most changes of an input lead here, and little is judged here.
+    lied_to: Pool,
     report: Report,
 }
 
@@ -72,8 +81,8 @@ impl Hunt {
     /// An honest cluster does not even get to the point where the nonsense begins.
     pub fn new(seed: u64) -> Result<Self, String> {
         let past = Past::new()?;
-        let (kept, features, report) = (Vec::new(), BTreeSet::new(), Report::default());
-        Ok(Self { past, rng: SimRng::new(seed), kept, features, report })
+        let (clean, lied_to, report) = (Pool::default(), Pool::default(), Report::default());
+        Ok(Self { past, rng: SimRng::new(seed), clean, lied_to, report })
     }
 
     /// What was done so far.
@@ -104,23 +113,27 @@ impl Hunt {
                 return Err(Box::new(Failure { what, input: input.to_vec(), small }));
             }
         };
-        match outcome.truth {
+        let pool = match outcome.truth {
             Truth::Clean => {
                 self.report.healed_count += 1;
                 self.report.healed_ticks_max = self.report.healed_ticks_max.max(outcome.healed_ticks);
+                &mut self.clean
             }
-            Truth::LiedTo => self.report.lied_to_count += 1,
-        }
-        let known = self.features.len();
-        self.features.extend(outcome.features);
-        self.report.features_count = self.features.len();
-        if self.features.len() > known {
-            if self.kept.len() == KEPT_MAX {
-                let at = self.below(KEPT_MAX);
-                self.kept.swap_remove(at);
+            Truth::LiedTo => {
+                self.report.lied_to_count += 1;
+                &mut self.lied_to
             }
-            self.kept.push(input.to_vec());
+        };
+        let known = pool.features.len();
+        pool.features.extend(outcome.features);
+        if pool.features.len() > known {
+            if pool.kept.len() == KEPT_MAX {
+                let at = usize::try_from(self.rng.below(KEPT_MAX as u64)).unwrap_or_default();
+                pool.kept.swap_remove(at);
+            }
+            pool.kept.push(input.to_vec());
         }
+        self.report.features_count = self.clean.features.len() + self.lied_to.features.len();
         Ok(())
     }
 
@@ -135,16 +148,25 @@ impl Hunt {
 
     /// A new input one time in four, else one that is known, changed in some places.
     fn next_input(&mut self) -> Vec<u8> {
-        if self.kept.is_empty() || self.rng.chance(1, 4) {
+        if self.rng.chance(1, 4) {
             return self.random_bytes(FRESH_BYTES_MAX);
         }
-        let at = self.below(self.kept.len());
-        let mut input = self.kept[at].clone();
+        let Some(mut input) = self.any_kept() else { return self.random_bytes(FRESH_BYTES_MAX) };
         for _ in 0..=self.below(4) {
             self.change(&mut input);
         }
         input.truncate(INPUT_BYTES_MAX);
         input
+    }
+
+    /// An input that is known: most often one after which everything had to heal.
+    fn any_kept(&mut self) -> Option<Vec<u8>> {
+        let is_clean = self.lied_to.kept.is_empty() || self.rng.chance(5, 6);
+        let count = if is_clean { self.clean.kept.len() } else { self.lied_to.kept.len() };
+        let at = self.below(count.max(1));
+        let pool = if is_clean { &self.clean } else { &self.lied_to };
+        assert!(pool.kept.len() <= KEPT_MAX, "{} inputs are kept", pool.kept.len());
+        pool.kept.get(at).cloned()
     }
 
     fn change(&mut self, input: &mut Vec<u8>) {
@@ -165,10 +187,10 @@ impl Hunt {
             }
             4 => {
                 // The end of another one.
-                let other = self.below(self.kept.len());
-                let from = self.below(self.kept[other].len().max(1));
+                let other = self.any_kept().unwrap_or_default();
+                let from = self.below(other.len().max(1));
                 input.truncate(at);
-                input.extend_from_slice(self.kept[other].get(from..).unwrap_or_default());
+                input.extend_from_slice(other.get(from..).unwrap_or_default());
             }
             _ => {
                 let end = (at + 1 + self.below(24)).min(input.len());

@@ -12,12 +12,13 @@
 //! Whatever happens to the node (`watch`): nothing trips an assertion; its term, its vote, what it knows to be committed and what it
 //! applied are never taken back; nothing that it promises leaves before the device holds it; no term is beyond the limit, and none is
 //! reached by more than one leap; each client is answered once and in time, at once by a node that is closed; a node that ended
-//! says nothing more; none believes that its log was given up that can know better; who is no member changes nothing; its log
-//! opens again after every death.
+//! says nothing more; none believes that its log was given up that can know better; none answers a linearizable read that nobody
+//! confirmed since it arrived; who is no member changes nothing; its log opens again after every death.
 //!
 //! Afterwards (`heal`) it starts once more, beside two honest nodes that have what was committed: they elect a leader, commit
-//! a write, and all three get level, within bounded time and without one of them stopping. Only a node that came back with a log that
-//! had been given up before must stop, and leads nobody.
+//! a write, and all three get level, within bounded time and without one of them stopping; no read that a node answers meanwhile is
+//! stale, also if one of them is cut off for a while. Only a node that came back with a log that had been given up before must stop,
+//! and leads nobody.
 //!
 //! # What cannot be promised
 //!
@@ -48,6 +49,7 @@ mod names;
 mod node;
 mod office;
 mod past;
+mod reads;
 mod story;
 mod truth;
 mod watch;
@@ -56,8 +58,9 @@ use std::collections::BTreeSet;
 
 pub use hunt::{Failure, Hunt, Report};
 
-use heal::Place;
+use heal::{Place, Trial};
 use input::Input;
+use node::NODES;
 use past::{Past, Start};
 use story::Story;
 use truth::Truth;
@@ -103,12 +106,14 @@ fn run(past: &Past, data: &[u8]) -> Result<Outcome, String> {
     };
     let choice = input.byte();
     let (mut disks, number) = past.disks(start, usize::from(choice >> 1))?;
+    let trial = Trial::of(usize::from(choice >> 1) / NODES);
     let disk = disks.get(number).cloned().ok_or("no such node")?;
     let story = Story::new(past, start, number, disk, choice & 1 == 0)?;
     let (end, features) = story.tell(&mut input)?;
     if let Some(disk) = disks.get_mut(number) {
         disk.clone_from(&end.disk);
     }
-    let (truth, healed_ticks) = heal::heal(disks, Place { number, start }, &end, past.committed(start))?;
+    let place = Place { number, start, trial };
+    let (truth, healed_ticks) = heal::heal(disks, place, &end, past.known(start))?;
     Ok(Outcome { features, truth, healed_ticks })
 }

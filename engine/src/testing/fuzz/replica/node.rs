@@ -2,7 +2,7 @@
 //!
 //! It carries out nothing by itself: whoever drives it decides when a sync ends, when a message leaves, and when it dies.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use api::command;
 use net::deframer::Deframer;
@@ -11,11 +11,11 @@ use wal::testing::SimStorage;
 use wal::{Log, LogOptions, SegmentIdentity, SegmentSeq, SyncRequest};
 
 use crate::call::{Part, Refusal};
-use crate::raft::{self, BirthRecord};
+use crate::raft::{self, BirthRecord, Membership, Message};
 use crate::replica::{Action, Event, Outgoing, ReadingLimits, RepairOptions, Replica, ReplicaOptions};
 use crate::state_machine;
-use crate::types::{EntryId, Index, NodeId, ShardId};
-use crate::wire;
+use crate::types::{EntryId, Index, NodeId, ShardId, Term};
+use crate::wire::{self, Incoming};
 
 pub(super) const SHARD: ShardId = ShardId::new(0);
 
@@ -59,6 +59,15 @@ pub(super) struct Sent {
     pub(super) bytes: Vec<u8>,
 }
 
+/// What may tell a node that a read can be answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Heard {
+    /// A member whose log counts answered a round of heartbeats.
+    Round(Term, u64),
+    /// A member answered a request that was passed on to it.
+    AnswerOfLeader,
+}
+
 /// A node that is up.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -67,6 +76,10 @@ pub(super) struct Node {
     pub(super) sent: Vec<Sent>,
     /// Answers to its own clients.
     pub(super) answers: Vec<(u64, Result<Vec<u8>, Refusal>)>,
+    /// What it heard that may let it answer reads.
+    pub(super) heard: Vec<Heard>,
+    /// Beginnings of answers, by ticket.
+    begun_answers: BTreeMap<u64, Vec<u8>>,
     syncs: VecDeque<SyncRequest>,
     prepares: VecDeque<SegmentSeq>,
     loads: VecDeque<(Index, Index)>,
@@ -108,6 +121,8 @@ impl Node {
             replica,
             sent: Vec::new(),
             answers: Vec::new(),
+            heard: Vec::new(),
+            begun_answers: BTreeMap::new(),
             syncs: VecDeque::new(),
             prepares: VecDeque::new(),
             loads: VecDeque::new(),
@@ -167,9 +182,13 @@ impl Node {
             }
             Action::Reply { ticket, reply } => {
                 let part = reply.part.as_ref().map(|range| self.replica.body(range)).into_owned();
-                // Several parts are one answer; none of these is looked into.
-                if let Part::Last(result) = part {
-                    self.answers.push((ticket.0, result));
+                // Several parts are one answer.
+                match part {
+                    Part::More(bytes) => self.begun_answers.entry(ticket.0).or_default().extend(bytes),
+                    Part::Last(result) => {
+                        let begun = self.begun_answers.remove(&ticket.0).unwrap_or_default();
+                        self.answers.push((ticket.0, result.map(|bytes| [begun, bytes].concat())));
+                    }
                 }
             }
             Action::OwnReply { number, .. } => return Err(format!("nobody here asked for {number}")),
@@ -200,7 +219,23 @@ impl Node {
             let Some(frame) = frame else { return Ok(left_bytes == 0) };
             left_bytes -= FRAME_HEADER_BYTES + frame.meta.len() + frame.rest.len();
             let Ok(incoming) = wire::decode(&frame) else { return Ok(false) };
+            self.heard.extend(self.what_confirms(from, &incoming));
             self.handle(incoming.into_event(from))?;
+        }
+    }
+
+    fn what_confirms(&self, from: NodeId, incoming: &Incoming<'_>) -> Option<Heard> {
+        if from == self.id || !(0..NODES).map(node_id).any(|member| member == from) {
+            return None;
+        }
+        match incoming {
+            Incoming::Message(speaker, Message::HeartbeatResponse { term, round, .. }) if !speaker.is_joining => {
+                let members = Membership::decode(self.replica.log().members()).ok();
+                let counts = members.is_none_or(|members| members.may_count(from, speaker.incarnation));
+                counts.then_some(Heard::Round(*term, *round))
+            }
+            Incoming::RelayReply { part: Part::Last(Ok(_)), .. } => Some(Heard::AnswerOfLeader),
+            _ => None,
         }
     }
 

@@ -22,6 +22,15 @@ pub(super) struct Entry {
     pub(super) bytes: Vec<u8>,
 }
 
+/// What was true when the fuzzed node started.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    /// What was committed.
+    pub(super) committed: &'a [Entry],
+    /// The latest revision that a client was told of.
+    pub(super) revision: u64,
+}
+
 /// The disks of a cluster, and what it committed.
 #[derive(Debug)]
 pub(super) struct Past {
@@ -34,6 +43,8 @@ pub(super) struct Past {
     /// The leader's, with entries that it told nobody about.
     ahead: Disk,
     leader: usize,
+    /// The revision of the last write.
+    revision: u64,
     /// Those of nodes that were never started.
     unborn: Vec<Disk>,
     /// As the nodes have them after one lost its directory and was repaired.
@@ -88,6 +99,7 @@ impl Past {
         settle(&mut cluster)?;
         let leader = cluster.leader().ok_or("the past has no leader")?;
         let entries = entries_of(&cluster.nodes.first().ok_or("no node")?.replica)?;
+        let revision = cluster.nodes.first().map_or(0, |node| node.replica.machine().revision().get());
         let late: Vec<Disk> = cluster.nodes.iter().map(Node::copy_disk).collect();
         for _ in 0..2 {
             cluster.write(leader)?;
@@ -97,7 +109,7 @@ impl Past {
         }
         let ahead = cluster.stop().swap_remove(leader);
         let (renamed, renamed_entries) = renamed(late.clone())?;
-        Ok(Self { entries, late, early, ahead, leader, unborn, renamed, renamed_entries })
+        Ok(Self { entries, late, early, ahead, leader, revision, unborn, renamed, renamed_entries })
     }
 
     /// The disks of all nodes, that of the fuzzed one as it starts; and which node that is.
@@ -131,6 +143,12 @@ impl Past {
             Start::Renamed | Start::GivenUp => &self.renamed_entries,
             _ => &self.entries,
         }
+    }
+
+    /// What is known when the fuzzed node starts.
+    pub(super) fn known(&self, start: Start) -> Known<'_> {
+        let revision = if start == Start::Unborn { 0 } else { self.revision };
+        Known { committed: self.committed(start), revision }
     }
 
     /// Which log each member has, of which node `number` is the fuzzed one.

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use api::command::{KeyRange, RangeOp, encode_range};
 use net::api::Status;
 
-use super::cluster::put;
+use super::cluster::{put, range};
 use super::forge::{Near, speaker_of};
 use super::input::Input;
 use super::logs::any_speaker;
@@ -291,7 +290,7 @@ impl<'a> Story<'a> {
     fn ask(&mut self, origin: Option<Origin>, kind: CallKind, payload: &[u8]) -> Result<(), String> {
         let origin = origin.unwrap_or_else(|| {
             self.last_ticket += 1;
-            self.watch.expect_answer(self.last_ticket);
+            self.watch.expect_answer(self.last_ticket, kind);
             Origin::Local(Ticket(self.last_ticket))
         });
         self.node.handle(Event::Call { origin, call: Call::borrowed(SHARD, kind, TIMEOUT_MS, payload) })?;
@@ -485,12 +484,4 @@ impl<'a> Story<'a> {
         self.features.insert(crc32fast::hash(name.as_bytes()));
         Ok(())
     }
-}
-
-fn range() -> Vec<u8> {
-    let mut payload = Vec::new();
-    let range = KeyRange { key: b"k", range_end: b"" };
-    let op = RangeOp { range, limit: 0, revision: 0, keys_only: false, count_only: false };
-    encode_range(&op, &mut payload).expect("a valid range");
-    payload
 }

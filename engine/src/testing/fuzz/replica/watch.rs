@@ -1,8 +1,8 @@
 //! What one node may do by itself, whatever it was told: checked after everything that happens to it.
 //!
 //! Its term and what it knows to be committed never fall; committed entries never change; what it promises is on its disk
-//! before the promise leaves; it votes once in a term; it answers each client once; nothing raises its term by more than one
-//! leap. Knows nothing of what was true in what the node heard.
+//! before the promise leaves; it votes once in a term; it answers each client once, and no read without a reason; nothing raises
+//! its term by more than one leap. Knows nothing of what was true in what the node heard.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +10,8 @@ use wal::HardState;
 
 use super::node::{Disk, NODES, Node, Sent, node_id};
 use super::past::Entry;
+use super::reads::Confirmations;
+use crate::call::CallKind;
 use crate::raft::{AppendOutcome, Message, TERM_MAX};
 use crate::replica::{Fault, Outgoing, ReplicaView};
 use crate::types::{EntryId, Index, NodeId, Term};
@@ -26,6 +28,7 @@ pub(super) struct Watch {
     named_term: Term,
     /// Requests of its own clients that it owes an answer.
     unanswered: BTreeSet<u64>,
+    reads: Confirmations,
     term: Term,
     commit_index: Index,
     /// Entries that it knew to be committed in this life.
@@ -71,8 +74,11 @@ impl Claim {
 
 impl Watch {
     /// A client of the node asks for something.
-    pub(super) fn expect_answer(&mut self, ticket: u64) {
+    pub(super) fn expect_answer(&mut self, ticket: u64, kind: CallKind) {
         self.unanswered.insert(ticket);
+        if kind == CallKind::Read {
+            self.reads.on_asked(ticket);
+        }
     }
 
     /// Requests without an answer.
@@ -122,7 +128,9 @@ impl Watch {
 
     /// Looks at the node after something happened to it. Takes what it sent and answered.
     pub(super) fn observe(&mut self, node: &mut Node) -> Result<Vec<Sent>, String> {
-        for (ticket, _) in node.answers.drain(..) {
+        node.heard.drain(..).for_each(|heard| self.reads.on_heard(heard));
+        for (ticket, answer) in node.answers.drain(..) {
+            self.reads.on_answered(ticket, answer.is_ok())?;
             if !self.unanswered.remove(&ticket) {
                 return Err(format!("request {ticket} is answered although nobody waits for an answer"));
             }
@@ -131,6 +139,9 @@ impl Watch {
         let sent = std::mem::take(&mut node.sent);
         for Sent { to, message, .. } in &sent {
             if let Outgoing::Raft(message) = message {
+                if let Message::Heartbeat { term, round, .. } = message {
+                    self.reads.on_heartbeat(*term, *round);
+                }
                 self.check_message(node, *to, message).map_err(|what| format!("{what}: {message:?} to {to}"))?;
             }
         }
