@@ -78,6 +78,10 @@ pub mod kind {
     pub const BIRTH_RESPONSE: FrameKind = FrameKind::new(77);
     /// `Outdated`.
     pub(crate) const OUTDATED: FrameKind = FrameKind::new(79);
+    /// `ReadIndexRequest`.
+    pub(crate) const READ_INDEX_REQUEST: FrameKind = FrameKind::new(80);
+    /// `ReadIndexResponse`.
+    pub(crate) const READ_INDEX_RESPONSE: FrameKind = FrameKind::new(81);
 }
 
 /// A message cannot be put into bytes: the log does not give up an entry that it should have.
@@ -190,6 +194,14 @@ pub fn encode_message(message: &Message, speaker: Speaker, shard: ShardId, out: 
         Message::BirthResponse { asked, incarnation, answer, .. } => {
             put(&mut meta, &[*asked, *incarnation, birth_answer_to_wire(*answer)]);
             kind::BIRTH_RESPONSE
+        }
+        Message::ReadIndexRequest { life, batch, .. } => {
+            put(&mut meta, &[*life, *batch]);
+            kind::READ_INDEX_REQUEST
+        }
+        Message::ReadIndexResponse { life, batch, index, .. } => {
+            put(&mut meta, &[*life, *batch, index.get()]);
+            kind::READ_INDEX_RESPONSE
         }
         Message::Outdated { incarnation, since, .. } => {
             put(&mut meta, &[*incarnation, since.get()]);
@@ -416,6 +428,23 @@ impl Fields<'_> {
         })
     }
 
+    fn outdated(&mut self, term: Term) -> Result<Message, DecodeError> {
+        Ok(Message::Outdated { term, incarnation: self.u64()?, since: self.index()? })
+    }
+
+    fn repair_response(&mut self, term: Term) -> Result<Message, DecodeError> {
+        let (nonce, last_index) = (self.u64()?, self.index()?);
+        Ok(Message::RepairResponse { term, nonce, last_index, challenge: self.u64()? })
+    }
+
+    fn about_reads(&mut self, kind: FrameKind, term: Term) -> Result<Message, DecodeError> {
+        let (life, batch) = (self.u64()?, self.u64()?);
+        Ok(match kind {
+            kind::READ_INDEX_REQUEST => Message::ReadIndexRequest { term, life, batch },
+            _ => Message::ReadIndexResponse { term, life, batch, index: self.index()? },
+        })
+    }
+
     fn birth_response(&mut self, term: Term) -> Result<Message, DecodeError> {
         let (asked, incarnation) = (self.u64()?, self.u64()?);
         Ok(Message::BirthResponse { term, asked, incarnation, answer: self.birth_answer()? })
@@ -514,15 +543,11 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
         kind::REPAIR_REQUEST => {
             Message::RepairRequest { term, nonce: fields.u64()?, last: fields.entry_id()?, challenge: fields.u64()? }
         }
-        kind::REPAIR_RESPONSE => Message::RepairResponse {
-            term,
-            nonce: fields.u64()?,
-            last_index: fields.index()?,
-            challenge: fields.u64()?,
-        },
+        kind::REPAIR_RESPONSE => fields.repair_response(term)?,
         kind::BIRTH_REQUEST => Message::BirthRequest { term, incarnation: fields.u64()? },
         kind::BIRTH_RESPONSE => fields.birth_response(term)?,
-        kind::OUTDATED => Message::Outdated { term, incarnation: fields.u64()?, since: fields.index()? },
+        kind::READ_INDEX_REQUEST | kind::READ_INDEX_RESPONSE => fields.about_reads(frame.kind, term)?,
+        kind::OUTDATED => fields.outdated(term)?,
         kind => return Err(unknown_kind(kind)),
     };
     fields.reader.finish("a peer's message")?;

@@ -38,7 +38,7 @@ const SEGMENT_BYTES: u64 = 64 << 10;
 const SPEAKER: Speaker = Speaker { incarnation: 0xfeed, is_joining: false };
 
 /// Names in the document, as the code has them.
-const KINDS: [(FrameKind, &str); 16] = [
+const KINDS: [(FrameKind, &str); 18] = [
     (kind::REQUEST_PRE_VOTE, "RequestPreVote"),
     (kind::PRE_VOTE_RESPONSE, "PreVoteResponse"),
     (kind::REQUEST_VOTE, "RequestVote"),
@@ -55,6 +55,8 @@ const KINDS: [(FrameKind, &str); 16] = [
     (kind::BIRTH_RESPONSE, "BirthResponse"),
     (kind::APPEND_NO_ROOM, "AppendEntriesResponse, no room"),
     (kind::OUTDATED, "Outdated"),
+    (kind::READ_INDEX_REQUEST, "ReadIndexRequest"),
+    (kind::READ_INDEX_RESPONSE, "ReadIndexResponse"),
 ];
 
 /// Names in the document, as the code has them.
@@ -124,6 +126,8 @@ fn messages() -> Vec<(&'static str, Message)> {
             Message::BirthResponse { term, asked: 0xabcd, incarnation: 0x9876, answer: BirthAnswer::Stranger },
         ),
         ("Outdated", Message::Outdated { term, incarnation: 0x9876, since: Index::new(77) }),
+        ("ReadIndexRequest", Message::ReadIndexRequest { term, life: 0x4321, batch: 6 }),
+        ("ReadIndexResponse", Message::ReadIndexResponse { term, life: 0x4321, batch: 6, index: Index::new(80) }),
     ]
 }
 
@@ -430,6 +434,8 @@ fn message() -> impl Strategy<Value = Message> {
             10 => Message::RepairResponse { term, nonce: one, last_index: index(two), challenge: three },
             11 => Message::BirthRequest { term, incarnation: one },
             12 => Message::Outdated { term, incarnation: one, since: index(two) },
+            13 => Message::ReadIndexRequest { term, life: one, batch: two },
+            14 => Message::ReadIndexResponse { term, life: one, batch: two, index: index(three) },
             _ => {
                 let answer = BIRTH_ANSWERS[usize::try_from(three % 4).expect("small")].1;
                 Message::BirthResponse { term, asked: one, incarnation: two, answer }

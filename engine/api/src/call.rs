@@ -26,7 +26,7 @@ pub enum CallKind {
 /// Who answers a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnsweredBy {
-    /// The shard's leader; every other node passes the call on to it.
+    /// The shard's leader; every other node passes the call on to it, or has the leader confirm a read that it answers itself.
     Leader,
     /// The shard on the node that was asked, from what it has.
     Replica,

@@ -5,7 +5,7 @@ use crate::types::NodeId;
 /// Reads that may wait for a round at once; `read_index` refuses more. Callers usually set a lower limit of their own.
 pub const PENDING_READS_MAX: usize = 65_536;
 
-/// Settings of one Raft replica; the same on all nodes except for `id` and `seed`. Who the members are stands in the log.
+/// Settings of one Raft replica; the same on all nodes except for `id`, `life` and `seed`. Who the members are stands in the log.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node. One that is none of `founders` gets its part by an entry of the log.
@@ -24,6 +24,8 @@ pub struct Config {
     pub inflight_bytes_limit: u64,
     /// Bytes of entries in one `AppendEntries`; a single larger entry travels alone. Unit: bytes.
     pub append_bytes_limit: u64,
+    /// Names this life of the node: no other life of it has the same number.
+    pub life: u64,
     /// Seed of everything random; mixed with `id`, so that nodes may share it.
     pub seed: u64,
     /// The node that should lead when it can: its first election timeout is short, and others hand over to it.
@@ -50,8 +52,13 @@ impl Config {
         u64::from(self.heartbeat_ticks) * 3
     }
 
+    /// Time after which a question about reads that has no answer is asked again. Unit: ticks.
+    pub(super) fn ask_again_ticks(&self) -> u64 {
+        u64::from(self.answer_ticks())
+    }
+
     /// Time within which a follower that can be reached has answered a heartbeat. Unit: ticks.
-    pub(super) fn answer_ticks(&self) -> u32 {
+    pub(crate) fn answer_ticks(&self) -> u32 {
         2 * self.heartbeat_ticks + 1
     }
 

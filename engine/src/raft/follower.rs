@@ -117,6 +117,13 @@ impl Raft {
         self.state.following_mut().is_some_and(|following| following.admit(&mut self.common, append, log))
     }
 
+    /// What the leader said last that is committed; this node need not have it. Without a leader what is known here.
+    #[must_use]
+    pub(crate) fn told_commit_index(&self) -> Index {
+        let told = self.state.following().map_or(Index::ZERO, |following| following.told_commit_index);
+        told.max(self.common.commit_index)
+    }
+
     /// The replica appended what it was told to, or a prefix of it.
     pub(super) fn take_appended(&mut self, log: &impl LogView) {
         if let Some(following) = self.state.following_mut()

@@ -116,6 +116,8 @@ impl Common {
     }
 
     /// Reports that this node's log is outdated if a committed entry of this very log names another log of this node.
+    ///
+    /// Not to be called on a node under repair: the entry that names its log may be among those that it lost.
     pub(super) fn check_given_up(&mut self) {
         if !self.is_given_up() {
             return;

@@ -135,6 +135,26 @@ pub enum Message {
         /// What it is, and what it knows of the asking node.
         answer: BirthAnswer,
     },
+    /// Up to where must the reads see that wait here? See `asking`.
+    ReadIndexRequest {
+        /// The sender's term, in which it takes the receiver for the leader.
+        term: Term,
+        /// Names this life of the sender.
+        life: u64,
+        /// Number of the question in this life; rises. All reads that it is for arrived before it was first sent.
+        batch: u64,
+    },
+    /// Answer to `ReadIndexRequest`, once a quorum has confirmed the leader after the question. Source: thesis 6.4.
+    ReadIndexResponse {
+        /// The leader's term.
+        term: Term,
+        /// Repeats the question's.
+        life: u64,
+        /// Repeats the question's.
+        batch: u64,
+        /// Whoever has applied this has applied every write that was acknowledged before the question arrived.
+        index: Index,
+    },
     /// Your log was given up: another one of your node counts in its place. See `members`.
     Outdated {
         /// The sender's term.
@@ -264,6 +284,8 @@ impl Message {
             | Self::RepairResponse { term, .. }
             | Self::BirthRequest { term, .. }
             | Self::BirthResponse { term, .. }
+            | Self::ReadIndexRequest { term, .. }
+            | Self::ReadIndexResponse { term, .. }
             | Self::Outdated { term, .. } => *term,
         }
     }

@@ -33,6 +33,7 @@
 //! * A read is confirmed by a round of heartbeats that started after the read arrived (thesis 6.4).
 //! * Messages may be lost, repeated and reordered: nothing rests on how they arrive.
 
+mod asking;
 mod birth;
 mod candidate;
 mod config;
@@ -70,6 +71,7 @@ pub use tracker::{Inflights, Progress, ProgressState};
 use std::collections::BTreeMap;
 
 use crate::types::{EntryId, Index, NodeId, Term};
+use asking::Asking;
 use birth::Newcomer;
 use candidate::{Candidate, PreCandidate};
 use follower::Following;
@@ -129,6 +131,7 @@ struct Common {
     birth: BirthRecord,
     /// Peers that lost data, and when they last said so. Unit: ticks of this core.
     lost: BTreeMap<NodeId, u64>,
+    asking: Asking,
     out: Ready,
     refused: Refused,
     /// When a message last raised the term by a leap (see `refused`). Unit: ticks of this core.
@@ -166,6 +169,7 @@ impl Raft {
     pub fn tick(&mut self, log: &impl LogView) {
         self.common.now_tick += 1;
         self.common.tick_lost();
+        self.common.tick_asking();
         match &mut self.state {
             State::New(newcomer) => newcomer.tick(&mut self.common),
             State::Repairing(repairing) => repairing.tick(&mut self.common, log),
@@ -237,6 +241,16 @@ impl Raft {
                     newcomer.on_response(&mut self.common, from, asked, incarnation, answer);
                 }
             }
+            Message::ReadIndexRequest { term, life, batch } => {
+                if let State::Leader(leading) = &mut self.state
+                    && term == self.common.hard_state.term
+                {
+                    leading.on_read_index_request(&mut self.common, from, life, batch);
+                }
+            }
+            Message::ReadIndexResponse { term, life, batch, index } => {
+                self.on_read_index_response(from, term, life, batch, index);
+            }
             Message::Outdated { incarnation, since, .. } => self.on_told_outdated(from, incarnation, since, log),
         }
     }
@@ -298,6 +312,7 @@ impl Raft {
     /// A follower that loses its leader this way campaigns soon, asking for pre-votes first: nodes that still hear the
     /// leader refuse them. A leader assumes that everything in flight to the peer is lost.
     pub fn on_peer_disconnected(&mut self, node: NodeId, log: &impl LogView) {
+        self.fail_reads_of(node);
         if let State::Leader(leading) = &mut self.state {
             leading.on_peer_disconnected(node);
         } else if self.leader() == Some(node) {
@@ -353,8 +368,12 @@ impl Raft {
     /// Takes the outputs since the last time. Cheap when there are none.
     #[must_use]
     pub fn ready(&mut self) -> Ready {
+        self.fail_reads_of_lost_leader();
+        let is_under_repair = self.is_under_repair();
         let common = &mut self.common;
-        common.check_given_up();
+        if !is_under_repair {
+            common.check_given_up();
+        }
         let mut ready = std::mem::take(&mut common.out);
         if common.hard_state != common.handed_out_hard_state {
             common.handed_out_hard_state = common.hard_state;
@@ -372,7 +391,7 @@ impl Raft {
     }
 
     /// Queues a read: `Ready::reads_ready` will say which index must be applied before it may be answered, or
-    /// `Ready::reads_failed` that this node cannot tell.
+    /// `Ready::reads_failed` that this node cannot tell. A follower asks its leader, once `ask_about_reads` is called.
     ///
     /// A leader that has not committed an entry of its own term yet does not know what is committed; reads wait until it has.
     pub fn read_index(&mut self, read: ReadId, log: &impl LogView) -> Result<(), ReadIndexError> {
@@ -380,7 +399,7 @@ impl Raft {
         assert!(commit_index <= last_index, "committed {commit_index} but the log ends before it");
         match &mut self.state {
             State::Leader(leading) => leading.read_index(&mut self.common, read),
-            _ => Err(ReadIndexError::NotLeader { leader: self.leader() }),
+            _ => self.queue_read_for_leader(read),
         }
     }
 
@@ -616,6 +635,7 @@ impl Common {
             is_leaving: false,
             birth: BirthRecord::default(),
             lost: BTreeMap::new(),
+            asking: Asking::default(),
             out: Ready::default(),
             refused: Refused::default(),
             leapt_tick: None,

@@ -64,7 +64,8 @@ pub struct Ready {
     pub messages_after_persist: Vec<(NodeId, Message)>,
     /// Reads that may be answered once this index is applied.
     pub reads_ready: Vec<(ReadId, Index)>,
-    /// Reads that will not be confirmed because this node is no longer the leader it was; ask the new one.
+    /// Reads that will not be confirmed because the leader is no longer the one that they were asked of, or cannot be reached any more.
+    /// They may be asked for again.
     pub reads_failed: Vec<ReadId>,
     /// This node just became leader: append a no-op entry with this id, then call `on_appended`. It opens the term, so
     /// nothing may be proposed before it; without room for it now, append it as soon as there is some, unless the role or
@@ -92,12 +93,9 @@ pub struct NotLeader {
 /// Why a read was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadIndexError {
-    /// Only a leader can confirm reads.
-    #[error("this node does not lead; the leader is {leader:?}")]
-    NotLeader {
-        /// The leader, as far as known.
-        leader: Option<NodeId>,
-    },
+    /// This node does not lead, and knows no leader to ask or is not a follower that may answer reads.
+    #[error("this node neither leads nor follows a leader that it could ask")]
+    NobodyToAsk,
     /// Too many reads wait already.
     #[error("{pending_count} reads wait for confirmation already, {limit} may; try again later")]
     TooManyReads {

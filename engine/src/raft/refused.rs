@@ -156,6 +156,8 @@ impl Raft {
             | Message::RepairRequest { .. }
             | Message::BirthRequest { .. }
             | Message::BirthResponse { .. }
+            | Message::ReadIndexRequest { .. }
+            | Message::ReadIndexResponse { .. }
             | Message::Outdated { .. } => false,
             Message::PreVoteResponse { granted, .. } => !granted,
             Message::RequestVote { transfer, .. } => *transfer || !self.hears_leader(),

@@ -129,7 +129,7 @@ impl Raft {
         Some(RepairView { awaited, goal_index: repairing.goal.map(|goal| goal.last_index) })
     }
 
-    pub(super) fn is_under_repair(&self) -> bool {
+    pub(crate) fn is_under_repair(&self) -> bool {
         self.repairing().is_some()
     }
 

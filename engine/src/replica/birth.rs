@@ -13,7 +13,7 @@ pub const DIRECTORY_GONE: &str = "its whole data directory was gone";
 pub(super) fn begin_repair(options: &mut ReplicaOptions, raft: &mut Raft) {
     let can_repair = raft.membership().can_repair(options.raft.id);
     if options.repair.is_none() && options.birth.stage == Stage::Replaced && can_repair {
-        options.repair = Some(RepairOptions::of_replacement(options.nonce));
+        options.repair = Some(RepairOptions::of_replacement(options.raft.life));
     }
     if let Some(repair) = &options.repair {
         raft.begin_repair(repair.nonce, repair.hard_state_is_certain);
@@ -43,7 +43,7 @@ impl<S: Storage> Replica<S> {
     /// The record is durable: from here on this node takes part.
     pub(super) fn on_birth_persisted(&mut self) {
         assert!(self.options.birth.stage != Stage::New, "a record was made durable that nobody asked for");
-        let nonce = self.options.nonce;
+        let nonce = self.options.raft.life;
         if self.options.birth.stage == Stage::Replaced {
             self.options.repair = Some(RepairOptions::of_replacement(nonce));
         }

@@ -50,6 +50,9 @@ impl<S: Storage> Replica<S> {
         if leader == Some(self.options.raft.id) {
             return;
         }
+        if leader.is_none() {
+            self.refuse_unasked_reads();
+        }
         let mut lost = Vec::new();
         // What comes before is about to be answered.
         self.writes.give_up_after(self.may_apply(), |origin| lost.push(origin));

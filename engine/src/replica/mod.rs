@@ -14,6 +14,7 @@
 //! read that is not serializable is answered from state at least as new as every write answered before the read arrived.
 
 mod apply;
+mod asking;
 mod birth;
 mod clock;
 mod device;
@@ -40,6 +41,7 @@ mod view;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use asking::LagWatch;
 pub use birth::DIRECTORY_GONE;
 use device::Device;
 use durability::Promises;
@@ -59,7 +61,6 @@ pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 use net::api::Status;
 use wal::{AppendError, Log, Simulated, Storage};
 
-use crate::call::Refusal;
 use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role};
 use crate::state_machine::StateMachine;
 use crate::types::{EntryId, Index, NodeId};
@@ -87,6 +88,7 @@ pub struct Replica<S: Storage> {
     device: Device,
     hand_over: HandOver,
     leader_watch: LeaderWatch,
+    lag_watch: LagWatch,
     /// Whether reads of this node's own state are answered yet.
     shows_from: ShowsFrom,
     standing: Standing,
@@ -144,6 +146,7 @@ impl<S: Storage> Replica<S> {
             device: Device::default(),
             hand_over: HandOver::default(),
             leader_watch: LeaderWatch::default(),
+            lag_watch: LagWatch::default(),
             shows_from,
             standing: fault.map_or_else(Standing::default, |fault| Standing::Stopped { fault, heard: None }),
             stats: ReplicaStats::default(),
@@ -366,6 +369,7 @@ impl<S: Storage> Replica<S> {
         if self.now_tick.is_multiple_of(EXPIRE_EVERY_TICKS) {
             self.expire_requests();
             self.answer_lost_requests();
+            self.pass_on_late_reads();
         }
         self.tick_note();
     }
@@ -379,6 +383,7 @@ impl<S: Storage> Replica<S> {
         self.close_batch_if_due();
         self.note_committed();
         self.apply_committed();
+        self.ask_about_reads();
         self.serve_reads();
         if let Some(seq) = self.device.segment.ask(|| self.log.needs_segment()) {
             self.out.push(Action::PrepareSegment(seq));
@@ -513,10 +518,7 @@ impl<S: Storage> Replica<S> {
             self.reads.confirm(id.0, index);
         }
         for id in ready.reads_failed {
-            if let Some(read) = self.reads.fail(id.0) {
-                let message = "the leader changed before it could confirm the read; try again";
-                self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
-            }
+            self.on_read_failed(id.0);
         }
         ready.loads.into_iter().for_each(|(first, last)| self.out.push(Action::Load { first, last }));
         if ready.repaired {

@@ -49,8 +49,6 @@ pub struct ReplicaOptions {
     pub repair: Option<RepairOptions>,
     /// Where the log comes from.
     pub birth: raft::BirthRecord,
-    /// Names this life of the node where it turns out to be a replacement.
-    pub nonce: u64,
 }
 
 impl ReplicaOptions {

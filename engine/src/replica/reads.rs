@@ -1,4 +1,4 @@
-//! Reads that wait: for their read index to be confirmed, for their index to be applied, for their next slice.
+//! Reads that wait: for a leader to ask, for their read index to be confirmed, for their index to be applied, for their next slice.
 //!
 //! Plain bookkeeping with deadlines in ticks, bounded by the limits of `ReplicaOptions`, which the replica checks before it adds
 //! anything. What a slice does is in `reading`.
@@ -17,13 +17,15 @@ pub(super) struct Read {
     pub call: Call<'static>,
 }
 
-/// Reads: first waiting for a heartbeat round, then for their index to be applied, then being answered in slices.
+/// Reads: first waiting for a leader's heartbeat round, then for their index to be applied, then being answered in slices.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     /// Those that were begun.
     pub begun: BegunReads,
     /// They waited for a turn of their own, which is the next one.
     pub(super) gave_way: bool,
+    /// Those whose leader was lost before it confirmed them, in the order in which that was noticed.
+    unasked: VecDeque<Read>,
     unconfirmed: BTreeMap<u64, Read>,
     confirmed: BTreeMap<(Index, u64), Read>,
     last_id: u64,
@@ -31,7 +33,7 @@ pub(super) struct Reads {
 
 impl Reads {
     pub fn len(&self) -> usize {
-        self.unconfirmed.len() + self.confirmed.len() + self.begun.len()
+        self.unasked.len() + self.unconfirmed.len() + self.confirmed.len() + self.begun.len()
     }
 
     /// Adds a read and returns the number under which Raft knows it.
@@ -57,6 +59,33 @@ impl Reads {
         self.unconfirmed.remove(&id)
     }
 
+    /// Takes back a read that is to be asked about again, once there is a leader.
+    pub(super) fn put_aside(&mut self, read: Read) {
+        self.unasked.push_back(read);
+    }
+
+    /// Takes the reads that are to be asked about again.
+    #[must_use]
+    pub(super) fn take_unasked(&mut self) -> VecDeque<Read> {
+        std::mem::take(&mut self.unasked)
+    }
+
+    /// A read is to be asked about again.
+    pub(super) fn has_unasked(&self) -> bool {
+        !self.unasked.is_empty()
+    }
+
+    /// The first index behind `applied` that a confirmed read waits for.
+    pub(super) fn first_awaited(&self, applied: Index) -> Option<Index> {
+        self.confirmed.range((applied.next(), 0)..).next().map(|((index, _), _)| *index)
+    }
+
+    /// Takes the confirmed reads that wait for an index behind `applied`.
+    #[must_use]
+    pub(super) fn take_awaiting(&mut self, applied: Index) -> Vec<Read> {
+        self.confirmed.split_off(&(applied.next(), 0)).into_values().collect()
+    }
+
     /// A read may be answered, or gone on with, with `applied` applied.
     pub fn has_ready(&self, applied: Index) -> bool {
         self.begun.len() > 0 || self.confirmed.first_key_value().is_some_and(|((index, _), _)| *index <= applied)
@@ -78,6 +107,7 @@ impl Reads {
             }
             !expired
         };
+        self.unasked.retain(|read| keep(read));
         self.unconfirmed.retain(|_, read| keep(read));
         self.confirmed.retain(|_, read| keep(read));
     }
@@ -85,9 +115,10 @@ impl Reads {
     /// Takes everything, for a replica that stops.
     #[must_use]
     pub fn drain(&mut self) -> Vec<Origin> {
+        let unasked = self.take_unasked().into_iter();
         let unconfirmed = std::mem::take(&mut self.unconfirmed).into_values();
         let confirmed = std::mem::take(&mut self.confirmed).into_values();
-        let waiting = unconfirmed.chain(confirmed).map(|read| read.origin);
+        let waiting = unasked.chain(unconfirmed).chain(confirmed).map(|read| read.origin);
         waiting.chain(self.begun.drain()).collect()
     }
 }

@@ -33,6 +33,7 @@ impl<S: Storage> Replica<S> {
         match self.raft.may_propose() {
             Ok(()) if call.kind.writes() => self.propose(origin, call),
             Ok(()) => self.queue_read(origin, call),
+            Err(NotLeader { leader }) if self.reads_here(origin, &call, leader) => self.queue_read(origin, call),
             Err(NotLeader { .. }) if self.may_hold(&call) => self.hold(origin, call),
             Err(NotLeader { leader }) => self.relay(origin, call, leader),
         }
@@ -116,18 +117,23 @@ impl<S: Storage> Replica<S> {
             return;
         }
         let deadline_tick = self.deadline_of(&call.meta);
-        let id = self.reads.insert(Read { origin, deadline_tick, call: call.into_owned() });
+        self.ask_about(Read { origin, deadline_tick, call: call.into_owned() });
+    }
+
+    /// Has a read confirmed, by this leader or by the one that this node follows.
+    pub(super) fn ask_about(&mut self, read: Read) {
+        let id = self.reads.insert(read);
         if self.raft.read_index(ReadId(id), &self.log).is_err()
             && let Some(read) = self.reads.fail(id)
         {
-            let message = "the leader cannot confirm reads now; try again";
+            let message = "this node can have no read confirmed now; try again";
             self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
         }
         self.after_raft();
     }
 
     /// Passes a call on to the leader, unless a node already did so.
-    fn relay(&mut self, origin: Origin, call: Call<'_>, leader: Option<NodeId>) {
+    pub(super) fn relay(&mut self, origin: Origin, call: Call<'_>, leader: Option<NodeId>) {
         let refusal = match (origin, leader) {
             (Origin::Peer { .. }, _) => "the request was passed on to a node that does not lead this shard; try again",
             (_, None) => {

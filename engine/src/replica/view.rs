@@ -124,7 +124,7 @@ pub struct ReplicaView {
     pub state_bytes: u64,
     /// Writes that wait for a quorum.
     pub pending_writes_count: usize,
-    /// Linearizable reads that wait for a quorum.
+    /// Reads that wait for a leader to confirm them, for their index to be applied, or for their turn.
     pub pending_reads_count: usize,
     /// Requests that wait for the leader's answer.
     pub relayed_count: usize,

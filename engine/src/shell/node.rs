@@ -289,7 +289,7 @@ fn open_shard(
     options.raft.seed = seed;
     options.machine.hash_seed = hash_seed;
     options.birth = birth;
-    options.nonce = nonce;
+    options.raft.life = nonce;
     // Numbers are counted up from here; half of all is left.
     options.relay_id_floor = relay_id_floor >> 1;
     options.repair = repair.map(|repair| {
@@ -354,6 +354,7 @@ pub(super) fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOp
             inflight_messages_limit: 256,
             inflight_bytes_limit: 16 << 20,
             append_bytes_limit: APPEND_BYTES_LIMIT,
+            life: 0,
             seed: 0,
             preferred_leader,
         },
@@ -378,7 +379,6 @@ pub(super) fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOp
         tick_ms,
         repair: None,
         birth: raft::BirthRecord::default(),
-        nonce: 0,
     }
 }
 

@@ -60,6 +60,7 @@ pub struct Seen {
     pub empty_probes: usize,
     pub transfer_campaigns: usize,
     pub stepped_down: usize,
+    pub reads_at_followers: usize,
     pub committed_ahead_of_own_disk: usize,
     pub damaged: usize,
     pub entries_lost: usize,
@@ -76,6 +77,7 @@ impl Seen {
         self.empty_probes += other.empty_probes;
         self.transfer_campaigns += other.transfer_campaigns;
         self.stepped_down += other.stepped_down;
+        self.reads_at_followers += other.reads_at_followers;
         self.committed_ahead_of_own_disk += other.committed_ahead_of_own_disk;
         self.damaged += other.damaged;
         self.entries_lost += other.entries_lost;
@@ -98,6 +100,7 @@ pub struct Cluster {
     next_read: u64,
     /// Numbers of lives that began under repair.
     lives: u64,
+    starts: u64,
     pub reads_ready: Vec<(ReadId, Index)>,
     pub reads_failed: Vec<ReadId>,
 }
@@ -117,6 +120,7 @@ pub fn config(voters: u64) -> Config {
         election_ticks: 10,
         heartbeat_ticks: 2,
         inflight_messages_limit: 4,
+        life: 0,
         inflight_bytes_limit: 1000,
         append_bytes_limit: 100,
         seed: 1,
@@ -143,6 +147,7 @@ impl Cluster {
             config,
             next_read: 0,
             lives: 0,
+            starts: 0,
             reads_ready: Vec::new(),
             reads_failed: Vec::new(),
         };
@@ -193,7 +198,10 @@ impl Cluster {
     }
 
     pub fn tick(&mut self, at: usize) {
-        self.with_raft(at, |raft, log| raft.tick(log));
+        self.with_raft(at, |raft, log| {
+            raft.tick(log);
+            let _has_asked = raft.ask_about_reads();
+        });
     }
 
     /// Starts a sync, or completes the one in flight.
@@ -277,7 +285,8 @@ impl Cluster {
     pub fn restart(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         if node.raft.is_none() {
-            let config = Config { id: node.id, ..self.config.clone() };
+            self.starts += 1;
+            let config = Config { id: node.id, life: self.starts, ..self.config.clone() };
             let mut raft = Raft::new(config, node.log.durable_hard_state(), &node.log);
             node.announced = leadership(&raft);
             if let Some(hard_state_is_certain) = node.repair {
@@ -302,15 +311,21 @@ impl Cluster {
         true
     }
 
-    /// Asks for a linearizable read.
+    /// Asks for a linearizable read at a leader, or at a follower that has one.
     pub fn read(&mut self, at: usize) -> Option<ReadId> {
-        if !self.is_leader(at) {
+        let raft = self.nodes[at].raft.as_ref()?;
+        let is_follower = raft.role() == Role::Follower && raft.leader().is_some() && raft.repair_view().is_none();
+        if !is_follower && raft.role() != Role::Leader {
             return None;
         }
         self.next_read += 1;
         let read = ReadId(self.next_read);
         self.checks.on_read(self.nodes[at].id, read);
-        self.with_raft(at, |raft, log| raft.read_index(read, log).expect("a leader takes reads"));
+        self.seen.reads_at_followers += usize::from(is_follower);
+        self.with_raft(at, |raft, log| {
+            raft.read_index(read, log).expect("whoever leads or has a leader takes reads");
+            let _has_asked = raft.ask_about_reads();
+        });
         Some(read)
     }
 

@@ -424,8 +424,13 @@ fn section_6_4_pending_reads_are_bounded() {
     let limit = PENDING_READS_MAX;
     assert_eq!(refused, Some(ReadIndexError::TooManyReads { pending_count: limit, limit }));
     let raft = cluster.nodes[1].raft.as_mut().expect("it is up");
-    let refused = raft.read_index(ReadId(1), &log).expect_err("a follower confirms nothing");
-    assert_eq!(refused, ReadIndexError::NotLeader { leader: Some(node_id(1)) });
+    for number in 0..=PENDING_READS_MAX as u64 {
+        refused = raft.read_index(ReadId(2_000_000 + number), &log).err();
+    }
+    assert_eq!(refused, Some(ReadIndexError::TooManyReads { pending_count: limit, limit }));
+    let mut stranger = Cluster::new(config(3));
+    let (log, raft) = (stranger.nodes[0].log.clone(), stranger.nodes[0].raft.as_mut().expect("it is up"));
+    assert_eq!(raft.read_index(ReadId(1), &log), Err(ReadIndexError::NobodyToAsk));
 }
 
 #[test]

@@ -112,6 +112,12 @@ fn describe(message: &Message) -> String {
         Message::BirthResponse { asked, incarnation, answer, .. } => {
             format!("BirthResponse to {asked:x} of {incarnation:x}: {answer:?}")
         }
+        Message::ReadIndexRequest { term, life, batch } => {
+            format!("ReadIndexRequest term {term} life {life} question {batch}")
+        }
+        Message::ReadIndexResponse { term, life, batch, index } => {
+            format!("ReadIndexResponse term {term} life {life} question {batch}: {index}")
+        }
         Message::Outdated { incarnation, since, .. } => format!("Outdated, entry {since} named {incarnation:x}"),
     }
 }

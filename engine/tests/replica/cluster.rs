@@ -49,7 +49,7 @@ struct Cluster {
 fn options(node: usize, life: u64, seed: u64) -> ReplicaOptions {
     let roomy = host::options(node, seed ^ life << 48);
     ReplicaOptions {
-        raft: raft::Config { inflight_bytes_limit: 4096, append_bytes_limit: 1024, ..roomy.raft },
+        raft: raft::Config { inflight_bytes_limit: 4096, append_bytes_limit: 1024, life, ..roomy.raft },
         pipeline_batches_limit: 3,
         batch_bytes_target: 512,
         pending_writes_limit: 64,

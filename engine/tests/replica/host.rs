@@ -75,6 +75,7 @@ pub fn options(node: usize, seed: u64) -> ReplicaOptions {
             election_ticks: 10,
             heartbeat_ticks: 2,
             inflight_messages_limit: 4,
+            life: 1,
             inflight_bytes_limit: 1 << 20,
             append_bytes_limit: 1 << 20,
             seed: seed ^ (node as u64) << 40,
@@ -101,7 +102,6 @@ pub fn options(node: usize, seed: u64) -> ReplicaOptions {
         tick_ms: TICK_MS,
         repair: None,
         birth: raft::BirthRecord::default(),
-        nonce: 1,
     }
 }
 

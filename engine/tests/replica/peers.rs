@@ -2,6 +2,7 @@
 
 mod hanging_disk;
 mod names;
+mod reads;
 
 use std::collections::BTreeMap;
 
@@ -397,7 +398,9 @@ fn an_answer_without_room_on_the_way_back_becomes_a_refusal() {
 
 #[test]
 fn to_the_node_that_passed_it_on_a_lost_answer_is_unknown_for_a_write_and_harmless_for_a_read() {
-    let mut subject = fresh(options(8));
+    // A node under repair answers no reads itself.
+    let repair = engine::replica::RepairOptions { nonce: 1, hard_state_is_certain: true, damage: String::new() };
+    let mut subject = fresh(ReplicaOptions { repair: Some(repair), ..options(8) });
     let term = Term::new(1);
     subject.hear(2, Message::Heartbeat { term, commit_index: Index::ZERO, round: 1 });
     subject.sent();

@@ -12,6 +12,7 @@
 //! The member's side is in `repair`. `members` keeps which log of each member counts.
 
 use super::Leading;
+use super::reads::Awaiting;
 use crate::raft::log_view::LogView;
 use crate::raft::repair::Question;
 use crate::raft::tracker::Progress;
@@ -42,7 +43,8 @@ impl Leading {
         if let Some(progress) = self.progress.get_mut(&from) {
             progress.on_lost(question.last, log, common.now_tick);
         }
-        self.rounds.wait_for_repair(from, question.nonce, log.last_id().index);
+        let Question { nonce, .. } = question;
+        self.rounds.wait_for(Awaiting::Repair { node: from, nonce, last_index: log.last_id().index });
         self.advance_reads(common);
     }
 

@@ -25,6 +25,15 @@ pub(super) struct ReadRounds {
 pub(super) enum Awaiting {
     /// A read.
     Read(ReadId),
+    /// A follower's question for its own reads.
+    Follower {
+        /// Who asked.
+        node: NodeId,
+        /// Which life of that node asked.
+        life: u64,
+        /// Its number for the question.
+        batch: u64,
+    },
     /// The question of a node under repair, which must know that this leader was not deposed.
     Repair {
         /// Who asked.
@@ -36,6 +45,28 @@ pub(super) enum Awaiting {
     },
 }
 
+impl Awaiting {
+    /// The same life of the same node asked for the same. Where a log ends is not compared: the answer to the first question will do.
+    fn repeats(&self, known: &Self) -> bool {
+        match (self, known) {
+            (Self::Repair { node, nonce, .. }, Self::Repair { node: asking, nonce: asked, .. }) => {
+                (node, nonce) == (asking, asked)
+            }
+            (Self::Follower { .. }, Self::Follower { .. }) => self == known,
+            _ => false,
+        }
+    }
+
+    /// It is a question of the same kind from the same node.
+    fn replaces(&self, known: &Self) -> bool {
+        match (self, known) {
+            (Self::Repair { node, .. }, Self::Repair { node: asking, .. })
+            | (Self::Follower { node, .. }, Self::Follower { node: asking, .. }) => node == asking,
+            _ => false,
+        }
+    }
+}
+
 impl ReadRounds {
     /// Newest round started.
     pub(super) fn newest(&self) -> u64 {
@@ -44,27 +75,22 @@ impl ReadRounds {
 
     /// Moves all reads, confirmed or not, to `out`.
     pub(super) fn drain_all(&mut self, out: &mut Vec<ReadId>) {
-        // Nodes under repair ask again.
+        // Other nodes ask again.
         out.extend(self.in_round.drain(..).chain(self.waiting.drain(..)).filter_map(|awaiting| match awaiting {
             Awaiting::Read(read) => Some(read),
-            Awaiting::Repair { .. } => None,
+            Awaiting::Follower { .. } | Awaiting::Repair { .. } => None,
         }));
     }
 
-    /// Queues the question of a node under repair. One that repeats an earlier one is left out; one of another life of the node
-    /// replaces that of an earlier life, which nobody waits for. So each node has one question in a round and one that waits.
-    pub(super) fn wait_for_repair(&mut self, node: NodeId, nonce: u64, last_index: Index) {
-        let question = Awaiting::Repair { node, nonce, last_index };
-        let repeats = |known: &Awaiting| match known {
-            Awaiting::Repair { node: asking, nonce: asked, .. } => (*asking, *asked) == (node, nonce),
-            _ => false,
-        };
-        if self.in_round.iter().chain(&self.waiting).any(repeats) {
-            mark!("raft: a node under repair repeats its question");
+    /// Queues the question of another node. One that repeats an earlier one is left out; a new one replaces one of its kind that waits,
+    /// for which nobody waits any more. So of each node and kind one question is in a round and one waits.
+    pub(super) fn wait_for(&mut self, question: Awaiting) {
+        if self.in_round.iter().chain(&self.waiting).any(|known| question.repeats(known)) {
+            mark!("raft: a node under repair repeats its question" if matches!(question, Awaiting::Repair { .. }));
+            mark!("raft: a follower repeats its question about reads" if matches!(question, Awaiting::Follower { .. }));
             return;
         }
-        let is_of_other = |known: &Awaiting| !matches!(known, Awaiting::Repair { node: asking, .. } if *asking == node);
-        self.waiting.retain(is_of_other);
+        self.waiting.retain(|known| !question.replaces(known));
         self.waiting.push(question);
     }
 
@@ -92,6 +118,12 @@ impl Leading {
         Ok(())
     }
 
+    /// A follower asks up to where its reads must see. It is answered as a read here is.
+    pub(in crate::raft) fn on_read_index_request(&mut self, common: &mut Common, node: NodeId, life: u64, batch: u64) {
+        self.rounds.wait_for(Awaiting::Follower { node, life, batch });
+        self.advance_reads(common);
+    }
+
     /// Completes the round in flight if a quorum answered it, and starts the next if reads wait for one.
     pub(super) fn advance_reads(&mut self, common: &mut Common) {
         while self.complete_round(common) && self.start_round(common) {}
@@ -113,6 +145,10 @@ impl Leading {
                 match awaiting {
                     Awaiting::Read(read) => common.out.reads_ready.push((read, index)),
                     // A leader's term is durable: it was elected in it.
+                    Awaiting::Follower { node, life, batch } => {
+                        let message = Message::ReadIndexResponse { term, life, batch, index };
+                        common.out.messages.push((node, message));
+                    }
                     Awaiting::Repair { node, nonce, last_index } => {
                         let message = Message::RepairResponse { term, nonce, last_index, challenge: 0 };
                         common.out.messages.push((node, message));

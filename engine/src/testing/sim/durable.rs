@@ -197,9 +197,11 @@ impl OnDisk {
             | Message::AppendEntriesResponse { .. }
             | Message::HeartbeatResponse { .. }
             | Message::PreVoteResponse { .. }
+            | Message::ReadIndexResponse { .. }
             | Message::RepairResponse { .. } => None,
             // They promise nothing.
             Message::RequestPreVote { .. }
+            | Message::ReadIndexRequest { .. }
             | Message::RepairRequest { .. }
             | Message::BirthRequest { .. }
             | Message::BirthResponse { .. }

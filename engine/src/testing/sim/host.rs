@@ -411,7 +411,7 @@ fn replica_options(
     let preferred_leader = plan.prefers_leaders.then(|| voters[shard as usize % voters.len()]);
     let seed = plan.seed ^ life << 40 ^ u64::from(shard) << 52;
     ReplicaOptions {
-        raft: raft::Config { id, seed, preferred_leader, ..plan.raft.clone() },
+        raft: raft::Config { id, life: nonce, seed, preferred_leader, ..plan.raft.clone() },
         machine: state_machine::Options {
             command_keys_limit: plan.command_keys_limit,
             answer_bytes_limit: plan.limits.answer_bytes_limit + usize::try_from(id.get()).expect("few") * 8,
@@ -439,6 +439,5 @@ fn replica_options(
         tick_ms: TICK_MS.into(),
         repair,
         birth,
-        nonce,
     }
 }

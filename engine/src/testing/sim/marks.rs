@@ -5,6 +5,10 @@
 
 /// The name of every mark, in the order of the sources.
 pub(super) const ALL: &[&str] = &[
+    "raft: a question about reads is asked again",
+    "raft: a read waits for the next question",
+    "raft: an answer about reads that nobody waits for is ignored",
+    "raft: the leader that was asked about reads is lost",
     "raft: a candidate waits for its own vote to be durable",
     "raft: a question for votes is repeated on a new connection",
     "raft: a campaign is ignored while a leader is heard",
@@ -31,6 +35,7 @@ pub(super) const ALL: &[&str] = &[
     "raft: a leader that hears no quorum steps down",
     "raft: entries of an earlier term are not committed by counting",
     "raft: a node under repair repeats its question",
+    "raft: a follower repeats its question about reads",
     "raft: reads wait for the first entry of the term",
     "raft: a node that may have forgotten a vote tells no term",
     "raft: all others told a node under repair their terms",
@@ -47,6 +52,9 @@ pub(super) const ALL: &[&str] = &[
     "raft: a sick leader stays, since the others are no better",
     "raft: a successor is not told yet",
     "raft: a transfer to a node that is not fit is refused",
+    "replica: a read is asked about again",
+    "replica: nobody leads who could confirm a read",
+    "replica: a node that lags behind passes reads on",
     "replica: a read of old entries failed",
     "replica: entries are read in before they are applied",
     "replica: too many bytes of writes wait for room",

@@ -186,6 +186,7 @@ impl Plan {
             inflight_messages_limit: usize::try_from(between(rng, 1, 16)).expect("small"),
             inflight_bytes_limit: between(rng, 1, 16 << 10),
             append_bytes_limit: between(rng, 1, 4 << 10),
+            life: 0,
             seed,
             preferred_leader: None,
         };

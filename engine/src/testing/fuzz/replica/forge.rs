@@ -191,6 +191,10 @@ impl Near<'_> {
             Message::RepairResponse { nonce, challenge, .. } => {
                 Message::RepairRequest { term, nonce: *nonce, last: self.any_id(input), challenge: *challenge }
             }
+            Message::ReadIndexRequest { life, batch, .. } => {
+                let index = if is_yes { self.log.last_id().index } else { self.any_index(input) };
+                Message::ReadIndexResponse { term, life: *life, batch: *batch, index }
+            }
             Message::BirthRequest { incarnation: asked, .. } => Message::BirthResponse {
                 term,
                 asked: *asked,

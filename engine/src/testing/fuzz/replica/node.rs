@@ -358,6 +358,7 @@ fn options(id: NodeId, repair: Option<bool>, birth: &BirthRecord, life: u64) -> 
             inflight_messages_limit: 4,
             inflight_bytes_limit: 4 << 10,
             append_bytes_limit: 1 << 10,
+            life,
             seed: life,
             preferred_leader: None,
         },
@@ -382,6 +383,5 @@ fn options(id: NodeId, repair: Option<bool>, birth: &BirthRecord, life: u64) -> 
         tick_ms: TICK_MS,
         repair,
         birth: birth.clone(),
-        nonce: life,
     }
 }

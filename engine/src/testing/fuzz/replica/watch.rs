@@ -55,6 +55,7 @@ impl Claim {
             // Questions promise nothing. Answers about birth, and the word that a log was given up, do not speak of terms: whoever
             // hears them takes no term from them.
             Message::RequestPreVote { .. }
+            | Message::ReadIndexRequest { .. }
             | Message::RepairRequest { .. }
             | Message::BirthRequest { .. }
             | Message::BirthResponse { .. }

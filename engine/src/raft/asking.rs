@@ -1,0 +1,127 @@
+//! Linearizable reads at a follower: it asks its leader up to where they must see, and answers them itself (ReadIndex, thesis 6.4).
+//!
+//! All reads that wait are asked about together. One that arrives while a question is under way waits for the next question: the
+//! answer may have been made before the read arrived, and without what was acknowledged in between. An answer counts only if it comes
+//! from the leader that was asked, in its term, for the question of this life that is under way. The leader's part is in
+//! `leader::reads`; that the answered index is applied before a read is answered is the replica's.
+
+use super::{Common, Message, PENDING_READS_MAX, Raft, ReadId, ReadIndexError, State};
+use crate::types::{Index, NodeId, Term};
+
+/// Reads of a node that does not lead, and what it asked about them.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    /// Number of the last question. Rises through all terms of a life.
+    batch: u64,
+    /// The question under way.
+    question: Option<Question>,
+    /// Reads that arrived since it was asked.
+    waiting: Vec<ReadId>,
+    /// Whose answer they wait for, all of them. Means nothing while there are none.
+    of: (Term, Option<NodeId>),
+}
+
+/// A question that was asked and has no answer.
+#[derive(Debug)]
+struct Question {
+    /// The reads that it is for. None joins them.
+    reads: Vec<ReadId>,
+    /// When it was last sent. Unit: ticks of this core.
+    sent_tick: u64,
+}
+
+impl Asking {
+    fn is_empty(&self) -> bool {
+        self.question.is_none() && self.waiting.is_empty()
+    }
+
+    fn pending_count(&self) -> usize {
+        self.waiting.len() + self.question.as_ref().map_or(0, |question| question.reads.len())
+    }
+
+    /// Moves all reads to `out`. What was asked about them has no answer any more.
+    fn drain_all(&mut self, out: &mut Vec<ReadId>) {
+        out.extend(self.question.take().map(|question| question.reads).unwrap_or_default());
+        out.append(&mut self.waiting);
+    }
+}
+
+impl Common {
+    fn send_question(&mut self) {
+        let (Some(question), (term, Some(leader))) = (&mut self.asking.question, self.asking.of) else { return };
+        question.sent_tick = self.now_tick;
+        let message = Message::ReadIndexRequest { term, life: self.config.life, batch: self.asking.batch };
+        self.out.messages.push((leader, message));
+    }
+
+    /// Asks again if the answer takes too long: the question may have been lost, or its answer.
+    pub(super) fn tick_asking(&mut self) {
+        let is_due = |question: &Question| self.now_tick >= question.sent_tick + self.config.ask_again_ticks();
+        if self.asking.question.as_ref().is_some_and(is_due) {
+            mark!("raft: a question about reads is asked again");
+            self.send_question();
+        }
+    }
+}
+
+impl Raft {
+    /// Asks the leader about the reads that wait, unless a question is under way. Says whether it did. To be called at the end of a turn,
+    /// so that reads which arrived together share a question.
+    #[must_use = "the question is among the messages to send"]
+    pub fn ask_about_reads(&mut self) -> bool {
+        let asking = &mut self.common.asking;
+        let is_of_now = asking.of.0 == self.common.hard_state.term;
+        if asking.question.is_some() || asking.waiting.is_empty() || !is_of_now {
+            return false;
+        }
+        asking.batch += 1;
+        asking.question = Some(Question { reads: std::mem::take(&mut asking.waiting), sent_tick: 0 });
+        self.common.send_question();
+        true
+    }
+
+    /// Queues a read at a follower.
+    pub(super) fn queue_read_for_leader(&mut self, read: ReadId) -> Result<(), ReadIndexError> {
+        self.fail_reads_of_lost_leader();
+        let State::Follower(following) = &self.state else { return Err(ReadIndexError::NobodyToAsk) };
+        let leader = following.leader().ok_or(ReadIndexError::NobodyToAsk)?;
+        let term = self.common.hard_state.term;
+        let asking = &mut self.common.asking;
+        let pending_count = asking.pending_count();
+        if pending_count >= PENDING_READS_MAX {
+            return Err(ReadIndexError::TooManyReads { pending_count, limit: PENDING_READS_MAX });
+        }
+        mark!("raft: a read waits for the next question" if asking.question.is_some());
+        asking.of = (term, Some(leader));
+        asking.waiting.push(read);
+        Ok(())
+    }
+
+    /// The leader answered a question.
+    pub(super) fn on_read_index_response(&mut self, from: NodeId, term: Term, life: u64, batch: u64, index: Index) {
+        self.fail_reads_of_lost_leader();
+        let common = &mut self.common;
+        let is_asked =
+            common.asking.of == (term, Some(from)) && life == common.config.life && batch == common.asking.batch;
+        let Some(question) = common.asking.question.take_if(|_| is_asked) else {
+            mark!("raft: an answer about reads that nobody waits for is ignored");
+            return;
+        };
+        common.out.reads_ready.extend(question.reads.into_iter().map(|read| (read, index)));
+    }
+
+    /// Gives up the reads of a leader that is not the leader of the current term any more.
+    pub(super) fn fail_reads_of_lost_leader(&mut self) {
+        if !self.common.asking.is_empty() && self.common.asking.of != (self.common.hard_state.term, self.leader()) {
+            mark!("raft: the leader that was asked about reads is lost");
+            self.common.asking.drain_all(&mut self.common.out.reads_failed);
+        }
+    }
+
+    /// Gives up the reads that were asked of a node which cannot be reached any more.
+    pub(super) fn fail_reads_of(&mut self, node: NodeId) {
+        if self.common.asking.of.1 == Some(node) {
+            self.common.asking.drain_all(&mut self.common.out.reads_failed);
+        }
+    }
+}
