@@ -25,6 +25,8 @@ pub mod call;
 pub mod config;
 pub mod entries_error;
 pub mod log_store;
+#[cfg(any(feature = "shell", feature = "testing"))]
+pub(crate) mod opening;
 pub mod raft;
 pub mod replica;
 pub mod state_machine;

@@ -21,7 +21,7 @@ use super::slices::Slices;
 use super::work::Work;
 
 /// An executor that always finds work looks at its sockets, disks and timers this often. Unit: ms.
-pub const POLL_WITHIN: Duration = Duration::from_millis(2);
+const POLL_WITHIN: Duration = Duration::from_millis(2);
 
 /// The same while control work waits.
 const CONTROL_WITHIN: Duration = Duration::from_millis(1);

@@ -1,13 +1,14 @@
-//! One test for each row of the table in `origin`.
+//! One test for each row of the table in `opening`, on real files.
 
 use std::path::Path;
 
+use wal::constants::FIRST_FRAME_OFFSET;
 use wal::note::NOTE_FILE_NAME;
-use wal::{EntryHeader, SegmentIdentity};
+use wal::{EntryHeader, Log, SegmentIdentity};
 
 use super::*;
 use crate::log_store::KIND_NOOP;
-use crate::types::{Index, Term};
+use crate::types::{EntryId, Index, Term};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 1, node_id: 2, shard: 0, shard_count: 1 };
@@ -149,6 +150,15 @@ fn a_new_node_without_its_segment_gets_one() {
         assert_eq!(place.found(is_ready).settle().expect("nothing was promised"), new_record());
         assert!(place.segment().exists());
     }
+}
+
+#[test]
+fn the_only_voter_gets_its_segment_after_an_interrupted_first_start_and_never_again() {
+    let place = Place::with(Stage::Founded(std::collections::BTreeMap::new()));
+    place.remove_log();
+    assert_refused(place.found(true).settle(), "the log is gone");
+    assert_eq!(Some(place.found(false).settle().expect("nothing was promised")), place.record());
+    assert!(place.segment().exists());
 }
 
 #[test]
