@@ -55,7 +55,7 @@ impl PreCandidate {
     /// before.
     pub(super) fn ask_again(&self, common: &mut Common, node: NodeId) {
         if !self.votes.has_answered(node) {
-            mark!("raft: a question for votes is repeated on a new connection");
+            mark!("raft: a question for pre-votes is repeated on a new connection");
             self.ask(common, node);
         }
     }

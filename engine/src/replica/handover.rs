@@ -167,6 +167,7 @@ impl<S: Storage> Replica<S> {
             .into_iter()
             .partition::<VecDeque<_>, _>(|held| held.deadline_tick <= now_tick);
         self.hand_over.held = kept;
+        mark!("replica: a request waited for a leader that did not come" if !expired.is_empty());
         self.refuse_held(expired, Status::Timeout, "no new leader showed itself in time");
     }
 

@@ -266,7 +266,10 @@ impl<S: Storage> Replica<S> {
                 self.after_raft();
             }
             // The next turn tries again; until then nothing can be proposed either.
-            Err(AppendError::SegmentNotReady) => self.device.segment.on_missed(self.now_tick),
+            Err(AppendError::SegmentNotReady) => {
+                mark!("replica: there is no room for a term's first entry");
+                self.device.segment.on_missed(self.now_tick);
+            }
             Err(error) => self.latch(&error),
         }
     }

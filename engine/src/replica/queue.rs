@@ -136,6 +136,7 @@ impl<S: Storage> Replica<S> {
     /// Refuses what has waited in the queue for as long as it may.
     pub(super) fn expire_queue(&mut self) {
         for origin in self.proposals.queue.expire(self.now_tick) {
+            mark!("replica: a write waits too long for room");
             let message = "the log had no room for the write in time; it was not proposed and takes no effect";
             self.refuse(origin, Refusal::not_executed(Status::Timeout, message));
         }

@@ -1,5 +1,5 @@
 //! The house style as a test: layering, circles of imports, sizes, public items, assertions, banned words and constructs, lines
-//! that are too long, files that nothing leads to, links.
+//! that are too long, files that nothing leads to, links, planted bugs, coverage marks.
 //!
 //! A finding names file, line and remedy. Exceptions stand in `ratchets.rs` and only become fewer. This is a scanner of
 //! lines and tokens, not a compiler: what rustc, clippy and rustfmt check is left to them.
@@ -10,6 +10,7 @@ mod counts;
 mod documents;
 mod driving;
 mod layers;
+mod marks;
 mod modules;
 mod planted;
 mod ratchets;
@@ -77,6 +78,7 @@ fn the_workspace_is_tidy() {
     findings.extend(documents.flat_map(columns::check_document));
     findings.extend(unused::check(&tree));
     findings.extend(planted::check(&tree));
+    findings.extend(marks::check(&tree.files));
     findings.sort();
     let report: Vec<String> = findings.iter().map(ToString::to_string).collect();
     assert!(report.is_empty(), "{} findings:\n{}", report.len(), report.join("\n"));

@@ -6,8 +6,10 @@ use wal::testing::{SimStorage, salvage_at_once};
 use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq, Storage};
 
 use super::durable::OnDisk;
+use super::files::{Files, Made};
 use super::plan::Plan;
 use crate::call::{CallKind, Refusal};
+use crate::opening::Opening;
 use crate::raft::{self, BirthAnswer, BirthRecord, Message, Role, Stage};
 use crate::replica::{RepairOptions, Replica, ReplicaOptions};
 use crate::state_machine::section::AsOf;
@@ -37,6 +39,8 @@ pub(super) struct ShardHost {
     pub(super) is_outdated: bool,
     /// Durable bytes rotted since the log was last open.
     pub(super) is_damaged: bool,
+    /// Which files a start finds. Durable.
+    pub(super) files: Files,
     /// A turn is on its way.
     pub(super) turn_is_due: bool,
     /// The replica wants connections to these nodes.
@@ -99,6 +103,8 @@ pub(super) struct Host {
     pub(super) disk_is_whole: bool,
     /// The next sync fails.
     pub(super) next_sync_fails: bool,
+    /// Files are lost without which it must not start.
+    pub(super) must_refuse: bool,
     pub(super) shards: Vec<ShardHost>,
 }
 
@@ -116,6 +122,10 @@ impl Host {
                 is_wiped: false,
                 is_outdated: false,
                 is_damaged: false,
+                files: Files::of_new_directory(
+                    plan.seed ^ (number as u64) << 16 ^ u64::from(shard) << 24,
+                    number >= plan.voters,
+                ),
                 turn_is_due: false,
                 linked: BTreeSet::new(),
                 on_disk: OnDisk::default(),
@@ -137,6 +147,7 @@ impl Host {
             disk_is_full: false,
             disk_is_whole: false,
             next_sync_fails: false,
+            must_refuse: false,
             shards: shards.collect(),
         }
     }
@@ -144,15 +155,15 @@ impl Host {
     /// Starts the process. An error says why it does not start.
     pub(super) fn start(&mut self, plan: &Plan) -> Result<(), String> {
         self.life += 1;
+        for number in 0..plan.shards {
+            self.settle(plan, number)?;
+        }
         let mut replicas = Vec::new();
-        for (number, shard) in self.shards.iter_mut().enumerate() {
-            let number = u32::try_from(number).expect("few");
-            let node = usize::try_from(self.id.get() - 1).expect("few");
-            let identity = identity(plan, node, number);
-            let options = LogOptions { identity, segment_bytes: plan.segment_bytes, state: plan.origin };
+        for number in 0..plan.shards {
+            let options = self.log_options(plan, number);
+            let shard = &mut self.shards[number as usize];
             let disk = shard.disk.take().expect("a disk without a replica");
             let log = shard.open(disk, options).map_err(|error| error.to_string())?;
-            shard.settle_birth(&log)?;
             let nonce = self.life << 8 | u64::from(number);
             let repair = shard.repair.map(|hard_state_is_certain| RepairOptions {
                 nonce,
@@ -167,9 +178,33 @@ impl Host {
         for (shard, replica) in self.shards.iter_mut().zip(replicas) {
             shard.on_disk = OnDisk::of(replica.log().storage(), replica.log().base());
             shard.replica = Some(replica);
+            shard.files.made = Made::Ready;
         }
         self.is_up = true;
         Ok(())
+    }
+
+    /// Does what a start decides from what it finds of a shard. A first start makes what stands ready since the disk is empty.
+    fn settle(&mut self, plan: &Plan, number: u32) -> Result<(), String> {
+        let node = usize::try_from(self.id.get() - 1).expect("few");
+        let options = self.log_options(plan, number);
+        let shard = &mut self.shards[number as usize];
+        match shard.opening(options, first_segment(plan))? {
+            Opening::Make | Opening::MakeSegment(_) | Opening::Open(_) => {}
+            Opening::MakeAnew(_) => {
+                shard.disk = Some(new_disk(plan, node, number, self.life));
+                shard.is_damaged = false;
+            }
+            Opening::Replace(record) => shard.birth = BirthRecord { stage: Stage::Replaced, ..record },
+            Opening::RefuseLogGone => return Err("the log is gone".to_owned()),
+            Opening::RefuseRecord(reason) => return Err(reason),
+        }
+        Ok(())
+    }
+
+    pub(super) fn log_options(&self, plan: &Plan, shard: u32) -> LogOptions {
+        let node = usize::try_from(self.id.get() - 1).expect("few");
+        LogOptions { identity: identity(plan, node, shard), segment_bytes: plan.segment_bytes, state: plan.origin }
     }
 
     /// The process ends; with `power_is_lost` the host does. Returns the operations that nobody answers any more.
@@ -214,6 +249,12 @@ impl Host {
 }
 
 impl ShardHost {
+    /// What a start decides, looking at what is there.
+    pub(super) fn opening(&mut self, options: LogOptions, first: SegmentSeq) -> Result<Opening, String> {
+        let disk = self.disk.as_mut().expect("a disk without a replica");
+        self.files.opening(&self.birth, self.repair.is_some(), disk, options, first)
+    }
+
     /// Opens the log as the server does: a damaged one is salvaged, and the node is under repair from then on.
     fn open(&mut self, mut disk: SimStorage, options: LogOptions) -> Result<Log<SimStorage>, OpenError> {
         if !std::mem::take(&mut self.is_damaged) {
@@ -223,30 +264,11 @@ impl ShardHost {
         if !is_corrupt {
             return Log::open(disk, options).map(|(log, _)| log);
         }
-        let mut fresh = SimStorage::new(options.identity, options.segment_bytes, disk.segments().len() as u64);
-        if self.birth.is_new() {
-            // As the server does: nothing was ever written to this log.
-            fresh.prepare(SegmentSeq::FIRST);
-            return Log::open(fresh, options).map(|(log, _)| log);
-        }
+        let fresh = SimStorage::new(options.identity, options.segment_bytes, disk.segments().len() as u64);
         let (mut log, report) = salvage_at_once(&disk, fresh, options).expect("a simulated disk takes what is whole");
         log.storage_mut().sync_note();
         self.repair = Some(self.repair.unwrap_or(true) && report.hard_state_is_certain);
         Ok(log)
-    }
-
-    /// What the server does with a record that says that the node is new, before anything runs.
-    fn settle_birth(&mut self, log: &Log<SimStorage>) -> Result<(), String> {
-        if !self.birth.is_new() {
-            return Ok(());
-        }
-        if self.repair.is_some() {
-            // It died between the mark and the record.
-            self.birth.stage = Stage::Replaced;
-        } else if log.last_id() != log.base() || log.hard_state().vote != 0 || log.hard_state().term > log.base().term {
-            return Err(format!("its record says that it never took part, but its log ends at {}", log.last_id()));
-        }
-        Ok(())
     }
 
     /// A node's own state never goes back behind what the node once answered from it.
@@ -390,11 +412,16 @@ pub(super) fn repair_of_new_log(plan: &Plan, node: usize) -> Option<bool> {
     (node >= plan.voters).then_some(false)
 }
 
+/// The segment with which all logs begin.
+pub(super) fn first_segment(plan: &Plan) -> SegmentSeq {
+    SegmentSeq::new(plan.first_segment).expect("a segment number")
+}
+
 /// An empty disk with the first segment of a log, as a node has it before it first runs.
 pub(super) fn new_disk(plan: &Plan, node: usize, shard: u32, wipes: u64) -> SimStorage {
     let seed = plan.seed ^ (node as u64) << 20 ^ u64::from(shard) << 30 ^ wipes << 50;
     let mut disk = SimStorage::new(identity(plan, node, shard), plan.segment_bytes, seed);
-    disk.prepare(SegmentSeq::new(plan.first_segment).expect("a segment number"));
+    disk.prepare(first_segment(plan));
     disk.set_absent_one_in(plan.absent_one_in);
     disk
 }

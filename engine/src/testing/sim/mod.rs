@@ -2,11 +2,10 @@
 //!
 //! A run is a function of its seed. It has a phase of faults, in which only safety is asked for, and a phase without, in which
 //! the cluster must converge and answer everything. What is simulated: time and its speed on each node (`world`), connections
-//! (`network`), processes and disks (`host`, on the log's own `SimStorage`; `durable` reads what they hold for good), clients
-//! (`clients`). Faults (`faults`, `ambush`, `handover`, `wipe`), a node that joins (`joining`) and the course of a run (`course`,
-//! `put_back`) act on the world from outside. What is checked on the way: `checks`; afterwards: the judges of histories in the module
-//! above. It does not simulate
-//! threads or memory.
+//! (`network`), processes and disks (`host`, on the log's own `SimStorage`; `durable` reads what they hold for good), the other files
+//! of a data directory (`files`), clients (`clients`). Faults (`faults`, `ambush`, `handover`, `wipe`, `lost_files`), a node that
+//! joins (`joining`) and the course of a run (`course`, `put_back`) act on the world from outside. What is checked on the way:
+//! `checks`; afterwards: the judges of histories in the module above. It does not simulate threads or memory.
 
 mod ambush;
 mod beats;
@@ -16,9 +15,11 @@ mod course;
 mod damage;
 mod durable;
 mod faults;
+mod files;
 mod handover;
 mod host;
 mod joining;
+mod lost_files;
 mod marks;
 mod network;
 mod plan;

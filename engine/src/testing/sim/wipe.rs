@@ -7,6 +7,7 @@
 //! * **After a run**, in a cluster of three: two nodes lose their disks. That is more than is promised. They must elect nobody,
 //!   and say why. The run ends there.
 
+use super::files::Files;
 use super::host::{birth_record, new_disk, repair_of_new_log};
 use super::plan::{between, pick};
 use super::world::{Event, FaultStep, World};
@@ -52,24 +53,37 @@ impl World {
     /// The disk of some node is wiped while it is down. Says whether it was.
     pub(super) fn wipe_some(&mut self) -> Result<bool, String> {
         let host = usize::try_from(self.rng.below(self.hosts.len() as u64)).expect("few");
-        Ok(self.wipe_one(host))
+        let may_wipe = self.may_wipe(host);
+        if may_wipe {
+            self.take_down(host);
+            if self.lose_files(host) {
+                self.count_fault("files lost");
+                return Ok(false);
+            }
+            self.wipe(host);
+        }
+        Ok(may_wipe)
     }
 
     /// Wipes this node's disk, if others can give back what it loses. Says whether it did.
     pub(super) fn wipe_one(&mut self, host: usize) -> bool {
         let may_wipe = self.may_wipe(host);
         if may_wipe {
-            if self.hosts[host].is_up {
-                self.kill(host, false);
-                self.restart_later(host);
-            }
+            self.take_down(host);
             self.wipe(host);
         }
         may_wipe
     }
 
+    fn take_down(&mut self, host: usize) {
+        if self.hosts[host].is_up {
+            self.kill(host, false);
+            self.restart_later(host);
+        }
+    }
+
     /// Others can give back what a node loses.
-    fn may_wipe(&self, host: usize) -> bool {
+    pub(super) fn may_wipe(&self, host: usize) -> bool {
         (0..self.hosts[host].shards.len()).all(|shard| self.may_lose(host, shard))
     }
 
@@ -83,6 +97,7 @@ impl World {
     pub(super) fn wipe(&mut self, host: usize) {
         self.trace.note(self.now_us, || format!("node {} loses its disk", host + 1));
         let wipes = self.rng.next_u64() >> 32;
+        self.hosts[host].must_refuse = false;
         for (number, shard) in self.hosts[host].shards.iter_mut().enumerate() {
             let number = u32::try_from(number).expect("few");
             shard.disk = Some(new_disk(&self.plan, host, number, wipes));
@@ -91,6 +106,7 @@ impl World {
             shard.is_damaged = false;
             shard.is_wiped = true;
             shard.is_outdated = false;
+            shard.files = Files::of_new_directory(wipes ^ u64::from(number), host >= self.plan.voters);
         }
     }
 

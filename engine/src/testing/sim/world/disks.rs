@@ -233,6 +233,10 @@ impl World {
 
     fn rot(&mut self, at: Place, damage: Damage) -> bool {
         let Place { host, shard } = at;
+        let is_new = self.hosts[host].shards[shard].birth.is_new();
+        if is_new && !self.may_wipe(host) {
+            return false;
+        }
         let rng = &mut self.rng;
         let place = &mut self.hosts[host].shards[shard];
         let Some(disk) = place.disk.as_mut() else { return false };
@@ -241,6 +245,9 @@ impl World {
         place.shown_revision = 0;
         self.trace.note(self.now_us, || format!("node {} shard {shard}: {what}", host + 1));
         self.count_fault(DAMAGED_LOG);
+        if is_new {
+            self.expect_refusal(at);
+        }
         true
     }
 

@@ -13,7 +13,7 @@ impl World {
         if self.hosts[host].is_up {
             return Ok(());
         }
-        self.hosts[host].start(&self.plan).map_err(|error| format!("node {} does not start: {error}", host + 1))?;
+        self.start_process(host)?;
         let life = self.hosts[host].life;
         self.trace.note(self.now_us, || format!("node {} starts, life {life}", host + 1));
         self.schedule(self.hosts[host].tick_us, Event::Tick { host, life });

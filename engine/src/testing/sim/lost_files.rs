@@ -1,0 +1,63 @@
+//! Single files of a node are lost or rot while it is down: it must refuse to start, and say what it lacks.
+//!
+//! Whoever runs the node then removes the whole directory, as the refusal says, and the node comes back as one that lost everything.
+
+use wal::testing::SimRng;
+
+use super::files::{FilesLost, LOSSES};
+use super::host::first_segment;
+use super::plan::pick;
+use super::world::{Place, World};
+use crate::opening::Opening;
+
+/// One of so many losses of a disk is one of single files.
+const FILES_ONE_IN: u64 = 2;
+
+impl World {
+    /// Takes away or spoils single files of a node that is down, so that it refuses to start. Says whether it did.
+    pub(super) fn lose_files(&mut self, host: usize) -> bool {
+        // Of its own, so that a run without this is what it was.
+        let mut rng = SimRng::new(self.plan.seed ^ self.now_us);
+        if !rng.chance(1, FILES_ONE_IN) {
+            return false;
+        }
+        let shard = usize::try_from(rng.below(self.plan.shards.into())).expect("few");
+        let lost = pick(&mut rng, &LOSSES);
+        self.hosts[host].shards[shard].files.lost = lost;
+        if self.expect_refusal(Place { host, shard }) {
+            self.trace.note(self.now_us, || format!("node {} shard {shard}: {lost:?} is lost", host + 1));
+            return true;
+        }
+        // It was no loss: the node never promised anything.
+        self.hosts[host].shards[shard].files.lost = FilesLost::Nothing;
+        false
+    }
+
+    /// Whether a node that is down will refuse to start because of this shard. Whoever runs it then removes the whole directory, as the
+    /// refusal says: until it is back it counts as one that lost everything.
+    pub(super) fn expect_refusal(&mut self, Place { host, shard }: Place) -> bool {
+        let options = self.hosts[host].log_options(&self.plan, u32::try_from(shard).expect("few"));
+        let opening = self.hosts[host].shards[shard].opening(options, first_segment(&self.plan));
+        let refuses = matches!(opening, Err(_) | Ok(Opening::RefuseLogGone | Opening::RefuseRecord(_)));
+        if refuses {
+            self.hosts[host].must_refuse = true;
+            self.hosts[host].shards.iter_mut().for_each(|shard| shard.is_wiped = true);
+        }
+        refuses
+    }
+
+    /// Starts a node's process. One that must refuse to start does, and has its directory removed.
+    pub(super) fn start_process(&mut self, host: usize) -> Result<(), String> {
+        let failed = |error: String| format!("node {} does not start: {error}", host + 1);
+        let must_refuse = std::mem::take(&mut self.hosts[host].must_refuse);
+        match self.hosts[host].start(&self.plan) {
+            Ok(()) if must_refuse => Err(format!("node {} starts, although it lost files", host + 1)),
+            Err(refusal) if must_refuse => {
+                self.trace.note(self.now_us, || format!("node {} refuses to start: {refusal}", host + 1));
+                self.wipe(host);
+                self.hosts[host].start(&self.plan).map_err(failed)
+            }
+            started => started.map_err(failed),
+        }
+    }
+}
