@@ -11,7 +11,7 @@ pub struct Config {
     /// This node. One that is none of `founders` gets its part by an entry of the log.
     pub id: NodeId,
     /// The voters that the group began with; in any order, without repetition. They are the members until an entry of the log says
-    /// who is (`members`).
+    /// who is (`membership_history`).
     pub founders: Vec<NodeId>,
     /// Silence after which a follower may campaign and a leader without a quorum steps down. Actual timeouts are drawn from
     /// `election_ticks..2 * election_ticks`. Unit: ticks; must exceed `heartbeat_ticks`.

@@ -7,7 +7,7 @@ use super::follower::Following;
 use super::leader::Leading;
 use super::log_view::LogView;
 use super::timer::RefusedPreVote;
-use super::{Common, HardState, Message, OfficeStep, Raft, State, TERM_MAX};
+use super::{Common, HardState, LeadershipStep, Message, Raft, State, TERM_MAX};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 impl Common {
@@ -79,7 +79,7 @@ impl Raft {
         }
         let common = &mut self.common;
         let term = common.hard_state.term.next();
-        common.out.steps.push(OfficeStep::Campaigning { term, is_asked: transfer });
+        common.out.steps.push(LeadershipStep::Campaigning { term, is_asked: transfer });
         common.restart_election_timer();
         common.hard_state = HardState { term, vote: Some(common.config.id) };
         self.state = State::Candidate(Candidate::begin(common, transfer, log));

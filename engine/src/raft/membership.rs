@@ -1,7 +1,7 @@
 //! Who the members of a group are, who of them votes, what a quorum agrees on, and which log of each member counts.
 //!
-//! A membership is the payload of an entry of the log (`docs/format/members.md`); `members` keeps the history. Two sets of voters
-//! stand side by side while one takes over from the other (joint consensus, thesis 4.3): both must agree to everything. Nothing
+//! A membership is the payload of an entry of the log (`docs/format/members.md`); `membership_history` keeps those of the past. Two sets
+//! of voters stand side by side while one takes over from the other (joint consensus, thesis 4.3): both must agree to everything. Nothing
 //! proposes such a change yet. Learners get all entries and count in no quorum (thesis 4.2.1).
 
 use std::collections::BTreeMap;

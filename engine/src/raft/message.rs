@@ -155,7 +155,7 @@ pub enum Message {
         /// Whoever has applied this has applied every write that was acknowledged before the question arrived.
         index: Index,
     },
-    /// Your log was given up: another one of your node counts in its place. See `members`.
+    /// Your log was given up: another one of your node counts in its place. See `membership_history`.
     Outdated {
         /// The sender's term.
         term: Term,

@@ -41,11 +41,11 @@ mod election;
 mod follower;
 mod known;
 mod leader;
+mod leadership;
 mod log_view;
-mod members;
 mod membership;
+mod membership_history;
 mod message;
-mod office;
 mod ready;
 mod refused;
 mod repair;
@@ -56,11 +56,11 @@ pub use birth::{BirthAnswer, BirthRecord, BirthView, LostView, Stage};
 pub use config::{Config, PENDING_READS_MAX};
 pub use known::{Contradiction, ContradictionKind};
 pub use leader::{Transfer, Unfit};
+pub use leadership::{HandOverEnd, HandOverReason, LeadershipStep};
 pub use log_view::LogView;
 pub(crate) use membership::MEMBERSHIP_BYTES_MAX;
 pub use membership::Membership;
 pub use message::{AppendEntries, AppendOutcome, Health, Message, Speaker};
-pub use office::{HandOverEnd, HandOverReason, OfficeStep};
 pub use ready::{
     AddLearnerError, AppendDecision, HardState, NotLeader, Outdated, ReadId, ReadIndexError, Ready, Role, TransferError,
 };
@@ -76,7 +76,7 @@ use birth::Newcomer;
 use candidate::{Candidate, PreCandidate};
 use follower::Following;
 use leader::{Holding, Leading, Pacing};
-use members::{MembershipHistory, Weight};
+use membership_history::{MembershipHistory, Weight};
 use refused::Refused;
 use repair::{Answer, Question, Repairing};
 use timer::ElectionTimer;
@@ -120,7 +120,7 @@ struct Common {
     /// Limits how often this node hands over to the preferred leader.
     preferred: Pacing,
     /// Limits how often this node hands over because it is not fit to lead.
-    ailing: Pacing,
+    sick_disk_pacing: Pacing,
     /// Since when this node, as a leader, has not been fit to lead. Unit: ticks of this core.
     ailing_since_tick: Option<u64>,
     /// How this node is, as the caller said last. `may_lead` is not used here: the state says that.
@@ -418,10 +418,10 @@ impl Raft {
     /// A leader looks for a successor until there is one. Followers that could lead are tried one after the other, those with the
     /// longest log first. Returns the first of them if there is one now; while there is none, or between two tries, proposals are
     /// taken.
-    pub fn leave_office(&mut self, log: &impl LogView) -> Result<Option<NodeId>, NotLeader> {
+    pub fn hand_over_leadership(&mut self, log: &impl LogView) -> Result<Option<NodeId>, NotLeader> {
         self.common.is_leaving = true;
         let State::Leader(leading) = &mut self.state else { return Err(NotLeader { leader: self.leader() }) };
-        leading.leave_office(&mut self.common, log);
+        leading.hand_over_leadership(&mut self.common, log);
         Ok(leading.transfer().map(|transfer| transfer.to))
     }
 
@@ -435,8 +435,8 @@ impl Raft {
 
     /// Who is told to campaign when this leader stops without warning: a hint that promises nothing, so it may leave at once.
     #[must_use]
-    pub fn heir(&self) -> Option<(NodeId, Message)> {
-        self.leading()?.heir(&self.common)
+    pub fn last_successor(&self) -> Option<(NodeId, Message)> {
+        self.leading()?.last_successor(&self.common)
     }
 
     /// The transfer under way on a leader.
@@ -629,7 +629,7 @@ impl Common {
             noted_committed: log.base(),
             timer: ElectionTimer::default(),
             preferred: Pacing::new(&config),
-            ailing: Pacing::new(&config),
+            sick_disk_pacing: Pacing::new(&config),
             ailing_since_tick: None,
             health: Health::default(),
             is_leaving: false,

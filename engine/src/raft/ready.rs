@@ -2,7 +2,7 @@
 //!
 //! Plain data that the replica carries out. Each field says what must be durable before it leaves.
 
-use super::{BirthRecord, Contradiction, Message, OfficeStep, Unfit};
+use super::{BirthRecord, Contradiction, LeadershipStep, Message, Unfit};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// What a node must never forget: its term, and whom it voted for in it. Source: thesis 3.4 (persistent state).
@@ -79,7 +79,7 @@ pub struct Ready {
     /// repair before.
     pub birth: Option<BirthRecord>,
     /// Steps on the way from one leader to the next, for those who watch.
-    pub steps: Vec<OfficeStep>,
+    pub steps: Vec<LeadershipStep>,
 }
 
 /// The call is for the leader only.

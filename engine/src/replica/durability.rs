@@ -15,7 +15,7 @@ const HELD_LEN_MAX: usize = 4096;
 
 /// A message that waits for the log to be durable up to a position.
 #[derive(Debug)]
-struct Held {
+struct HeldMessage {
     durable_from: Lsn,
     to: NodeId,
     message: Message,
@@ -24,7 +24,7 @@ struct Held {
 /// What waits for the log to be durable, in log order.
 #[derive(Debug, Default)]
 pub(super) struct Promises {
-    messages: VecDeque<Held>,
+    messages: VecDeque<HeldMessage>,
     hard_states: VecDeque<(Lsn, HardState)>,
 }
 
@@ -36,7 +36,7 @@ impl Promises {
             "messages wait in log order"
         );
         if self.messages.len() < HELD_LEN_MAX {
-            self.messages.push_back(Held { durable_from, to, message });
+            self.messages.push_back(HeldMessage { durable_from, to, message });
         }
     }
 

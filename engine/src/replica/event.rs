@@ -9,7 +9,9 @@ use wal::{SegmentSeq, SyncFailure, SyncId, SyncRequest};
 
 use crate::call::{Call, Origin, Part, Ticket};
 use crate::entries_error::EntriesError;
-use crate::raft::{AddLearnerError, AppendEntries, BirthRecord, Message, Nonsense, OfficeStep, Speaker, TransferError};
+use crate::raft::{
+    AddLearnerError, AppendEntries, BirthRecord, LeadershipStep, Message, Nonsense, Speaker, TransferError,
+};
 use crate::types::{Index, NodeId};
 
 /// Something that happened to a replica, or that whoever drives it wants of it. `P` is a prepared segment as the log's storage
@@ -218,7 +220,7 @@ pub enum Remark {
         error: Nonsense,
     },
     /// A step from one leader to the next.
-    Office(OfficeStep),
+    Leadership(LeadershipStep),
     /// Leadership does not go where `Event::Transfer` wants it.
     NoTransfer {
         /// Who was to lead.

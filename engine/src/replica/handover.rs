@@ -12,7 +12,7 @@ use wal::Storage;
 use super::Replica;
 use super::event::{Event, Remark};
 use crate::call::{Call, Origin, Refusal};
-use crate::raft::{HandOverEnd, OfficeStep};
+use crate::raft::{HandOverEnd, LeadershipStep};
 use crate::types::NodeId;
 
 /// Requests that may wait for the next leader.
@@ -23,7 +23,7 @@ const HELD_BYTES_MAX: usize = 8 << 20;
 
 /// A request that waits for the next leader.
 #[derive(Debug)]
-struct Held {
+struct HeldCall {
     origin: Origin,
     deadline_tick: u64,
     call: Call<'static>,
@@ -32,7 +32,7 @@ struct Held {
 /// What a replica remembers for hand-overs.
 #[derive(Debug, Default)]
 pub(super) struct HandOver {
-    held: VecDeque<Held>,
+    held: VecDeque<HeldCall>,
     /// Sum of their payloads. Unit: bytes.
     held_bytes: usize,
     /// Until then a leader that this node made is expected to show up.
@@ -63,7 +63,7 @@ impl HandOver {
 impl<S: Storage> Replica<S> {
     /// Looks for another leader until there is one.
     pub(super) fn on_hand_over(&mut self) {
-        if self.raft.leave_office(&self.log).is_ok() {
+        if self.raft.hand_over_leadership(&self.log).is_ok() {
             self.after_raft();
         }
     }
@@ -87,15 +87,15 @@ impl<S: Storage> Replica<S> {
     }
 
     /// Counts a step and tells of it.
-    pub(super) fn note_office_step(&mut self, step: OfficeStep) {
+    pub(super) fn note_leadership_step(&mut self, step: LeadershipStep) {
         match step {
-            OfficeStep::Begun { .. } => self.stats.hand_overs_begun += 1,
-            OfficeStep::Ended { end: HandOverEnd::Done, .. } => self.stats.hand_overs_done += 1,
-            OfficeStep::Ended { .. } => self.stats.hand_overs_given_up += 1,
-            OfficeStep::Elected { .. } => self.stats.elections_won += 1,
-            OfficeStep::Told { .. } | OfficeStep::Campaigning { .. } | OfficeStep::Opened { .. } => {}
+            LeadershipStep::Begun { .. } => self.stats.hand_overs_begun += 1,
+            LeadershipStep::Ended { end: HandOverEnd::Done, .. } => self.stats.hand_overs_done += 1,
+            LeadershipStep::Ended { .. } => self.stats.hand_overs_given_up += 1,
+            LeadershipStep::Elected { .. } => self.stats.elections_won += 1,
+            LeadershipStep::Told { .. } | LeadershipStep::Campaigning { .. } | LeadershipStep::Opened { .. } => {}
         }
-        self.tell(Remark::Office(step));
+        self.tell(Remark::Leadership(step));
     }
 
     /// Refuses a call if this replica takes none any more. Says whether it did.
@@ -132,7 +132,7 @@ impl<S: Storage> Replica<S> {
             mark!("replica: requests go on after a hand-over");
             let held = std::mem::take(&mut self.hand_over.held);
             self.hand_over.held_bytes = 0;
-            for Held { origin, deadline_tick, mut call } in held {
+            for HeldCall { origin, deadline_tick, mut call } in held {
                 call.meta.timeout_ms = self.ms_until(deadline_tick);
                 // Through the door once more: one of them may be what stops this replica.
                 self.on_event(Event::Call { origin, call });
@@ -157,7 +157,7 @@ impl<S: Storage> Replica<S> {
     pub(super) fn hold(&mut self, origin: Origin, call: Call<'_>) {
         self.hand_over.held_bytes += call.payload.len();
         let deadline_tick = self.deadline_of(&call.meta);
-        self.hand_over.held.push_back(Held { origin, deadline_tick, call: call.into_owned() });
+        self.hand_over.held.push_back(HeldCall { origin, deadline_tick, call: call.into_owned() });
     }
 
     /// Refuses the requests that waited for the next leader for too long.
@@ -177,8 +177,8 @@ impl<S: Storage> Replica<S> {
         self.refuse_held(held, status, message);
     }
 
-    fn refuse_held(&mut self, held: VecDeque<Held>, status: Status, message: &str) {
-        for Held { origin, call, .. } in held {
+    fn refuse_held(&mut self, held: VecDeque<HeldCall>, status: Status, message: &str) {
+        for HeldCall { origin, call, .. } in held {
             assert!(call.payload.len() <= self.hand_over.held_bytes, "every byte that waits was counted");
             self.hand_over.held_bytes -= call.payload.len();
             self.refuse(origin, Refusal::not_executed(status, message.to_owned()));

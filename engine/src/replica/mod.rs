@@ -23,7 +23,7 @@ pub(crate) mod event;
 mod handover;
 mod invariants;
 mod lost;
-mod members;
+mod membership;
 mod noted;
 mod options;
 mod outbox;
@@ -123,7 +123,7 @@ impl<S: Storage> Replica<S> {
         raft.recall_committed(committed, &log);
         // Whatever a state contains was committed.
         raft.recall_committed(state, &log);
-        let fault = members::recall(&mut raft, &log).err();
+        let fault = membership::recall(&mut raft, &log).err();
         raft.begin_birth(options.birth.clone());
         birth::begin_repair(&mut options, &mut raft);
         let shows_from = ShowsFrom::recall(committed, base, last, options.repair.is_some());
@@ -490,7 +490,7 @@ impl<S: Storage> Replica<S> {
             self.tell(Remark::Nonsense { from, error });
         }
         let mut ready = self.raft.ready();
-        ready.steps.drain(..).for_each(|step| self.note_office_step(step));
+        ready.steps.drain(..).for_each(|step| self.note_leadership_step(step));
         if let Some(contradiction) = ready.contradiction {
             self.stop_with(Fault::Contradiction(contradiction));
             return;

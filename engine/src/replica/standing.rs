@@ -67,9 +67,9 @@ impl Standing {
 
 impl<S: Storage> Replica<S> {
     /// The last thing that a leader does: it tells a follower to take over, which otherwise costs an election timeout.
-    fn name_heir(&mut self) {
-        if let Some((heir, message)) = self.raft.heir() {
-            self.send(heir, message);
+    fn name_successor(&mut self) {
+        if let Some((successor, message)) = self.raft.last_successor() {
+            self.send(successor, message);
         }
     }
 
@@ -125,7 +125,7 @@ impl<S: Storage> Replica<S> {
         }
         // Sends and acknowledgements that are queued already rest on what was durable before.
         self.promises.forget_messages();
-        self.name_heir();
+        self.name_successor();
         let message = format!("this node stopped: {fault}");
         self.standing = Standing::Stopped { fault, heard: None };
         self.drain_held(Status::Unavailable, &message);
@@ -143,7 +143,7 @@ impl<S: Storage> Replica<S> {
     /// somebody may have become fit to lead since.
     pub(super) fn end(&mut self) {
         if self.standing.takes_part() {
-            self.name_heir();
+            self.name_successor();
         }
         self.abandon_batch();
         let message = "this node is shutting down";

@@ -13,7 +13,7 @@ use net::shell::Stream;
 use super::classes::Slice;
 use super::client_conn::ClientConn;
 use super::gateway::{Gateway, TIMEOUT_MS_MAX};
-use super::guests::Place;
+use super::guests::GuestPlace;
 use super::partial::{Arrived, GivenUp};
 use super::status::StatusBoard;
 use crate::call::{AnsweredBy, Call, CallKind};
@@ -49,7 +49,7 @@ enum End {
 pub(super) async fn serve(
     stream: Stream,
     conn: Rc<ClientConn>,
-    place: Place<ClientConn>,
+    place: GuestPlace<ClientConn>,
     gateway: Rc<Gateway>,
     board: StatusBoard,
 ) -> Option<FrameError> {

@@ -24,11 +24,11 @@ use super::client_conn::ClientConn;
 use super::client_requests;
 use super::door::{Door, Port, Refusal};
 use super::gateway::{Gateway, GatewayLimits, Waiting};
-use super::greetings::Place;
+use super::greetings::GreetingPlace;
 use super::guests::{self, Guest, Guests};
 use super::handle::HandleCall;
 use super::helpers::Helpers;
-use super::http::{self, Probe, Probes};
+use super::http::{self, ProbeConn, Probes};
 use super::limits;
 use super::links::{BULK_QUEUE_BYTES, CONTROL_QUEUE_BYTES, PeerLinks, RELAY_QUEUE_BYTES};
 use super::mesh::{Mesh, MeshMessage};
@@ -117,7 +117,7 @@ struct Core {
     said: Said,
     door: Door,
     clients: Rc<Guests<ClientConn>>,
-    probes: Rc<Guests<Probe>>,
+    probes: Rc<Guests<ProbeConn>>,
     /// Messages of peers of which only a part has arrived.
     peer_partials: Rc<Partials>,
     stopping: Cell<bool>,
@@ -211,7 +211,7 @@ async fn once_all_are_prepared(
 
 /// Waits until whoever made room for this connection has closed its own, which is ready to run. Until then this one keeps the place
 /// of its greeting as well, so that never more are open than there are places of both kinds.
-async fn once_others_left<G: Guest>(place: &guests::Place<G>, greeting: Place) {
+async fn once_others_left<G: Guest>(place: &guests::GuestPlace<G>, greeting: GreetingPlace) {
     if place.made_room() {
         give_way().await;
     }
@@ -430,7 +430,7 @@ impl Core {
         }
     }
 
-    async fn greet_client(&self, mut stream: Stream, place: Place) {
+    async fn greet_client(&self, mut stream: Stream, place: GreetingPlace) {
         let greeting = match self.admit_client(&mut stream, &place).await {
             Ok(greeting) => greeting,
             Err(error) => {
@@ -450,15 +450,15 @@ impl Core {
         }
     }
 
-    async fn admit_client(&self, stream: &mut Stream, place: &Place) -> Result<Greeting, GreetError> {
+    async fn admit_client(&self, stream: &mut Stream, place: &GreetingPlace) -> Result<Greeting, GreetError> {
         stream.set_nodelay(true).map_err(std::io::Error::from)?;
         limit_patience(stream, patience::CLIENTS);
         self.door.greet(stream, place).await
     }
 
-    async fn serve_probe(&self, stream: Stream, greeting: Place, already_read: Vec<u8>) -> std::io::Result<()> {
+    async fn serve_probe(&self, stream: Stream, greeting: GreetingPlace, already_read: Vec<u8>) -> std::io::Result<()> {
         let address = stream.peer_addr().map_err(std::io::Error::from)?.ip();
-        let probe = Rc::new(Probe::default());
+        let probe = Rc::new(ProbeConn::default());
         let Some(place) = self.probes.enter(&probe, address) else {
             self.shared.metrics.connections_refused.inc();
             return Ok(());
@@ -468,7 +468,7 @@ impl Core {
         http::serve(stream, already_read, probes, &probe).await
     }
 
-    async fn serve_client(&self, mut stream: Stream, greeting: Place, hello: &Hello) -> std::io::Result<()> {
+    async fn serve_client(&self, mut stream: Stream, greeting: GreetingPlace, hello: &Hello) -> std::io::Result<()> {
         let address = stream.peer_addr().map_err(std::io::Error::from)?;
         let conn = Rc::new(ClientConn::new(self.gateway.writers()));
         let admitted = match self.door.judge_client(hello, self.stopping.get()) {
@@ -504,7 +504,7 @@ impl Core {
         Ok(())
     }
 
-    async fn greet_peer(&self, mut stream: Stream, place: Place) {
+    async fn greet_peer(&self, mut stream: Stream, place: GreetingPlace) {
         if let Err(error) = self.admit_peer(&mut stream, &place).await {
             self.shared.metrics.peer_connections_refused.inc();
             if let Some(left_out) = self.said.may_say(Complaint::Stranger) {
@@ -515,7 +515,7 @@ impl Core {
     }
 
     /// Greets a peer and brings its connection to the core of its shard.
-    async fn admit_peer(&self, stream: &mut Stream, place: &Place) -> Result<(), GreetError> {
+    async fn admit_peer(&self, stream: &mut Stream, place: &GreetingPlace) -> Result<(), GreetError> {
         stream.set_nodelay(true).map_err(std::io::Error::from)?;
         limit_patience(stream, patience::PEERS);
         let hello = match self.door.greet(stream, place).await? {

@@ -14,7 +14,7 @@ use futures_lite::FutureExt;
 use net::handshake::{ClientLimits, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
 use net::shell::{GreetError, Greeting, Resolver, Stream, greet};
 
-use super::greetings::{Greetings, Place};
+use super::greetings::{GreetingPlace, Greetings};
 use super::metrics::NodeMetrics;
 use super::roster::Roster;
 use super::said::{Complaint, Said};
@@ -109,7 +109,7 @@ impl Door {
     }
 
     /// A place for the greeting of a connection that was just accepted. `None`: it must be closed at once.
-    pub fn place(&self, stream: &Stream, port: Port) -> Option<Place> {
+    pub fn place(&self, stream: &Stream, port: Port) -> Option<GreetingPlace> {
         // Without an address it is gone already.
         let address = stream.peer_addr().ok()?.ip();
         if port == Port::Client {
@@ -146,7 +146,7 @@ impl Door {
     ///
     /// # Errors
     /// It broke, was too slow, speaks neither protocol, or had to make room.
-    pub async fn greet(&self, stream: &mut Stream, place: &Place) -> Result<Greeting, GreetError> {
+    pub async fn greet(&self, stream: &mut Stream, place: &GreetingPlace) -> Result<Greeting, GreetError> {
         let made_room = async {
             place.taken_away().await;
             Err(GreetError::MadeRoom)

@@ -39,7 +39,7 @@ struct Taken {
 
 /// A place; it is free again when this is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct GreetingPlace {
     greetings: Rc<Greetings>,
     number: u64,
     took_anothers: bool,
@@ -55,7 +55,7 @@ impl Greetings {
     ///
     /// If there is none left, the oldest greeting gives its up. `None` if there is none for this address: all that it could have
     /// are members'.
-    pub fn enter(self: &Rc<Self>, address: IpAddr, members: &BTreeSet<IpAddr>) -> Option<Place> {
+    pub fn enter(self: &Rc<Self>, address: IpAddr, members: &BTreeSet<IpAddr>) -> Option<GreetingPlace> {
         let (network, is_member) = (network_of(address), members.contains(&address.to_canonical()));
         let mut places = self.places.borrow_mut();
         let of_network = places.taken.values().filter(|taken| taken.network == network).count();
@@ -79,7 +79,7 @@ impl Greetings {
         let number = places.last_number;
         places.taken.insert(number, Taken { network, is_member, waker: None });
         assert!(places.taken.len() <= self.limit, "whoever enters a full room takes somebody's place");
-        Some(Place { greetings: Rc::clone(self), number, took_anothers })
+        Some(GreetingPlace { greetings: Rc::clone(self), number, took_anothers })
     }
 
     /// Greetings that go on.
@@ -101,7 +101,7 @@ impl Places {
     }
 }
 
-impl Place {
+impl GreetingPlace {
     /// An older greeting had to go for this one. Until it has, one connection more is open than there are places.
     pub(super) fn took_anothers(&self) -> bool {
         self.took_anothers
@@ -120,7 +120,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for GreetingPlace {
     fn drop(&mut self) {
         self.greetings.places.borrow_mut().taken.remove(&self.number);
     }
@@ -147,19 +147,19 @@ mod tests {
         IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, host))
     }
 
-    fn is_over(place: &Place) -> bool {
+    fn is_over(place: &GreetingPlace) -> bool {
         futures_lite::future::block_on(futures_lite::future::poll_once(place.taken_away())).is_some()
     }
 
-    fn enter(greetings: &Rc<Greetings>, address: IpAddr) -> Option<Place> {
+    fn enter(greetings: &Rc<Greetings>, address: IpAddr) -> Option<GreetingPlace> {
         greetings.enter(address, &BTreeSet::from([MEMBER]))
     }
 
     #[test]
     fn the_oldest_greeting_makes_room_whoever_shares_its_address() {
         let greetings = Greetings::new(4, 4);
-        let mut kept: Vec<Place> = (0..4).map(|_| enter(&greetings, MEMBER).expect("a place")).collect();
-        assert!(!kept.iter().any(Place::took_anothers));
+        let mut kept: Vec<GreetingPlace> = (0..4).map(|_| enter(&greetings, MEMBER).expect("a place")).collect();
+        assert!(!kept.iter().any(GreetingPlace::took_anothers));
         for _ in 0..100 {
             let place = enter(&greetings, MEMBER).expect("the oldest goes");
             assert!(place.took_anothers());
@@ -176,7 +176,7 @@ mod tests {
     fn one_address_gives_up_places_of_its_own() {
         let greetings = Greetings::new(4, 2);
         let other = enter(&greetings, address(3)).expect("a place");
-        let mine: Vec<Place> = (0..3).map(|_| enter(&greetings, address(2)).expect("a place")).collect();
+        let mine: Vec<GreetingPlace> = (0..3).map(|_| enter(&greetings, address(2)).expect("a place")).collect();
         assert_eq!(mine.iter().map(is_over).collect::<Vec<_>>(), [true, false, false]);
         assert!(!is_over(&other), "it is older, and of another address");
     }
@@ -185,9 +185,10 @@ mod tests {
     fn a_stranger_never_takes_a_members_place_and_a_member_always_gets_one() {
         let greetings = Greetings::new(3, 3);
         let member = enter(&greetings, MEMBER).expect("a place");
-        let strangers: Vec<Place> = (2..9).map(|host| enter(&greetings, address(host)).expect("a place")).collect();
+        let strangers: Vec<GreetingPlace> =
+            (2..9).map(|host| enter(&greetings, address(host)).expect("a place")).collect();
         assert!(!is_over(&member) && is_over(&strangers[4]) && !is_over(&strangers[5]));
-        let members: Vec<Place> = (0..2).map(|_| enter(&greetings, MEMBER).expect("a place")).collect();
+        let members: Vec<GreetingPlace> = (0..2).map(|_| enter(&greetings, MEMBER).expect("a place")).collect();
         assert!(strangers.iter().all(is_over));
         assert!(enter(&greetings, address(9)).is_none(), "all places are members'");
         let newest = enter(&greetings, MEMBER).expect("a place");

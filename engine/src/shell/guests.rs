@@ -88,7 +88,7 @@ struct Seat<G> {
 /// A place, for as long as a connection is open. It is free when this is dropped, and before that when it was given up or when the
 /// guest had to make room.
 #[derive(Debug)]
-pub(super) struct Place<G: Guest> {
+pub(super) struct GuestPlace<G: Guest> {
     guests: Rc<Guests<G>>,
     seat: Rc<Seat<G>>,
     made_room: bool,
@@ -108,11 +108,11 @@ impl<G: Guest> Guests<G> {
     }
 
     /// Takes a place. If there is none, an idle guest of this core makes room; `None` if all of them are busy.
-    pub(super) fn enter(self: &Rc<Self>, guest: &Rc<G>, address: IpAddr) -> Option<Place<G>> {
+    pub(super) fn enter(self: &Rc<Self>, guest: &Rc<G>, address: IpAddr) -> Option<GuestPlace<G>> {
         self.enter_at(guest, address, Instant::now())
     }
 
-    fn enter_at(self: &Rc<Self>, guest: &Rc<G>, address: IpAddr, now: Instant) -> Option<Place<G>> {
+    fn enter_at(self: &Rc<Self>, guest: &Rc<G>, address: IpAddr, now: Instant) -> Option<GuestPlace<G>> {
         let count = self.total.fetch_add(1, Ordering::Relaxed) + 1;
         let made_room = count > self.limit;
         if made_room && !self.make_room(now) {
@@ -132,7 +132,7 @@ impl<G: Guest> Guests<G> {
         });
         seats.insert(&seat);
         seats.resize(seat.network, |count| count + 1);
-        Some(Place { guests: Rc::clone(self), seat, made_room })
+        Some(GuestPlace { guests: Rc::clone(self), seat, made_room })
     }
 
     /// Lets the idle guest go that was silent longest. Says whether there was one.
@@ -255,7 +255,7 @@ impl<G> Seats<G> {
     }
 }
 
-impl<G: Guest> Drop for Place<G> {
+impl<G: Guest> Drop for GuestPlace<G> {
     fn drop(&mut self) {
         if !self.guests.free(&self.seat) {
             self.guests.leaving.borrow_mut().retain(|leaving| !Rc::ptr_eq(leaving, &self.seat));
@@ -263,7 +263,7 @@ impl<G: Guest> Drop for Place<G> {
     }
 }
 
-impl<G: Guest> Place<G> {
+impl<G: Guest> GuestPlace<G> {
     /// Another guest had to go for this one. Until it has, one connection more is open than there are places.
     pub(super) fn made_room(&self) -> bool {
         self.made_room
@@ -330,7 +330,7 @@ mod tests {
     /// Guests of one core with their places, and a clock.
     struct Scene {
         guests: Rc<Guests<Scripted>>,
-        entered: Vec<(Rc<Scripted>, Option<Place<Scripted>>)>,
+        entered: Vec<(Rc<Scripted>, Option<GuestPlace<Scripted>>)>,
         now: Instant,
     }
 
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(scene.gone(), [0, 15], "a crowd that is busy does not hide the others");
     }
 
-    fn is_pushed_out(place: Option<&Place<Scripted>>) -> bool {
+    fn is_pushed_out(place: Option<&GuestPlace<Scripted>>) -> bool {
         let place = place.expect("it is open");
         futures_lite::future::block_on(futures_lite::future::poll_once(place.pushed_out())).is_some()
     }

@@ -44,14 +44,14 @@ pub struct Probes {
 
 /// A connection of a probe. It can end at any time: whoever was not answered asks again.
 #[derive(Debug, Default)]
-pub(super) struct Probe {
+pub(super) struct ProbeConn {
     asked_at: Cell<Option<Instant>>,
     is_over: Cell<bool>,
     /// Whoever serves it.
     waker: RefCell<Option<Waker>>,
 }
 
-impl Guest for Probe {
+impl Guest for ProbeConn {
     fn asked_at(&self) -> Option<Instant> {
         self.asked_at.get()
     }
@@ -72,7 +72,7 @@ impl Guest for Probe {
     }
 }
 
-impl Probe {
+impl ProbeConn {
     /// Waits until others need its place.
     async fn made_room(&self) -> io::Error {
         poll_fn(|cx| {
@@ -90,7 +90,7 @@ impl Probe {
 ///
 /// # Errors
 /// The connection broke, was open for too long, or had to make room.
-pub(super) async fn serve(stream: Stream, already_read: Vec<u8>, probes: Probes, probe: &Probe) -> io::Result<()> {
+pub(super) async fn serve(stream: Stream, already_read: Vec<u8>, probes: Probes, probe: &ProbeConn) -> io::Result<()> {
     let io = HttpStream { stream, already_read, position: 0 };
     let service = service_fn(move |request: Request<Incoming>| {
         probe.asked_at.set(Some(Instant::now()));

@@ -71,7 +71,7 @@ pub struct ShardMetrics {
     messages_refused: Counter,
     peer_frames_damaged: Counter,
     writes_queued: Counter,
-    office: OfficeMetrics,
+    leadership: LeadershipMetrics,
     log: LogMetrics,
     note_syncs: Counter,
     note_syncs_failed: Counter,
@@ -79,14 +79,14 @@ pub struct ShardMetrics {
 
 /// How often leadership changed hands here.
 #[derive(Clone, Debug)]
-struct OfficeMetrics {
+struct LeadershipMetrics {
     hand_overs_begun: Counter,
     hand_overs_done: Counter,
     hand_overs_given_up: Counter,
     elections_won: Counter,
 }
 
-impl OfficeMetrics {
+impl LeadershipMetrics {
     fn register(counter: &impl Fn(&str, &str) -> Counter) -> Self {
         Self {
             hand_overs_begun: counter(
@@ -215,7 +215,7 @@ impl ShardMetrics {
                 "answers_dropped",
                 "Answers to relayed requests replaced by a refusal for want of room, since the start",
             ),
-            office: OfficeMetrics::register(&counter),
+            leadership: LeadershipMetrics::register(&counter),
             log: LogMetrics::register(&counter),
             note_syncs: counter("note_syncs", "Syncs of the note beside the log since the start"),
             note_syncs_failed: counter("note_syncs_failed", "Failed syncs of the note beside the log, since the start"),
@@ -278,7 +278,7 @@ impl ShardMetrics {
         self.messages_refused.inner().store(stats.messages_refused, Ordering::Relaxed);
         self.writes_queued.inner().store(stats.writes_queued, Ordering::Relaxed);
         self.answers_dropped.inner().store(stats.answers_dropped, Ordering::Relaxed);
-        self.office.update(stats);
+        self.leadership.update(stats);
         self.note_syncs.inner().store(stats.note_syncs, Ordering::Relaxed);
         self.note_syncs_failed.inner().store(stats.note_syncs_failed, Ordering::Relaxed);
     }

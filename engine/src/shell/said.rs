@@ -50,7 +50,7 @@ pub enum Complaint {
     /// A connection with a peer came up, ended, or was not made.
     Link,
     /// Leadership changes hands.
-    Office,
+    Leadership,
     /// Peers say that they lost data, or lack what the log does not hold any more.
     Lost,
 }
@@ -59,7 +59,7 @@ impl Complaint {
     /// Lines within `PAUSE`.
     const fn lines_max(self) -> u64 {
         match self {
-            Self::Link | Self::Office | Self::Lost => LINES_OF_MEMBERS,
+            Self::Link | Self::Leadership | Self::Lost => LINES_OF_MEMBERS,
             _ => LINES_OF_STRANGERS,
         }
     }

@@ -30,7 +30,7 @@ use super::said::{Complaint, Said};
 use super::status::StatusBoard;
 use super::work::Work;
 use super::{Device, birth_file};
-use crate::raft::{BirthRecord, HandOverEnd, OfficeStep};
+use crate::raft::{BirthRecord, HandOverEnd, LeadershipStep};
 use crate::replica::{Action, Event, Outgoing, Remark, Replica, ReplicaView};
 use crate::types::{Index, NodeId, ShardId, Term};
 use crate::wire::Lane;
@@ -454,10 +454,10 @@ impl<D: ShardDevice> Shard<D> {
                     tracing::warn!(shard = %id, %from, %error, left_out, "a message of a peer makes no sense");
                 }
             }
-            Remark::Office(step) => {
-                let Some(left_out) = self.said.may_say(Complaint::Office) else { return };
+            Remark::Leadership(step) => {
+                let Some(left_out) = self.said.may_say(Complaint::Leadership) else { return };
                 match step {
-                    OfficeStep::Ended { end: HandOverEnd::OutOfTime { .. } | HandOverEnd::Deposed, .. } => {
+                    LeadershipStep::Ended { end: HandOverEnd::OutOfTime { .. } | HandOverEnd::Deposed, .. } => {
                         tracing::warn!(shard = %id, left_out, "{step}");
                     }
                     step => tracing::info!(shard = %id, left_out, "{step}"),
@@ -465,7 +465,7 @@ impl<D: ShardDevice> Shard<D> {
             }
             Remark::NoLearner(error) => tracing::warn!(shard = %id, %error, "no learner was added"),
             Remark::NoTransfer { to, error } => {
-                if let Some(left_out) = self.said.may_say(Complaint::Office) {
+                if let Some(left_out) = self.said.may_say(Complaint::Leadership) {
                     tracing::warn!(shard = %id, %to, %error, left_out, "leadership stays");
                 }
             }

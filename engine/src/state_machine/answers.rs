@@ -64,7 +64,7 @@ pub enum ChangeKind {
     /// It was written.
     Put {
         /// Where its value stands in this node's log.
-        value: Place,
+        value: ValuePlace,
     },
     /// It was deleted.
     Delete,
@@ -72,7 +72,7 @@ pub enum ChangeKind {
 
 /// Where bytes stand in a node's log: its own business, never part of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ValuePlace {
     /// The first of them.
     pub lsn: Lsn,
     /// How many there are. Unit: bytes.

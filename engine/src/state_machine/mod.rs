@@ -22,7 +22,7 @@ mod values;
 
 use codec::DecodeError;
 
-pub use answers::{Answers, Budget, Change, ChangeKind, CommandRefused, KEYS_VISITED_PER_COMMAND_MAX, Place};
+pub use answers::{Answers, Budget, Change, ChangeKind, CommandRefused, KEYS_VISITED_PER_COMMAND_MAX, ValuePlace};
 use batch::{BATCH_HEADER_BYTES, BatchHeader, LogTime};
 use chunks::KeysCursor;
 use commands::{Done, Running};
@@ -134,11 +134,11 @@ pub struct BatchEntry<'a> {
 
 impl BatchEntry<'_> {
     /// Where a part of the payload stands in the log.
-    fn place_of(&self, part: &[u8]) -> Place {
+    fn place_of(&self, part: &[u8]) -> ValuePlace {
         let offset = (part.as_ptr() as usize).wrapping_sub(self.payload.as_ptr() as usize);
         assert!(offset + part.len() <= self.payload.len(), "a value is a part of its entry");
         let len = u32::try_from(part.len()).expect("a value is below 4 GiB");
-        Place { lsn: Lsn::new(self.place.get() + offset as u64), len }
+        ValuePlace { lsn: Lsn::new(self.place.get() + offset as u64), len }
     }
 }
 

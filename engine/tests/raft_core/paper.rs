@@ -336,7 +336,7 @@ fn a_leader_that_stops_hands_over_to_the_follower_that_is_furthest() {
     cluster.propose(0, 3);
     cluster.settle();
     let mut chosen = None;
-    cluster.with_raft(0, |raft, log| chosen = raft.leave_office(log).expect("it leads"));
+    cluster.with_raft(0, |raft, log| chosen = raft.hand_over_leadership(log).expect("it leads"));
     assert_eq!(chosen, Some(node_id(3)));
     cluster.settle();
     assert_eq!(cluster.leader(), Some(2));
@@ -565,7 +565,7 @@ fn a_follower_learns_of_a_commit_that_overtook_the_entry() {
 fn a_leader_that_leaves_tries_one_follower_after_the_other() {
     let mut cluster = led_by_first();
     let mut first = None;
-    cluster.with_raft(0, |raft, log| first = raft.leave_office(log).expect("it leads"));
+    cluster.with_raft(0, |raft, log| first = raft.hand_over_leadership(log).expect("it leads"));
     // The one that was chosen never hears of it.
     cluster.network.retain(|packet| !matches!(packet.message, Message::TimeoutNow { .. }));
     let first = first.expect("both are fit");

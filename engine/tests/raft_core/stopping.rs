@@ -7,7 +7,7 @@ use crate::paper::{led_by_first, tick_all};
 fn a_node_that_is_going_to_stop_leads_only_if_nobody_else_does() {
     let leave = |cluster: &mut Cluster, at: usize| {
         cluster.with_raft(at, |raft, log| {
-            let _successor = raft.leave_office(log);
+            let _successor = raft.hand_over_leadership(log);
         });
         cluster.settle();
     };

@@ -318,13 +318,13 @@ fn a_stopped_leader_names_an_heir_at_once_and_sends_clients_to_it() {
     assert!(!view.is_leader && view.leader.is_none(), "it leads nobody any more: {view:?}");
     // Far less than an election timeout, which no tick even begins.
     trio.settle();
-    let heir = trio.nodes.iter().position(|node| node.replica.view().is_leader).expect("the heir leads");
-    assert_eq!(trio.nodes[leader].replica.view().leader, Some(node_id(heir)), "it heard of that");
+    let successor = trio.nodes.iter().position(|node| node.replica.view().is_leader).expect("the successor leads");
+    assert_eq!(trio.nodes[leader].replica.view().leader, Some(node_id(successor)), "it heard of that");
     let write = trio.put(leader, b"k");
     let read = trio.read(leader, b"k");
     assert_eq!(trio.refusal(write), (Status::Unavailable, Executed::No));
     assert_eq!(trio.refusal(read), (Status::Unavailable, Executed::No));
-    let done = trio.put(heir, b"k");
+    let done = trio.put(successor, b"k");
     trio.settle();
     assert!(trio.answers[&done].is_ok());
 }
@@ -336,8 +336,8 @@ fn a_leader_whose_process_ends_without_a_successor_names_an_heir() {
     trio.deliver(leader, Event::Stop);
     // No tick begins.
     trio.settle();
-    let heir = trio.nodes.iter().position(|node| node.replica.view().is_leader).expect("the heir leads");
-    assert_ne!(heir, leader);
+    let successor = trio.nodes.iter().position(|node| node.replica.view().is_leader).expect("the successor leads");
+    assert_ne!(successor, leader);
 }
 
 #[test]

@@ -138,12 +138,12 @@ struct Queue {
 }
 
 /// A place for one request, given back unless the request is sent.
-pub(super) struct Place<'a> {
+pub(super) struct QueuePlace<'a> {
     conn: &'a Conn,
     bytes: u32,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         self.conn.shared.give_back(1, self.bytes as usize);
     }
@@ -243,20 +243,20 @@ impl Conn {
 
     /// Waits for a place for a request with so many bytes; `None` once the connection is closed. Callers are served in their
     /// order. Dropping the future, or the place, frees the place.
-    pub async fn place(&self, payload_bytes: usize) -> Option<Place<'_>> {
+    pub async fn place(&self, payload_bytes: usize) -> Option<QueuePlace<'_>> {
         // A request that is larger than everything waits until it is alone.
         let bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX).min(self.bytes_limit);
         let place = self.shared.places.acquire().await.ok()?;
         self.shared.bytes.acquire_many(bytes).await.ok()?.forget();
         place.forget();
-        Some(Place { conn: self, bytes })
+        Some(QueuePlace { conn: self, bytes })
     }
 
     /// Sends a request and waits for its answer. Dropping the future gives up the answer, not the request, which keeps its
     /// place until the node has answered it.
     pub async fn call(
         &self,
-        place: Place<'_>,
+        place: QueuePlace<'_>,
         kind: FrameKind,
         shard: u32,
         deadline: Instant,

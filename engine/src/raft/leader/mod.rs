@@ -11,9 +11,9 @@ pub use transfer::{Transfer, Unfit};
 use std::collections::BTreeMap;
 
 use super::log_view::LogView;
-use super::members::Weight;
+use super::membership_history::Weight;
 use super::tracker::{Progress, Rejection};
-use super::{AppendEntries, AppendOutcome, Common, HandOverEnd, Message, Nonsense, OfficeStep};
+use super::{AppendEntries, AppendOutcome, Common, HandOverEnd, LeadershipStep, Message, Nonsense};
 use crate::types::{Index, NodeId};
 use reads::ReadRounds;
 pub(super) use transfer::Pacing;
@@ -84,7 +84,7 @@ impl Leading {
         common.led_term = term;
         common.timer.hurry_until_tick = 0;
         common.out.append_noop = Some(common.next_entry_id(log));
-        common.out.steps.push(OfficeStep::Elected { term });
+        common.out.steps.push(LeadershipStep::Elected { term });
         leading.broadcast_heartbeat(common);
         leading
     }
@@ -282,7 +282,7 @@ impl Leading {
         for &to in self.progress.keys() {
             send_heartbeat(common, to, round);
         }
-        common.out.steps.push(OfficeStep::Opened { term: common.hard_state.term });
+        common.out.steps.push(LeadershipStep::Opened { term: common.hard_state.term });
     }
 
     /// Commits the highest entry of the own term that is durable on a quorum, and with it all before it.

@@ -9,7 +9,7 @@
 //! A node that joins is like a member whose log is gone. The entry that makes it a learner names its log, and then it gets
 //! everything.
 //!
-//! The member's side is in `repair`. `members` keeps which log of each member counts.
+//! The member's side is in `repair`. `membership_history` keeps which log of each member counts.
 
 use super::Leading;
 use super::reads::Awaiting;
@@ -34,7 +34,7 @@ impl Leading {
         log: &impl LogView,
     ) {
         let is_agreed = match speaker.is_joining {
-            true => self.agrees_on(common, from, speaker.incarnation, question.challenge),
+            true => self.require_named(common, from, speaker.incarnation, question.challenge),
             false => common.counts(from, speaker),
         };
         if !is_agreed {
@@ -54,7 +54,7 @@ impl Leading {
     /// The entry is planned under two conditions. The question must repeat the challenge that was sent to the member's own address,
     /// so that nobody can take a member's log away by asking in its name. And nothing was heard from the earlier log for an election
     /// timeout.
-    fn agrees_on(&mut self, common: &Common, node: NodeId, incarnation: u64, challenge: u64) -> bool {
+    fn require_named(&mut self, common: &Common, node: NodeId, incarnation: u64, challenge: u64) -> bool {
         assert!(node != common.config.id, "a node asks others");
         let named = common.membership.named(node).filter(|named| named.incarnation == incarnation);
         if named.is_none() && incarnation != 0 && self.challenges.get(&node) == Some(&challenge) {

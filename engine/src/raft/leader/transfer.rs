@@ -16,7 +16,7 @@ use std::fmt;
 use super::Leading;
 use crate::raft::log_view::LogView;
 use crate::raft::tracker::{Progress, ProgressState};
-use crate::raft::{Common, Config, HandOverEnd, HandOverReason, Health, Message, OfficeStep, TransferError};
+use crate::raft::{Common, Config, HandOverEnd, HandOverReason, Health, LeadershipStep, Message, TransferError};
 use crate::types::{Index, NodeId};
 
 /// A transfer under way.
@@ -94,7 +94,7 @@ pub(in crate::raft) struct Pacing {
     steady_max_ticks: u64,
     /// When `steady_ticks` was last doubled or halved. Unit: ticks of this core.
     changed_tick: u64,
-    /// An ailing leader does not hand over before this. Unit: ticks of this core.
+    /// A leader with a sick disk does not hand over before this. Unit: ticks of this core.
     not_before_tick: u64,
 }
 
@@ -157,14 +157,14 @@ impl Leading {
         Ok(())
     }
 
-    /// From now on this leader looks for a successor, until it has one. See `Raft::leave_office`.
-    pub(in crate::raft) fn leave_office(&mut self, common: &mut Common, log: &impl LogView) {
+    /// From now on this leader looks for a successor, until it has one. See `Raft::hand_over_leadership`.
+    pub(in crate::raft) fn hand_over_leadership(&mut self, common: &mut Common, log: &impl LogView) {
         self.leaving.get_or_insert_default();
         self.choose_successor(common, log);
     }
 
     /// For a leader that stops without a transfer: the follower that should take over, and the message that tells it.
-    pub(in crate::raft) fn heir(&self, common: &Common) -> Option<(NodeId, Message)> {
+    pub(in crate::raft) fn last_successor(&self, common: &Common) -> Option<(NodeId, Message)> {
         // Whoever was told already may be campaigning; a second one would disturb it.
         let called = self.transfer.map(|transfer| transfer.to).filter(|to| self.unfit(common, *to).is_none());
         let to = called.or_else(|| self.best_successor(common, &BTreeSet::new()))?;
@@ -185,7 +185,7 @@ impl Leading {
         let (since_tick, end_tick) = (common.now_tick, common.now_tick + u64::from(ticks_max));
         self.transfer = Some(Transfer { to, told_at: None, since_tick, end_tick });
         let match_index = self.progress.get(&to).map_or(Index::ZERO, Progress::match_index);
-        common.out.steps.push(OfficeStep::Begun { to, reason, last_index: log.last_id().index, match_index });
+        common.out.steps.push(LeadershipStep::Begun { to, reason, last_index: log.last_id().index, match_index });
         self.proceed_with_transfer(common, log);
     }
 
@@ -193,7 +193,7 @@ impl Leading {
     pub(super) fn end_transfer(&mut self, common: &mut Common, end: HandOverEnd) {
         if let Some(transfer) = self.transfer.take() {
             let after_ticks = common.now_tick.saturating_sub(transfer.since_tick);
-            common.out.steps.push(OfficeStep::Ended { to: transfer.to, end, after_ticks });
+            common.out.steps.push(LeadershipStep::Ended { to: transfer.to, end, after_ticks });
         }
     }
 
@@ -258,7 +258,7 @@ impl Leading {
     ///
     /// The fit others must be a quorum without this node. If they needed its disk to commit, nothing would be gained.
     fn tick_ailing(&mut self, common: &mut Common, log: &impl LogView) {
-        common.ailing.on_tick(common.now_tick);
+        common.sick_disk_pacing.on_tick(common.now_tick);
         if common.health.has_room && common.health.disk_keeps_up {
             common.ailing_since_tick = None;
             return;
@@ -266,7 +266,7 @@ impl Leading {
         let since_tick = *common.ailing_since_tick.get_or_insert(common.now_tick);
         // Nodes that share a disk become unfit together. This gives the followers the time to say so.
         let steady_tick = since_tick + u64::from(common.config.answer_ticks());
-        if common.now_tick < common.ailing.not_before_tick.max(steady_tick) || self.is_transferring() {
+        if common.now_tick < common.sick_disk_pacing.not_before_tick.max(steady_tick) || self.is_transferring() {
             return;
         }
         let is_fit_peer = |node| node != common.config.id && self.unfit(common, node).is_none();
@@ -275,9 +275,9 @@ impl Leading {
             return;
         }
         if let Some(to) = self.best_successor(common, &BTreeSet::new()) {
-            common.ailing.on_handed_over(common.now_tick);
+            common.sick_disk_pacing.on_handed_over(common.now_tick);
             mark!("raft: a sick leader hands over");
-            self.begin_transfer(common, to, HandOverReason::Ailing, common.config.try_ticks(), log);
+            self.begin_transfer(common, to, HandOverReason::SickDisk, common.config.try_ticks(), log);
         }
     }
 
@@ -299,7 +299,7 @@ impl Leading {
         }
         common.out.messages.push((to, Message::TimeoutNow { term: common.hard_state.term, last_index }));
         if transfer.told_at.replace(last_index).is_none() {
-            common.out.steps.push(OfficeStep::Told { to, last_index });
+            common.out.steps.push(LeadershipStep::Told { to, last_index });
         }
     }
 

@@ -27,7 +27,7 @@ const NO_ROOM_STALLS: u64 = 16;
 
 /// The question a probe asks, and whether it is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probe {
+enum ProbePhase {
     /// To be sent with entries, in the hope that they fit.
     Due,
     /// To be sent without entries: the last one got lost, or its entries were not taken.
@@ -72,7 +72,7 @@ pub struct Progress {
     /// Highest `matched_index` reported. Invariant: match_index <= received_index. A hint only: a restart loses it.
     received_index: Index,
     state: ProgressState,
-    probe: Probe,
+    probe: ProbePhase,
     inflights: Inflights,
     /// When entries last arrived, or were last sent while none was on its way. Unit: ticks of this core.
     progressed_tick: u64,
@@ -104,7 +104,7 @@ impl Progress {
             next_index: last_index.next(),
             received_index: Index::ZERO,
             state: ProgressState::Probe,
-            probe: Probe::Due,
+            probe: ProbePhase::Due,
             inflights: Inflights::new(config.inflight_messages_limit, config.inflight_bytes_limit),
             progressed_tick: now_tick,
             heard_tick: now_tick,
@@ -181,7 +181,7 @@ impl Progress {
         }
         if matched_index.next() >= self.next_index {
             match self.state {
-                ProgressState::Probe if self.probe == Probe::NoRoom => self.next_index = matched_index.next(),
+                ProgressState::Probe if self.probe == ProbePhase::NoRoom => self.next_index = matched_index.next(),
                 ProgressState::Probe => self.become_replicate(matched_index, now_tick),
                 ProgressState::NeedsState => self.become_replicate(matched_index, now_tick),
                 ProgressState::Replicate => {
@@ -213,11 +213,11 @@ impl Progress {
     ///
     /// Acknowledgements need no such care: every answer to a heartbeat repeats them.
     pub(in crate::raft) fn on_heartbeat_answered(&mut self, config: &Config, matched_index: Index, now_tick: u64) {
-        if self.probe == Probe::NoRoom && self.state == ProgressState::Probe {
+        if self.probe == ProbePhase::NoRoom && self.state == ProgressState::Probe {
             let is_over = now_tick >= self.progressed_tick + NO_ROOM_STALLS * config.stall_ticks();
             if is_over {
                 mark!("raft: a follower without room is tried again");
-                self.probe = Probe::Due;
+                self.probe = ProbePhase::Due;
             }
             return;
         }
@@ -229,7 +229,7 @@ impl Progress {
             ProgressState::NeedsState => {}
             ProgressState::Probe => {
                 mark!("raft: a probe is repeated without entries");
-                self.probe = Probe::DueEmpty;
+                self.probe = ProbePhase::DueEmpty;
             }
             ProgressState::Replicate => {
                 mark!("raft: entries got lost and are sent again");
@@ -244,15 +244,15 @@ impl Progress {
     pub(in crate::raft) fn on_no_room(&mut self, matched_index: Index, last_index: Index, now_tick: u64) {
         if matched_index <= last_index {
             self.become_probe(matched_index.max(self.match_index).next());
-            self.probe = Probe::NoRoom;
+            self.probe = ProbePhase::NoRoom;
             self.progressed_tick = now_tick;
         }
     }
 
     /// The follower takes entries: if it had no room before, it is probed now.
     pub(in crate::raft) fn on_room(&mut self) {
-        if self.state == ProgressState::Probe && self.probe == Probe::NoRoom {
-            self.probe = Probe::Due;
+        if self.state == ProgressState::Probe && self.probe == ProbePhase::NoRoom {
+            self.probe = ProbePhase::Due;
         }
     }
 
@@ -310,7 +310,7 @@ impl Progress {
     pub(in crate::raft) fn on_disconnected(&mut self) {
         self.become_probe(self.match_index.next());
         self.received_index = self.match_index;
-        self.probe = Probe::Sent { last: self.match_index, bytes: 0 };
+        self.probe = ProbePhase::Sent { last: self.match_index, bytes: 0 };
     }
 
     /// A message behind `prev_index` did not leave: neither did what came after it, as far as is known.
@@ -325,9 +325,9 @@ impl Progress {
                     self.next_index = sent_index.next();
                 }
             }
-            (ProgressState::Probe, Probe::Sent { .. }) if prev_index == self.next_index.prev() => {
+            (ProgressState::Probe, ProbePhase::Sent { .. }) if prev_index == self.next_index.prev() => {
                 mark!("raft: a probe did not leave");
-                self.probe = Probe::Due;
+                self.probe = ProbePhase::Due;
             }
             (ProgressState::Probe | ProgressState::NeedsState, _) => {}
         }
@@ -342,7 +342,7 @@ impl Progress {
     /// The connection is back: the next answer to a heartbeat brings a probe.
     pub(in crate::raft) fn on_connected(&mut self) {
         if self.state == ProgressState::Probe {
-            self.probe = Probe::Due;
+            self.probe = ProbePhase::Due;
         }
     }
 
@@ -383,7 +383,7 @@ impl Progress {
         now_tick: u64,
     ) -> Option<NextAppend> {
         // A probe without entries needs nothing that is to be read in, and a device may hang.
-        let is_empty_probe = self.state == ProgressState::Probe && self.probe == Probe::DueEmpty;
+        let is_empty_probe = self.state == ProgressState::Probe && self.probe == ProbePhase::DueEmpty;
         if matches!(self.loading, Loading::Due(..) | Loading::Asked(..)) && !is_empty_probe {
             return None;
         }
@@ -397,14 +397,14 @@ impl Progress {
             ProgressState::NeedsState => None,
             ProgressState::Probe => {
                 let (last, bytes) = match self.probe {
-                    Probe::Sent { .. } | Probe::NoRoom => return None,
-                    Probe::DueEmpty => (prev_index, 0),
-                    Probe::Due => take_entries(log, prev_index, config.append_bytes_limit),
+                    ProbePhase::Sent { .. } | ProbePhase::NoRoom => return None,
+                    ProbePhase::DueEmpty => (prev_index, 0),
+                    ProbePhase::Due => take_entries(log, prev_index, config.append_bytes_limit),
                 };
                 if !self.can_read(log, prev_index, last) {
                     return None;
                 }
-                self.probe = Probe::Sent { last, bytes };
+                self.probe = ProbePhase::Sent { last, bytes };
                 self.progressed_tick = now_tick;
                 Some(NextAppend { prev, last, bytes })
             }
@@ -434,7 +434,7 @@ impl Progress {
         self.inflights.clear();
         self.next_index = matched_index.next();
         match self.probe {
-            Probe::Sent { last, bytes } if last > matched_index => {
+            ProbePhase::Sent { last, bytes } if last > matched_index => {
                 mark!("raft: entries of a probe are in flight");
                 self.inflights.add(last, bytes);
                 self.next_index = last.next();
@@ -466,7 +466,7 @@ impl Progress {
     fn become_probe(&mut self, next_index: Index) {
         assert!(next_index > self.match_index, "probing at {next_index}, durable through {}", self.match_index);
         self.state = ProgressState::Probe;
-        self.probe = Probe::Due;
+        self.probe = ProbePhase::Due;
         self.next_index = next_index;
         self.received_index = next_index.prev();
         self.inflights.clear();

@@ -27,7 +27,7 @@ const CUT_OFF_TICKS: usize = 60;
 
 /// Which node was fuzzed, how it had started, and what the cluster has to cope with afterwards.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct TrialPlace {
     pub(super) number: usize,
     pub(super) start: Start,
     pub(super) trial: Trial,
@@ -53,7 +53,7 @@ impl Trial {
     }
 }
 
-impl Place {
+impl TrialPlace {
     /// Its log had been given up before any nonsense: it is to stop.
     fn is_to_stop(self) -> bool {
         self.start == Start::GivenUp
@@ -68,7 +68,7 @@ impl Place {
 /// Returns the truth, too, for it may show only now that the node was lied to: if somebody is elected in the very term that somebody
 /// else claimed to lead, there are other entries by the same names; and if somebody commits in an earlier term, a node that was away
 /// meanwhile brings entries that exclude these.
-pub(super) fn heal(disks: Vec<Disk>, place: Place, end: &End, known: Known<'_>) -> Result<(Truth, usize), String> {
+pub(super) fn heal(disks: Vec<Disk>, place: TrialPlace, end: &End, known: Known<'_>) -> Result<(Truth, usize), String> {
     let (number, mut truth) = (place.number, end.truth);
     let left_out = place.is_to_stop().then_some(number);
     let mut course = Course::new(Cluster::start(disks, 9000)?, known.revision);
@@ -183,7 +183,7 @@ fn was_given_up(node: &Node) -> bool {
     matches!(node.replica.fault(), Some(Fault::Outdated(_)))
 }
 
-fn check_honest(cluster: &Cluster, place: Place, truth: Truth, committed: &[Entry]) -> Result<(), String> {
+fn check_honest(cluster: &Cluster, place: TrialPlace, truth: Truth, committed: &[Entry]) -> Result<(), String> {
     for (at, node) in cluster.nodes.iter().enumerate() {
         let is_fuzzed = at == place.number;
         let is_to_stop = is_fuzzed && place.is_to_stop();

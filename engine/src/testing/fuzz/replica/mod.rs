@@ -44,10 +44,10 @@ mod forge;
 mod heal;
 mod hunt;
 mod input;
+mod leadership;
 mod logs;
 mod names;
 mod node;
-mod office;
 mod past;
 mod reads;
 mod story;
@@ -58,7 +58,7 @@ use std::collections::BTreeSet;
 
 pub use hunt::{Failure, Hunt, Report};
 
-use heal::{Place, Trial};
+use heal::{Trial, TrialPlace};
 use input::Input;
 use node::NODES;
 use past::{Past, Start};
@@ -113,7 +113,7 @@ fn run(past: &Past, data: &[u8]) -> Result<Outcome, String> {
     if let Some(disk) = disks.get_mut(number) {
         disk.clone_from(&end.disk);
     }
-    let place = Place { number, start, trial };
+    let place = TrialPlace { number, start, trial };
     let (truth, healed_ticks) = heal::heal(disks, place, &end, past.known(start))?;
     Ok(Outcome { features, truth, healed_ticks })
 }

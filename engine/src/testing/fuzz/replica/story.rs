@@ -141,7 +141,7 @@ impl<'a> Story<'a> {
             43 => self.relay_reply(input),
             44 => self.restart(input),
             45 => self.unsent(input),
-            46 => self.office(input),
+            46 => self.leadership(input),
             47 => self.of_no_member(None, input),
             48 | 49 => self.any_message_of_any_log(input),
             50 | 51 => self.any_append_of_any_log(input),
@@ -386,7 +386,7 @@ impl<'a> Story<'a> {
     }
 
     /// Leadership is to go elsewhere, or nothing is to be taken any more.
-    fn office(&mut self, input: &mut Input<'_>) -> Result<(), String> {
+    fn leadership(&mut self, input: &mut Input<'_>) -> Result<(), String> {
         let to = self.peer(input);
         match input.below(3) {
             // It may refuse, and tells so.

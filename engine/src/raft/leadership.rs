@@ -16,7 +16,7 @@ pub enum HandOverReason {
     /// Another node is to lead this shard, if it can.
     Preferred,
     /// This node's disk is full or slow.
-    Ailing,
+    SickDisk,
 }
 
 /// How a hand-over ended.
@@ -37,7 +37,7 @@ pub enum HandOverEnd {
 
 /// A step on the way from one leader to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OfficeStep {
+pub enum LeadershipStep {
     /// This leader takes no more proposals, and sends its successor the rest of its log.
     Begun {
         /// The successor.
@@ -90,7 +90,7 @@ impl fmt::Display for HandOverReason {
             Self::Asked => "somebody asked for it",
             Self::Stopping => "this node stops",
             Self::Preferred => "it is the preferred leader",
-            Self::Ailing => "this node's disk is full or slow",
+            Self::SickDisk => "this node's disk is full or slow",
         })
     }
 }
@@ -107,7 +107,7 @@ impl fmt::Display for HandOverEnd {
     }
 }
 
-impl fmt::Display for OfficeStep {
+impl fmt::Display for LeadershipStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begun { to, reason, last_index, match_index } => write!(
