@@ -47,15 +47,17 @@ pub(super) struct OnDisk {
 impl OnDisk {
     /// Reads a disk from its first segment on. Nothing on it yet says what precedes a log that was never written to: `base` does.
     pub(super) fn of(disk: &SimStorage, base: EntryId) -> Self {
-        let first = disk.segments().first().copied();
-        let next = first.map(|seq| Place { seq, offset: FIRST_FRAME_OFFSET, chain: None });
-        let mut on_disk = Self { next, base, term: base.term, ..Self::default() };
+        let mut on_disk = Self { base, term: base.term, ..Self::default() };
         on_disk.read_on(disk);
         on_disk
     }
 
     /// Reads what has become durable since.
     pub(super) fn read_on(&mut self, disk: &SimStorage) {
+        // A log that lost all of its segments gets its first one while the node runs.
+        let first = disk.segments().first().copied();
+        let begin = first.map(|seq| Place { seq, offset: FIRST_FRAME_OFFSET, chain: None });
+        self.next = self.next.or(begin);
         while let Some(place) = self.next {
             let after = Place { seq: place.seq.next(), offset: FIRST_FRAME_OFFSET, ..place };
             let Some((place, header, payload)) = [place, after]

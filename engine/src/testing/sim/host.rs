@@ -53,19 +53,10 @@ pub(super) struct ShardHost {
     pub(super) parts: BTreeMap<u64, Vec<u8>>,
     /// What the checks saw last.
     pub(super) seen: Seen,
-    /// It was told that its node is going to stop.
-    pub(super) told_to_stop: Option<ToldToStop>,
+    /// The term in which it was told that its node is going to stop.
+    pub(super) told_to_stop: Option<Term>,
     /// Highest revision that this node answered anything from, until its host loses power or its disk is damaged.
     pub(super) shown_revision: u64,
-}
-
-/// A replica knows that its node is going to stop.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ToldToStop {
-    /// The term that it knew to be durable.
-    durable_term: Term,
-    /// The replica's term. What it said in a term that was not durable yet may leave later.
-    term: Term,
 }
 
 /// What the checks saw of a replica last; starts anew with each life, but for what is durable.
@@ -353,18 +344,16 @@ impl ShardHost {
 
     /// Its replica was told that the node is going to stop.
     pub(super) fn note_told_to_stop(&mut self) {
-        let told = self.replica.as_ref().map(|replica| ToldToStop {
-            durable_term: self.on_disk.claimed_vote(replica.log()).0,
-            term: replica.view().term,
-        });
+        let told = self.replica.as_ref().map(|replica| replica.view().term);
         self.told_to_stop = self.told_to_stop.or(told);
     }
 
-    /// A node that is going to stop does not say that it may lead.
+    /// A node that is going to stop does not say that it may lead. What it said before may still wait for its disk, so that terms
+    /// that began since are judged alone.
     fn check_health(&self, message: &Message) -> Result<(), String> {
         let Message::HeartbeatResponse { term, health, .. } = message else { return Ok(()) };
         match self.told_to_stop {
-            Some(told) if health.may_lead && (*term <= told.durable_term || *term > told.term) => {
+            Some(told) if health.may_lead && *term > told => {
                 Err(format!("it is going to stop, and says in term {term} that it may lead"))
             }
             _ => Ok(()),
