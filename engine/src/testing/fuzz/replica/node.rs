@@ -64,7 +64,7 @@ pub(super) struct Sent {
 pub(super) enum Heard {
     /// A member whose log counts answered a round of heartbeats.
     Round(Term, u64),
-    /// A member answered a request that was passed on to it.
+    /// A member answered a request that was passed on to it, or a question about reads.
     AnswerOfLeader,
 }
 
@@ -234,7 +234,8 @@ impl Node {
                 let counts = members.is_none_or(|members| members.may_count(from, speaker.incarnation));
                 counts.then_some(Heard::Round(*term, *round))
             }
-            Incoming::RelayReply { part: Part::Last(Ok(_)), .. } => Some(Heard::AnswerOfLeader),
+            Incoming::RelayReply { part: Part::Last(Ok(_)), .. }
+            | Incoming::Message(_, Message::ReadIndexResponse { .. }) => Some(Heard::AnswerOfLeader),
             _ => None,
         }
     }
