@@ -140,7 +140,14 @@ impl Near<'_> {
                 incarnation: Self::any_incarnation(input),
                 answer: any_birth_answer(input),
             },
-            _ => self.any_outdated(input),
+            15 => self.any_outdated(input),
+            _ => {
+                let (life, batch) = (Self::any_round(input), Self::any_round(input));
+                match input.flag() {
+                    true => Message::ReadIndexRequest { term, life, batch },
+                    false => Message::ReadIndexResponse { term, life, batch, index: self.any_index(input) },
+                }
+            }
         }
     }
 

@@ -42,6 +42,7 @@
 mod cluster;
 mod forge;
 mod heal;
+mod heard;
 mod hunt;
 mod input;
 mod leadership;

@@ -10,11 +10,12 @@ use net::frame::FRAME_HEADER_BYTES;
 use wal::testing::SimStorage;
 use wal::{Log, LogOptions, SegmentIdentity, SegmentSeq, SyncRequest};
 
+use super::heard::{Heard, Question};
 use crate::call::{Part, Refusal};
 use crate::raft::{self, BirthRecord, Membership, Message};
 use crate::replica::{Action, Event, Outgoing, ReadingLimits, RepairOptions, Replica, ReplicaOptions};
 use crate::state_machine;
-use crate::types::{EntryId, Index, NodeId, ShardId, Term};
+use crate::types::{EntryId, Index, NodeId, ShardId};
 use crate::wire::{self, Incoming};
 
 pub(super) const SHARD: ShardId = ShardId::new(0);
@@ -57,15 +58,6 @@ pub(super) struct Sent {
     pub(super) to: NodeId,
     pub(super) message: Outgoing,
     pub(super) bytes: Vec<u8>,
-}
-
-/// What may tell a node that a read can be answered.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Heard {
-    /// A member whose log counts answered a round of heartbeats.
-    Round(Term, u64),
-    /// A member answered a request that was passed on to it, or a question about reads.
-    AnswerOfLeader,
 }
 
 /// A node that is up.
@@ -234,8 +226,11 @@ impl Node {
                 let counts = members.is_none_or(|members| members.may_count(from, speaker.incarnation));
                 counts.then_some(Heard::Round(*term, *round))
             }
-            Incoming::RelayReply { part: Part::Last(Ok(_)), .. }
-            | Incoming::Message(_, Message::ReadIndexResponse { .. }) => Some(Heard::AnswerOfLeader),
+            Incoming::Message(_, Message::ReadIndexResponse { term, life, batch, index }) => {
+                let question = Question { to: from, term: *term, life: *life, batch: *batch };
+                Some(Heard::ReadIndex(question, *index))
+            }
+            Incoming::RelayReply { part: Part::Last(Ok(_)), .. } => Some(Heard::AnswerOfLeader),
             _ => None,
         }
     }

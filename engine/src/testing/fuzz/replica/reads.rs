@@ -9,53 +9,77 @@ use std::collections::BTreeMap;
 use api::response::{OpResponse, Response};
 
 use super::cluster::Cluster;
-use super::node::{Heard, NODES};
-use crate::types::Term;
+use super::heard::{Heard, Question};
+use super::node::NODES;
+use crate::raft::Message;
+use crate::types::{Index, NodeId, Term};
 
 /// A round of heartbeats: its number counts within its term.
 type Round = (Term, u64);
 
+/// A linearizable read that waits.
+#[derive(Debug)]
+struct OpenRead {
+    /// The newest round that had left when it arrived.
+    round: Round,
+    /// Number of the newest question that had left when it arrived.
+    batch: u64,
+    /// It may be answered once this is applied; `None` while it may not.
+    visible_from: Option<Index>,
+}
+
 /// What one node heard since each of its open reads arrived.
 #[derive(Debug, Default)]
 pub(super) struct Confirmations {
-    /// By ticket: the newest round that had left when the read arrived, and whether it may be answered.
-    open: BTreeMap<u64, (Round, bool)>,
+    /// By ticket.
+    open: BTreeMap<u64, OpenRead>,
     /// The newest round that left.
-    newest: Round,
+    round: Round,
+    /// The newest question that left.
+    question: Option<Question>,
 }
 
 impl Confirmations {
     /// A linearizable read arrives.
     pub(super) fn on_asked(&mut self, ticket: u64) {
-        let before = self.open.insert(ticket, (self.newest, false));
+        let batch = self.question.map_or(0, |question| question.batch);
+        let before = self.open.insert(ticket, OpenRead { round: self.round, batch, visible_from: None });
         assert!(before.is_none(), "ticket {ticket} is given once");
     }
 
-    /// A heartbeat left.
-    pub(super) fn on_heartbeat(&mut self, term: Term, round: u64) {
-        self.newest = self.newest.max((term, round));
+    /// The node sent something.
+    pub(super) fn on_sent(&mut self, to: NodeId, message: &Message) {
+        match *message {
+            Message::Heartbeat { term, round, .. } => self.round = self.round.max((term, round)),
+            Message::ReadIndexRequest { term, life, batch } => {
+                self.question = Some(Question { to, term, life, batch });
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn on_heard(&mut self, heard: Heard) {
-        for (asked, is_confirmed) in self.open.values_mut() {
-            *is_confirmed |= match heard {
+        for read in self.open.values_mut() {
+            let visible_from = match heard {
                 Heard::Round(term, round) => {
-                    let is_of_now = term == self.newest.0 && round <= self.newest.1;
-                    is_of_now && (term, round) > *asked
+                    let is_of_now = term == self.round.0 && round <= self.round.1;
+                    (is_of_now && (term, round) > read.round).then_some(Index::ZERO)
                 }
-                Heard::AnswerOfLeader => true,
+                Heard::ReadIndex(answered, index) => {
+                    (self.question == Some(answered) && answered.batch > read.batch).then_some(index)
+                }
+                Heard::AnswerOfLeader => Some(Index::ZERO),
             };
+            read.visible_from = [read.visible_from, visible_from].into_iter().flatten().min();
         }
     }
 
-    /// A request was answered. An error if it is a read that there was no reason to answer.
-    pub(super) fn on_answered(&mut self, ticket: u64, is_ok: bool) -> Result<(), String> {
-        match self.open.remove(&ticket) {
-            Some((asked, false)) if is_ok => {
-                Err(format!("read {ticket} is answered although nobody confirmed a round since {asked:?}"))
-            }
-            _ => Ok(()),
-        }
+    /// A request was answered with this much applied. An error if it is a read that there was no reason to answer.
+    pub(super) fn on_answered(&mut self, ticket: u64, is_ok: bool, applied_index: Index) -> Result<(), String> {
+        let Some(read) = self.open.remove(&ticket).filter(|_| is_ok) else { return Ok(()) };
+        let is_due = read.visible_from.is_some_and(|index| index <= applied_index);
+        let what = || format!("read {ticket} is answered with {applied_index} applied, although it waits: {read:?}");
+        if is_due { Ok(()) } else { Err(what()) }
     }
 }
 

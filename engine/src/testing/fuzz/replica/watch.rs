@@ -131,7 +131,7 @@ impl Watch {
     pub(super) fn observe(&mut self, node: &mut Node) -> Result<Vec<Sent>, String> {
         node.heard.drain(..).for_each(|heard| self.reads.on_heard(heard));
         for (ticket, answer) in node.answers.drain(..) {
-            self.reads.on_answered(ticket, answer.is_ok())?;
+            self.reads.on_answered(ticket, answer.is_ok(), node.replica.view().applied_index)?;
             if !self.unanswered.remove(&ticket) {
                 return Err(format!("request {ticket} is answered although nobody waits for an answer"));
             }
@@ -140,9 +140,7 @@ impl Watch {
         let sent = std::mem::take(&mut node.sent);
         for Sent { to, message, .. } in &sent {
             if let Outgoing::Raft(message) = message {
-                if let Message::Heartbeat { term, round, .. } = message {
-                    self.reads.on_heartbeat(*term, *round);
-                }
+                self.reads.on_sent(*to, message);
                 self.check_message(node, *to, message).map_err(|what| format!("{what}: {message:?} to {to}"))?;
             }
         }
