@@ -6,6 +6,7 @@
 //! once in `POLL_WITHIN`, plus what the longest slice takes.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -30,12 +31,11 @@ const CONTROL_WITHIN: Duration = Duration::from_millis(1);
 /// processor for 2 ms there never ran at all.
 pub const BEFORE_CLASSES: Duration = Duration::from_hours(1);
 
-/// Longest sleep of an executor whose tasks run.
+/// Longest sleep of an executor, for as long as timers are armed ahead.
 const PULSE: Duration = Duration::from_millis(10);
 
-/// Timers that are armed ahead, each for twice the time of the one before. The executor looks through all of its timers whenever it
-/// looks at its rings, so few are better than many.
-const PULSES_AHEAD: u32 = 9;
+/// Timers that are armed ahead, one for each `PULSE`: enough for a second without any task having run.
+const PULSES_AHEAD: usize = 100;
 
 /// Frames that one connection may hand over before others have their turn.
 const SLICE_FRAMES: u32 = 64;
@@ -180,22 +180,21 @@ impl Slice {
 /// glommio 0.9 asks once more before each round of tasks whether its preempt timer has fired, or whatever else came in on the same
 /// ring. If so, the round ends before any task ran, and glommio takes that for "nothing to do" and sleeps, whatever waits to run.
 /// The timer is short here, so that happens whenever the thread loses its processor at that place. Timers that have fired by then
-/// are used up, the one of this task among them, and this task does not run either. So more are armed beforehand, for ever longer
-/// times: one that is still to come is armed whatever the thread lost, up to a second, and the executor goes round again after
-/// about as much time as it lost at most.
+/// are used up, the one of this task among them, and this task does not run either. So many more are armed beforehand: the
+/// executor goes round again after one `PULSE`.
 async fn pulse() {
-    let mut armed: [Option<(Instant, Timer)>; PULSES_AHEAD as usize] = std::array::from_fn(|_| None);
+    let mut armed: VecDeque<Timer> = VecDeque::with_capacity(PULSES_AHEAD);
+    let mut last = Instant::now();
     poll_fn(|cx| {
+        while armed.pop_front_if(|timer| Pin::new(timer).poll(cx).is_ready()).is_some() {}
         let now = Instant::now();
-        for (number, place) in (0..).zip(&mut armed) {
-            let length = PULSE * (1 << number);
-            // Renewed at half of its time, lest all of them are nearly over at the same moment.
-            if place.as_ref().is_none_or(|(due, _)| due.saturating_duration_since(now) <= length / 2) {
-                let mut timer = Timer::new(length);
-                // This arms it.
-                let _is_over = Pin::new(&mut timer).poll(cx).is_ready();
-                *place = Some((now + length, timer));
-            }
+        last = last.max(now);
+        while armed.len() < PULSES_AHEAD {
+            last += PULSE;
+            let mut timer = Timer::new(last - now);
+            // This arms it. Should it be over already, the others do.
+            let _is_over = Pin::new(&mut timer).poll(cx).is_ready();
+            armed.push_back(timer);
         }
         Poll::<()>::Pending
     })
