@@ -82,8 +82,9 @@ pub(super) async fn serve(
         std::future::pending().await
     };
     let is_written = futures_lite::future::or(read_then_close, write).await;
-    place.give_up();
+    // One that is broken ends here and now: nobody has to make room for it.
     if is_written {
+        place.give_up();
         futures_lite::future::or(read_to_end(&mut reading), place.pushed_out()).await;
     }
     damage.into_inner()

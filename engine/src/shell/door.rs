@@ -240,7 +240,9 @@ impl Door {
             Some(refusal) => {
                 let (verdict, message) = (refusal.verdict, refusal.told.clone());
                 if refusal.knows_cluster {
-                    Welcome { verdict, message, ..self.welcome(hello) }
+                    // No proof: what answers this `Hello` is for the member alone that it names, and a stranger may have brought
+                    // it here.
+                    Welcome { verdict, message, cluster: 0, ..self.welcome(hello) }
                 } else {
                     Welcome::to_stranger(verdict, message)
                 }

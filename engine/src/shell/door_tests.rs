@@ -114,6 +114,8 @@ fn whoever_knows_the_cluster_learns_whom_it_reached() {
         let welcome = door.welcome_peer(&wrong, Some(&refusal));
         assert_eq!((welcome.verdict, welcome.node_id), (verdict, right.to));
         assert!(welcome.client_url.is_empty());
+        // Whoever brings it the words that a caller meant for another node gets nothing to answer that caller with.
+        assert_eq!(welcome.cluster, 0);
     }
 }
 

@@ -331,9 +331,11 @@ fn tick_ms(config: &ValidConfig) -> u64 {
 
 /// The answer to a transaction has room for a range, and for a value of any size beside it.
 fn machine_options(config: &ValidConfig) -> state_machine::Options {
+    /// Room for what an answer says besides keys and values. Unit: bytes.
+    const HEADS_BYTES: usize = 64 << 10;
     let options = state_machine::Options::default();
     let request_bytes = usize::try_from(config.limits().request_bytes).unwrap_or(usize::MAX);
-    let with_range_bytes = options.range_bytes_limit.saturating_add(request_bytes);
+    let with_range_bytes = options.range_bytes_limit.saturating_add(request_bytes).saturating_add(HEADS_BYTES);
     state_machine::Options { answer_bytes_limit: options.answer_bytes_limit.max(with_range_bytes), ..options }
 }
 
