@@ -148,12 +148,13 @@ fn a_client_learns_the_public_id_and_neither_node_nor_what_opens_the_peer_port()
 fn who_is_a_member_says_the_log_and_not_the_settings() {
     let door = door();
     let member = hello(&door);
+    let cluster = door.config.cluster_id().get();
     assert_eq!(door.judge_peer(&member, false), None);
-    let joined = Hello { from: 77, ..member.clone() };
+    let joined = proving(Hello { from: 77, ..member.clone() }, cluster);
     assert_eq!(door.judge_peer(&joined, false).map(|refusal| refusal.verdict), Some(Verdict::Member));
     door.roster.set(ShardId::new(0), [NodeId::new(77)].into());
     assert_eq!(door.judge_peer(&joined, false), None);
     assert_eq!(door.judge_peer(&member, false).map(|refusal| refusal.verdict), Some(Verdict::Member));
-    let own = Hello { from: member.to, ..member };
+    let own = proving(Hello { from: member.to, ..member }, cluster);
     assert_eq!(door.judge_peer(&own, false).map(|refusal| refusal.verdict), Some(Verdict::Member));
 }

@@ -286,7 +286,7 @@ fn a_transaction_that_reads_the_future_fails_as_a_whole() {
 
 #[test]
 fn every_range_of_a_transaction_has_a_limit_of_its_own_and_never_looks_empty() {
-    let mut machine = StateMachine::new(Options::default());
+    let mut machine = StateMachine::new(Options { answer_bytes_limit: 16 << 20, ..Options::default() });
     let value = vec![b'v'; 1_500_000];
     for key in [b"a", b"b", b"c", b"d", b"e"] {
         apply(&mut machine, &[op_command(&put(key, &value))]);
