@@ -216,14 +216,22 @@ impl Node {
         }
     }
 
+    /// Who the members are, by the node's own log. An entry may have added one that nobody ever started.
+    fn members(&self) -> Membership {
+        let founders = || Membership::new((0..NODES).map(node_id).collect());
+        Membership::decode(self.replica.log().members()).unwrap_or_else(|_| founders())
+    }
+
+    /// Whether this is another member.
+    pub(super) fn has_peer(&self, id: NodeId) -> bool {
+        id != self.id && ((0..NODES).map(node_id).any(|founder| founder == id) || self.members().is_member(id))
+    }
+
     fn what_confirms(&self, from: NodeId, incoming: &Incoming<'_>) -> Option<Heard> {
-        if from == self.id || !(0..NODES).map(node_id).any(|member| member == from) {
-            return None;
-        }
         match incoming {
+            _ if !self.has_peer(from) => None,
             Incoming::Message(speaker, Message::HeartbeatResponse { term, round, .. }) if !speaker.is_joining => {
-                let members = Membership::decode(self.replica.log().members()).ok();
-                let counts = members.is_none_or(|members| members.may_count(from, speaker.incarnation));
+                let counts = self.members().may_count(from, speaker.incarnation);
                 counts.then_some(Heard::Round(*term, *round))
             }
             Incoming::Message(_, Message::ReadIndexResponse { term, life, batch, index }) => {

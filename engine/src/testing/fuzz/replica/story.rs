@@ -258,6 +258,10 @@ impl<'a> Story<'a> {
     /// Messages of a stranger, or of somebody with this node's own id: they change nothing and are not answered.
     fn of_no_member(&mut self, speaker: Option<Speaker>, input: &mut Input<'_>) -> Result<(), String> {
         let from = if input.flag() { STRANGER } else { self.node.id };
+        if self.node.has_peer(from) {
+            // A false leader's entry made it one.
+            return Ok(());
+        }
         let before = self.shape();
         let bytes = if input.flag() {
             self.near().any_append(speaker.unwrap_or_else(|| self.append_speaker(from)), input)

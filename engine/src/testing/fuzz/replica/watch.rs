@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wal::HardState;
 
-use super::node::{Disk, NODES, Node, Sent, node_id};
+use super::node::{Disk, Node, Sent};
 use super::past::Entry;
 use super::reads::Confirmations;
 use crate::call::CallKind;
@@ -197,7 +197,7 @@ impl Watch {
         if self.had_fault || self.has_ended {
             return Err("a replica that stopped goes on".to_owned());
         }
-        if to == node.id || !(0..NODES).map(node_id).any(|member| member == to) {
+        if !node.has_peer(to) {
             return Err("no member is spoken to".to_owned());
         }
         let Some(claim) = Claim::of(message, node.id, to) else { return Ok(()) };
