@@ -134,7 +134,8 @@ fn messages() -> Vec<(&'static str, Message)> {
 /// A log of these entries, from index 1.
 fn log_of(entries: &[(u64, EntryKind, Vec<u8>)]) -> Log<SimStorage> {
     let identity = SegmentIdentity { cluster_id: 1, node_id: 2, shard: 3, shard_count: 4 };
-    let options = LogOptions { identity, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
+    let options =
+        LogOptions { identity, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO, state_lineage: wal::Lineage::START };
     let (mut log, _) = Log::open(SimStorage::new(identity, SEGMENT_BYTES, 1), options).expect("an empty log");
     while let Some(seq) = log.needs_segment() {
         log.storage_mut().prepare(seq);

@@ -31,7 +31,7 @@ pub const SEGMENT_BYTES_MIN: u64 = 4 * PAGE_BYTES as u64;
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 /// Segments are multiples of this. Unit: bytes.
-pub const SEGMENT_BYTES_UNIT: u64 = PAGE_BYTES as u64;
+pub(crate) const SEGMENT_BYTES_UNIT: u64 = PAGE_BYTES as u64;
 
 /// Highest segment number. Unit: segments.
 pub(crate) const SEGMENT_SEQ_MAX: u64 = u32::MAX as u64;

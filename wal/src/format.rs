@@ -11,6 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::checksum::{HeaderSeed, crc32};
 use crate::constants::{FRAME_ALIGN_BYTES, PAGE_BYTES, RESERVE_BYTES};
+use crate::lineage::Lineage;
 use crate::origin::{ORIGIN_BYTES_MAX, ORIGIN_FIXED_BYTES};
 use crate::types::{EntryId, Index, Lsn, Term};
 
@@ -40,7 +41,7 @@ impl EntryKind {
     /// A frame that carries nothing but its durable watermark. Term and index are 0; the payload, if any, fills space.
     pub const MARK: Self = Self(0xF1);
     /// The last frame of a segment that the log left: nothing in the next segment is durable before this is.
-    pub const SEAL: Self = Self(0xF2);
+    pub(crate) const SEAL: Self = Self(0xF2);
     /// The first frame of every segment, and of no other place: what the log was when the segment was begun.
     pub const ORIGIN: Self = Self(0xF3);
 
@@ -227,6 +228,12 @@ impl EntryHeader {
     #[must_use]
     pub fn payload_len(&self) -> usize {
         self.payload_len.get() as usize
+    }
+
+    /// The running checksum up to this entry, behind entries with the running checksum `before`.
+    #[must_use]
+    pub fn lineage_behind(&self, before: Lineage) -> Lineage {
+        before.then(self.id(), self.kind, self.payload_crc.get())
     }
 
     /// The header as it goes over the wire, `ENTRY_HEADER_BYTES` long.

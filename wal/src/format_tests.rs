@@ -3,6 +3,7 @@
 use super::*;
 use crate::constants;
 use crate::doc_table::{WAL_DOC, layout_of};
+use crate::lineage::Lineage;
 use crate::note::{self, NOTE_BYTES, NOTE_SLOT_BYTES};
 use crate::origin::{MEMBERS_BYTES_MAX, ORIGIN_FIXED_BYTES, Origin};
 use crate::segment::{
@@ -134,9 +135,22 @@ fn golden_hard_state_and_mark_frames() {
 }
 
 #[test]
+fn golden_lineage() {
+    let id = EntryId::new(Term::new(7), Index::new(42));
+    let entry = EntryHeader::new(id, EntryKind::new(2), b"quorate wal");
+    let lineage = entry.lineage_behind(Lineage::new(0x2122_2324_2526_2728));
+    assert_eq!(lineage.get().to_le_bytes().to_vec(), WAL_DOC.golden("A lineage"), "got {lineage}");
+}
+
+#[test]
 fn golden_origin_frame() {
     let base = EntryId::new(Term::new(7), Index::new(41));
-    let payload = Origin::encode(base, HardState { term: Term::new(8), vote: 9 }, b"members");
+    let payload = Origin::encode(
+        base,
+        Lineage::new(0x2122_2324_2526_2728),
+        HardState { term: Term::new(8), vote: 9 },
+        b"members",
+    );
     let origin = EntryHeader::local(EntryKind::ORIGIN, Term::ZERO, &payload);
     let bytes = frame_at_golden_place(0x1122_3344, 5 * 65536, origin, &payload);
     assert_eq!(bytes, WAL_DOC.golden("An origin"), "got {bytes:02x?}");

@@ -1,13 +1,14 @@
 //! Where each entry lies: the current one at every index, in memory, O(1).
 //!
-//! It holds positions and terms, no bytes, and is rebuilt from the log when that opens.
+//! It holds positions, terms and running checksums, no bytes, and is rebuilt from the log when that opens.
 
 use std::collections::VecDeque;
 
 use crate::format::{ENTRY_HEADER_BYTES, EntryKind, frame_bytes};
+use crate::lineage::Lineage;
 use crate::types::{EntryId, Index, Lsn, Term};
 
-/// One entry: 24 bytes.
+/// One entry: 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) term: Term,
@@ -16,9 +17,11 @@ pub(crate) struct Slot {
     /// Unit: bytes.
     pub(crate) payload_len: u32,
     pub(crate) kind: EntryKind,
+    /// Of all entries up to this one.
+    pub(crate) lineage: Lineage,
 }
 
-const _: () = assert!(size_of::<Slot>() == 24);
+const _: () = assert!(size_of::<Slot>() == 32);
 
 impl Slot {
     /// Where its frame ends: the entry is durable once the log is durable up to here.
@@ -40,14 +43,15 @@ impl Slot {
 pub(crate) struct EntryIndex {
     /// The entry before the first. It is part of the state that is kept elsewhere, and `EntryId::ZERO` if there is none.
     base: EntryId,
+    base_lineage: Lineage,
     slots: VecDeque<Slot>,
     /// Entries whose frames end at or below the durable position; they are the first of `slots`.
     persisted_count: usize,
 }
 
 impl EntryIndex {
-    pub(crate) fn new(base: EntryId) -> Self {
-        Self { base, slots: VecDeque::new(), persisted_count: 0 }
+    pub(crate) fn new(base: EntryId, base_lineage: Lineage) -> Self {
+        Self { base, base_lineage, slots: VecDeque::new(), persisted_count: 0 }
     }
 
     pub(crate) fn base(&self) -> EntryId {
@@ -63,6 +67,19 @@ impl EntryIndex {
             Some(slot) => EntryId::new(slot.term, self.base.index.plus(self.slots.len() as u64)),
             None => self.base,
         }
+    }
+
+    /// Of the last entry, or of the base.
+    pub(crate) fn last_lineage(&self) -> Lineage {
+        self.slots.back().map_or(self.base_lineage, |slot| slot.lineage)
+    }
+
+    /// Of the entry at `index`, or of the base.
+    pub(crate) fn lineage(&self, index: Index) -> Option<Lineage> {
+        if index == self.base.index {
+            return Some(self.base_lineage);
+        }
+        self.get(index).map(|slot| slot.lineage)
     }
 
     pub(crate) fn persisted_index(&self) -> Index {
@@ -111,6 +128,7 @@ impl EntryIndex {
     /// Panics if it is not durable, or another entry stands there.
     pub(crate) fn drop_to(&mut self, base: EntryId) {
         assert_eq!(self.term(base.index), Some(base.term), "the new base {base} is an entry of this log");
+        self.base_lineage = self.lineage(base.index).expect("the new base is an entry of this log");
         let dropped = usize::try_from(base.index.get() - self.base.index.get()).expect("entries in memory");
         assert!(dropped <= self.persisted_count, "entries up to {base} are not all durable");
         self.slots.drain(..dropped);
@@ -128,12 +146,13 @@ mod tests {
     use super::*;
 
     fn slot(term: u64, lsn: u64) -> Slot {
-        Slot { term: Term::new(term), lsn: Lsn::new(lsn), payload_len: 8, kind: EntryKind::new(2) }
+        let lineage = Lineage::new(lsn + 1);
+        Slot { term: Term::new(term), lsn: Lsn::new(lsn), payload_len: 8, kind: EntryKind::new(2), lineage }
     }
 
     #[test]
     fn superseding_takes_the_suffix_and_its_durability_away() {
-        let mut index = EntryIndex::new(EntryId::ZERO);
+        let mut index = EntryIndex::new(EntryId::ZERO, Lineage::START);
         for i in 0..3 {
             assert_eq!(index.put(Index::new(i + 1), slot(1, 100 * i)), 0);
         }
@@ -150,7 +169,7 @@ mod tests {
 
     #[test]
     fn dropping_a_prefix_moves_the_base_and_nothing_else() {
-        let mut index = EntryIndex::new(EntryId::new(Term::new(1), Index::new(7)));
+        let mut index = EntryIndex::new(EntryId::new(Term::new(1), Index::new(7)), Lineage::new(9));
         for i in 0..4 {
             index.put(Index::new(8 + i), slot(2, 100 * i));
         }
@@ -160,6 +179,7 @@ mod tests {
         assert_eq!((index.base(), index.first_index(), index.len()), (base, Index::new(10), 2));
         assert_eq!((index.persisted_index(), index.last_id().index), (Index::new(10), Index::new(11)));
         assert_eq!(index.get(Index::new(9)), None);
+        assert_eq!(index.lineage(Index::new(9)), Some(Lineage::new(101)), "that of the entry which is the base now");
         assert_eq!(index.get(Index::new(10)), Some(&slot(2, 200)));
         index.drop_to(base);
         assert_eq!(index.base(), base);
@@ -168,8 +188,9 @@ mod tests {
     #[test]
     fn the_position_before_the_first_entry_has_a_term() {
         let base = EntryId::new(Term::new(4), Index::new(10));
-        let index = EntryIndex::new(base);
+        let index = EntryIndex::new(base, Lineage::new(9));
         assert_eq!(index.term(Index::new(10)), Some(Term::new(4)));
+        assert_eq!((index.lineage(Index::new(10)), index.last_lineage()), (Some(Lineage::new(9)), Lineage::new(9)));
         assert_eq!(index.term(Index::new(9)), None);
         assert_eq!(index.term(Index::new(11)), None);
         assert_eq!(index.first_index(), Index::new(11));

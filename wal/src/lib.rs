@@ -45,6 +45,7 @@ pub mod error;
 pub mod format;
 mod group_commit;
 mod index;
+mod lineage;
 pub mod log;
 pub mod lsn;
 #[cfg(any(test, feature = "shell", feature = "testing"))]
@@ -109,6 +110,7 @@ pub use damage::{Corruption, Damage, DamageKind, Inconsistency, Tail, TornTail};
 pub use error::{AppendError, Latch, OpenError, ReadError};
 pub use format::{EntryError, EntryHeader, EntryKind};
 pub use group_commit::{SyncFailure, SyncId, SyncRequest};
+pub use lineage::Lineage;
 pub use log::{Log, LogOptions};
 pub use lsn::SegmentSeq;
 #[cfg(feature = "shell")]

@@ -14,6 +14,7 @@ use crate::error::{Latch, OpenError};
 use crate::format::{CHAIN_START, EntryKind};
 use crate::group_commit::{GroupCommit, SyncFailure, SyncId, SyncRequest};
 use crate::index::EntryIndex;
+use crate::lineage::Lineage;
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::origin::{MEMBERS_BYTES_MAX, Origin};
 use crate::recovery::{self, Rebuild, RecoveryReport, SegmentStart};
@@ -35,6 +36,8 @@ pub struct LogOptions {
     ///
     /// The log must hold it or begin right behind it. A log that holds nothing yet begins there.
     pub state: EntryId,
+    /// Of all entries up to `state`. What the log says counts where it holds that entry or begins behind it.
+    pub state_lineage: Lineage,
 }
 
 /// The log. See the crate's documentation for the calling order.
@@ -66,9 +69,9 @@ impl<S: Storage> Log<S> {
     /// is not changed. Otherwise everything behind its end is turned to zero before this returns, and what it holds
     /// counts as durable: the storage shows what the device holds.
     pub fn open(mut storage: S, options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
-        let LogOptions { identity, segment_bytes, state } = options;
+        let LogOptions { identity, segment_bytes, state, state_lineage } = options;
         let geometry = Geometry::new(segment_bytes).ok_or(OpenError::SegmentBytes { got: segment_bytes })?;
-        let (rebuild, tail, end) = match recovery::read(&storage, geometry, identity, state)? {
+        let (rebuild, tail, end) = match recovery::read(&storage, geometry, identity, state, state_lineage)? {
             Some(recovered) => {
                 if let Some(first) = storage.noted().first_segment {
                     storage.remove_before(first)?;
@@ -83,7 +86,7 @@ impl<S: Storage> Log<S> {
                 let (seq, offset) = (SegmentSeq::FIRST, FIRST_FRAME_OFFSET);
                 let lsn = geometry.lsn(seq, offset);
                 let end = LogEnd { seq, offset, chain: CHAIN_START, lsn, unused_from: None };
-                (Rebuild::new(state), Tail::Clean, end)
+                (Rebuild::new(state, state_lineage), Tail::Clean, end)
             }
         };
         let writer = Writer::new(geometry, identity, &end);
@@ -139,7 +142,7 @@ impl<S: Storage> Log<S> {
         if !log.starts.is_empty() || report.frames_count > 0 {
             return Err(OpenError::NotEmpty);
         }
-        log.index = EntryIndex::new(origin.base);
+        log.index = EntryIndex::new(origin.base, origin.lineage);
         log.hard_state = origin.hard_state;
         log.members = origin.members;
         log.assert_positions();
@@ -208,6 +211,12 @@ impl<S: Storage> Log<S> {
     #[must_use]
     pub fn term(&self, index: Index) -> Option<Term> {
         self.index.term(index)
+    }
+
+    /// Running checksum of all entries up to the one at `index`; also of `base()`. `None` if the log does not reach there.
+    #[must_use]
+    pub fn lineage(&self, index: Index) -> Option<Lineage> {
+        self.index.lineage(index)
     }
 
     /// Kind of the entry at `index`, without reading it. `None` if the log does not hold it.

@@ -17,7 +17,12 @@ use crate::verify::{Found, VerifyError, verify};
 use crate::{DamageKind, Log, LogOptions, OpenError, SegmentIdentity, Storage, Tail};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
-const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
+const OPTIONS: LogOptions = LogOptions {
+    identity: IDENTITY,
+    segment_bytes: SEGMENT_BYTES,
+    state: EntryId::ZERO,
+    state_lineage: crate::Lineage::START,
+};
 
 fn open(dir: &Path) -> Result<(Log<FileDevice>, crate::RecoveryReport), OpenError> {
     Log::open(FileDevice::open(dir).expect("a directory"), OPTIONS)

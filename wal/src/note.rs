@@ -21,10 +21,10 @@ use crate::storage::Noted;
 use crate::types::{EntryId, Index, Lsn, Term};
 
 /// Size of a note with both its slots. Unit: bytes.
-pub const NOTE_BYTES: usize = SLOTS_COUNT * PAGE_BYTES;
+pub(crate) const NOTE_BYTES: usize = SLOTS_COUNT * PAGE_BYTES;
 
 /// Size of a slot's contents; the rest of its page is not looked at. Unit: bytes.
-pub const NOTE_SLOT_BYTES: usize = size_of::<RawSlot>();
+pub(crate) const NOTE_SLOT_BYTES: usize = size_of::<RawSlot>();
 
 /// First bytes of a slot that was written.
 pub(crate) const NOTE_MAGIC: [u8; 8] = *b"QUORADUR";

@@ -11,6 +11,7 @@ use std::mem::{offset_of, size_of};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::lineage::Lineage;
 use crate::types::{EntryId, HardState, Index, Term};
 
 /// What an origin may say of the members. Every segment keeps room for it. Unit: bytes.
@@ -30,23 +31,27 @@ struct RawOrigin {
     base_index: U64,
     term: U64,
     vote: U64,
+    lineage: U64,
     members_len: U32,
     reserved: [u8; 4],
 }
 
-const _: () = assert!(size_of::<RawOrigin>() == 40);
+const _: () = assert!(size_of::<RawOrigin>() == 48);
 const _: () = assert!(offset_of!(RawOrigin, base_term) == 0);
 const _: () = assert!(offset_of!(RawOrigin, base_index) == 8);
 const _: () = assert!(offset_of!(RawOrigin, term) == 16);
 const _: () = assert!(offset_of!(RawOrigin, vote) == 24);
-const _: () = assert!(offset_of!(RawOrigin, members_len) == 32);
-const _: () = assert!(offset_of!(RawOrigin, reserved) == 36);
+const _: () = assert!(offset_of!(RawOrigin, lineage) == 32);
+const _: () = assert!(offset_of!(RawOrigin, members_len) == 40);
+const _: () = assert!(offset_of!(RawOrigin, reserved) == 44);
 
 /// What precedes a segment, or a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The last entry before. It need not be in the log; `EntryId::ZERO` if there is none.
     pub base: EntryId,
+    /// Of all entries up to `base`.
+    pub lineage: Lineage,
     /// The hard state.
     pub hard_state: HardState,
     /// The members of the group as of `base`, in the owner's encoding; the log only keeps them.
@@ -59,13 +64,14 @@ impl Origin {
     /// The payload of an origin's frame.
     ///
     /// Panics if the members are too long.
-    pub(crate) fn encode(base: EntryId, hard_state: HardState, members: &[u8]) -> Vec<u8> {
+    pub(crate) fn encode(base: EntryId, lineage: Lineage, hard_state: HardState, members: &[u8]) -> Vec<u8> {
         assert!(members.len() <= MEMBERS_BYTES_MAX, "{} bytes of members", members.len());
         let raw = RawOrigin {
             base_term: U64::new(base.term.get()),
             base_index: U64::new(base.index.get()),
             term: U64::new(hard_state.term.get()),
             vote: U64::new(hard_state.vote),
+            lineage: U64::new(lineage.get()),
             members_len: U32::new(u32::try_from(members.len()).expect("bounded")),
             reserved: [0; 4],
         };
@@ -77,12 +83,13 @@ impl Origin {
         let (raw, members) = RawOrigin::ref_from_prefix(payload).ok()?;
         let base = EntryId::new(Term::new(raw.base_term.get()), Index::new(raw.base_index.get()));
         let hard_state = HardState { term: Term::new(raw.term.get()), vote: raw.vote.get() };
+        let lineage = Lineage::new(raw.lineage.get());
         let is_possible = (base.index > Index::ZERO || base.term == Term::ZERO)
             && base.index.get() < u64::MAX
             && members.len() <= MEMBERS_BYTES_MAX
             && raw.members_len.get() as usize == members.len()
             && raw.reserved == [0; 4];
-        is_possible.then(|| Self { base, hard_state, members: members.into() })
+        is_possible.then(|| Self { base, lineage, hard_state, members: members.into() })
     }
 }
 
@@ -90,7 +97,16 @@ impl Origin {
 #[cfg(test)]
 pub(crate) fn layout() -> Vec<(String, std::ops::Range<usize>)> {
     use crate::doc_table::layout_of;
-    layout_of![RawOrigin, (base_term, 8), (base_index, 8), (term, 8), (vote, 8), (members_len, 4), (reserved, 4)]
+    layout_of![
+        RawOrigin,
+        (base_term, 8),
+        (base_index, 8),
+        (term, 8),
+        (vote, 8),
+        (lineage, 8),
+        (members_len, 4),
+        (reserved, 4)
+    ]
 }
 
 #[cfg(test)]
@@ -99,11 +115,12 @@ mod tests {
 
     fn origin(members: &[u8]) -> Origin {
         let base = EntryId::new(Term::new(3), Index::new(9));
-        Origin { base, hard_state: HardState { term: Term::new(4), vote: 5 }, members: members.into() }
+        let hard_state = HardState { term: Term::new(4), vote: 5 };
+        Origin { base, lineage: Lineage::new(6), hard_state, members: members.into() }
     }
 
     fn encoded(origin: &Origin) -> Vec<u8> {
-        Origin::encode(origin.base, origin.hard_state, &origin.members)
+        Origin::encode(origin.base, origin.lineage, origin.hard_state, &origin.members)
     }
 
     #[test]
@@ -125,9 +142,9 @@ mod tests {
             Origin::parse(&bytes)
         };
         assert_eq!(with(8, 0), None, "a term without an index");
-        assert_eq!(with(32, 8), None, "longer members");
-        assert_eq!(with(36, 1), None, "reserved bytes");
-        let too_long = [&bytes[..32], &1025_u32.to_le_bytes(), &[0; 4], &[7; 1025]].concat();
+        assert_eq!(with(40, 8), None, "longer members");
+        assert_eq!(with(44, 1), None, "reserved bytes");
+        let too_long = [&bytes[..40], &1025_u32.to_le_bytes(), &[0; 4], &[7; 1025]].concat();
         assert_eq!(Origin::parse(&too_long), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::constants::FIRST_FRAME_OFFSET;
 use crate::format::FRAME_HEADER_BYTES;
+use crate::lineage::Lineage;
 use crate::origin::Origin;
 use crate::test_support::*;
 use crate::testing::SimStorage;
@@ -43,7 +44,8 @@ fn damage_of(error: Option<OpenError>) -> DamageKind {
 
 #[test]
 fn a_log_is_begun_anew_behind_an_entry_with_all_that_its_origin_says() {
-    let origin = Origin { base: BASE, hard_state: hard_state(5, 9), members: b"one two three".as_slice().into() };
+    let members = b"one two three".as_slice().into();
+    let origin = Origin { base: BASE, lineage: Lineage::new(77), hard_state: hard_state(5, 9), members };
     let empty = SimStorage::new(IDENTITY, SEGMENT_BYTES, 1);
     let mut log = Log::begin(empty, options(BASE), origin.clone()).expect("nothing is there");
     prepare_all(&mut log);
@@ -58,7 +60,7 @@ fn a_log_is_begun_anew_behind_an_entry_with_all_that_its_origin_says() {
     storage.crash_losing_everything();
     let (log, report) = Log::open(storage, options(BASE)).expect("sound");
     assert_eq!((report.base, report.last, report.hard_state), (BASE, id(5, 1004), hard_state(5, 9)));
-    assert_eq!(log.members(), &*origin.members);
+    assert_eq!((log.members(), log.lineage(BASE.index)), (&*origin.members, Some(Lineage::new(77))));
     let again = Log::begin(log.into_storage(), options(BASE), origin).err();
     assert_eq!(again, Some(OpenError::NotEmpty));
 }
@@ -99,6 +101,42 @@ fn a_dropped_prefix_takes_neither_hard_state_nor_chain_with_it() {
 }
 
 #[test]
+fn the_same_entries_have_one_lineage_in_every_log() {
+    let lineage = |log: &Log<SimStorage>| log.lineage(Index::new(20)).expect("held");
+    let ten = ten_segments();
+    let known = lineage(&ten);
+    // In batches, in other segments, beside a hard state, and behind entries that were superseded.
+    let mut other = new_log(8);
+    append_many(&mut other, 2, 1..=3, 100);
+    for index in 1..=20 {
+        prepare_all(&mut other);
+        other.begin_batch(id(3, other.last_id().index.get() + 1), KIND, 0).expect("room");
+        other.abandon_batch();
+        append_many(&mut other, 3, index..=index, 3500);
+    }
+    assert_eq!(lineage(&other), known);
+    // Without the first segments, opened again, and salvaged.
+    let dropped = without_six();
+    assert_eq!((lineage(&dropped), dropped.lineage(Index::new(12))), (known, ten.lineage(Index::new(12))));
+    assert_eq!(dropped.lineage(Index::new(11)), None);
+    let mut dropped = dropped;
+    dropped.storage_mut().complete_removal();
+    let (dropped, _) = Log::open(dropped.into_storage(), options(id(3, 13))).expect("sound");
+    assert_eq!(lineage(&dropped), known);
+    let mut storage = dropped.into_storage();
+    storage.flip_bit(seq(10), FIRST_FRAME_OFFSET + 9, 1);
+    let (mut salvaged, _) = salvaged(&storage, options(id(3, 13)), 99);
+    assert_eq!(salvaged.last_id(), id(3, 18));
+    append_many(&mut salvaged, 3, 19..=20, 3500);
+    assert_eq!(lineage(&salvaged), known);
+    // One byte of one entry makes all behind it another history.
+    append(&mut salvaged, 3, 19, b"another").expect("room");
+    append_many(&mut salvaged, 3, 20..=20, 3500);
+    assert_ne!(lineage(&salvaged), known);
+    assert_eq!(salvaged.lineage(Index::new(18)), ten.lineage(Index::new(18)));
+}
+
+#[test]
 fn no_more_is_dropped_than_the_state_has_and_the_device_holds() {
     let mut log = ten_segments();
     assert_eq!(log.drop_before(Index::new(1)), None);
@@ -120,7 +158,7 @@ fn no_log_begins_behind_an_entry_that_was_superseded() {
     // Segment 3 is begun behind entry 4, and entry 3 in it supersedes that.
     append_many(&mut log, 4, 3..=3, 3500);
     sync_all(&mut log);
-    assert_eq!(place(&log, 3), (seq(3), FIRST_FRAME_OFFSET + 88));
+    assert_eq!(place(&log, 3), (seq(3), FIRST_FRAME_OFFSET + 96));
     assert_eq!(
         log.drop_before(Index::new(3)),
         Some(seq(2)),

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use crate::constants::FIRST_FRAME_OFFSET;
 use crate::format::{EntryHeader, FRAME_HEADER_BYTES, frame_bytes};
+use crate::lineage::Lineage;
 use crate::origin::ORIGIN_FIXED_BYTES;
 use crate::test_support::*;
 use crate::testing::SimStorage;
@@ -162,6 +163,14 @@ impl Model {
 
     fn check_contents(&self, log: &Log<SimStorage>) {
         let entries = self.entries(self.records.len());
+        let mut lineage = Lineage::START;
+        assert_eq!(log.lineage(self.base.index).unwrap_or(lineage), lineage);
+        for (_, id, payload) in &entries {
+            // Of all entries, also of those that were dropped, in whichever segments and batches they came.
+            lineage = EntryHeader::new(*id, KIND, payload).lineage_behind(lineage);
+            assert_eq!(log.lineage(id.index).unwrap_or(lineage), lineage, "entry {id}");
+            assert_eq!(log.lineage(id.index).is_some(), id.index >= log.base().index);
+        }
         for (_, id, payload) in entries.iter().filter(|(_, id, _)| id.index > log.base().index) {
             assert_eq!(log.term(id.index), Some(id.term));
             let entry = log.entry(id.index).expect("readable").expect("present");

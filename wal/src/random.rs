@@ -12,7 +12,11 @@ pub struct SplitMix64 {
 
 impl SplitMix64 {
     /// Golden ratio times 2^64, odd: the increment given by the paper.
-    const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
+    pub(crate) const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
+
+    /// The two factors with which a state is mixed, odd.
+    pub(crate) const FIRST_FACTOR: u64 = 0xBF58_476D_1CE4_E5B9;
+    pub(crate) const SECOND_FACTOR: u64 = 0x94D0_49BB_1331_11EB;
 
     /// Starts the sequence that belongs to `seed`.
     #[must_use]
@@ -30,9 +34,14 @@ impl SplitMix64 {
     /// The next number.
     pub const fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(Self::GAMMA);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        Self::mix(self.state)
+    }
+
+    /// Mixes the bits of a number. Two numbers that differ give two that differ.
+    pub(crate) const fn mix(number: u64) -> u64 {
+        let mut z = number;
+        z = (z ^ (z >> 30)).wrapping_mul(Self::FIRST_FACTOR);
+        z = (z ^ (z >> 27)).wrapping_mul(Self::SECOND_FACTOR);
         z ^ (z >> 31)
     }
 

@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use crate::constants::{DAMAGES_LISTED_MAX, FIRST_FRAME_OFFSET};
 use crate::damage::{Corruption, Damage, DamageKind, Inconsistency, Tail};
 use crate::error::OpenError;
-use crate::format::EntryKind;
+use crate::format::{EntryHeader, EntryKind};
 use crate::index::{EntryIndex, Slot};
+use crate::lineage::Lineage;
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::origin::Origin;
 use crate::segment::{FORMAT_VERSION, IdentityField, SegmentIdentity};
@@ -66,9 +67,9 @@ pub(crate) struct Rebuild {
 
 impl Rebuild {
     /// Nothing was read. A log in which nothing can be read begins at its owner's state.
-    pub(crate) fn new(state: EntryId) -> Self {
+    pub(crate) fn new(state: EntryId, lineage: Lineage) -> Self {
         Self {
-            index: EntryIndex::new(state),
+            index: EntryIndex::new(state, lineage),
             hard_state: HardState { term: state.term, vote: 0 },
             frames_count: 0,
             origin: None,
@@ -131,7 +132,8 @@ impl Rebuild {
             _ => {
                 check_sequence(&self.index, header.id())?;
                 let payload_len = u32::try_from(frame.payload.len()).unwrap_or(u32::MAX);
-                let slot = Slot { term: header.term(), lsn: frame.lsn, payload_len, kind: header.kind() };
+                let lineage = lineage_of(&self.index, header);
+                let slot = Slot { term: header.term(), lsn: frame.lsn, payload_len, kind: header.kind(), lineage };
                 self.index.put(header.index(), slot);
             }
         }
@@ -143,13 +145,14 @@ impl Rebuild {
         let found = Origin::parse(frame.payload).ok_or(Inconsistency::NoOrigin)?;
         match &mut self.origin {
             None => {
-                self.index = EntryIndex::new(found.base);
+                self.index = EntryIndex::new(found.base, found.lineage);
                 self.hard_state = found.hard_state;
                 self.origin = Some(found);
             }
             Some(origin) => {
                 let (last, hard_state) = (self.index.last_id(), self.hard_state);
-                if found.base != last || found.hard_state != hard_state {
+                let is_repeated = found.base == last && found.lineage == self.index.last_lineage();
+                if !is_repeated || found.hard_state != hard_state {
                     return Err(Inconsistency::OtherOrigin { got: found.base, last });
                 }
                 origin.members = found.members;
@@ -161,17 +164,20 @@ impl Rebuild {
     }
 
     /// Takes nothing but the members over: the log is to begin where its owner's state ends.
-    fn begin_at(&mut self, state: EntryId) {
+    fn begin_at(&mut self, state: EntryId, lineage: Lineage) {
         let members = self.origin.take().map_or_else(Box::default, |origin| origin.members);
-        self.index = EntryIndex::new(state);
-        self.origin = Some(Origin { base: state, hard_state: HardState { term: state.term, vote: 0 }, members });
+        let hard_state = HardState { term: state.term, vote: 0 };
+        self.index = EntryIndex::new(state, lineage);
+        self.origin = Some(Origin { base: state, lineage, hard_state, members });
     }
 
     /// What a log begins with that takes over what is whole of this one. Its hard state is completed at its end.
     pub(crate) fn salvaged_origin(&self) -> Origin {
+        let base = self.index.base();
         let begun = || Origin {
-            base: self.index.base(),
-            hard_state: HardState { term: self.index.base().term, vote: 0 },
+            base,
+            lineage: self.index.lineage(base.index).expect("the index knows that of its base"),
+            hard_state: HardState { term: base.term, vote: 0 },
             members: Box::default(),
         };
         let mut origin = self.origin.clone().unwrap_or_else(begun);
@@ -283,6 +289,12 @@ fn hard_state_of(frame: &FrameView<'_>) -> HardState {
     HardState { term: frame.header.entry().term(), vote }
 }
 
+/// The lineage of an entry that `check_sequence` let through: it follows on the entry before it, whatever it supersedes.
+pub(crate) fn lineage_of(index: &EntryIndex, entry: &EntryHeader) -> Lineage {
+    let before = index.lineage(entry.index().prev()).expect("there is no gap before the entry");
+    entry.lineage_behind(before)
+}
+
 /// Whether `id` may be the next entry in the log: right behind the last, or superseding a suffix.
 pub(crate) fn check_sequence(index: &EntryIndex, id: EntryId) -> Result<(), Inconsistency> {
     let last = index.last_id();
@@ -310,8 +322,9 @@ pub(crate) fn read<S: Storage>(
     geometry: Geometry,
     identity: SegmentIdentity,
     state: EntryId,
+    state_lineage: Lineage,
 ) -> Result<Option<Recovered>, OpenError> {
-    let Some((rebuild, end)) = examine(storage, geometry, identity, state)? else { return Ok(None) };
+    let Some((rebuild, end)) = examine(storage, geometry, identity, state, state_lineage)? else { return Ok(None) };
     match end {
         Some((tail, end)) if rebuild.damages_count == 0 => Ok(Some(Recovered { rebuild, tail, end })),
         _ => Err(OpenError::Corrupt(Box::new(rebuild.corruption()))),
@@ -327,6 +340,7 @@ pub(crate) fn examine<S: Storage>(
     geometry: Geometry,
     identity: SegmentIdentity,
     state: EntryId,
+    state_lineage: Lineage,
 ) -> Result<Option<Examined>, OpenError> {
     let images: Vec<_> =
         storage.segments().into_iter().map(|seq| SegmentImage { seq, bytes: storage.bytes(seq) }).collect();
@@ -334,7 +348,7 @@ pub(crate) fn examine<S: Storage>(
     if of_the_log(&images, noted.first_segment).is_empty() && noted.durable == Lsn::ZERO {
         return Ok(None);
     }
-    let mut rebuild = Rebuild::new(state);
+    let mut rebuild = Rebuild::new(state, state_lineage);
     let mut end = None;
     for step in Walk::new(&images, geometry, Some(identity), noted) {
         match step {
@@ -350,7 +364,7 @@ pub(crate) fn examine<S: Storage>(
     rebuild.check_state(state);
     if !rebuild.holds(state) {
         // What is whole lies before the state, or nothing says what lies between: it is of no use.
-        rebuild.begin_at(state);
+        rebuild.begin_at(state, state_lineage);
     }
     Ok(Some((rebuild, end)))
 }

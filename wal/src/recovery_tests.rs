@@ -282,7 +282,12 @@ fn a_missing_segment_is_named() {
 
 #[test]
 fn another_logs_segments_are_refused_and_no_corruption() {
-    let other = |identity, segment_bytes| LogOptions { identity, segment_bytes, state: EntryId::ZERO };
+    let other = |identity, segment_bytes| LogOptions {
+        identity,
+        segment_bytes,
+        state: EntryId::ZERO,
+        state_lineage: crate::Lineage::START,
+    };
     for (options, field, expected, found) in [
         (other(SegmentIdentity { cluster_id: 1, ..IDENTITY }, SEGMENT_BYTES), IdentityField::ClusterId, 1, 11),
         (other(SegmentIdentity { node_id: 1, ..IDENTITY }, SEGMENT_BYTES), IdentityField::NodeId, 1, 22),

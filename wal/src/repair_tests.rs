@@ -13,8 +13,12 @@ use crate::types::{Index, Term};
 use crate::{SegmentIdentity, SegmentSeq, Storage};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
-const OPTIONS: LogOptions =
-    LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: crate::types::EntryId::ZERO };
+const OPTIONS: LogOptions = LogOptions {
+    identity: IDENTITY,
+    segment_bytes: SEGMENT_BYTES,
+    state: crate::types::EntryId::ZERO,
+    state_lineage: crate::Lineage::START,
+};
 const ENTRIES: u64 = 40;
 const HARD_STATE: HardState = HardState { term: Term::new(1), vote: 22 };
 

@@ -81,9 +81,9 @@ pub fn salvage<F: Storage, T: Storage, E>(
     if !to.segments().is_empty() {
         return Err(SalvageError::NotEmpty);
     }
-    let LogOptions { identity, state, .. } = options;
-    let examined = recovery::examine(from, geometry, identity, state).map_err(SalvageError::Source)?;
-    let rebuild = examined.map_or_else(|| Rebuild::new(state), |(rebuild, _)| rebuild);
+    let LogOptions { identity, state, state_lineage, .. } = options;
+    let examined = recovery::examine(from, geometry, identity, state, state_lineage).map_err(SalvageError::Source)?;
+    let rebuild = examined.map_or_else(|| Rebuild::new(state, state_lineage), |(rebuild, _)| rebuild);
     let hard_state = rebuild.hard_states.found();
     let log = Log::begin(to, options, rebuild.salvaged_origin()).map_err(SalvageError::Target)?;
     let mut target = Target { log, prepare: &mut prepare, sync: &mut sync };

@@ -14,7 +14,7 @@ use crate::constants::FIRST_FRAME_OFFSET;
 use crate::lsn::{Geometry, SegmentSeq};
 
 /// Size of a segment header. Unit: bytes.
-pub const SEGMENT_HEADER_BYTES: usize = size_of::<RawHeader>();
+pub(crate) const SEGMENT_HEADER_BYTES: usize = size_of::<RawHeader>();
 
 /// First bytes of every segment.
 pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"QUORAWAL";

@@ -12,8 +12,12 @@ use crate::{AppendError, Log, LogOptions, OpenError, RecoveryReport, Storage};
 
 pub(crate) const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 11, node_id: 22, shard: 0, shard_count: 1 };
 pub(crate) const SEGMENT_BYTES: u64 = 16 << 10;
-pub(crate) const OPTIONS: LogOptions =
-    LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
+pub(crate) const OPTIONS: LogOptions = LogOptions {
+    identity: IDENTITY,
+    segment_bytes: SEGMENT_BYTES,
+    state: EntryId::ZERO,
+    state_lineage: crate::Lineage::START,
+};
 pub(crate) const KIND: EntryKind = EntryKind::new(2);
 
 pub(crate) fn id(term: u64, index: u64) -> EntryId {

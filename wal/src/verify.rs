@@ -12,6 +12,7 @@ use memmap2::Mmap;
 
 use crate::constants::SEGMENT_BYTES_DEFAULT;
 use crate::format::EntryKind;
+use crate::lineage::Lineage;
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::mapped::{DeviceError, map_for_reading, readable_bytes};
 use crate::note::{self, NOTE_FILE_NAME};
@@ -195,7 +196,7 @@ impl LogFiles {
     /// Reads the whole log and sums up.
     #[must_use]
     pub fn verify(&self) -> VerifyReport {
-        let mut rebuild = Rebuild::new(EntryId::ZERO);
+        let mut rebuild = Rebuild::new(EntryId::ZERO, Lineage::START);
         let (mut tail, mut unused_from) = (None, None);
         for step in self.steps() {
             match step {

@@ -264,7 +264,8 @@ fn open_shard(
     let [seed, relay_id_floor, nonce, incarnation, hash_seed] =
         wal::files::random_numbers().map_err(|source| StartError::Random { source })?;
     // Nothing keeps state beside the log yet: it is all in there.
-    let options = LogOptions { identity, segment_bytes, state: crate::types::EntryId::ZERO };
+    let options =
+        LogOptions { identity, segment_bytes, state: crate::types::EntryId::ZERO, state_lineage: wal::Lineage::START };
     let found = Found {
         shard,
         wal_dir: &wal_dir,

@@ -66,7 +66,12 @@ impl FoundHere {
         let found = Found {
             shard: ShardId::new(0),
             wal_dir: &self.wal_dir,
-            log: LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO },
+            log: LogOptions {
+                identity: IDENTITY,
+                segment_bytes: SEGMENT_BYTES,
+                state: EntryId::ZERO,
+                state_lineage: wal::Lineage::START,
+            },
             is_ready: self.is_ready,
             has_no_log: segment_of(&self.wal_dir).is_none(),
             voters_count: self.voters_count,
@@ -190,7 +195,12 @@ fn a_mark_without_its_record_makes_a_replacement() {
 fn an_old_record_beside_a_log_in_use() -> Place {
     let place = Place::with(Stage::New);
     let storage = Device::open(&place.wal_dir()).expect("the log's files");
-    let options = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
+    let options = LogOptions {
+        identity: IDENTITY,
+        segment_bytes: SEGMENT_BYTES,
+        state: EntryId::ZERO,
+        state_lineage: wal::Lineage::START,
+    };
     let (mut log, _) = Log::open(storage, options).expect("a log");
     let header = EntryHeader::new(EntryId::new(Term::new(1), Index::new(1)), KIND_NOOP, &[]);
     log.append_entry(&header, &[]).expect("room");

@@ -137,7 +137,8 @@ fn in_memory<const COUNT: usize>(test: impl AsyncFn([&InMemory; COUNT])) {
             let segment_bytes = config.segment_bytes();
             let device = MemoryDevice::new(identity, segment_bytes);
             let (syncs, note_syncs) = (Rc::clone(&device.syncs), Rc::clone(&device.note_syncs));
-            let options = LogOptions { identity, segment_bytes, state: EntryId::ZERO };
+            let options =
+                LogOptions { identity, segment_bytes, state: EntryId::ZERO, state_lineage: wal::Lineage::START };
             let (log, _) = Log::open(device, options).expect("a new log");
             let mut options = replica_options(&config, id);
             options.raft.preferred_leader = None;

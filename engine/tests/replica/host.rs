@@ -62,7 +62,12 @@ pub fn new_disk(node: usize, segment_bytes: u64, seed: u64) -> SimStorage {
 /// The log on a node's disk.
 pub fn open(node: usize, disk: SimStorage) -> Log<SimStorage> {
     let segment_bytes = disk.segment_bytes();
-    let options = LogOptions { identity: identity(node), segment_bytes, state: EntryId::ZERO };
+    let options = LogOptions {
+        identity: identity(node),
+        segment_bytes,
+        state: EntryId::ZERO,
+        state_lineage: wal::Lineage::START,
+    };
     Log::open(disk, options).expect("a crash leaves a log that opens").0
 }
 

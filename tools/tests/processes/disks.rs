@@ -15,7 +15,8 @@ use wal::{EntryHeader, EntryKind, FileDevice, Log, LogOptions, SegmentIdentity, 
 use crate::harness::{leave_out, quorate};
 
 const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 1, node_id: 2, shard: 0, shard_count: 1 };
-const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: 1 << 20, state: EntryId::ZERO };
+const OPTIONS: LogOptions =
+    LogOptions { identity: IDENTITY, segment_bytes: 1 << 20, state: EntryId::ZERO, state_lineage: wal::Lineage::START };
 
 /// A file system in a file, mounted; unmounted when it is dropped.
 struct Disk {

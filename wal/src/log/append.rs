@@ -7,7 +7,7 @@ use crate::error::AppendError;
 use crate::format::{EntryHeader, EntryKind, HARD_STATE_PAYLOAD_BYTES, frame_bytes};
 use crate::index::Slot;
 use crate::origin::{ORIGIN_FIXED_BYTES, Origin};
-use crate::recovery::{SegmentStart, check_sequence};
+use crate::recovery::{SegmentStart, check_sequence, lineage_of};
 use crate::storage::{Noted, Storage};
 use crate::types::{EntryId, HardState, Lsn, Term};
 use crate::writer::{Moved, Placed, Space};
@@ -59,7 +59,7 @@ impl<S: Storage> Log<S> {
     ///
     /// The mark lies in a page of its own, behind another that fills up the page of what it covers, so that losing one
     /// page never takes both. That costs up to two pages.
-    pub fn append_mark(&mut self) -> Result<Lsn, AppendError> {
+    pub(crate) fn append_mark(&mut self) -> Result<Lsn, AppendError> {
         self.may_append()?;
         let together = self.writer.mark_filler_bytes().map_or(0, |filler| filler + frame_bytes(0));
         self.make_room(together, Space::Common)?;
@@ -169,7 +169,7 @@ impl<S: Storage> Log<S> {
 
     fn make_room(&mut self, payload_len: usize, space: Space) -> Result<(), AppendError> {
         let (index, hard_state, members) = (&self.index, self.hard_state, &self.members);
-        let origin = || Origin::encode(index.last_id(), hard_state, members);
+        let origin = || Origin::encode(index.last_id(), index.last_lineage(), hard_state, members);
         match self.writer.make_room(&mut self.storage, payload_len, space, self.commit.durable(), origin) {
             Ok(Moved { sealed, is_begun }) => {
                 if let Some((seq, end_offset)) = sealed {
@@ -208,7 +208,8 @@ impl<S: Storage> Log<S> {
 
     fn index_entry(&mut self, header: &EntryHeader, placed: Placed) {
         let payload_len = u32::try_from(header.payload_len()).expect("checked when the header was made");
-        let slot = Slot { term: header.term(), lsn: placed.start, payload_len, kind: header.kind() };
+        let lineage = lineage_of(&self.index, header);
+        let slot = Slot { term: header.term(), lsn: placed.start, payload_len, kind: header.kind(), lineage };
         self.stats.entries_superseded_count += self.index.put(header.index(), slot) as u64;
         assert_eq!(self.last_id(), header.id(), "the entry that was appended last is the last one");
         assert!(self.persisted_index() < header.index(), "what was just stored is not durable");

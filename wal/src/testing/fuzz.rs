@@ -15,7 +15,12 @@ use crate::{HardState, Log, LogOptions, OpenError, SegmentSeq};
 
 const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 1, node_id: 2, shard: 0, shard_count: 1 };
 const SEGMENT_BYTES: u64 = 16 << 10;
-const OPTIONS: LogOptions = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
+const OPTIONS: LogOptions = LogOptions {
+    identity: IDENTITY,
+    segment_bytes: SEGMENT_BYTES,
+    state: EntryId::ZERO,
+    state_lineage: crate::Lineage::START,
+};
 
 /// Reads the input front to back; zeros once it is used up.
 struct Input<'a> {

@@ -195,7 +195,12 @@ impl Host {
 
     pub(super) fn log_options(&self, plan: &Plan, shard: u32) -> LogOptions {
         let node = usize::try_from(self.id.get() - 1).expect("few");
-        LogOptions { identity: identity(plan, node, shard), segment_bytes: plan.segment_bytes, state: plan.origin }
+        LogOptions {
+            identity: identity(plan, node, shard),
+            segment_bytes: plan.segment_bytes,
+            state: plan.origin,
+            state_lineage: wal::Lineage::START,
+        }
     }
 
     /// The process ends; with `power_is_lost` the host does. Returns the operations that nobody answers any more.

@@ -289,9 +289,9 @@ pub fn found_line(found: &Found<'_>) -> String {
     match found {
         Found::Frame(frame) => {
             let entry = frame.header.entry();
-            let origin = frame.origin().map_or_else(String::new, |Origin { base, hard_state, members }| {
+            let origin = frame.origin().map_or_else(String::new, |Origin { base, lineage, hard_state, members }| {
                 format!(
-                    "; behind entry index {} of term {}, hard state: term {}, vote {:016x}, members {} bytes",
+                    "; behind entry index {} of term {}, hard state: term {}, vote {:016x}, members {} bytes, lineage {lineage}",
                     base.index,
                     base.term,
                     hard_state.term,

@@ -23,7 +23,12 @@ fn data_dir() -> tempfile::TempDir {
     fs::create_dir_all(&dir).expect("created");
     let mut storage = FileDevice::open(&dir).expect("opened");
     storage.install(storage.preparing(SegmentSeq::FIRST, IDENTITY, SEGMENT_BYTES)().expect("prepared"));
-    let options = LogOptions { identity: IDENTITY, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
+    let options = LogOptions {
+        identity: IDENTITY,
+        segment_bytes: SEGMENT_BYTES,
+        state: EntryId::ZERO,
+        state_lineage: wal::Lineage::START,
+    };
     let (mut log, _) = Log::open(storage, options).expect("a new log");
     for index in 1..=20u8 {
         let id = EntryId::new(Term::new(1), Index::new(index.into()));

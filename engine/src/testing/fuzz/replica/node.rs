@@ -96,7 +96,12 @@ impl Disk {
 
     /// Opens the log on it.
     pub(super) fn open(storage: SimStorage, id: NodeId) -> Result<Log<SimStorage>, String> {
-        let options = LogOptions { identity: identity(id), segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO };
+        let options = LogOptions {
+            identity: identity(id),
+            segment_bytes: SEGMENT_BYTES,
+            state: EntryId::ZERO,
+            state_lineage: wal::Lineage::START,
+        };
         let opened = Log::open(storage, options);
         opened.map(|(log, _)| log).map_err(|error| format!("a log that nobody damaged does not open: {error}"))
     }
