@@ -14,9 +14,6 @@ pub use api::call::{AnsweredBy, CallKind};
 
 use crate::types::{NodeId, ShardId};
 
-/// Largest answer to a call that was passed on, all its parts together. Unit: bytes.
-pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 20;
-
 /// Names a call at the gateway that waits for its answer; opaque to the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);

@@ -21,44 +21,8 @@ pub use text::{ClusterState, LogLevel, WalIo, parse_initial_cluster, parse_list}
 pub use url::Url;
 pub use validate::{Limits, Member, ValidConfig};
 
-/// Most voters a cluster may have. Larger groups only make every commit slower.
-pub const VOTERS_MAX: usize = 7;
-/// Most executors of one node.
-pub const CORES_MAX: u32 = 1024;
-/// Most shards of one cluster; each has a log with segments of its own on every node.
-pub const SHARDS_MAX: u32 = 256;
 /// The token of clusters that were given none: everybody knows it.
 const DEFAULT_TOKEN: &str = "quorate-cluster";
-/// Longest node name. Unit: bytes.
-pub const NAME_BYTES_MAX: usize = 64;
-/// Longest election timeout, as in etcd. Unit: milliseconds.
-pub const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
-/// An election timeout shorter than this many heartbeats would depose healthy leaders, as in etcd.
-pub const HEARTBEATS_PER_ELECTION_MIN: u64 = 5;
-/// Longest `slow-disk-handover-ms`: later nobody would wait for it any more. Unit: milliseconds.
-pub const SLOW_DISK_MS_MAX: u64 = 3_600_000;
-/// Longest spin before an executor parks. Unit: microseconds.
-pub const SPIN_US_MAX: u64 = 1_000_000;
-/// Smallest log segment. Unit: bytes.
-pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
-/// Largest log segment. Unit: bytes.
-pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
-/// Segment sizes are multiples of this, the size of the writes that fill them. Unit: bytes.
-pub const SEGMENT_BYTES_STEP: u64 = 64 << 10;
-/// A segment holds at least this many of the largest requests, so that a batch always fits with its frame.
-pub const REQUESTS_PER_SEGMENT_MIN: u64 = 4;
-/// Smallest `max-request-bytes`. Unit: bytes.
-pub const REQUEST_BYTES_MIN: u64 = 1 << 10;
-/// Smallest `quota-backend-bytes`. Unit: bytes.
-pub const QUOTA_BYTES_MIN: u64 = 16 << 20;
-/// Most operations one transaction may be allowed.
-pub const TXN_OPS_MAX: u32 = 4096;
-
-const _: () = assert!(
-    SEGMENT_BYTES_MIN >= REQUESTS_PER_SEGMENT_MIN * REQUEST_BYTES_MIN,
-    "the smallest segment must be usable with the smallest request limit"
-);
-const _: () = assert!(SEGMENT_BYTES_MIN.is_multiple_of(SEGMENT_BYTES_STEP), "the smallest segment is a valid size");
 
 /// Settings of one node before validation: plain values with etcd's defaults.
 ///

@@ -24,6 +24,7 @@ macro_rules! mark {
 pub mod call;
 pub mod config;
 pub mod entries_error;
+pub mod limits;
 pub mod log_store;
 #[cfg(any(feature = "shell", feature = "testing"))]
 pub(crate) mod opening;

@@ -21,7 +21,7 @@ pub const KIND_COMMANDS: EntryKind = EntryKind::new(2);
 /// An entry that holds a membership: who the members are from this entry on, and which of their logs count.
 pub const KIND_MEMBERS: EntryKind = EntryKind::new(3);
 
-const _: () = assert!(MEMBERSHIP_BYTES_MAX <= wal::origin::MEMBERS_BYTES_MAX, "every segment keeps room for it");
+const _: () = assert!(MEMBERSHIP_BYTES_MAX <= wal::limits::MEMBERS_BYTES_MAX, "every segment keeps room for it");
 
 /// Why an entry must not enter the log. Either this version cannot apply it, so that it would stop every node once it is committed; or
 /// its membership breaks a rule.

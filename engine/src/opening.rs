@@ -28,7 +28,7 @@
 //! In a directory without an identity, with `--initial-cluster-state existing`, the first row goes on as for a node that lost its
 //! data. Interrupted, that node asks the others like any new one.
 
-use wal::constants::FIRST_FRAME_OFFSET;
+use wal::limits::FIRST_FRAME_OFFSET;
 use wal::{Log, LogOptions, OpenError, SegmentSeq, Storage};
 
 use crate::raft::{BirthRecord, Stage};

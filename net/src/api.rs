@@ -4,10 +4,8 @@
 //! is the engine's business. Layout: `docs/format/wire.md`.
 
 use crate::frame::{Frame, FrameBuilder, FrameKind, encode_frame};
+use crate::limits::MESSAGE_BYTES_MAX;
 use codec::{DecodeError, Reader, put_text};
-
-/// Longest message in an answer. Unit: bytes.
-pub const MESSAGE_BYTES_MAX: u16 = 1024;
 
 /// Bytes of a request's body in front of its payload. Unit: bytes.
 pub const REQUEST_HEAD_BYTES: usize = size_of::<u32>();

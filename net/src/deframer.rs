@@ -4,18 +4,7 @@
 //! with the bytes that arrived, never with a length that was only announced. It does no I/O.
 
 use crate::frame::{self, FRAME_HEADER_BYTES, Frame, FrameError};
-
-/// Size of the buffer of a connection that is busy and has no large frame under way. Unit: bytes.
-const READ_BYTES: usize = 64 * 1024;
-
-/// Size of the first buffer: thousands of connections may never send more than a few bytes. Unit: bytes.
-const READ_BYTES_FIRST: usize = 4 * 1024;
-
-/// A read is offered at least the buffer's size divided by this.
-const READS_PER_BUFFER: usize = 4;
-
-/// Buffers larger than this are given back once they are empty. Unit: bytes.
-const KEPT_BYTES_MAX: usize = 4 * READ_BYTES;
+use crate::limits::{READ_BUFFER_BYTES, READ_BUFFER_BYTES_FIRST, READ_BUFFER_KEPT_BYTES_MAX, READS_PER_BUFFER};
 
 /// Takes frames off a stream. Invariant: `start <= end <= buffer.len()`.
 #[derive(Debug)]
@@ -27,7 +16,7 @@ pub struct Deframer {
     /// Bytes of a frame that is passed over, still to come. Invariant: 0 unless `start == end`.
     skip_bytes: usize,
     /// Size of the buffer while no large frame is under way; doubles with each read that fills it. Unit: bytes.
-    /// Invariant: READ_BYTES_FIRST <= read_bytes <= READ_BYTES.
+    /// Invariant: READ_BUFFER_BYTES_FIRST <= read_bytes <= READ_BUFFER_BYTES.
     read_bytes: usize,
 }
 
@@ -44,7 +33,14 @@ impl Deframer {
     /// Takes frames whose body has at most `body_bytes_limit` bytes.
     #[must_use]
     pub const fn new(body_bytes_limit: usize) -> Self {
-        Self { buffer: Vec::new(), start: 0, end: 0, body_bytes_limit, skip_bytes: 0, read_bytes: READ_BYTES_FIRST }
+        Self {
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            body_bytes_limit,
+            skip_bytes: 0,
+            read_bytes: READ_BUFFER_BYTES_FIRST,
+        }
     }
 
     /// Takes frames of another size from now on: a connection is trusted with more once its handshake is done.
@@ -61,7 +57,7 @@ impl Deframer {
         let offered = missing.min(self.end - self.start).max(self.read_bytes / READS_PER_BUFFER);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
-            if self.buffer.len() > KEPT_BYTES_MAX && missing < READ_BYTES {
+            if self.buffer.len() > READ_BUFFER_KEPT_BYTES_MAX && missing < READ_BUFFER_BYTES {
                 self.buffer = Vec::new();
             }
         }
@@ -118,8 +114,8 @@ impl Deframer {
     /// Most memory that a deframer with this limit ever holds. Unit: bytes.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) const fn held_bytes_max(body_bytes_limit: usize) -> usize {
-        let frame_and_read = body_bytes_limit.saturating_add(FRAME_HEADER_BYTES + READ_BYTES / READS_PER_BUFFER);
-        if frame_and_read > READ_BYTES { frame_and_read } else { READ_BYTES }
+        let frame_and_read = body_bytes_limit.saturating_add(FRAME_HEADER_BYTES + READ_BUFFER_BYTES / READS_PER_BUFFER);
+        if frame_and_read > READ_BUFFER_BYTES { frame_and_read } else { READ_BUFFER_BYTES }
     }
 
     /// `read` bytes were read into the front of `space()`.
@@ -130,7 +126,7 @@ impl Deframer {
         assert!(read <= self.buffer.len() - self.end, "more bytes read than there was space for");
         self.end += read;
         if self.end == self.buffer.len() {
-            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES);
+            self.read_bytes = (self.read_bytes * 2).min(READ_BUFFER_BYTES);
         }
         self.pass_over();
     }
@@ -227,14 +223,14 @@ mod tests {
     fn memory_grows_with_what_arrived_and_not_with_what_was_announced() {
         for arrived in [FRAME_HEADER_BYTES, 100, 5_000, 70_000, 1_000_000] {
             let held = partial(8 << 20, arrived).held_bytes();
-            assert!(held <= 2 * arrived + READ_BYTES_FIRST, "{held} bytes are held for {arrived}");
+            assert!(held <= 2 * arrived + READ_BUFFER_BYTES_FIRST, "{held} bytes are held for {arrived}");
         }
     }
 
     #[test]
     fn a_busy_connection_gets_a_large_buffer_and_an_idle_one_a_small_one() {
         let (mut busy, mut idle) = (Deframer::new(1 << 20), Deframer::new(1 << 20));
-        assert_eq!(idle.space().len(), READ_BYTES_FIRST);
+        assert_eq!(idle.space().len(), READ_BUFFER_BYTES_FIRST);
         let mut frame = Vec::new();
         encode_frame(&mut frame, FrameKind::new(1), 0, 0, 1, &[0; 1000]);
         for _ in 0..1000 {
@@ -242,7 +238,7 @@ mod tests {
             while busy.next_frame().expect("sound").is_some() {}
         }
         let _offered = busy.space();
-        assert!(busy.held_bytes() <= READ_BYTES && idle.held_bytes() <= READ_BYTES_FIRST);
+        assert!(busy.held_bytes() <= READ_BUFFER_BYTES && idle.held_bytes() <= READ_BUFFER_BYTES_FIRST);
     }
 
     #[test]

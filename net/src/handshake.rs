@@ -4,6 +4,7 @@
 //! differ from every HTTP method, so one port can serve both. Layout: `docs/format/wire.md`. No I/O here.
 
 use crate::frame::{Frame, FrameKind, encode_frame};
+use crate::limits::{HANDSHAKE_BODY_BYTES_MAX, HANDSHAKE_TEXT_BYTES_MAX};
 use codec::{DecodeError, Reader, put_text};
 
 /// First bytes of every native connection.
@@ -11,12 +12,6 @@ pub const MAGIC: [u8; 8] = *b"QUORATE\n";
 
 /// Version of the protocol spoken here: frames, handshake, messages.
 pub const PROTOCOL_VERSION: u16 = 1;
-
-/// Longest body of a `Hello` or `Welcome`. Unit: bytes.
-pub(crate) const HANDSHAKE_BODY_BYTES_MAX: usize = 2048;
-
-/// Longest name or URL in a handshake. Unit: bytes.
-pub(crate) const HANDSHAKE_TEXT_BYTES_MAX: u16 = 512;
 
 const _: () = assert!(
     40 + 3 * (2 + HANDSHAKE_TEXT_BYTES_MAX as usize) <= HANDSHAKE_BODY_BYTES_MAX,

@@ -4,9 +4,8 @@
 use crate::api::{CALL_KIND_MIN, Request, Response};
 use crate::deframer::Deframer;
 use crate::frame::{FrameError, FrameKind, encode_frame};
-use crate::handshake::{
-    HANDSHAKE_BODY_BYTES_MAX, Hello, KIND_HELLO, KIND_WELCOME, MAGIC, Protocol, Verdict, Welcome, sniff,
-};
+use crate::handshake::{Hello, KIND_HELLO, KIND_WELCOME, MAGIC, Protocol, Verdict, Welcome, sniff};
+use crate::limits::HANDSHAKE_BODY_BYTES_MAX;
 use crate::samples::{self, with_frame};
 use codec::DecodeError;
 

@@ -8,6 +8,7 @@ pub mod api;
 pub mod deframer;
 pub mod frame;
 pub mod handshake;
+pub mod limits;
 mod proof;
 
 #[cfg(feature = "shell")]

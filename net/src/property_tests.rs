@@ -6,14 +6,13 @@
 use proptest::prelude::*;
 
 use crate::api::{
-    CALL_KIND_MAX, CALL_KIND_MIN, Executed, KIND_PING, KIND_RESPONSE, KIND_RESPONSE_PART, MESSAGE_BYTES_MAX, Refused,
-    Request, Response, ResponsePart, Status,
+    CALL_KIND_MAX, CALL_KIND_MIN, Executed, KIND_PING, KIND_RESPONSE, KIND_RESPONSE_PART, Refused, Request, Response,
+    ResponsePart, Status,
 };
 use crate::deframer::{Deframer, Skipped};
 use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameBuilder, FrameError, FrameKind, encode_frame};
-use crate::handshake::{
-    ClientLimits, HANDSHAKE_TEXT_BYTES_MAX, Hello, MAGIC, PROTOCOL_VERSION, Protocol, Role, Verdict, Welcome, sniff,
-};
+use crate::handshake::{ClientLimits, Hello, MAGIC, PROTOCOL_VERSION, Protocol, Role, Verdict, Welcome, sniff};
+use crate::limits::{HANDSHAKE_TEXT_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::samples::with_frame;
 use codec::DecodeError;
 

@@ -11,11 +11,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use async_channel::{Receiver, Sender};
 
-/// Lookups that may run or hang at once. The names of a cluster's members are fewer. Unit: threads.
-const LOOKUPS_MAX: usize = 64;
-
-/// Names that are remembered. Beyond, those are forgotten that nobody looks up just now.
-const NAMES_MAX: usize = 4096;
+use crate::limits::{LOOKUPS_MAX, NAMES_MAX};
 
 /// Finds the addresses of a host and port. It may block.
 pub type Lookup = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;

@@ -13,13 +13,8 @@ use rustix::fs::{OFlags, SeekFrom, fstatfs, seek};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 
-use crate::constants::PAGE_BYTES;
-
-/// Size of the pieces in which bytes are compared and rewritten. Unit: bytes.
-const PIECE_BYTES: usize = 64 << 10;
-
-/// Extents that are asked for at once.
-const EXTENTS_COUNT: usize = 64;
+use crate::limits::PAGE_BYTES;
+use crate::limits::{COMPARED_BYTES, EXTENTS_COUNT};
 
 /// File systems that keep everything in memory: behind their cache there is no device that could differ from it.
 const MEMORY_FILE_SYSTEMS: [u64; 2] = [0x0102_1994, 0x8584_58f6];
@@ -161,7 +156,7 @@ fn holes(file: &File, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
 ///
 /// Whoever maps the file sees no change. On an error, which may be a lack of space, nothing has changed but blocks.
 pub(crate) fn take_space(file: &File, parts: &[Range<u64>]) -> io::Result<()> {
-    let mut buffer = vec![0; PIECE_BYTES];
+    let mut buffer = vec![0; COMPARED_BYTES];
     for piece in parts.iter().cloned().flat_map(pieces) {
         let bytes = &mut buffer[..piece_bytes(&piece)];
         file.read_exact_at(bytes, piece.start)?;
@@ -172,7 +167,7 @@ pub(crate) fn take_space(file: &File, parts: &[Range<u64>]) -> io::Result<()> {
 
 /// A range in pieces, which end at multiples of their size.
 fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-    let piece = PIECE_BYTES as u64;
+    let piece = COMPARED_BYTES as u64;
     let starts = std::iter::successors(Some(range.start), move |at| Some((at / piece + 1) * piece));
     starts.take_while(move |at| *at < range.end).map(move |at| at..((at / piece + 1) * piece).min(range.end))
 }
@@ -222,7 +217,7 @@ pub(crate) fn compare_cache(path: &Path, file: &File, map: &MmapMut) -> io::Resu
         Err(error) => return Err(error),
     };
     let mut buffer = AlignedBuffer::new();
-    let mut shown = vec![0; PIECE_BYTES];
+    let mut shown = vec![0; COMPARED_BYTES];
     for piece in cached.into_iter().flat_map(pieces) {
         let bytes = piece_bytes(&piece);
         let count = match direct.read_at(&mut buffer.bytes()[..bytes], piece.start) {
@@ -280,13 +275,13 @@ struct AlignedBuffer {
 
 impl AlignedBuffer {
     fn new() -> Self {
-        let bytes = vec![0; PIECE_BYTES + PAGE_BYTES];
+        let bytes = vec![0; COMPARED_BYTES + PAGE_BYTES];
         let start = bytes.as_ptr().align_offset(PAGE_BYTES);
         Self { bytes, start }
     }
 
     fn bytes(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + PIECE_BYTES]
+        &mut self.bytes[self.start..self.start + COMPARED_BYTES]
     }
 }
 

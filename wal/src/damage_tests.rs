@@ -3,8 +3,8 @@
 //!
 //! `DAMAGE_LOGS` sets the number of logs.
 
-use crate::constants::PAGE_BYTES;
 use crate::format::EntryHeader;
+use crate::limits::PAGE_BYTES;
 use crate::lsn::SegmentSeq;
 use crate::note::NOTE_BYTES;
 use crate::salvage::{SalvageReport, salvage};

@@ -2,10 +2,10 @@
 //!
 //! What recovery finds wrong with a log is in `damage`, what is wrong with the bytes of an entry in `format`.
 
-use crate::constants::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_BYTES_UNIT};
 use crate::damage::Corruption;
 use crate::format::EntryKind;
 use crate::group_commit::SyncFailure;
+use crate::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_BYTES_UNIT};
 use crate::lsn::SegmentSeq;
 use crate::segment::{IdentityMismatch, SegmentHeaderError};
 use crate::storage::StorageError;

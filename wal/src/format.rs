@@ -10,7 +10,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::checksum::{HeaderSeed, crc32};
-use crate::constants::{FRAME_ALIGN_BYTES, PAGE_BYTES, RESERVE_BYTES};
+use crate::limits::{FRAME_ALIGN_BYTES, PAGE_BYTES, RESERVE_BYTES};
 use crate::lineage::Lineage;
 use crate::origin::{ORIGIN_BYTES_MAX, ORIGIN_FIXED_BYTES};
 use crate::types::{EntryId, Index, Lsn, Term};

@@ -1,11 +1,11 @@
 //! The frame format against its documentation and its golden bytes.
 
 use super::*;
-use crate::constants;
 use crate::doc_table::{WAL_DOC, layout_of};
+use crate::limits;
 use crate::lineage::Lineage;
 use crate::note::{self, NOTE_BYTES, NOTE_SLOT_BYTES};
-use crate::origin::{MEMBERS_BYTES_MAX, ORIGIN_FIXED_BYTES, Origin};
+use crate::origin::{ORIGIN_FIXED_BYTES, Origin};
 use crate::segment::{
     LogNonce, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader, SegmentHeaderError, SegmentIdentity,
 };
@@ -43,19 +43,19 @@ fn documented_layouts_end_where_their_structs_do() {
 fn documented_sizes_and_kinds_are_the_ones_in_the_code() {
     let sizes = [
         ("SEGMENT_HEADER_BYTES", SEGMENT_HEADER_BYTES as u64),
-        ("FIRST_FRAME_OFFSET", constants::FIRST_FRAME_OFFSET as u64),
+        ("FIRST_FRAME_OFFSET", limits::FIRST_FRAME_OFFSET as u64),
         ("FRAME_HEADER_BYTES", FRAME_HEADER_BYTES as u64),
         ("ENTRY_HEADER_BYTES", ENTRY_HEADER_BYTES as u64),
         ("FRAME_ALIGN_BYTES", FRAME_ALIGN_BYTES as u64),
         ("RESERVE_BYTES", RESERVE_BYTES as u64),
         ("ORIGIN_FIXED_BYTES", ORIGIN_FIXED_BYTES as u64),
-        ("MEMBERS_BYTES_MAX", MEMBERS_BYTES_MAX as u64),
+        ("MEMBERS_BYTES_MAX", limits::MEMBERS_BYTES_MAX as u64),
         ("NOTE_BYTES", NOTE_BYTES as u64),
         ("NOTE_SLOT_BYTES", NOTE_SLOT_BYTES as u64),
-        ("SEGMENT_BYTES_DEFAULT", constants::SEGMENT_BYTES_DEFAULT),
-        ("SEGMENT_BYTES_MIN", constants::SEGMENT_BYTES_MIN),
-        ("SEGMENT_BYTES_MAX", constants::SEGMENT_BYTES_MAX),
-        ("SEGMENT_BYTES_UNIT", constants::SEGMENT_BYTES_UNIT),
+        ("SEGMENT_BYTES_DEFAULT", limits::SEGMENT_BYTES_DEFAULT),
+        ("SEGMENT_BYTES_MIN", limits::SEGMENT_BYTES_MIN),
+        ("SEGMENT_BYTES_MAX", limits::SEGMENT_BYTES_MAX),
+        ("SEGMENT_BYTES_UNIT", limits::SEGMENT_BYTES_UNIT),
     ];
     let documented: Vec<_> = WAL_DOC
         .table("Sizes")

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use crate::constants::FIRST_FRAME_OFFSET;
+use crate::limits::FIRST_FRAME_OFFSET;
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::types::Lsn;
 

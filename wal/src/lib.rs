@@ -38,13 +38,13 @@ macro_rules! mark {
 }
 
 pub mod checksum;
-pub mod constants;
 mod damage;
 mod decision;
 pub mod error;
 pub mod format;
 mod group_commit;
 mod index;
+pub mod limits;
 mod lineage;
 pub mod log;
 pub mod lsn;

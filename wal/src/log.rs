@@ -8,15 +8,15 @@ mod reading;
 
 use std::collections::VecDeque;
 
-use crate::constants::{FIRST_FRAME_OFFSET, SEGMENTS_AHEAD};
 use crate::damage::Tail;
 use crate::error::{Latch, OpenError};
 use crate::format::{CHAIN_START, EntryKind};
 use crate::group_commit::{GroupCommit, SyncFailure, SyncId, SyncRequest};
 use crate::index::EntryIndex;
+use crate::limits::{FIRST_FRAME_OFFSET, MEMBERS_BYTES_MAX, SEGMENTS_AHEAD};
 use crate::lineage::Lineage;
 use crate::lsn::{Geometry, SegmentSeq};
-use crate::origin::{MEMBERS_BYTES_MAX, Origin};
+use crate::origin::Origin;
 use crate::recovery::{self, Rebuild, RecoveryReport, SegmentStart};
 use crate::segment::SegmentIdentity;
 use crate::stats::LogStats;

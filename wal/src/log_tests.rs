@@ -1,7 +1,7 @@
 //! The log without crashes: what is appended, read, superseded, synced, and refused.
 
-use crate::constants::PAGE_BYTES;
 use crate::format::{EntryHeader, EntryKind, FRAME_HEADER_BYTES, frame_bytes};
+use crate::limits::PAGE_BYTES;
 use crate::origin::ORIGIN_FIXED_BYTES;
 use crate::test_support::*;
 use crate::testing::SimStorage;

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::constants::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_BYTES_UNIT, SEGMENT_SEQ_MAX};
+use crate::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_BYTES_UNIT, SEGMENT_SEQ_MAX};
 use crate::types::Lsn;
 
 /// Number of a segment. Numbers are given out without gaps and never again; a log may begin with any, since it loses its

@@ -14,24 +14,13 @@ use memmap2::{Mmap, MmapMut};
 use rustix::fs::{Advice, fadvise};
 
 use crate::cache::{Cache, compare_cache, parts_without_space, take_space};
-use crate::constants::PAGE_BYTES;
 use crate::files::FILE_MODE;
+use crate::limits::PAGE_BYTES;
+use crate::limits::{FILL_BYTES, TRY_BYTES};
 use crate::lsn::SegmentSeq;
 use crate::note::{NOTE_BYTES, NOTE_FILE_NAME};
 use crate::place::FileIdentity;
 use crate::scan::is_zero;
-
-/// Size of the writes that fill a segment. Unit: bytes.
-///
-/// The kernel tracks what is dirty per folio, and folios are as large as the writes that made them: filled in 1 MiB pieces
-/// a small append makes its sync write 1 MiB. 64 KiB measured best overall.
-pub(crate) const FILL_BYTES: usize = 64 << 10;
-
-/// Size of the reads that try whether a segment can be read. Unit: bytes.
-///
-/// Large, because without readahead nothing is on its way between two of them: 64 MiB took 300 ms in reads of 1 MiB, and
-/// 100 to 190 ms in reads of this size, as with readahead.
-const READ_BYTES: usize = 8 << 20;
 
 /// Why a log's directory could not be opened. Nothing in it was changed, but for leftovers of an unfinished preparation
 /// and a note that was missing or too short.
@@ -221,7 +210,7 @@ pub(crate) fn open_over(
 
 /// Reads a part of a file into the page cache.
 pub(crate) fn read_in(file: &File, part: Range<usize>) -> io::Result<()> {
-    let mut buffer = vec![0; READ_BYTES.min(part.len())];
+    let mut buffer = vec![0; TRY_BYTES.min(part.len())];
     let mut at = part.start;
     while at < part.end {
         let wanted = buffer.len().min(part.end - at);
@@ -250,7 +239,7 @@ pub(crate) fn fill_with_zeros(file: &File, offset: usize, end: usize) -> io::Res
 /// How much of a file can be read, from its start. Asked before it is mapped, where reading fails with a signal; a segment
 /// that can't be read to its end then counts as cut off there, which is damage like any other.
 pub(crate) fn readable_bytes(read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>) -> usize {
-    let mut buffer = vec![0; READ_BYTES];
+    let mut buffer = vec![0; TRY_BYTES];
     let mut at = 0;
     loop {
         match read_at(&mut buffer, at as u64) {
@@ -281,22 +270,22 @@ fn what_was_read_in_is_cached_and_what_was_dropped_is_not() {
     let dir = tempfile::TempDir::new().expect("a directory");
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.path().join("file"));
     let file = file.expect("a file");
-    let end = 3 * READ_BYTES + 100;
+    let end = 3 * TRY_BYTES + 100;
     fill_with_zeros(&file, 0, end).expect("space");
     file.sync_all().expect("synced");
     fadvise(&file, 0, None, Advice::DontNeed).expect("dropped");
     // A file system in memory has nothing to drop.
     let map = map_mut(&file).expect("mapped");
     let is_in_memory = crate::cache::is_cached(&map, 0..end);
-    read_in(&file, READ_BYTES..end).expect("readable");
-    let can_tell = crate::cache::is_cached(&map, READ_BYTES..end);
+    read_in(&file, TRY_BYTES..end).expect("readable");
+    let can_tell = crate::cache::is_cached(&map, TRY_BYTES..end);
     assert!(can_tell || !is_in_memory, "a file system that cannot tell says that nothing is cached");
     assert!(read_in(&file, 0..end + 1).is_err(), "behind its end nothing can be read");
 }
 
 #[test]
 fn a_file_counts_as_cut_off_where_it_cannot_be_read() {
-    let bad = 3 * READ_BYTES + 4096;
+    let bad = 3 * TRY_BYTES + 4096;
     let interrupted = std::cell::Cell::new(false);
     let device = |end: usize, bad: usize| {
         let interrupted = &interrupted;
@@ -311,7 +300,7 @@ fn a_file_counts_as_cut_off_where_it_cannot_be_read() {
             }
         }
     };
-    assert_eq!(readable_bytes(device(5 * READ_BYTES, bad)), bad);
-    assert_eq!(readable_bytes(device(5 * READ_BYTES, usize::MAX)), 5 * READ_BYTES);
+    assert_eq!(readable_bytes(device(5 * TRY_BYTES, bad)), bad);
+    assert_eq!(readable_bytes(device(5 * TRY_BYTES, usize::MAX)), 5 * TRY_BYTES);
     assert_eq!(readable_bytes(device(0, 0)), 0);
 }

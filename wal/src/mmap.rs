@@ -18,9 +18,10 @@ use std::sync::Arc;
 use rustix::fs::{Access, access};
 
 use crate::cache::is_cached;
-use crate::constants::SEGMENTS_AHEAD;
 use crate::device::LogDevice;
 use crate::group_commit::{SyncFailure, SyncRequest};
+use crate::limits::RECENT_BYTES;
+use crate::limits::SEGMENTS_AHEAD;
 use crate::lsn::SegmentSeq;
 use crate::mapped::{DeviceError, MappedSegment, NoteFile, open_segment, read_in};
 use crate::note::{self, NOTE_FILE_NAME};
@@ -28,9 +29,6 @@ use crate::place::{FileIdentity, LogPlace};
 use crate::prepare::{PrepareError, PreparedSegment, prepare_segment};
 use crate::segment::{LogNonce, SegmentIdentity};
 use crate::storage::{Noted, Storage, StorageError};
-
-/// What was stored so shortly before the log's end is in memory: at least the writing of it just was. Unit: bytes.
-const RECENT_BYTES: u64 = 8 << 20;
 
 /// Segments in files of one directory, and the note of what is durable beside them.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::checksum::crc32;
-use crate::constants::{PAGE_BYTES, SECTOR_BYTES};
+use crate::limits::{PAGE_BYTES, SECTOR_BYTES};
 use crate::lsn::SegmentSeq;
 use crate::segment::{FORMAT_VERSION, LogNonce};
 use crate::storage::Noted;

@@ -1,9 +1,9 @@
 //! The note of what is durable: the rows of recovery's decision table that rest on it, and when it may be believed.
 
 use crate::checksum::HeaderSeed;
-use crate::constants::{FIRST_FRAME_OFFSET, PAGE_BYTES};
 use crate::damage::Corruption;
 use crate::format::{EntryHeader, FRAME_HEADER_BYTES, FrameHeader};
+use crate::limits::{FIRST_FRAME_OFFSET, PAGE_BYTES};
 use crate::segment::SegmentHeader;
 use crate::test_support::*;
 use crate::testing::SimStorage;

@@ -11,11 +11,9 @@ use std::mem::{offset_of, size_of};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::limits::MEMBERS_BYTES_MAX;
 use crate::lineage::Lineage;
 use crate::types::{EntryId, HardState, Index, Term};
-
-/// What an origin may say of the members. Every segment keeps room for it. Unit: bytes.
-pub const MEMBERS_BYTES_MAX: usize = 1024;
 
 /// Payload of an origin without members. Unit: bytes.
 pub(crate) const ORIGIN_FIXED_BYTES: usize = size_of::<RawOrigin>();

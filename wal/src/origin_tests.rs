@@ -1,7 +1,7 @@
 //! Logs that begin anywhere: what the origins carry over, dropping a prefix of segments, and what damage does to either.
 
-use crate::constants::FIRST_FRAME_OFFSET;
 use crate::format::FRAME_HEADER_BYTES;
+use crate::limits::FIRST_FRAME_OFFSET;
 use crate::lineage::Lineage;
 use crate::origin::Origin;
 use crate::test_support::*;
@@ -71,11 +71,11 @@ fn members_that_change_are_in_the_next_segments_origin() {
     append_many(&mut log, 1, 1..=1, 3500);
     log.set_members(b"one");
     append_many(&mut log, 1, 2..=3, 3500);
-    log.set_members(&[7; crate::origin::MEMBERS_BYTES_MAX]);
+    log.set_members(&[7; crate::limits::MEMBERS_BYTES_MAX]);
     append_many(&mut log, 1, 4..=5, 3500);
     sync_all(&mut log);
     let (mut log, _) = reopen(log.into_storage()).expect("sound");
-    assert_eq!(log.members(), [7; crate::origin::MEMBERS_BYTES_MAX]);
+    assert_eq!(log.members(), [7; crate::limits::MEMBERS_BYTES_MAX]);
     // The longest entry has room behind the longest origin.
     let limit = log.payload_limit_bytes();
     append_many(&mut log, 1, 6..=8, limit);

@@ -5,8 +5,8 @@
 
 use proptest::prelude::*;
 
-use crate::constants::FIRST_FRAME_OFFSET;
 use crate::format::{EntryHeader, FRAME_HEADER_BYTES, frame_bytes};
+use crate::limits::FIRST_FRAME_OFFSET;
 use crate::lineage::Lineage;
 use crate::origin::ORIGIN_FIXED_BYTES;
 use crate::test_support::*;

@@ -5,11 +5,11 @@
 
 use std::collections::VecDeque;
 
-use crate::constants::{DAMAGES_LISTED_MAX, FIRST_FRAME_OFFSET};
 use crate::damage::{Corruption, Damage, DamageKind, Inconsistency, Tail};
 use crate::error::OpenError;
 use crate::format::{EntryHeader, EntryKind};
 use crate::index::{EntryIndex, Slot};
+use crate::limits::{DAMAGES_LISTED_MAX, FIRST_FRAME_OFFSET};
 use crate::lineage::Lineage;
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::origin::Origin;

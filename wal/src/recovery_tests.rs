@@ -1,9 +1,9 @@
 //! One test per row of recovery's decision table, the report of each kind of damage, and recovery interrupted.
 
-use crate::constants::FIRST_FRAME_OFFSET;
 use crate::damage::{Corruption, TornTail};
 use crate::decision::{Decision, Finding, Surroundings, decide};
 use crate::format::{EntryHeader, EntryKind, FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
+use crate::limits::FIRST_FRAME_OFFSET;
 use crate::origin::ORIGIN_FIXED_BYTES;
 use crate::segment::{IdentityField, IdentityMismatch, SegmentHeader, SegmentHeaderError};
 use crate::test_support::*;

@@ -3,13 +3,11 @@
 //! It decides nothing about the log; `walk` and `recovery` do.
 
 use crate::checksum::HeaderSeed;
-use crate::constants::{FIRST_FRAME_OFFSET, FRAME_ALIGN_BYTES, PAGE_BYTES};
 use crate::format::{EntryError, EntryKind, FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
+use crate::limits::ZERO_CHUNK_BYTES;
+use crate::limits::{FIRST_FRAME_OFFSET, FRAME_ALIGN_BYTES, PAGE_BYTES};
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::types::Lsn;
-
-/// Bytes compared with zero at a time; a power of two that the compiler turns into vector instructions.
-const ZERO_CHUNK_BYTES: usize = 256;
 
 /// Whether every byte is zero.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {

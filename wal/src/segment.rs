@@ -10,7 +10,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::checksum::crc32;
-use crate::constants::FIRST_FRAME_OFFSET;
+use crate::limits::FIRST_FRAME_OFFSET;
 use crate::lsn::{Geometry, SegmentSeq};
 
 /// Size of a segment header. Unit: bytes.

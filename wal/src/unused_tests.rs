@@ -134,7 +134,7 @@ fn a_log_that_died_right_behind_a_seal_goes_on() {
     let mut storage = log.into_storage();
     storage.crash_process();
     storage.truncate_note(0);
-    storage.overwrite(first_of_three, crate::constants::FIRST_FRAME_OFFSET, &vec![0; SEGMENT_BYTES as usize - 4096]);
+    storage.overwrite(first_of_three, crate::limits::FIRST_FRAME_OFFSET, &vec![0; SEGMENT_BYTES as usize - 4096]);
     let (mut log, report) = reopen(storage).expect("a clean end behind the seal");
     assert_eq!(report.last, id(3, 10));
     append_many(&mut log, 3, 11..=40, 1500);

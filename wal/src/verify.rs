@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use crate::constants::SEGMENT_BYTES_DEFAULT;
 use crate::format::EntryKind;
+use crate::limits::SEGMENT_BYTES_DEFAULT;
 use crate::lineage::Lineage;
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::mapped::{DeviceError, map_for_reading, readable_bytes};

@@ -10,10 +10,10 @@ mod whole;
 
 use std::collections::VecDeque;
 
-use crate::constants::{FIRST_FRAME_OFFSET, SEGMENTS_AHEAD};
 use crate::damage::{Damage, DamageKind, Tail, TornTail};
 use crate::decision::{Decision, Finding, Surroundings, decide};
 use crate::format::{CHAIN_START, EntryKind, FrameHeader, frame_bytes};
+use crate::limits::{FIRST_FRAME_OFFSET, SEGMENTS_AHEAD};
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::scan::{Look, SegmentView};
 use crate::segment::SegmentIdentity;

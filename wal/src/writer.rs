@@ -4,9 +4,9 @@
 //! nothing.
 
 use crate::checksum::HeaderSeed;
-use crate::constants::{FIRST_FRAME_OFFSET, FRAME_ALIGN_BYTES, PAGE_BYTES, RESERVE_BYTES};
 use crate::error::{AppendError, Latch};
 use crate::format::{EntryHeader, EntryKind, FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
+use crate::limits::{FIRST_FRAME_OFFSET, FRAME_ALIGN_BYTES, PAGE_BYTES, RESERVE_BYTES};
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::origin::ORIGIN_BYTES_MAX;
 use crate::segment::{SegmentHeader, SegmentIdentity};

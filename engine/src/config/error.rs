@@ -30,7 +30,7 @@ pub enum UrlError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The node's name, or one in `initial-cluster`, cannot be used.
-    #[error("--{flag}: name {name:?} must be 1 to {max} bytes without whitespace, control characters, ',', '=' and '/'", max = super::NAME_BYTES_MAX)]
+    #[error("--{flag}: name {name:?} must be 1 to {max} bytes without whitespace, control characters, ',', '=' and '/'", max = crate::limits::NAME_BYTES_MAX)]
     Name {
         /// Where it was given.
         flag: &'static str,
@@ -102,7 +102,7 @@ pub enum ConfigError {
         advertised: String,
     },
     /// Too many voters.
-    #[error("--initial-cluster: {count} voters are too many; at most {max}", max = super::VOTERS_MAX)]
+    #[error("--initial-cluster: {count} voters are too many; at most {max}", max = crate::limits::VOTERS_MAX)]
     TooManyVoters {
         /// As given.
         count: usize,
@@ -130,7 +130,7 @@ pub enum ConfigError {
     /// The election timeout leaves too little room for heartbeats.
     #[error(
         "--election-timeout: {election_ms} must be at least {ratio} times --heartbeat-interval ({heartbeat_ms})",
-        ratio = super::HEARTBEATS_PER_ELECTION_MIN
+        ratio = crate::limits::HEARTBEATS_PER_ELECTION_MIN
     )]
     ElectionTooShort {
         /// `election-timeout`.
@@ -139,7 +139,7 @@ pub enum ConfigError {
         heartbeat_ms: u64,
     },
     /// The segment size is not a multiple of the step.
-    #[error("--segment-bytes: {got} must be a multiple of {step}", step = super::SEGMENT_BYTES_STEP)]
+    #[error("--segment-bytes: {got} must be a multiple of {step}", step = crate::limits::SEGMENT_BYTES_STEP)]
     SegmentStep {
         /// As given.
         got: u64,
@@ -147,7 +147,7 @@ pub enum ConfigError {
     /// A segment could not hold a full batch.
     #[error(
         "--segment-bytes: {segment_bytes} must be at least {ratio} times --max-request-bytes ({request_bytes})",
-        ratio = super::REQUESTS_PER_SEGMENT_MIN
+        ratio = crate::limits::REQUESTS_PER_SEGMENT_MIN
     )]
     SegmentTooSmall {
         /// `segment-bytes`.

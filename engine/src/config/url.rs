@@ -8,8 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::UrlError;
 
-/// Longest host name in DNS. Unit: bytes.
-const HOST_BYTES_MAX: usize = 253;
+use crate::limits::HOST_BYTES_MAX;
 
 /// A parsed address: a host and a port. Its display form is canonical: equal addresses print the same.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::{
-    CORES_MAX, ClusterState, Config, ConfigError, DEFAULT_TOKEN, ELECTION_TIMEOUT_MS_MAX, HEARTBEATS_PER_ELECTION_MIN,
-    LogLevel, NAME_BYTES_MAX, QUOTA_BYTES_MIN, REQUEST_BYTES_MIN, REQUESTS_PER_SEGMENT_MIN, SEGMENT_BYTES_MAX,
-    SEGMENT_BYTES_MIN, SEGMENT_BYTES_STEP, SHARDS_MAX, SLOW_DISK_MS_MAX, SPIN_US_MAX, TXN_OPS_MAX, Url, UrlError,
-    VOTERS_MAX, WalIo, identity,
+use wal::limits::SEGMENT_BYTES_MAX;
+
+use super::{ClusterState, Config, ConfigError, DEFAULT_TOKEN, LogLevel, Url, UrlError, WalIo, identity};
+use crate::limits::{
+    CORES_MAX, ELECTION_TIMEOUT_MS_MAX, HEARTBEATS_PER_ELECTION_MIN, NAME_BYTES_MAX, QUOTA_BYTES_MIN,
+    REQUEST_BYTES_CHOSEN_MAX, REQUEST_BYTES_CHOSEN_MIN, REQUESTS_PER_SEGMENT_MIN, SEGMENT_BYTES_CHOSEN_MIN,
+    SEGMENT_BYTES_STEP, SHARDS_MAX, SLOW_DISK_MS_MAX, SPIN_US_MAX, TXN_OPS_MAX, VOTERS_MAX,
 };
 use crate::types::{ClusterId, NodeId};
 
@@ -107,8 +109,8 @@ impl Config {
             ("shards", self.shards.into(), 1, SHARDS_MAX.into()),
             ("heartbeat-interval", self.heartbeat_interval_ms, 1, heartbeat_max),
             ("election-timeout", self.election_timeout_ms, HEARTBEATS_PER_ELECTION_MIN, ELECTION_TIMEOUT_MS_MAX),
-            ("segment-bytes", self.segment_bytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
-            ("max-request-bytes", self.max_request_bytes, REQUEST_BYTES_MIN, SEGMENT_BYTES_MAX),
+            ("segment-bytes", self.segment_bytes, SEGMENT_BYTES_CHOSEN_MIN, SEGMENT_BYTES_MAX),
+            ("max-request-bytes", self.max_request_bytes, REQUEST_BYTES_CHOSEN_MIN, REQUEST_BYTES_CHOSEN_MAX),
             ("max-txn-ops", self.max_txn_ops.into(), 1, TXN_OPS_MAX.into()),
             ("quota-backend-bytes", self.quota_backend_bytes, QUOTA_BYTES_MIN, u64::MAX),
             ("max-connections", self.max_connections.into(), 1, u32_max),

@@ -5,7 +5,8 @@
 //! from the leader that was asked, in its term, for the question of this life that is under way. The leader's part is in
 //! `leader::reads`; that the answered index is applied before a read is answered is the replica's.
 
-use super::{Common, Message, PENDING_READS_MAX, Raft, ReadId, ReadIndexError, State};
+use super::{Common, Message, Raft, ReadId, ReadIndexError, State};
+use crate::limits::PENDING_READS_MAX;
 use crate::types::{Index, NodeId, Term};
 
 /// Reads of a node that does not lead, and what it asked about them.

@@ -2,9 +2,6 @@
 
 use crate::types::NodeId;
 
-/// Reads that may wait for a round at once; `read_index` refuses more. Callers usually set a lower limit of their own.
-pub const PENDING_READS_MAX: usize = 65_536;
-
 /// Settings of one Raft replica; the same on all nodes except for `id`, `life` and `seed`. Who the members are stands in the log.
 #[derive(Clone, Debug)]
 pub struct Config {

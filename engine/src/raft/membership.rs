@@ -8,13 +8,11 @@ use std::collections::BTreeMap;
 
 use codec::{DecodeError, Reader};
 
+use crate::limits::MEMBERS_MAX;
 use crate::types::{Index, NodeId};
 
 /// Version of the encoding.
 const VERSION: u32 = 1;
-
-/// Members that a group may have.
-const MEMBERS_MAX: usize = 31;
 
 /// Longest encoding. Unit: bytes.
 pub(crate) const MEMBERSHIP_BYTES_MAX: usize = 8 + MEMBERS_MAX * 32;

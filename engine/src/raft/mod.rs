@@ -53,7 +53,7 @@ mod timer;
 mod tracker;
 
 pub use birth::{BirthAnswer, BirthRecord, BirthView, LostView, Stage};
-pub use config::{Config, PENDING_READS_MAX};
+pub use config::Config;
 pub use known::{Contradiction, ContradictionKind};
 pub use leader::{Transfer, Unfit};
 pub use leadership::{HandOverEnd, HandOverReason, LeadershipStep};

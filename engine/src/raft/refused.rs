@@ -5,25 +5,13 @@
 //! trip an assertion.
 
 use super::{Common, Message, Raft};
+use crate::limits::{TERM_LEAP_MAX, TERM_STEP_MAX};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// Latest term there is. No campaign goes beyond it, so every term that a node can have is one that its peers can read.
 ///
 /// With one election each millisecond it would be reached after more than a hundred million years.
 pub const TERM_MAX: Term = Term::new((1 << 62) - 1);
-
-/// A message raises the term by at most this. Unit: terms.
-///
-/// A term is made by a node that asks for votes, once per election timeout at most, and only after a majority would vote for it.
-/// At ten elections a second a cluster needs 13 years for so many terms: a node that was away for less comes back at once, and
-/// no message can use up the terms that are left.
-const TERM_LEAP_MAX: u64 = 1 << 32;
-
-/// A message that raises the term by more than this is a leap. There is one per election timeout. Unit: terms.
-///
-/// So terms that make no sense spread no faster than a cluster gets over them: nodes whose terms are many leaps apart, because
-/// somebody lied to some of them, meet again after as many election timeouts as the lies took.
-const TERM_STEP_MAX: u64 = 1 << 16;
 
 /// Why a message was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,12 +8,10 @@ use super::outbox::Outbox;
 use super::pending::{Fate, Waiter};
 use super::{Fault, Replica};
 use crate::call::{Part, Refusal};
+use crate::limits::WRITE_ANSWER_BYTES_PER_TURN;
 use crate::log_store::{KIND_COMMANDS, KIND_MEMBERS, KIND_NOOP};
 use crate::state_machine::{Answers, ApplyError, BatchEntry, Budget, CommandRefused};
 use crate::types::{EntryId, Index};
-
-/// Once so many bytes of answers to writes were made in a turn, the rest waits for the next one. Unit: bytes.
-const REPLY_BYTES_PER_TURN: usize = 1 << 20;
 
 /// Answers of one batch on their way to those who wait for them.
 struct Replies<'a> {
@@ -40,7 +38,7 @@ impl Answers for Replies<'_> {
     }
 
     fn is_full(&self) -> bool {
-        self.out.bodies_len() >= REPLY_BYTES_PER_TURN
+        self.out.bodies_len() >= WRITE_ANSWER_BYTES_PER_TURN
     }
 }
 
@@ -71,7 +69,7 @@ impl<S: Storage> Replica<S> {
                     return;
                 }
             }
-            if budget.is_spent() || self.out.bodies_len() >= REPLY_BYTES_PER_TURN {
+            if budget.is_spent() || self.out.bodies_len() >= WRITE_ANSWER_BYTES_PER_TURN {
                 return;
             }
         }

@@ -5,8 +5,7 @@ use wal::SegmentSeq;
 
 use super::noted::NoteSync;
 
-/// A disk that was too slow counts as slow for so many times the bound: a hand-over to and fro costs more than waiting.
-const SLOW_MEMORY_FACTOR: u64 = 8;
+use crate::limits::SLOW_MEMORY_FACTOR;
 
 /// The log's device, as far as this replica has to do with it.
 #[derive(Debug, Default)]

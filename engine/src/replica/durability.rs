@@ -7,11 +7,9 @@ use wal::{AppendError, Storage, SyncFailure, SyncId};
 use super::Replica;
 use super::standing::Standing;
 use super::view::Fault;
+use crate::limits::PROMISES_LEN_MAX;
 use crate::raft::{HardState, Message};
 use crate::types::{Lsn, NodeId};
-
-/// Messages that wait, at most. While a disk hangs every heartbeat adds one; those beyond are lost, as on a broken connection.
-const HELD_LEN_MAX: usize = 4096;
 
 /// A message that waits for the log to be durable up to a position.
 #[derive(Debug)]
@@ -35,7 +33,7 @@ impl Promises {
             self.messages.back().is_none_or(|last| last.durable_from <= durable_from),
             "messages wait in log order"
         );
-        if self.messages.len() < HELD_LEN_MAX {
+        if self.messages.len() < PROMISES_LEN_MAX {
             self.messages.push_back(HeldMessage { durable_from, to, message });
         }
     }

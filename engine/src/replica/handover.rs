@@ -12,14 +12,9 @@ use wal::Storage;
 use super::Replica;
 use super::event::{Event, Remark};
 use crate::call::{Call, Origin, Refusal};
+use crate::limits::{HANDOVER_BYTES_MAX, HANDOVER_LEN_MAX};
 use crate::raft::{HandOverEnd, LeadershipStep};
 use crate::types::NodeId;
-
-/// Requests that may wait for the next leader.
-const HELD_LEN_MAX: usize = 8192;
-
-/// Bytes of them. Unit: bytes.
-const HELD_BYTES_MAX: usize = 8 << 20;
 
 /// A request that waits for the next leader.
 #[derive(Debug)]
@@ -54,8 +49,8 @@ impl HandOver {
 
     /// Panics if more waits than may.
     pub fn assert_bounds(&self) {
-        assert!(self.held.len() <= HELD_LEN_MAX, "{} requests wait for another leader", self.held.len());
-        assert!(self.held_bytes <= HELD_BYTES_MAX, "{} bytes of requests wait for another leader", self.held_bytes);
+        assert!(self.held.len() <= HANDOVER_LEN_MAX, "{} requests wait for another leader", self.held.len());
+        assert!(self.held_bytes <= HANDOVER_BYTES_MAX, "{} bytes of requests wait for another leader", self.held_bytes);
         assert!(!self.held.is_empty() || self.held_bytes == 0, "no request waits, and {} bytes do", self.held_bytes);
     }
 }
@@ -150,7 +145,7 @@ impl<S: Storage> Replica<S> {
     #[must_use]
     pub(super) fn may_hold(&self, call: &Call<'_>) -> bool {
         let bytes = self.hand_over.held_bytes + call.payload.len();
-        self.expects_leader() && self.hand_over.held.len() < HELD_LEN_MAX && bytes <= HELD_BYTES_MAX
+        self.expects_leader() && self.hand_over.held.len() < HANDOVER_LEN_MAX && bytes <= HANDOVER_BYTES_MAX
     }
 
     /// Keeps a call for the next leader.

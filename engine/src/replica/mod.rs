@@ -61,6 +61,7 @@ pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 use net::api::Status;
 use wal::{AppendError, Log, Simulated, Storage};
 
+use crate::limits::EXPIRE_EVERY_TICKS;
 use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role};
 use crate::state_machine::StateMachine;
 use crate::types::{EntryId, Index, NodeId};
@@ -359,7 +360,6 @@ impl<S: Storage> Replica<S> {
     }
 
     fn on_tick(&mut self) {
-        const EXPIRE_EVERY_TICKS: u64 = 5;
         self.now_tick += 1;
         if self.standing.takes_part() {
             self.note_own_health();

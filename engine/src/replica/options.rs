@@ -1,5 +1,6 @@
 //! What a replica is started with: limits, identity, and whether its log is under repair. Plain data, set once.
 
+use crate::limits::{READ_KEPT_BYTES_LIMIT, READ_KEYS_PER_SLICE, READ_KEYS_PER_TURN};
 use crate::{raft, state_machine};
 
 /// Limits and identity of a replica.
@@ -78,7 +79,11 @@ pub struct ReadingLimits {
 
 impl Default for ReadingLimits {
     fn default() -> Self {
-        Self { keys_per_turn: 5_000, keys_per_slice: 1_000, kept_bytes_limit: 64 << 20 }
+        Self {
+            keys_per_turn: READ_KEYS_PER_TURN,
+            keys_per_slice: READ_KEYS_PER_SLICE,
+            kept_bytes_limit: READ_KEPT_BYTES_LIMIT,
+        }
     }
 }
 

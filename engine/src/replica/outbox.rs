@@ -5,9 +5,7 @@ use std::ops::Range;
 
 use super::event::{Action, Outgoing, Reply};
 use crate::call::{Origin, Part};
-
-/// A buffer for answers larger than this is not kept. Unit: bytes.
-const REPLY_BYTES_KEPT_MAX: usize = 16 << 20;
+use crate::limits::ANSWER_BYTES_KEPT_MAX;
 
 /// What one event brings. It is taken before the next event.
 #[derive(Debug, Default)]
@@ -22,7 +20,7 @@ impl Outbox {
     pub fn begin_event(&mut self) {
         assert!(self.actions.is_empty(), "{} actions are left from the event before", self.actions.len());
         self.reply_bytes.clear();
-        self.reply_bytes.shrink_to(REPLY_BYTES_KEPT_MAX);
+        self.reply_bytes.shrink_to(ANSWER_BYTES_KEPT_MAX);
     }
 
     pub fn push(&mut self, action: Action) {
@@ -97,9 +95,9 @@ mod tests {
         assert_eq!(places, [0..100, 100..110]);
         assert!(out.body(&places[0]) == [1; 100] && out.body(&places[1]) == [2; 10]);
         out.begin_event();
-        let large = vec![3; REPLY_BYTES_KEPT_MAX];
+        let large = vec![3; ANSWER_BYTES_KEPT_MAX];
         let large_at = large.as_ptr();
-        assert!(out.take_body(large).len() == REPLY_BYTES_KEPT_MAX && out.bodies().as_ptr() == large_at);
+        assert!(out.take_body(large).len() == ANSWER_BYTES_KEPT_MAX && out.bodies().as_ptr() == large_at);
         assert!(bytes_at != large_at);
     }
 }

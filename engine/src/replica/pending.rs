@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::call::{ANSWER_BYTES_MAX, CallKind, Origin, Part};
+use crate::call::{CallKind, Origin, Part};
+use crate::limits::WAITERS_KEPT_MAX;
 use crate::types::{EntryId, Index, NodeId};
+use net::limits::ANSWER_BYTES_MAX;
 
 /// A write whose entry is in the log, or still in the forming batch.
 #[derive(Clone, Copy, Debug)]
@@ -99,8 +101,7 @@ impl Writes {
 
     /// Gives a taken vector back for reuse.
     pub fn recycle(&mut self, mut waiters: Vec<Waiter>) {
-        const POOL_COUNT_MAX: usize = 64;
-        if self.pool.len() < POOL_COUNT_MAX {
+        if self.pool.len() < WAITERS_KEPT_MAX {
             waiters.clear();
             self.pool.push(waiters);
         }

@@ -11,14 +11,11 @@ use super::clock::LogClock;
 use super::pending::Waiter;
 use super::queue::Queue;
 use crate::call::{Call, Origin, Refusal};
+use crate::limits::BATCH_BYTES_MAX;
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
 use crate::raft::Role;
 use crate::state_machine::batch::{BatchHeader, CommandHead};
 use crate::types::EntryId;
-
-/// A batch of so many bytes takes no further command, even if no turn comes in between: a follower takes an entry in one piece.
-/// Unit: bytes.
-const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// What this leader puts into its log.
 #[derive(Debug, Default)]

@@ -14,10 +14,7 @@ use wal::{AppendError, Storage};
 use super::Replica;
 use super::pending::Waiter;
 use crate::call::{Origin, Refusal};
-
-/// Bytes of commands that one turn takes out of the queue; the rest waits for the next one. They are copied into the log and from
-/// there for each follower, and summed. Unit: bytes.
-const BYTES_PER_TURN: u64 = 1 << 20;
+use crate::limits::COMMAND_BYTES_PER_TURN;
 
 /// A write that is in no batch yet.
 #[derive(Debug)]
@@ -101,7 +98,7 @@ impl<S: Storage> Replica<S> {
     /// Takes writes out of the queue for as long as the log takes them.
     pub(super) fn serve_queue(&mut self) {
         self.proposals.queue.is_ready = false;
-        let mut budget_bytes = BYTES_PER_TURN;
+        let mut budget_bytes = COMMAND_BYTES_PER_TURN;
         while !self.proposals.queue.is_empty() && self.raft.may_propose().is_ok() && self.has_uncommitted_room() {
             if budget_bytes == 0 {
                 self.proposals.queue.is_ready = true;

@@ -6,10 +6,8 @@ use wal::Storage;
 
 use super::Replica;
 use super::event::Action;
+use crate::limits::READ_IN_BYTES;
 use crate::types::Index;
-
-/// Memory is asked for about so many bytes of entries at once, and so many are read in. Unit: bytes.
-const WINDOW_BYTES: u64 = 1 << 20;
 
 /// What was asked of memory and of the device for applying.
 #[derive(Debug, Default)]
@@ -58,11 +56,11 @@ impl<S: Storage> Replica<S> {
         false
     }
 
-    /// The last of about `WINDOW_BYTES` of entries from `first` on.
+    /// The last of about `READ_IN_BYTES` of entries from `first` on.
     fn window_end(&self, first: Index, may_apply: Index) -> Index {
         let mut last = first;
         let mut bytes = self.log.entry_bytes(first);
-        while last < may_apply && bytes < WINDOW_BYTES {
+        while last < may_apply && bytes < READ_IN_BYTES {
             last = last.next();
             bytes += self.log.entry_bytes(last);
         }

@@ -10,17 +10,8 @@ use super::Replica;
 use super::event::Reply;
 use super::reads::{BegunRead, Read};
 use crate::call::{CallKind, Part, Refusal};
+use crate::limits::{READ_ANSWER_BYTES_PER_SLICE, READ_ANSWER_BYTES_PER_TURN};
 use crate::state_machine::{Budget, RangeError, Scan};
-
-/// Once so many bytes of answers to reads were made in a turn, the rest waits for the next one. Theirs alone, so that writes with
-/// large answers don't keep them waiting. What leaves is copied and summed, some 2 ms a MiB on a busy core: an answer that took
-/// several slices counts once more when it leaves, as a whole. Unit: bytes.
-const READ_BYTES_PER_TURN: usize = 1 << 20;
-
-/// Once so many bytes of one answer were made in a slice, the rest waits for the next one. Unit: bytes.
-const READ_BYTES_PER_SLICE: usize = 256 << 10;
-
-const _: () = assert!(READ_BYTES_PER_SLICE <= READ_BYTES_PER_TURN, "a slice is a part of a turn");
 
 /// What reads may still do in a turn.
 struct TurnLeft {
@@ -33,12 +24,12 @@ impl<S: Storage> Replica<S> {
     /// is for reads alone: an answer to a write may be larger than all that reads get in a turn.
     pub(super) fn serve_reads(&mut self) {
         let had_given_way = std::mem::take(&mut self.reads.gave_way);
-        let is_busy = self.out.bodies_len() >= READ_BYTES_PER_TURN;
+        let is_busy = self.out.bodies_len() >= READ_ANSWER_BYTES_PER_TURN;
         if is_busy && !had_given_way && self.reads.has_ready(self.machine.applied_index()) {
             self.reads.gave_way = true;
             return;
         }
-        let mut left = TurnLeft { keys: self.options.reading.keys_per_turn, bytes: READ_BYTES_PER_TURN };
+        let mut left = TurnLeft { keys: self.options.reading.keys_per_turn, bytes: READ_ANSWER_BYTES_PER_TURN };
         while left.keys > 0
             && left.bytes > 0
             && let Some(begun) = self.next_read()
@@ -66,7 +57,7 @@ impl<S: Storage> Replica<S> {
         self.stats.read_slices += 1;
         let may_visit = left.keys.min(self.options.reading.keys_per_slice);
         assert!(may_visit >= 1, "a slice visits something");
-        let mut budget = Budget { bytes: left.bytes.min(READ_BYTES_PER_SLICE) as u64, keys: may_visit };
+        let mut budget = Budget { bytes: left.bytes.min(READ_ANSWER_BYTES_PER_SLICE) as u64, keys: may_visit };
         let BegunRead { read: Read { call, .. }, scan, bytes } = &mut begun;
         let is_first = bytes.is_empty();
         let start = if is_first { self.out.bodies_len() } else { 0 };

@@ -9,9 +9,10 @@ use super::event::{Action, Outgoing, Reply};
 use super::pending::Relayed;
 use super::reads::Read;
 use super::{Fault, Replica};
-use crate::call::{ANSWER_BYTES_MAX, AnsweredBy, Call, Meta, Origin, Part, Refusal};
+use crate::call::{AnsweredBy, Call, Meta, Origin, Part, Refusal};
 use crate::raft::{NotLeader, ReadId};
 use crate::types::NodeId;
+use net::limits::ANSWER_BYTES_MAX;
 
 impl<S: Storage> Replica<S> {
     pub(super) fn on_call(&mut self, origin: Origin, call: Call<'_>) {

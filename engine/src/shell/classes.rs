@@ -16,32 +16,10 @@ use std::time::{Duration, Instant};
 use glommio::timer::Timer;
 use glommio::{Latency, Shares, TaskQueueHandle};
 
+use super::limits::{CONTROL_WITHIN, POLL_WITHIN, PULSE, PULSES_AHEAD, SLICE_BYTES, SLICE_FRAMES};
 use super::metrics::SliceMetrics;
 use super::slices::Slices;
 use super::work::Work;
-
-/// An executor that always finds work looks at its sockets, disks and timers this often. Unit: ms.
-const POLL_WITHIN: Duration = Duration::from_millis(2);
-
-/// The same while control work waits.
-const CONTROL_WITHIN: Duration = Duration::from_millis(1);
-
-/// The same before a core has classes. glommio 0.9 goes to sleep with tasks that could run if this time passes between the
-/// moment it arms the timer and the moment it picks the first task, and nothing wakes it then: a core whose thread lost its
-/// processor for 2 ms there never ran at all.
-pub const BEFORE_CLASSES: Duration = Duration::from_hours(1);
-
-/// Longest sleep of an executor, for as long as timers are armed ahead.
-const PULSE: Duration = Duration::from_millis(10);
-
-/// Timers that are armed ahead, one for each `PULSE`: enough for a second without any task having run.
-const PULSES_AHEAD: usize = 100;
-
-/// Frames that one connection may hand over before others have their turn.
-const SLICE_FRAMES: u32 = 64;
-
-/// Bytes that one connection may hand over before others have their turn, the last frame not counted. Unit: bytes.
-const SLICE_BYTES: usize = 256 << 10;
 
 /// What a piece of work is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +187,7 @@ pub async fn give_way() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell::limits::BEFORE_CLASSES;
 
     /// Before, such an executor slept for ever with its first task waiting whenever its thread came too late.
     #[test]

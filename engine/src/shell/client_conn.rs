@@ -4,42 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use net::api::{Executed, Refused, Response, ResponsePart, Status};
 use net::shell::{ConnWriter, Writers};
 
 use super::guests::Guest;
+use super::limits::{
+    CLIENT_ANSWER_BYTES_MAX, CORE_ANSWER_BYTES_MAX, PROGRESS_BYTES_MIN, READ_PAUSE_BYTES, SHARE_BYTES_MAX,
+    SHARE_BYTES_MIN, SMALL_ANSWER_BYTES, STUCK_AFTER,
+};
 use super::partial::GivenUp;
-
-/// Bytes of answers that may wait for a client that does not read them; beyond, the connection is cut. Unit: bytes.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
-
-/// Bytes of answers that may wait for all clients of a core; beyond, every answer that is not small is replaced by a refusal, and
-/// whoever has not read its share loses its connection. All that waits is at most half as much again, and an answer more for each
-/// connection. Unit: bytes.
-const CORE_ANSWER_BYTES_MAX: usize = 512 << 20;
-
-/// Answers up to this size are never replaced. Unit: bytes.
-const SMALL_ANSWER_BYTES: usize = 16 << 10;
-
-/// While so many bytes of answers wait for a client, its next requests are not read. Unit: bytes.
-const READ_PAUSE_BYTES: usize = 4 << 20;
-
-/// Every connection has at least this share, however many there are. Unit: bytes.
-const SHARE_BYTES_MIN: usize = 64 << 10;
-
-/// No connection has a larger share, however few there are. Unit: bytes.
-const SHARE_BYTES_MAX: usize = 1 << 20;
-
-const _: () =
-    assert!(SMALL_ANSWER_BYTES < SHARE_BYTES_MIN && SHARE_BYTES_MAX < READ_PAUSE_BYTES, "small answers have room");
-
-/// A client that takes fewer bytes of its answers in this time counts as one that takes none.
-const STUCK_AFTER: Duration = Duration::from_secs(10);
-
-/// See `STUCK_AFTER`. Unit: bytes.
-const PROGRESS_BYTES_MIN: u64 = 64 << 10;
 
 /// What takes the place of a large answer while too much waits. All reads of a round are answered at once, and clients may be slow
 /// to take it all.
@@ -81,7 +56,7 @@ impl ClientConn {
     /// A connection on which nothing was asked yet. `writers` are those of the core.
     pub fn new(writers: Rc<Writers>) -> Self {
         Self {
-            writer: ConnWriter::among(ANSWER_BYTES_MAX, Rc::clone(&writers)),
+            writer: ConnWriter::among(CLIENT_ANSWER_BYTES_MAX, Rc::clone(&writers)),
             writers,
             waiting_count: Cell::new(0),
             read_at: Cell::new(Instant::now()),

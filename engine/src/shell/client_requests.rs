@@ -12,24 +12,12 @@ use net::shell::Stream;
 
 use super::classes::Slice;
 use super::client_conn::ClientConn;
-use super::gateway::{Gateway, TIMEOUT_MS_MAX};
+use super::gateway::Gateway;
 use super::guests::GuestPlace;
+use super::limits::{FINISHED_MS_MAX, LINGERING_MS_MAX, REQUEST_SLACK_BYTES, SKIP_BYTES_MAX, SKIP_PIECE_BYTES};
 use super::partial::{Arrived, GivenUp};
 use super::status::StatusBoard;
 use crate::call::{AnsweredBy, Call, CallKind};
-
-/// Room in a frame besides the payload. Unit: bytes.
-const FRAME_SLACK_BYTES: usize = 64;
-
-/// A request over the limit is passed over up to this size; a larger one ends the connection. Unit: bytes.
-const SKIP_BYTES_MAX: usize = 64 << 20;
-
-/// How long a client that has closed its sending side still gets the answers to what it sent before: no request waits longer.
-/// Unit: ms.
-const FINISHED_MS_MAX: u64 = TIMEOUT_MS_MAX as u64 + 5_000;
-
-/// How long a connection is kept open after the last word to the client, at most. Unit: ms.
-const LINGERING_MS_MAX: u64 = 1_000;
 
 /// How a client's requests ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +81,8 @@ pub(super) async fn serve(
 /// Passes over what a client still sends, for a while. To close a connection with unread bytes would take from the client what it
 /// was sent before.
 async fn read_to_end(reading: &mut (impl AsyncRead + Unpin)) {
-    const PIECE_BYTES: usize = 4096;
     let until_end = async {
-        let mut piece = vec![0; PIECE_BYTES];
+        let mut piece = vec![0; SKIP_PIECE_BYTES];
         // Gives way, so that a client that sends without end holds up neither others nor the limit of time.
         let slice = Slice::default();
         loop {
@@ -119,7 +106,7 @@ async fn take_requests(
     board: &StatusBoard,
 ) -> End {
     let payload_limit = gateway.limits().command.request_bytes_limit();
-    let mut deframer = Deframer::new(payload_limit + FRAME_SLACK_BYTES);
+    let mut deframer = Deframer::new(payload_limit + REQUEST_SLACK_BYTES);
     let slice = Slice::default();
     let partial = gateway.partials().connection();
     loop {

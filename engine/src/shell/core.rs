@@ -29,18 +29,21 @@ use super::guests::{self, Guest, Guests};
 use super::handle::HandleCall;
 use super::helpers::Helpers;
 use super::http::{self, ProbeConn, Probes};
-use super::limits;
-use super::links::{BULK_QUEUE_BYTES, CONTROL_QUEUE_BYTES, PeerLinks, RELAY_QUEUE_BYTES};
+use super::limits::{
+    self, ACCEPT_PAUSE_MS, BULK_QUEUE_BYTES, CONTROL_QUEUE_BYTES, HAND_OVER_MS_MAX, LAST_ANSWERS_MS_MAX, LINGER_MS_MAX,
+    PROBES, QUIET_MS, RELAY_QUEUE_BYTES, SILENCE_LOOK_PAUSE, SILENT_AFTER, STOP_STEP_MS,
+};
+use super::links::PeerLinks;
 use super::mesh::{Mesh, MeshMessage};
 use super::metrics::NodeMetrics;
 use super::partial::Partials;
 use super::peer_conn;
 use super::replies::Replies;
-use super::room::{PROBES, Room};
+use super::room::Room;
 use super::roster::Roster;
 use super::said::{Complaint, Said};
 use super::shard::{Shard, ShardParts};
-use super::silence::{Change, LOOK_PAUSE, SILENT_AFTER, Silence};
+use super::silence::{Change, Silence};
 use super::starting::Starting;
 use super::status::StatusBoard;
 use crate::call::Origin;
@@ -48,18 +51,6 @@ use crate::config::{Member, ValidConfig};
 use crate::replica::Event;
 use crate::types::{NodeId, ShardId};
 use crate::wire::Lane;
-
-/// How long a stopping node waits for others to take its leaderships. Unit: ms.
-const HAND_OVER_MS_MAX: u64 = 1_000;
-
-/// How long it then goes on serving clients that do not go to the new leaders. Unit: ms.
-const LINGER_MS_MAX: u64 = 500;
-
-/// Clients count as gone once they asked for nothing for so long. Unit: ms.
-const QUIET_MS: u64 = 30;
-
-/// How long it waits for the answers to what it has taken. Unit: ms.
-const ANSWER_MS_MAX: u64 = 1_000;
 
 /// What all cores of a node share.
 #[derive(Clone)]
@@ -376,7 +367,7 @@ impl Core {
         let board = &self.shared.board;
         let mut silence = Silence::new(self.shared.limits.shard_count);
         while !self.stopping.get() {
-            glommio::timer::sleep(LOOK_PAUSE).await;
+            glommio::timer::sleep(SILENCE_LOOK_PAUSE).await;
             for change in silence.look(&board.post_counts()) {
                 match change {
                     // This core has just shown that it does not hang.
@@ -397,8 +388,6 @@ impl Core {
 
     /// Accepts connections until the node stops.
     async fn accept(self: Rc<Self>, listener: TcpListener, port: Port) {
-        /// Pause after a failed accept, so that a lack of descriptors does not turn into a busy loop. Unit: ms.
-        const PAUSE_MS: u64 = 50;
         let slice = Slice::default();
         while !self.stopping.get() {
             slice.spend(0).await;
@@ -424,7 +413,7 @@ impl Core {
                     if let Some(left_out) = self.said.may_say(Complaint::NotAccepted) {
                         tracing::warn!(%error, left_out, "a connection could not be accepted");
                     }
-                    glommio::timer::sleep(Duration::from_millis(PAUSE_MS)).await;
+                    glommio::timer::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
                 }
             }
         }
@@ -591,29 +580,28 @@ impl Core {
     /// While another node leads, requests go on to it, and its answers tell clients where to go. Once they are there, or had
     /// their time, new requests are refused, what was taken before gets its answer, and clients are told the end.
     async fn stop(&self) {
-        const STEP_MS: u64 = 5;
         self.stopping.set(true);
         for shard in &self.shards {
             shard.hand_over();
         }
-        wait_for(HAND_OVER_MS_MAX, STEP_MS, || !self.shards.iter().any(|shard| shard.view().is_leader)).await;
+        wait_for(HAND_OVER_MS_MAX, STOP_STEP_MS, || !self.shards.iter().any(|shard| shard.view().is_leader)).await;
         let mut quiet_ms = 0;
         let mut taken_count = self.gateway.taken_count();
-        wait_for(LINGER_MS_MAX, STEP_MS, || {
+        wait_for(LINGER_MS_MAX, STOP_STEP_MS, || {
             let is_quiet = taken_count == self.gateway.taken_count() && self.owes_no_answer();
             taken_count = self.gateway.taken_count();
-            quiet_ms = if is_quiet { quiet_ms + STEP_MS } else { 0 };
+            quiet_ms = if is_quiet { quiet_ms + STOP_STEP_MS } else { 0 };
             quiet_ms > QUIET_MS
         })
         .await;
         for shard in &self.shards {
             shard.close();
         }
-        wait_for(ANSWER_MS_MAX, STEP_MS, || self.owes_no_answer()).await;
+        wait_for(LAST_ANSWERS_MS_MAX, STOP_STEP_MS, || self.owes_no_answer()).await;
         Shard::settle_and_stop(&self.shards).await;
         self.gateway.say_goodbye();
         // Answers that were queued leave while this core still runs; clients close their connections on their own.
-        glommio::timer::sleep(Duration::from_millis(10 * STEP_MS)).await;
+        glommio::timer::sleep(Duration::from_millis(10 * STOP_STEP_MS)).await;
     }
 
     /// Nobody waits for an answer of this node, on whatever core.

@@ -10,20 +10,16 @@ use glommio::channels::channel_mesh::MeshBuilder;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
 use rustix::thread::{MembarrierCommand, membarrier};
 
-use super::classes::{BEFORE_CLASSES, Classes};
+use super::classes::Classes;
 use super::core::{self, CoreParts, Shared};
 use super::data_dir::DataDir;
 use super::handle::HandleCall;
 use super::helpers::Helpers;
-use super::mesh::MESH_CHANNEL_LEN;
+use super::limits::{BEFORE_CLASSES, EXECUTOR_IO_MEMORY_BYTES, HELPERS_WITHIN, MESH_CHANNEL_LEN};
 use super::panics;
-use super::preflight::EXECUTOR_IO_MEMORY_BYTES;
 use super::shard::ShardParts;
 use super::starting::{Starting, Told};
 use super::steps::Steps;
-
-/// How long a stop waits for helper threads, which may be filling a segment.
-const HELPERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// The running executors of a node, and the data directory that they work in.
 #[derive(Debug)]

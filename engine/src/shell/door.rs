@@ -15,20 +15,12 @@ use net::handshake::{ClientLimits, Hello, PROTOCOL_VERSION, Role, Verdict, Welco
 use net::shell::{GreetError, Greeting, Resolver, Stream, greet};
 
 use super::greetings::{GreetingPlace, Greetings};
+use super::limits::{ADDRESS_GREETINGS_MIN, ADDRESS_SHARE, MEMBERS_MS_MAX};
 use super::metrics::NodeMetrics;
 use super::roster::Roster;
 use super::said::{Complaint, Said};
 use crate::config::{PublicClusterId, Url, ValidConfig};
 use crate::types::{NodeId, ShardId};
-
-/// Share of the greetings of a port that one address may have: many callers may stand behind one address.
-const ADDRESS_SHARE: usize = 2;
-
-/// Greetings that one address may have where there are few: a caller needs the time to say who it is.
-const ADDRESS_GREETINGS_MIN: usize = 16;
-
-/// How long the addresses of members count as known. Unit: ms.
-const MEMBERS_MS_MAX: u64 = 1_000;
 
 /// The two ports of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

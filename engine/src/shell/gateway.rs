@@ -17,6 +17,7 @@ use net::shell::Writers;
 use super::classes::give_way;
 use super::client_conn::ClientConn;
 use super::handle::HandleReply;
+use super::limits::{CLIENTS_PARTIAL_BYTES_MAX, CORE_WAITING_MAX, SLOTS_AT_ONCE, TIMEOUT_MS_MAX};
 use super::mesh::{Mesh, MeshMessage};
 use super::partial::Partials;
 use super::replies::Replies;
@@ -26,20 +27,8 @@ use crate::replica::Event;
 use crate::types::ShardId;
 use api::command::{self, Limits};
 
-/// Requests of one core that wait for an answer, at most.
-const WAITING_MAX: usize = 1 << 17;
-
-/// Memory that the incomplete requests of a core may hold, if no request is larger than that. Unit: bytes.
-const PARTIAL_BYTES_MAX: usize = 64 << 20;
-
-/// Slots that are looked through at a time for requests of a shard.
-const SLOTS_AT_ONCE: usize = 1024;
-
 /// Bits of a ticket that number the slot; the core's number stands above.
 const TICKET_SLOT_BITS: u32 = 32;
-
-/// Longest time a request may wait. Unit: ms.
-pub(super) const TIMEOUT_MS_MAX: u32 = 10 * 60 * 1000;
 
 /// What is said of a shard of another core that says nothing itself.
 const HANGS: &str =
@@ -135,7 +124,7 @@ impl Gateway {
             slots: RefCell::default(),
             queued_bytes: Cell::new(0),
             writers: Rc::default(),
-            partials: Partials::of_many(PARTIAL_BYTES_MAX.max(4 * limits.command.request_bytes_limit())),
+            partials: Partials::of_many(CLIENTS_PARTIAL_BYTES_MAX.max(4 * limits.command.request_bytes_limit())),
             waiting_total,
             taken_count: Cell::new(0),
             conns: RefCell::default(),
@@ -259,7 +248,7 @@ impl Gateway {
         let mut slots = self.slots.borrow_mut();
         let slot = match slots.free.pop() {
             Some(slot) => slot,
-            None if slots.used.len() < WAITING_MAX => {
+            None if slots.used.len() < CORE_WAITING_MAX => {
                 slots.used.push(None);
                 u32::try_from(slots.used.len() - 1).unwrap_or(u32::MAX)
             }

@@ -18,13 +18,7 @@ use std::time::Instant;
 use prometheus_client::metrics::counter::Counter;
 
 use super::greetings::network_of;
-use super::room::LEAVING;
-
-/// Connections that an address may have before those of others are spared.
-const ADDRESS_GUESTS_MIN: usize = 16;
-
-/// Connections that are looked at for one that can go. Those that cannot go stand at the end afterwards.
-const LOOKS_MAX: usize = 256;
+use super::limits::{ADDRESS_GUESTS_MIN, GUEST_LOOKS_MAX, LEAVING};
 
 /// A connection that has a place.
 pub(super) trait Guest {
@@ -192,9 +186,9 @@ impl<G: Guest> Guests<G> {
 
 impl<G: Guest> Seats<G> {
     fn oldest_idle(&mut self, now: Instant) -> Option<Rc<Seat<G>>> {
-        for look in 0..LOOKS_MAX {
+        for look in 0..GUEST_LOOKS_MAX {
             // One address whose guests are all busy must not hide the others.
-            let seat = self.first(look < LOOKS_MAX / 2)?;
+            let seat = self.first(look < GUEST_LOOKS_MAX / 2)?;
             let turn = seat.turn.get();
             let asked_at = turn.asked_at.max(seat.guest.asked_at());
             let is_idle = seat.guest.is_idle();

@@ -2,9 +2,6 @@
 
 use crate::call::{Call, Refusal};
 
-/// Calls of handles that may wait to be taken.
-pub const HANDLE_QUEUE_LEN: usize = 4096;
-
 /// Whoever asks for this shard makes a task give up, in tests.
 #[cfg(test)]
 pub const PANICS: crate::types::ShardId = crate::types::ShardId::new(u32::MAX);

@@ -1,7 +1,7 @@
 //! HTTP on the client port: `/metrics`, `/health`, `/livez`, `/readyz`.
 //!
 //! hyper parses and writes; this module adapts a glommio stream to it and answers four paths. It takes no requests that
-//! change anything, and one connection ends after `CONNECTION_SECONDS_MAX`, or when others need its place.
+//! change anything, and one connection ends after `PROBE_S_MAX`, or when others need its place.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -24,14 +24,9 @@ use net::shell::Stream;
 
 use super::classes::give_way;
 use super::guests::Guest;
+use super::limits::{PROBE_HEAD_BYTES_MAX, PROBE_PIECE_BYTES, PROBE_S_MAX};
 use super::metrics::NodeMetrics;
 use super::status::StatusBoard;
-
-/// A connection may not outlive this, however slowly it is used. Unit: seconds.
-const CONNECTION_SECONDS_MAX: u64 = 60;
-
-/// Room for a request's head: thousands of connections may send one each. Unit: bytes.
-const HEAD_BYTES_MAX: usize = 8 << 10;
 
 /// What the paths answer from.
 #[derive(Clone, Debug)]
@@ -103,9 +98,9 @@ pub(super) async fn serve(stream: Stream, already_read: Vec<u8>, probes: Probes,
     });
     let mut builder = http1::Builder::new();
     // A probe may close its sending side with its request, and still gets the answer.
-    builder.keep_alive(true).half_close(true).max_buf_size(HEAD_BYTES_MAX);
+    builder.keep_alive(true).half_close(true).max_buf_size(PROBE_HEAD_BYTES_MAX);
     let connection = builder.serve_connection(io, service);
-    let limit = Duration::from_secs(CONNECTION_SECONDS_MAX);
+    let limit = Duration::from_secs(PROBE_S_MAX);
     let served = async {
         match glommio::timer::timeout(limit, async move { Ok(connection.await) }).await {
             Ok(result) => result.map_err(io::Error::other),
@@ -170,9 +165,8 @@ struct HttpStream {
 
 impl hyper::rt::Read for HttpStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        const CHUNK_BYTES: usize = 4096;
         let this = self.get_mut();
-        let wanted = buf.remaining().min(CHUNK_BYTES);
+        let wanted = buf.remaining().min(PROBE_PIECE_BYTES);
         let left = &this.already_read[this.position..];
         if !left.is_empty() {
             let taken = left.len().min(wanted);
@@ -180,7 +174,7 @@ impl hyper::rt::Read for HttpStream {
             this.position += taken;
             return Poll::Ready(Ok(()));
         }
-        let mut chunk = [0; CHUNK_BYTES];
+        let mut chunk = [0; PROBE_PIECE_BYTES];
         match Pin::new(&mut this.stream).poll_read(cx, &mut chunk[..wanted]) {
             Poll::Ready(Ok(read)) => {
                 buf.put_slice(&chunk[..read]);

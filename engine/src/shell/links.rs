@@ -2,28 +2,10 @@
 
 use net::shell::PeerLink;
 
-use super::limits::{ANSWER_BYTES_MAX, FRAME_SLACK_BYTES};
+use super::limits::{REFUSAL_QUEUE_BYTES, RELAY_FILL_BYTES_MAX, RELAY_QUEUE_BYTES};
 use crate::call::Part;
 use crate::replica::Outgoing;
 use crate::wire::Lane;
-
-/// Bytes of urgent messages that may wait for a peer. Unit: bytes.
-pub const CONTROL_QUEUE_BYTES: usize = 1 << 20;
-
-/// Bytes of entries that may wait for a peer; more than Raft's window. Unit: bytes.
-pub const BULK_QUEUE_BYTES: usize = 64 << 20;
-
-/// Bytes of relayed requests and answers that may wait for a peer; one larger frame may wait by itself. Unit: bytes.
-pub const RELAY_QUEUE_BYTES: usize = 16 << 20;
-
-/// Bytes of refusals that may wait beyond what else does. A refusal takes some 200 bytes, and a peer has at most 65,536 requests
-/// under way: all of them fit. Unit: bytes.
-const REFUSAL_QUEUE_BYTES: usize = 16 << 20;
-
-/// What a queue of relayed frames may hold at most before the refusals. Unit: bytes.
-const RELAY_FILL_BYTES_MAX: usize = (ANSWER_BYTES_MAX + FRAME_SLACK_BYTES) as usize;
-
-const _: () = assert!(RELAY_QUEUE_BYTES <= RELAY_FILL_BYTES_MAX, "a full queue leaves the refusals their room");
 
 /// The lanes to a peer.
 #[derive(Clone, Debug)]

@@ -14,21 +14,11 @@ use net::api::Status;
 use net::shell::Detached;
 
 use super::classes::Slice;
+use super::limits::{MESH_ANSWER_BYTES_MAX, MESH_SMALL_ANSWER_BYTES};
 use super::notify::Notify;
 use crate::call::{Call, Part, Refusal, Ticket};
 use crate::types::{NodeId, ShardId};
 use crate::wire::Lane;
-
-/// Messages that one core may have on the way to another.
-pub const MESH_CHANNEL_LEN: usize = 4096;
-
-/// Bytes of answers that may be on their way from one core to the others. Unit: bytes.
-const ANSWER_BYTES_MAX: usize = 256 << 20;
-
-/// Answers up to this size are brought whatever else is on its way. Unit: bytes.
-const SMALL_ANSWER_BYTES: usize = 1 << 10;
-
-const _: () = assert!(SMALL_ANSWER_BYTES < ANSWER_BYTES_MAX, "some large answers have room");
 
 /// A part of an answer on its way to another core. Its bytes count until it is dropped there.
 pub(super) struct Answer {
@@ -147,8 +137,8 @@ impl Mesh {
     #[must_use]
     pub(super) fn answer(&self, part: Part<&[u8], &Refusal>) -> Answer {
         let bytes = part.bytes().map_or(0, <[u8]>::len);
-        let is_too_much = self.under_way_bytes.load(Ordering::Relaxed).saturating_add(bytes) > ANSWER_BYTES_MAX;
-        let part = if bytes > SMALL_ANSWER_BYTES && is_too_much {
+        let is_too_much = self.under_way_bytes.load(Ordering::Relaxed).saturating_add(bytes) > MESH_ANSWER_BYTES_MAX;
+        let part = if bytes > MESH_SMALL_ANSWER_BYTES && is_too_much {
             let message = "too many bytes of answers are on their way between the cores of this node; this one was dropped, read again later";
             let refusal = Refusal::unknown(Status::Overloaded, message);
             match part {
@@ -199,12 +189,12 @@ mod tests {
 
     #[test]
     fn large_answers_are_refused_while_too_many_bytes_are_on_their_way_to_other_cores() {
-        let (mesh, half) = (Mesh::new(2, None), vec![7; ANSWER_BYTES_MAX / 2]);
+        let (mesh, half) = (Mesh::new(2, None), vec![7; MESH_ANSWER_BYTES_MAX / 2]);
         let has_passed = |answer: &Answer| answer.part().is_ok_and(|part| part.bytes().is_some());
         let last = |bytes| mesh.answer(Part::Last(Ok(bytes)));
         let (first, second) = (last(&half), mesh.answer(Part::More(&half)));
         assert!(has_passed(&first) && has_passed(&second), "exactly the limit");
-        let (large, small) = (&half[..SMALL_ANSWER_BYTES + 1], &half[..SMALL_ANSWER_BYTES]);
+        let (large, small) = (&half[..MESH_SMALL_ANSWER_BYTES + 1], &half[..MESH_SMALL_ANSWER_BYTES]);
         let (refused, lost) = (last(large), mesh.answer(Part::More(large)));
         assert!(matches!(refused.part(), Ok(Part::Last(Err(Refusal { status: Status::Overloaded, .. })))));
         assert!(matches!(lost.part(), Err(Refusal { status: Status::Overloaded, .. })), "the rest counts for nothing");

@@ -16,9 +16,14 @@ use super::core::Shared;
 use super::cores::Cores;
 use super::data_dir::{DataDir, Identity};
 use super::gateway::GatewayLimits;
-use super::handle::{HANDLE_QUEUE_LEN, HandleCall, HandleReply};
+use super::handle::{HandleCall, HandleReply};
 use super::helpers::Helpers;
-use super::limits::{APPEND_BYTES_LIMIT, PART_BYTES_MAX};
+use super::limits::{
+    APPEND_BYTES_LIMIT, APPLY_BYTES_PER_TURN, APPLY_KEYS_PER_TURN, BATCH_BYTES_TARGET, HANDLE_QUEUE_LEN,
+    INFLIGHT_BYTES_LIMIT, INFLIGHT_MESSAGES_LIMIT, NOTE_BUSY_MS, NOTE_IDLE_MS, PART_BYTES_MAX, PENDING_READS_LIMIT,
+    PENDING_WRITES_LIMIT, PIPELINE_BATCHES_LIMIT, QUEUED_WRITE_BYTES_LIMIT, RELAYED_LIMIT, TICK_MS,
+    UNCOMMITTED_BYTES_LIMIT,
+};
 use super::metrics::NodeMetrics;
 use super::origin::Found;
 use super::ports::PortHold;
@@ -31,15 +36,13 @@ use super::status::StatusBoard;
 use super::steps::Steps;
 use crate::call::{Call, CallKind, Meta, Refusal};
 use crate::config::{ClusterState, ValidConfig};
+use crate::limits::ANSWER_HEADS_BYTES;
 use crate::raft;
 use crate::replica::{ReadingLimits, RepairOptions, Replica, ReplicaOptions};
 use crate::state_machine;
 use crate::types::{NodeId, ShardId};
 use api::command;
 use api::status::ShardStatus;
-
-/// Length of a tick, if the heartbeat interval has room for several. Unit: ms.
-const TICK_MS: u64 = 10;
 
 /// A running node. Dropping it stops it.
 #[derive(Debug)]
@@ -320,23 +323,15 @@ fn membership(config: &ValidConfig) -> raft::Membership {
     raft::Membership::new(config.members().iter().map(|member| member.id).collect())
 }
 
-/// Time from the last change of the note beside a log until it is synced. Unit: ms.
-const NOTE_IDLE_MS: u64 = 2_000;
-
-/// Time between two syncs of a note that goes on changing. Unit: ms.
-const NOTE_BUSY_MS: u64 = 5_000;
-
 fn tick_ms(config: &ValidConfig) -> u64 {
     TICK_MS.min(config.heartbeat_interval_ms())
 }
 
 /// The answer to a transaction has room for a range, and for a value of any size beside it.
 fn machine_options(config: &ValidConfig) -> state_machine::Options {
-    /// Room for what an answer says besides keys and values. Unit: bytes.
-    const HEADS_BYTES: usize = 64 << 10;
     let options = state_machine::Options::default();
     let request_bytes = usize::try_from(config.limits().request_bytes).unwrap_or(usize::MAX);
-    let with_range_bytes = options.range_bytes_limit.saturating_add(request_bytes).saturating_add(HEADS_BYTES);
+    let with_range_bytes = options.range_bytes_limit.saturating_add(request_bytes).saturating_add(ANSWER_HEADS_BYTES);
     state_machine::Options { answer_bytes_limit: options.answer_bytes_limit.max(with_range_bytes), ..options }
 }
 
@@ -354,25 +349,25 @@ pub(super) fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOp
             founders,
             election_ticks: ticks(config.election_timeout_ms()),
             heartbeat_ticks: ticks(config.heartbeat_interval_ms()),
-            inflight_messages_limit: 256,
-            inflight_bytes_limit: 16 << 20,
+            inflight_messages_limit: INFLIGHT_MESSAGES_LIMIT,
+            inflight_bytes_limit: INFLIGHT_BYTES_LIMIT,
             append_bytes_limit: APPEND_BYTES_LIMIT,
             life: 0,
             seed: 0,
             preferred_leader,
         },
         machine: machine_options(config),
-        pipeline_batches_limit: 4,
-        batch_bytes_target: 256 << 10,
-        pending_writes_limit: 1 << 16,
-        pending_reads_limit: 1 << 14,
-        relayed_limit: 1 << 16,
+        pipeline_batches_limit: PIPELINE_BATCHES_LIMIT,
+        batch_bytes_target: BATCH_BYTES_TARGET,
+        pending_writes_limit: PENDING_WRITES_LIMIT,
+        pending_reads_limit: PENDING_READS_LIMIT,
+        relayed_limit: RELAYED_LIMIT,
         quota_bytes: config.limits().quota_bytes,
-        uncommitted_bytes_limit: 256 << 20,
-        queued_write_bytes_limit: 64 << 20,
+        uncommitted_bytes_limit: UNCOMMITTED_BYTES_LIMIT,
+        queued_write_bytes_limit: QUEUED_WRITE_BYTES_LIMIT,
         command: command_limits(config),
-        apply_bytes_per_turn: 64 << 10,
-        apply_keys_per_turn: 2048,
+        apply_bytes_per_turn: APPLY_BYTES_PER_TURN,
+        apply_keys_per_turn: APPLY_KEYS_PER_TURN,
         reading: ReadingLimits::default(),
         slow_disk_ticks: config.slow_disk_handover_ms().div_ceil(tick_ms),
         note_idle_ticks: u64::from(ticks(NOTE_IDLE_MS)),

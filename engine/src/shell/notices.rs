@@ -2,13 +2,11 @@
 
 use std::cell::RefCell;
 
+use super::limits::NEW_NODE_LOOKS;
 use super::said::{Complaint, Said};
 use crate::raft::LostView;
 use crate::replica::ReplicaView;
 use crate::types::{NodeId, ShardId};
-
-/// Looks at a new node, one each tick, after which it is said that it waits.
-const PATIENCE_COUNT: u64 = 500;
 
 /// What was told of a shard so far.
 #[derive(Debug, Default)]
@@ -45,7 +43,7 @@ impl Notices {
         }
         if let Some(waiting) = &waiting {
             told.waited_count += 1;
-            if told.waited_count == PATIENCE_COUNT {
+            if told.waited_count == NEW_NODE_LOOKS {
                 tracing::warn!(%shard, "{waiting}; until it has heard from all of them it takes no part");
             }
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wal::constants::FIRST_FRAME_OFFSET;
+use wal::limits::FIRST_FRAME_OFFSET;
 use wal::note::NOTE_FILE_NAME;
 use wal::{EntryHeader, Log, SegmentIdentity};
 

@@ -10,10 +10,8 @@ use std::panic::PanicHookInfo;
 use std::process::abort;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-/// The message of a panic has this long to leave. A standard error that nobody reads would keep the process for ever.
-const MESSAGE_WITHIN: Duration = Duration::from_secs(2);
+use super::limits::PANIC_MESSAGE_WITHIN;
 
 thread_local! {
     /// What this thread is to the node, if it is one of the node's.
@@ -50,7 +48,7 @@ fn on_panic(info: &PanicHookInfo<'_>, previous: &dyn Fn(&PanicHookInfo<'_>)) {
     let role = role.or_else(|| PROCESS_IS_NODE.load(Ordering::Relaxed).then_some("a thread"));
     let Some(role) = role else { return previous(info) };
     let watchdog = std::thread::Builder::new().name("quorate-abort".to_owned()).spawn(|| {
-        std::thread::sleep(MESSAGE_WITHIN);
+        std::thread::sleep(PANIC_MESSAGE_WITHIN);
         abort()
     });
     if watchdog.is_err() {

@@ -17,23 +17,9 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncRead, FutureExt};
 use net::deframer::Deframer;
 
-/// Bytes that are taken in one read: others have their turn between two. Unit: bytes.
-const READ_BYTES_MAX: usize = 1 << 20;
-
-/// How long a part waits for the rest, whatever its size. Unit: ms.
-const WAIT_MS_MAX: u64 = 30_000;
-
-/// What has arrived lets a part wait longer: some links are slow. Unit: bytes for each ms.
-const BYTES_PER_MS_MIN: u64 = 16;
-
-/// How often what waits is looked at. Unit: ms.
-const SWEEP_MS: u64 = 1_000;
-
-/// Read buffers of one size that are kept for whoever reads next.
-const SPARE_MAX: usize = 8;
-
-/// Larger read buffers are not kept. Unit: bytes.
-const SPARE_BYTES_MAX: usize = 64 << 10;
+use super::limits::{
+    BYTES_PER_MS_MIN, PARTIAL_MS_MAX, READ_BYTES_MAX, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX, SWEEP_MS,
+};
 
 /// The parts of one core's connections of one kind.
 #[derive(Debug)]
@@ -122,7 +108,7 @@ impl Partials {
         let Some(buffer) = deframer.take_buffer() else { return };
         let mut spare = spare.borrow_mut();
         let alike = spare.iter().filter(|other| other.len() == buffer.len()).count();
-        if buffer.len() <= SPARE_BYTES_MAX && alike < SPARE_MAX {
+        if buffer.len() <= SPARE_BUFFER_BYTES_MAX && alike < SPARE_BUFFERS_MAX {
             spare.push(buffer);
         }
     }
@@ -136,7 +122,7 @@ impl Partials {
     fn sweep(&self, now: Instant) {
         let is_late = |part: &Part| {
             let waited_ms = u64::try_from(now.saturating_duration_since(part.since).as_millis()).unwrap_or(u64::MAX);
-            waited_ms > WAIT_MS_MAX + part.bytes as u64 / BYTES_PER_MS_MIN
+            waited_ms > PARTIAL_MS_MAX + part.bytes as u64 / BYTES_PER_MS_MIN
         };
         let mut state = self.state.borrow_mut();
         let late: Vec<u64> = state.parts.iter().filter(|(_, part)| is_late(part)).map(|(number, _)| *number).collect();
@@ -312,11 +298,11 @@ mod tests {
         none.hold(0, false);
         let began = Instant::now();
         let after = |ms: u64| began + Duration::from_millis(ms);
-        partials.sweep(after(WAIT_MS_MAX - 1_000));
+        partials.sweep(after(PARTIAL_MS_MAX - 1_000));
         assert_eq!([given_up(&small), given_up(&large), given_up(&none)], [None; 3]);
-        partials.sweep(after(WAIT_MS_MAX + 1_000));
+        partials.sweep(after(PARTIAL_MS_MAX + 1_000));
         assert_eq!([given_up(&small), given_up(&large), given_up(&none)], [Some(GivenUp::TooSlow), None, None]);
-        partials.sweep(after(WAIT_MS_MAX + 1_000 + (5 << 20) / BYTES_PER_MS_MIN));
+        partials.sweep(after(PARTIAL_MS_MAX + 1_000 + (5 << 20) / BYTES_PER_MS_MIN));
         assert_eq!([given_up(&large), given_up(&none)], [Some(GivenUp::TooSlow), None]);
     }
 

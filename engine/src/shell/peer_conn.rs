@@ -8,18 +8,16 @@ use net::shell::Stream;
 
 use super::classes::Slice;
 use super::incoming::Opened;
+use super::limits::PEERS_PARTIAL_BYTES_MAX;
 use super::partial::{Arrived, Partial, Partials};
 use super::said::Complaint;
 use super::shard::Shard;
 use crate::types::NodeId;
 use crate::wire::{self, Incoming, Lane};
 
-/// Memory that the incomplete messages of all peers of a core may hold, if no message is larger than that. Unit: bytes.
-const PARTIAL_BYTES_MAX: u64 = 256 << 20;
-
 /// What counts the incomplete messages of a core's peers. Two of the largest have room.
 pub fn partials(body_bytes_max: u64) -> Rc<Partials> {
-    Partials::new(usize::try_from(PARTIAL_BYTES_MAX.max(2 * body_bytes_max)).unwrap_or(usize::MAX))
+    Partials::new(usize::try_from(PEERS_PARTIAL_BYTES_MAX.max(2 * body_bytes_max)).unwrap_or(usize::MAX))
 }
 
 /// Serves a connection past its handshake until it ends. Nothing is written to it.

@@ -1,23 +1,17 @@
 //! Can this host run a node at all? Asked before anything is touched, answered in one line.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use glommio::{GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
+use super::limits::{ADDRESS_FREE_WITHIN, ADDRESS_POLL, EXECUTOR_IO_MEMORY_BYTES, MEMLOCK_BYTES_MIN};
 use super::ports::PortHold;
 use super::room::{Needs, Room};
 use super::uring;
 use crate::config::ValidConfig;
-
-/// Locked memory that an executor needs at least. Unit: bytes. Source: glommio's own check.
-const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
-
-/// Memory that glommio registers with each of an executor's rings. Unit: bytes. The smallest it takes: file data does not
-/// pass through it here, and an unprivileged user's limit on locked memory counts it.
-pub const EXECUTOR_IO_MEMORY_BYTES: usize = 64 * 1024;
 
 /// Why this host cannot run a node.
 #[derive(Debug, thiserror::Error)]
@@ -134,13 +128,6 @@ pub fn check_pinning(cores: usize) -> Result<(), PreflightError> {
         (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).map(|core| core.to_string()).collect();
     Err(PreflightError::Pinning { cores, allowed: allowed.join(", ") })
 }
-
-/// How long an address may still be taken by a process that has just ended: the kernel closes the sockets of io_uring a little
-/// later than a process' other files, and later still while a disk hangs.
-const ADDRESS_FREE_WITHIN: Duration = Duration::from_secs(5);
-
-/// Pause between two looks at an address.
-const ADDRESS_POLL: Duration = Duration::from_millis(20);
 
 /// Tries again while something is in use, but not for long.
 fn once_free<T>(started: Instant, mut take: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {

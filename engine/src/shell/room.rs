@@ -3,49 +3,12 @@
 //! The log comes first: a segment must always find a descriptor, whoever connects. So what a node needs for itself is counted
 //! from its settings, and connections get what is left. Asks no system; `preflight` does.
 
-use wal::constants::SEGMENTS_AHEAD;
-
 use crate::config::ValidConfig;
 
-/// What a process has open whatever it does: standard streams, the data directory and its lock, helpers. Unit: descriptors.
-const PROCESS_FILES: u64 = 48;
-
-/// What an executor has open besides its listeners: rings, events, timers. Unit: descriptors.
-const CORE_FILES: u64 = 16;
-
-/// What a shard has open besides segments: directories, the note, a segment being prepared, old segments being read, records
-/// being written. Unit: descriptors.
-const SHARD_FILES: u64 = 8;
-
-/// Segments that a shard has open: those that are ready, the one being written, and those before it that are not durable yet.
-const SHARD_SEGMENTS: u64 = SEGMENTS_AHEAD + 1 + 2;
-
-/// Connections between a node and a peer, for each shard: three lanes each way, and the ones that they replace.
-const PEER_CONNECTIONS: u64 = 2 * 3 + 3;
-
-/// Lookups of the name in a peer's URL. Unit: descriptors.
-const LOOKUP_FILES: u64 = 1;
-
-/// Probes that are served at a time, whatever clients there are.
-pub(super) const PROBES: usize = 32;
-
-/// Connections of one core that have no place any more and are still open, until the other side has read why.
-pub(super) const LEAVING: usize = 16;
-
-/// Client connections that a node must have room for.
-const CONNECTIONS_MIN: u64 = 16;
-
-/// Connections of one port and core that may be in their handshake.
-const GREETINGS_MAX: u64 = 256;
-
-/// The same where descriptors are few.
-const GREETINGS_MIN: u64 = 16;
-
-/// Share of the descriptors that are left which greetings may have.
-const GREETINGS_SHARE: u64 = 4;
-
-/// Ports at which a core greets.
-const PORTS: u64 = 2;
+use super::limits::{
+    CONNECTIONS_MIN, CORE_FILES, GREETINGS_MAX, GREETINGS_MIN, GREETINGS_SHARE, LEAVING, LOOKUP_FILES,
+    PEER_CONNECTIONS, PORTS, PROBES, PROCESS_FILES, SHARD_FILES, SHARD_SEGMENTS,
+};
 
 /// What a node is going to have open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

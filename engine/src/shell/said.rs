@@ -5,16 +5,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Time for which the lines of one kind are limited.
-const PAUSE: Duration = Duration::from_secs(10);
-
-/// Lines in that time about what strangers do.
-const LINES_OF_STRANGERS: u64 = 1;
-
-/// Lines in that time about what members do: honest ones change much at once, and each change is worth knowing.
-const LINES_OF_MEMBERS: u64 = 100;
+use super::limits::{LINES_OF_MEMBERS, LINES_OF_STRANGERS, SAID_PAUSE};
 
 /// Kinds of complaints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +49,7 @@ pub enum Complaint {
 }
 
 impl Complaint {
-    /// Lines within `PAUSE`.
+    /// Lines within `SAID_PAUSE`.
     const fn lines_max(self) -> u64 {
         match self {
             Self::Link | Self::Leadership | Self::Lost => LINES_OF_MEMBERS,
@@ -89,7 +82,7 @@ impl Said {
     fn may_say_at(&self, complaint: Complaint, now: Instant) -> Option<u64> {
         let mut kinds = self.kinds.borrow_mut();
         match kinds.get_mut(&complaint) {
-            Some(kind) if now.saturating_duration_since(kind.said_at) < PAUSE => {
+            Some(kind) if now.saturating_duration_since(kind.said_at) < SAID_PAUSE => {
                 if kind.said_count < complaint.lines_max() {
                     kind.said_count += 1;
                     return Some(0);
@@ -118,11 +111,11 @@ mod tests {
         let (said, start) = (Said::default(), Instant::now());
         assert_eq!(said.may_say_at(Complaint::Stranger, start), Some(0));
         for _ in 0..99 {
-            assert_eq!(said.may_say_at(Complaint::Stranger, start + PAUSE / 2), None);
+            assert_eq!(said.may_say_at(Complaint::Stranger, start + SAID_PAUSE / 2), None);
         }
         assert_eq!(said.may_say_at(Complaint::PeerRefused, start), Some(0), "another kind");
-        assert_eq!(said.may_say_at(Complaint::Stranger, start + PAUSE), Some(99));
-        assert_eq!(said.may_say_at(Complaint::Stranger, start + PAUSE * 2), Some(0));
+        assert_eq!(said.may_say_at(Complaint::Stranger, start + SAID_PAUSE), Some(99));
+        assert_eq!(said.may_say_at(Complaint::Stranger, start + SAID_PAUSE * 2), Some(0));
     }
 
     #[test]
@@ -130,6 +123,6 @@ mod tests {
         let (said, start) = (Said::default(), Instant::now());
         let lines = (0..1000).filter(|_| said.may_say_at(Complaint::Link, start).is_some()).count();
         assert_eq!(lines as u64, LINES_OF_MEMBERS);
-        assert_eq!(said.may_say_at(Complaint::Link, start + PAUSE), Some(1000 - LINES_OF_MEMBERS));
+        assert_eq!(said.may_say_at(Complaint::Link, start + SAID_PAUSE), Some(1000 - LINES_OF_MEMBERS));
     }
 }

@@ -19,6 +19,10 @@ use super::classes::{Class, Classes, give_way};
 use super::device::ShardDevice;
 use super::helpers::Helpers;
 use super::incoming::{Incoming, Opened};
+use super::limits::{
+    BLIND_LOOKS_MAX, METRICS_EVERY_TICKS, PLACE_CHECK_MS, PREPARE_RETRY_MS, SETTLE_MS_MAX, SETTLE_STEP_MS,
+    TIMED_BATCHES_MAX,
+};
 use super::links::PeerLinks;
 use super::metrics::ShardMetrics;
 use super::notices::Notices;
@@ -35,21 +39,6 @@ use crate::replica::{Action, Event, Outgoing, Remark, Replica, ReplicaView};
 use crate::types::{Index, NodeId, ShardId, Term};
 use crate::wire::Lane;
 use api::status::SHARD_STOPPED;
-
-/// Pause before a segment that could not be prepared is tried again. Unit: ms.
-const PREPARE_RETRY_MS: u64 = 500;
-
-/// Pause between two looks at whether the log is still in its place. Unit: ms.
-const PLACE_CHECK_MS: u64 = 1000;
-
-/// Looks in a row that may tell nothing, for want of memory or because a read failed; with the next one the shard stops.
-const BLIND_LOOKS_MAX: u32 = 5;
-
-/// How long a stopping shard waits for the sync of its note. Unit: ms.
-const SETTLE_MS_MAX: u64 = 1000;
-
-/// Batches whose time to commit is measured at once; more are not measured.
-const TIMED_BATCHES_MAX: usize = 1024;
 
 /// Starts all lanes to a member, if it is known where that is.
 pub(super) type Linker<D> = Box<dyn Fn(&Rc<Shard<D>>, NodeId) -> Option<PeerLinks>>;
@@ -230,15 +219,14 @@ impl<D: ShardDevice> Shard<D> {
     ///
     /// For a stop that is in no hurry. A disk that does not answer is not waited for long.
     async fn settle(self: &Rc<Self>) {
-        const STEP_MS: u64 = 2;
         let mut waited_ms = 0;
         while waited_ms < SETTLE_MS_MAX {
             self.deliver(Event::Settle);
             if self.replica.borrow().is_settled() {
                 return;
             }
-            glommio::timer::sleep(Duration::from_millis(STEP_MS)).await;
-            waited_ms += STEP_MS;
+            glommio::timer::sleep(Duration::from_millis(SETTLE_STEP_MS)).await;
+            waited_ms += SETTLE_STEP_MS;
         }
     }
 
@@ -335,7 +323,6 @@ impl<D: ShardDevice> Shard<D> {
     }
 
     async fn run_ticks(self: Rc<Self>) {
-        const METRICS_EVERY_TICKS: u64 = 10;
         let tick_length = Duration::from_millis(self.tick_ms);
         let mut tick: u64 = 0;
         let (mut due, mut last) = (Instant::now(), None);

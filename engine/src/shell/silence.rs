@@ -4,20 +4,9 @@
 //! itself is noticed by its clients, who get no answer to a ping. It counts looks, not time: in a process that was stopped as a
 //! whole, all shards post again before they are looked at twice. Nothing here waits or refuses.
 
-use std::time::Duration;
-
 use crate::types::ShardId;
 
-/// A shard that says nothing for so long is silent: as long as a client waits for a sign of a node's life.
-pub(super) const SILENT_AFTER: Duration = Duration::from_secs(1);
-
-/// Pause between two looks: many ticks.
-pub(super) const LOOK_PAUSE: Duration = Duration::from_millis(200);
-
-/// Looks in a row that may find nothing new; with the last of them the shard is silent.
-const LOOKS_MAX: u32 = 5;
-
-const _: () = assert!(LOOK_PAUSE.as_millis() * LOOKS_MAX as u128 == SILENT_AFTER.as_millis(), "they agree");
+use super::limits::SILENCE_LOOKS_MAX;
 
 /// What was seen of the shards of other cores.
 #[derive(Debug)]
@@ -54,11 +43,11 @@ impl Silence {
         for ((number, seen), post_count) in (0..).zip(&mut self.seen).zip(post_counts) {
             if seen.post_count == *post_count && *post_count > 0 {
                 seen.silent_looks = seen.silent_looks.saturating_add(1);
-                if seen.silent_looks == LOOKS_MAX {
+                if seen.silent_looks == SILENCE_LOOKS_MAX {
                     changes.push(Change::FellSilent(ShardId::new(number)));
                 }
             } else {
-                if seen.silent_looks >= LOOKS_MAX {
+                if seen.silent_looks >= SILENCE_LOOKS_MAX {
                     changes.push(Change::Speaks(ShardId::new(number)));
                 }
                 *seen = Seen { post_count: *post_count, silent_looks: 0 };
@@ -80,9 +69,9 @@ mod tests {
         for count in 1..10 {
             assert_eq!(silence.look(&[count, 7 * count]), []);
         }
-        for look in 1..3 * LOOKS_MAX {
+        for look in 1..3 * SILENCE_LOOKS_MAX {
             let changes = silence.look(&[9 + u64::from(look), 63]);
-            let expected: &[Change] = if look == LOOKS_MAX { &[Change::FellSilent(SHARD)] } else { &[] };
+            let expected: &[Change] = if look == SILENCE_LOOKS_MAX { &[Change::FellSilent(SHARD)] } else { &[] };
             assert_eq!(changes, expected, "look {look}");
         }
         assert_eq!(silence.look(&[100, 64]), [Change::Speaks(SHARD)]);
@@ -93,7 +82,7 @@ mod tests {
     #[test]
     fn a_shard_that_has_not_begun_is_not_silent() {
         let mut silence = Silence::new(1);
-        for _ in 0..2 * LOOKS_MAX {
+        for _ in 0..2 * SILENCE_LOOKS_MAX {
             assert_eq!(silence.look(&[0]), []);
         }
         assert_eq!(silence.look(&[1]), []);

@@ -10,19 +10,10 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::limits::{WAITS_LOOK_EVERY, WAITS_LOOK_WITHIN, WAITS_LOOKS_MAX};
 use super::metrics::SliceMetrics;
 use super::run_queue::RunQueue;
 use super::work::Work;
-
-/// A look at the waits of the thread that is older is taken again when a slice begins: what it waited between the look and the
-/// beginning is taken for a wait of the slice. A look costs a system call.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
-
-/// A look that took longer is taken again, so many times at most.
-const LOOK_WITHIN: Duration = Duration::from_micros(100);
-
-/// Looks when a slice begins.
-const LOOKS_MAX: u32 = 3;
 
 /// The slices of one core.
 #[derive(Debug)]
@@ -82,11 +73,11 @@ impl Slices {
     fn begin(&self) -> (Instant, Duration) {
         // The clock first, here and at the end: a thread that loses its processor as the system call returns waits in the slice.
         let mut now = Instant::now();
-        if now.duration_since(self.looked.get().0) >= LOOK_EVERY {
-            for _ in 0..LOOKS_MAX {
+        if now.duration_since(self.looked.get().0) >= WAITS_LOOK_EVERY {
+            for _ in 0..WAITS_LOOKS_MAX {
                 self.looked.set((now, self.run_queue.times().waited));
                 let looked_for = now.elapsed();
-                if looked_for < LOOK_WITHIN {
+                if looked_for < WAITS_LOOK_WITHIN {
                     break;
                 }
                 // It lost its processor in the look: a wait that the look has and the slice would have, too.
@@ -100,7 +91,7 @@ impl Slices {
         let now = Instant::now();
         assert!(now >= started, "a slice ends after it began");
         let mut took = now.duration_since(started);
-        if took >= LOOK_EVERY {
+        if took >= WAITS_LOOK_EVERY {
             let waited = self.run_queue.times().waited;
             self.looked.set((now, waited));
             took = took.saturating_sub(waited.saturating_sub(waited_before));

@@ -11,8 +11,7 @@ use crate::replica::ReplicaView;
 use crate::types::{NodeId, ShardId};
 use api::status::ShardStatus;
 
-/// A shard that has applied fewer entries than are committed, by more than this, is not ready: it answers late.
-const READY_LAG_ENTRIES: u64 = 256;
+use super::limits::READY_LAG_ENTRIES;
 
 /// The board; clones share it.
 #[derive(Clone, Debug)]

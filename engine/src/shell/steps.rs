@@ -8,11 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A step that takes this long is named.
-const SAY_AFTER: Duration = Duration::from_secs(5);
-
-/// A step that goes on is named again after a pause that doubles, up to this.
-const SAY_PAUSE_MAX: Duration = Duration::from_mins(5);
+use super::limits::{STEP_SAID_AFTER, STEP_SAID_PAUSE_MAX};
 
 /// The steps of one start. Clones share them.
 #[derive(Clone, Debug)]
@@ -49,7 +45,7 @@ impl Default for Steps {
         let state = State {
             step: String::new(),
             since: Instant::now(),
-            say_at: SAY_AFTER,
+            say_at: STEP_SAID_AFTER,
             cores: BTreeMap::new(),
             is_over: false,
         };
@@ -77,7 +73,7 @@ impl Steps {
         let mut state = self.lock();
         state.step = step.into();
         state.since = Instant::now();
-        state.say_at = SAY_AFTER;
+        state.say_at = STEP_SAID_AFTER;
     }
 
     /// A core has come so far.
@@ -95,7 +91,7 @@ impl Steps {
         while !state.is_over {
             let lasted = state.since.elapsed();
             if lasted >= state.say_at {
-                state.say_at = lasted + lasted.min(SAY_PAUSE_MAX);
+                state.say_at = lasted + lasted.min(STEP_SAID_PAUSE_MAX);
                 let (step, cores) = (state.step.clone(), state.cores.clone());
                 drop(state);
                 say(&step, lasted.as_secs(), &cores);
@@ -131,7 +127,7 @@ mod tests {
         let steps = Steps::default();
         steps.enter("reading");
         steps.core_is(1, "waiting");
-        steps.lock().since -= SAY_AFTER;
+        steps.lock().since -= STEP_SAID_AFTER;
         let (said, lines) = mpsc::channel();
         let watched = steps.clone();
         let thread = std::thread::spawn(move || {
@@ -141,9 +137,9 @@ mod tests {
         });
         let (step, step_s, cores) = lines.recv().expect("it is said");
         assert_eq!((step.as_str(), cores.get(&1)), ("reading", Some(&"waiting")));
-        assert!(step_s >= SAY_AFTER.as_secs());
+        assert!(step_s >= STEP_SAID_AFTER.as_secs());
         steps.enter("syncing");
-        assert_eq!(steps.lock().say_at, SAY_AFTER);
+        assert_eq!(steps.lock().say_at, STEP_SAID_AFTER);
         steps.lock().is_over = true;
         steps.shared.changed.notify_all();
         thread.join().expect("it ends");

@@ -8,8 +8,7 @@ use std::io;
 
 use io_uring::{IoUring, Probe, opcode};
 
-/// Entries of the ring that is made for the question.
-const ENTRIES: u32 = 2;
+use super::limits::QUESTION_RING_ENTRIES;
 
 /// The operations that glommio needs, with their names. Source: glommio 0.9.0, `sys/uring.rs`.
 const OPERATIONS: &[(u8, &str)] = &[
@@ -63,7 +62,7 @@ pub enum UringError {
 /// The first call that was refused, or the first operation that is missing.
 pub fn probe() -> Result<(), UringError> {
     let refused = |call| move |source| UringError::Call { call, source };
-    let ring = IoUring::new(ENTRIES).map_err(refused("io_uring_setup"))?;
+    let ring = IoUring::new(QUESTION_RING_ENTRIES).map_err(refused("io_uring_setup"))?;
     let mut known = Probe::new();
     ring.submitter().register_probe(&mut known).map_err(refused("io_uring_register"))?;
     // With nothing queued this enters the kernel and returns at once.

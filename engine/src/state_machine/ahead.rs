@@ -5,12 +5,11 @@ use std::collections::VecDeque;
 use codec::DecodeError;
 
 use super::batch::{self, Batched};
-use super::index::LOOK_AHEAD_KEYS;
 use super::mvcc::Mvcc;
+use crate::limits::LOOK_AHEAD_KEYS;
 use api::command::{self, Command, Op};
 
-/// No more commands are read ahead once these take so many bytes: a slice that ends early reads them again. Unit: bytes.
-const AHEAD_BYTES: usize = 16 << 10;
+use crate::limits::READ_AHEAD_BYTES;
 
 /// A command with what stands around it in its batch.
 type Read<'a> = Result<(Batched<'a>, Command<'a>), DecodeError>;
@@ -33,7 +32,7 @@ impl<'a, C: Iterator<Item = Result<Batched<'a>, DecodeError>>> Ahead<'a, C> {
             let read = |batched: Batched<'a>| Ok((batched, command::decode(batched.command)?));
             let mut bytes = 0;
             while self.read.len() < LOOK_AHEAD_KEYS
-                && bytes < AHEAD_BYTES
+                && bytes < READ_AHEAD_BYTES
                 && let Some(batched) = self.commands.next()
             {
                 bytes += batched.as_ref().map_or(0, |batched| batched.bytes_count);

@@ -5,12 +5,6 @@
 
 use crate::types::{Lsn, Revision};
 
-/// Keys that one command may visit: every key that was ever written in the ranges of its operations, deleted ones included.
-///
-/// What is applied behind a command waits for all of it, so this bounds how long. All replicas must decide alike: it may change
-/// only together with the version of the commands. Measured at a million keys: see `docs/decisions/0004-bounded-work.md`.
-pub const KEYS_VISITED_PER_COMMAND_MAX: u64 = 50_000;
-
 /// Why a command has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandRefused {

@@ -9,11 +9,9 @@ use super::history::Version;
 use super::mvcc::Mvcc;
 use super::section::{AsOf, Section};
 use super::values::ValueRef;
+use crate::limits::DIGEST_VALUE_BYTES;
 use crate::types::Revision;
 use api::command::KEY_BYTES_MAX;
-
-/// So many bytes of a value take as long in a hash as a key. Unit: bytes.
-const DIGEST_VALUE_BYTES: u64 = 512;
 
 /// How far the keys are written out, or taken into a hash.
 #[derive(Clone, Debug, Default)]

@@ -6,12 +6,10 @@
 
 use super::scan::Visit;
 use super::{Budget, CommandRefused, LATEST, StateMachine};
+use crate::limits::COUNTED_PER_VISIT;
 use crate::types::Revision;
 use api::command::{Command, Compare, CompareTarget, Op, Txn};
 use api::response::{self, KvView, ResponseWriter};
-
-/// Keys that are counted in the time in which one is visited, roughly.
-const COUNTED_PER_VISIT: u64 = 8;
 
 /// What came of a command that is done.
 pub(super) struct Done {

@@ -9,8 +9,9 @@ use proptest::sample::Index as Choice;
 
 use super::batch::{self, BATCH_HEADER_BYTES, BATCH_VERSION, BatchHeader, CommandHead, LogTime, Sender};
 use super::section::CHUNK_HEADER_BYTES;
-use super::{BatchEntry, ChunkCursor, CommandRefused, KEYS_VISITED_PER_COMMAND_MAX, Options, StateMachine};
+use super::{BatchEntry, ChunkCursor, CommandRefused, Options, StateMachine};
 use crate::doc_table::{COMMAND_DOC, STATE_DOC, numbers, values};
+use crate::limits::KEYS_VISITED_PER_COMMAND_MAX;
 use crate::testing::fuzz;
 use crate::types::{EntryId, Index, Lsn, Term};
 use api::command::{

@@ -15,11 +15,10 @@ pub(super) use super::order::Bounds;
 use super::order::Order;
 use super::slots::{Entry, Slots};
 
+use crate::limits::LOOK_AHEAD_KEYS;
+
 /// Tables, chosen by the upper bits of a hash. A power of two.
 const TABLES_COUNT: usize = 256;
-
-/// Most keys that are looked ahead for at once. More gain little, and what was read first might be gone again.
-pub(super) const LOOK_AHEAD_KEYS: usize = 32;
 
 const _: () =
     assert!(TABLES_COUNT.is_power_of_two() && TABLES_COUNT <= 256, "a table is chosen by eight bits of a hash");

@@ -22,7 +22,7 @@ mod values;
 
 use codec::DecodeError;
 
-pub use answers::{Answers, Budget, Change, ChangeKind, CommandRefused, KEYS_VISITED_PER_COMMAND_MAX, ValuePlace};
+pub use answers::{Answers, Budget, Change, ChangeKind, CommandRefused, ValuePlace};
 use batch::{BATCH_HEADER_BYTES, BatchHeader, LogTime};
 use chunks::KeysCursor;
 use commands::{Done, Running};
@@ -31,13 +31,13 @@ use mvcc::Mvcc;
 pub use scan::Scan;
 use section::{AsOf, Section, SectionKind};
 
+use crate::limits::{
+    COMMAND_ANSWER_BYTES_LIMIT, KEYS_VISITED_PER_COMMAND_MAX, RANGE_BYTES_LIMIT, RESPONSE_KEPT_BYTES_MAX,
+};
 use crate::types::{EntryId, Index, Lsn, Revision};
 
 /// Reads the latest version, changes of the running transaction included.
 const LATEST: Revision = Revision::new(u64::MAX);
-
-/// A buffer for answers larger than this is not kept. Unit: bytes.
-const RESPONSE_KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// Settings of a state machine.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +56,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            range_bytes_limit: 4 << 20,
-            answer_bytes_limit: 8 << 20,
+            range_bytes_limit: RANGE_BYTES_LIMIT,
+            answer_bytes_limit: COMMAND_ANSWER_BYTES_LIMIT,
             command_keys_limit: KEYS_VISITED_PER_COMMAND_MAX,
             hash_seed: 0,
         }

@@ -9,15 +9,10 @@ use super::answers::Budget;
 use super::history::{History, Version};
 use super::index::{Bounds, Index};
 use super::values::{ValueRef, ValueStore};
+use crate::limits::{KEY_OVERHEAD_BYTES, VERSION_OVERHEAD_BYTES};
 use crate::types::Revision;
 use api::command::KeyRange;
 use api::response::KvView;
-
-/// Estimated memory of a key besides its bytes: its entry, its place in a table and in a leaf. Unit: bytes.
-const KEY_OVERHEAD_BYTES: u64 = 128;
-
-/// Estimated memory of a version besides its value. Unit: bytes.
-const VERSION_OVERHEAD_BYTES: u64 = 48;
 
 /// Keys and versions.
 #[derive(Debug)]

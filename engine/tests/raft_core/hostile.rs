@@ -1,9 +1,7 @@
 //! Messages that no honest peer sends, and followers that have no room: nothing trips an assertion, nothing is flooded.
 
-use engine::raft::{
-    AppendDecision, AppendEntries, AppendOutcome, HardState, Health, LogView, Message, PENDING_READS_MAX, Role,
-    TERM_MAX,
-};
+use engine::limits::PENDING_READS_MAX;
+use engine::raft::{AppendDecision, AppendEntries, AppendOutcome, HardState, Health, LogView, Message, Role, TERM_MAX};
 use engine::types::{EntryId, Index, NodeId, Term};
 
 use crate::cluster::{Cluster, Packet, config, node_id};

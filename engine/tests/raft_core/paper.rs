@@ -1,8 +1,7 @@
 //! Elections, leases, transfers and reads, rule by rule, each where the thesis states it.
 
-use engine::raft::{
-    HardState, LogView, Message, PENDING_READS_MAX, Raft, ReadId, ReadIndexError, Role, Speaker, TransferError, Unfit,
-};
+use engine::limits::PENDING_READS_MAX;
+use engine::raft::{HardState, LogView, Message, Raft, ReadId, ReadIndexError, Role, Speaker, TransferError, Unfit};
 use engine::types::{EntryId, Index, NodeId, Term};
 
 use crate::cluster::{Cluster, Packet, config, node_id};

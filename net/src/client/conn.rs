@@ -20,34 +20,14 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::dial::{ConnectError, Dialing};
+use super::limits::{BUFFER_KEPT_BYTES_MAX, QUEUE_BYTES_MAX, SILENT_LOOKS_MAX, UNSENT_BYTES_MAX, WAITING_MAX};
 use super::{Endpoint, ServerInfo, lock};
 use crate::api::{Executed, KIND_RESPONSE_PART, Request, Response, ResponsePart, Status};
 use crate::deframer::Deframer;
 use crate::frame::FrameKind;
-use crate::handshake::{ClientLimits, HANDSHAKE_BODY_BYTES_MAX, Hello, Verdict, Welcome};
+use crate::handshake::{ClientLimits, Hello, Verdict, Welcome};
+use crate::limits::{ANSWER_BYTES_MAX, HANDSHAKE_BODY_BYTES_MAX};
 use crate::patience;
-
-/// Largest answer that a client takes. Unit: bytes.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
-
-/// Requests that wait for their answer on one connection, at most; a node's own limit is usually lower.
-pub const WAITING_MAX: usize = 1 << 16;
-
-/// Payloads of requests that wait for their answer on one connection, together; a node's own limit may be lower. Unit: bytes.
-pub const QUEUE_BYTES_MAX: usize = 64 << 20;
-
-/// Largest payload of a request. Unit: bytes.
-pub const REQUEST_BYTES_MAX: usize = QUEUE_BYTES_MAX;
-
-/// Buffers larger than this are not kept. Unit: bytes.
-const KEPT_BYTES_MAX: usize = 4 << 20;
-
-/// Bytes that the kernel takes beyond what it has sent. A small number, so that a write which goes on shows that the other
-/// side still takes something. Unit: bytes.
-const UNSENT_BYTES_LIMIT: u32 = 128 << 10;
-
-/// A silent connection is given up after so many looks without a sign of life.
-const SILENT_LOOKS_MAX: u32 = 5;
 
 /// How long a node may be silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +143,7 @@ impl Conn {
         let passing = |error: io::Error| ConnectError::passing(error.to_string());
         stream.set_nodelay(true).map_err(passing)?;
         patience::CLIENTS.set(&stream).map_err(passing)?;
-        SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_LIMIT).map_err(passing)?;
+        SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX).map_err(passing)?;
         let (mut reading, mut writing) = stream.into_split();
         writing.write_all(&hello()).await.map_err(passing)?;
         let mut deframer = Deframer::new(HANDSHAKE_BODY_BYTES_MAX);
@@ -448,7 +428,7 @@ async fn write(running: Running, writing: OwnedWriteHalf) {
             return;
         }
         bytes.clear();
-        if bytes.capacity() > KEPT_BYTES_MAX {
+        if bytes.capacity() > BUFFER_KEPT_BYTES_MAX {
             bytes = Vec::new();
         }
     }

@@ -12,13 +12,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::Endpoint;
+use super::limits::ENDPOINT_ADDRESSES_MAX;
+use crate::limits::LOOKUP_AGAIN_MS_MAX;
 use crate::resolve::Resolver;
-
-/// Addresses of an endpoint that are tried.
-const ADDRESSES_MAX: usize = 16;
-
-/// Wait for a lookup if some address is known from before: long enough for a resolver that works. Unit: ms.
-const LOOKUP_AGAIN_MS_MAX: u64 = 200;
 
 /// Why there is no connection.
 #[derive(Clone, Debug)]
@@ -104,7 +100,7 @@ fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         addresses.into_iter().partition(|address| Some(address.is_ipv4()) == is_first);
     let (mut first, mut other) = (first.into_iter(), other.into_iter());
     let mut ordered = Vec::new();
-    while ordered.len() < ADDRESSES_MAX {
+    while ordered.len() < ENDPOINT_ADDRESSES_MAX {
         let before = ordered.len();
         ordered.extend([first.next(), other.next()].into_iter().flatten());
         if ordered.len() == before {

@@ -7,6 +7,7 @@
 mod conn;
 mod dial;
 mod endpoint;
+mod limits;
 mod options;
 mod pool;
 mod race;
@@ -21,26 +22,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::api::{Executed, Status};
+use crate::limits::REQUEST_BYTES_MAX;
 use conn::{Answer, CallError, Conn};
-pub use conn::{QUEUE_BYTES_MAX, REQUEST_BYTES_MAX, WAITING_MAX};
 pub use endpoint::{Endpoint, EndpointError};
+use limits::{ENDPOINTS_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, TIMEOUT_S_MAX};
 pub use options::{ClientError, Kind, Options, ServerInfo, Target};
 use pool::{Context, Pool};
 use race::{Choice, Chooser};
 use said::Said;
-
-/// First pause before a request is tried again. Each is a quarter longer than the one before: a request notices the end of an
-/// outage when it has lasted at most a quarter longer.
-const RETRY_PAUSE_MIN: Duration = Duration::from_millis(5);
-
-/// Longest pause before a request is tried again.
-const RETRY_PAUSE_MAX: Duration = Duration::from_millis(200);
-
-/// Endpoints that a client keeps connections to; hints to more are passed over.
-const ENDPOINTS_MAX: usize = 256;
-
-/// A request without a limit in time has this one. Unit: s.
-const TIMEOUT_S_MAX: u64 = 365 * 24 * 3600;
 
 /// A client of a cluster. Clones share connections, which are closed when the last clone is dropped.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Endpoint, EndpointError};
 use crate::api::Status;
 use crate::frame::FrameKind;
+use crate::limits::SILENCE_MS_MAX;
 use crate::resolve::Resolver;
 
 /// How a client connects.
@@ -37,7 +38,7 @@ impl Default for Options {
             next_endpoint_after: Duration::from_millis(200),
             next_address_after: Duration::from_millis(200),
             resolver: Resolver::default(),
-            silence_limit: Duration::from_secs(1),
+            silence_limit: Duration::from_millis(SILENCE_MS_MAX),
             idle_ping: Duration::from_secs(10),
         }
     }

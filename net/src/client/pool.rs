@@ -14,13 +14,8 @@ use tokio::time::Instant;
 
 use super::conn::{Conn, Silence};
 use super::dial::{ConnectError, Dialing};
+use super::limits::{FAILED_MS_MAX, FAILED_MS_MIN};
 use super::{Endpoint, Options, ServerInfo, lock};
-
-/// How long an endpoint is passed over after its first failure. Unit: ms.
-const FAILED_MS_MIN: u64 = 500;
-
-/// How long an endpoint is passed over at most. Unit: ms.
-const FAILED_MS_MAX: u64 = 10_000;
 
 /// What all connections of a client have in common.
 #[derive(Debug)]

@@ -6,11 +6,11 @@ use std::time::Duration;
 use futures_lite::{AsyncRead, AsyncReadExt};
 
 use crate::frame::{self, FRAME_HEADER_BYTES, Frame, FrameError};
-use crate::handshake::{HANDSHAKE_BODY_BYTES_MAX, Hello, MAGIC, Protocol, sniff};
+use crate::handshake::{Hello, MAGIC, Protocol, sniff};
+use crate::limits::HANDSHAKE_BODY_BYTES_MAX;
 use codec::DecodeError;
 
-/// A caller has this long to say who it is. Unit: ms.
-const GREETING_MS_MAX: u64 = 5_000;
+use super::limits::GREETING_MS_MAX;
 
 /// What a new connection turned out to be.
 #[derive(Debug)]

@@ -6,8 +6,7 @@ use std::os::fd::{FromRawFd, IntoRawFd};
 use glommio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that wait to be accepted, at most.
-const BACKLOG: i32 = 1024;
+use super::limits::LISTEN_BACKLOG;
 
 /// Listens on `address`; every executor of the process may do so on the same one, and the kernel spreads connections.
 ///
@@ -20,7 +19,7 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(LISTEN_BACKLOG)?;
     // SAFETY: the descriptor was just made, nothing else owns it, and it is a listening TCP socket.
     Ok(unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) })
 }

@@ -4,6 +4,7 @@
 //! business.
 
 mod greet;
+mod limits;
 mod listener;
 mod peer;
 mod resolve;

@@ -17,22 +17,12 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
 
 use super::greet::{GreetError, read_frame};
+use super::limits::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, CONNECT_MS_MAX, CONNECT_ONE_MS_MAX, PEER_ADDRESSES_MAX};
 use super::stream::{Stream, limit_patience};
 use super::writer::{ConnWriter, Full};
 use crate::handshake::{Hello, Verdict, Welcome};
 use crate::patience;
 use crate::resolve::Resolver;
-
-/// Connecting to the only address of a peer and greeting it may take this long. Unit: ms.
-const CONNECT_MS_MAX: u64 = 2_000;
-/// The same for each address of a peer that has several. Unit: ms.
-const CONNECT_ONE_MS_MAX: u64 = 1_000;
-/// Addresses that one attempt tries. The next attempt goes on behind them.
-const ADDRESSES_MAX: usize = 8;
-/// First pause after a failure. Unit: ms.
-const BACKOFF_MS_MIN: u64 = 20;
-/// Longest pause after failures. Unit: ms.
-const BACKOFF_MS_MAX: u64 = 1_000;
 
 /// What a link is made with.
 #[derive(Clone, Debug)]
@@ -187,7 +177,7 @@ impl<F: Fn(LinkEvent)> Task<F> {
         let limit_ms = if self.order.len() > 1 { CONNECT_ONE_MS_MAX } else { CONNECT_MS_MAX };
         let mut failures = Vec::new();
         let mut refusal = None;
-        for _ in 0..self.order.len().min(ADDRESSES_MAX) {
+        for _ in 0..self.order.len().min(PEER_ADDRESSES_MAX) {
             if self.link.is_closed() {
                 break;
             }

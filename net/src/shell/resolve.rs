@@ -3,13 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::limits::LOOKUP_FIRST_MS_MAX;
+use crate::limits::LOOKUP_AGAIN_MS_MAX;
 use crate::resolve::Resolver;
-
-/// Wait for a lookup of which nothing is known yet. Unit: ms.
-const FIRST_MS_MAX: u64 = 2_000;
-
-/// Wait for a lookup if some address is known from before: long enough for a resolver that works. Unit: ms.
-const AGAIN_MS_MAX: u64 = 200;
 
 impl Resolver {
     /// All addresses of these hosts and ports, in their order, each once. It takes no longer than two seconds.
@@ -17,7 +13,7 @@ impl Resolver {
     /// # Errors
     /// None of them has a known address; says why for each.
     pub async fn addresses(&self, authorities: &[String]) -> Result<Vec<SocketAddr>, String> {
-        let wait_ms = if self.known(authorities).is_ok() { AGAIN_MS_MAX } else { FIRST_MS_MAX };
+        let wait_ms = if self.known(authorities).is_ok() { LOOKUP_AGAIN_MS_MAX } else { LOOKUP_FIRST_MS_MAX };
         let all = async {
             self.look_up(authorities).await;
             Ok(())

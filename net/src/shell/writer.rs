@@ -13,6 +13,8 @@ use std::task::{Poll, Waker};
 use futures_lite::future::yield_now;
 use futures_lite::{AsyncWrite, AsyncWriteExt, FutureExt};
 
+use super::limits::{SPARE_BUFFERS_MAX, WRITE_BUFFER_KEPT_BYTES_MAX, WRITE_PIECE_BYTES_MAX};
+
 /// The queue of a connection has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection's queue is full or the connection is closed")]
@@ -48,7 +50,7 @@ impl Writers {
     fn give_buffer(&self, buffer: Vec<u8>) {
         assert!(buffer.is_empty(), "nothing is lost with it");
         let mut spare = self.spare.borrow_mut();
-        if (1..=KEPT_BYTES_MAX).contains(&buffer.capacity()) && spare.len() < SPARE_MAX {
+        if (1..=WRITE_BUFFER_KEPT_BYTES_MAX).contains(&buffer.capacity()) && spare.len() < SPARE_BUFFERS_MAX {
             spare.push(buffer);
         }
     }
@@ -79,15 +81,6 @@ struct Shared {
 const WRITER: usize = 0;
 const ENDER: usize = 1;
 const ROOM: usize = 2;
-
-/// Buffers larger than this are not kept. Unit: bytes.
-const KEPT_BYTES_MAX: usize = 1 << 20;
-
-/// Bytes that are written in one go before other tasks have their turn. Unit: bytes.
-const PIECE_BYTES_MAX: usize = 256 << 10;
-
-/// Buffers that are kept for whoever queues something next.
-const SPARE_MAX: usize = 8;
 
 impl Shared {
     fn queued_bytes(&self) -> usize {
@@ -245,7 +238,7 @@ impl ConnWriter {
             self.set_writing(writing.len());
             // What has left makes room at once: one large write may be most of the queue.
             while let left @ 1.. = self.shared.writing_bytes.get() {
-                let piece = left.min(PIECE_BYTES_MAX);
+                let piece = left.min(WRITE_PIECE_BYTES_MAX);
                 let from = writing.len() - left;
                 let written = stream.write(&writing[from..from + piece]).await?;
                 if written == 0 {
@@ -265,7 +258,7 @@ impl ConnWriter {
                 for buffer in [&mut writing, &mut *queue] {
                     self.shared.writers.give_buffer(std::mem::take(buffer));
                 }
-            } else if writing.capacity() > KEPT_BYTES_MAX {
+            } else if writing.capacity() > WRITE_BUFFER_KEPT_BYTES_MAX {
                 writing = Vec::new();
             }
         }
@@ -317,11 +310,11 @@ mod tests {
         const PIECES: usize = 4;
         let (writer, mut stream) = (ConnWriter::new(usize::MAX), Slow::default());
         stream.room.set(usize::MAX);
-        push(&writer, PIECES * PIECE_BYTES_MAX).expect("room");
+        push(&writer, PIECES * WRITE_PIECE_BYTES_MAX).expect("room");
         let mut running = Box::pin(writer.run(&mut stream));
         for piece in 1..=PIECES {
             assert!(block_on(poll_once(&mut running)).is_none());
-            assert_eq!(writer.queued_bytes(), (PIECES - piece) * PIECE_BYTES_MAX);
+            assert_eq!(writer.queued_bytes(), (PIECES - piece) * WRITE_PIECE_BYTES_MAX);
         }
     }
 

@@ -6,10 +6,8 @@
 use crate::api::{Request, Response, ResponsePart};
 use crate::deframer::Deframer;
 use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameBuilder, FrameError, FrameKind};
-use crate::handshake::{
-    HANDSHAKE_BODY_BYTES_MAX, Hello, KIND_HELLO, KIND_WELCOME, MAGIC, PROTOCOL_VERSION, Protocol, Verdict, Welcome,
-    sniff,
-};
+use crate::handshake::{Hello, KIND_HELLO, KIND_WELCOME, MAGIC, PROTOCOL_VERSION, Protocol, Verdict, Welcome, sniff};
+use crate::limits::HANDSHAKE_BODY_BYTES_MAX;
 
 /// Bytes in front of the stream in an input of `deframer`.
 const STREAM_HEAD_BYTES: usize = 4;

@@ -1,8 +1,9 @@
 //! What a client holds for requests under way is bounded by what the node takes, and past the bound it waits.
 
 use net::api::{Executed, Status};
-use net::client::{ClientError, REQUEST_BYTES_MAX, Target};
+use net::client::{ClientError, Target};
 use net::handshake::{ClientLimits, Welcome};
+use net::limits::REQUEST_BYTES_MAX;
 
 use crate::server::{SHARD, SHORT, Server, WRITE, connect, pair, soon, spawn_request, welcome, write};
 

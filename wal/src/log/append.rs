@@ -1,11 +1,11 @@
 //! Appending to a log: entries, hard states, marks, and the batch that is put together in place.
 
 use super::Log;
-use crate::constants::FIRST_FRAME_OFFSET;
 use crate::damage::Inconsistency;
 use crate::error::AppendError;
 use crate::format::{EntryHeader, EntryKind, HARD_STATE_PAYLOAD_BYTES, frame_bytes};
 use crate::index::Slot;
+use crate::limits::FIRST_FRAME_OFFSET;
 use crate::origin::{ORIGIN_FIXED_BYTES, Origin};
 use crate::recovery::{SegmentStart, check_sequence, lineage_of};
 use crate::storage::{Noted, Storage};

@@ -3,8 +3,8 @@
 //! Nothing here makes inputs. Each function takes any bytes and panics if the log breaks a promise over them.
 
 use crate::checksum::{HeaderSeed, crc32};
-use crate::constants::{FRAME_ALIGN_BYTES, PAGE_BYTES};
 use crate::format::{ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FRAME_ENTRY_OFFSET, FRAME_HEADER_BYTES, FrameHeader};
+use crate::limits::{FRAME_ALIGN_BYTES, PAGE_BYTES};
 use crate::note::{self, NOTE_BYTES};
 use crate::salvage::SalvageError;
 use crate::segment::{LogNonce, SegmentHeader, SegmentIdentity};

@@ -24,8 +24,8 @@ use std::fmt;
 use std::ops::Range;
 
 use super::SimRng;
-use crate::constants::{PAGE_BYTES, SECTOR_BYTES};
 use crate::group_commit::{SyncFailure, SyncId, SyncRequest};
+use crate::limits::{PAGE_BYTES, SECTOR_BYTES};
 use crate::lsn::SegmentSeq;
 use crate::note::{self, NOTE_BYTES};
 use crate::segment::{LogNonce, SegmentHeader, SegmentIdentity};

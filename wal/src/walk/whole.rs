@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::constants::{FIRST_FRAME_OFFSET, SEGMENT_SEQ_MAX};
 use crate::damage::{Damage, DamageKind};
+use crate::limits::{FIRST_FRAME_OFFSET, SEGMENT_SEQ_MAX};
 use crate::lsn::{Geometry, SegmentSeq};
 use crate::scan::{SegmentView, is_zero};
 use crate::segment::{IdentityField, IdentityMismatch, LogNonce, SegmentHeader, SegmentHeaderError, SegmentIdentity};

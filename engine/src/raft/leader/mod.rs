@@ -14,14 +14,11 @@ use super::log_view::LogView;
 use super::membership_history::Weight;
 use super::tracker::{Progress, Rejection};
 use super::{AppendEntries, AppendOutcome, Common, HandOverEnd, LeadershipStep, Message, Nonsense};
+use crate::limits::FULL_MESSAGES_PER_CALL;
 use crate::types::{Index, NodeId};
 use reads::ReadRounds;
 pub(super) use transfer::Pacing;
 use transfer::{HealthReport, Leaving};
-
-/// Full `AppendEntries` that a follower is sent at once. Each is copied when it leaves, so this bounds how long nothing else happens;
-/// a window that is larger opens with the answers.
-const FULL_MESSAGES_PER_CALL: u64 = 2;
 
 /// What a node remembers while it leads; made anew for each term.
 #[derive(Debug)]

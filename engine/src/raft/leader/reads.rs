@@ -4,7 +4,8 @@
 //! answers prove leadership at a time after their arrival. At most one round is in flight; regular heartbeats repeat it.
 
 use super::Leading;
-use crate::raft::{Common, Message, PENDING_READS_MAX, ReadId, ReadIndexError};
+use crate::limits::PENDING_READS_MAX;
+use crate::raft::{Common, Message, ReadId, ReadIndexError};
 use crate::types::{Index, NodeId};
 
 /// The rounds of heartbeats of one leader's term, and the reads that wait for them.

@@ -5,6 +5,7 @@
 //! for the follower's disk never are.
 
 use super::Inflights;
+use crate::limits::NO_ROOM_STALLS;
 use crate::raft::Config;
 use crate::raft::log_view::{LogView, last_not_after_term, term_at};
 use crate::types::{EntryId, Index};
@@ -20,10 +21,6 @@ pub enum ProgressState {
     /// nothing is sent. Ends when the follower says that it has such a state, or connects again.
     NeedsState,
 }
-
-/// A follower without room is sent entries all the same after so many stall timeouts: the news that it has room again may be
-/// older than the last that it has none.
-const NO_ROOM_STALLS: u64 = 16;
 
 /// The question a probe asks, and whether it is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use crate::config::{
-    ClusterState, Config, ConfigError, HEARTBEATS_PER_ELECTION_MIN, LogLevel, REQUESTS_PER_SEGMENT_MIN, Url,
-    VOTERS_MAX, ValidConfig, WalIo, cluster_id, node_id, parse_initial_cluster, parse_list,
+    ClusterState, Config, ConfigError, LogLevel, Url, ValidConfig, WalIo, cluster_id, node_id, parse_initial_cluster,
+    parse_list,
 };
+use crate::limits::{HEARTBEATS_PER_ELECTION_MIN, REQUESTS_PER_SEGMENT_MIN, VOTERS_MAX};
 use crate::types::NodeId;
 
 /// A settings file.

@@ -1,6 +1,6 @@
 //! What can happen to the bytes of a log on a disk, by itself.
 
-use wal::constants::{FIRST_FRAME_OFFSET, PAGE_BYTES};
+use wal::limits::{FIRST_FRAME_OFFSET, PAGE_BYTES};
 use wal::testing::{SimRng, SimStorage};
 use wal::{SegmentSeq, Storage};
 

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use wal::Storage;
 use wal::checksum::HeaderSeed;
-use wal::constants::FIRST_FRAME_OFFSET;
 use wal::format::{EntryKind, FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
+use wal::limits::FIRST_FRAME_OFFSET;
 use wal::segment::SegmentHeader;
 use wal::testing::SimStorage;
 use wal::{Log, SegmentSeq};
