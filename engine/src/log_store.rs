@@ -9,7 +9,7 @@ use wal::{EntryKind, Log, Storage};
 
 use crate::raft::{LogView, MEMBERSHIP_BYTES_MAX, Membership};
 use crate::state_machine::batch;
-use crate::types::{EntryId, Index, Term};
+use crate::types::{EntryId, Index, Lineage, Term};
 
 /// An entry without a payload. It is a leader's first: when it is committed, so is every entry before it (thesis 3.6.2), and the leader
 /// knows enough to confirm reads (thesis 6.4).
@@ -98,6 +98,10 @@ impl<S: Storage> LogView for Log<S> {
 
     fn term(&self, index: Index) -> Option<Term> {
         Self::term(self, index)
+    }
+
+    fn lineage(&self, index: Index) -> Option<Lineage> {
+        Self::lineage(self, index)
     }
 
     fn persisted_index(&self) -> Index {

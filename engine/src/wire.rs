@@ -12,9 +12,9 @@ use wal::{EntryHeader, Log, ReadError, Storage};
 use crate::call::{AnsweredBy, Call, Origin, Part, Refusal};
 use crate::entries_error::EntriesError;
 use crate::log_store::{FormError, check_form, membership_of};
-use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership, Message, Speaker};
+use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership, Message, Speaker, Tip};
 use crate::replica::event::{Event, Outgoing};
-use crate::types::{EntryId, Index, NodeId, ShardId, Term};
+use crate::types::{EntryId, Index, Lineage, NodeId, ShardId, Term};
 
 /// Terms and indexes from here on are refused: no cluster comes near them, and arithmetic below them cannot overflow.
 const NUMBER_LIMIT: u64 = 1 << 62;
@@ -60,6 +60,8 @@ pub mod kind {
     pub const APPEND_ACCEPTED: FrameKind = FrameKind::new(69);
     /// `AppendEntriesResponse`, rejected.
     pub const APPEND_REJECTED: FrameKind = FrameKind::new(70);
+    /// `AppendEntriesResponse`, another history.
+    pub(crate) const APPEND_OTHER_HISTORY: FrameKind = FrameKind::new(82);
     /// `AppendEntriesResponse`, without room.
     pub const APPEND_NO_ROOM: FrameKind = FrameKind::new(78);
     /// `Heartbeat`.
@@ -102,6 +104,8 @@ pub struct WireEntry<'a> {
     pub header: EntryHeader,
     /// Its payload.
     pub payload: &'a [u8],
+    /// Of the leader's log up to this entry.
+    lineage: Lineage,
     /// What it says of the members, if it does.
     pub membership: Option<Membership>,
 }
@@ -111,6 +115,12 @@ impl WireEntry<'_> {
     #[must_use]
     pub fn id(&self) -> EntryId {
         self.header.id()
+    }
+
+    /// The same, with the lineage of the leader's log up to it.
+    #[must_use]
+    pub(crate) fn tip(&self) -> Tip {
+        Tip { id: self.id(), lineage: self.lineage }
     }
 }
 
@@ -225,6 +235,10 @@ fn put_outcome(outcome: &AppendOutcome, meta: &mut Vec<u8>) -> FrameKind {
             put(meta, &[prev_index.get(), hint.term.get(), hint.index.get()]);
             kind::APPEND_REJECTED
         }
+        AppendOutcome::OtherHistory { entry, lineage } => {
+            put(meta, &[entry.term.get(), entry.index.get(), lineage.get()]);
+            kind::APPEND_OTHER_HISTORY
+        }
     }
 }
 
@@ -252,7 +266,7 @@ pub fn encode_append<S: Storage>(
     let prev = append.prev;
     let last = append.last.max(prev.index);
     put(out, &head(append.term, speaker));
-    put(out, &[prev.term.get(), prev.index.get(), last.get(), append.commit_index.get()]);
+    put(out, &[prev.term.get(), prev.index.get(), append.prev_lineage.get(), last.get(), append.commit_index.get()]);
     builder.end_meta(out);
     let mut index = prev.index;
     while index < last {
@@ -293,7 +307,7 @@ pub fn parse_entries<'a>(append: &AppendEntries, bytes: &'a [u8]) -> Result<Vec<
     let count = usize::try_from(append.entries_count()).unwrap_or(usize::MAX);
     let mut entries = Vec::with_capacity(count.min(COUNT_HINT_MAX));
     let mut reader = Reader::new(bytes);
-    let mut index = append.prev.index;
+    let (mut index, mut lineage) = (append.prev.index, append.prev_lineage);
     while index < append.last {
         index = index.next();
         let damaged = |error| EntriesError::Entry { index, error };
@@ -309,7 +323,8 @@ pub fn parse_entries<'a>(append: &AppendEntries, bytes: &'a [u8]) -> Result<Vec<
         if membership.as_ref().is_some_and(|membership| !membership.is_of_entry(index)) {
             return Err(refused(FormError::OtherNames));
         }
-        entries.push(WireEntry { header, payload, membership });
+        lineage = header.lineage_behind(lineage);
+        entries.push(WireEntry { header, payload, lineage, membership });
     }
     reader.finish("the entries of an AppendEntries")?;
     Ok(entries)
@@ -402,6 +417,10 @@ impl Fields<'_> {
         Ok(EntryId::new(term, self.index()?))
     }
 
+    fn lineage(&mut self) -> Result<Lineage, DecodeError> {
+        self.u64().map(Lineage::new)
+    }
+
     fn health(&mut self) -> Result<Health, DecodeError> {
         let applied_index = self.index()?;
         let ailments = self.u64()?;
@@ -420,6 +439,9 @@ impl Fields<'_> {
     fn outcome(&mut self, kind: FrameKind) -> Result<AppendOutcome, DecodeError> {
         if kind == kind::APPEND_REJECTED {
             return Ok(AppendOutcome::Rejected { prev_index: self.index()?, hint: self.entry_id()? });
+        }
+        if kind == kind::APPEND_OTHER_HISTORY {
+            return Ok(AppendOutcome::OtherHistory { entry: self.entry_id()?, lineage: self.lineage()? });
         }
         let (persisted_index, matched_index) = (self.index()?, self.index()?);
         Ok(match kind {
@@ -519,16 +541,16 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
         kind::REQUEST_VOTE => Message::RequestVote { term, last: fields.entry_id()?, transfer: fields.flag()? },
         kind::REQUEST_VOTE_RESPONSE => Message::RequestVoteResponse { term, granted: fields.flag()? },
         kind::APPEND_ENTRIES => {
-            let prev = fields.entry_id()?;
+            let (prev, prev_lineage) = (fields.entry_id()?, fields.lineage()?);
             let (last, commit_index) = (fields.index()?, fields.index()?);
             fields.reader.finish("AppendEntries")?;
             if last < prev.index {
                 return Err(DecodeError::Unknown { what: "the last index of an AppendEntries", got: last.get() });
             }
-            let append = AppendEntries { term, prev, first: prev.index.next(), last, commit_index };
+            let append = AppendEntries { term, prev, prev_lineage, first: prev.index.next(), last, commit_index };
             return Ok(Incoming::Append(speaker, append, frame.rest));
         }
-        kind::APPEND_ACCEPTED | kind::APPEND_NO_ROOM | kind::APPEND_REJECTED => {
+        kind::APPEND_ACCEPTED | kind::APPEND_NO_ROOM | kind::APPEND_REJECTED | kind::APPEND_OTHER_HISTORY => {
             Message::AppendEntriesResponse { term, outcome: fields.outcome(frame.kind)? }
         }
         kind::HEARTBEAT => Message::Heartbeat { term, commit_index: fields.index()?, round: fields.u64()? },

@@ -22,7 +22,7 @@ use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership,
 use crate::replica::Event;
 use crate::state_machine::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
 use crate::testing::fuzz;
-use crate::types::{EntryId, Index, NodeId, ShardId, Term};
+use crate::types::{EntryId, Index, Lineage, NodeId, ShardId, Term};
 use crate::wire::{
     EncodeError, Incoming, decode, decode_for, encode_append, encode_message, encode_relay_call, encode_relay_reply,
     kind, parse_entries,
@@ -38,7 +38,7 @@ const SEGMENT_BYTES: u64 = 64 << 10;
 const SPEAKER: Speaker = Speaker { incarnation: 0xfeed, is_joining: false };
 
 /// Names in the document, as the code has them.
-const KINDS: [(FrameKind, &str); 18] = [
+const KINDS: [(FrameKind, &str); 19] = [
     (kind::REQUEST_PRE_VOTE, "RequestPreVote"),
     (kind::PRE_VOTE_RESPONSE, "PreVoteResponse"),
     (kind::REQUEST_VOTE, "RequestVote"),
@@ -57,6 +57,7 @@ const KINDS: [(FrameKind, &str); 18] = [
     (kind::OUTDATED, "Outdated"),
     (kind::READ_INDEX_REQUEST, "ReadIndexRequest"),
     (kind::READ_INDEX_RESPONSE, "ReadIndexResponse"),
+    (kind::APPEND_OTHER_HISTORY, "AppendEntriesResponse, another history"),
 ];
 
 /// Names in the document, as the code has them.
@@ -90,6 +91,10 @@ fn speaker_of(message: &Message) -> Speaker {
 
 fn append_response(outcome: AppendOutcome) -> Message {
     Message::AppendEntriesResponse { term: TERM, outcome }
+}
+
+fn other_history(entry: EntryId, lineage: u64) -> AppendOutcome {
+    AppendOutcome::OtherHistory { entry, lineage: Lineage::new(lineage) }
 }
 
 fn golden_health() -> Health {
@@ -128,6 +133,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("Outdated", Message::Outdated { term, incarnation: 0x9876, since: Index::new(77) }),
         ("ReadIndexRequest", Message::ReadIndexRequest { term, life: 0x4321, batch: 6 }),
         ("ReadIndexResponse", Message::ReadIndexResponse { term, life: 0x4321, batch: 6, index: Index::new(80) }),
+        ("AppendEntriesResponse, another history", append_response(other_history(last, 0x1357))),
     ]
 }
 
@@ -135,7 +141,7 @@ fn messages() -> Vec<(&'static str, Message)> {
 fn log_of(entries: &[(u64, EntryKind, Vec<u8>)]) -> Log<SimStorage> {
     let identity = SegmentIdentity { cluster_id: 1, node_id: 2, shard: 3, shard_count: 4 };
     let options =
-        LogOptions { identity, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO, state_lineage: wal::Lineage::START };
+        LogOptions { identity, segment_bytes: SEGMENT_BYTES, state: EntryId::ZERO, state_lineage: Lineage::START };
     let (mut log, _) = Log::open(SimStorage::new(identity, SEGMENT_BYTES, 1), options).expect("an empty log");
     while let Some(seq) = log.needs_segment() {
         log.storage_mut().prepare(seq);
@@ -166,7 +172,8 @@ fn golden_log() -> Log<SimStorage> {
 
 fn golden_append() -> AppendEntries {
     let prev = id(4, 90);
-    AppendEntries { term: TERM, prev, first: Index::new(91), last: Index::new(92), commit_index: Index::new(80) }
+    let (first, last, prev_lineage) = (Index::new(91), Index::new(92), Lineage::new(0x2468));
+    AppendEntries { term: TERM, prev, prev_lineage, first, last, commit_index: Index::new(80) }
 }
 
 fn golden_refusal() -> Refusal {
@@ -420,6 +427,7 @@ fn message() -> impl Strategy<Value = Message> {
                 let outcome = AppendOutcome::Accepted { persisted_index, matched_index };
                 Message::AppendEntriesResponse { term, outcome }
             }
+            17 => Message::AppendEntriesResponse { term, outcome: other_history(last, three) },
             5 => {
                 let outcome = AppendOutcome::Rejected { prev_index: index(three), hint: last };
                 Message::AppendEntriesResponse { term, outcome }
@@ -466,7 +474,8 @@ fn announce(entries: &Entries, prev: usize, last: usize, commit_index: u64) -> A
     let prev = id(prev_term, prev as u64);
     let term = Term::new(entries.last().map_or(1, |entry| entry.0));
     let commit_index = Index::new(commit_index);
-    AppendEntries { term, prev, first: prev.index.next(), last: Index::new(last as u64), commit_index }
+    let (first, last, prev_lineage) = (prev.index.next(), Index::new(last as u64), Lineage::new(commit_index.get()));
+    AppendEntries { term, prev, prev_lineage, first, last, commit_index }
 }
 
 /// What a peer gets out of the bytes of an `AppendEntries`; `None` if it takes nothing.

@@ -85,7 +85,7 @@ impl Raft {
     pub(super) fn queue_read_for_leader(&mut self, read: ReadId) -> Result<(), ReadIndexError> {
         self.fail_reads_of_lost_leader();
         let State::Follower(following) = &self.state else { return Err(ReadIndexError::NobodyToAsk) };
-        let leader = following.leader().ok_or(ReadIndexError::NobodyToAsk)?;
+        let leader = following.leader().filter(|_| !following.has_parted()).ok_or(ReadIndexError::NobodyToAsk)?;
         let term = self.common.hard_state.term;
         let asking = &mut self.common.asking;
         let pending_count = asking.pending_count();
@@ -104,6 +104,13 @@ impl Raft {
         let common = &mut self.common;
         let is_asked =
             common.asking.of == (term, Some(from)) && life == common.config.life && batch == common.asking.batch;
+        let known_index = common.known_index();
+        let is_compared = self.state.following().is_some_and(|following| following.matched_index() >= known_index);
+        if is_asked && index <= known_index && !is_compared {
+            // What is applied here may be of another history: its leader's first entry, which it knows to be committed, lies behind
+            // all that was committed before. The question is asked again, and answered once the logs were compared.
+            return;
+        }
         let Some(question) = common.asking.question.take_if(|_| is_asked) else {
             mark!("raft: an answer about reads that nobody waits for is ignored");
             return;
@@ -111,9 +118,11 @@ impl Raft {
         common.out.reads_ready.extend(question.reads.into_iter().map(|read| (read, index)));
     }
 
-    /// Gives up the reads of a leader that is not the leader of the current term any more.
+    /// Gives up the reads of a leader that is not the leader of the current term any more, or has another history.
     pub(super) fn fail_reads_of_lost_leader(&mut self) {
-        if !self.common.asking.is_empty() && self.common.asking.of != (self.common.hard_state.term, self.leader()) {
+        if !self.common.asking.is_empty()
+            && self.common.asking.of != (self.common.hard_state.term, self.leader_of_one_history())
+        {
             mark!("raft: the leader that was asked about reads is lost");
             self.common.asking.drain_all(&mut self.common.out.reads_failed);
         }

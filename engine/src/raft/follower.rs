@@ -3,8 +3,8 @@
 //! Thesis 3.5 (log replication), 3.6 (safety). Appending itself is the replica's.
 
 use super::log_view::{LogView, last_not_after_term, term_at};
-use super::{AppendDecision, AppendEntries, AppendOutcome, Common, Health, Message, Nonsense, Raft};
-use crate::types::{EntryId, Index, NodeId, Term};
+use super::{AppendDecision, AppendEntries, AppendOutcome, Common, Fork, Health, Message, Nonsense, Raft, Tip};
+use crate::types::{EntryId, Index, Lineage, NodeId, Term};
 
 /// What a node knows of the log of the current term's leader. It is kept while the node asks for pre-votes in that term.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub(super) struct Following {
     /// The append that the replica was told to carry out and has not reported yet.
     appending: Option<Appending>,
     room: LogRoom,
+    /// The leader's log has another history: nothing is taken from it in this term any more.
+    parted: Option<Fork>,
     /// The leader's commit index as it was last told, in the current term. It may be told before the entries arrive; the part that
     /// this node's log does not match yet counts once it does. A heartbeat replaces what came before it, so a wrong one counts for
     /// one interval only.
@@ -59,7 +61,7 @@ struct Appending {
 }
 
 impl Raft {
-    /// `AppendEntries` arrived with the entries of these ids. Says which of them the caller is to append.
+    /// `AppendEntries` arrived with these entries. Says which of them the caller is to append.
     ///
     /// The caller must have verified the entries' checksums. It carries `Append` out completely, or reports `on_appended` after
     /// appending a prefix: the leader will send the rest again. A caller that sees before that there is no room calls
@@ -69,7 +71,7 @@ impl Raft {
         &mut self,
         from: NodeId,
         append: &AppendEntries,
-        entries: &[EntryId],
+        entries: &[Tip],
         log: &impl LogView,
     ) -> AppendDecision {
         if !is_well_formed(append, entries) || !self.admit_append(from, append, log) {
@@ -81,6 +83,9 @@ impl Raft {
         let Some(following) = self.state.following_mut() else { return AppendDecision::Drop };
         if let Some(why) = following.contradiction(append, entries, log) {
             self.common.refuse(from, why);
+            return AppendDecision::Drop;
+        }
+        if !following.shares_history(&mut self.common, entries, log) {
             return AppendDecision::Drop;
         }
         let decision = following.take_entries(&mut self.common, append, entries, log);
@@ -111,7 +116,7 @@ impl Raft {
         if !self.follow(from, append.term) {
             return false;
         }
-        if !self.common.agrees_with_committed(from, append.term, append.prev, log) {
+        if !self.common.agrees_with_committed(from, append.term, append.prev_tip(), log) {
             return false;
         }
         self.state.following_mut().is_some_and(|following| following.admit(&mut self.common, append, log))
@@ -227,6 +232,27 @@ impl Following {
         self.leader_of_term.is_none()
     }
 
+    /// Highest index through which this node's log is known to equal the leader's, in the current term.
+    pub(super) fn matched_index(&self) -> Index {
+        self.matched_index
+    }
+
+    /// Where the leader's log was found to have another history, in this term.
+    pub(super) fn parted(&self) -> Option<Fork> {
+        self.parted
+    }
+
+    /// The leader's log was found to have another history, in this term.
+    pub(super) fn has_parted(&self) -> bool {
+        self.parted.is_some()
+    }
+
+    /// The leader's log has another history: nothing more is taken from it in this term. The first place stays.
+    pub(super) fn part(&mut self, fork: Fork) {
+        assert!(fork.ours != fork.theirs, "{fork:?} is none");
+        self.parted.get_or_insert(fork);
+    }
+
     /// From here on this node believes in this leader of the current term, or in none.
     pub(super) fn set_leader(&mut self, leader: Option<NodeId>) {
         let is_second = leader.is_some() && self.leader_of_term.is_some() && leader != self.leader_of_term;
@@ -254,6 +280,11 @@ impl Following {
     /// Whether the log holds the entry before those of an `AppendEntries`. Tells the leader if not.
     fn admit(&mut self, common: &mut Common, append: &AppendEntries, log: &impl LogView) -> bool {
         self.appending = None;
+        // What matched before in this term and does not any more is refused later, and parts nobody (`contradiction`).
+        let is_matched = append.prev.index <= self.matched_index && !self.has_parted();
+        if !is_matched && !self.shares_history(common, &[append.prev_tip()], log) {
+            return false;
+        }
         let agrees = self.agrees_at(append.prev, log);
         if !agrees {
             mark!("raft: logs do not agree");
@@ -271,21 +302,21 @@ impl Following {
         &mut self,
         common: &mut Common,
         append: &AppendEntries,
-        entries: &[EntryId],
+        entries: &[Tip],
         log: &impl LogView,
     ) -> AppendDecision {
         if self.room == LogRoom::Regained {
             mark!("raft: entries come again after there was no room");
             self.room = LogRoom::Enough;
         }
-        let skip = entries.iter().take_while(|entry| self.agrees_at(**entry, log)).count();
+        let skip = entries.iter().take_while(|entry| self.agrees_at(entry.id, log)).count();
         let matched_before = match skip.checked_sub(1).and_then(|at| entries.get(at)) {
-            Some(entry) => entry.index,
+            Some(entry) => entry.id.index,
             None => append.prev.index,
         };
         match entries.last() {
             Some(&last) if skip < entries.len() => {
-                self.appending = Some(Appending { last, matched_before, commit_index: append.commit_index });
+                self.appending = Some(Appending { last: last.id, matched_before, commit_index: append.commit_index });
                 AppendDecision::Append { skip }
             }
             _ => {
@@ -294,16 +325,6 @@ impl Following {
                 AppendDecision::Drop
             }
         }
-    }
-
-    /// What the leader sends now that contradicts what it sent before: then there are two leaders in one term.
-    fn contradiction(&self, append: &AppendEntries, entries: &[EntryId], log: &impl LogView) -> Option<Nonsense> {
-        let matched_index = self.matched_index;
-        let known = std::iter::once(&append.prev).chain(entries).take_while(|entry| entry.index <= matched_index);
-        known.map(|&got| (got, term_at(log, got.index))).find_map(|(got, term)| {
-            let matched = term.filter(|term| *term != got.term)?;
-            Some(Nonsense::OtherEntry { got, matched })
-        })
     }
 
     /// The leader looks for the last common entry at this index and above: what matched and what is committed is common.
@@ -368,7 +389,8 @@ impl Following {
         self.answer(common, outcome);
     }
 
-    fn answer(&self, common: &mut Common, outcome: AppendOutcome) {
+    /// Answers an `AppendEntries` of the leader.
+    pub(super) fn answer(&self, common: &mut Common, outcome: AppendOutcome) {
         if let Some(leader) = self.leader {
             common.respond(leader, Message::AppendEntriesResponse { term: common.hard_state.term, outcome });
         }
@@ -407,8 +429,9 @@ impl Following {
         self.match_through(common, Index::ZERO, commit_index, log);
         let (matched_index, persisted_index) = (self.matched_index, self.persisted_match(log));
         self.acked_index = self.acked_index.max(persisted_index);
-        // Nobody confirms a leader whose log was not yet seen to have what is committed.
-        let round = if matched_index < common.known_index() { 0 } else { round };
+        // Nobody confirms a leader whose log was not yet seen to have what is committed, or was seen to have another history.
+        let is_compared = matched_index >= common.known_index() && !self.has_parted();
+        let round = if is_compared { round } else { 0 };
         let term = common.hard_state.term;
         common.respond(leader, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
         if self.room == LogRoom::Regained {
@@ -419,7 +442,9 @@ impl Following {
 
 /// The message can be one of a leader, whatever its entries are.
 fn is_sane(append: &AppendEntries) -> bool {
-    let prev_is_sane = (append.prev.index == Index::ZERO) == (append.prev.term == Term::ZERO);
+    let is_start = append.prev.index == Index::ZERO;
+    let prev_is_sane =
+        is_start == (append.prev.term == Term::ZERO) && (!is_start || append.prev_lineage == Lineage::START);
     append.prev.index.get() != u64::MAX
         && append.last.get() != u64::MAX
         && prev_is_sane
@@ -429,15 +454,15 @@ fn is_sane(append: &AppendEntries) -> bool {
 }
 
 /// The ids are those the message announces: contiguous, of terms that do not decrease or exceed the leader's.
-fn is_well_formed(append: &AppendEntries, entries: &[EntryId]) -> bool {
+fn is_well_formed(append: &AppendEntries, entries: &[Tip]) -> bool {
     if !is_sane(append) {
         return false;
     }
     let ends_match = append.last.get().checked_sub(append.prev.index.get()) == Some(entries.len() as u64);
     let mut before = append.prev;
-    let is_contiguous = entries.iter().all(|entry| {
+    let is_contiguous = entries.iter().map(|tip| tip.id).all(|entry| {
         let follows = entry.index == before.index.next() && entry.term >= before.term && entry.term > Term::ZERO;
-        before = *entry;
+        before = entry;
         follows
     });
     ends_match && is_contiguous && before.term <= append.term

@@ -7,12 +7,12 @@
 //! be committed, in this life or by the note of an earlier one. The first contradiction ends this node's part in the
 //! cluster: nothing is answered, acknowledged or voted for any more.
 //!
-//! What is not noticed: a leader whose entries have the very terms and indexes of the committed ones, because a node that
-//! forgot its vote elected a second leader in one term. While a node that heard of both lives it refuses the second one's
-//! messages (`refused`).
+//! A node that forgot its vote may have elected a second leader in one term, whose entries have the very terms and indexes of the
+//! committed ones. They are told apart by their lineage (`histories`).
 
+use super::histories::{Fork, fork_at};
 use super::log_view::{LogView, last_not_after_term, term_at};
-use super::{Common, Raft};
+use super::{Common, Raft, Tip};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// A leader that could not have been elected if no node had forgotten a promise.
@@ -36,6 +36,8 @@ pub enum ContradictionKind {
         /// The entry of the leader's log that excludes it.
         theirs: EntryId,
     },
+    /// It has the committed entry in another history: there it has other content, or stands behind other entries.
+    OtherHistory(Fork),
     /// Its log ends before the committed entry.
     EndsBefore {
         /// The committed entry's index.
@@ -52,6 +54,10 @@ impl std::fmt::Display for Contradiction {
             ContradictionKind::Rewrites { committed, theirs } => write!(
                 f,
                 "node {leader}, which leads term {term}, has entry {theirs}, but this node knows that entry {committed} was committed"
+            ),
+            ContradictionKind::OtherHistory(Fork { entry, ours, theirs }) => write!(
+                f,
+                "node {leader}, which leads term {term}, has entry {entry} in another history, with lineage {theirs}, but this node knows that the one with lineage {ours} was committed"
             ),
             ContradictionKind::EndsBefore { committed, last } => write!(
                 f,
@@ -124,9 +130,15 @@ impl Common {
         &mut self,
         leader: NodeId,
         term: Term,
-        theirs: EntryId,
+        theirs: Tip,
         log: &impl LogView,
     ) -> bool {
+        if let Some(fork) = fork_at(theirs, log).filter(|fork| fork.entry.index <= self.commit_index) {
+            mark!("raft: a leader has what is committed in another history");
+            self.contradict(leader, term, ContradictionKind::OtherHistory(fork));
+            return false;
+        }
+        let theirs = theirs.id;
         let noted = self.noted_committed;
         // Terms never fall along a log, so that an entry of another place may exclude the noted one, too.
         let excludes_noted = match theirs.index.cmp(&noted.index) {

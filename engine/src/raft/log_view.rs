@@ -1,6 +1,6 @@
 //! The log as Raft reads it: positions, terms, sizes and what is durable. Never written from here.
 
-use crate::types::{EntryId, Index, Term};
+use crate::types::{EntryId, Index, Lineage, Term};
 
 /// Read access to the replicated log.
 ///
@@ -26,6 +26,9 @@ pub trait LogView {
     ///
     /// Invariant: terms do not decrease with the index.
     fn term(&self, index: Index) -> Option<Term>;
+
+    /// Lineage of all entries up to the one at `index`, `base()` included; `None` when the log does not hold it.
+    fn lineage(&self, index: Index) -> Option<Lineage>;
 
     /// Highest index whose entry, and all before it, are durable on this node's own disk as they stand now.
     fn persisted_index(&self) -> Index;

@@ -5,7 +5,7 @@
 //! Peers talk over several connections, so any message may overtake any other, get lost or arrive twice.
 
 use super::BirthAnswer;
-use crate::types::{EntryId, Index, Term};
+use crate::types::{EntryId, Index, Lineage, Term};
 
 /// The log that a message speaks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,6 +185,15 @@ impl Default for Health {
     }
 }
 
+/// An entry of a log, and the lineage of the log up to it: equal in two logs if all that stands there is equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// The entry.
+    pub id: EntryId,
+    /// Of all entries up to it.
+    pub lineage: Lineage,
+}
+
 /// Entries `first..=last` of the leader's log, right behind `prev`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppendEntries {
@@ -192,6 +201,8 @@ pub struct AppendEntries {
     pub term: Term,
     /// The entry before `first` in the leader's log; zero before the first entry.
     pub prev: EntryId,
+    /// Lineage of the leader's log up to `prev`. A follower that has another one at `prev` has another history.
+    pub prev_lineage: Lineage,
     /// Index of the first entry carried. Invariant: first == prev.index + 1.
     pub first: Index,
     /// Index of the last entry carried; `last < first` when none is.
@@ -201,6 +212,11 @@ pub struct AppendEntries {
 }
 
 impl AppendEntries {
+    /// `prev` with its lineage.
+    pub(super) const fn prev_tip(&self) -> Tip {
+        Tip { id: self.prev, lineage: self.prev_lineage }
+    }
+
     /// Number of entries carried.
     #[must_use]
     pub const fn entries_count(&self) -> u64 {
@@ -236,6 +252,13 @@ pub enum AppendOutcome {
         /// Where the logs may agree: last entry of the follower at or before `prev_index` whose term is at most that of the
         /// rejected `prev`.
         hint: EntryId,
+    },
+    /// The follower has an entry of this name in another history (see `histories`). It takes nothing from this leader in this term.
+    OtherHistory {
+        /// The entry.
+        entry: EntryId,
+        /// Its lineage in the follower's log.
+        lineage: Lineage,
     },
 }
 

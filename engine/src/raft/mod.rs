@@ -39,6 +39,7 @@ mod candidate;
 mod config;
 mod election;
 mod follower;
+mod histories;
 mod known;
 mod leader;
 mod leadership;
@@ -54,13 +55,14 @@ mod tracker;
 
 pub use birth::{BirthAnswer, BirthRecord, BirthView, LostView, Stage};
 pub use config::Config;
+pub use histories::Fork;
 pub use known::{Contradiction, ContradictionKind};
 pub use leader::{Transfer, Unfit};
 pub use leadership::{HandOverEnd, HandOverReason, LeadershipStep};
 pub use log_view::LogView;
 pub(crate) use membership::MEMBERSHIP_BYTES_MAX;
 pub use membership::Membership;
-pub use message::{AppendEntries, AppendOutcome, Health, Message, Speaker};
+pub use message::{AppendEntries, AppendOutcome, Health, Message, Speaker, Tip};
 pub use ready::{
     AddLearnerError, AppendDecision, HardState, NotLeader, Outdated, ReadId, ReadIndexError, Ready, Role, TransferError,
 };

@@ -4,7 +4,7 @@
 //! refused: nothing is answered, and nothing changes but the term, where that of the message is far above (`approach`). They never
 //! trip an assertion.
 
-use super::{Common, Message, Raft};
+use super::{Common, Fork, Message, Raft};
 use crate::limits::{TERM_LEAP_MAX, TERM_STEP_MAX};
 use crate::types::{EntryId, Index, NodeId, Term};
 
@@ -39,6 +39,20 @@ pub enum Nonsense {
         got: EntryId,
         /// The term of the entry that matched before.
         matched: Term,
+    },
+    /// An entry of this node's log stands in another history in the other's. What a follower does then says `histories`.
+    #[error(
+        "it has entry {} in another history: its lineage is {} there and {} here. Two nodes led one term, because one was put back to an          older copy of its data directory and forgot its vote. The follower of these two takes no more entries of this leader; what          to do says docs/durability.md, `Two histories`",
+        .0.entry, .0.theirs, .0.ours
+    )]
+    OtherHistory(Fork),
+    /// The leader of a term sends what supersedes entries of that very term, which it made itself if nobody else led the term.
+    #[error(
+        "it would cut off entry {cut}, which is of the term that it leads; so another node led that term, too: one was put back to an          older copy of its data directory and forgot its vote; what to do says docs/durability.md, `Two histories`"
+    )]
+    CutsOwnTerm {
+        /// The last entry that would be cut.
+        cut: EntryId,
     },
     /// A follower lacks entries that it acknowledged. This one is not refused: the follower gets what it lacks.
     #[error(

@@ -43,6 +43,7 @@ impl<S: Storage> Replica<S> {
             && leader.is_some_and(|leader| self.connected.contains(&leader))
             && self.standing.takes_part()
             && !self.raft.is_under_repair()
+            && self.raft.leader_of_one_history().is_some()
             && self.shows_own_state()
             && !self.is_behind()
     }

@@ -62,9 +62,9 @@ use net::api::Status;
 use wal::{AppendError, Log, Simulated, Storage};
 
 use crate::limits::EXPIRE_EVERY_TICKS;
-use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role};
+use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role, Tip};
 use crate::state_machine::StateMachine;
-use crate::types::{EntryId, Index, NodeId};
+use crate::types::{Index, NodeId};
 use crate::wire::{self, EncodeError};
 
 /// One replica of one shard. See the module's documentation for the calling order.
@@ -409,8 +409,8 @@ impl<S: Storage> Replica<S> {
                 return;
             }
         };
-        let ids: Vec<EntryId> = parsed.iter().map(wire::WireEntry::id).collect();
-        match self.raft.step_append(from, append, &ids, &self.log) {
+        let tips: Vec<Tip> = parsed.iter().map(wire::WireEntry::tip).collect();
+        match self.raft.step_append(from, append, &tips, &self.log) {
             AppendDecision::Drop => {}
             AppendDecision::Append { skip } => {
                 // A new term's hard state goes into the log before the entries of its leader.

@@ -34,7 +34,7 @@ use super::said::{Complaint, Said};
 use super::status::StatusBoard;
 use super::work::Work;
 use super::{Device, birth_file};
-use crate::raft::{BirthRecord, HandOverEnd, LeadershipStep};
+use crate::raft::{BirthRecord, HandOverEnd, LeadershipStep, Nonsense};
 use crate::replica::{Action, Event, Outgoing, Remark, Replica, ReplicaView};
 use crate::types::{Index, NodeId, ShardId, Term};
 use crate::wire::Lane;
@@ -437,8 +437,12 @@ impl<D: ShardDevice> Shard<D> {
                 }
             }
             Remark::Nonsense { from, error } => {
-                if let Some(left_out) = self.said.may_say(Complaint::Nonsense) {
-                    tracing::warn!(shard = %id, %from, %error, left_out, "a message of a peer makes no sense");
+                let Some(left_out) = self.said.may_say(Complaint::Nonsense) else { return };
+                match error {
+                    Nonsense::OtherHistory(_) | Nonsense::CutsOwnTerm { .. } => {
+                        tracing::error!(shard = %id, %from, %error, left_out, "a peer's log has another history");
+                    }
+                    error => tracing::warn!(shard = %id, %from, %error, left_out, "a message of a peer makes no sense"),
                 }
             }
             Remark::Leadership(step) => {

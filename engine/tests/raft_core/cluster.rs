@@ -11,7 +11,7 @@ use engine::raft::{
 use engine::types::{EntryId, Index, NodeId, Term};
 
 use crate::checks::Checks;
-use crate::sim_log::SimLog;
+use crate::sim_log::{SimLog, tips};
 use crate::trace::{Leadership, Trace, leadership};
 
 pub struct Node {
@@ -436,7 +436,8 @@ impl Cluster {
         let mut decision = AppendDecision::Drop;
         match message {
             Message::AppendEntries(append) => {
-                self.with_raft(at, |raft, log| decision = raft.step_append(from, &append, &entries, log));
+                let tips = tips(append.prev_lineage, &entries);
+                self.with_raft(at, |raft, log| decision = raft.step_append(from, &append, &tips, log));
             }
             message => self.with_raft(at, |raft, log| raft.step(from, Speaker::default(), message, log)),
         }

@@ -2,7 +2,7 @@
 
 use engine::limits::PENDING_READS_MAX;
 use engine::raft::{AppendDecision, AppendEntries, AppendOutcome, HardState, Health, LogView, Message, Role, TERM_MAX};
-use engine::types::{EntryId, Index, NodeId, Term};
+use engine::types::{EntryId, Index, Lineage, NodeId, Term};
 
 use crate::cluster::{Cluster, Packet, config, node_id};
 use crate::paper::{id, led_by_first, sent_by, step, tick_all};
@@ -15,11 +15,14 @@ fn heartbeat(term: Term, round: u64) -> Message {
 fn append(term: u64, prev: EntryId, entries: &[EntryId]) -> (AppendEntries, Vec<EntryId>) {
     let last = Index::new(prev.index.get() + entries.len() as u64);
     let (term, first) = (Term::new(term), prev.index.next());
-    (AppendEntries { term, prev, first, last, commit_index: Index::ZERO }, entries.to_vec())
+    (
+        AppendEntries { term, prev, prev_lineage: Lineage::START, first, last, commit_index: Index::ZERO },
+        entries.to_vec(),
+    )
 }
 
 fn receive(cluster: &mut Cluster, from: u64, (append, entries): (AppendEntries, Vec<EntryId>)) -> AppendDecision {
-    let message = Message::AppendEntries(append);
+    let message = Message::AppendEntries(cluster.nodes[0].log.as_if_shared(append));
     cluster.receive(Packet { from: node_id(from), to: node_id(1), message, entries })
 }
 
@@ -226,6 +229,7 @@ fn outcomes(cluster: &mut Cluster) -> Vec<AppendOutcome> {
 fn a_follower_without_room_counts_for_what_it_has_in_a_new_term() {
     let mut cluster = follower_with(&[1], Term::new(2));
     let (message, _) = append(2, id(1, 1), &[id(2, 2)]);
+    let message = cluster.nodes[0].log.as_if_shared(message);
     cluster.with_raft(0, |raft, log| {
         assert!(raft.admit_append(node_id(2), &message, log));
         raft.on_no_room(node_id(2), &message, log);
@@ -237,6 +241,7 @@ fn a_follower_without_room_counts_for_what_it_has_in_a_new_term() {
 fn a_follower_without_room_says_so_and_says_when_it_has_some_until_it_is_heard() {
     let mut cluster = follower_with(&[1], Term::new(1));
     let (message, _) = append(1, id(1, 1), &[id(1, 2)]);
+    let message = cluster.nodes[0].log.as_if_shared(message);
     let refuse = |cluster: &mut Cluster| {
         cluster.with_raft(0, |raft, log| {
             assert!(raft.admit_append(node_id(2), &message, log));

@@ -3,11 +3,11 @@
 use engine::raft::{
     AppendEntries, Contradiction, ContradictionKind, HardState, Health, LogView, Message, Raft, Ready, Speaker,
 };
-use engine::types::{EntryId, Index, Term};
+use engine::types::{EntryId, Index, Lineage, Term};
 
 use crate::cluster::{config, node_id};
 use crate::paper::id;
-use crate::sim_log::SimLog;
+use crate::sim_log::{SimLog, tips};
 
 /// Node 1 of three in term 2, which noted this entry as committed and has this log.
 fn knowing(terms: &[u64], noted: EntryId) -> (Raft, SimLog) {
@@ -20,13 +20,21 @@ fn knowing(terms: &[u64], noted: EntryId) -> (Raft, SimLog) {
 
 fn append(term: u64, prev: EntryId, entries: &[EntryId]) -> AppendEntries {
     let last = Index::new(prev.index.get() + entries.len() as u64);
-    AppendEntries { term: Term::new(term), prev, first: prev.index.next(), last, commit_index: Index::ZERO }
+    AppendEntries {
+        term: Term::new(term),
+        prev,
+        prev_lineage: Lineage::START,
+        first: prev.index.next(),
+        last,
+        commit_index: Index::ZERO,
+    }
 }
 
 /// What comes of an append of node 2.
 fn after(raft: &mut Raft, log: &SimLog, term: u64, prev: EntryId, entries: &[EntryId]) -> Ready {
     // What it says of the entries is not the point here.
-    let _ = raft.step_append(node_id(2), &append(term, prev, entries), entries, log);
+    let append = log.as_if_shared(append(term, prev, entries));
+    let _ = raft.step_append(node_id(2), &append, &tips(append.prev_lineage, entries), log);
     raft.ready()
 }
 

@@ -7,6 +7,7 @@
 mod births;
 mod checks;
 mod cluster;
+mod histories;
 mod history;
 mod hostile;
 mod known;

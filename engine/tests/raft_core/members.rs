@@ -4,7 +4,7 @@ use engine::raft::{
     AddLearnerError, AppendOutcome, BirthRecord, Config, HardState, Health, Membership, Message, Outdated, Raft,
     ReadId, Role, Speaker, Stage,
 };
-use engine::types::{EntryId, Index, Term};
+use engine::types::{EntryId, Index, Lineage, Term};
 
 use crate::cluster::{config, node_id};
 use crate::sim_log::SimLog;
@@ -298,11 +298,13 @@ fn a_node_whose_own_log_names_another_one_campaigns_no_more_and_stops_once_that_
     let append = |commit_index: u64, prev: EntryId, last: u64| engine::raft::AppendEntries {
         term,
         prev,
+        prev_lineage: Lineage::START,
         first: prev.index.next(),
         last: Index::new(last),
         commit_index: Index::new(commit_index),
     };
-    let decision = node.raft.step_append(node_id(2), &append(0, EntryId::ZERO, 1), &[id], &node.log);
+    let entries = crate::sim_log::tips(Lineage::START, &[id]);
+    let decision = node.raft.step_append(node_id(2), &append(0, EntryId::ZERO, 1), &entries, &node.log);
     assert_eq!(decision, engine::raft::AppendDecision::Append { skip: 0 });
     node.settle();
     node.append(id, Some(other));
@@ -313,7 +315,8 @@ fn a_node_whose_own_log_names_another_one_campaigns_no_more_and_stops_once_that_
         node.hear(3, OLD, Message::RequestPreVote { term: term.next(), last: EntryId::ZERO });
         assert_eq!((node.raft.role(), node.outdated), (Role::Follower, None));
     }
-    node.hear(2, SECOND, Message::AppendEntries(append(1, id, 1)));
+    let append = node.log.as_if_shared(append(1, id, 1));
+    node.hear(2, SECOND, Message::AppendEntries(append));
     assert_eq!(node.outdated, Some(Outdated { told_by: node_id(1), since: Index::new(1) }));
 }
 

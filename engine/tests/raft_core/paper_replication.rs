@@ -3,7 +3,7 @@
 use engine::raft::{
     AppendDecision, AppendEntries, AppendOutcome, Config, HardState, Health, LogView, Message, ProgressState, Role,
 };
-use engine::types::{EntryId, Index, Term};
+use engine::types::{EntryId, Index, Lineage, Term};
 
 use crate::cluster::{Cluster, Packet, config, node_id};
 use crate::paper::{id, led_by_first, receive_all, sent_by, step, tick_all};
@@ -18,13 +18,20 @@ fn follower_with(terms: &[u64], term: u64) -> Cluster {
 fn append(term: u64, prev: EntryId, entries: &[EntryId], commit: u64) -> (AppendEntries, Vec<EntryId>) {
     let first = prev.index.next();
     let last = Index::new(prev.index.get() + entries.len() as u64);
-    let append = AppendEntries { term: Term::new(term), prev, first, last, commit_index: Index::new(commit) };
+    let append = AppendEntries {
+        term: Term::new(term),
+        prev,
+        prev_lineage: Lineage::START,
+        first,
+        last,
+        commit_index: Index::new(commit),
+    };
     (append, entries.to_vec())
 }
 
 /// Node 1 gets this from node 2; returns what it decided and carried out.
 fn receive(cluster: &mut Cluster, (append, entries): (AppendEntries, Vec<EntryId>)) -> AppendDecision {
-    let message = Message::AppendEntries(append);
+    let message = Message::AppendEntries(cluster.nodes[0].log.as_if_shared(append));
     cluster.receive(Packet { from: node_id(2), to: node_id(1), message, entries })
 }
 

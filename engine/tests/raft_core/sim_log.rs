@@ -1,13 +1,15 @@
 //! A log as Raft sees it, with explicit durability: frames are appended, a sync makes a prefix of them durable, and a crash
 //! keeps any prefix that includes it. Like the real log it is append-only: a conflicting suffix is superseded.
 
-use engine::raft::{HardState, LogView};
-use engine::types::{EntryId, Index, Term};
+use engine::raft::{AppendEntries, HardState, LogView, Tip};
+use engine::types::{EntryId, Index, Lineage, Term};
+use wal::{EntryHeader, EntryKind};
 
 #[derive(Clone, Copy, Debug)]
 enum Frame {
     HardState(HardState),
-    Entry(EntryId),
+    /// An entry and its content.
+    Entry(EntryId, u8),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -17,6 +19,8 @@ pub struct SimLog {
     durable_hard_state: HardState,
     /// The entries as they stand, each with the frame that holds it.
     entries: Vec<(EntryId, usize)>,
+    /// The lineage of each.
+    lineages: Vec<Lineage>,
     persisted_count: usize,
     /// A batch is being formed.
     pub is_forming: bool,
@@ -35,12 +39,20 @@ impl SimLog {
     }
 
     pub fn append_entry(&mut self, id: EntryId) {
+        self.append_content(id, 0);
+    }
+
+    /// Appends an entry with this content; all others have the same.
+    pub fn append_content(&mut self, id: EntryId, content: u8) {
         let at = usize::try_from(id.index.get() - 1).expect("small");
         assert!(at <= self.entries.len(), "{id} leaves a gap");
         self.entries.truncate(at);
         self.persisted_count = self.persisted_count.min(at);
+        self.lineages.truncate(at);
+        let before = self.lineages.last().copied().unwrap_or(Lineage::START);
+        self.lineages.push(behind(before, id, content));
         self.entries.push((id, self.frames.len()));
-        self.frames.push(Frame::Entry(id));
+        self.frames.push(Frame::Entry(id, content));
     }
 
     pub fn append_hard_state(&mut self, hard_state: HardState) {
@@ -78,7 +90,7 @@ impl SimLog {
         for frame in &frames[..end] {
             match *frame {
                 Frame::HardState(hard_state) => self.append_hard_state(hard_state),
-                Frame::Entry(id) => self.append_entry(id),
+                Frame::Entry(id, content) => self.append_content(id, content),
             }
         }
         self.sync_to(end);
@@ -117,9 +129,31 @@ impl SimLog {
         self.id_at(id.index) == Some(id) && id.index <= self.persisted_index()
     }
 
+    /// The message as a leader sends it that has all entries up to `prev` as this log has them.
+    pub fn as_if_shared(&self, append: AppendEntries) -> AppendEntries {
+        let prev_lineage = self.lineage(append.prev.index).unwrap_or(Lineage::START);
+        AppendEntries { prev_lineage, ..append }
+    }
+
     pub fn ids(&self, first: Index, last: Index) -> Vec<EntryId> {
         (first.get()..=last.get()).map(|index| self.id_at(Index::new(index)).expect("the log holds it")).collect()
     }
+}
+
+/// The lineage of an entry with this content.
+fn behind(before: Lineage, id: EntryId, content: u8) -> Lineage {
+    EntryHeader::new(id, EntryKind::new(2), &[content]).lineage_behind(before)
+}
+
+/// Entries with the usual content that follow on `before`, as `step_append` takes them.
+pub fn tips(before: Lineage, ids: &[EntryId]) -> Vec<Tip> {
+    let mut lineage = before;
+    let tip = |&id: &EntryId| {
+        // Index 0 has no entry; a message that names it is malformed.
+        lineage = if id.index == Index::ZERO { lineage } else { behind(lineage, id, 0) };
+        Tip { id, lineage }
+    };
+    ids.iter().map(tip).collect()
 }
 
 impl LogView for SimLog {
@@ -133,6 +167,13 @@ impl LogView for SimLog {
 
     fn term(&self, index: Index) -> Option<Term> {
         self.id_at(index).map(|id| id.term)
+    }
+
+    fn lineage(&self, index: Index) -> Option<Lineage> {
+        match usize::try_from(index.get()).ok()?.checked_sub(1) {
+            Some(at) => self.lineages.get(at).copied(),
+            None => Some(Lineage::START),
+        }
     }
 
     fn persisted_index(&self) -> Index {

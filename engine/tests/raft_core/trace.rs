@@ -88,6 +88,9 @@ fn describe(message: &Message) -> String {
         Message::AppendEntriesResponse { term, outcome: AppendOutcome::Rejected { prev_index, hint } } => {
             format!("AppendEntriesResponse term {term}, rejected behind {prev_index}, try {hint}")
         }
+        Message::AppendEntriesResponse { term, outcome: AppendOutcome::OtherHistory { entry, lineage } } => {
+            format!("AppendEntriesResponse term {term}, another history at {entry}, lineage {lineage}")
+        }
         Message::Heartbeat { term, commit_index, round } => {
             format!("Heartbeat term {term}, commit {commit_index}, round {round}")
         }

@@ -217,7 +217,9 @@ impl Subject {
         let prev_index = Index::new(first - 1);
         let prev = EntryId::new(if first == 1 { Term::ZERO } else { log.term(prev_index).expect("held") }, prev_index);
         let (term, commit_index) = (log.last_id().term, Index::ZERO);
-        let append = AppendEntries { term, prev, first: Index::new(first), last: Index::new(last), commit_index };
+        let (first, last) = (Index::new(first), Index::new(last));
+        let prev_lineage = log.lineage(prev_index).expect("held");
+        let append = AppendEntries { term, prev, prev_lineage, first, last, commit_index };
         let mut bytes = Vec::new();
         wire::encode_append(&append, Speaker::default(), log, SHARD, &mut bytes).expect("held");
         if damage {
@@ -517,6 +519,7 @@ fn well_formed_messages_that_make_no_sense_trip_no_assertion() {
                     let mut append = AppendEntries {
                         term,
                         prev,
+                        prev_lineage: subject.host.replica.log().lineage(prev.index).unwrap_or_default(),
                         first: prev.index.next(),
                         last: prev.index,
                         commit_index: view.commit_index,

@@ -10,10 +10,11 @@ pub use transfer::{Transfer, Unfit};
 
 use std::collections::BTreeMap;
 
+use super::histories::fork_at;
 use super::log_view::LogView;
 use super::membership_history::Weight;
 use super::tracker::{Progress, Rejection};
-use super::{AppendEntries, AppendOutcome, Common, HandOverEnd, LeadershipStep, Message, Nonsense};
+use super::{AppendEntries, AppendOutcome, Common, HandOverEnd, LeadershipStep, Message, Nonsense, Tip};
 use crate::limits::FULL_MESSAGES_PER_CALL;
 use crate::types::{Index, NodeId};
 use reads::ReadRounds;
@@ -216,6 +217,13 @@ impl Leading {
                     common.refuse(from, Nonsense::Forgot { had, ends_at: hint.index });
                 }
             }
+            AppendOutcome::OtherHistory { entry, lineage } => {
+                if let Some(fork) = fork_at(Tip { id: entry, lineage }, log) {
+                    mark!("raft: a follower has another history");
+                    progress.on_other_history(entry.index, common.now_tick);
+                    common.refuse(from, Nonsense::OtherHistory(fork));
+                }
+            }
         }
         self.send_appends(common, from, log);
     }
@@ -321,6 +329,7 @@ fn send_entries(common: &mut Common, to: NodeId, progress: &mut Progress, log: &
         let append = AppendEntries {
             term: common.hard_state.term,
             prev: next.prev,
+            prev_lineage: log.lineage(next.prev.index).expect("the log holds the entry before what it holds"),
             first: next.prev.index.next(),
             last: next.last,
             commit_index: common.commit_index,

@@ -290,6 +290,18 @@ impl Progress {
         rejection
     }
 
+    /// The follower has the entry at `index` in another history and takes nothing. It is asked again now and then, without entries: its
+    /// directory may be exchanged. If it had acknowledged the entry before, that was in another directory.
+    pub(in crate::raft) fn on_other_history(&mut self, index: Index, now_tick: u64) {
+        if index <= self.match_index {
+            self.match_index = Index::ZERO;
+            self.received_index = Index::ZERO;
+        }
+        self.become_probe(index.next());
+        self.probe = ProbePhase::Sent { last: index, bytes: 0 };
+        self.progressed_tick = now_tick;
+    }
+
     /// The follower lost entries, and its log now ends at `last`. If it may have acknowledged some of them, nothing is known of its
     /// log any more: the rest may even be older entries than those that it acknowledged.
     pub(in crate::raft) fn on_lost(&mut self, last: EntryId, log: &impl LogView, now_tick: u64) {
@@ -495,7 +507,7 @@ fn take_entries(log: &impl LogView, prev_index: Index, bytes_limit: u64) -> (Ind
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{NodeId, Term};
+    use crate::types::{Lineage, NodeId, Term};
 
     /// Entries of 100 bytes. Entry 10 and those before are of term 2, later ones of term 3.
     struct ShortLog {
@@ -517,6 +529,10 @@ mod tests {
         fn term(&self, index: Index) -> Option<Term> {
             let is_held = (self.base..=self.last).contains(&index.get());
             is_held.then_some(Term::new(if index.get() <= 10 { 2 } else { 3 }))
+        }
+
+        fn lineage(&self, index: Index) -> Option<Lineage> {
+            self.term(index).map(|_| Lineage::new(index.get()))
         }
 
         fn persisted_index(&self) -> Index {

@@ -77,6 +77,7 @@ fn written(incoming: &Incoming<'_>, shard: ShardId) -> Vec<u8> {
                 u64::from(speaker.is_joining),
                 append.prev.term.get(),
                 append.prev.index.get(),
+                append.prev_lineage.get(),
                 append.last.get(),
                 append.commit_index.get(),
             ];

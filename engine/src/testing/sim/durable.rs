@@ -175,7 +175,7 @@ impl OnDisk {
                 AppendOutcome::Accepted { persisted_index, .. } | AppendOutcome::NoRoom { persisted_index, .. } => {
                     *persisted_index
                 }
-                AppendOutcome::Rejected { .. } => Index::ZERO,
+                AppendOutcome::Rejected { .. } | AppendOutcome::OtherHistory { .. } => Index::ZERO,
             },
             Message::HeartbeatResponse { persisted_index, .. } => *persisted_index,
             // A candidate that was called by its leader makes its last entries durable together with its vote. A question that

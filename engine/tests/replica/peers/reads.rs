@@ -91,7 +91,9 @@ fn only_the_leaders_answer_in_its_term_to_this_life_counts() {
     let again = questions(&mut subject, 2);
     assert_eq!(again.len(), 1, "the leader of the next term is asked");
     answer(&mut subject, 2, 1, again[0], 2);
-    assert!(!is_answered(&subject, read));
+    answer(&mut subject, 2, 2, again[0], 2);
+    assert!(!is_answered(&subject, read), "what is applied here was not compared with the new leader's log");
+    subject.append(&log_with(&[1, 1, 1, 2], 0, SEGMENT_BYTES), 4, 4, false);
     answer(&mut subject, 2, 2, again[0], 2);
     assert!(is_answered(&subject, read));
 }

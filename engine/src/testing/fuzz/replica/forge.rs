@@ -12,7 +12,7 @@ use super::past::Entry;
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
 use crate::raft::{AppendOutcome, BirthAnswer, Health, Message, Speaker};
 use crate::state_machine::batch::{self, BatchHeader};
-use crate::types::{EntryId, Index, NodeId, Term};
+use crate::types::{EntryId, Index, Lineage, NodeId, Term};
 use crate::wire::kind;
 
 /// Numbers from here on are no terms and indexes for a decoder.
@@ -101,6 +101,10 @@ impl Near<'_> {
         match choice {
             0 | 1 => AppendOutcome::Accepted { matched_index: one, persisted_index: other },
             2 => AppendOutcome::NoRoom { matched_index: one, persisted_index: other },
+            // From a byte that was read already, so that inputs which were kept go on as before.
+            _ if one.get() % 4 == 3 => {
+                AppendOutcome::OtherHistory { entry: self.any_id(input), lineage: Lineage::new(other.get()) }
+            }
             _ => AppendOutcome::Rejected { prev_index: one, hint: self.any_id(input) },
         }
     }
@@ -218,7 +222,9 @@ impl Near<'_> {
         let prev = self.any_id(input);
         let count = u64::from(input.below(5));
         let commit_index = self.any_index(input);
-        let last = if input.below(16) == 15 { self.any_index(input).get() } else { prev.index.get() + count };
+        let choice = input.below(16);
+        let last = if choice == 15 { self.any_index(input).get() } else { prev.index.get() + count };
+        let prev_lineage = if choice == 14 { Lineage::new(commit_index.get()) } else { self.lineage_of(prev) };
         let mut entries = Vec::new();
         let mut before = prev;
         for _ in 0..count {
@@ -227,7 +233,7 @@ impl Near<'_> {
         let mut bytes = Vec::new();
         let mut builder = FrameBuilder::begin(&mut bytes, kind::APPEND_ENTRIES, 0, SHARD.get(), 0);
         let (incarnation, is_joining) = (speaker.incarnation, u64::from(speaker.is_joining));
-        let place = [prev.term.get(), prev.index.get(), last, commit_index.get()];
+        let place = [prev.term.get(), prev.index.get(), prev_lineage.get(), last, commit_index.get()];
         for number in [term.get(), incarnation, is_joining].into_iter().chain(place) {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
@@ -235,6 +241,16 @@ impl Near<'_> {
         bytes.extend_from_slice(&entries);
         builder.finish(&mut bytes);
         bytes
+    }
+
+    /// The lineage of an entry in the node's log, or in the history that was committed; an invented one of an entry in neither.
+    fn lineage_of(&self, id: EntryId) -> Lineage {
+        if let Some(lineage) = self.log.lineage(id.index).filter(|_| self.term_at(id.index) == id.term) {
+            return lineage;
+        }
+        let up_to = usize::try_from(id.index.get()).ok().and_then(|count| self.committed.get(..count));
+        let headers = up_to.unwrap_or_default().iter().filter_map(|entry| EntryHeader::parse(&entry.bytes).ok());
+        headers.fold(Lineage::START, |before, header| header.lineage_behind(before))
     }
 
     /// Adds an entry that follows `before`, more or less.
