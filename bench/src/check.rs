@@ -5,9 +5,7 @@
 
 use crate::acks::{LoadWrites, WorkerWrites};
 use crate::keys::{Filler, parse_tracked_key, tracked_key};
-
-/// Most keys kept as examples of each kind of finding.
-const EXAMPLE_COUNT_MAX: usize = 5;
+use crate::limits::EXAMPLE_COUNT_MAX;
 
 /// What a comparison found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -12,9 +12,6 @@ pub(crate) const TRACKED_NAME_BYTES: usize = 17;
 /// Bytes of `-HHHH`, the suffix that places a tracked key in its worker's shard when there is more than one.
 const TRACKED_SUFFIX_BYTES: usize = 5;
 
-/// Most workers a tracked load numbers (five digits).
-pub const TRACKED_WORKERS_MAX: usize = 100_000;
-
 /// Shortest value that carries its write's name, in bytes.
 pub const TRACKED_VALUE_BYTES_MIN: usize = TRACKED_NAME_BYTES;
 
@@ -211,6 +208,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::TRACKED_WORKERS_MAX;
 
     #[test]
     fn plain_keys_have_one_width_and_stay_in_their_space() {

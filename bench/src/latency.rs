@@ -8,11 +8,7 @@ use std::time::Duration;
 use hdrhistogram::{CreationError, Histogram};
 use serde::Serialize;
 
-/// Smallest latency told apart from the next. Unit: microseconds.
-const LATENCY_MIN_US: u64 = 1;
-
-/// Largest latency recorded as itself; longer ones count as this. Unit: microseconds.
-pub(crate) const LATENCY_MAX_US: u64 = 60_000_000;
+use crate::limits::{LATENCY_MAX_US, LATENCY_MIN_US};
 
 /// Decimal digits kept: exact to 1 us below 2 ms, within 0.1 % above.
 const LATENCY_DIGITS: u8 = 3;

@@ -12,6 +12,7 @@ mod control;
 pub mod failures;
 pub mod keys;
 pub mod latency;
+pub mod limits;
 pub mod live;
 pub mod load;
 pub mod namespaces;

@@ -8,16 +8,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::control::Progress;
+use crate::limits::{LINE_EVERY, RATE_OVER};
 use crate::report::grouped;
-
-/// Time between two lines where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(1);
-
-/// How often [`LiveView::show`] is best called.
-pub const SHOW_EVERY: Duration = Duration::from_millis(100);
-
-/// Time the displayed rate looks back over.
-const RATE_OVER: Duration = Duration::from_millis(500);
 
 /// A view of one run.
 #[derive(Debug)]

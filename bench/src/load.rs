@@ -17,17 +17,12 @@ use wal::random::SplitMix64;
 use crate::acks::{LoadWrites, WorkerWrites};
 use crate::control::{Control, Progress};
 use crate::failures::FailureCounts;
-use crate::keys::{Filler, KEY_SPACE_MAX, KeyPlan, TRACKED_VALUE_BYTES_MIN, TRACKED_WORKERS_MAX, WriteSource};
+use crate::keys::{Filler, KEY_SPACE_MAX, KeyPlan, TRACKED_VALUE_BYTES_MIN, WriteSource};
 use crate::latency::LatencyHistogram;
+use crate::limits::{OUTSTANDING_BYTES_MAX, OUTSTANDING_MAX};
 use crate::target::{Connect, PutTarget};
 use crate::timeline::Timeline;
 use crate::worker::{self, PhaseTally, ThreadState, ThreadTally};
-
-/// Most writes in flight at a time.
-pub const OUTSTANDING_MAX: usize = TRACKED_WORKERS_MAX;
-
-/// Most value bytes all writes in flight hold together: what the generator keeps in memory. Unit: bytes.
-pub(crate) const OUTSTANDING_BYTES_MAX: usize = 1 << 30;
 
 /// Stream of the seed that jitter uses, apart from the workers' key streams.
 const JITTER_STREAM: u64 = 1 << 40;

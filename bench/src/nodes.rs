@@ -13,22 +13,12 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Time nodes get to stop after SIGTERM.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
-
-/// Polling interval while a child stops.
-const STOP_POLL: Duration = Duration::from_millis(10);
-
-/// Number of lines shown from the end of a node's log.
-const LOG_TAIL_LINES: usize = 20;
-
-/// Lowest port that a node may get.
-const PORT_MIN: u32 = 10_240;
+use crate::limits::{LOG_TAIL_LINES, PORT_MIN, STOP_POLL, STOP_WITHIN};
 
 /// Why a node cannot be started, watched or killed, or that it died.
 #[derive(Debug, thiserror::Error)]

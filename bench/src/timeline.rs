@@ -3,13 +3,7 @@
 //! Serves the question "how long did writes pause?" and the rate drawn under a report. It holds counts, no latencies.
 //! Memory is bounded: when a run outgrows the buckets, neighbours are merged and the bucket width doubles.
 
-/// Width of a bucket at first. Unit: microseconds.
-pub(crate) const BUCKET_US: u64 = 1000;
-
-/// Most buckets a timeline holds: 65 s at the first width, 131 s at twice that, and so on.
-pub(crate) const BUCKET_COUNT_MAX: usize = 1 << 16;
-
-const _: () = assert!(BUCKET_COUNT_MAX.is_multiple_of(2), "buckets are merged in pairs");
+use crate::limits::{BUCKET_COUNT_MAX, BUCKET_US};
 
 /// Counts of events in consecutive slices of time since an origin the caller keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,15 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::check::{CheckReport, Expected};
 use crate::keys::{tracked_key, tracked_range};
-
-/// Workers whose rows are read at the same time from one source.
-const LANE_COUNT: usize = 4;
-
-/// Most bytes of values asked for in one page. Unit: bytes.
-const PAGE_BYTES_MAX: usize = 256 * 1024;
-
-/// Most rows asked for in one page.
-const PAGE_ROWS_MAX: usize = 1000;
+use crate::limits::{LANE_COUNT, PAGE_BYTES_MAX, PAGE_ROWS_MAX};
 
 /// A row as it is stored: key and value.
 pub type Row = (Vec<u8>, Vec<u8>);

@@ -17,17 +17,9 @@ use crate::control::Control;
 use crate::failures::{FailureCounts, FailureKind};
 use crate::keys::WriteSource;
 use crate::latency::LatencyHistogram;
+use crate::limits::{BACKOFF_MAX_MS, BACKOFF_MIN_MS};
 use crate::target::PutTarget;
 use crate::timeline::Timeline;
-
-/// Longest pause after a first failure. Unit: milliseconds.
-const BACKOFF_MIN_MS: u64 = 5;
-
-/// Longest pause after failures in a row. Unit: milliseconds.
-const BACKOFF_MAX_MS: u64 = 200;
-
-const _: () =
-    assert!(BACKOFF_MIN_MS > 0 && BACKOFF_MIN_MS <= BACKOFF_MAX_MS, "pauses grow from the first to the longest");
 
 /// Results of one thread in one phase. A phase is a stretch of time whose results are reported apart; see `Load::next_phase`.
 #[derive(Clone, Debug)]

@@ -68,6 +68,11 @@ const _: () = assert!(REQUEST_BYTES_CHOSEN_MAX <= net::limits::REQUEST_BYTES_MAX
 /// Longest host name. Unit: bytes. Source: RFC 1035, section 2.3.4, without the root's empty label.
 pub(crate) const HOST_BYTES_MAX: usize = 253;
 
+// Messages.
+
+/// Entries of an `AppendEntries` for which room is made before they were seen. Unit: entries.
+pub(crate) const COUNT_HINT_MAX: usize = 1024;
+
 // Raft.
 
 /// Reads that may wait for a round at once; `read_index` refuses more. Callers usually set a lower limit of their own.

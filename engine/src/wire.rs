@@ -11,6 +11,7 @@ use wal::{EntryHeader, Log, ReadError, Storage};
 
 use crate::call::{AnsweredBy, Call, Origin, Part, Refusal};
 use crate::entries_error::EntriesError;
+use crate::limits::COUNT_HINT_MAX;
 use crate::log_store::{FormError, check_form, membership_of};
 use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership, Message, Speaker, Tip};
 use crate::replica::event::{Event, Outgoing};
@@ -303,7 +304,6 @@ pub fn announced_entries(bytes: &[u8]) -> impl Iterator<Item = (EntryId, usize)>
 /// # Errors
 /// They are not those announced, damaged, or of no use; none may be used.
 pub fn parse_entries<'a>(append: &AppendEntries, bytes: &'a [u8]) -> Result<Vec<WireEntry<'a>>, EntriesError> {
-    const COUNT_HINT_MAX: usize = 1024;
     let count = usize::try_from(append.entries_count()).unwrap_or(usize::MAX);
     let mut entries = Vec::with_capacity(count.min(COUNT_HINT_MAX));
     let mut reader = Reader::new(bytes);

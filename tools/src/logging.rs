@@ -14,14 +14,7 @@ use engine::shell::metrics::log_lines_dropped;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that wait to be written; lines beyond are dropped. Unit: bytes.
-const QUEUE_BYTES_MAX: usize = 256 << 10;
-
-/// Pause before standard error, when it was made not to wait and has no room, is tried again.
-const RETRY_PAUSE: Duration = Duration::from_millis(10);
-
-/// How long the end of the process may wait for the last lines.
-pub const FLUSH_WITHIN: Duration = Duration::from_secs(1);
+use crate::limits::{LOG_FLUSH_WITHIN, LOG_QUEUE_BYTES_MAX, LOG_RETRY_PAUSE};
 
 /// Lines on their way. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +50,7 @@ impl LogQueue {
     fn push(&self, line: &[u8]) {
         let line = &*one_line(line);
         let mut state = self.lock();
-        if state.lines.len() + line.len() > QUEUE_BYTES_MAX {
+        if state.lines.len() + line.len() > LOG_QUEUE_BYTES_MAX {
             state.dropped_count += 1;
             log_lines_dropped().inc();
             return;
@@ -109,7 +102,7 @@ impl LogQueue {
                 Ok(0) => break,
                 Ok(count) => left = left.get(count..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(RETRY_PAUSE),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(LOG_RETRY_PAUSE),
                 Err(_) => break,
             }
         }
@@ -203,7 +196,7 @@ pub fn start(level: LogLevel) -> io::Result<LogQueue> {
     // The lines that led to a panic leave before its message.
     let (last_lines, previous) = (queue.clone(), std::panic::take_hook());
     std::panic::set_hook(Box::new(move |info| {
-        last_lines.flush(FLUSH_WITHIN);
+        last_lines.flush(LOG_FLUSH_WITHIN);
         previous(info);
     }));
     Ok(queue)
@@ -285,13 +278,16 @@ mod tests {
         let run = run();
         run.queue.push(b"first\n");
         run.wait_until_taken();
-        run.queue.push(&[b'x'; QUEUE_BYTES_MAX]);
+        run.queue.push(&[b'x'; LOG_QUEUE_BYTES_MAX]);
         for _ in 0..3 {
             run.queue.push(b"no room\n");
         }
         assert_eq!(run.next(), "first\n");
         let second = run.next();
-        assert!(second.ends_with("xx3 log lines were dropped here\n") && second.len() > QUEUE_BYTES_MAX, "{second}");
+        assert!(
+            second.ends_with("xx3 log lines were dropped here\n") && second.len() > LOG_QUEUE_BYTES_MAX,
+            "{second}"
+        );
         run.queue.push(b"last\n");
         assert_eq!(run.next(), "last\n");
         run.queue.flush(Duration::from_secs(60));

@@ -5,6 +5,7 @@
 mod args;
 mod cli;
 mod cmd;
+mod limits;
 mod logging;
 mod output;
 mod results;

@@ -35,17 +35,10 @@ use self::lab::Lab;
 use self::nemesis::Nemesis;
 use super::demo::{DemoError, own_program, own_token, register_signals, until_set};
 
-/// How long the nodes may take to agree once faults have ended.
-const CONVERGE_WITHIN: Duration = Duration::from_secs(120);
-
-/// Small segments: the log crosses their ends and needs new ones all the time. Unit: bytes.
-const SEGMENT_BYTES: u64 = 1 << 20;
+use crate::limits::{CHAOS_POLL, CHAOS_SEGMENT_BYTES, COMPLAINTS_MAX, CONVERGE_WITHIN};
 
 /// How long the judge that searches may.
 const SEARCH_LIMITS: Limits = Limits { key_steps: 20_000_000, shard_steps: 20_000_000 };
-
-/// Complaints that are kept; the first ones say enough.
-const COMPLAINTS_MAX: usize = 20;
 
 /// Flags of `quorate chaos`.
 #[derive(clap::Args, Clone, Debug)]
@@ -197,7 +190,7 @@ async fn run_nodes(args: &Args) -> Result<ExitCode, ChaosError> {
     let seed = args.seed.unwrap_or(since_epoch.as_secs());
     let mut flags = own_token();
     // A segment holds at least four requests of the largest size.
-    for (flag, bytes) in [("--segment-bytes", SEGMENT_BYTES), ("--max-request-bytes", SEGMENT_BYTES / 4)] {
+    for (flag, bytes) in [("--segment-bytes", CHAOS_SEGMENT_BYTES), ("--max-request-bytes", CHAOS_SEGMENT_BYTES / 4)] {
         flags.extend([flag.to_owned(), bytes.to_string()]);
     }
     let shape = Shape { nodes: args.nodes.into(), shards: 1, cores: 1, flags };
@@ -271,7 +264,6 @@ async fn statuses(shared: &Shared) -> Vec<ShardStatus> {
 
 /// Waits until all nodes run, know a leader, miss nothing and have applied the same.
 async fn converge(nodes: &mut Nodes, shared: &Shared) -> Result<(), ChaosError> {
-    const POLL: Duration = Duration::from_millis(100);
     let started = Instant::now();
     loop {
         nodes.check()?;
@@ -290,7 +282,7 @@ async fn converge(nodes: &mut Nodes, shared: &Shared) -> Result<(), ChaosError> 
             let state = format!("{statuses:?}");
             return Err(ChaosError::NoConvergence { within_s, state, logs: nodes.log_tails() });
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(CHAOS_POLL).await;
     }
 }
 

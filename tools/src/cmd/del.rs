@@ -10,14 +10,9 @@ use net::api::Status;
 
 use super::{CommandError, cluster};
 use crate::args::{DelCommandArgs, GlobalArgs};
+use crate::limits::{PAGE_KEYS, PART_KEYS};
 use crate::output::Printer;
 use crate::results::print_delete;
-
-/// Keys that are read at once; the size of an answer may end it earlier.
-const PAGE_KEYS: u64 = 100_000;
-
-/// Keys that are deleted by one command at first.
-const PART_KEYS: usize = 10_000;
 
 /// Deletes a key or a range of keys.
 ///

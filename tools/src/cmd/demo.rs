@@ -27,8 +27,7 @@ use self::report::{DemoReport, Observed, Setup};
 use self::story::Story;
 use super::load::{LoadArgs, WriteError, check_writable, write_json};
 
-/// Pause between two looks at whether a signal came.
-const SIGNAL_POLL: Duration = Duration::from_millis(50);
+use crate::limits::SIGNAL_POLL;
 
 /// Flags of `quorate demo`.
 #[derive(clap::Args, Clone, Debug)]

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bench::load::OUTSTANDING_MAX;
+use bench::limits::OUTSTANDING_MAX;
 use serde::Serialize;
 
 /// How a load is spread.

@@ -13,11 +13,7 @@ use engine::testing::sim::{self, Failure, Options, Report};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-/// Seeds that may fail before no further ones are begun.
-const FAILURES_MAX: usize = 5;
-
-/// Lines of a failing run's events that are printed when not all are asked for.
-const TRACE_LINES_MAX: usize = 60;
+use crate::limits::{FAILURES_MAX, TRACE_LINES_MAX};
 
 /// What `quorate sim` takes.
 #[derive(clap::Args, Clone, Debug)]

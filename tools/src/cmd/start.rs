@@ -12,7 +12,8 @@ use signal_hook::iterator::Signals;
 
 use super::CommandError;
 use crate::args::StartArgs;
-use crate::logging::{self, FLUSH_WITHIN, LogQueue};
+use crate::limits::LOG_FLUSH_WITHIN;
+use crate::logging::{self, LogQueue};
 use crate::settings::{self, SettingsError};
 
 /// Exit code after a second signal: stopping was cut short. What was acknowledged is safe; it always is.
@@ -51,7 +52,7 @@ fn run_node(config: ValidConfig) -> Result<(), StartCommandError> {
     let log = logging::start(config.log_level()).map_err(StartCommandError::Logging)?;
     panics::process_is_node();
     let result = run_until_stopped(config, log.clone());
-    log.flush(FLUSH_WITHIN);
+    log.flush(LOG_FLUSH_WITHIN);
     result
 }
 
@@ -94,15 +95,15 @@ fn hear_signals(log: LogQueue) -> Result<(Arc<AtomicU8>, mpsc::Receiver<i32>), S
         for signal in signals.forever() {
             if seen.load(Ordering::SeqCst) == STARTING {
                 tracing::warn!(signal, "ended by a signal before the node was ready");
-                log.flush(FLUSH_WITHIN);
+                log.flush(LOG_FLUSH_WITHIN);
                 // It only returns if the system refuses to end the process by this signal.
                 let refused = signal_hook::low_level::emulate_default_handler(signal);
                 tracing::error!(?refused, "the signal cannot end the process by itself");
-                log.flush(FLUSH_WITHIN);
+                log.flush(LOG_FLUSH_WITHIN);
                 std::process::exit(EXIT_CUT_SHORT);
             }
             if heard.try_send(signal).is_err() {
-                log.flush(FLUSH_WITHIN);
+                log.flush(LOG_FLUSH_WITHIN);
                 std::process::exit(EXIT_CUT_SHORT);
             }
         }

@@ -10,6 +10,7 @@ mod counts;
 mod documents;
 mod driving;
 mod layers;
+mod limits;
 mod marks;
 mod modules;
 mod planted;
@@ -71,6 +72,7 @@ fn the_workspace_is_tidy() {
     findings.extend(sizes::check(&sources, ratchets::FILES, ratchets::FUNCTIONS));
     findings.extend(circles::check(&sources, ratchets::CIRCLES));
     findings.extend(counts::check(&sources, ratchets::COUNTS));
+    findings.extend(limits::check(&sources));
     findings.extend(layers::check_lists(&tree));
     findings.extend(layers::check_manifests(&tree));
     findings.extend(documents::check(&tree));

@@ -13,17 +13,8 @@ use wal::testing::SimRng;
 
 use super::Shared;
 
-/// Pause between two operations of a client. Unit: ms.
-const PAUSE_MS: (u64, u64) = (10, 60);
-
-/// Time that a client waits for an answer.
-const TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Time that reading everything from one node may take at the end.
-const READ_ALL_WITHIN: Duration = Duration::from_secs(60);
-
-/// Size of a large value, at most. Unit: bytes.
-const LARGE_BYTES_MAX: u64 = 32 << 10;
+use crate::limits::CLIENT_PAUSE_MS;
+use crate::limits::{CLIENT_TIMEOUT, LARGE_BYTES_MAX, READ_ALL_WITHIN};
 
 /// One client.
 pub(super) struct Worker {
@@ -52,7 +43,7 @@ impl Worker {
             if let Some(revision) = response.as_ref().and_then(revision_seen) {
                 self.seen_revision = revision;
             }
-            let pause_ms = PAUSE_MS.0 + self.rng.below(PAUSE_MS.1 - PAUSE_MS.0);
+            let pause_ms = CLIENT_PAUSE_MS.0 + self.rng.below(CLIENT_PAUSE_MS.1 - CLIENT_PAUSE_MS.0);
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         }
     }
@@ -105,8 +96,11 @@ fn revision_seen(response: &Response) -> Option<u64> {
 
 async fn connect(endpoints: &[String]) -> Client {
     loop {
-        let options =
-            ClientOptions { endpoints: endpoints.to_vec(), request_timeout: TIMEOUT, ..ClientOptions::default() };
+        let options = ClientOptions {
+            endpoints: endpoints.to_vec(),
+            request_timeout: CLIENT_TIMEOUT,
+            ..ClientOptions::default()
+        };
         match Client::connect(options).await {
             Ok(client) => return client,
             // All nodes may be down just now.

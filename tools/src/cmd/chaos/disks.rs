@@ -11,8 +11,7 @@ use std::process::{Child, Command, Stdio};
 
 use bench::namespaces::run_tool;
 
-/// Size of a node's file system; its file is sparse. Unit: MiB.
-const SIZE_MIB: u64 = 1_024;
+use crate::limits::DISK_MIB;
 
 /// One node's file system.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ impl Disks {
             let can_hang = match mount_ext4(dir, node, &mount) {
                 Ok(()) => true,
                 Err(_) => {
-                    let options = format!("size={SIZE_MIB}m");
+                    let options = format!("size={DISK_MIB}m");
                     run_tool("mount", &["-t", "tmpfs", "-o", &options, "tmpfs", &mount.display().to_string()])?;
                     false
                 }
@@ -130,7 +129,7 @@ impl Disk {
 fn mount_ext4(dir: &Path, node: usize, mount: &Path) -> Result<(), String> {
     let image = dir.join(format!("disk{}.ext4", node + 1));
     let io_error = |error: io::Error| format!("{}: {error}", image.display());
-    File::create(&image).and_then(|file| file.set_len(SIZE_MIB << 20)).map_err(io_error)?;
+    File::create(&image).and_then(|file| file.set_len(DISK_MIB << 20)).map_err(io_error)?;
     let (image, mount) = (image.display().to_string(), mount.display().to_string());
     // Without blocks reserved for root, which the nodes may be.
     run_tool("mkfs.ext4", &["-q", "-F", "-m", "0", &image])?;

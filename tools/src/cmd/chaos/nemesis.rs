@@ -10,26 +10,14 @@ use std::time::{Duration, Instant};
 use bench::nodes::Nodes;
 use indicatif::ProgressBar;
 use rustix::process::Signal;
+use wal::limits::PAGE_BYTES;
 use wal::testing::SimRng;
 
 use super::faults::{self, Fault};
 use super::lab::Lab;
 use super::{ChaosError, Shared, statuses};
 
-/// Pause between two faults. Unit: ms.
-const PAUSE_MS: (u64, u64) = (500, 4_000);
-
-/// How long a process stays killed or stopped. Unit: ms.
-const LASTS_MS: (u64, u64) = (100, 4_000);
-
-/// How long a network is cut; other faults come meanwhile. Unit: ms.
-const CUT_MS: (u64, u64) = (500, 8_000);
-
-/// How long a disk is full: long enough for the log to need another segment. Unit: ms.
-const FULL_MS: (u64, u64) = (6_000, 20_000);
-
-/// Bytes of a page that is wiped.
-const PAGE_BYTES: usize = 4_096;
+use crate::limits::{CUT_MS, FAULT_PAUSE_MS, FULL_MS, LASTS_MS};
 
 /// A fault that goes on while others come, and how it ends.
 #[derive(Debug)]
@@ -103,7 +91,7 @@ impl Nemesis {
     ) -> Result<(), ChaosError> {
         let started = Instant::now();
         while started.elapsed() < self.lasts {
-            self.pause(PAUSE_MS).await;
+            self.pause(FAULT_PAUSE_MS).await;
             self.end(Instant::now())?;
             nodes.check()?;
             let (fault, name) = self.choose();

@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bench::namespaces::Namespaces;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::limits::CHILD_POLL;
+
 /// Flag that tells the second process where it is.
 pub(super) const INSIDE_FLAG: &str = "--inside-namespaces";
-
-/// Pause between two looks at the second process.
-const CHILD_POLL: Duration = Duration::from_millis(50);
 
 /// Runs this program again in the middle, with the same arguments, and returns how it ended.
 ///

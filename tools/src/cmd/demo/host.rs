@@ -7,23 +7,10 @@ use std::path::Path;
 
 use super::DemoError;
 
-/// Rate the needs are computed for. Unit: writes per second.
-const ASSUMED_OPS_PER_S: u64 = 200_000;
-
-/// Most bytes of values a second the needs are computed for, however large each value is.
-const ASSUMED_BYTES_PER_S_MAX: u64 = 400 << 20;
-
-/// Bytes a write takes in the log beside its value: key, command, its share of the frame.
-const LOG_OVERHEAD_BYTES: u64 = 64;
-
-/// Bytes a write takes in memory beside its value: key, version record, index.
-const MEMORY_OVERHEAD_BYTES: u64 = 250;
-
-/// Log segments prepared ahead for each shard of a node, in bytes.
-const PREPARED_BYTES_PER_SHARD: u64 = 4 * (64 << 20);
-
-/// Memory of a node before its first write, in bytes.
-const NODE_BASE_BYTES: u64 = 64 << 20;
+use crate::limits::{
+    ASSUMED_BYTES_PER_S_MAX, ASSUMED_OPS_PER_S, LOG_OVERHEAD_BYTES, MEMORY_OVERHEAD_BYTES, NODE_BASE_BYTES,
+    PREPARED_BYTES_PER_SHARD,
+};
 
 /// Type of a tmpfs as `statfs` tells it.
 const TMPFS_MAGIC: u64 = 0x0102_1994;

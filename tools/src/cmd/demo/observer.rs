@@ -2,18 +2,12 @@
 //!
 //! A node that does not answer is no error here: it is what a look is for.
 
-use std::time::Duration;
-
 use bench::cluster::ClusterConnector;
 use client::{Client, ShardStatus};
 
 use super::view::{ShardState, View};
 
-/// Time a node gets to answer a status request, connecting included.
-///
-/// The client library tries a broken endpoint again until this runs out, so a dead node costs each look this much unless
-/// it is forgotten; it bounds what a node that hangs can cost.
-const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
+use crate::limits::STATUS_TIMEOUT;
 
 /// Role of a leader, as a node names it.
 const LEADER: &str = "leader";

@@ -13,8 +13,7 @@ use bench::report::{add_latency_rows, cpu_us_per_op, grouped, new_table, tenths}
 use bench::timeline::Timeline;
 use serde::Serialize;
 
-/// Columns of the drawing of the rate over time.
-const DRAWING_COLUMNS: usize = 72;
+use crate::limits::DRAWING_COLUMNS;
 
 /// Levels of the drawing, lowest first.
 const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use bench::check::{CheckReport, Expected};
 use bench::cluster::{ClusterConnector, NodeRows};
 use bench::keys::KeyPlan;
-use bench::live::{LiveView, SHOW_EVERY};
+use bench::limits::SHOW_EVERY;
+use bench::live::LiveView;
 use bench::load::{Load, LoadOptions, LoadOutcome};
 use bench::nodes::Nodes;
 use bench::report::grouped;
@@ -20,31 +21,10 @@ use super::observer::Observer;
 use super::report::{Observed, Phase, Setup};
 use super::view::View;
 
-/// Time the cluster gets until every node answers and leaders are known.
-const READY_WITHIN: Duration = Duration::from_secs(30);
-
-/// Time the leaders of several shards get to spread over the nodes before the load begins anyway.
-const SPREAD_WITHIN: Duration = Duration::from_secs(5);
-
-/// Time the nodes get to apply the same after the load has ended.
-const LEVEL_WITHIN: Duration = Duration::from_secs(120);
-
-/// Pause between two rounds of status requests.
-const STATUS_EVERY: Duration = Duration::from_millis(25);
-
-/// Shares of the run at which the leader is killed and restarted, in percent.
-const KILL_AT_PERCENT: u32 = 50;
-const RESTART_AT_PERCENT: u32 = 70;
-
-const _: () = assert!(KILL_AT_PERCENT < RESTART_AT_PERCENT && RESTART_AT_PERCENT < 100, "the load outlasts both");
-
-/// Time a request of the load may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Time a read of the verification may take; the nodes are idle then, but pages are large.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::limits::{
+    CONNECT_TIMEOUT, KILL_AT_PERCENT, LEVEL_WITHIN, READ_TIMEOUT, READY_WITHIN, REQUEST_TIMEOUT, RESTART_AT_PERCENT,
+    SPREAD_WITHIN, STATUS_EVERY,
+};
 
 /// Seed of the load's jitter; its keys do not depend on it.
 const SEED: u64 = 1;
