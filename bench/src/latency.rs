@@ -13,6 +13,9 @@ use crate::limits::{LATENCY_MAX_US, LATENCY_MIN_US};
 /// Decimal digits kept: exact to 1 us below 2 ms, within 0.1 % above.
 const LATENCY_DIGITS: u8 = 3;
 
+/// Powers of two that a latency may have: the longest is rounded up by less than one. See `counts_by_power`.
+const POWERS: usize = LATENCY_MAX_US.ilog2() as usize + 2;
+
 /// Widest bar of [`LatencyHistogram::bars`], in characters.
 const BAR_COLUMNS: f64 = 40.0;
 
@@ -73,6 +76,7 @@ impl LatencyHistogram {
         if self.histogram.is_empty() {
             return LatencyUs::default();
         }
+        // The histogram answers with the upper end of a range of latencies that it does not tell apart.
         let at = |quantile| self.histogram.value_at_quantile(quantile).min(self.histogram.max());
         LatencyUs { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: self.histogram.max() }
     }
@@ -100,9 +104,9 @@ impl LatencyHistogram {
         text
     }
 
-    /// Requests by power of two: entry p counts those of `2^p ..2^(p+1)` microseconds.
-    fn counts_by_power(&self) -> [u64; 27] {
-        let mut counts = [0; 27];
+    /// Requests by power of two: entry p counts those of `2^p..2^(p+1)` microseconds.
+    fn counts_by_power(&self) -> [u64; POWERS] {
+        let mut counts = [0; POWERS];
         for step in self.histogram.iter_recorded() {
             let power = step.value_iterated_to().max(1).ilog2() as usize;
             if let Some(count) = counts.get_mut(power) {

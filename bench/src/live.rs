@@ -14,6 +14,7 @@ use crate::report::grouped;
 /// A view of one run.
 #[derive(Debug)]
 pub struct LiveView {
+    /// `None` where stderr is no terminal.
     bar: Option<ProgressBar>,
     total: Duration,
     last_line: Option<Instant>,
@@ -23,6 +24,7 @@ pub struct LiveView {
 /// Rate of acknowledgements over the last while.
 #[derive(Debug, Default)]
 struct Rate {
+    /// When the rate was taken last, and how many were acknowledged then.
     since: Option<(Instant, u64)>,
     per_second: f64,
 }
@@ -57,7 +59,7 @@ impl LiveView {
         }
     }
 
-    /// Prints `line` to standard output as part of the story, without disturbing the bar.
+    /// Prints `line` to standard output, above the bar.
     pub fn story(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| println!("{line}")),

@@ -1,7 +1,7 @@
 //! Reads back, page by page, what a tracked load wrote, and checks it row by row.
 //!
-//! It reads through [`RowSource`] and so neither knows which node answers nor how consistent the answer is; the caller
-//! chooses both. Only one page per lane is in memory at a time.
+//! It reads through [`RowSource`]: the caller chooses which node answers, and how consistent the answer is. Workers are shared out to
+//! lanes, which read at the same time; each lane holds one page in memory.
 
 use std::fmt;
 use std::rc::Rc;
@@ -21,7 +21,8 @@ pub trait RowSource: 'static {
     /// Why it could not be read.
     type Error: fmt::Display;
 
-    /// The first `limit` rows of `begin..end`; fewer only where the range ends. Gives up by itself after some time.
+    /// The first `limit` rows of `begin..end`, or fewer where an answer has no room for more. Without rows the range is empty. Gives up
+    /// by itself after some time.
     fn page(&self, begin: &[u8], end: &[u8], limit: usize) -> impl Future<Output = Result<Vec<Row>, Self::Error>>;
 }
 

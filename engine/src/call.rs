@@ -1,8 +1,8 @@
-//! A call: what somebody asks a shard for, on its way from whoever asks to the replica that answers.
+//! A call: what somebody asks a shard for, on its way to the replica that answers it; and the parts of the answer.
 //!
-//! One value takes the whole way. The gateway makes it of a frame and checks its payload, once; the mesh brings it to another
-//! core; a replica passes it on to the leader, in the encoding that it came in. From there on the payload is copied, never decoded
-//! and encoded again. Who waits for the answer stands beside it, since that is another at each step. Nothing here decides anything.
+//! A call is the same value at every step. The gateway makes it from a frame and checks its payload once. The mesh takes it to another
+//! core, and a replica passes it on to the leader in the encoding in which it came. So the payload is copied, never decoded and encoded
+//! again. Who waits for the answer ([`Origin`]) differs from step to step, and stands beside the call. Nothing here decides anything.
 
 use std::borrow::Cow;
 
@@ -39,7 +39,7 @@ pub enum Origin {
 pub struct Meta {
     /// The shard that it is about.
     pub shard: ShardId,
-    /// How long it may wait from here on. Unit: ms.
+    /// How long the answer may take, counted from this step on. Unit: ms.
     pub timeout_ms: u32,
 }
 
@@ -50,18 +50,18 @@ pub struct Call<'a> {
     pub meta: Meta,
     /// What it asks for.
     pub kind: CallKind,
-    /// The rest, in the form that the kind says; checked.
+    /// Its argument, in the encoding that the kind states. It was checked at the gateway.
     pub payload: Cow<'a, [u8]>,
 }
 
 impl<'a> Call<'a> {
-    /// A call whose payload lies elsewhere.
+    /// A call with a payload that somebody else owns.
     #[must_use]
     pub const fn borrowed(shard: ShardId, kind: CallKind, timeout_ms: u32, payload: &'a [u8]) -> Self {
         Self { meta: Meta { shard, timeout_ms }, kind, payload: Cow::Borrowed(payload) }
     }
 
-    /// The call that a client's or a node's frame holds. Its payload was not looked at.
+    /// The call that a frame of a client or a node holds. The payload is not checked.
     ///
     /// # Errors
     /// There is no such kind.
@@ -70,7 +70,7 @@ impl<'a> Call<'a> {
         Ok(Self::borrowed(ShardId::new(request.shard), kind, request.timeout_ms, request.payload))
     }
 
-    /// What stands in its frame, under the sender's number for it.
+    /// The call as it stands in a frame. `id` is the sender's number for it.
     #[must_use]
     pub fn as_request(&self, id: u64) -> Request<'_> {
         let (kind, shard) = (FrameKind::new(self.kind.row().number), self.meta.shard.get());
@@ -84,8 +84,8 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A piece of the answer to a call: any number of `More`, then one `Last`. What they hold belongs together in their order; of an
-/// answer that ends with a refusal nothing counts.
+/// A piece of the answer to a call: any number of `More`, then one `Last`. The answer is what they hold, one behind the other. If the
+/// last one is a refusal, what came before it is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part<Bytes, Why = Refusal> {
     /// Others follow.

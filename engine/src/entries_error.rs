@@ -1,4 +1,4 @@
-//! What may be wrong with the entries of an `AppendEntries`. Who finds it and what follows is decided elsewhere.
+//! What may be wrong with the entries of an `AppendEntries`. `wire` and the replica find it; the replica takes none of the entries then.
 
 use codec::DecodeError;
 use wal::format::EntryError;

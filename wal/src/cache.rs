@@ -1,6 +1,7 @@
-//! What stands between a log's file and its device: pages that stay in the cache, and bytes that have no blocks of their own.
+//! Two things by which a file may differ from what its device holds: pages in the kernel's cache that never reached the device, and
+//! parts of the file that have no blocks of their own on it.
 //!
-//! Shell. It asks the kernel, compares and rewrites; which file it is about, and when, is its callers' business.
+//! Shell. It asks the kernel, compares and rewrites. Its callers choose the file and the moment.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,13 +14,12 @@ use rustix::fs::{OFlags, SeekFrom, fstatfs, seek};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 
-use crate::limits::PAGE_BYTES;
-use crate::limits::{COMPARED_BYTES, EXTENTS_COUNT};
+use crate::limits::{COMPARED_BYTES, EXTENTS_COUNT, PAGE_BYTES};
 
-/// File systems that keep everything in memory: behind their cache there is no device that could differ from it.
+/// File systems that keep everything in memory, tmpfs and ramfs: no device is behind their cache. Source: Linux, `magic.h`.
 const MEMORY_FILE_SYSTEMS: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 
-/// A part of a file as the file system stores it. The layout is the kernel's (`struct fiemap_extent`).
+/// A part of a file and the blocks that hold it. The layout is the kernel's (`struct fiemap_extent`).
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 struct Extent {
@@ -32,9 +32,11 @@ struct Extent {
 }
 
 impl Extent {
+    /// No other follows in the file.
     const LAST: u32 = 0x1;
-    /// Not written to the device yet, so it may have no blocks yet.
+    /// Where its blocks are is not known, or not decided yet.
     const UNKNOWN: u32 = 0x2;
+    /// Not written to the device yet, and without blocks until then.
     const DELAYED: u32 = 0x4;
     /// Allocated, and counted as zeros until it is written.
     const UNWRITTEN: u32 = 0x800;
@@ -201,7 +203,7 @@ pub(crate) enum Cache {
 /// Compares what is still in the cache of a file with what the device holds.
 ///
 /// Dropping the cache leaves pages that another process maps. After a failed sync they hold what never reached the device.
-/// `map` is a mapping of the whole file, not touched yet. What is found first is told.
+/// `map` is a mapping of the whole file, not touched yet. Returns the first finding.
 pub(crate) fn compare_cache(path: &Path, file: &File, map: &MmapMut) -> io::Result<Cache> {
     let cached = cached_parts(map)?;
     let Some(first) = cached.first() else { return Ok(Cache::SameAsDevice) };

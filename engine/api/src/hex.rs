@@ -21,7 +21,7 @@ pub fn from_text(text: &str) -> Option<Vec<u8>> {
     text.as_bytes().chunks(2).map(byte).collect()
 }
 
-/// Writes bytes as digits.
+/// Writes bytes as a text of digits, for serde.
 ///
 /// # Errors
 /// The serializer's.
@@ -29,10 +29,10 @@ pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(&to_text(bytes))
 }
 
-/// Reads them back.
+/// Reads bytes from a text of digits, for serde.
 ///
 /// # Errors
-/// What is there are no pairs of digits.
+/// The text is not made of pairs of hexadecimal digits.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let text = String::deserialize(deserializer)?;
     from_text(&text).ok_or_else(|| D::Error::custom("bytes are pairs of hexadecimal digits"))

@@ -129,7 +129,7 @@ pub(super) fn deserialize_list<'de, D: Deserializer<'de>>(deserializer: D) -> Re
     deserializer.deserialize_any(List)
 }
 
-/// Reads `initial-cluster` in a TOML file: a list as above, with elements `name=url`.
+/// Reads `initial-cluster` in a TOML file: a list as `deserialize_list` takes it, with elements `name=url`.
 pub(super) fn deserialize_cluster<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<(String, String)>, D::Error> {

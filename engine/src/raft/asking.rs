@@ -1,9 +1,10 @@
-//! Linearizable reads at a follower: it asks its leader up to where they must see, and answers them itself (ReadIndex, thesis 6.4).
+//! Linearizable reads at a follower: it asks its leader for an index, and answers its reads itself once it has applied that
+//! (ReadIndex, thesis 6.4).
 //!
-//! All reads that wait are asked about together. One that arrives while a question is under way waits for the next question: the
-//! answer may have been made before the read arrived, and without what was acknowledged in between. An answer counts only if it comes
-//! from the leader that was asked, in its term, for the question of this life that is under way. The leader's part is in
-//! `leader::reads`; that the answered index is applied before a read is answered is the replica's.
+//! One question is asked for all reads that wait. A read that arrives while a question is under way waits for the next one: the leader
+//! may have answered before the read arrived, and acknowledged writes in between. An answer counts only if it comes from the leader that
+//! was asked, in its term, and for the question that is under way in this life of the node. The leader's part is in `leader::reads`. The
+//! replica waits until the index is applied.
 
 use super::{Common, Message, Raft, ReadId, ReadIndexError, State};
 use crate::limits::PENDING_READS_MAX;
@@ -12,20 +13,20 @@ use crate::types::{Index, NodeId, Term};
 /// Reads of a node that does not lead, and what it asked about them.
 #[derive(Debug, Default)]
 pub(super) struct Asking {
-    /// Number of the last question. Rises through all terms of a life.
+    /// Number of the last question. It rises through all terms of a life of the node.
     batch: u64,
     /// The question under way.
     question: Option<Question>,
     /// Reads that arrived since it was asked.
     waiting: Vec<ReadId>,
-    /// Whose answer they wait for, all of them. Means nothing while there are none.
+    /// The leader that all these reads are asked of, and its term. Without reads it means nothing.
     of: (Term, Option<NodeId>),
 }
 
 /// A question that was asked and has no answer.
 #[derive(Debug)]
 struct Question {
-    /// The reads that it is for. None joins them.
+    /// The reads that it is for. No read is added later.
     reads: Vec<ReadId>,
     /// When it was last sent. Unit: ticks of this core.
     sent_tick: u64,
@@ -107,8 +108,8 @@ impl Raft {
         let known_index = common.known_index();
         let is_compared = self.state.following().is_some_and(|following| following.matched_index() >= known_index);
         if is_asked && index <= known_index && !is_compared {
-            // What is applied here may be of another history: its leader's first entry, which it knows to be committed, lies behind
-            // all that was committed before. The question is asked again, and answered once the logs were compared.
+            // The answer names nothing beyond what is applied here, and that may be of another history: nobody has compared the two logs
+            // yet. So the answer is dropped. The question is asked again, and its answer counts once the logs were compared.
             return;
         }
         let Some(question) = common.asking.question.take_if(|_| is_asked) else {

@@ -1,8 +1,8 @@
 //! An outgoing link to a peer: connects, greets, writes what is queued, and starts over when it breaks.
 //!
-//! One link is one lane; a peer and shard have three, so that heartbeats never queue behind entries, nor entries behind
-//! answers. Frames are only taken while the link is up, and what is queued when it breaks is dropped: Raft sends again
-//! what it must. The link also reads, so a peer that died is noticed even while there is nothing to write.
+//! One link is one lane; for each peer a shard has three, so that heartbeats never queue behind entries, nor entries behind
+//! answers. A link takes frames only while it is up. When it breaks, what is queued is dropped: Raft sends again what is needed.
+//! The link reads, too, although a peer sends nothing on it: so the end of a peer is noticed while there is nothing to write.
 //!
 //! A peer may have several addresses, and some may be dead. An attempt tries all of them, one after the other, the one that
 //! answered last first.
@@ -31,9 +31,9 @@ pub struct PeerLinkOptions {
     pub authorities: Vec<String>,
     /// Finds their addresses.
     pub resolver: Resolver,
-    /// Id of the cluster; it is never said, and whoever does not know it is no peer.
+    /// Id of the cluster. Both sides prove that they know it, and neither sends it.
     pub cluster_id: u64,
-    /// What to say first, without the proof.
+    /// What to say first. The proof is added for each connection.
     pub hello: Hello,
     /// Bytes that may wait to be written. Unit: bytes.
     pub queue_bytes_limit: usize,
@@ -44,7 +44,7 @@ pub struct PeerLinkOptions {
 pub enum LinkEvent {
     /// The peer took the connection.
     Up {
-        /// Where clients reach it, as it says at the address that this node's configuration names; empty if it does not.
+        /// URL at which clients reach the peer, as the peer says; empty if it says none.
         client_url: String,
     },
     /// The connection broke after it was up.
@@ -79,7 +79,7 @@ struct State {
 }
 
 impl PeerLink {
-    /// A link, and the task that runs it on this executor; `report` is called for what happens to it.
+    /// A link, and the task that the caller runs for it on this executor. The task calls `report` with every event.
     pub fn new(
         options: PeerLinkOptions,
         report: impl Fn(LinkEvent) + 'static,
@@ -131,6 +131,7 @@ struct Task<F> {
     link: PeerLink,
     options: PeerLinkOptions,
     report: F,
+    /// What was reported last, so that a failure that repeats is reported once. `None` after a success.
     last_failure: Option<String>,
     /// The peer's addresses in the order in which they are tried.
     order: Vec<SocketAddr>,
@@ -267,7 +268,7 @@ impl<F: Fn(LinkEvent)> Task<F> {
     }
 }
 
-/// A number that no other connection has.
+/// A random number for the proof of one connection. The keys of a new hasher are random, and nothing else here needs more.
 fn draw() -> u64 {
     RandomState::new().build_hasher().finish()
 }
