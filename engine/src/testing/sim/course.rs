@@ -29,6 +29,7 @@ impl World {
         match self.plan.put_back {
             Some(PutBack::Image) => return self.put_back(),
             Some(PutBack::Replaced) => return self.return_replaced(),
+            Some(PutBack::BeforeVote) => return self.elect_twice(),
             None => {}
         }
         self.schedule_faults();

@@ -65,6 +65,8 @@ pub(super) struct Seen {
     pub(super) role: Option<(Role, Term)>,
     pub(super) commit_index: Index,
     pub(super) applied_index: Index,
+    /// It said that another node has another history.
+    pub(super) has_parted: bool,
     /// Its entries.
     pub(super) ids: Vec<EntryId>,
     /// Entries that were durable when it went down, or that it lost; it may have acknowledged them.

@@ -11,6 +11,9 @@ use crate::types::{EntryId, Index, NodeId, Term};
 /// One of so many runs puts a disk back to an earlier image.
 const PUT_BACK_ONE_IN: u64 = 12;
 
+/// One of so many of the others elects a second leader in a term that had one.
+const SECOND_LEADER_ONE_IN: u64 = 40;
+
 /// In one of so many runs a node joins as a learner.
 const LEARNER_ONE_IN: u64 = 4;
 
@@ -166,6 +169,8 @@ pub(super) enum PutBack {
     Image,
     /// The directory that a node had before it got an empty one: see `replaced`.
     Replaced,
+    /// An image of a node's disk from before it voted: see `second_leader`.
+    BeforeVote,
 }
 
 impl Plan {
@@ -245,7 +250,18 @@ impl Plan {
             put_back: None,
             limits: SmallLimits::choose(more),
         };
-        if rng.chance(1, PUT_BACK_ONE_IN) { plan.into_put_back() } else { plan }
+        plan.of_its_kind(rng.chance(1, PUT_BACK_ONE_IN))
+    }
+
+    /// Most runs are of the usual kind.
+    fn of_its_kind(self, is_put_back: bool) -> Self {
+        // From a number of its own, so that all other runs stay what they were before there was this.
+        let elects_twice = SimRng::new(self.seed ^ 0x7477_6963_6520).chance(1, SECOND_LEADER_ONE_IN);
+        match (is_put_back, elects_twice) {
+            (true, _) => self.into_put_back(),
+            (false, true) => Self { put_back: Some(PutBack::BeforeVote), ..self.into_put_back() },
+            (false, false) => self,
+        }
     }
 
     /// Three nodes and one shard, and nothing that goes wrong but what the run is about.

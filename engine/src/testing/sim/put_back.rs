@@ -62,7 +62,7 @@ impl World {
         let Some((_, term)) = self.await_leader(&[forgets, away])? else { return Ok(()) };
         let work_us = between(&mut self.rng, 0, 2_000_000);
         self.run_until(self.now_us + work_us)?;
-        // A second leader of the old one's own term has entries of the same names: see `raft::known`.
+        // A second leader of the old one's own term has entries of the same names: `second_leader` is about that.
         let Some(known) = known.filter(|_| Some(term) > old_term) else { return Ok(()) };
         self.meet(leader, known)
     }
@@ -174,7 +174,7 @@ impl World {
     }
 
     /// What a copy of a node's disk, made while it runs, would hold.
-    fn image(&mut self, host: usize) -> Option<SimStorage> {
+    pub(super) fn image(&mut self, host: usize) -> Option<SimStorage> {
         let mut image = self.hosts[host].shards[0].replica.as_ref()?.log().storage().clone();
         if self.rng.chance(1, 2) {
             image.crash();
@@ -185,7 +185,7 @@ impl World {
     }
 
     /// What a node noted as committed.
-    fn noted(&self, host: usize) -> Option<EntryId> {
+    pub(super) fn noted(&self, host: usize) -> Option<EntryId> {
         let shard = &self.hosts[host].shards[0];
         let running = shard.replica.as_ref().map(|replica| replica.log().noted());
         let noted = running.or_else(|| shard.disk.as_ref().map(SimStorage::noted))?.committed;

@@ -105,6 +105,7 @@ impl World {
             return Err(format!("node {} tells node {}, a learner: {message:?}", at.host + 1, to + 1));
         }
         let said = shard.check_promise(self.hosts[at.host].id, self.hosts[to].id, message);
+        let said = said.and_then(|()| self.check_same_history(at, to, message));
         said.map_err(|what| format!("node {} shard {}: {what}", at.host + 1, at.shard))
     }
 

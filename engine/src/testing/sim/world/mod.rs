@@ -285,7 +285,7 @@ impl World {
                     self.begin_file_work(at, |life| Event::BirthEnd { at, life, record });
                 }
                 Action::Link(nodes) => self.link(at, nodes),
-                Action::Tell(_) => {}
+                Action::Tell(remark) => self.note_remark(at, &remark)?,
             }
         }
         for event in dropped {

@@ -1,0 +1,186 @@
+//! A run of its own kind: a node's disk is put back to before it voted, and it elects a second leader in a term that had one.
+//!
+//! A leader is elected while the third node is down; then the voter forgets its vote, and elects another leader together with the third
+//! node, in the same term. The entries of both have the same terms and indexes. As in `put_back`, what clients are told and what nodes
+//! agree on is not judged any more from then on. What is judged is the node that kept the first history. It keeps what it knew to be
+//! committed; and if the others have another history it stops, or takes nothing and says so, and does so again after a restart. Nor
+//! does any node say that its log equals a leader's which has another history (`check_same_history`).
+
+use super::plan::{between, pick};
+use super::put_back::{LOOK_EVERY_US, MEETING_US};
+use super::world::{Place, World};
+use crate::raft::{AppendOutcome, Message, Nonsense, Tip};
+use crate::replica::{Fault, Remark};
+use crate::types::{EntryId, Index, Term};
+
+/// How often it is looked whether a leader was elected, where it must not commit anything. Unit: us.
+const ELECTED_LOOK_EVERY_US: u64 = 500;
+
+/// Name of the fault: both leaders led one term.
+const SECOND_LEADER: &str = "second leader of a term";
+
+impl World {
+    /// The run, once all nodes are started. It ends early where chance makes it pointless.
+    pub(super) fn elect_twice(&mut self) -> Result<(), String> {
+        let Some((first, _)) = self.await_leader(&[0, 1, 2])? else { return Ok(()) };
+        self.work_for(100_000, 2_000_000)?;
+        let followers: Vec<usize> = (0..3).filter(|host| *host != first).collect();
+        let forgets = pick(&mut self.rng, &followers);
+        let away = 3 - first - forgets;
+        let power_is_lost = self.rng.chance(1, 2);
+        self.kill(away, power_is_lost);
+        let Some(image) = self.image(forgets) else { return Ok(()) };
+
+        // One of the two votes for the other.
+        self.kill(first, false);
+        self.start(first)?;
+        let is_committed = self.rng.chance(1, 2);
+        let Some(term) = self.lead_once(first, forgets, is_committed)? else { return Ok(()) };
+        let Some(known) = self.known_tip(first) else { return Ok(()) };
+        let power_is_lost = self.rng.chance(1, 2);
+        self.kill(first, power_is_lost);
+        self.kill(forgets, false);
+        self.trace.note(self.now_us, || format!("the disk of node {} is put back to before it voted", forgets + 1));
+        self.hosts[forgets].shards[0].disk = Some(image);
+        self.hosts[forgets].shards[0].shown_revision = 0;
+        self.checks[0].is_broken = true;
+
+        self.start(forgets)?;
+        self.start(away)?;
+        let Some((_, second_term)) = self.await_leader(&[forgets, away])? else { return Ok(()) };
+        self.work_for(0, 3_000_000)?;
+        if term == second_term {
+            self.count_fault(SECOND_LEADER);
+        }
+        self.meet_other_history(first, known)
+    }
+
+    /// The first leader of the term takes writes. In some runs the voter dies at once, so that what the other appends is not committed.
+    fn lead_once(&mut self, first: usize, forgets: usize, is_committed: bool) -> Result<Option<Term>, String> {
+        if is_committed {
+            let Some((_, term)) = self.await_leader(&[first, forgets])? else { return Ok(None) };
+            self.work_for(100_000, 3_000_000)?;
+            return Ok(Some(term));
+        }
+        let end_us = self.now_us + MEETING_US;
+        while self.leads(first, 0).is_none() && self.leads(forgets, 0).is_none() {
+            if self.now_us > end_us {
+                return Ok(None);
+            }
+            self.run_until(self.now_us + ELECTED_LOOK_EVERY_US)?;
+        }
+        let term = self.leads(first, 0).or(self.leads(forgets, 0));
+        if self.leads(first, 0).is_some() {
+            self.kill(forgets, false);
+        }
+        self.work_for(0, 500_000)?;
+        Ok(term)
+    }
+
+    /// The node that kept the first history starts, and starts again.
+    fn meet_other_history(&mut self, old: usize, known: Tip) -> Result<(), String> {
+        for _ in 0..2 {
+            self.start(old)?;
+            if !self.has(old, known) {
+                // Its host lost power before the entry was on its disk: all that it knows is a name.
+                return Ok(());
+            }
+            let end_us = self.now_us + MEETING_US;
+            while self.now_us < end_us && !self.has_met(old) {
+                self.run_until(self.now_us + LOOK_EVERY_US)?;
+            }
+            if !self.has(old, known) {
+                return Err(format!("node {} gave up {}, which it knew to be committed", old + 1, known.id));
+            }
+            if self.leads(old, 0).is_some() {
+                return Ok(());
+            }
+            match self.fault_of(old) {
+                Some(Fault::Contradiction(_)) => {}
+                None if self.hosts[old].shards[0].seen.has_parted => {}
+                None if self.is_level(old) => return Ok(()),
+                found => {
+                    return Err(format!(
+                        "node {} knows {} to be committed, and neither follows nor says that there is another history: {found:?}",
+                        old + 1,
+                        known.id
+                    ));
+                }
+            }
+            self.kill(old, false);
+        }
+        Ok(())
+    }
+
+    /// It stopped, said that there is another history, has everything of its leader, or leads.
+    fn has_met(&self, old: usize) -> bool {
+        let has_parted = self.hosts[old].shards[0].seen.has_parted;
+        self.fault_of(old).is_some() || has_parted || self.is_level(old) || self.leads(old, 0).is_some()
+    }
+
+    /// Some other node leads, and this one's log holds all that it committed.
+    fn is_level(&self, host: usize) -> bool {
+        let leader = (0..3).filter(|other| *other != host).find(|other| self.leads(*other, 0).is_some());
+        let committed = leader.and_then(|leader| {
+            let replica = self.hosts[leader].shards[0].replica.as_ref()?;
+            self.tip_at(leader, replica.view().commit_index)
+        });
+        committed.is_some_and(|committed| self.has(host, committed))
+    }
+
+    /// What a node that runs noted as committed.
+    fn known_tip(&self, host: usize) -> Option<Tip> {
+        let known = self.noted(host)?;
+        self.tip_at(host, known.index).filter(|tip| tip.id == known)
+    }
+
+    fn has(&self, host: usize, tip: Tip) -> bool {
+        self.tip_at(host, tip.id.index) == Some(tip)
+    }
+
+    fn tip_at(&self, host: usize, index: Index) -> Option<Tip> {
+        let log = self.hosts[host].shards[0].replica.as_ref()?.log();
+        Some(Tip { id: EntryId::new(log.term(index)?, index), lineage: log.lineage(index)? })
+    }
+
+    fn work_for(&mut self, min_us: u64, max_us: u64) -> Result<(), String> {
+        let work_us = between(&mut self.rng, min_us, max_us);
+        self.run_until(self.now_us + work_us)
+    }
+
+    /// Whoever says how much of its log equals that of a leader has the same history up to there.
+    pub(super) fn check_same_history(&self, at: Place, to: usize, message: &Message) -> Result<(), String> {
+        let matched_index = match message {
+            Message::AppendEntriesResponse {
+                outcome: AppendOutcome::Accepted { matched_index, .. } | AppendOutcome::NoRoom { matched_index, .. },
+                ..
+            }
+            | Message::HeartbeatResponse { matched_index, .. } => *matched_index,
+            _ => return Ok(()),
+        };
+        let lineage = |host: usize| {
+            let replica = self.hosts[host].shards[at.shard].replica.as_ref();
+            replica.filter(|replica| replica.view().term == message.term())?.log().lineage(matched_index)
+        };
+        let is_led = self.leads(to, at.shard) == Some(message.term());
+        match (lineage(at.host), lineage(to)) {
+            (Some(own), Some(theirs)) if is_led && own != theirs => {
+                Err(format!("its log differs from the leader's up to {matched_index}, and it says {message:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a replica tells people. Nobody has another history unless somebody forgot a vote.
+    pub(super) fn note_remark(&mut self, at: Place, remark: &Remark) -> Result<(), String> {
+        let Remark::Nonsense { from, error } = remark else { return Ok(()) };
+        if !matches!(error, Nonsense::OtherHistory(_) | Nonsense::CutsOwnTerm { .. }) {
+            return Ok(());
+        }
+        if !self.checks[at.shard].is_broken {
+            return Err(format!("node {} shard {} says of node {from}: {error}", at.host + 1, at.shard));
+        }
+        self.hosts[at.host].shards[at.shard].seen.has_parted = true;
+        Ok(())
+    }
+}
