@@ -89,7 +89,7 @@ pub enum DataDirError {
         reason: String,
     },
     /// The directory belongs to something else.
-    #[error("data directory {path} was created with {what} {found}, and this start asks for {wanted}; use the directory's own settings or another --data-dir", path = path.display())]
+    #[error("data directory {path} was created with {what} {found}, and this start asks for {wanted}; use the directory's own settings or another --data-dir{unused}", path = path.display(), unused = if *was_used { "" } else { ", or remove it: the first start in it did not end, and no node ever ran there" })]
     Mismatch {
         /// The directory.
         path: PathBuf,
@@ -99,6 +99,8 @@ pub enum DataDirError {
         found: String,
         /// What was asked for.
         wanted: String,
+        /// A node ran in it.
+        was_used: bool,
     },
     /// The directory has files but no identity.
     #[error("data directory {path} holds files but no identity file, so it is not a Quorate data directory (or lost the file); choose an empty one", path = path.display())]
@@ -297,14 +299,18 @@ fn create_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIR_MODE).create(path)
 }
 
-/// Says so if other users may look into the directory: it holds everybody's data, and its permissions are its owner's business.
+/// Says so if other users may look into the directory, or change it: it holds everybody's data, and its permissions are its owner's
+/// business.
 fn warn_of_wide_permissions(root: &Path) {
-    if let Ok(metadata) = fs::metadata(root)
-        && metadata.permissions().mode() & OTHERS_MODE != 0
-    {
+    let Ok(metadata) = fs::metadata(root) else { return };
+    let dir = root.display();
+    if metadata.permissions().mode() & OTHERS_MODE != 0 {
         let mode = format!("{:04o}", metadata.permissions().mode() & 0o7777);
-        let dir = root.display();
         tracing::warn!(%dir, %mode, "other users of this host may enter the data directory; `chmod 700` keeps them out");
+    }
+    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != user {
+        tracing::warn!(%dir, owner, user, "the data directory belongs to another user, who may enter and change it; `chown` it to the user that the node runs as");
     }
 }
 
@@ -363,9 +369,15 @@ fn compare(root: &Path, found: &Identity, wanted: &Identity) -> Result<(), DataD
         ("shard count", found.shards.to_string(), wanted.shards.to_string()),
         ("segment size", found.segment_bytes.to_string(), wanted.segment_bytes.to_string()),
     ];
-    for (what, found, wanted) in checks {
-        if found != wanted {
-            return Err(DataDirError::Mismatch { path: root.to_owned(), what, found, wanted });
+    for (what, of_found, wanted) in checks {
+        if of_found != wanted {
+            return Err(DataDirError::Mismatch {
+                path: root.to_owned(),
+                what,
+                found: of_found,
+                wanted,
+                was_used: found.ready,
+            });
         }
     }
     Ok(())
@@ -444,10 +456,22 @@ mod tests {
         ];
         for (expected, other) in others {
             match DataDir::open(root.path(), &other) {
-                Err(DataDirError::Mismatch { what, .. }) => assert_eq!(what, expected),
+                Err(error @ DataDirError::Mismatch { what, was_used, .. }) => {
+                    assert_eq!((what, was_used), (expected, false));
+                    assert!(error.to_string().contains("no node ever ran there"), "{error}");
+                }
                 other => panic!("expected a mismatch of the {expected}, got {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_directory_in_which_a_node_ran_is_not_said_to_be_unused() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        DataDir::open(root.path(), &identity()).expect("created").mark_ready().expect("marked");
+        let other = Identity::new(ClusterId::new(7), NodeId::new(9), "a", 3, 1 << 20);
+        let error = DataDir::open(root.path(), &other).expect_err("another shard count").to_string();
+        assert!(error.ends_with("use the directory's own settings or another --data-dir"), "{error}");
     }
 
     #[test]

@@ -299,6 +299,9 @@ pub(super) const PANIC_MESSAGE_WITHIN: Duration = Duration::from_secs(2);
 const _: () = assert!(LINES_OF_STRANGERS <= LINES_OF_MEMBERS);
 const _: () = assert!(STEP_SAID_AFTER.as_secs() <= STEP_SAID_PAUSE_MAX.as_secs());
 
+// An address that is taken is said in one line, not as a start that takes long.
+const _: () = assert!(ADDRESS_FREE_WITHIN.as_millis() < STEP_SAID_AFTER.as_millis());
+
 // The start of executors.
 
 /// Locked memory that an executor needs at least. Unit: bytes. Source: glommio's own check.
@@ -311,9 +314,13 @@ pub(super) const EXECUTOR_IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Entries of the ring that is made to ask what the kernel can do.
 pub(super) const QUESTION_RING_ENTRIES: u32 = 2;
 
+/// Cores that are taken for each processor that the process may use. Tests and trials run more than one; a start with very many takes
+/// minutes, since each waits for all others.
+pub(super) const CORES_PER_PROCESSOR_MAX: usize = 8;
+
 /// How long an address may still be taken by a process that has just ended: the kernel closes the sockets of io_uring a little
 /// later than a process' other files, and later still while a disk hangs.
-pub(super) const ADDRESS_FREE_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const ADDRESS_FREE_WITHIN: Duration = Duration::from_millis(4_500);
 
 /// Pause between two looks at an address.
 pub(super) const ADDRESS_POLL: Duration = Duration::from_millis(20);

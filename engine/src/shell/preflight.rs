@@ -7,7 +7,9 @@ use glommio::{GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-use super::limits::{ADDRESS_FREE_WITHIN, ADDRESS_POLL, EXECUTOR_IO_MEMORY_BYTES, MEMLOCK_BYTES_MIN};
+use super::limits::{
+    ADDRESS_FREE_WITHIN, ADDRESS_POLL, CORES_PER_PROCESSOR_MAX, EXECUTOR_IO_MEMORY_BYTES, MEMLOCK_BYTES_MIN,
+};
 use super::ports::PortHold;
 use super::room::{Needs, Room};
 use super::uring;
@@ -41,6 +43,16 @@ pub enum PreflightError {
     IoUring {
         /// What the system said.
         reason: String,
+    },
+    /// There are far more cores than processors.
+    #[error(
+        "--cores {cores}: this process may use {processors} processors, and at most {CORES_PER_PROCESSOR_MAX} cores are taken for each: a core is a thread that wants a processor for itself; lower --cores"
+    )]
+    Cores {
+        /// Executors.
+        cores: usize,
+        /// Processors that the process may use.
+        processors: usize,
     },
     /// More cores are to be pinned than this process may run on.
     #[error(
@@ -84,6 +96,7 @@ pub fn check_host(config: &ValidConfig) -> Result<Room, PreflightError> {
     let open_files = if raised.is_ok() { files.maximum } else { files.current };
     let got = open_files.unwrap_or(u64::MAX);
     let room = Needs::of(config).room(got).map_err(|needed| PreflightError::OpenFiles { got, needed })?;
+    check_cores(config.cores() as usize)?;
     let wanted = config.limits().connections;
     if room.connections < wanted as usize {
         tracing::warn!(
@@ -103,6 +116,23 @@ pub fn check_host(config: &ValidConfig) -> Result<Room, PreflightError> {
         Err(GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(got, _))) => Err(PreflightError::Memlock { got }),
         Err(error) => Err(PreflightError::IoUring { reason: error.to_string() }),
     }
+}
+
+/// Threads without a processor wait for each other: the start alone takes minutes then.
+fn check_cores(cores: usize) -> Result<(), PreflightError> {
+    // If the system does not say, the user knows better.
+    let Ok(processors) = std::thread::available_parallelism().map(std::num::NonZero::get) else { return Ok(()) };
+    if cores > processors.saturating_mul(CORES_PER_PROCESSOR_MAX) {
+        return Err(PreflightError::Cores { cores, processors });
+    }
+    if cores > processors {
+        tracing::warn!(
+            cores,
+            processors,
+            "--cores names more cores than this process may use processors: they get in each other's way"
+        );
+    }
+    Ok(())
 }
 
 fn warn_of_impostors(config: &ValidConfig) {

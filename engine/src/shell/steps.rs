@@ -62,7 +62,8 @@ impl Steps {
         let steps = self.clone();
         let thread = std::thread::Builder::new().name("quorate-start".to_owned()).spawn(move || {
             steps.say_until_over(|step, step_s, cores| {
-                tracing::warn!(step, step_s, ?cores, "the node is still starting: this step takes long");
+                let cores = by_place(cores);
+                tracing::warn!(step, step_s, cores, "the node is still starting: this step takes long");
             });
         })?;
         Ok(Watch { steps: self.clone(), thread: Some(thread) })
@@ -105,6 +106,19 @@ impl Steps {
     }
 }
 
+/// How many cores are at each place, and the first of them: a node may have very many.
+fn by_place(cores: &BTreeMap<usize, &'static str>) -> String {
+    let mut places: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for (core, place) in cores {
+        places.entry(place).or_insert((*core, 0)).1 += 1;
+    }
+    let said = places.into_iter().map(|(place, (first, count))| match count {
+        1 => format!("core {first} {place}"),
+        _ => format!("{count} cores, the first of them {first}, {place}"),
+    });
+    said.collect::<Vec<_>>().join("; ")
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         self.steps.lock().is_over = true;
@@ -121,6 +135,13 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    #[test]
+    fn the_places_of_many_cores_are_said_in_few_words() {
+        let mut cores: BTreeMap<usize, &'static str> = (0..99).map(|core| (core, "waiting")).collect();
+        cores.insert(3, "running");
+        assert_eq!(by_place(&cores), "core 3 running; 98 cores, the first of them 0, waiting");
+    }
 
     #[test]
     fn a_step_that_lasts_is_said_with_the_place_of_each_core_and_a_new_one_has_all_its_time() {

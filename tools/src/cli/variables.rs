@@ -30,7 +30,7 @@ fn without_empty(command: Command) -> Command {
 /// Puts the variable's name in front of the flag's, if the value that is refused came from one.
 fn name_variable(mut error: clap::Error, command: &Command, words: &[OsString]) -> clap::Error {
     let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return error };
-    let flag = shown.split([' ', '=']).next().unwrap_or_default();
+    let flag = shown.split([' ', '=', '[']).next().unwrap_or_default();
     if let Some(variable) = variable_behind(flag, command, words) {
         let named = format!("{variable} ({shown})");
         error.insert(ContextKind::InvalidArg, ContextValue::String(named));

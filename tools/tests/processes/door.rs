@@ -285,7 +285,7 @@ fn an_empty_variable_counts_as_not_given_and_a_wrong_one_is_named() {
     let start = |name: &str, value: &str, more: &[&str]| {
         let args = ["start", "--data-dir", data_dir.to_str().expect("a path")];
         let args = [&args[..], more].concat();
-        let variables = [(name, value), ("QUORATE_SHARDS", ""), ("QUORATE_LOG", ""), ("QUORATE_PIN_CORES", "")];
+        let variables = [("QUORATE_SHARDS", ""), ("QUORATE_LOG", ""), ("QUORATE_PIN_CORES", ""), (name, value)];
         let output = quorate_with(&args, &variables, Stdio::null());
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
@@ -294,6 +294,8 @@ fn an_empty_variable_counts_as_not_given_and_a_wrong_one_is_named() {
     assert!(text.contains("--heartbeat-interval") && !text.contains("QUORATE"), "{text}");
     let text = start("QUORATE_CORES", "many", &[]);
     assert!(text.contains("QUORATE_CORES (--cores <N>)"), "{text}");
+    let text = start("QUORATE_PIN_CORES", "perhaps", &[]);
+    assert!(text.contains("QUORATE_PIN_CORES (--pin-cores"), "{text}");
     let text = start("QUORATE_CORES", "many", &["--cores", "few"]);
     assert!(text.contains("'--cores <N>'") && !text.contains("QUORATE_CORES"), "{text}");
     let text = start("QUORATE_HEARTBEAT_INTERVAL", "0", &[]);

@@ -128,13 +128,20 @@ fn without_unix_sockets_a_node_runs_and_says_that_its_addresses_are_not_held() {
 }
 
 #[test]
-fn more_pinned_cores_than_processors_are_refused_before_anything_is_touched() {
+fn more_cores_than_there_can_be_are_refused_before_anything_is_touched() {
     let above = tempfile::tempdir().expect("a temporary directory");
     let data_dir = above.path().join("data");
-    let output = start_command(&data_dir, &["--pin-cores", "--cores", "128"]).output().expect("the binary runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("--pin-cores with --cores 128"), "{said}");
-    assert!(!data_dir.exists());
+    let processors = std::thread::available_parallelism().expect("processors").get();
+    let (pinned, too_many) = ((processors + 1).to_string(), (8 * processors + 1).to_string());
+    for (args, expected) in [
+        (vec!["--pin-cores", "--cores", &pinned], format!("--pin-cores with --cores {pinned}")),
+        (vec!["--cores", &too_many], format!("--cores {too_many}: this process may use {processors} processors")),
+    ] {
+        let output = start_command(&data_dir, &args).output().expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(&expected), "{said}");
+        assert!(!data_dir.exists());
+    }
 }
 
 /// Waits until the process has ended, or fails.
