@@ -108,6 +108,9 @@ const _: () = assert!(TERM_STEP_MAX < TERM_LEAP_MAX);
 /// older than the last that it has none.
 pub(crate) const NO_ROOM_STALLS: u64 = 16;
 
+/// A follower that got damaged entries is sent them again after so many stall timeouts.
+pub(crate) const DAMAGED_STALLS: u64 = 1;
+
 // The replica: what a turn does, and what waits for another one.
 
 /// A batch of so many bytes takes no further command, even if no turn comes in between: a follower takes an entry in one piece.

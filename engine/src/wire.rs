@@ -14,34 +14,11 @@ use crate::entries_error::EntriesError;
 use crate::limits::COUNT_HINT_MAX;
 use crate::log_store::{FormError, check_form, membership_of};
 use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership, Message, Speaker, Tip};
-use crate::replica::event::{Event, Outgoing};
+use crate::replica::event::Event;
 use crate::types::{EntryId, Index, Lineage, NodeId, ShardId, Term};
 
 /// Terms and indexes from here on are refused: no cluster comes near them, and arithmetic below them cannot overflow.
 const NUMBER_LIMIT: u64 = 1 << 62;
-
-/// Which of the three connections to a peer a message takes. Heartbeats never queue behind entries, nor entries behind answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lane {
-    /// Votes, heartbeats, acknowledgements, rejections: small and urgent.
-    Control,
-    /// Entries. They are bounded by Raft's window.
-    Bulk,
-    /// Requests and answers that one node relays for another.
-    Relay,
-}
-
-impl Lane {
-    /// The lane that a message takes.
-    #[must_use]
-    pub const fn of(message: &Outgoing) -> Self {
-        match message {
-            Outgoing::Raft(Message::AppendEntries(_)) => Self::Bulk,
-            Outgoing::Raft(_) => Self::Control,
-            Outgoing::RelayCall { .. } | Outgoing::RelayReply { .. } => Self::Relay,
-        }
-    }
-}
 
 /// Kinds of peer frames. A number never changes its meaning within a protocol version.
 pub mod kind {
@@ -79,6 +56,8 @@ pub mod kind {
     pub const BIRTH_REQUEST: FrameKind = FrameKind::new(76);
     /// `BirthResponse`.
     pub const BIRTH_RESPONSE: FrameKind = FrameKind::new(77);
+    /// `AppendEntriesResponse`: the entries were damaged.
+    pub(crate) const APPEND_DAMAGED: FrameKind = FrameKind::new(83);
     /// `Outdated`.
     pub(crate) const OUTDATED: FrameKind = FrameKind::new(79);
     /// `ReadIndexRequest`.
@@ -231,6 +210,10 @@ fn put_outcome(outcome: &AppendOutcome, meta: &mut Vec<u8>) -> FrameKind {
         AppendOutcome::NoRoom { persisted_index, matched_index } => {
             put(meta, &[persisted_index.get(), matched_index.get()]);
             kind::APPEND_NO_ROOM
+        }
+        AppendOutcome::Damaged { persisted_index, matched_index } => {
+            put(meta, &[persisted_index.get(), matched_index.get()]);
+            kind::APPEND_DAMAGED
         }
         AppendOutcome::Rejected { prev_index, hint } => {
             put(meta, &[prev_index.get(), hint.term.get(), hint.index.get()]);
@@ -446,6 +429,7 @@ impl Fields<'_> {
         let (persisted_index, matched_index) = (self.index()?, self.index()?);
         Ok(match kind {
             kind::APPEND_NO_ROOM => AppendOutcome::NoRoom { persisted_index, matched_index },
+            kind::APPEND_DAMAGED => AppendOutcome::Damaged { persisted_index, matched_index },
             _ => AppendOutcome::Accepted { persisted_index, matched_index },
         })
     }
@@ -550,9 +534,11 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
             let append = AppendEntries { term, prev, prev_lineage, first: prev.index.next(), last, commit_index };
             return Ok(Incoming::Append(speaker, append, frame.rest));
         }
-        kind::APPEND_ACCEPTED | kind::APPEND_NO_ROOM | kind::APPEND_REJECTED | kind::APPEND_OTHER_HISTORY => {
-            Message::AppendEntriesResponse { term, outcome: fields.outcome(frame.kind)? }
-        }
+        kind::APPEND_ACCEPTED
+        | kind::APPEND_NO_ROOM
+        | kind::APPEND_DAMAGED
+        | kind::APPEND_REJECTED
+        | kind::APPEND_OTHER_HISTORY => Message::AppendEntriesResponse { term, outcome: fields.outcome(frame.kind)? },
         kind::HEARTBEAT => Message::Heartbeat { term, commit_index: fields.index()?, round: fields.u64()? },
         kind::HEARTBEAT_RESPONSE => Message::HeartbeatResponse {
             term,

@@ -38,7 +38,7 @@ const SEGMENT_BYTES: u64 = 64 << 10;
 const SPEAKER: Speaker = Speaker { incarnation: 0xfeed, is_joining: false };
 
 /// Names in the document, as the code has them.
-const KINDS: [(FrameKind, &str); 19] = [
+const KINDS: [(FrameKind, &str); 20] = [
     (kind::REQUEST_PRE_VOTE, "RequestPreVote"),
     (kind::PRE_VOTE_RESPONSE, "PreVoteResponse"),
     (kind::REQUEST_VOTE, "RequestVote"),
@@ -58,6 +58,7 @@ const KINDS: [(FrameKind, &str); 19] = [
     (kind::READ_INDEX_REQUEST, "ReadIndexRequest"),
     (kind::READ_INDEX_RESPONSE, "ReadIndexResponse"),
     (kind::APPEND_OTHER_HISTORY, "AppendEntriesResponse, another history"),
+    (kind::APPEND_DAMAGED, "AppendEntriesResponse, damaged"),
 ];
 
 /// Names in the document, as the code has them.
@@ -117,6 +118,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         ),
         ("AppendEntriesResponse, rejected", append_response(rejected)),
         ("AppendEntriesResponse, no room", append_response(AppendOutcome::NoRoom { persisted_index, matched_index })),
+        ("AppendEntriesResponse, damaged", append_response(AppendOutcome::Damaged { persisted_index, matched_index })),
         ("Heartbeat", Message::Heartbeat { term, commit_index: Index::new(80), round: 17 }),
         (
             "HeartbeatResponse",

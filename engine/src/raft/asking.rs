@@ -56,6 +56,13 @@ impl Common {
         self.out.messages.push((leader, message));
     }
 
+    /// Asks this leader again, if it was asked and has not answered: the question may not have left.
+    pub(super) fn repeat_question(&mut self, leader: NodeId) {
+        if self.asking.of == (self.hard_state.term, Some(leader)) {
+            self.send_question();
+        }
+    }
+
     /// Asks again if the answer takes too long: the question may have been lost, or its answer.
     pub(super) fn tick_asking(&mut self) {
         let is_due = |question: &Question| self.now_tick >= question.sent_tick + self.config.ask_again_ticks();

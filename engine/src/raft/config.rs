@@ -44,9 +44,15 @@ impl Config {
         (self.election_ticks / 4).max(3)
     }
 
-    /// Silence about sent entries after which they count as lost. Unit: ticks.
+    /// Silence about a probe after which it is repeated. Unit: ticks.
     pub(super) fn stall_ticks(&self) -> u64 {
         u64::from(self.heartbeat_ticks) * 3
+    }
+
+    /// Silence about entries on their way to a follower after which they count as lost and are sent again. A lane that takes none says
+    /// so, and so does a connection that breaks; this is for what gets lost without a word. Unit: ticks.
+    pub(super) fn loss_ticks(&self) -> u64 {
+        u64::from(self.election_ticks).max(self.stall_ticks())
     }
 
     /// Time after which a question about reads that has no answer is asked again. Unit: ticks.

@@ -24,7 +24,9 @@ pub(super) struct Following {
     acked_index: Index,
     /// The append that the replica was told to carry out and has not reported yet.
     appending: Option<Appending>,
-    room: LogRoom,
+    taking: Taking,
+    /// The last answer that was no, and nothing was taken since. It is repeated if it may not have left.
+    rejected: Option<AppendOutcome>,
     /// The leader's log has another history: nothing is taken from it in this term any more.
     parted: Option<Fork>,
     /// The leader's commit index as it was last told, in the current term. It may be told before the entries arrive; the part that
@@ -37,16 +39,18 @@ pub(super) struct Following {
     call: Option<(Index, u64)>,
 }
 
-/// Whether this node's log takes entries, and whether its leader knows.
+/// Whether this node takes entries, and whether its leader knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum LogRoom {
+enum Taking {
     /// It does, as far as is known.
     #[default]
-    Enough,
-    /// Entries were dropped for want of room, and the leader was told: it sends none until it is told otherwise.
-    Lacking,
+    Yes,
+    /// Entries were dropped for want of room, and the leader is told: it sends none until it is told otherwise.
+    NoRoom,
     /// There is room again. The leader is told with every heartbeat until it sends entries, because the news may get lost.
-    Regained,
+    Again,
+    /// Entries were dropped because they were damaged. The leader is told with every heartbeat until it has sent them once more.
+    Damaged,
 }
 
 /// An append on its way into the log.
@@ -146,7 +150,25 @@ impl Raft {
         let Some(following) = self.state.following_mut() else { return };
         match following.contradiction(append, &[], log) {
             Some(why) => self.common.refuse(from, why),
-            None => following.on_no_room(&mut self.common, append, log),
+            None => following.on_not_taken(&mut self.common, append, Taking::NoRoom, log),
+        }
+    }
+
+    /// The entries of an `AppendEntries` that was admitted are damaged: they were dropped. Tells the leader, as above.
+    pub fn on_damaged(&mut self, from: NodeId, append: &AppendEntries, log: &impl LogView) {
+        let Some(following) = self.state.following_mut() else { return };
+        match following.contradiction(append, &[], log) {
+            Some(why) => self.common.refuse(from, why),
+            None => following.on_not_taken(&mut self.common, append, Taking::Damaged, log),
+        }
+    }
+
+    /// Entries were dropped unseen, because this node may say nothing before its log has room: the leader is told once it has.
+    pub fn on_entries_missed(&mut self, from: NodeId) {
+        if let Some(following) = self.state.following_mut()
+            && following.leader == Some(from)
+        {
+            following.taking = Taking::NoRoom;
         }
     }
 
@@ -291,6 +313,7 @@ impl Following {
             let upto = log.last_id().index.min(append.prev.index.prev());
             let hint = last_not_after_term(log, self.agreed_floor(common), upto, append.prev.term);
             let outcome = AppendOutcome::Rejected { prev_index: append.prev.index, hint };
+            self.rejected = Some(outcome);
             self.answer(common, outcome);
         }
         agrees
@@ -305,9 +328,10 @@ impl Following {
         entries: &[Tip],
         log: &impl LogView,
     ) -> AppendDecision {
-        if self.room == LogRoom::Regained {
-            mark!("raft: entries come again after there was no room");
-            self.room = LogRoom::Enough;
+        mark!("raft: entries come again after there was no room" if self.taking == Taking::Again);
+        self.rejected = None;
+        if self.taking != Taking::NoRoom {
+            self.taking = Taking::Yes;
         }
         let skip = entries.iter().take_while(|entry| self.agrees_at(entry.id, log)).count();
         let matched_before = match skip.checked_sub(1).and_then(|at| entries.get(at)) {
@@ -345,7 +369,7 @@ impl Following {
     /// The replica appended what it was told to, or a prefix of it. False if it was told nothing.
     fn take_appended(&mut self, common: &mut Common, log: &impl LogView) -> bool {
         let Some(appending) = self.appending.take() else { return false };
-        self.room = LogRoom::Enough;
+        self.taking = Taking::Yes;
         let is_complete = log.last_id() == appending.last;
         let matched = if is_complete { appending.last.index } else { appending.matched_before };
         self.match_through(common, matched, appending.commit_index, log);
@@ -374,6 +398,19 @@ impl Following {
         }
     }
 
+    /// Repeats what the leader was told last, if it was told anything in this term: it may not have left.
+    pub(super) fn acknowledge_again(&mut self, common: &mut Common, log: &impl LogView) {
+        mark!("raft: a follower repeats what it told its leader");
+        if self.taking == Taking::Again {
+            self.tell_room(common, log);
+        } else if self.has_told_match {
+            self.acknowledge(common, log);
+        }
+        if let Some(rejected) = self.rejected {
+            self.answer(common, rejected);
+        }
+    }
+
     /// Tells the leader what matches its log and what of that is durable.
     fn acknowledge(&mut self, common: &mut Common, log: &impl LogView) {
         if self.leader.is_none() {
@@ -382,9 +419,10 @@ impl Following {
         let (matched_index, persisted_index) = (self.matched_index, self.persisted_match(log));
         self.acked_index = persisted_index;
         self.has_told_match = true;
-        let outcome = match self.room {
-            LogRoom::Lacking => AppendOutcome::NoRoom { matched_index, persisted_index },
-            LogRoom::Enough | LogRoom::Regained => AppendOutcome::Accepted { matched_index, persisted_index },
+        let outcome = match self.taking {
+            Taking::NoRoom => AppendOutcome::NoRoom { matched_index, persisted_index },
+            Taking::Damaged => AppendOutcome::Damaged { matched_index, persisted_index },
+            Taking::Yes | Taking::Again => AppendOutcome::Accepted { matched_index, persisted_index },
         };
         self.answer(common, outcome);
     }
@@ -396,17 +434,26 @@ impl Following {
         }
     }
 
-    fn on_no_room(&mut self, common: &mut Common, append: &AppendEntries, log: &impl LogView) {
+    fn on_not_taken(&mut self, common: &mut Common, append: &AppendEntries, why: Taking, log: &impl LogView) {
         self.match_through(common, append.prev.index, append.commit_index, log);
-        self.room = LogRoom::Lacking;
-        mark!("raft: a follower has no room");
+        self.taking = why;
+        mark!("raft: a follower has no room" if why == Taking::NoRoom);
+        mark!("raft: a follower got damaged entries" if why == Taking::Damaged);
         self.acknowledge(common, log);
     }
 
     fn on_room(&mut self, common: &mut Common, log: &impl LogView) {
-        if self.room == LogRoom::Lacking {
-            self.room = LogRoom::Regained;
+        if self.taking == Taking::NoRoom {
             mark!("raft: a follower has room again");
+            self.tell_room(common, log);
+        }
+    }
+
+    /// Tells the leader that there was no room and is some again. It may not have heard that there was none, and then does not know that
+    /// entries were dropped.
+    fn tell_room(&mut self, common: &mut Common, log: &impl LogView) {
+        for taking in [Taking::NoRoom, Taking::Again] {
+            self.taking = taking;
             self.acknowledge(common, log);
         }
     }
@@ -434,7 +481,7 @@ impl Following {
         let round = if is_compared { round } else { 0 };
         let term = common.hard_state.term;
         common.respond(leader, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
-        if self.room == LogRoom::Regained {
+        if matches!(self.taking, Taking::Again | Taking::Damaged) {
             self.acknowledge(common, log);
         }
     }

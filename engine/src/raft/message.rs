@@ -245,6 +245,14 @@ pub enum AppendOutcome {
         /// See `Accepted`.
         persisted_index: Index,
     },
+    /// The logs agreed, but the entries came damaged: the follower dropped them. It keeps saying so until entries come whole. The fields
+    /// are those of `Accepted`.
+    Damaged {
+        /// See `Accepted`.
+        matched_index: Index,
+        /// See `Accepted`.
+        persisted_index: Index,
+    },
     /// The follower has no entry at `prev_index`, or another one.
     Rejected {
         /// `prev.index` of the rejected message: tells the leader which of several in flight is meant.

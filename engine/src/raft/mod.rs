@@ -324,10 +324,49 @@ impl Raft {
 
     /// An `AppendEntries` to this follower could not be sent: its entries, behind `prev_index`, count as not sent.
     ///
-    /// They are sent again with the next entries, acknowledgement or answer to a heartbeat.
-    pub fn on_append_unsent(&mut self, node: NodeId, prev_index: Index) {
+    /// If that was for want of room, nothing more is sent before `on_entries_room`. Otherwise they are sent again with the next entries,
+    /// acknowledgement or answer to a heartbeat.
+    pub fn on_append_unsent(&mut self, node: NodeId, prev_index: Index, waits_for_room: bool) {
         if let State::Leader(leading) = &mut self.state {
-            leading.on_append_unsent(node, prev_index);
+            leading.on_append_unsent(node, prev_index, waits_for_room);
+        }
+    }
+
+    /// The way to this follower takes entries again.
+    pub fn on_entries_room(&mut self, node: NodeId, log: &impl LogView) {
+        if let State::Leader(leading) = &mut self.state {
+            leading.on_entries_room(&mut self.common, node, log);
+        }
+    }
+
+    /// Entries to this follower have not left this node yet. Whatever was sent behind them is not lost either. To be called with each
+    /// tick for which that is so.
+    pub fn on_entries_wait(&mut self, node: NodeId) {
+        if let State::Leader(leading) = &mut self.state {
+            leading.on_entries_wait(&self.common, node);
+        }
+    }
+
+    /// The way to this peer takes messages without entries again: repeats what it may wait for. Who asks for votes asks anew by itself
+    /// when an election takes too long.
+    pub fn on_control_room(&mut self, node: NodeId, log: &impl LogView) {
+        match &mut self.state {
+            State::Follower(following) | State::Repairing(Repairing { following, .. }) => {
+                if following.leader() == Some(node) {
+                    following.acknowledge_again(&mut self.common, log);
+                    self.common.repeat_question(node);
+                }
+            }
+            State::Leader(leading) => leading.on_control_room(&mut self.common, node),
+            State::New(_) | State::PreCandidate(_) | State::Candidate(_) => self.on_peer_connected(node),
+        }
+    }
+
+    /// This peer speaks on a new connection, and what it said last on the old one may be lost. That is no sign of its death.
+    pub fn on_answers_lost(&mut self, node: NodeId) {
+        match &mut self.state {
+            State::Leader(leading) => leading.on_answers_lost(&mut self.common, node),
+            _ => self.common.repeat_question(node),
         }
     }
 

@@ -58,26 +58,51 @@ pub enum Event<'a, P = SegmentSeq> {
         /// The next part of its answer.
         part: Part<&'a [u8]>,
     },
-    /// A call to be passed on could not be queued towards the leader and did not leave this node.
+    /// A call to be passed on was not taken by its lane: it did not leave this node.
     RelayDropped {
         /// This node's number for the call.
         number: u64,
+        /// Why.
+        why: NotTaken,
     },
-    /// The answer to a call that a peer passed on could not be queued towards it and did not leave this node.
+    /// The answer to a call that a peer passed on was not taken by its lane: it did not leave this node.
     ReplyDropped {
         /// The peer.
         to: NodeId,
         /// Its number for the call.
         number: u64,
+        /// Why.
+        why: NotTaken,
     },
-    /// An `AppendEntries` could not be queued towards a follower and did not leave this node.
+    /// An `AppendEntries` was not taken by its lane: it did not leave this node.
     AppendDropped {
         /// The follower.
         to: NodeId,
         /// The entry before the first that it carried.
         prev_index: Index,
+        /// Why.
+        why: NotTaken,
     },
-    /// All lanes to a peer are up.
+    /// A lane that was full has room again.
+    LaneHasRoom {
+        /// The peer.
+        to: NodeId,
+        /// Which.
+        lane: Lane,
+    },
+    /// Entries for a peer still wait in their lane. To be told once in a tick, before the tick: what waits here is not lost on its way.
+    EntriesWait {
+        /// The peer.
+        to: NodeId,
+    },
+    /// A peer speaks on a new connection of a lane, and the end of the old one was not noticed before.
+    LaneReplaced {
+        /// The peer.
+        from: NodeId,
+        /// Which.
+        lane: Lane,
+    },
+    /// All lanes to a peer are up, and all of its lanes to this node.
     PeerConnected(NodeId),
     /// A connection to or from a peer broke.
     PeerDisconnected(NodeId),
@@ -134,19 +159,30 @@ pub enum Event<'a, P = SegmentSeq> {
     Stop,
 }
 
+/// Why a lane did not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTaken {
+    /// There is no connection. `Event::PeerConnected` tells when there is one.
+    NoConnection,
+    /// So much waits in the lane that the credit of its class is used up. `Event::LaneHasRoom` tells when some of it has left.
+    NoCredit,
+    /// It has no bytes: an entry could not be read from the log, or is not in it any more.
+    NotEncoded,
+}
+
 impl<P> Event<'_, P> {
-    /// What to tell a replica whose message could not be queued towards `to`. `None`: it needs not know, since it sends such
-    /// messages again by itself.
+    /// What to tell a replica whose message was not taken by its lane to `to`. `None`: it needs not know, since the message is one
+    /// of those that are sent again and again, and it is told when there is room.
     #[must_use]
-    pub const fn of_unsent(to: NodeId, message: &Outgoing) -> Option<Self> {
+    pub const fn of_unsent(to: NodeId, message: &Outgoing, why: NotTaken) -> Option<Self> {
         match message {
             Outgoing::Raft(Message::AppendEntries(append)) => {
-                Some(Self::AppendDropped { to, prev_index: append.prev.index })
+                Some(Self::AppendDropped { to, prev_index: append.prev.index, why })
             }
-            Outgoing::RelayCall { number, .. } => Some(Self::RelayDropped { number: *number }),
+            Outgoing::RelayCall { number, .. } => Some(Self::RelayDropped { number: *number, why }),
             // A refusal has room on every connection that is up.
             Outgoing::Raft(_) | Outgoing::RelayReply { reply: Reply { part: Part::Last(Err(_)), .. }, .. } => None,
-            Outgoing::RelayReply { number, .. } => Some(Self::ReplyDropped { to, number: *number }),
+            Outgoing::RelayReply { number, .. } => Some(Self::ReplyDropped { to, number: *number, why }),
         }
     }
 }
@@ -251,6 +287,32 @@ pub enum Outgoing {
         /// The answer; its body lies in the replica's reply buffer.
         reply: Reply,
     },
+}
+
+/// A class of traffic between two nodes. Each has a connection of its own in each direction, and credits of its own: see
+/// `docs/ARCHITECTURE.md`.
+///
+/// Heartbeats never queue behind entries, nor entries behind answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Votes, heartbeats, acknowledgements, rejections: small and urgent.
+    Control,
+    /// Entries. They are bounded by Raft's window.
+    Bulk,
+    /// Requests and answers that one node relays for another.
+    Relay,
+}
+
+impl Lane {
+    /// The lane that a message takes.
+    #[must_use]
+    pub const fn of(message: &Outgoing) -> Self {
+        match message {
+            Outgoing::Raft(Message::AppendEntries(_)) => Self::Bulk,
+            Outgoing::Raft(_) => Self::Control,
+            Outgoing::RelayCall { .. } | Outgoing::RelayReply { .. } => Self::Relay,
+        }
+    }
 }
 
 /// A part of the answer to a call.

@@ -45,7 +45,7 @@ use asking::LagWatch;
 pub use birth::DIRECTORY_GONE;
 use device::Device;
 use durability::Promises;
-pub use event::{Action, Event, Outgoing, Remark, Reply};
+pub use event::{Action, Event, Lane, NotTaken, Outgoing, Remark, Reply};
 use handover::HandOver;
 use lost::LeaderWatch;
 use noted::ShowsFrom;
@@ -176,7 +176,12 @@ impl<S: Storage> Replica<S> {
         self.write_hard_state();
         match self.standing {
             Standing::Stopped { .. } | Standing::Ended => return self.on_event_too_late(&event),
-            Standing::WithoutRoom(_) if is_for_raft(&event) => return,
+            Standing::WithoutRoom(_) if is_for_raft(&event) => {
+                if let Event::Append { from, .. } = event {
+                    self.raft.on_entries_missed(from);
+                }
+                return;
+            }
             Standing::WithoutRoom(_) | Standing::TakesPart => {}
         }
         match event {
@@ -193,9 +198,14 @@ impl<S: Storage> Replica<S> {
                 self.on_append(from, &append, entries);
             }
             Event::RelayReply { from, number, part } => self.on_relay_reply(from, number, part),
-            Event::RelayDropped { number } => self.on_relay_dropped(number),
-            Event::ReplyDropped { to, number } => self.on_reply_dropped(to, number),
-            Event::AppendDropped { to, prev_index } => self.raft.on_append_unsent(to, prev_index),
+            Event::RelayDropped { number, why } => self.on_relay_dropped(number, why),
+            Event::ReplyDropped { to, number, why } => self.on_reply_dropped(to, number, why),
+            Event::AppendDropped { to, prev_index, why } => {
+                self.raft.on_append_unsent(to, prev_index, why == NotTaken::NoCredit);
+            }
+            Event::LaneHasRoom { to, lane } => self.on_lane_has_room(to, lane),
+            Event::EntriesWait { to } => self.raft.on_entries_wait(to),
+            Event::LaneReplaced { from, lane } => self.on_lane_replaced(from, lane),
             Event::PeerConnected(node) => {
                 self.connected.insert(node);
                 self.raft.on_peer_connected(node);
@@ -405,6 +415,7 @@ impl<S: Storage> Replica<S> {
             Err(error) => {
                 self.stats.appends_corrupt += 1;
                 self.tell(Remark::CorruptAppend { from, error });
+                self.raft.on_damaged(from, append, &self.log);
                 self.after_raft();
                 return;
             }
@@ -418,13 +429,16 @@ impl<S: Storage> Replica<S> {
                 if !self.standing.is_running() {
                     return;
                 }
+                let mut has_room = true;
                 for entry in &parsed[skip..] {
                     match self.log.append_entry(&entry.header, entry.payload) {
                         Ok(_) => self.take_membership(entry),
                         // The hard state took the room that was there, or the entry is too large for any segment: what is in
                         // counts, the rest comes again.
                         Err(AppendError::SegmentNotReady | AppendError::TooLarge { .. }) => {
+                            self.device.segment.on_missed(self.now_tick);
                             self.stats.appends_without_room += 1;
+                            has_room = false;
                             break;
                         }
                         Err(error) => {
@@ -434,6 +448,9 @@ impl<S: Storage> Replica<S> {
                     }
                 }
                 self.raft.on_appended(&self.log);
+                if !has_room {
+                    self.raft.on_no_room(from, append, &self.log);
+                }
             }
         }
         self.after_raft();
@@ -463,14 +480,38 @@ impl<S: Storage> Replica<S> {
         self.after_raft();
     }
 
+    /// What was not taken before is sent now. Whoever relays was told, and asks again by itself.
+    fn on_lane_has_room(&mut self, to: NodeId, lane: Lane) {
+        match lane {
+            Lane::Control => self.raft.on_control_room(to, &self.log),
+            Lane::Bulk => self.raft.on_entries_room(to, &self.log),
+            Lane::Relay => {}
+        }
+        self.after_raft();
+    }
+
     fn on_peer_disconnected(&mut self, node: NodeId) {
         self.connected.remove(&node);
         self.raft.on_peer_disconnected(node, &self.log);
+        self.give_up_relays_to(node);
+        self.after_raft();
+    }
+
+    /// What a peer said last on the old connection of a lane may be lost. Of entries it knows that itself, since its connection broke.
+    fn on_lane_replaced(&mut self, from: NodeId, lane: Lane) {
+        match lane {
+            Lane::Control => self.raft.on_answers_lost(from),
+            Lane::Bulk => {}
+            Lane::Relay => self.give_up_relays_to(from),
+        }
+        self.after_raft();
+    }
+
+    fn give_up_relays_to(&mut self, node: NodeId) {
         for relayed in self.relays.take_all_to(node) {
             let message = "the connection to the leader broke before it answered";
             self.refuse_relayed(&relayed, Status::Unavailable, message);
         }
-        self.after_raft();
     }
 
     /// Does what Raft asks for after it was given something, until it asks for nothing more.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use net::api::{Executed, Status};
 use wal::{AppendError, Storage};
 
-use super::event::{Action, Outgoing, Reply};
+use super::event::{Action, NotTaken, Outgoing, Reply};
 use super::pending::Relayed;
 use super::reads::Read;
 use super::{Fault, Replica};
@@ -13,6 +13,9 @@ use crate::call::{AnsweredBy, Call, Meta, Origin, Part, Refusal};
 use crate::raft::{NotLeader, ReadId};
 use crate::types::NodeId;
 use net::limits::ANSWER_BYTES_MAX;
+
+/// Why a follower refuses what it would pass on.
+const NO_CONNECTION: &str = "this node has no connection to the leader; try again, or ask another node";
 
 impl<S: Storage> Replica<S> {
     pub(super) fn on_call(&mut self, origin: Origin, call: Call<'_>) {
@@ -141,7 +144,7 @@ impl<S: Storage> Replica<S> {
                 "this shard has no leader: a majority of its nodes is not reachable, or an election is under way"
             }
             (_, Some(leader)) if leader == self.options.raft.id => "leadership is being handed over; try again",
-            (_, Some(leader)) if !self.connected.contains(&leader) => "this node has no connection to the leader",
+            (_, Some(leader)) if !self.connected.contains(&leader) => NO_CONNECTION,
             (_, Some(_)) if self.relays.len() >= self.options.relayed_limit => {
                 self.stats.refused_overloaded += 1;
                 let message = format!("{} requests wait for the leader already; slow down", self.relays.len());
@@ -184,19 +187,30 @@ impl<S: Storage> Replica<S> {
         self.reply(relayed.origin, Reply { part, relayed: true });
     }
 
-    pub(super) fn on_relay_dropped(&mut self, number: u64) {
-        if let Some(relayed) = self.relays.take(number, None) {
-            mark!("replica: a relayed request found no room");
-            self.stats.refused_overloaded += 1;
-            let message = "the connection to the leader is full; slow down and try again";
-            self.refuse(relayed.origin, Refusal::not_executed(Status::Overloaded, message));
-        }
+    pub(super) fn on_relay_dropped(&mut self, number: u64, why: NotTaken) {
+        let Some(relayed) = self.relays.take(number, None) else { return };
+        let refusal = match why {
+            NotTaken::NoCredit => {
+                mark!("replica: a relayed request found no room");
+                self.stats.refused_overloaded += 1;
+                Refusal::not_executed(
+                    Status::Overloaded,
+                    "the connection to the leader is full; slow down and try again",
+                )
+            }
+            NotTaken::NoConnection | NotTaken::NotEncoded => Refusal::not_executed(Status::Unavailable, NO_CONNECTION),
+        };
+        self.refuse(relayed.origin, refusal);
     }
 
     /// The answer to a relayed request found no room on the connection: a refusal takes its place, which always does.
     ///
     /// Whether the request was a write only the relaying node knows; to it an unknown outcome of a read is none.
-    pub(super) fn on_reply_dropped(&mut self, to: NodeId, number: u64) {
+    pub(super) fn on_reply_dropped(&mut self, to: NodeId, number: u64, why: NotTaken) {
+        if why == NotTaken::NoConnection {
+            // The node that passed it on knows that, too, and has given it up.
+            return;
+        }
         mark!("replica: a relayed answer found no room");
         self.stats.answers_dropped += 1;
         let message =

@@ -48,9 +48,8 @@ use super::starting::Starting;
 use super::status::StatusBoard;
 use crate::call::Origin;
 use crate::config::{Member, ValidConfig};
-use crate::replica::Event;
+use crate::replica::{Event, Lane};
 use crate::types::{NodeId, ShardId};
-use crate::wire::Lane;
 
 /// What all cores of a node share.
 #[derive(Clone)]

@@ -9,8 +9,8 @@ use std::convert::Infallible;
 
 use async_channel::{Receiver, Sender};
 
+use crate::replica::Lane;
 use crate::types::NodeId;
-use crate::wire::Lane;
 
 /// The newest connection of each peer and lane.
 #[derive(Debug, Default)]
@@ -31,6 +31,8 @@ struct Newest {
 pub struct Opened {
     /// Its number.
     pub number: u64,
+    /// There was one of that lane, whose end was not noticed.
+    pub is_another: bool,
     /// Ends when a newer connection of the lane has opened, or the node is a member no more; this one is to be closed then.
     pub replaced: Receiver<Infallible>,
 }
@@ -41,13 +43,19 @@ impl Incoming {
         self.last_number += 1;
         let number = self.last_number;
         let (sender, replaced) = async_channel::bounded(1);
-        self.newest.insert((from, lane), Newest { number, _replaced: sender });
-        Opened { number, replaced }
+        let before = self.newest.insert((from, lane), Newest { number, _replaced: sender });
+        Opened { number, is_another: before.is_some(), replaced }
     }
 
     /// Ends all connections of a node that is no member any more.
     pub(super) fn close(&mut self, from: NodeId) {
         self.newest.retain(|(node, _), _| *node != from);
+    }
+
+    /// The peer has a connection for each lane.
+    #[must_use]
+    pub fn are_open(&self, from: NodeId) -> bool {
+        [Lane::Control, Lane::Bulk, Lane::Relay].iter().all(|lane| self.newest.contains_key(&(from, *lane)))
     }
 
     /// A connection ended. Says whether it was the newest of its lane.
@@ -74,6 +82,10 @@ mod tests {
         let replaced = [&old, &new, &control, &of_other].map(|opened| opened.replaced.is_closed());
         assert_eq!(replaced, [true, false, false, false], "one connection for each lane");
         let [old, new, control, of_other] = [old, new, control, of_other].map(|opened| opened.number);
+        assert!(!incoming.are_open(peer), "nothing can be relayed");
+        let relay = incoming.opened(peer, Lane::Relay).number;
+        assert!(incoming.are_open(peer) && !incoming.are_open(other));
+        assert!(incoming.closed(peer, Lane::Relay, relay) && !incoming.are_open(peer));
         assert!(!incoming.closed(peer, Lane::Bulk, old));
         assert!(incoming.closed(peer, Lane::Bulk, new));
         assert!(!incoming.closed(peer, Lane::Bulk, new), "an end is noticed once");

@@ -59,6 +59,9 @@ pub(super) const BULK_QUEUE_BYTES: usize = 64 << 20;
 /// Bytes of relayed requests and answers that may wait for a peer; one larger frame may wait by itself. Unit: bytes.
 pub(super) const RELAY_QUEUE_BYTES: usize = 16 << 20;
 
+/// A lane that was full has room again once no more than this part of its credit waits.
+pub(super) const ROOM_AGAIN_PART: usize = 2;
+
 /// What a queue of relayed frames may hold at most before the refusals. Unit: bytes.
 pub(super) const RELAY_FILL_BYTES_MAX: usize = ANSWER_BYTES_MAX + FRAME_SLACK_BYTES as usize;
 

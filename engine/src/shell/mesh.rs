@@ -17,8 +17,8 @@ use super::classes::Slice;
 use super::limits::{MESH_ANSWER_BYTES_MAX, MESH_SMALL_ANSWER_BYTES};
 use super::notify::Notify;
 use crate::call::{Call, Part, Refusal, Ticket};
+use crate::replica::Lane;
 use crate::types::{NodeId, ShardId};
-use crate::wire::Lane;
 
 /// A part of an answer on its way to another core. Its bytes count until it is dropped there.
 pub(super) struct Answer {

@@ -12,8 +12,9 @@ use super::limits::PEERS_PARTIAL_BYTES_MAX;
 use super::partial::{Arrived, Partial, Partials};
 use super::said::Complaint;
 use super::shard::Shard;
+use crate::replica::Lane;
 use crate::types::NodeId;
-use crate::wire::{self, Incoming, Lane};
+use crate::wire::{self, Incoming};
 
 /// What counts the incomplete messages of a core's peers. Two of the largest have room.
 pub fn partials(body_bytes_max: u64) -> Rc<Partials> {
@@ -29,7 +30,7 @@ pub async fn serve(
     body_bytes_max: u64,
     partial: Partial,
 ) {
-    let Opened { number, replaced } = shard.incoming_opened(from, lane);
+    let Opened { number, replaced, .. } = shard.incoming_opened(from, lane);
     let until_replaced = async {
         // Nothing is sent: it ends.
         let _ended = replaced.recv().await;

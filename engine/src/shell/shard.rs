@@ -23,7 +23,7 @@ use super::limits::{
     BLIND_LOOKS_MAX, METRICS_EVERY_TICKS, PLACE_CHECK_MS, PREPARE_RETRY_MS, SETTLE_MS_MAX, SETTLE_STEP_MS,
     TIMED_BATCHES_MAX,
 };
-use super::links::PeerLinks;
+use super::links::{self, PeerLinks};
 use super::metrics::ShardMetrics;
 use super::notices::Notices;
 use super::notify::Notify;
@@ -35,9 +35,8 @@ use super::status::StatusBoard;
 use super::work::Work;
 use super::{Device, birth_file};
 use crate::raft::{BirthRecord, HandOverEnd, LeadershipStep, Nonsense};
-use crate::replica::{Action, Event, Outgoing, Remark, Replica, ReplicaView};
+use crate::replica::{Action, Event, Lane, NotTaken, Outgoing, Remark, Replica, ReplicaView};
 use crate::types::{Index, NodeId, ShardId, Term};
-use crate::wire::Lane;
 use api::status::SHARD_STOPPED;
 
 /// Starts all lanes to a member, if it is known where that is.
@@ -75,6 +74,8 @@ pub struct Shard<D: ShardDevice = Device> {
     links: RefCell<BTreeMap<NodeId, PeerLinks>>,
     linker: RefCell<Option<Linker<D>>>,
     roster: Roster,
+    /// Lanes that took no more and have not had room since.
+    full_lanes: RefCell<BTreeSet<(NodeId, Lane)>>,
     replies: RefCell<Option<Weak<dyn Replies>>>,
     /// When batches were handed to Raft, to measure how long they take to commit.
     timed_batches: RefCell<VecDeque<(Index, Instant)>>,
@@ -116,6 +117,7 @@ impl<D: ShardDevice> Shard<D> {
             links: RefCell::new(BTreeMap::new()),
             linker: RefCell::default(),
             roster: roster.clone(),
+            full_lanes: RefCell::default(),
             replies: RefCell::default(),
             timed_batches: RefCell::new(VecDeque::new()),
             said: Said::default(),
@@ -167,8 +169,13 @@ impl<D: ShardDevice> Shard<D> {
     }
 
     /// An incoming connection of a peer opened.
-    pub fn incoming_opened(&self, node: NodeId, lane: Lane) -> Opened {
-        self.incoming.borrow_mut().opened(node, lane)
+    pub fn incoming_opened(self: &Rc<Self>, node: NodeId, lane: Lane) -> Opened {
+        let opened = self.incoming.borrow_mut().opened(node, lane);
+        if opened.is_another {
+            self.deliver(Event::LaneReplaced { from: node, lane });
+        }
+        self.link_changed(node, true);
+        opened
     }
 
     /// An incoming connection of a peer ended: its process may be gone, unless it has opened another one since.
@@ -179,13 +186,14 @@ impl<D: ShardDevice> Shard<D> {
         }
     }
 
-    /// A lane to a peer came up, or any connection with it broke.
+    /// A lane to a peer or from it came up, or any connection with it broke. The peer is connected once all of them are up, in both
+    /// directions: what is relayed to a peer that cannot answer would wait in vain.
     pub fn link_changed(self: &Rc<Self>, node: NodeId, up: bool) {
         if !up {
             self.deliver(Event::PeerDisconnected(node));
         }
         let all_up = self.links.borrow().get(&node).is_some_and(PeerLinks::are_up);
-        if all_up {
+        if all_up && self.incoming.borrow().are_open(node) {
             self.deliver(Event::PeerConnected(node));
         }
     }
@@ -338,6 +346,7 @@ impl<D: ShardDevice> Shard<D> {
             if let Some((last, times_then)) = last.replace((now, times)) {
                 self.note_tick(now.duration_since(last), times.since(times_then));
             }
+            self.tell_lanes();
             self.deliver(Event::Tick);
             self.notices.look_at(self.id, &self.view());
             self.post();
@@ -365,17 +374,17 @@ impl<D: ShardDevice> Shard<D> {
     /// Tasks are started once the replica is free again: a new task runs at once, inside the call that spawns it, and may
     /// come back here before that returns.
     fn act(self: &Rc<Self>) {
-        let mut dropped = Vec::new();
-        let mut tasks = Vec::new();
+        let (mut dropped, mut tasks) = (Vec::new(), Vec::new());
         {
             let mut replica = self.replica.borrow_mut();
             while let Some(action) = replica.poll_action() {
                 match action {
                     Action::Send { to, message } => {
-                        if !self.send(&replica, to, &message)
-                            && let Some(event) = Event::of_unsent(to, &message)
-                        {
-                            dropped.push(event);
+                        if let Err(why) = self.send(&replica, to, &message) {
+                            if why == NotTaken::NoCredit {
+                                self.full_lanes.borrow_mut().insert((to, Lane::of(&message)));
+                            }
+                            dropped.extend(Event::of_unsent(to, &message, why));
                         }
                     }
                     Action::Reply { ticket, reply } => {
@@ -482,16 +491,39 @@ impl<D: ShardDevice> Shard<D> {
         }
     }
 
-    /// Queues a message towards a peer; `false` if there is no room or no connection.
-    fn send(&self, replica: &Replica<D>, to: NodeId, message: &Outgoing) -> bool {
+    /// Tells the replica which lanes that were full have room again, and which peers' entries have not left this node yet. Of a lane that
+    /// is down the replica was told already.
+    fn tell_lanes(self: &Rc<Self>) {
+        let mut events = Vec::new();
+        {
+            let links = self.links.borrow();
+            self.full_lanes.borrow_mut().retain(|&(to, lane)| {
+                let queued_bytes = links.get(&to).and_then(|links| links.queued_bytes(lane));
+                let is_full = queued_bytes.is_some_and(|bytes| bytes > links::room_again_bytes(lane));
+                if queued_bytes.is_some() && !is_full {
+                    events.push(Event::LaneHasRoom { to, lane });
+                }
+                is_full
+            });
+            let waiting = links.iter().filter(|(_, links)| links.queued_bytes(Lane::Bulk) > Some(0));
+            events.extend(waiting.map(|(&to, _)| Event::EntriesWait { to }));
+        }
+        for event in events {
+            self.deliver(event);
+        }
+    }
+
+    /// Queues a message towards a peer.
+    fn send(&self, replica: &Replica<D>, to: NodeId, message: &Outgoing) -> Result<(), NotTaken> {
         let links = self.links.borrow();
-        let Some(links) = links.get(&to) else { return false };
-        links.send(message, |out| {
-            if let Err(error) = replica.encode(message, self.id, out)
-                && let Some(left_out) = self.said.may_say(Complaint::NotEncoded)
-            {
+        let Some(links) = links.get(&to) else { return Err(NotTaken::NoConnection) };
+        let mut encoded = Ok(());
+        links.send(message, |out| encoded = replica.encode(message, self.id, out))?;
+        encoded.map_err(|error| {
+            if let Some(left_out) = self.said.may_say(Complaint::NotEncoded) {
                 tracing::error!(shard = %self.id, %to, %error, left_out, "a message could not be encoded");
             }
+            NotTaken::NotEncoded
         })
     }
 

@@ -50,7 +50,10 @@ impl Checks {
                 self.note_vote(node.id, *term, node.id);
             }
             Message::AppendEntriesResponse {
-                outcome: AppendOutcome::Accepted { persisted_index, .. } | AppendOutcome::NoRoom { persisted_index, .. },
+                outcome:
+                    AppendOutcome::Accepted { persisted_index, .. }
+                    | AppendOutcome::NoRoom { persisted_index, .. }
+                    | AppendOutcome::Damaged { persisted_index, .. },
                 ..
             }
             | Message::HeartbeatResponse { persisted_index, .. } => {

@@ -85,6 +85,9 @@ fn describe(message: &Message) -> String {
         Message::AppendEntriesResponse { term, outcome: AppendOutcome::NoRoom { matched_index, persisted_index } } => {
             format!("AppendEntriesResponse term {term}, no room, matched {matched_index}, persisted {persisted_index}")
         }
+        Message::AppendEntriesResponse { term, outcome: AppendOutcome::Damaged { matched_index, persisted_index } } => {
+            format!("AppendEntriesResponse term {term}, damaged, matched {matched_index}, persisted {persisted_index}")
+        }
         Message::AppendEntriesResponse { term, outcome: AppendOutcome::Rejected { prev_index, hint } } => {
             format!("AppendEntriesResponse term {term}, rejected behind {prev_index}, try {hint}")
         }

@@ -1,6 +1,7 @@
 //! One shipped replica whose peers are played by the test: what they may send, what finds no room, and which writes wait.
 
 mod hanging_disk;
+mod lanes;
 mod names;
 mod reads;
 
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 use engine::call::{CallKind, Origin, Part, Refusal, Ticket};
 use engine::log_store;
 use engine::raft::{self, AppendEntries, AppendOutcome, Message, Speaker};
-use engine::replica::{Event, ReplicaOptions};
+use engine::replica::{Event, NotTaken, ReplicaOptions};
 use engine::state_machine::batch::{self, BatchHeader};
 use engine::types::{EntryId, Index, NodeId, Term};
 use engine::wire::{self, Incoming};
@@ -272,9 +273,11 @@ fn a_follower_without_room_verifies_nothing_and_goes_on_once_it_has_some() {
         matches!(outcomes(subject.sent()).as_slice(), [AppendOutcome::NoRoom { persisted_index, .. }] if persisted_index.get() == last)
     );
     subject.prepare();
-    assert!(matches!(outcomes(subject.sent()).as_slice(), [AppendOutcome::Accepted { .. }, ..]));
+    let got = outcomes(subject.sent());
+    assert!(matches!(got.as_slice(), [AppendOutcome::NoRoom { .. }, AppendOutcome::Accepted { .. }, ..]), "{got:?}");
     subject.append(&leader, last + 1, last + 3, true);
     assert_eq!(subject.host.replica.stats().appends_corrupt, 1);
+    assert!(matches!(outcomes(subject.sent()).as_slice(), [AppendOutcome::Damaged { .. }]));
     subject.append(&leader, last + 1, last + 3, false);
     let got = outcomes(subject.sent());
     assert!(
@@ -389,7 +392,7 @@ fn an_answer_without_room_on_the_way_back_becomes_a_refusal() {
     subject.acknowledge_all();
     let is_reply = |(to, sent): &(NodeId, Sent)| *to == node_id(3) && matches!(sent, Sent::Reply(77, Ok(_)));
     assert!(subject.sent().iter().any(is_reply));
-    subject.deliver(Event::ReplyDropped { to: node_id(3), number: 77 });
+    subject.deliver(Event::ReplyDropped { to: node_id(3), number: 77, why: NotTaken::NoCredit });
     match subject.sent().as_slice() {
         [(to, Sent::Reply(77, Err(refusal)))] => {
             assert_eq!((*to, refusal.status, refusal.executed), (node_id(3), Status::Overloaded, Executed::Unknown));
@@ -421,37 +424,6 @@ fn to_the_node_that_passed_it_on_a_lost_answer_is_unknown_for_a_write_and_harmle
     }
     assert_eq!(subject.refusal(write), (Status::Overloaded, Executed::Unknown));
     assert_eq!(subject.refusal(read), (Status::Overloaded, Executed::No));
-}
-
-#[test]
-fn entries_that_did_not_leave_are_sent_again_with_the_next_heartbeat() {
-    let mut subject = fresh(options(9));
-    subject.lead();
-    subject.acknowledge_all();
-    subject.sent();
-    subject.put(None, 10);
-    subject.turn();
-    let appends = |sent: Vec<(NodeId, Sent)>| -> Vec<AppendEntries> {
-        let append = |(to, sent)| match sent {
-            Sent::Append(append) if to == node_id(2) => Some(append),
-            _ => None,
-        };
-        sent.into_iter().filter_map(append).collect()
-    };
-    let sent = appends(subject.sent());
-    assert_eq!(sent.len(), 1);
-    subject.deliver(Event::AppendDropped { to: node_id(2), prev_index: sent[0].prev.index });
-    assert!(appends(subject.sent()).is_empty(), "no busy loop");
-    let (term, matched_index) = (subject.host.replica.view().term, sent[0].prev.index);
-    let alive = Message::HeartbeatResponse {
-        term,
-        round: 0,
-        matched_index,
-        persisted_index: matched_index,
-        health: raft::Health::default(),
-    };
-    subject.hear(2, alive);
-    assert_eq!(appends(subject.sent()), sent);
 }
 
 /// A number as a stranger would choose it: small, near what the replica has, or huge.

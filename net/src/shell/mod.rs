@@ -16,4 +16,4 @@ pub use greet::{GreetError, Greeting, greet};
 pub use listener::listen;
 pub use peer::{LinkEvent, PeerLink, PeerLinkOptions};
 pub use stream::{Detached, Stream, attach, detach, limit_patience};
-pub use writer::{ConnWriter, Full, Writers};
+pub use writer::{ConnWriter, NotTaken, Writers};

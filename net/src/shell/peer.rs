@@ -19,7 +19,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use super::greet::{GreetError, read_frame};
 use super::limits::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, CONNECT_MS_MAX, CONNECT_ONE_MS_MAX, PEER_ADDRESSES_MAX};
 use super::stream::{Stream, limit_patience};
-use super::writer::{ConnWriter, Full};
+use super::writer::{ConnWriter, NotTaken};
 use crate::handshake::{Hello, Verdict, Welcome};
 use crate::patience;
 use crate::resolve::Resolver;
@@ -93,18 +93,30 @@ impl PeerLink {
     ///
     /// # Errors
     /// The link is down, or its queue is full; then nothing was added.
-    pub fn push(&self, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+    pub fn push(&self, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), NotTaken> {
         let writer = self.shared.borrow().writer.clone();
-        writer.ok_or(Full)?.push(append)
+        writer.ok_or(NotTaken::Closed)?.push(append)
     }
 
     /// The same with a limit of its own; see `ConnWriter::push_within`.
     ///
     /// # Errors
     /// The link is down, or there is no room; then nothing was added.
-    pub fn push_within(&self, bytes_limit: usize, bytes: usize, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+    pub fn push_within(
+        &self,
+        bytes_limit: usize,
+        bytes: usize,
+        append: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), NotTaken> {
         let writer = self.shared.borrow().writer.clone();
-        writer.ok_or(Full)?.push_within(bytes_limit, bytes, append)
+        writer.ok_or(NotTaken::Closed)?.push_within(bytes_limit, bytes, append)
+    }
+
+    /// Bytes that wait to be handed to the system; `None` while the link is down. Unit: bytes.
+    #[must_use]
+    pub fn queued_bytes(&self) -> Option<usize> {
+        let state = self.shared.borrow();
+        state.writer.as_ref().filter(|writer| !writer.is_closed()).map(ConnWriter::queued_bytes)
     }
 
     /// The peer takes frames.

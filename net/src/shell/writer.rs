@@ -15,10 +15,16 @@ use futures_lite::{AsyncWrite, AsyncWriteExt, FutureExt};
 
 use super::limits::{SPARE_BUFFERS_MAX, WRITE_BUFFER_KEPT_BYTES_MAX, WRITE_PIECE_BYTES_MAX};
 
-/// The queue of a connection has no room.
+/// Why a queue took nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the connection's queue is full or the connection is closed")]
-pub struct Full;
+pub enum NotTaken {
+    /// So much waits that there is no room. `room_when` tells when some of it has left.
+    #[error("the connection's queue is full")]
+    Full,
+    /// There is no connection, or it takes nothing more.
+    #[error("there is no connection")]
+    Closed,
+}
 
 /// What the connections of one core share: the count of what they have queued, and buffers that nobody uses.
 #[derive(Debug, Default)]
@@ -129,7 +135,7 @@ impl ConnWriter {
     ///
     /// # Errors
     /// The queue holds its limit already, or is closed; then nothing was added.
-    pub fn push(&self, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+    pub fn push(&self, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), NotTaken> {
         self.push_if(self.queued_bytes() < self.shared.bytes_limit, append)
     }
 
@@ -137,14 +143,22 @@ impl ConnWriter {
     ///
     /// # Errors
     /// There is no room, or the queue is closed; then nothing was added.
-    pub fn push_within(&self, bytes_limit: usize, bytes: usize, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
+    pub fn push_within(
+        &self,
+        bytes_limit: usize,
+        bytes: usize,
+        append: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), NotTaken> {
         let queued = self.queued_bytes();
         self.push_if(queued == 0 || queued.saturating_add(bytes) <= bytes_limit, append)
     }
 
-    fn push_if(&self, has_room: bool, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), Full> {
-        if self.shared.closed.get() || !has_room {
-            return Err(Full);
+    fn push_if(&self, has_room: bool, append: impl FnOnce(&mut Vec<u8>)) -> Result<(), NotTaken> {
+        if self.shared.closed.get() {
+            return Err(NotTaken::Closed);
+        }
+        if !has_room {
+            return Err(NotTaken::Full);
         }
         {
             let mut queue = self.shared.queue.borrow_mut();
@@ -301,7 +315,7 @@ mod tests {
         }
     }
 
-    fn push(writer: &ConnWriter, bytes: usize) -> Result<(), Full> {
+    fn push(writer: &ConnWriter, bytes: usize) -> Result<(), NotTaken> {
         writer.push(|queue| queue.resize(queue.len() + bytes, 7))
     }
 
@@ -324,17 +338,21 @@ mod tests {
         push(&writer, 100).expect("room");
         let mut running = Box::pin(writer.run(&mut stream));
         assert!(block_on(poll_once(&mut running)).is_none());
-        assert_eq!((writer.queued_bytes(), push(&writer, 1)), (100, Err(Full)));
+        assert_eq!((writer.queued_bytes(), push(&writer, 1)), (100, Err(NotTaken::Full)));
     }
 
     #[test]
     fn a_large_frame_waits_for_an_empty_queue_and_a_small_one_may_have_room_of_its_own() {
         let writer = ConnWriter::new(1000);
         let push = |limit, bytes: usize| writer.push_within(limit, bytes, |queue| queue.resize(queue.len() + bytes, 7));
-        assert_eq!((push(100, 500), push(100, 1)), (Ok(()), Err(Full)), "an empty queue takes a frame of any size");
-        assert_eq!((push(600, 100), push(600, 1), push(610, 10)), (Ok(()), Err(Full), Ok(())));
+        assert_eq!(
+            (push(100, 500), push(100, 1)),
+            (Ok(()), Err(NotTaken::Full)),
+            "an empty queue takes a frame of any size"
+        );
+        assert_eq!((push(600, 100), push(600, 1), push(610, 10)), (Ok(()), Err(NotTaken::Full), Ok(())));
         writer.close();
-        assert_eq!(push(usize::MAX, 1), Err(Full));
+        assert_eq!(push(usize::MAX, 1), Err(NotTaken::Closed));
     }
 
     #[test]
@@ -344,7 +362,7 @@ mod tests {
         push(&writer, 100).expect("room");
         let mut running = Box::pin(writer.run(&mut stream));
         assert!(block_on(poll_once(&mut running)).is_none());
-        assert_eq!((writer.queued_bytes(), push(&writer, 50), push(&writer, 1)), (70, Ok(()), Err(Full)));
+        assert_eq!((writer.queued_bytes(), push(&writer, 50), push(&writer, 1)), (70, Ok(()), Err(NotTaken::Full)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use futures_lite::AsyncWriteExt;
 use net::handshake::{Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
-use net::shell::{Full, LinkEvent, PeerLinkOptions, Resolver};
+use net::shell::{LinkEvent, NotTaken, PeerLinkOptions, Resolver};
 use socket2::{Domain, Socket, Type};
 
 use crate::on_an_executor;
@@ -19,7 +19,7 @@ fn a_link_says_who_it_is_and_brings_frames_in_order() {
     on_an_executor(async {
         let peer = Peer::start();
         let (link, events) = link_to(&peer.address().to_string(), Role::PeerControl, LIMIT);
-        assert_eq!(link.push(|_| panic!("nothing is queued for a peer that is not there")), Err(Full));
+        assert_eq!(link.push(|_| panic!("nothing is queued for a peer that is not there")), Err(NotTaken::Closed));
         let (mut stream, got) = peer.accept_hello().await;
         assert!(
             got.answer(CLUSTER_ID).is_some() && got.cluster != CLUSTER_ID,
@@ -133,7 +133,7 @@ fn every_refusal_is_reported_once_and_the_link_comes_back() {
             let refusal = Welcome { verdict, message: message.clone(), ..welcome() };
             drop(peer.answer(&refusal).await);
             assert_eq!(events.recv().await, Some(LinkEvent::Refused { verdict, message }));
-            assert_eq!(link.push(|_| panic!("nothing is queued for a peer that refuses")), Err(Full));
+            assert_eq!(link.push(|_| panic!("nothing is queued for a peer that refuses")), Err(NotTaken::Closed));
             // The same again is no news.
             drop(peer.answer(&refusal).await);
             let stream = peer.accept().await;
@@ -252,7 +252,7 @@ fn a_link_that_breaks_drops_what_was_queued_and_comes_back() {
         drop(stream);
         assert!(matches!(events.recv().await, Some(LinkEvent::Down { .. })));
         assert!(!link.is_up());
-        assert_eq!(link.push(|_| panic!("nothing is queued for a link that is down")), Err(Full));
+        assert_eq!(link.push(|_| panic!("nothing is queued for a link that is down")), Err(NotTaken::Closed));
         let mut frames = Frames::of(peer.accept().await);
         assert_eq!(events.recv().await, Some(up()));
         link.push(|out| out.extend_from_slice(&frame(2, 10))).expect("room");
@@ -296,7 +296,7 @@ fn a_full_bulk_lane_refuses_and_the_control_lane_goes_on() {
                 glommio::executor().yield_now().await;
             }
             assert!(bulk.is_up());
-            assert_eq!(bulk.push(|_| panic!("a full queue takes nothing")), Err(Full));
+            assert_eq!(bulk.push(|_| panic!("a full queue takes nothing")), Err(NotTaken::Full));
             control.push(|out| out.extend_from_slice(&frame(id, 20))).expect("room in the control lane");
             assert_eq!(control_frames.next().await, Some(id), "while the bulk lane stands still");
         }
@@ -324,7 +324,7 @@ fn a_closed_link_writes_what_is_queued_and_does_not_come_back() {
             link.push(|out| out.extend_from_slice(&frame(id, 10))).expect("room");
         }
         link.close();
-        assert_eq!(link.push(|_| panic!("a closed link takes nothing")), Err(Full));
+        assert_eq!(link.push(|_| panic!("a closed link takes nothing")), Err(NotTaken::Closed));
         for id in 0..10 {
             assert_eq!(frames.next().await, Some(id));
         }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use futures_lite::{AsyncWrite, FutureExt, future};
-use net::shell::{ConnWriter, Full};
+use net::shell::{ConnWriter, NotTaken};
 
 /// A stream that records every write and takes at most so many bytes of it.
 #[derive(Clone, Default)]
@@ -52,7 +52,7 @@ impl AsyncWrite for Recorder {
     }
 }
 
-fn push(writer: &ConnWriter, bytes: &[u8]) -> Result<(), Full> {
+fn push(writer: &ConnWriter, bytes: &[u8]) -> Result<(), NotTaken> {
     writer.push(|out| out.extend_from_slice(bytes))
 }
 
@@ -107,7 +107,7 @@ fn a_queue_at_its_limit_refuses_and_takes_again_when_it_has_left() {
     push(&writer, b"and one beyond").expect("the queue was below its limit");
     let held = writer.queued_bytes();
     for _ in 0..3 {
-        assert_eq!(writer.push(|_| panic!("nothing is made for a queue that is full")), Err(Full));
+        assert_eq!(writer.push(|_| panic!("nothing is made for a queue that is full")), Err(NotTaken::Full));
         assert_eq!(writer.queued_bytes(), held);
     }
     let stream = Recorder::taking(1000);
@@ -130,7 +130,7 @@ fn a_closed_queue_takes_nothing_more() {
     let clone = writer.clone();
     clone.close();
     assert!(writer.is_closed());
-    assert_eq!(writer.push(|_| panic!("it is closed")), Err(Full));
+    assert_eq!(writer.push(|_| panic!("it is closed")), Err(NotTaken::Closed));
     let mut stream = Recorder::taking(100);
     future::block_on(writer.run(&mut stream)).expect("nothing to write");
     assert_eq!((stream.writes.borrow().len(), stream.is_closed.get()), (0, true));
@@ -144,5 +144,5 @@ fn a_broken_stream_closes_and_empties_the_queue() {
     let error = future::block_on(writer.run(&mut stream)).expect_err("a broken stream");
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     assert_eq!((writer.is_closed(), writer.queued_bytes()), (true, 0));
-    assert_eq!(push(&writer, b"too late"), Err(Full));
+    assert_eq!(push(&writer, b"too late"), Err(NotTaken::Closed));
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use super::histories::fork_at;
 use super::log_view::LogView;
 use super::membership_history::Weight;
-use super::tracker::{Progress, Rejection};
+use super::tracker::{Progress, Rejection, Why};
 use super::{AppendEntries, AppendOutcome, Common, HandOverEnd, LeadershipStep, Message, Nonsense, Tip};
 use crate::limits::FULL_MESSAGES_PER_CALL;
 use crate::types::{Index, NodeId};
@@ -141,6 +141,22 @@ impl Leading {
         }
     }
 
+    /// A follower's answers may have been lost: what it did not take is sent again.
+    pub(super) fn on_answers_lost(&mut self, common: &mut Common, node: NodeId) {
+        if let Some(progress) = self.progress.get_mut(&node) {
+            progress.on_disconnected();
+            progress.on_connected();
+            send_heartbeat(common, node, self.rounds.newest());
+        }
+    }
+
+    /// The way to a follower takes messages without entries again. A heartbeat makes up for those that it did not take.
+    pub(super) fn on_control_room(&self, common: &mut Common, node: NodeId) {
+        if self.progress.contains_key(&node) {
+            send_heartbeat(common, node, self.rounds.newest());
+        }
+    }
+
     /// A connection to or from a follower broke.
     pub(super) fn on_peer_disconnected(&mut self, node: NodeId) {
         // It may come back as another process, which has to replay its log.
@@ -151,9 +167,24 @@ impl Leading {
     }
 
     /// An `AppendEntries` to a follower could not be sent.
-    pub(super) fn on_append_unsent(&mut self, node: NodeId, prev_index: Index) {
+    pub(super) fn on_append_unsent(&mut self, node: NodeId, prev_index: Index, waits_for_room: bool) {
         if let Some(progress) = self.progress.get_mut(&node) {
-            progress.on_unsent(prev_index);
+            progress.on_unsent(prev_index, waits_for_room);
+        }
+    }
+
+    /// The way to a follower takes entries again.
+    pub(super) fn on_entries_room(&mut self, common: &mut Common, node: NodeId, log: &impl LogView) {
+        if let Some(progress) = self.progress.get_mut(&node) {
+            progress.on_lane_room();
+            self.send_appends(common, node, log);
+        }
+    }
+
+    /// Entries to a follower have not left this node yet.
+    pub(super) fn on_entries_wait(&mut self, common: &Common, node: NodeId) {
+        if let Some(progress) = self.progress.get_mut(&node) {
+            progress.on_entries_wait(common.now_tick);
         }
     }
 
@@ -205,11 +236,15 @@ impl Leading {
         }
         match outcome {
             AppendOutcome::NoRoom { matched_index, persisted_index } => {
-                progress.on_no_room(matched_index, log.last_id().index, common.now_tick);
+                progress.on_not_taken(Why::NoRoom, matched_index, log.last_id().index, common.now_tick);
+                self.take_report(common, from, weight, Holding { matched_index, persisted_index }, log);
+            }
+            AppendOutcome::Damaged { matched_index, persisted_index } => {
+                progress.on_not_taken(Why::Damaged, matched_index, log.last_id().index, common.now_tick);
                 self.take_report(common, from, weight, Holding { matched_index, persisted_index }, log);
             }
             AppendOutcome::Accepted { matched_index, persisted_index } => {
-                progress.on_room();
+                progress.on_taken();
                 self.take_report(common, from, weight, Holding { matched_index, persisted_index }, log);
             }
             AppendOutcome::Rejected { prev_index, hint } => {

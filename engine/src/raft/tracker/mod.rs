@@ -4,5 +4,5 @@ mod inflights;
 mod progress;
 
 pub use inflights::Inflights;
-pub(in crate::raft) use progress::Rejection;
 pub use progress::{Progress, ProgressState};
+pub(in crate::raft) use progress::{Rejection, Why};

@@ -1,11 +1,11 @@
 //! How far one follower is, as its leader knows it, and what to send it next.
 //!
 //! Tells lost messages from slow disks: a follower reports both what arrived (`matched_index`) and what is durable
-//! (`persisted_index`). Sent entries that do not *arrive* for some heartbeats are sent again; entries that arrived and wait
-//! for the follower's disk never are.
+//! (`persisted_index`). Sent entries that do not *arrive* for some time are sent again; entries that arrived and wait for the
+//! follower's disk never are, nor are those that have not left this node: a lane that takes none says so, and says when it has room.
 
 use super::Inflights;
-use crate::limits::NO_ROOM_STALLS;
+use crate::limits::{DAMAGED_STALLS, NO_ROOM_STALLS};
 use crate::raft::Config;
 use crate::raft::log_view::{LogView, last_not_after_term, term_at};
 use crate::types::{EntryId, Index};
@@ -31,8 +31,17 @@ enum ProbePhase {
     DueEmpty,
     /// Sent, with entries through `last` of this size in all. Nothing more until an answer arrives or the stall timeout ends.
     Sent { last: Index, bytes: u64 },
-    /// Not to be sent: the follower has no room for entries, and says so when it has some again.
+    /// Not to be sent: the follower does not take entries. It says so when it takes some again.
+    NotTaken(Why),
+}
+
+/// Why a follower did not take entries, by its own account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::raft) enum Why {
+    /// Its log has no room for them.
     NoRoom,
+    /// They came damaged. Sent once more they may be whole; if the leader's own copy is damaged they are not.
+    Damaged,
 }
 
 /// What a rejection led to.
@@ -78,6 +87,8 @@ pub struct Progress {
     /// Newest round of leadership confirmation the follower answered.
     confirmed_round: u64,
     loading: Loading,
+    /// The way to it took no more entries, and has not said since that it has room: nothing is sent.
+    lane_is_full: bool,
 }
 
 /// Entries of the next message that are not in memory: whether they were asked for. Each variant names the first and the last.
@@ -107,6 +118,7 @@ impl Progress {
             heard_tick: now_tick,
             confirmed_round: 0,
             loading: Loading::No,
+            lane_is_full: false,
         }
     }
 
@@ -178,7 +190,7 @@ impl Progress {
         }
         if matched_index.next() >= self.next_index {
             match self.state {
-                ProgressState::Probe if self.probe == ProbePhase::NoRoom => self.next_index = matched_index.next(),
+                ProgressState::Probe if self.not_taken().is_some() => self.next_index = matched_index.next(),
                 ProgressState::Probe => self.become_replicate(matched_index, now_tick),
                 ProgressState::NeedsState => self.become_replicate(matched_index, now_tick),
                 ProgressState::Replicate => {
@@ -210,16 +222,26 @@ impl Progress {
     ///
     /// Acknowledgements need no such care: every answer to a heartbeat repeats them.
     pub(in crate::raft) fn on_heartbeat_answered(&mut self, config: &Config, matched_index: Index, now_tick: u64) {
-        if self.probe == ProbePhase::NoRoom && self.state == ProgressState::Probe {
-            let is_over = now_tick >= self.progressed_tick + NO_ROOM_STALLS * config.stall_ticks();
-            if is_over {
-                mark!("raft: a follower without room is tried again");
+        if let Some(why) = self.not_taken() {
+            let stalls = match why {
+                Why::NoRoom => NO_ROOM_STALLS,
+                Why::Damaged => DAMAGED_STALLS,
+            };
+            if now_tick >= self.progressed_tick + stalls * config.stall_ticks() {
+                mark!("raft: a follower without room is tried again" if why == Why::NoRoom);
+                mark!("raft: damaged entries are sent again" if why == Why::Damaged);
                 self.probe = ProbePhase::Due;
             }
             return;
         }
-        let is_recent = now_tick < self.progressed_tick + config.stall_ticks();
-        if matched_index.next() >= self.next_index || is_recent {
+        // It reported more before, so it was started again since, and what was on its way then is lost.
+        let has_begun_anew = matched_index < self.received_index;
+        let patience_ticks = match self.state {
+            ProgressState::Replicate if !has_begun_anew => config.loss_ticks(),
+            ProgressState::Replicate | ProgressState::Probe | ProgressState::NeedsState => config.stall_ticks(),
+        };
+        let is_recent = now_tick < self.progressed_tick + patience_ticks;
+        if self.lane_is_full || matched_index.next() >= self.next_index || is_recent {
             return;
         }
         match self.state {
@@ -235,21 +257,34 @@ impl Progress {
         }
     }
 
-    /// The follower dropped entries behind `matched_index` for want of room: none are sent until it has some again.
+    /// The follower dropped entries behind `matched_index`, and says why: none are sent until it takes some again.
     ///
     /// To be called before `on_report`. A report that contradicts the leader's log is ignored.
-    pub(in crate::raft) fn on_no_room(&mut self, matched_index: Index, last_index: Index, now_tick: u64) {
-        if matched_index <= last_index {
-            self.become_probe(matched_index.max(self.match_index).next());
-            self.probe = ProbePhase::NoRoom;
+    pub(in crate::raft) fn on_not_taken(&mut self, why: Why, matched_index: Index, last_index: Index, now_tick: u64) {
+        if matched_index > last_index {
+            return;
+        }
+        let is_news = self.not_taken() != Some(why);
+        self.become_probe(matched_index.max(self.match_index).next());
+        self.probe = ProbePhase::NotTaken(why);
+        // It may say so again and again. That is no reason to wait for longer.
+        if is_news {
             self.progressed_tick = now_tick;
         }
     }
 
-    /// The follower takes entries: if it had no room before, it is probed now.
-    pub(in crate::raft) fn on_room(&mut self) {
-        if self.state == ProgressState::Probe && self.probe == ProbePhase::NoRoom {
+    /// The follower takes entries: if it did not before, it is probed now.
+    pub(in crate::raft) fn on_taken(&mut self) {
+        if self.not_taken().is_some() {
             self.probe = ProbePhase::Due;
+        }
+    }
+
+    /// Why the follower takes no entries, if that is so.
+    fn not_taken(&self) -> Option<Why> {
+        match (self.state, self.probe) {
+            (ProgressState::Probe, ProbePhase::NotTaken(why)) => Some(why),
+            _ => None,
         }
     }
 
@@ -317,13 +352,16 @@ impl Progress {
 
     /// The connection broke: what was in flight is lost. Nothing is sent until the follower is heard from.
     pub(in crate::raft) fn on_disconnected(&mut self) {
+        self.lane_is_full = false;
         self.become_probe(self.match_index.next());
         self.received_index = self.match_index;
         self.probe = ProbePhase::Sent { last: self.match_index, bytes: 0 };
     }
 
-    /// A message behind `prev_index` did not leave: neither did what came after it, as far as is known.
-    pub(in crate::raft) fn on_unsent(&mut self, prev_index: Index) {
+    /// A message behind `prev_index` did not leave: neither did what came after it, as far as is known. If that was for want of room
+    /// on the way to the follower, nothing is sent before `on_lane_room`.
+    pub(in crate::raft) fn on_unsent(&mut self, prev_index: Index, waits_for_room: bool) {
+        self.lane_is_full |= waits_for_room;
         match (self.state, self.probe) {
             (ProgressState::Replicate, _) => {
                 // What arrived was sent by another message.
@@ -342,6 +380,19 @@ impl Progress {
         }
     }
 
+    /// There is room on the way to the follower again.
+    pub(in crate::raft) fn on_lane_room(&mut self) {
+        mark!("raft: a follower's lane has room again" if self.lane_is_full);
+        self.lane_is_full = false;
+    }
+
+    /// What was sent to it has not left this node yet, so it is not lost.
+    pub(in crate::raft) fn on_entries_wait(&mut self, now_tick: u64) {
+        if self.not_taken().is_none() {
+            self.progressed_tick = now_tick;
+        }
+    }
+
     /// Highest index that it reported as arrived.
     #[must_use]
     pub fn received_index(&self) -> Index {
@@ -350,6 +401,7 @@ impl Progress {
 
     /// The connection is back: the next answer to a heartbeat brings a probe.
     pub(in crate::raft) fn on_connected(&mut self) {
+        self.lane_is_full = false;
         if self.state == ProgressState::Probe {
             self.probe = ProbePhase::Due;
         }
@@ -391,6 +443,9 @@ impl Progress {
         log: &impl LogView,
         now_tick: u64,
     ) -> Option<NextAppend> {
+        if self.lane_is_full {
+            return None;
+        }
         // A probe without entries needs nothing that is to be read in, and a device may hang.
         let is_empty_probe = self.state == ProgressState::Probe && self.probe == ProbePhase::DueEmpty;
         if matches!(self.loading, Loading::Due(..) | Loading::Asked(..)) && !is_empty_probe {
@@ -406,7 +461,7 @@ impl Progress {
             ProgressState::NeedsState => None,
             ProgressState::Probe => {
                 let (last, bytes) = match self.probe {
-                    ProbePhase::Sent { .. } | ProbePhase::NoRoom => return None,
+                    ProbePhase::Sent { .. } | ProbePhase::NotTaken(_) => return None,
                     ProbePhase::DueEmpty => (prev_index, 0),
                     ProbePhase::Due => take_entries(log, prev_index, config.append_bytes_limit),
                 };

@@ -172,9 +172,9 @@ impl OnDisk {
     ) -> Result<(), String> {
         let promised = match message {
             Message::AppendEntriesResponse { outcome, .. } => match outcome {
-                AppendOutcome::Accepted { persisted_index, .. } | AppendOutcome::NoRoom { persisted_index, .. } => {
-                    *persisted_index
-                }
+                AppendOutcome::Accepted { persisted_index, .. }
+                | AppendOutcome::NoRoom { persisted_index, .. }
+                | AppendOutcome::Damaged { persisted_index, .. } => *persisted_index,
                 AppendOutcome::Rejected { .. } | AppendOutcome::OtherHistory { .. } => Index::ZERO,
             },
             Message::HeartbeatResponse { persisted_index, .. } => *persisted_index,

@@ -4,14 +4,13 @@
 //! on its way, or delivers it late, when the next connection is up already. A blocked direction holds messages back, as
 //! TCP does, until it is open again or the connection breaks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wal::testing::SimRng;
 
 use super::plan::Plan;
 use crate::call::Part;
-use crate::replica::{Outgoing, Reply};
-use crate::wire::Lane;
+use crate::replica::{Lane, Outgoing, Reply};
 
 /// Messages that a blocked direction holds back; more are lost with the connection.
 const HELD_MAX: usize = 2000;
@@ -48,6 +47,14 @@ const fn place_of(lane: Lane) -> usize {
     }
 }
 
+/// Bytes that may be on their way in a lane. Urgent messages are small, and get more than one at a time through. Unit: bytes.
+const fn credit_bytes(lane: Lane, bytes_limit: usize) -> usize {
+    match lane {
+        Lane::Control => bytes_limit.saturating_mul(4),
+        Lane::Bulk | Lane::Relay => bytes_limit,
+    }
+}
+
 /// The connection from one node to another.
 #[derive(Debug, Default)]
 pub(super) struct Link {
@@ -55,12 +62,16 @@ pub(super) struct Link {
     pub(super) is_up: bool,
     /// Counts connections.
     pub(super) incarnation: u64,
+    /// The receiver has not noticed the end of the connection before.
+    pub(super) end_is_unseen: bool,
     /// Nothing gets through in this direction.
     pub(super) is_blocked: bool,
     /// When the last message of each lane arrives. Unit: us.
     last_arrival_us: [u64; 3],
     /// Bytes on their way in each lane. Unit: bytes.
     queued_bytes: [usize; 3],
+    /// Shards whose messages a lane did not take, and has not had room since.
+    full: [BTreeSet<usize>; 3],
     held: Vec<Packet>,
 }
 
@@ -72,35 +83,47 @@ impl Link {
         *last
     }
 
-    /// Takes room for a message, as the server's queues do: the rule is that of `shell::links`. `false` if there is none.
-    pub(super) fn takes(&mut self, message: &Outgoing, bytes: usize, bytes_limit: usize) -> bool {
+    /// Takes room for a message, as the server's queues do: the rule is that of `shell::links`. `false` if there is none; the shard
+    /// is told when there is some again.
+    pub(super) fn takes(&mut self, shard: usize, message: &Outgoing, bytes: usize, bytes_limit: usize) -> bool {
         let lane = Lane::of(message);
         let queued = &mut self.queued_bytes[place_of(lane)];
         let has_room = match (lane, message) {
-            (Lane::Control, _) | (_, Outgoing::RelayReply { reply: Reply { part: Part::Last(Err(_)), .. }, .. }) => {
-                true
-            }
-            (Lane::Bulk, _) => *queued < bytes_limit,
+            (_, Outgoing::RelayReply { reply: Reply { part: Part::Last(Err(_)), .. }, .. }) => true,
+            (Lane::Control | Lane::Bulk, _) => *queued < credit_bytes(lane, bytes_limit),
             (Lane::Relay, _) => *queued == 0 || *queued + bytes <= bytes_limit,
         };
         if has_room {
             *queued += bytes;
+        } else {
+            self.full[place_of(lane)].insert(shard);
         }
         has_room
     }
 
-    /// A message arrived.
-    pub(super) fn arrived(&mut self, packet: &Packet) {
-        if packet.is_counted && packet.incarnation == self.incarnation {
-            let queued = &mut self.queued_bytes[place_of(packet.lane)];
-            *queued = queued.saturating_sub(packet.bytes.len());
+    /// A message arrived. Returns the shards that found its lane full, if that has room again.
+    pub(super) fn arrived(&mut self, packet: &Packet, bytes_limit: usize) -> BTreeSet<usize> {
+        if !packet.is_counted || packet.incarnation != self.incarnation {
+            return BTreeSet::new();
         }
+        let at = place_of(packet.lane);
+        let queued = &mut self.queued_bytes[at];
+        *queued = queued.saturating_sub(packet.bytes.len());
+        let has_room = *queued <= credit_bytes(packet.lane, bytes_limit) / 2;
+        if has_room { std::mem::take(&mut self.full[at]) } else { BTreeSet::new() }
+    }
+
+    /// Entries are on their way.
+    pub(super) fn entries_wait(&self) -> bool {
+        self.is_up && self.queued_bytes[place_of(Lane::Bulk)] > 0
     }
 
     /// The connection is another one from here on.
     pub(super) fn begin_another(&mut self) -> u64 {
         self.incarnation += 1;
         self.queued_bytes = [0; 3];
+        // Whoever waits for room is told that the connection broke.
+        self.full = Default::default();
         self.incarnation
     }
 

@@ -100,7 +100,8 @@ impl Near<'_> {
         let (one, other) = (self.any_index(input), self.any_index(input));
         match choice {
             0 | 1 => AppendOutcome::Accepted { matched_index: one, persisted_index: other },
-            2 => AppendOutcome::NoRoom { matched_index: one, persisted_index: other },
+            2 if one <= other => AppendOutcome::NoRoom { matched_index: one, persisted_index: other },
+            2 => AppendOutcome::Damaged { matched_index: one, persisted_index: other },
             // From a byte that was read already, so that inputs which were kept go on as before.
             _ if one.get() % 4 == 3 => {
                 AppendOutcome::OtherHistory { entry: self.any_id(input), lineage: Lineage::new(other.get()) }

@@ -3,7 +3,7 @@
 
 use super::input::Input;
 use super::story::{STRANGER, Story};
-use crate::replica::Event;
+use crate::replica::{Event, NotTaken};
 
 /// Steps that may come too late for a node that stopped; those behind them are about its end.
 const LATE_STEPS: u8 = 44;
@@ -77,7 +77,7 @@ impl Story<'_> {
                 if is_stopped { Ok(()) } else { Err("a log that is not in its place stops nothing".to_owned()) }
             }
             _ => match self.replied.pop_front() {
-                Some((to, number)) => self.node.handle(Event::ReplyDropped { to, number }),
+                Some((to, number)) => self.node.handle(Event::ReplyDropped { to, number, why: NotTaken::NoCredit }),
                 None => Ok(()),
             },
         }

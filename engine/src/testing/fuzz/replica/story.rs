@@ -14,7 +14,7 @@ use super::truth::{Facts, Truth};
 use super::watch::Watch;
 use crate::call::{Call, CallKind, Origin, Part, Refusal, Ticket};
 use crate::raft::{Message, Speaker};
-use crate::replica::{Event, Fault, Outgoing, Reply};
+use crate::replica::{Event, Fault, NotTaken, Outgoing, Reply};
 use crate::types::{EntryId, Index, NodeId};
 use crate::wire;
 
@@ -382,10 +382,11 @@ impl<'a> Story<'a> {
     fn unsent(&mut self, input: &mut Input<'_>) -> Result<(), String> {
         let to = self.peer(input);
         if let Some(number) = self.relayed.pop_front() {
-            return self.node.handle(Event::RelayDropped { number });
+            return self.node.handle(Event::RelayDropped { number, why: NotTaken::NoCredit });
         }
         let message = self.said.get_mut(&to).and_then(VecDeque::pop_back);
-        let event = message.and_then(|message| Event::of_unsent(to, &Outgoing::Raft(message)));
+        // With credit used up nothing would be sent before there is some again, and nobody here says so.
+        let event = message.and_then(|message| Event::of_unsent(to, &Outgoing::Raft(message), NotTaken::NoConnection));
         event.map_or(Ok(()), |event| self.node.handle(event))
     }
 

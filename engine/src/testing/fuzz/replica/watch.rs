@@ -63,7 +63,10 @@ impl Claim {
             Message::RequestVote { .. } => vote = Some(own),
             Message::RequestVoteResponse { granted: true, .. } => vote = Some(to),
             Message::AppendEntriesResponse {
-                outcome: AppendOutcome::Accepted { persisted_index, .. } | AppendOutcome::NoRoom { persisted_index, .. },
+                outcome:
+                    AppendOutcome::Accepted { persisted_index, .. }
+                    | AppendOutcome::NoRoom { persisted_index, .. }
+                    | AppendOutcome::Damaged { persisted_index, .. },
                 ..
             }
             | Message::HeartbeatResponse { persisted_index, .. } => persisted = *persisted_index,

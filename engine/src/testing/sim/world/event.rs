@@ -6,6 +6,7 @@ use wal::{SegmentSeq, SyncRequest};
 
 use super::World;
 use crate::raft::BirthRecord;
+use crate::replica::Lane;
 use crate::testing::sim::clients::Answer;
 use crate::testing::sim::network::Packet;
 use crate::types::Index;
@@ -47,6 +48,19 @@ pub(in crate::testing::sim) enum Event {
         from: usize,
         to: usize,
         incarnation: u64,
+    },
+    /// A node's lanes from a peer are others, though it did not notice the end of the old ones.
+    Replaced {
+        host: usize,
+        life: u64,
+        peer: usize,
+    },
+    /// A lane that did not take a message has room again.
+    LaneHasRoom {
+        at: Place,
+        life: u64,
+        to: usize,
+        lane: Lane,
     },
     SyncEnd {
         at: Place,
@@ -127,8 +141,8 @@ impl Event {
     /// The process that this happens to.
     pub(super) fn process(&self) -> Option<usize> {
         match self {
-            Self::Tick { host, .. } | Self::Notice { host, .. } => Some(*host),
-            Self::Turn { at, .. } | Self::Arrive { at, .. } => Some(at.host),
+            Self::Tick { host, .. } | Self::Notice { host, .. } | Self::Replaced { host, .. } => Some(*host),
+            Self::Turn { at, .. } | Self::Arrive { at, .. } | Self::LaneHasRoom { at, .. } => Some(at.host),
             Self::SyncEnd { at, .. } | Self::NoteSyncEnd { at, .. } => Some(at.host),
             Self::SegmentEnd { at, .. } | Self::RepairEnd { at, .. } | Self::LoadEnd { at, .. } => Some(at.host),
             Self::BirthEnd { at, .. } | Self::BirthMarkEnd { at, .. } => Some(at.host),

@@ -6,11 +6,11 @@ use net::deframer::Deframer;
 
 use super::{Event, Place, World};
 use crate::raft::Message;
-use crate::replica::{self, Outgoing};
+use crate::replica::{self, Lane, NotTaken, Outgoing};
 use crate::testing::sim::network::Packet;
 use crate::testing::sim::plan::between;
 use crate::types::{NodeId, ShardId};
-use crate::wire::{self, Lane};
+use crate::wire;
 
 /// Largest frame that a node takes. Unit: bytes.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -19,23 +19,23 @@ const FRAME_BYTES_MAX: usize = 1 << 20;
 const DAMAGE_VOTER_ONE_IN: u64 = 8;
 
 impl World {
-    /// Sends a message; `false` if there is no connection, or no room on it.
-    pub(super) fn send(&mut self, at: Place, to: usize, message: &Outgoing) -> Result<bool, String> {
+    /// Sends a message, if its lane takes it.
+    pub(super) fn send(&mut self, at: Place, to: usize, message: &Outgoing) -> Result<Result<(), NotTaken>, String> {
         self.check_promise(at, to, message)?;
         let lane = Lane::of(message);
         let is_let_in = self.is_linked(at, to) && self.is_linked(Place { host: to, ..at }, at.host);
         let link = self.network.link(at.host, to);
         if !link.is_up || !is_let_in {
-            return Ok(false);
+            return Ok(Err(NotTaken::NoConnection));
         }
         let incarnation = link.incarnation;
         let mut bytes = Vec::new();
         let replica = self.hosts[at.host].shards[at.shard].replica.as_ref().ok_or("a message of a dead node")?;
         let shard = ShardId::new(u32::try_from(at.shard).map_err(|_| "too many shards")?);
         replica.encode(message, shard, &mut bytes).map_err(|error| format!("a message has no bytes: {error}"))?;
-        if !link.takes(message, bytes.len(), self.plan.lane_bytes_limit) {
+        if !link.takes(at.shard, message, bytes.len(), self.plan.lane_bytes_limit) {
             self.count_fault("full lane");
-            return Ok(false);
+            return Ok(Err(NotTaken::NoCredit));
         }
         let may_repeat = matches!(message, Outgoing::Raft(_));
         let is_vote = matches!(message, Outgoing::Raft(Message::RequestVoteResponse { granted: true, .. }));
@@ -52,7 +52,7 @@ impl World {
             Packet { from: at.host, to, shard, lane, incarnation, to_life, may_repeat, is_counted: true, bytes };
         self.beats.of(at.host, to, at.shard).note(&packet, message);
         self.dispatch(packet);
-        Ok(true)
+        Ok(Ok(()))
     }
 
     /// A replica wants connections to these nodes and to no others. Those that are up already are noticed soon.
@@ -105,7 +105,11 @@ impl World {
 
     pub(super) fn receive(&mut self, packet: Packet) -> Result<(), String> {
         let Packet { from, to, shard, incarnation, to_life, .. } = packet;
-        self.network.link(from, to).arrived(&packet);
+        let (lane, life) = (packet.lane, self.hosts[from].life);
+        for shard in self.network.link(from, to).arrived(&packet, self.plan.lane_bytes_limit) {
+            let delay_us = between(&mut self.rng, 1, 100);
+            self.schedule(delay_us, Event::LaneHasRoom { at: Place { host: from, shard }, life, to, lane });
+        }
         if !self.is_alive(to, to_life) {
             return Ok(());
         }
@@ -177,6 +181,7 @@ impl World {
         drop(link.release());
         let notice_us = if is_silent { (200_000, 5_000_000) } else { (10, 5_000) };
         if was_up {
+            self.network.link(from, to).end_is_unseen = is_silent;
             for (host, peer) in [(from, to), (to, from)] {
                 let life = self.hosts[host].life;
                 let delay_us = between(&mut self.rng, notice_us.0, notice_us.1);
@@ -198,6 +203,12 @@ impl World {
             let life = self.hosts[from].life;
             let delay_us = between(&mut self.rng, 10, 5_000);
             self.schedule(delay_us, Event::Notice { host: from, life, peer: to, up: true });
+            if std::mem::take(&mut self.network.link(from, to).end_is_unseen) {
+                self.schedule(1, Event::Replaced { host: to, life: self.hosts[to].life, peer: from });
+            }
+            let life = self.hosts[to].life;
+            let delay_us = between(&mut self.rng, 10, 5_000);
+            self.schedule(delay_us, Event::Notice { host: to, life, peer: from, up: true });
         } else {
             let delay_us = between(&mut self.rng, 10_000, 500_000);
             self.schedule(delay_us, Event::Connect { from, to, incarnation });
@@ -221,8 +232,45 @@ impl World {
             if !up {
                 self.deliver(at, replica::Event::PeerDisconnected(node))?;
             }
-            if self.network.link(host, peer).is_up && self.is_linked(at, peer) {
+            let is_up = self.network.link(host, peer).is_up && self.network.link(peer, host).is_up;
+            if is_up && self.is_linked(at, peer) {
                 self.deliver(at, replica::Event::PeerConnected(node))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A node whose peer was gone without a word hears it on a new connection. The end of the old one comes late.
+    pub(super) fn replaced(&mut self, host: usize, life: u64, peer: usize) -> Result<(), String> {
+        let from = self.hosts[peer].id;
+        for shard in 0..self.hosts[host].shards.len() {
+            for lane in [Lane::Control, Lane::Bulk, Lane::Relay] {
+                if self.is_alive(host, life) {
+                    self.deliver(Place { host, shard }, replica::Event::LaneReplaced { from, lane })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A replica is told that a lane has room again.
+    pub(super) fn has_room(&mut self, at: Place, life: u64, to: usize, lane: Lane) -> Result<(), String> {
+        if !self.is_alive(at.host, life) {
+            return Ok(());
+        }
+        let to = self.hosts[to].id;
+        self.deliver(at, replica::Event::LaneHasRoom { to, lane })
+    }
+
+    /// A node's replicas are told which entries have not left yet. What the system has taken they do not see.
+    pub(super) fn tell_entries_that_wait(&mut self, host: usize) -> Result<(), String> {
+        for peer in (0..self.plan.nodes()).filter(|peer| *peer != host) {
+            if !self.network.link(host, peer).entries_wait() || self.rng.chance(1, 2) {
+                continue;
+            }
+            let to = self.hosts[peer].id;
+            for shard in 0..self.hosts[host].shards.len() {
+                self.deliver(Place { host, shard }, replica::Event::EntriesWait { to })?;
             }
         }
         Ok(())

@@ -150,6 +150,8 @@ impl World {
             Event::Tick { host, life } => self.tick(host, life),
             Event::Turn { at, life } => self.turn(at, life),
             Event::Packet(packet) => self.receive(packet),
+            Event::Replaced { host, life, peer } => self.replaced(host, life, peer),
+            Event::LaneHasRoom { at, life, to, lane } => self.has_room(at, life, to, lane),
             Event::Notice { host, life, peer, up } => self.notice(host, life, peer, up),
             Event::Connect { from, to, incarnation } => {
                 self.connect(from, to, incarnation);
@@ -202,6 +204,7 @@ impl World {
             return Ok(());
         }
         self.schedule(self.hosts[host].tick_us, Event::Tick { host, life });
+        self.tell_entries_that_wait(host)?;
         for shard in 0..self.hosts[host].shards.len() {
             self.deliver(Place { host, shard }, replica::Event::Tick)?;
         }
@@ -257,10 +260,8 @@ impl World {
             match action {
                 Action::Send { to, message } => {
                     let to = usize::try_from(to.get() - 1).map_err(|_| "a stranger")?;
-                    if !self.send(at, to, &message)?
-                        && let Some(event) = replica::Event::of_unsent(NodeId::new(to as u64 + 1), &message)
-                    {
-                        dropped.push(event);
+                    if let Err(why) = self.send(at, to, &message)? {
+                        dropped.extend(replica::Event::of_unsent(NodeId::new(to as u64 + 1), &message, why));
                     }
                 }
                 Action::Reply { ticket: Ticket(op), reply } | Action::OwnReply { number: op, reply } => {
@@ -290,7 +291,7 @@ impl World {
         }
         for event in dropped {
             let unsent = match event {
-                replica::Event::AppendDropped { to, prev_index } => Some((to, prev_index)),
+                replica::Event::AppendDropped { to, prev_index, .. } => Some((to, prev_index)),
                 _ => None,
             };
             self.hand_over(at, event)?;
