@@ -79,6 +79,8 @@ mod tests {
         let new = incoming.opened(peer, Lane::Bulk);
         let control = incoming.opened(peer, Lane::Control);
         let of_other = incoming.opened(other, Lane::Bulk);
+        let is_another = [&old, &new, &control, &of_other].map(|opened| opened.is_another);
+        assert_eq!(is_another, [false, true, false, false], "the peer may have said something on the old one");
         let replaced = [&old, &new, &control, &of_other].map(|opened| opened.replaced.is_closed());
         assert_eq!(replaced, [true, false, false, false], "one connection for each lane");
         let [old, new, control, of_other] = [old, new, control, of_other].map(|opened| opened.number);

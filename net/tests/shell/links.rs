@@ -252,6 +252,7 @@ fn a_link_that_breaks_drops_what_was_queued_and_comes_back() {
         drop(stream);
         assert!(matches!(events.recv().await, Some(LinkEvent::Down { .. })));
         assert!(!link.is_up());
+        assert_eq!(link.queued_bytes(), None, "what was queued is gone, and leaves no room to wait for");
         assert_eq!(link.push(|_| panic!("nothing is queued for a link that is down")), Err(NotTaken::Closed));
         let mut frames = Frames::of(peer.accept().await);
         assert_eq!(events.recv().await, Some(up()));
@@ -297,6 +298,7 @@ fn a_full_bulk_lane_refuses_and_the_control_lane_goes_on() {
             }
             assert!(bulk.is_up());
             assert_eq!(bulk.push(|_| panic!("a full queue takes nothing")), Err(NotTaken::Full));
+            assert!(bulk.queued_bytes() >= Some(LIMIT) && control.queued_bytes() < Some(LIMIT), "each has its own");
             control.push(|out| out.extend_from_slice(&frame(id, 20))).expect("room in the control lane");
             assert_eq!(control_frames.next().await, Some(id), "while the bulk lane stands still");
         }

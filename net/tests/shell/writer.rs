@@ -131,6 +131,10 @@ fn a_closed_queue_takes_nothing_more() {
     clone.close();
     assert!(writer.is_closed());
     assert_eq!(writer.push(|_| panic!("it is closed")), Err(NotTaken::Closed));
+    let full = ConnWriter::new(1);
+    push(&full, b"more than that").expect("room");
+    full.close();
+    assert_eq!(push(&full, b"more"), Err(NotTaken::Closed), "nobody is to wait for room there");
     let mut stream = Recorder::taking(100);
     future::block_on(writer.run(&mut stream)).expect("nothing to write");
     assert_eq!((stream.writes.borrow().len(), stream.is_closed.get()), (0, true));
