@@ -24,7 +24,7 @@ impl PeerLinks {
     /// All lanes take frames.
     #[must_use]
     pub fn are_up(&self) -> bool {
-        self.control.is_up() && self.bulk.is_up() && self.relay.is_up()
+        [Lane::Control, Lane::Bulk, Lane::Relay].iter().all(|lane| self.queued_bytes(*lane).is_some())
     }
 
     /// Bytes that wait in a lane to be handed to the system; `None` while it is down. Unit: bytes.

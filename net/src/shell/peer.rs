@@ -112,17 +112,11 @@ impl PeerLink {
         writer.ok_or(NotTaken::Closed)?.push_within(bytes_limit, bytes, append)
     }
 
-    /// Bytes that wait to be handed to the system; `None` while the link is down. Unit: bytes.
+    /// Bytes that wait to be handed to the system; `None` while the link is down, so that it takes no frames. Unit: bytes.
     #[must_use]
     pub fn queued_bytes(&self) -> Option<usize> {
         let state = self.shared.borrow();
         state.writer.as_ref().filter(|writer| !writer.is_closed()).map(ConnWriter::queued_bytes)
-    }
-
-    /// The peer takes frames.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        self.shared.borrow().writer.as_ref().is_some_and(|writer| !writer.is_closed())
     }
 
     /// Ends the link for good, after what is queued was written.

@@ -165,7 +165,9 @@ impl ConnWriter {
             if queue.capacity() == 0 {
                 *queue = self.shared.writers.take_buffer();
             }
+            let before = queue.len();
             append(&mut queue);
+            assert!(queue.len() >= before, "whoever adds frames takes none away");
         }
         self.shared.count(self.queued_bytes());
         self.wake(WRITER);
