@@ -19,7 +19,7 @@ pub const KIND_NOOP: EntryKind = EntryKind::new(1);
 pub const KIND_COMMANDS: EntryKind = EntryKind::new(2);
 
 /// An entry that holds a membership: who the members are from this entry on, and which of their logs count.
-pub const KIND_MEMBERS: EntryKind = EntryKind::new(3);
+pub const KIND_MEMBERS: EntryKind = EntryKind::MEMBERS;
 
 const _: () = assert!(MEMBERSHIP_BYTES_MAX <= wal::limits::MEMBERS_BYTES_MAX, "every segment keeps room for it");
 

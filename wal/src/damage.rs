@@ -161,7 +161,8 @@ pub enum Inconsistency {
     NoOrigin,
     /// The origin of a segment does not repeat what the segments before it add up to.
     #[error(
-        "the segment was begun behind entry {got}, behind other entries, or with another hard state; those before it end at entry {last}"
+        "the segment was begun behind entry {got}, behind other entries, with another hard state or other members; those before it end at \
+         entry {last}"
     )]
     OtherOrigin {
         /// The entry that the segment says was before it.

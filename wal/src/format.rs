@@ -10,7 +10,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::checksum::{HeaderSeed, crc32};
-use crate::limits::{FRAME_ALIGN_BYTES, PAGE_BYTES, RESERVE_BYTES};
+use crate::limits::{FRAME_ALIGN_BYTES, MEMBERS_BYTES_MAX, PAGE_BYTES, RESERVE_BYTES};
 use crate::lineage::Lineage;
 use crate::origin::{ORIGIN_BYTES_MAX, ORIGIN_FIXED_BYTES};
 use crate::types::{EntryId, Index, Lsn, Term};
@@ -34,6 +34,8 @@ pub(crate) const CHAIN_START: u32 = 0;
 pub struct EntryKind(u8);
 
 impl EntryKind {
+    /// An entry that says who the members of the group are. Its payload is what origins repeat, at most `MEMBERS_BYTES_MAX` long.
+    pub const MEMBERS: Self = Self(3);
     /// First kind that belongs to the log.
     pub(crate) const LOCAL_FIRST: u8 = 0xF0;
     /// Hard state: the header's term, and the vote as payload. Index is 0.
@@ -74,6 +76,7 @@ impl fmt::Debug for EntryKind {
 impl fmt::Display for EntryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
+            Self::MEMBERS => f.write_str("members"),
             Self::HARD_STATE => f.write_str("hard-state"),
             Self::MARK => f.write_str("mark"),
             Self::SEAL => f.write_str("seal"),
@@ -262,6 +265,7 @@ impl EntryHeader {
                 let is_possible = (ORIGIN_FIXED_BYTES..=ORIGIN_BYTES_MAX).contains(&self.payload_len());
                 self.index.get() == 0 && self.term.get() == 0 && is_possible
             }
+            EntryKind::MEMBERS => self.index.get() != 0 && self.payload_len() <= MEMBERS_BYTES_MAX,
             kind => kind.is_entry() && self.index.get() != 0,
         };
         shape && self.reserved == [0; 7]

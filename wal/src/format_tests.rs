@@ -49,7 +49,7 @@ fn documented_sizes_and_kinds_are_the_ones_in_the_code() {
         ("FRAME_ALIGN_BYTES", FRAME_ALIGN_BYTES as u64),
         ("RESERVE_BYTES", RESERVE_BYTES as u64),
         ("ORIGIN_FIXED_BYTES", ORIGIN_FIXED_BYTES as u64),
-        ("MEMBERS_BYTES_MAX", limits::MEMBERS_BYTES_MAX as u64),
+        ("MEMBERS_BYTES_MAX", MEMBERS_BYTES_MAX as u64),
         ("NOTE_BYTES", NOTE_BYTES as u64),
         ("NOTE_SLOT_BYTES", NOTE_SLOT_BYTES as u64),
         ("SEGMENT_BYTES_DEFAULT", limits::SEGMENT_BYTES_DEFAULT),
@@ -67,6 +67,7 @@ fn documented_sizes_and_kinds_are_the_ones_in_the_code() {
     let expected = [
         ("0".to_owned(), "-"),
         (format!("1..{}", EntryKind::LOCAL_FIRST - 1), "entries"),
+        (EntryKind::MEMBERS.get().to_string(), "MEMBERS"),
         (EntryKind::HARD_STATE.get().to_string(), "HARD_STATE"),
         (EntryKind::MARK.get().to_string(), "MARK"),
         (EntryKind::SEAL.get().to_string(), "SEAL"),

@@ -48,6 +48,7 @@ pub mod limits;
 mod lineage;
 pub mod log;
 pub mod lsn;
+mod members;
 #[cfg(any(test, feature = "shell", feature = "testing"))]
 pub mod note;
 pub mod origin;

@@ -7,7 +7,7 @@
 pub const PAGE_BYTES: usize = 4096;
 
 /// What a disk writes whole or not at all. Unit: bytes.
-pub const SECTOR_BYTES: usize = 512;
+pub(crate) const SECTOR_BYTES: usize = 512;
 
 /// Frames begin at multiples of this. Unit: bytes.
 pub(crate) const FRAME_ALIGN_BYTES: usize = 8;
@@ -22,7 +22,7 @@ pub(crate) const RESERVE_BYTES: usize = 4096;
 pub const SEGMENTS_AHEAD: u64 = 2;
 
 /// Size of a segment unless chosen otherwise. Unit: bytes.
-pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+pub(crate) const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 
 /// Smallest segment: header, reserve, and two pages for entries. Unit: bytes.
 pub const SEGMENT_BYTES_MIN: u64 = 4 * PAGE_BYTES as u64;
@@ -85,9 +85,11 @@ const _: () = assert!((SEGMENT_SEQ_MAX + 1).checked_mul(SEGMENT_BYTES_MAX).is_so
 const _: () = assert!(SEGMENT_BYTES_MIN as usize >= FIRST_FRAME_OFFSET + RESERVE_BYTES + 2 * PAGE_BYTES);
 // A mark, what fills up the page before it, and an origin before that fit any segment.
 const _: () = assert!(3 * PAGE_BYTES <= SEGMENT_BYTES_MIN as usize - RESERVE_BYTES);
-// The smallest and the largest segment have valid sizes.
+// The smallest, the largest and the usual segment have valid sizes.
 const _: () = assert!(SEGMENT_BYTES_MIN.is_multiple_of(SEGMENT_BYTES_UNIT));
 const _: () = assert!(SEGMENT_BYTES_MAX.is_multiple_of(SEGMENT_BYTES_UNIT));
+const _: () = assert!(SEGMENT_BYTES_DEFAULT.is_multiple_of(SEGMENT_BYTES_UNIT));
+const _: () = assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_DEFAULT && SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
 // A segment is filled and compared in whole pieces of whole pages.
 #[cfg(feature = "shell")]
 const _: () = assert!(FILL_BYTES.is_multiple_of(PAGE_BYTES) && COMPARED_BYTES.is_multiple_of(PAGE_BYTES));

@@ -16,6 +16,7 @@ use crate::index::EntryIndex;
 use crate::limits::{FIRST_FRAME_OFFSET, MEMBERS_BYTES_MAX, SEGMENTS_AHEAD};
 use crate::lineage::Lineage;
 use crate::lsn::{Geometry, SegmentSeq};
+use crate::members::MembersHistory;
 use crate::origin::Origin;
 use crate::recovery::{self, Rebuild, RecoveryReport, SegmentStart};
 use crate::segment::SegmentIdentity;
@@ -52,8 +53,7 @@ pub struct Log<S> {
     writer: Writer,
     commit: GroupCommit,
     hard_state: HardState,
-    /// What the origin of the next segment says of the members.
-    members: Box<[u8]>,
+    members: MembersHistory,
     /// Segments that were begun, oldest first.
     starts: VecDeque<SegmentStart>,
     /// What the storage's note says.
@@ -90,7 +90,7 @@ impl<S: Storage> Log<S> {
             }
         };
         let writer = Writer::new(geometry, identity, &end);
-        let Rebuild { mut index, hard_state, frames_count, origin, starts, .. } = rebuild;
+        let Rebuild { mut index, hard_state, frames_count, members, starts, .. } = rebuild;
         index.advance_persisted(writer.end());
         // What was read counts as durable from here on and is acknowledged without another sync.
         let first_segment = storage.segments().first().copied();
@@ -116,7 +116,7 @@ impl<S: Storage> Log<S> {
             writer,
             commit,
             hard_state,
-            members: origin.map_or_else(Box::default, |origin| origin.members),
+            members,
             starts,
             noted,
             latch: None,
@@ -144,7 +144,7 @@ impl<S: Storage> Log<S> {
         }
         log.index = EntryIndex::new(origin.base, origin.lineage);
         log.hard_state = origin.hard_state;
-        log.members = origin.members;
+        log.members = MembersHistory::new(origin.members);
         log.assert_positions();
         Ok(log)
     }
@@ -155,16 +155,21 @@ impl<S: Storage> Log<S> {
         self.index.base()
     }
 
-    /// What is kept of the members in the origins of segments; as [`Origin::members`].
+    /// Who the members are behind the last entry, which the origin of the next segment says; as [`Origin::members`].
     #[must_use]
     pub fn members(&self) -> &[u8] {
-        &self.members
+        self.members.current()
     }
 
-    /// Changes what the origins of later segments say of the members. Panics if that is too long.
-    pub fn set_members(&mut self, members: &[u8]) {
-        assert!(members.len() <= MEMBERS_BYTES_MAX, "{} bytes of members", members.len());
-        self.members = members.into();
+    /// Who the members are before the first entry; as [`Origin::members`].
+    #[must_use]
+    pub fn base_members(&self) -> &[u8] {
+        self.members.base()
+    }
+
+    /// The entries of [`EntryKind::MEMBERS`] in this log with their payloads, in ascending order.
+    pub fn members_entries(&self) -> impl Iterator<Item = (Index, &[u8])> {
+        self.members.entries()
     }
 
     /// Drops whole segments from the log's start, as many as hold only entries up to `state`, which is kept elsewhere, durably.
@@ -187,6 +192,7 @@ impl<S: Storage> Log<S> {
         self.starts.drain(..kept);
         let SegmentStart { seq, base } = *self.starts.front()?;
         self.index.drop_to(base);
+        self.members.drop_to(base.index);
         self.storage.drop_before(seq);
         self.noted.first_segment = Some(seq);
         self.stats.segments_dropped_count += kept as u64;

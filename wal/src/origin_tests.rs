@@ -1,11 +1,12 @@
 //! Logs that begin anywhere: what the origins carry over, dropping a prefix of segments, and what damage does to either.
 
-use crate::format::FRAME_HEADER_BYTES;
-use crate::limits::FIRST_FRAME_OFFSET;
+use crate::error::AppendError;
+use crate::format::{EntryHeader, EntryKind, FRAME_HEADER_BYTES};
+use crate::limits::{FIRST_FRAME_OFFSET, MEMBERS_BYTES_MAX};
 use crate::lineage::Lineage;
 use crate::origin::Origin;
 use crate::test_support::*;
-use crate::testing::SimStorage;
+use crate::testing::{SimRng, SimStorage};
 use crate::types::{EntryId, HardState, Index, Term};
 use crate::{DamageKind, Log, LogOptions, OpenError, SegmentSeq, Storage};
 
@@ -69,17 +70,82 @@ fn a_log_is_begun_anew_behind_an_entry_with_all_that_its_origin_says() {
 fn members_that_change_are_in_the_next_segments_origin() {
     let mut log = new_log(1);
     append_many(&mut log, 1, 1..=1, 3500);
-    log.set_members(b"one");
-    append_many(&mut log, 1, 2..=3, 3500);
-    log.set_members(&[7; crate::limits::MEMBERS_BYTES_MAX]);
-    append_many(&mut log, 1, 4..=5, 3500);
+    append_members(&mut log, id(1, 2), b"two");
+    append_many(&mut log, 1, 3..=3, 3500);
+    append_members(&mut log, id(1, 4), &[7; MEMBERS_BYTES_MAX]);
+    append_many(&mut log, 1, 5..=5, 3500);
+    let header = EntryHeader::new(id(1, 6), EntryKind::MEMBERS, &[7; MEMBERS_BYTES_MAX + 1]);
+    let too_long = log.append_entry(&header, &[7; MEMBERS_BYTES_MAX + 1]);
+    assert!(matches!(too_long, Err(AppendError::TooLarge { limit_bytes: MEMBERS_BYTES_MAX, .. })), "{too_long:?}");
+    assert!(log.begin_batch(id(1, 6), EntryKind::MEMBERS, 0).is_err(), "nobody knows its payload before it is done");
     sync_all(&mut log);
     let (mut log, _) = reopen(log.into_storage()).expect("sound");
-    assert_eq!(log.members(), [7; crate::limits::MEMBERS_BYTES_MAX]);
+    assert_eq!(log.members(), [7; MEMBERS_BYTES_MAX]);
     // The longest entry has room behind the longest origin.
     let limit = log.payload_limit_bytes();
     append_many(&mut log, 1, 6..=8, limit);
     assert_eq!(place(&log, 8).1, FIRST_FRAME_OFFSET + crate::format::frame_bytes(crate::origin::ORIGIN_BYTES_MAX));
+}
+
+fn append_members(log: &mut Log<SimStorage>, id: EntryId, members: &[u8]) {
+    prepare_all(log);
+    log.append_entry(&EntryHeader::new(id, EntryKind::MEMBERS, members), members).expect("room");
+}
+
+#[test]
+fn the_log_says_who_the_members_are_before_and_behind_its_entries_whatever_happened_to_it() {
+    let mut superseded = 0;
+    for seed in 0..100 {
+        let mut rng = SimRng::new(seed);
+        let mut log = new_log(seed);
+        // What stood at each index, from 1 on, and how much of it is committed.
+        let mut said: Vec<Option<Vec<u8>>> = Vec::new();
+        let mut state = EntryId::ZERO;
+        let mut term = 1;
+        for step in 0..60_u64 {
+            match rng.below(8) {
+                0..=4 => {
+                    let committed_count = usize::try_from(state.index.get()).expect("small");
+                    let back = usize::try_from(rng.below(3)).expect("small").min(said.len() - committed_count);
+                    superseded += said.drain(said.len() - back..).flatten().count();
+                    term += u64::from(back > 0);
+                    let id = EntryId::new(Term::new(term), Index::new(said.len() as u64 + 1));
+                    if rng.chance(1, 3) {
+                        let members = step.to_le_bytes();
+                        append_members(&mut log, id, &members);
+                        said.push(Some(members.to_vec()));
+                    } else {
+                        append_many(&mut log, term, id.index.get()..=id.index.get(), 1500);
+                        said.push(None);
+                    }
+                }
+                5 => {
+                    sync_all(&mut log);
+                    state = log.last_id();
+                }
+                6 => drop(log.drop_before(state.index)),
+                _ => {
+                    sync_all(&mut log);
+                    log = match rng.chance(1, 4) {
+                        true => salvaged(&log.into_storage(), options(state), seed).0,
+                        false => Log::open(log.into_storage(), options(state)).expect("sound").0,
+                    };
+                    prepare_all(&mut log);
+                }
+            }
+            let in_force = |upto: usize| said[..upto].iter().flatten().next_back().map_or(&[][..], Vec::as_slice);
+            let base = usize::try_from(log.base().index.get()).expect("small");
+            assert_eq!((log.members(), log.base_members()), (in_force(said.len()), in_force(base)), "seed {seed}");
+            let entries = log.members_entries().map(|(index, members)| (index, members.to_vec()));
+            let expected = said
+                .iter()
+                .enumerate()
+                .skip(base)
+                .filter_map(|(at, members)| members.clone().map(|members| (Index::new(at as u64 + 1), members)));
+            assert!(entries.eq(expected), "seed {seed}");
+        }
+    }
+    assert!(superseded > 100, "{superseded} entries that said who the members are were superseded");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::index::{EntryIndex, Slot};
 use crate::limits::{DAMAGES_LISTED_MAX, FIRST_FRAME_OFFSET};
 use crate::lineage::Lineage;
 use crate::lsn::{Geometry, SegmentSeq};
+use crate::members::MembersHistory;
 use crate::origin::Origin;
 use crate::segment::{FORMAT_VERSION, IdentityField, SegmentIdentity};
 use crate::storage::Storage;
@@ -56,8 +57,9 @@ pub(crate) struct Rebuild {
     pub(crate) hard_state: HardState,
     /// Seals and origins not counted.
     pub(crate) frames_count: u64,
-    /// What the log's first frame says, and the latest members; `None` before it.
+    /// What the log's first frame says; `None` before it.
     pub(crate) origin: Option<Origin>,
+    pub(crate) members: MembersHistory,
     /// Where each segment begins, and the entry before.
     pub(crate) starts: VecDeque<SegmentStart>,
     pub(crate) damages: Vec<Damage>,
@@ -73,6 +75,7 @@ impl Rebuild {
             hard_state: HardState { term: state.term, vote: 0 },
             frames_count: 0,
             origin: None,
+            members: MembersHistory::default(),
             starts: VecDeque::new(),
             damages: Vec::new(),
             damages_count: 0,
@@ -135,6 +138,7 @@ impl Rebuild {
                 let lineage = lineage_of(&self.index, header);
                 let slot = Slot { term: header.term(), lsn: frame.lsn, payload_len, kind: header.kind(), lineage };
                 self.index.put(header.index(), slot);
+                self.members.put(header.index(), (header.kind() == EntryKind::MEMBERS).then_some(frame.payload));
             }
         }
         Ok(())
@@ -143,19 +147,19 @@ impl Rebuild {
     /// The first origin says what the log begins with; the others repeat what was read.
     fn begin_segment(&mut self, frame: &FrameView<'_>) -> Result<(), Inconsistency> {
         let found = Origin::parse(frame.payload).ok_or(Inconsistency::NoOrigin)?;
-        match &mut self.origin {
+        match &self.origin {
             None => {
                 self.index = EntryIndex::new(found.base, found.lineage);
                 self.hard_state = found.hard_state;
+                self.members = MembersHistory::new(found.members.clone());
                 self.origin = Some(found);
             }
-            Some(origin) => {
+            Some(_) => {
                 let (last, hard_state) = (self.index.last_id(), self.hard_state);
                 let is_repeated = found.base == last && found.lineage == self.index.last_lineage();
-                if !is_repeated || found.hard_state != hard_state {
+                if !is_repeated || found.hard_state != hard_state || *found.members != *self.members.current() {
                     return Err(Inconsistency::OtherOrigin { got: found.base, last });
                 }
-                origin.members = found.members;
             }
         }
         assert!(self.starts.back().is_none_or(|last| last.seq < frame.segment), "segments are read in order");
@@ -163,11 +167,13 @@ impl Rebuild {
         Ok(())
     }
 
-    /// Takes nothing but the members over: the log is to begin where its owner's state ends.
+    /// Takes nothing but the members over: the log is to begin where its owner's state ends. They may be of a later entry than that, or
+    /// of an earlier one.
     fn begin_at(&mut self, state: EntryId, lineage: Lineage) {
-        let members = self.origin.take().map_or_else(Box::default, |origin| origin.members);
+        let members: Box<[u8]> = self.members.current().into();
         let hard_state = HardState { term: state.term, vote: 0 };
         self.index = EntryIndex::new(state, lineage);
+        self.members = MembersHistory::new(members.clone());
         self.origin = Some(Origin { base: state, lineage, hard_state, members });
     }
 

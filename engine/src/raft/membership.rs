@@ -164,13 +164,13 @@ impl Membership {
     /// log that the entry names itself is new, and is another one than before.
     ///
     /// Whoever has an entry that leaves a name out counts a log again that was given up. No leader makes such an entry. A name that
-    /// stood before the log's base may be news to this node (`known_at`).
+    /// stood before the log's base may be news to this node, or newer than the one that it knows (`known_at`).
     #[must_use]
     pub(crate) fn repeats_names_of(&self, before: &Self, index: Index, base: Index) -> bool {
         assert!(index > base, "entry {index} is behind the log's base {base}");
         let is_kept = |(id, named): (&NodeId, &Named)| match before.named(*id) {
             Some(known) if named.since == index => known.incarnation != named.incarnation,
-            Some(known) => known == *named,
+            Some(known) => known == *named || (known.since < named.since && named.since <= base),
             None => named.since == index || named.since <= base,
         };
         self.named.iter().all(is_kept) && before.named.keys().all(|id| self.named.contains_key(id))
@@ -333,6 +333,11 @@ mod tests {
         assert!(!follows(&name(&name(&nobody, 1, 8, 4), 2, 7, 9), &one, 0), "that entry named another log");
         assert!(!follows(&name(&one, 2, 7, 9), &nobody, 3), "no entry of the log named it");
         assert!(follows(&name(&one, 2, 7, 9), &nobody, 4), "an entry before the log may have named it");
+        let renamed = name(&name(&one, 1, 8, 6), 2, 7, 9);
+        assert!(follows(&renamed, &one, 6), "an entry before the log may have named another log since");
+        assert!(!follows(&renamed, &one, 5), "no entry of the log named another log since");
+        assert!(!follows(&name(&name(&nobody, 1, 8, 3), 2, 7, 9), &one, 6), "it goes back to before that entry");
+        assert!(!follows(&name(&name(&nobody, 1, 8, 4), 2, 7, 9), &one, 6), "that entry named another log");
     }
 
     #[test]

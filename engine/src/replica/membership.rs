@@ -17,14 +17,11 @@ pub(super) fn recall<S: Storage>(raft: &mut Raft, log: &Log<S>) -> Result<(), Fa
     let decode = |index: Index, payload: &[u8]| {
         Membership::decode(payload).map_err(|error| Fault::Read { index, reason: error.to_string() })
     };
-    if !log.members().is_empty() {
-        raft.recall_base_membership(decode(log.base().index, log.members())?, log);
+    if !log.base_members().is_empty() {
+        raft.recall_base_membership(decode(log.base().index, log.base_members())?, log);
     }
-    let indexes = (log.first_index().get()..=log.last_id().index.get()).map(Index::new);
-    for index in indexes.filter(|index| log.kind(*index) == Some(KIND_MEMBERS)) {
-        let entry = log.entry(index).map_err(|error| Fault::Read { index, reason: error.to_string() })?;
-        let Some(entry) = entry else { continue };
-        let is_changed = raft.take_membership(index, Some(decode(index, entry.payload())?), log);
+    for (index, payload) in log.members_entries() {
+        let is_changed = raft.take_membership(index, Some(decode(index, payload)?), log);
         assert!(is_changed, "entry {index} says who the members are");
     }
     Ok(())
@@ -81,7 +78,6 @@ impl<S: Storage> Replica<S> {
     /// Takes over what an entry that was just appended says of the members, or that those it superseded say it no more.
     pub(super) fn take_membership(&mut self, entry: &WireEntry<'_>) {
         if self.raft.take_membership(entry.id().index, entry.membership.clone(), &self.log) {
-            self.log.set_members(&self.raft.membership().encode());
             self.links_are_due = true;
         }
     }
@@ -99,7 +95,6 @@ impl<S: Storage> Replica<S> {
         let header = EntryHeader::new(id, KIND_MEMBERS, &payload);
         match self.log.append_entry(&header, &payload) {
             Ok(_) => {
-                self.log.set_members(&payload);
                 let is_changed = self.raft.take_membership(id.index, Some(membership), &self.log);
                 assert!(is_changed && *self.log.members() == payload, "what was appended is in force");
                 self.links_are_due = true;

@@ -5,12 +5,13 @@
 
 use engine::call::{Call, CallKind, Origin, Part, Ticket};
 use engine::replica::{Action, Event, ReadingLimits, Remark, Replica, ReplicaOptions};
+use engine::state_machine::StateMachine;
 use engine::types::{EntryId, Index, NodeId, ShardId};
 use engine::wire::{self, Incoming};
 use engine::{raft, state_machine};
 use net::deframer::Deframer;
 use wal::testing::SimStorage;
-use wal::{Log, LogOptions, SegmentIdentity, SegmentSeq, SyncRequest};
+use wal::{Lineage, Log, LogOptions, SegmentIdentity, SegmentSeq, SyncRequest};
 
 pub const SHARD: ShardId = ShardId::new(0);
 pub const NODES_COUNT: usize = 3;
@@ -61,13 +62,13 @@ pub fn new_disk(node: usize, segment_bytes: u64, seed: u64) -> SimStorage {
 
 /// The log on a node's disk.
 pub fn open(node: usize, disk: SimStorage) -> Log<SimStorage> {
+    open_at(node, disk, EntryId::ZERO, Lineage::START)
+}
+
+/// The log on the disk of a node whose state is at this entry.
+pub fn open_at(node: usize, disk: SimStorage, state: EntryId, state_lineage: Lineage) -> Log<SimStorage> {
     let segment_bytes = disk.segment_bytes();
-    let options = LogOptions {
-        identity: identity(node),
-        segment_bytes,
-        state: EntryId::ZERO,
-        state_lineage: wal::Lineage::START,
-    };
+    let options = LogOptions { identity: identity(node), segment_bytes, state, state_lineage };
     Log::open(disk, options).expect("a crash leaves a log that opens").0
 }
 
@@ -126,7 +127,16 @@ pub fn call(origin: Origin, kind: CallKind, payload: &[u8]) -> Event<'_> {
 
 impl Host {
     pub fn new(options: ReplicaOptions, log: Log<SimStorage>) -> Self {
-        Self { replica: Replica::new(options, log), syncs: vec![], prepares: vec![], loads: vec![], remarks: vec![] }
+        Self::of(Replica::new(options, log))
+    }
+
+    /// One that has a state beside its log.
+    pub fn with_state(options: ReplicaOptions, log: Log<SimStorage>, machine: StateMachine) -> Self {
+        Self::of(Replica::with_state(options, log, machine))
+    }
+
+    fn of(replica: Replica<SimStorage>) -> Self {
+        Self { replica, syncs: vec![], prepares: vec![], loads: vec![], remarks: vec![] }
     }
 
     /// Gives the replica an event, and does what it asks for.

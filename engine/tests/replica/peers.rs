@@ -92,7 +92,10 @@ fn log_with(terms: &[u64], payload_bytes: usize, segment_bytes: u64) -> Log<SimS
 
 impl Subject {
     fn new(options: ReplicaOptions, log: Log<SimStorage>) -> Self {
-        let host = Host::new(options, log);
+        Self::of(Host::new(options, log))
+    }
+
+    fn of(host: Host) -> Self {
         let mut subject = Self { host, sent: Vec::new(), answers: BTreeMap::new(), last_ticket: 0, disk_hangs: false };
         subject.turn();
         for peer in [2, 3] {

@@ -5,7 +5,7 @@ use crate::damage::Inconsistency;
 use crate::error::AppendError;
 use crate::format::{EntryHeader, EntryKind, HARD_STATE_PAYLOAD_BYTES, frame_bytes};
 use crate::index::Slot;
-use crate::limits::FIRST_FRAME_OFFSET;
+use crate::limits::{FIRST_FRAME_OFFSET, MEMBERS_BYTES_MAX};
 use crate::origin::{ORIGIN_FIXED_BYTES, Origin};
 use crate::recovery::{SegmentStart, check_sequence, lineage_of};
 use crate::storage::{Noted, Storage};
@@ -26,9 +26,14 @@ impl<S: Storage> Log<S> {
     pub fn append_entry(&mut self, header: &EntryHeader, payload: &[u8]) -> Result<Lsn, AppendError> {
         self.may_append()?;
         self.check_entry(header.id(), header.kind())?;
+        let members = (header.kind() == EntryKind::MEMBERS).then_some(payload);
+        if members.is_some_and(|members| members.len() > MEMBERS_BYTES_MAX) {
+            return Err(AppendError::TooLarge { payload_bytes: payload.len(), limit_bytes: MEMBERS_BYTES_MAX });
+        }
         self.make_room(payload.len(), Space::Common)?;
         let placed = self.writer.write(&mut self.storage, header, payload, self.commit.durable());
         self.index_entry(header, placed);
+        self.members.put(header.index(), members);
         Ok(placed.end)
     }
 
@@ -108,6 +113,9 @@ impl<S: Storage> Log<S> {
     pub fn begin_batch(&mut self, id: EntryId, kind: EntryKind, payload_min_bytes: usize) -> Result<(), AppendError> {
         self.may_append()?;
         self.check_entry(id, kind)?;
+        if kind == EntryKind::MEMBERS {
+            return Err(AppendError::ReservedKind { kind });
+        }
         if id.index != self.last_id().index.next() {
             return Err(AppendError::OutOfSequence { got: id, last: self.last_id() });
         }
@@ -139,6 +147,7 @@ impl<S: Storage> Log<S> {
         self.not_latched()?;
         let (header, placed) = self.writer.finish_batch(&mut self.storage, self.commit.durable())?;
         self.index_entry(&header, placed);
+        self.members.put(header.index(), None);
         self.stats.batches_finished_count += 1;
         Ok(header.id())
     }
@@ -168,7 +177,7 @@ impl<S: Storage> Log<S> {
     }
 
     fn make_room(&mut self, payload_len: usize, space: Space) -> Result<(), AppendError> {
-        let (index, hard_state, members) = (&self.index, self.hard_state, &self.members);
+        let (index, hard_state, members) = (&self.index, self.hard_state, self.members.current());
         let origin = || Origin::encode(index.last_id(), index.last_lineage(), hard_state, members);
         match self.writer.make_room(&mut self.storage, payload_len, space, self.commit.durable(), origin) {
             Ok(Moved { sealed, is_begun }) => {
@@ -195,7 +204,7 @@ impl<S: Storage> Log<S> {
 
     /// Size of the origin of a segment that is begun now. Unit: bytes.
     fn origin_frame_bytes(&self) -> usize {
-        frame_bytes(ORIGIN_FIXED_BYTES + self.members.len())
+        frame_bytes(ORIGIN_FIXED_BYTES + self.members.current().len())
     }
 
     fn write_mark(&mut self, payload: &[u8]) -> Lsn {

@@ -1,10 +1,13 @@
 //! Entries of a leader that say which log of a member counts: which of them a follower takes.
 
-use engine::log_store::{KIND_MEMBERS, KIND_NOOP};
+use engine::log_store::{KIND_COMMANDS, KIND_MEMBERS, KIND_NOOP};
 use engine::raft::{AppendOutcome, Message};
+use engine::state_machine::{self, StateMachine};
 use engine::types::{EntryId, Index, Term};
 use wal::testing::SimStorage;
 use wal::{EntryHeader, Log};
+
+use crate::host::{self, Host};
 
 use super::{SEGMENT_BYTES, Subject, fresh, log_with, options, outcomes};
 
@@ -110,4 +113,90 @@ fn entries_that_come_again_are_acknowledged_whatever_they_name() {
             "from entry {first}: {last:?}"
         );
     }
+}
+
+/// Entries that name logs, many of them, with so much between them that the log has several segments; and the state at the last one.
+fn log_in_segments(entries: &[(u64, &[Name])]) -> (Log<SimStorage>, StateMachine) {
+    let mut log = log_with(&[], 0, SEGMENT_BYTES);
+    let mut machine = StateMachine::new(state_machine::Options::default());
+    log.append_hard_state(wal::HardState { term: Term::new(1), vote: 0 }).expect("room");
+    for (index, (term, names)) in (1..).zip(entries) {
+        while let Some(seq) = log.needs_segment() {
+            log.storage_mut().prepare(seq);
+        }
+        let id = EntryId::new(Term::new(*term), Index::new(index));
+        let is_members = !names.is_empty();
+        let payload = if is_members { naming(names) } else { super::batch_of(5000) };
+        let kind = if is_members { KIND_MEMBERS } else { KIND_COMMANDS };
+        log.append_entry(&EntryHeader::new(id, kind, &payload), &payload).expect("room");
+        // What the entries put is of no interest.
+        machine.apply_noop(id).expect("in order");
+    }
+    while let Some(request) = log.next_sync() {
+        log.storage_mut().sync(&request);
+        log.on_synced(request.id, Ok(()));
+    }
+    (log, machine)
+}
+
+/// The log of an owner who is at this entry of it, opened again.
+fn open_at(log: Log<SimStorage>, state: EntryId) -> Log<SimStorage> {
+    let lineage = log.lineage(state.index).expect("held");
+    host::open_at(0, log.into_storage(), state, lineage)
+}
+
+/// The log and what its owner is at, without whole segments at its start, opened again.
+fn without_prefix(mut log: Log<SimStorage>, state: EntryId) -> Log<SimStorage> {
+    log.drop_before(state.index).expect("a segment is dropped");
+    log.storage_mut().complete_removal();
+    open_at(log, state)
+}
+
+#[test]
+fn a_name_that_stands_before_the_log_counts_again_when_the_entry_that_replaced_it_is_cut() {
+    let nothing: (u64, &[Name]) = (1, &[]);
+    let mut entries = vec![nothing, (1, &[(3, 301, 2)])];
+    entries.extend([nothing; 8]);
+    let (log, machine) = log_in_segments(&entries);
+    // Entries 11 and 12 follow, which are not committed: 11 names another log of node 3.
+    let state = machine.as_of().applied;
+    let mut log = without_prefix(log, state);
+    assert!(log.base().index > Index::new(2), "the entry that named the first log is gone");
+    let later: [(u64, &[Name]); 2] = [(1, &[(3, 302, 11)]), (1, &[(2, 201, 12), (3, 302, 11)])];
+    for (index, (term, names)) in (11..).zip(later) {
+        let payload = naming(names);
+        let id = EntryId::new(Term::new(term), Index::new(index));
+        log.append_entry(&EntryHeader::new(id, KIND_MEMBERS, &payload), &payload).expect("room");
+    }
+    let log = open_at(log, state);
+    let mut subject = Subject::of(Host::with_state(options(45), log, machine));
+    // Another leader supersedes both, and its entry repeats what stands before the log.
+    let (leader, _) = log_in_segments(&[&entries[..], &[(2, &[(2, 202, 11), (3, 301, 2)])]].concat());
+    subject.append(&leader, 11, 11, false);
+    let log = subject.host.replica.log();
+    assert_eq!((log.last_id().index, log.term(Index::new(11))), (Index::new(11), Some(Term::new(2))));
+    assert_eq!(log.members(), naming(&[(2, 202, 11), (3, 301, 2)]));
+}
+
+#[test]
+fn the_members_in_an_origin_are_those_of_the_entries_before_it_also_after_a_restart() {
+    let nothing: (u64, &[Name]) = (1, &[]);
+    let named: &[Name] = &[(3, 301, 2)];
+    let (log, _) = log_in_segments(&[nothing, (1, named)]);
+    let log = host::open(0, log.into_storage());
+    let mut subject = Subject::new(options(46), log);
+    let mut entries = vec![nothing, (1, named)];
+    entries.extend([nothing; 8]);
+    let (leader, machine) = log_in_segments(&entries);
+    for index in 3..=10 {
+        subject.append(&leader, index, index, false);
+        subject.prepare();
+    }
+    assert_eq!(last_index(&subject), 10);
+    let mut storage = subject.host.replica.into_storage();
+    storage.settle();
+    let state = machine.as_of().applied;
+    let log = without_prefix(host::open(0, storage), state);
+    assert!(log.base().index > Index::new(2), "the entry that named the log is gone");
+    assert_eq!(log.base_members(), naming(named));
 }
