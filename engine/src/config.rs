@@ -84,7 +84,8 @@ pub struct Config {
     pub pin_cores: bool,
     /// How long an idle executor spins before it sleeps; 0 = it never spins. Unit: microseconds.
     pub spin_us: u64,
-    /// A leader whose disk takes longer for one sync hands over to a healthy follower; 0 = it never does. Unit: milliseconds.
+    /// A leader whose disk takes longer for a sync, for a read of old entries, or for a segment that the log waits for, hands over to a
+    /// healthy follower; 0 = it never does for this reason. Unit: milliseconds.
     pub slow_disk_handover_ms: u64,
     /// Least severe messages that are logged.
     pub log_level: LogLevel,

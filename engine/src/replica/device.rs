@@ -1,46 +1,72 @@
-//! What this replica asked of its log's device and has not got yet, and how the device is: a sync, the next segment, a sync of the
-//! note. It asks for nothing by itself.
+//! What this replica asked of its log's device and has not got yet, and how the device is: a sync, entries that have left memory, the
+//! next segment, a sync of the note. It asks for nothing by itself.
 
 use wal::SegmentSeq;
 
 use super::noted::NoteSync;
-
 use crate::limits::SLOW_MEMORY_FACTOR;
+use crate::types::Index;
 
 /// The log's device, as far as this replica has to do with it.
 #[derive(Debug, Default)]
 pub(super) struct Device {
-    pub syncs: SyncWatch,
+    pub watch: DiskWatch,
     pub segment: NextSegment,
     pub note: NoteSync,
 }
 
-/// Watches the log's syncs.
+/// Watches the log's syncs, and the reads of entries that have left memory.
 #[derive(Debug, Default)]
-pub(super) struct SyncWatch {
-    since_tick: Option<u64>,
+pub(super) struct DiskWatch {
+    /// When the sync under way was asked for. Unit: ticks.
+    sync_since_tick: Option<u64>,
+    /// The entries that are being read in, first and last, and when that was asked for; in the order in which it was.
+    reads: Vec<Read>,
     slow_until_tick: u64,
 }
 
-impl SyncWatch {
-    pub fn on_started(&mut self, now_tick: u64) {
-        assert!(self.since_tick.is_none(), "a log has one sync under way");
-        self.since_tick = Some(now_tick);
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    first: Index,
+    last: Index,
+    since_tick: u64,
+}
+
+impl DiskWatch {
+    pub fn on_sync_started(&mut self, now_tick: u64) {
+        assert!(self.sync_since_tick.is_none(), "a log has one sync under way");
+        self.sync_since_tick = Some(now_tick);
     }
 
-    pub fn on_ended(&mut self) {
-        assert!(self.since_tick.is_some(), "a sync ended that was not asked for");
-        self.since_tick = None;
+    pub fn on_sync_ended(&mut self) {
+        assert!(self.sync_since_tick.is_some(), "a sync ended that was not asked for");
+        self.sync_since_tick = None;
     }
 
-    /// Whether syncs end within `limit_ticks`, and did so for a while; 0 = no limit.
+    /// Entries were asked for, to be applied or for a follower: one who asks waits for the answer before it asks again.
+    pub fn on_read_started(&mut self, first: Index, last: Index, now_tick: u64) {
+        assert!(first <= last, "{first} to {last} are read in");
+        self.reads.push(Read { first, last, since_tick: now_tick });
+    }
+
+    pub fn on_read_ended(&mut self, first: Index, last: Index) {
+        if let Some(at) = self.reads.iter().position(|read| (read.first, read.last) == (first, last)) {
+            self.reads.remove(at);
+        }
+    }
+
+    /// Whether syncs and reads end within `limit_ticks`, and did so for a while; 0 = no limit.
     #[must_use]
     pub fn keeps_up(&mut self, now_tick: u64, limit_ticks: u64) -> bool {
         if limit_ticks == 0 {
             return true;
         }
-        if self.since_tick.is_some_and(|since| now_tick >= since + limit_ticks) {
-            mark!("replica: a sync takes too long");
+        let is_late = |since_tick: u64| now_tick >= since_tick + limit_ticks;
+        let sync_is_late = self.sync_since_tick.is_some_and(is_late);
+        let read_is_late = self.reads.first().is_some_and(|read| is_late(read.since_tick));
+        if sync_is_late || read_is_late {
+            mark!("replica: a sync takes too long" if sync_is_late);
+            mark!("replica: a read of old entries takes too long" if read_is_late);
             self.slow_until_tick = now_tick + limit_ticks.saturating_mul(SLOW_MEMORY_FACTOR);
         }
         now_tick >= self.slow_until_tick
@@ -153,12 +179,28 @@ mod tests {
 
     #[test]
     fn a_disk_that_was_slow_counts_as_slow_for_a_while() {
-        let mut syncs = SyncWatch::default();
-        syncs.on_started(10);
-        assert!(syncs.keeps_up(19, 10) && syncs.keeps_up(1_000, 0));
-        assert!(!syncs.keeps_up(20, 10));
-        syncs.on_ended();
-        assert!(!syncs.keeps_up(99, 10));
-        assert!(syncs.keeps_up(100, 10));
+        let mut watch = DiskWatch::default();
+        watch.on_sync_started(10);
+        assert!(watch.keeps_up(19, 10) && watch.keeps_up(1_000, 0));
+        assert!(!watch.keeps_up(20, 10));
+        watch.on_sync_ended();
+        assert!(!watch.keeps_up(99, 10));
+        assert!(watch.keeps_up(100, 10));
+    }
+
+    #[test]
+    fn a_disk_that_does_not_give_old_entries_is_slow() {
+        let (one, two, three) = (Index::new(1), Index::new(2), Index::new(3));
+        let mut watch = DiskWatch::default();
+        watch.on_read_started(one, two, 10);
+        watch.on_read_started(one, two, 15);
+        watch.on_read_started(two, three, 18);
+        assert!(watch.keeps_up(19, 10));
+        watch.on_read_ended(one, two);
+        assert!(watch.keeps_up(24, 10), "the second one who asked waits for less");
+        watch.on_read_ended(two, three);
+        assert!(!watch.keeps_up(25, 10));
+        watch.on_read_ended(one, two);
+        assert!(!watch.keeps_up(104, 10) && watch.keeps_up(105, 10));
     }
 }

@@ -76,7 +76,7 @@ impl Promises {
 impl<S: Storage> Replica<S> {
     pub(super) fn on_synced(&mut self, id: SyncId, result: Result<(), SyncFailure>) {
         let before = self.log.durable_lsn();
-        self.device.syncs.on_ended();
+        self.device.watch.on_sync_ended();
         self.log.on_synced(id, result);
         assert!(self.log.durable_lsn() >= before, "what is durable stays so");
         if let Some(latch) = self.log.latched() {

@@ -107,7 +107,7 @@ impl<S: Storage> Replica<S> {
     /// Tells Raft how this node is.
     pub(super) fn note_own_health(&mut self) {
         let (now_tick, limit_ticks) = (self.now_tick, self.options.slow_disk_ticks);
-        let keeps_up = self.device.syncs.keeps_up(now_tick, limit_ticks);
+        let keeps_up = self.device.watch.keeps_up(now_tick, limit_ticks);
         let has_room = self.device.segment.has_room(now_tick, limit_ticks);
         self.raft.note_health(self.machine.applied_index(), has_room, keeps_up);
     }

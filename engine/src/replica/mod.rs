@@ -399,7 +399,7 @@ impl<S: Storage> Replica<S> {
             self.out.push(Action::PrepareSegment(seq));
         }
         if let Some(request) = self.log.next_sync() {
-            self.device.syncs.on_started(self.now_tick);
+            self.device.watch.on_sync_started(self.now_tick);
             self.out.push(Action::Sync(request));
         }
     }
@@ -457,11 +457,18 @@ impl<S: Storage> Replica<S> {
     }
 
     /// Entries that a follower waits for, or that are to be applied, were read in. A device that cannot give them ends this replica: a
-    /// look at them would end the process.
+    /// look at them would end the process. So does one that gives others than were stored: the next start repairs the log.
     fn on_loaded(&mut self, first: Index, last: Index, result: Result<(), String>) {
-        if let Err(reason) = result {
-            mark!("replica: a read of old entries failed");
-            self.stop_with(Fault::Read { index: first, reason });
+        self.device.watch.on_read_ended(first, last);
+        let sound = match result {
+            Ok(()) => self.verify(first, last),
+            Err(reason) => {
+                mark!("replica: a read of old entries failed");
+                Err(Fault::Read { index: first, reason })
+            }
+        };
+        if let Err(fault) = sound {
+            self.stop_with(fault);
             return;
         }
         self.read_in.on_loaded(first, last);
@@ -561,7 +568,7 @@ impl<S: Storage> Replica<S> {
         for id in ready.reads_failed {
             self.on_read_failed(id.0);
         }
-        ready.loads.into_iter().for_each(|(first, last)| self.out.push(Action::Load { first, last }));
+        ready.loads.into_iter().for_each(|(first, last)| self.ask_to_read(first, last));
         if ready.repaired {
             self.out.push(Action::FinishRepair);
         }

@@ -6,6 +6,7 @@ use wal::Storage;
 
 use super::Replica;
 use super::event::Action;
+use super::view::Fault;
 use crate::limits::READ_IN_BYTES;
 use crate::types::Index;
 
@@ -52,8 +53,28 @@ impl<S: Storage> Replica<S> {
         }
         mark!("replica: entries are read in before they are applied");
         self.read_in.asked = Some((index, last));
-        self.out.push(Action::Load { first: index, last });
+        self.ask_to_read(index, last);
         false
+    }
+
+    /// Asks for entries that have left memory, for applying or for a follower.
+    pub(super) fn ask_to_read(&mut self, first: Index, last: Index) {
+        self.device.watch.on_read_started(first, last, self.now_tick);
+        self.out.push(Action::Load { first, last });
+    }
+
+    /// Compares entries that were read in with their checksums. They were whole when this log was opened or they were appended, but the
+    /// device may give something else now. Some may have been superseded meanwhile, or dropped.
+    pub(super) fn verify(&self, first: Index, last: Index) -> Result<(), Fault> {
+        for index in (first.get()..=last.get()).map(Index::new) {
+            let entry = self.log.entry(index).map_err(|error| Fault::Read { index, reason: error.to_string() })?;
+            let Some(entry) = entry else { continue };
+            entry.verify().map_err(|error| {
+                let reason = format!("the disk gives it damaged: {error}; start this node again to repair its log");
+                Fault::Read { index, reason }
+            })?;
+        }
+        Ok(())
     }
 
     /// The last of about `READ_IN_BYTES` of entries from `first` on.

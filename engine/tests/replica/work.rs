@@ -129,6 +129,44 @@ fn a_leader_hands_over_when_its_log_waits_too_long_for_a_segment() {
 }
 
 #[test]
+fn a_leader_hands_over_when_its_disk_does_not_give_what_it_is_to_apply() {
+    const SLOW_DISK_TICKS: u64 = 20;
+    let (mut trio, leader) = trio_with(12, |options| options.slow_disk_ticks = SLOW_DISK_TICKS);
+    let ticket = trio.put(leader, b"k");
+    trio.deliver(leader, Event::Turn);
+    // The entry is on its way to the others, and has left memory before it is applied.
+    trio.nodes[leader].replica.storage_mut().set_absent_one_in(1);
+    (0..SLOW_DISK_TICKS / 2).for_each(|_| trio.round());
+    let node = &trio.nodes[leader];
+    assert!(!node.loads.is_empty() && node.replica.view().applied_index < node.replica.view().commit_index);
+    assert!(node.replica.view().is_leader && !trio.answers.contains_key(&ticket), "reads may take some time");
+    (0..SLOW_DISK_TICKS).for_each(|_| trio.round());
+    let next = trio.leader().expect("there is one");
+    assert_ne!(next, leader);
+    let ticket = trio.put(next, b"k");
+    (0..5).for_each(|_| trio.round());
+    assert!(trio.answers[&ticket].is_ok());
+}
+
+#[test]
+fn entries_that_are_read_in_damaged_are_neither_applied_nor_sent() {
+    let mut node = cold_node();
+    let _effects = node.handle(Event::Turn);
+    let (first, last) = node.loads.remove(0);
+    let (seq, offset) = node.replica.log().place_of(last).expect("held");
+    node.replica.storage_mut().flip_bit(seq, offset + 1000, 1);
+    let _effects = node.handle(Event::Loaded { first, last, result: Ok(()) });
+    match node.replica.fault() {
+        Some(Fault::Read { index, reason }) => {
+            assert!(*index == last && reason.contains("checksum"), "{index}: {reason}")
+        }
+        other => panic!("{other:?}"),
+    }
+    let _effects = node.handle(Event::Turn);
+    assert_eq!(node.replica.view().applied_index, Index::ZERO, "what is whole before it need not be applied either");
+}
+
+#[test]
 fn a_node_whose_disk_does_not_give_its_entries_stops_before_it_looks_at_them() {
     let mut node = cold_node();
     let _effects = node.handle(Event::Turn);

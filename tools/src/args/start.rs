@@ -82,7 +82,8 @@ pub struct StartArgs {
     /// Microseconds an idle executor spins before it sleeps [default: 0]
     #[arg(long, env = "QUORATE_SPIN_US", value_name = "US")]
     spin_us: Option<u64>,
-    /// Milliseconds that one sync of a leader's log may take before it hands over to a healthy node; 0 = it never does [default: 1000]
+    /// Milliseconds that a sync of a leader's log, a read of old entries, or a segment that the log waits for, may take before it hands
+    /// over to a healthy node; 0 = never for this reason [default: 1000]
     #[arg(long, env = "QUORATE_SLOW_DISK_HANDOVER_MS", value_name = "MS")]
     slow_disk_handover_ms: Option<u64>,
     /// Least severe messages that are logged: error, warn, info, debug or trace [default: warn]

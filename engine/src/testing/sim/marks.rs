@@ -71,6 +71,7 @@ pub(super) const ALL: &[&str] = &[
     "replica: requests go on after a hand-over",
     "replica: a node that stops refuses a request",
     "replica: a sync takes too long",
+    "replica: a read of old entries takes too long",
     "replica: a segment takes too long",
     "replica: an entry takes several turns",
     "replica: another leader's entry took a write's place",
