@@ -118,10 +118,11 @@ impl fmt::Display for LostView {
 }
 
 impl BirthRecord {
-    /// The record of a log that is being made: new, unless this node has nobody to ask.
+    /// The record of a log that is being made: new, unless the node has nobody to ask, since it alone founds the cluster. A node that joins
+    /// a cluster of one has somebody to ask.
     #[must_use]
-    pub fn of_new_log(incarnation: u64, voters_count: usize) -> Self {
-        let stage = if voters_count == 1 { Stage::Founded(BTreeMap::new()) } else { Stage::New };
+    pub fn of_new_log(incarnation: u64, founds_alone: bool) -> Self {
+        let stage = if founds_alone { Stage::Founded(BTreeMap::new()) } else { Stage::New };
         Self { incarnation, stage }
     }
 
@@ -288,15 +289,16 @@ impl Newcomer {
             mark!("raft: a new node turns out to be a replacement");
             return Some(Stage::Replaced);
         }
+        if !common.is_voter() {
+            // Who is none of the founders can only join a group that exists, and does so like a replacement. One node that took part
+            // shows that it exists: a voter that is down keeps nobody from joining.
+            let exists = has(BirthAnswer::Known) || has(BirthAnswer::Replaced);
+            return exists.then_some(Stage::Replaced);
+        }
         let has_answered = |node| node == common.config.id || answers.contains_key(&node);
         let is_complete = common.membership.all_voters().into_iter().all(has_answered);
         if !is_complete {
             return None;
-        }
-        if !common.is_voter() {
-            // Who is none of the founders can only join a group that exists, and does so like a replacement.
-            let exists = has(BirthAnswer::Known) || has(BirthAnswer::Replaced);
-            return exists.then_some(Stage::Replaced);
         }
         if has(BirthAnswer::Replaced) && !has(BirthAnswer::Known) {
             return Some(Stage::Replaced);

@@ -31,9 +31,24 @@ impl Raft {
             mark!("raft: a candidate waits for its own vote to be durable");
             return;
         }
-        if self.common.tick_election_timer() && self.common.may_campaign(log) {
-            self.ask_for_pre_votes(log);
+        if !self.common.tick_election_timer() {
+            return;
         }
+        if self.common.may_campaign(log) {
+            self.ask_for_pre_votes(log);
+        } else {
+            self.let_go_of_leader();
+        }
+    }
+
+    /// The election timer ended on a node that cannot lead: it follows nobody from here on, so that who asks it is sent to no leader that
+    /// is gone. It follows again whoever it hears.
+    pub(super) fn let_go_of_leader(&mut self) {
+        mark!("raft: a node that cannot lead lets go of its leader" if self.leader().is_some());
+        if let Some(following) = self.state.following_mut() {
+            following.set_leader(None);
+        }
+        self.common.restart_election_timer();
     }
 
     /// This node's connection to its leader broke. Makes the election timer short. If a pre-vote was refused a short time ago because

@@ -209,15 +209,20 @@ impl Raft {
 
     /// Whether this node need not believe a peer that says that entry `since` gave up this node's log. There are two reasons:
     ///
-    /// * This log holds entry `since` and it is committed. If the entry gave this log up, this node would have stopped by itself.
+    /// * This log holds entry `since` and it is committed. If the entry gave this log up, this node would have stopped by itself. Only
+    ///   under repair it would not, since a later entry that names this very log may be lost: then what it holds may say the same as the
+    ///   peer.
     /// * This node leads, or hears a leader other than the peer. A leader has every entry that was committed before its term, and a
     ///   follower speaks to its leader all the time and is told by it. So one member that believes a lie stops nobody in a group that
     ///   is well.
     ///
     /// If the peer was right, this node runs a while longer. That does no harm: whoever has the entry counts nothing that this log says.
     fn knows_better(&self, from: NodeId, since: Index, log: &impl LogView) -> bool {
-        let is_held = since > log.base().index && since <= self.common.commit_index;
+        let common = &self.common;
+        let is_held = since > log.base().index && since <= common.commit_index;
+        let named_since = common.membership.named(common.config.id).map_or(Index::ZERO, |named| named.since);
+        let says_so = self.is_under_repair() && common.is_given_up() && named_since >= since;
         let is_told_by_leader = self.leader() == Some(from);
-        is_held || (self.hears_leader() && !is_told_by_leader)
+        (is_held && !says_so) || (self.hears_leader() && !is_told_by_leader)
     }
 }

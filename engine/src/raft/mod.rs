@@ -174,7 +174,12 @@ impl Raft {
         self.common.tick_asking();
         match &mut self.state {
             State::New(newcomer) => newcomer.tick(&mut self.common),
-            State::Repairing(repairing) => repairing.tick(&mut self.common, log),
+            State::Repairing(repairing) => {
+                repairing.tick(&mut self.common, log);
+                if self.common.tick_election_timer() {
+                    self.let_go_of_leader();
+                }
+            }
             State::Follower(_) | State::PreCandidate(_) | State::Candidate(_) => self.tick_election(log),
             State::Leader(leading) if leading.hears_quorum(&self.common) => leading.tick(&mut self.common, log),
             State::Leader(_) => {

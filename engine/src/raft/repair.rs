@@ -7,7 +7,7 @@
 //! 1. It neither votes nor campaigns, and confirms no leader (its answers to heartbeats name round 0).
 //! 2. If its hard state may be lost it takes nothing from any leader before *every* other voter told its term: whoever got
 //!    the forgotten vote is among them, in that term or a later one. It then joins the highest of these terms, with its vote
-//!    in it spent on itself.
+//!    in it spent on itself. Not so a node that joins and does not vote: neither its votes nor its acknowledgements ever counted.
 //! 3. It is repaired once its log durably equals that of a leader of its own term as far as that log reached when the node
 //!    asked, if a quorum of the *others* confirmed the leader after the question. Everything it ever acknowledged that may
 //!    have been committed is in there.
@@ -125,7 +125,8 @@ impl Raft {
     pub fn repair_view(&self) -> Option<RepairView> {
         let repairing = self.repairing()?;
         let mut awaited = self.common.other_voters();
-        awaited.retain(|peer| !repairing.hard_state_is_settled && !repairing.answered.contains(peer));
+        let waits = !repairing.hard_state_is_settled && !self.common.only_learns();
+        awaited.retain(|peer| waits && !repairing.answered.contains(peer));
         Some(RepairView { awaited, goal_index: repairing.goal.map(|goal| goal.last_index) })
     }
 
@@ -146,6 +147,15 @@ impl Raft {
     pub(super) fn may_follow(&self) -> bool {
         match &self.state {
             State::New(_) => false,
+            State::Repairing(repairing) => repairing.hard_state_is_settled || self.common.only_learns(),
+            State::Follower(_) | State::PreCandidate(_) | State::Candidate(_) | State::Leader(_) => true,
+        }
+    }
+
+    /// This node knows every term in which it may have promised something.
+    fn knows_own_terms(&self) -> bool {
+        match &self.state {
+            State::New(_) => false,
             State::Repairing(repairing) => repairing.hard_state_is_settled,
             State::Follower(_) | State::PreCandidate(_) | State::Candidate(_) | State::Leader(_) => true,
         }
@@ -159,7 +169,7 @@ impl Raft {
     /// A peer under repair asks for this node's term and, if it leads, for the end of its log.
     pub(super) fn on_repair_request(&mut self, from: NodeId, speaker: Speaker, question: Question, log: &impl LogView) {
         self.common.note_lost(from);
-        if !self.may_follow() {
+        if !self.knows_own_terms() {
             mark!("raft: a node that may have forgotten a vote tells no term");
             // It may have forgotten its real term.
             return;
@@ -195,6 +205,14 @@ impl Raft {
         if let State::Repairing(repairing) = &mut self.state {
             repairing.check_goal(&mut self.common, log);
         }
+    }
+}
+
+impl Common {
+    /// This node's log is new and does not count yet, and by the log this node votes in nothing. Whatever it said counts for nothing; so
+    /// it need not know in which terms it said it. Asked again at the end of its repair, when it knows all entries about the members.
+    fn only_learns(&self) -> bool {
+        self.is_joining() && !self.is_voter()
     }
 }
 
@@ -255,7 +273,7 @@ impl Repairing {
             self.goal = None;
         } else if goal.term == term
             && self.following.leader().is_some()
-            && self.hard_state_is_settled
+            && (self.hard_state_is_settled || common.only_learns())
             && !self.is_reached
             && common.hard_state_is_durable()
             && self.following.persisted_match(log) >= goal.last_index

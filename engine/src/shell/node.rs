@@ -275,7 +275,7 @@ fn open_shard(
         log: options,
         is_ready: data_dir.is_ready(),
         has_no_log: data_dir.is_new_log(shard)?,
-        voters_count: config.members().len(),
+        founds_alone: membership(config).voters() == [config.node_id()],
         joins_existing,
         incarnation,
     };

@@ -28,8 +28,8 @@ pub struct Found<'a> {
     pub is_ready: bool,
     /// There is no segment, and nothing that a repair leaves.
     pub has_no_log: bool,
-    /// Voters of the cluster.
-    pub voters_count: usize,
+    /// The node is the only founder of its cluster.
+    pub founds_alone: bool,
     /// The node never had anything, and the cluster exists already.
     pub joins_existing: bool,
     /// For a log that is made: a number that no other log has.
@@ -64,7 +64,7 @@ impl Found<'_> {
     }
 
     fn make(&self) -> Result<BirthRecord, StartError> {
-        let record = BirthRecord::of_new_log(self.incarnation, self.voters_count);
+        let record = BirthRecord::of_new_log(self.incarnation, self.founds_alone);
         self.write(&record)?;
         self.make_segment()?;
         if self.joins_existing { self.replace(record) } else { Ok(record) }

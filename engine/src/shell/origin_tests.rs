@@ -37,7 +37,7 @@ impl Place {
     }
 
     fn found(&self, is_ready: bool) -> FoundHere {
-        FoundHere { wal_dir: self.wal_dir(), is_ready, joins_existing: false, voters_count: 3 }
+        FoundHere { wal_dir: self.wal_dir(), is_ready, joins_existing: false, founds_alone: false }
     }
 
     fn segment(&self) -> PathBuf {
@@ -58,7 +58,7 @@ struct FoundHere {
     wal_dir: PathBuf,
     is_ready: bool,
     joins_existing: bool,
-    voters_count: usize,
+    founds_alone: bool,
 }
 
 impl FoundHere {
@@ -74,7 +74,7 @@ impl FoundHere {
             },
             is_ready: self.is_ready,
             has_no_log: segment_of(&self.wal_dir).is_none(),
-            voters_count: self.voters_count,
+            founds_alone: self.founds_alone,
             joins_existing: self.joins_existing,
             incarnation: 7,
         };
@@ -107,7 +107,7 @@ fn a_first_start_makes_the_record_and_the_segment() {
 #[test]
 fn the_only_voter_is_born_at_once() {
     let place = Place::new();
-    let born = FoundHere { voters_count: 1, ..place.found(false) }.settle().expect("a first start");
+    let born = FoundHere { founds_alone: true, ..place.found(false) }.settle().expect("a first start");
     assert_eq!(born.stage, Stage::Founded(std::collections::BTreeMap::new()));
     assert_eq!(place.record(), Some(born));
 }

@@ -1,8 +1,8 @@
 //! Members whose log was replaced: when the group agrees on the new one, and what the old one counts for from then on. Learners.
 
 use engine::raft::{
-    AddLearnerError, AppendOutcome, BirthRecord, Config, HardState, Health, Membership, Message, Outdated, Raft,
-    ReadId, Role, Speaker, Stage,
+    AddLearnerError, AppendDecision, AppendEntries, AppendOutcome, BirthAnswer, BirthRecord, Config, HardState, Health,
+    LogView, Membership, Message, Outdated, Raft, ReadId, Role, Speaker, Stage,
 };
 use engine::types::{EntryId, Index, Lineage, Term};
 
@@ -22,14 +22,21 @@ struct Node {
     sent: Vec<(u64, Message)>,
     outdated: Option<Outdated>,
     reads: usize,
+    is_repaired: bool,
+    born: Option<BirthRecord>,
 }
 
 impl Node {
     fn new(stage: Stage) -> Self {
+        Self::of(1, stage)
+    }
+
+    /// A node of the three, or one more.
+    fn of(number: u64, stage: Stage) -> Self {
         let log = SimLog::default();
-        let mut raft = Raft::new(config(3), HardState::default(), &log);
+        let mut raft = Raft::new(Config { id: node_id(number), ..config(3) }, HardState::default(), &log);
         raft.begin_birth(BirthRecord { incarnation: OWN, stage });
-        Self { raft, log, sent: Vec::new(), outdated: None, reads: 0 }
+        Self { raft, log, sent: Vec::new(), outdated: None, reads: 0, is_repaired: false, born: None }
     }
 
     /// A leader of term 1 whose first entry is in its own log alone.
@@ -51,6 +58,8 @@ impl Node {
             let ready = self.raft.ready();
             self.outdated = self.outdated.or(ready.outdated);
             self.reads += ready.reads_ready.len();
+            self.is_repaired |= ready.repaired;
+            self.born = ready.birth.or(self.born.take());
             let messages = ready.messages.into_iter().chain(ready.messages_after_persist);
             self.sent.extend(messages.map(|(to, message)| (to.get(), message)));
             let is_done = ready.hard_state.is_none() && ready.append_noop.is_none();
@@ -295,7 +304,7 @@ fn a_node_whose_own_log_names_another_one_campaigns_no_more_and_stops_once_that_
     let other = Membership::new((1..=3).map(node_id).collect()).with_named(node_id(1), 101, Index::new(1));
     node.hear(2, SECOND, Message::Heartbeat { term, commit_index: Index::ZERO, round: 0 });
     let id = EntryId::new(term, Index::new(1));
-    let append = |commit_index: u64, prev: EntryId, last: u64| engine::raft::AppendEntries {
+    let append = |commit_index: u64, prev: EntryId, last: u64| AppendEntries {
         term,
         prev,
         prev_lineage: Lineage::START,
@@ -305,7 +314,7 @@ fn a_node_whose_own_log_names_another_one_campaigns_no_more_and_stops_once_that_
     };
     let entries = crate::sim_log::tips(Lineage::START, &[id]);
     let decision = node.raft.step_append(node_id(2), &append(0, EntryId::ZERO, 1), &entries, &node.log);
-    assert_eq!(decision, engine::raft::AppendDecision::Append { skip: 0 });
+    assert_eq!(decision, AppendDecision::Append { skip: 0 });
     node.settle();
     node.append(id, Some(other));
     for _ in 0..100 {
@@ -375,4 +384,89 @@ fn a_learner_elects_nobody() {
     assert_eq!(node.raft.role(), Role::PreCandidate);
     let asked: Vec<u64> = node.sent.iter().map(|(to, _)| *to).collect();
     assert_eq!(asked, [2, 3]);
+}
+
+#[test]
+fn a_node_that_cannot_lead_lets_go_of_a_leader_that_is_silent_and_follows_again_whom_it_hears() {
+    let heartbeat = || Message::Heartbeat { term: Term::new(1), commit_index: Index::ZERO, round: 0 };
+    let mut repairing = Node::new(Stage::Restored);
+    repairing.raft.begin_repair(7, true);
+    let mut given_up = Node::new(Stage::Restored);
+    let other = Membership::new((1..=3).map(node_id).collect()).with_named(node_id(1), 101, Index::new(1));
+    given_up.append(EntryId::new(Term::ZERO.next(), Index::new(1)), Some(other));
+    for mut node in [Node::of(4, Stage::Restored), repairing, given_up] {
+        for _ in 0..3 {
+            node.hear(2, SECOND, heartbeat());
+            for _ in 0..config(3).election_ticks - 1 {
+                node.raft.tick(&node.log);
+                assert_eq!(node.raft.leader(), Some(node_id(2)));
+            }
+            (0..config(3).election_ticks + 1).for_each(|_| node.raft.tick(&node.log));
+            assert_eq!((node.raft.leader(), node.raft.role()), (None, Role::Follower));
+        }
+    }
+}
+
+#[test]
+fn a_log_that_was_given_up_and_then_damaged_stops_when_it_is_told_what_it_holds() {
+    let told = |incarnation, since| Message::Outdated { term: Term::new(1), incarnation, since: Index::new(since) };
+    let outdated = |message, hears_another: bool| {
+        let mut node = Node::new(Stage::Restored);
+        let other = Membership::new((1..=3).map(node_id).collect()).with_named(node_id(1), 101, Index::new(1));
+        node.log = SimLog::with_terms(&[0; 2], HardState::default());
+        assert!(node.raft.take_membership(Index::new(1), Some(other), &node.log));
+        node.raft.begin_repair(7, true);
+        node.raft.recall_committed(node.log.last_id(), &node.log);
+        if hears_another {
+            node.hear(3, OLD, Message::Heartbeat { term: Term::new(1), commit_index: Index::ZERO, round: 0 });
+        }
+        node.settle();
+        assert_eq!(
+            (node.commit_index(), node.outdated),
+            (2, None),
+            "a later entry that it lost may have named it again"
+        );
+        node.hear(2, SECOND, message);
+        node.outdated
+    };
+    let expected = Some(Outdated { told_by: node_id(2), since: Index::new(1) });
+    assert_eq!(outdated(told(101, 1), false), expected);
+    assert_eq!(outdated(told(102, 2), false), None, "what it holds denies that");
+    assert_eq!(outdated(told(101, 1), true), None, "the leader would say so itself");
+}
+
+#[test]
+fn a_node_joins_while_a_voter_is_down() {
+    // Who took part answers, of whom one says that the cluster exists. Node 3 is silent all the time.
+    let mut node = Node::of(4, Stage::New);
+    let answer = |answer| Message::BirthResponse { term: Term::ZERO, asked: OWN, incarnation: 200, answer };
+    node.hear(2, SECOND, answer(BirthAnswer::New));
+    assert_eq!(node.born, None, "it may found nothing, and nobody knows of a cluster yet");
+    node.hear(2, SECOND, answer(BirthAnswer::Replaced));
+    assert_eq!(node.born, Some(BirthRecord { incarnation: OWN, stage: Stage::Replaced }));
+    node.raft.on_birth_persisted(7);
+
+    let term = Term::new(1);
+    node.hear(2, SECOND, Message::RepairResponse { term, nonce: 7, last_index: Index::ZERO, challenge: 0 });
+    let id = EntryId::new(term, Index::new(1));
+    let (prev, first, last) = (EntryId::ZERO, id.index, id.index);
+    let append = AppendEntries { term, prev, prev_lineage: Lineage::START, first, last, commit_index: Index::ZERO };
+    let entries = crate::sim_log::tips(Lineage::START, &[id]);
+    let decision = node.raft.step_append(node_id(2), &append, &entries, &node.log);
+    assert_eq!(decision, AppendDecision::Append { skip: 0 });
+    node.settle();
+    node.append(id, Some(Membership::new((1..=3).map(node_id).collect()).with_learner(node_id(4), OWN, id.index)));
+    node.settle();
+    assert!(!node.is_repaired, "it does not know yet how far the log must reach");
+    assert_eq!(node.raft.repair_view().expect("under repair").awaited, []);
+    node.hear(2, SECOND, Message::RepairResponse { term, nonce: 7, last_index: id.index, challenge: 0 });
+    assert!(node.is_repaired);
+    node.raft.end_repair();
+
+    // A voter that comes back with an empty directory waits for everybody: it may have promised something.
+    let mut voter = Node::of(1, Stage::Replaced);
+    voter.raft.begin_repair(7, false);
+    voter.hear(2, SECOND, Message::RepairResponse { term, nonce: 7, last_index: Index::ZERO, challenge: 0 });
+    assert_eq!(voter.raft.step_append(node_id(2), &append, &entries, &voter.log), AppendDecision::Drop);
+    assert_eq!(voter.raft.repair_view().expect("under repair").awaited, [node_id(3)]);
 }

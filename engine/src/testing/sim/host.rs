@@ -396,7 +396,7 @@ fn identity(plan: &Plan, node: usize, shard: u32) -> SegmentIdentity {
 pub(super) fn birth_record(plan: &Plan, node: usize, shard: u32, wipes: u64) -> BirthRecord {
     let incarnation = plan.seed ^ (node as u64 + 1) << 48 ^ u64::from(shard) << 40 ^ wipes;
     if node < plan.voters {
-        BirthRecord::of_new_log(incarnation, plan.voters)
+        BirthRecord::of_new_log(incarnation, plan.voters == 1)
     } else {
         // As the server does for a node that joins a cluster which exists.
         BirthRecord { incarnation, stage: Stage::Replaced }

@@ -59,6 +59,7 @@ pub(super) const ALL: &[&str] = &[
     "raft: leadership goes to the preferred leader",
     "raft: a sick leader hands over",
     "raft: a sick leader stays, since the others are no better",
+    "raft: a node that cannot lead lets go of its leader",
     "raft: a successor is not told yet",
     "raft: a transfer to a node that is not fit is refused",
     "replica: a read is asked about again",

@@ -91,7 +91,7 @@ impl Disk {
     pub(super) fn new(id: NodeId, incarnation: u64) -> Self {
         let mut storage = SimStorage::new(identity(id), SEGMENT_BYTES, id.get());
         storage.prepare(SegmentSeq::FIRST);
-        Self { storage, repair: None, birth: BirthRecord::of_new_log(incarnation, NODES) }
+        Self { storage, repair: None, birth: BirthRecord::of_new_log(incarnation, false) }
     }
 
     /// Opens the log on it.
