@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use net::api::{Executed, Refused, Response, ResponsePart, Status};
 use net::shell::{ConnWriter, Writers};
+use prometheus_client::metrics::counter::Counter;
 
 use super::guests::Guest;
 use super::limits::{
@@ -43,6 +44,8 @@ pub struct ClientConn {
     progress: Cell<Option<Progress>>,
     /// The goodbye was said: nothing more is taken.
     is_over: Cell<bool>,
+    /// Counts answers that a refusal took the place of.
+    answers_dropped: Counter,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +56,8 @@ struct Progress {
 }
 
 impl ClientConn {
-    /// A connection on which nothing was asked yet. `writers` are those of the core.
-    pub fn new(writers: Rc<Writers>) -> Self {
+    /// A connection on which nothing was asked yet. `writers` are those of the core; `answers_dropped` counts for the node.
+    pub fn new(writers: Rc<Writers>, answers_dropped: Counter) -> Self {
         Self {
             writer: ConnWriter::among(CLIENT_ANSWER_BYTES_MAX, Rc::clone(&writers)),
             writers,
@@ -65,6 +68,7 @@ impl ClientConn {
             pushed_bytes: Cell::new(0),
             progress: Cell::new(None),
             is_over: Cell::new(false),
+            answers_dropped,
         }
     }
 
@@ -140,6 +144,7 @@ impl ClientConn {
         }
         let is_large = response.result.as_ref().is_ok_and(|body| body.len() > SMALL_ANSWER_BYTES);
         if is_large && self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX {
+            self.answers_dropped.inc();
             self.push(&Response { id: response.id, leader_hint: response.leader_hint, result: Err(NO_ROOM) });
         } else {
             self.push(response);
@@ -150,6 +155,7 @@ impl ClientConn {
     /// answered with that.
     pub(super) fn take_part(&self, part: &ResponsePart<'_>) -> bool {
         if self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX {
+            self.answers_dropped.inc();
             self.answer(&Response { id: part.id, leader_hint: None, result: Err(NO_ROOM) });
             return false;
         }
@@ -254,7 +260,7 @@ mod tests {
         let writers = Rc::new(Writers::default());
         let others = ConnWriter::among(usize::MAX, Rc::clone(&writers));
         others.push(|queue| *queue = vec![0; core_bytes]).expect("room");
-        let conn = ClientConn::new(writers);
+        let conn = ClientConn::new(writers, Counter::default());
         conn.request_began();
         (conn, others)
     }
@@ -271,6 +277,7 @@ mod tests {
             conn.answer(&Response { id: 1, leader_hint: None, result: Ok(body) });
             let queued = conn.writer.queued_bytes();
             assert!(queued > 0 && (queued > body.len()) == is_given, "{queued} bytes for {}", body.len());
+            assert_eq!(conn.answers_dropped.get(), u64::from(!is_given));
             assert_eq!(conn.waiting_count(), 0);
         }
     }
@@ -285,7 +292,7 @@ mod tests {
         let answers_in_a_share = SHARE_BYTES_MAX / SMALL_ANSWER_BYTES;
         for (core_bytes, is_cut) in [(CORE_ANSWER_BYTES_MAX / 4, false), (CORE_ANSWER_BYTES_MAX + 1, true)] {
             let (greedy, _others) = conn(core_bytes);
-            let modest = ClientConn::new(Rc::clone(&greedy.writers));
+            let modest = ClientConn::new(Rc::clone(&greedy.writers), Counter::default());
             for id in 0..=answers_in_a_share as u64 {
                 greedy.push(&Response { id, leader_hint: None, result: Ok(&body) });
             }

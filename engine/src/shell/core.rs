@@ -140,7 +140,7 @@ pub async fn run(parts: CoreParts, classes: Classes) {
         Ok(listeners) => listeners,
         Err(reason) => return parts.starting.tell(Err(reason)),
     };
-    let mesh = Mesh::new(cores, senders);
+    let mesh = Mesh::new(cores, senders, parts.shared.metrics.core_answers_dropped.clone());
     let (board, roster, helpers) = (&parts.shared.board, &parts.shared.roster, &parts.shared.helpers);
     let open = |shard| Shard::new(shard, board, roster, helpers, classes.clone());
     let shards: Vec<Rc<Shard>> = parts.shards.into_iter().map(open).collect();
@@ -458,7 +458,7 @@ impl Core {
 
     async fn serve_client(&self, mut stream: Stream, greeting: GreetingPlace, hello: &Hello) -> std::io::Result<()> {
         let address = stream.peer_addr().map_err(std::io::Error::from)?;
-        let conn = Rc::new(ClientConn::new(self.gateway.writers()));
+        let conn = Rc::new(ClientConn::new(self.gateway.writers(), self.shared.metrics.client_answers_dropped.clone()));
         let admitted = match self.door.judge_client(hello, self.stopping.get()) {
             Some(refusal) => Err(refusal),
             None => self.clients.enter(&conn, address.ip()).ok_or_else(|| Refusal::busy(self.clients.limit())),

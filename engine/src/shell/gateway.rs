@@ -17,18 +17,19 @@ use net::shell::Writers;
 use super::classes::give_way;
 use super::client_conn::ClientConn;
 use super::handle::HandleReply;
-use super::limits::{CLIENTS_PARTIAL_BYTES_MAX, CORE_WAITING_MAX, SLOTS_AT_ONCE, TIMEOUT_MS_MAX};
+use super::limits::{CLIENTS_PARTIAL_BYTES_MAX, PLACES_AT_ONCE, TIMEOUT_MS_MAX};
 use super::mesh::{Mesh, MeshMessage};
 use super::partial::Partials;
 use super::replies::Replies;
 use super::shard::Shard;
+use super::waits::{NoPlace, Waits};
 use crate::call::{Call, Origin, Part, Refusal, Ticket};
 use crate::replica::Event;
 use crate::types::ShardId;
 use api::command::{self, Limits};
 
-/// Bits of a ticket that number the slot; the core's number stands above.
-const TICKET_SLOT_BITS: u32 = 32;
+/// Bits of a ticket that number the place; the core's number stands above.
+const TICKET_PLACE_BITS: u32 = 32;
 
 /// What is said of a shard of another core that says nothing itself.
 const HANGS: &str =
@@ -75,8 +76,7 @@ pub struct Gateway {
     /// This core's shards, by number.
     shards: Vec<Option<Rc<Shard>>>,
     mesh: Rc<Mesh>,
-    slots: RefCell<Slots>,
-    queued_bytes: Cell<u64>,
+    waits: RefCell<Waits<Waiting>>,
     /// Carries answers to this core's clients.
     writers: Rc<Writers>,
     /// Requests of which only a part has arrived.
@@ -90,20 +90,6 @@ pub struct Gateway {
     leader_hints: Rc<dyn Fn(ShardId) -> Option<String>>,
     /// Shards of other cores that say nothing any more.
     silent: RefCell<BTreeSet<ShardId>>,
-}
-
-#[derive(Default)]
-struct Slots {
-    used: Vec<Option<Slot>>,
-    free: Vec<u32>,
-}
-
-/// A request that waits for its answer.
-struct Slot {
-    waiting: Waiting,
-    shard: ShardId,
-    /// Of its payload. Unit: bytes.
-    bytes: u32,
 }
 
 impl Gateway {
@@ -121,8 +107,7 @@ impl Gateway {
             limits,
             shards,
             mesh,
-            slots: RefCell::default(),
-            queued_bytes: Cell::new(0),
+            waits: RefCell::new(Waits::new(limits.queued_bytes)),
             writers: Rc::default(),
             partials: Partials::of_many(CLIENTS_PARTIAL_BYTES_MAX.max(4 * limits.command.request_bytes_limit())),
             waiting_total,
@@ -223,14 +208,7 @@ impl Gateway {
         if self.silent.borrow().contains(&shard) {
             return self.answer_refused(shard, waiting, &Refusal::not_executed(Status::Unavailable, HANGS));
         }
-        let queued = self.queued_bytes.get() + u64::from(bytes);
-        if queued > self.limits.queued_bytes {
-            let message =
-                format!("{} bytes of requests wait on this core; slow down and try again", self.queued_bytes.get());
-            return self.answer_refused(shard, waiting, &Refusal::not_executed(Status::Overloaded, message));
-        }
-        let Some(ticket) = self.take_slot(waiting, shard, bytes) else { return };
-        self.queued_bytes.set(queued);
+        let Some(ticket) = self.take_place(waiting, shard, bytes) else { return };
         self.taken_count.set(self.taken_count.get() + 1);
         if let Some(shard) = self.shard(shard) {
             return shard.deliver(Event::Call { origin: Origin::Local(ticket), call });
@@ -244,70 +222,72 @@ impl Gateway {
     }
 
     /// Keeps `waiting` until its answer comes; `None` if there is no room, and then it was answered.
-    fn take_slot(&self, waiting: Waiting, shard: ShardId, bytes: u32) -> Option<Ticket> {
-        let mut slots = self.slots.borrow_mut();
-        let slot = match slots.free.pop() {
-            Some(slot) => slot,
-            None if slots.used.len() < CORE_WAITING_MAX => {
-                slots.used.push(None);
-                u32::try_from(slots.used.len() - 1).unwrap_or(u32::MAX)
+    fn take_place(&self, waiting: Waiting, shard: ShardId, bytes: u32) -> Option<Ticket> {
+        let taken = self.waits.borrow_mut().take(waiting, shard, bytes);
+        match taken {
+            Ok(number) => {
+                self.waiting_total.fetch_add(1, Ordering::Relaxed);
+                Some(Ticket((self.core as u64) << TICKET_PLACE_BITS | u64::from(number)))
             }
-            None => {
-                drop(slots);
-                let message = "too many requests wait on this core; slow down and try again";
+            Err((waiting, why)) => {
+                let message = match why {
+                    NoPlace::Bytes(bytes) => {
+                        format!("{bytes} bytes of requests wait on this core; slow down and try again")
+                    }
+                    NoPlace::Count => "too many requests wait on this core; slow down and try again".to_owned(),
+                };
                 self.answer_refused(shard, waiting, &Refusal::not_executed(Status::Overloaded, message));
-                return None;
+                None
             }
-        };
-        slots.used[slot as usize] = Some(Slot { waiting, shard, bytes });
-        self.waiting_total.fetch_add(1, Ordering::Relaxed);
-        Some(Ticket((self.core as u64) << TICKET_SLOT_BITS | u64::from(slot)))
+        }
     }
 
     /// Takes a part of the answer to a call that waits on this core.
     pub(super) fn reply_here(&self, shard: ShardId, ticket: Ticket, part: Part<&[u8], &Refusal>, relayed: bool) {
-        let slot = Self::slot_of(ticket);
+        let number = Self::place_of(ticket);
         match part {
             Part::More(bytes) => {
-                let mut slots = self.slots.borrow_mut();
-                let waits = slots.used.get_mut(slot).and_then(Option::as_mut);
-                waits.expect("nothing follows the last part of an answer").waiting.take_part(bytes);
+                let mut waits = self.waits.borrow_mut();
+                let place = waits.get_mut(number);
+                place.expect("nothing follows the last part of an answer").waiting.take_part(bytes);
             }
-            Part::Last(result) => self.reply_last(shard, slot, result, relayed),
+            Part::Last(result) => self.reply_last(shard, number, result, relayed),
         }
     }
 
     /// Refuses a call of this core of whose answer a part was lost. What still comes of it is dropped.
     pub(super) fn give_up(&self, ticket: Ticket, why: &Refusal) {
-        let slot = Self::slot_of(ticket);
+        let number = Self::place_of(ticket);
         let (shard, waiting) = {
-            let mut slots = self.slots.borrow_mut();
-            let waits = slots.used.get_mut(slot).and_then(Option::as_mut);
-            let waits = waits.expect("nothing follows the last part of an answer");
-            (waits.shard, std::mem::replace(&mut waits.waiting, Waiting::Nobody))
+            let mut waits = self.waits.borrow_mut();
+            let place = waits.get_mut(number).expect("nothing follows the last part of an answer");
+            (place.shard, std::mem::replace(&mut place.waiting, Waiting::Nobody))
         };
         self.answer_refused(shard, waiting, why);
     }
 
-    /// A shard of another core says nothing any more: new calls for it are refused, and nobody goes on waiting for those that it
-    /// was given.
+    /// A shard of another core says nothing any more: new calls for it are refused, nobody goes on waiting for those that it was given,
+    /// and these take no room from calls for other shards.
     pub(super) async fn shard_fell_silent(&self, shard: ShardId) {
         self.silent.borrow_mut().insert(shard);
         let refusal = Refusal::unknown(Status::Unavailable, HANGS);
         let mut first = 0;
-        while first < self.slots.borrow().used.len() {
-            for slot in first..first + SLOTS_AT_ONCE {
-                let waits = {
-                    let mut slots = self.slots.borrow_mut();
-                    let of_shard =
-                        slots.used.get_mut(slot).and_then(Option::as_mut).filter(|waits| waits.shard == shard);
-                    of_shard.map(|waits| std::mem::replace(&mut waits.waiting, Waiting::Nobody))
+        while first < self.waits.borrow().len() {
+            for number in first..first + PLACES_AT_ONCE {
+                let waiting = {
+                    let mut waits = self.waits.borrow_mut();
+                    let of_shard = waits.get_mut(number).filter(|place| place.shard == shard);
+                    let waiting = of_shard.map(|place| std::mem::replace(&mut place.waiting, Waiting::Nobody));
+                    if waiting.is_some() {
+                        waits.give_up(number);
+                    }
+                    waiting
                 };
-                if let Some(waiting) = waits {
+                if let Some(waiting) = waiting {
                     self.answer_refused(shard, waiting, &refusal);
                 }
             }
-            first += SLOTS_AT_ONCE;
+            first += PLACES_AT_ONCE;
             give_way().await;
         }
     }
@@ -317,22 +297,14 @@ impl Gateway {
         self.silent.borrow_mut().remove(&shard);
     }
 
-    fn slot_of(ticket: Ticket) -> usize {
-        usize::try_from(ticket.0 & ((1 << TICKET_SLOT_BITS) - 1)).unwrap_or(usize::MAX)
+    fn place_of(ticket: Ticket) -> usize {
+        usize::try_from(ticket.0 & ((1 << TICKET_PLACE_BITS) - 1)).unwrap_or(usize::MAX)
     }
 
-    /// Takes the last part of an answer, and gives its slot free.
-    fn reply_last(&self, shard: ShardId, slot: usize, body: Result<&[u8], &Refusal>, relayed: bool) {
-        let taken = {
-            let mut slots = self.slots.borrow_mut();
-            let taken = slots.used.get_mut(slot).and_then(Option::take);
-            if taken.is_some() {
-                slots.free.push(u32::try_from(slot).unwrap_or(u32::MAX));
-            }
-            taken
-        };
-        let Slot { waiting, bytes, .. } = taken.expect("a request is answered exactly once");
-        self.queued_bytes.set(self.queued_bytes.get() - u64::from(bytes));
+    /// Takes the last part of an answer, and gives its place free.
+    fn reply_last(&self, shard: ShardId, number: usize, body: Result<&[u8], &Refusal>, relayed: bool) {
+        let taken = self.waits.borrow_mut().remove(number);
+        let waiting = taken.expect("a request is answered exactly once").waiting;
         self.waiting_total.fetch_sub(1, Ordering::Relaxed);
         match waiting {
             Waiting::Conn(conn, id) => {
@@ -376,7 +348,7 @@ impl Waiting {
 impl Replies for Gateway {
     /// Brings a part of an answer back to whoever waits for it, on whatever core that is.
     fn reply(&self, shard: ShardId, ticket: Ticket, part: Part<&[u8], &Refusal>, relayed: bool) {
-        let core = usize::try_from(ticket.0 >> TICKET_SLOT_BITS).unwrap_or(usize::MAX);
+        let core = usize::try_from(ticket.0 >> TICKET_PLACE_BITS).unwrap_or(usize::MAX);
         if core == self.core {
             return self.reply_here(shard, ticket, part, relayed);
         }

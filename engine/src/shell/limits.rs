@@ -97,11 +97,11 @@ const _: () = assert!(ANSWER_BYTES_MAX <= MESH_ANSWER_BYTES_MAX && MESH_SMALL_AN
 
 // Requests of clients.
 
-/// Most requests of one core that wait for an answer.
+/// Most requests of one core that wait for an answer. As many more may be given up and not be answered yet.
 pub(super) const CORE_WAITING_MAX: usize = 1 << 17;
 
-/// Slots that are looked through at a time for requests of a shard.
-pub(super) const SLOTS_AT_ONCE: usize = 1024;
+/// Places that are looked through at a time for requests of a shard.
+pub(super) const PLACES_AT_ONCE: usize = 1024;
 
 /// Longest time a request may wait. Unit: ms.
 pub(super) const TIMEOUT_MS_MAX: u32 = 10 * 60 * 1000;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use glommio::channels::channel_mesh::Senders;
 use net::api::Status;
 use net::shell::Detached;
+use prometheus_client::metrics::counter::Counter;
 
 use super::classes::Slice;
 use super::limits::{MESH_ANSWER_BYTES_MAX, MESH_SMALL_ANSWER_BYTES};
@@ -108,14 +109,16 @@ pub struct Mesh {
     backlogs: Vec<Backlog>,
     /// Answers of this core that are on their way to others. Unit: bytes.
     under_way_bytes: Arc<AtomicUsize>,
+    /// Counts answers that a refusal took the place of.
+    answers_dropped: Counter,
 }
 
 impl Mesh {
-    /// The mesh of a node with `cores` cores; without senders if there is only one.
+    /// The mesh of a node with `cores` cores; without senders if there is only one. `answers_dropped` counts for the node.
     #[must_use]
-    pub fn new(cores: usize, senders: Option<Senders<MeshMessage>>) -> Rc<Self> {
+    pub fn new(cores: usize, senders: Option<Senders<MeshMessage>>, answers_dropped: Counter) -> Rc<Self> {
         let backlogs = (0..cores).map(|_| Backlog::default()).collect();
-        Rc::new(Self { cores, senders, backlogs, under_way_bytes: Arc::default() })
+        Rc::new(Self { cores, senders, backlogs, under_way_bytes: Arc::default(), answers_dropped })
     }
 
     /// The core that owns a shard, the same on every node.
@@ -141,6 +144,7 @@ impl Mesh {
         let part = if bytes > MESH_SMALL_ANSWER_BYTES && is_too_much {
             let message = "too many bytes of answers are on their way between the cores of this node; this one was dropped, read again later";
             let refusal = Refusal::unknown(Status::Overloaded, message);
+            self.answers_dropped.inc();
             match part {
                 Part::More(_) => Err(refusal),
                 Part::Last(_) => Ok(Part::Last(Err(refusal))),
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn large_answers_are_refused_while_too_many_bytes_are_on_their_way_to_other_cores() {
-        let (mesh, half) = (Mesh::new(2, None), vec![7; MESH_ANSWER_BYTES_MAX / 2]);
+        let (mesh, half) = (Mesh::new(2, None, Counter::default()), vec![7; MESH_ANSWER_BYTES_MAX / 2]);
         let has_passed = |answer: &Answer| answer.part().is_ok_and(|part| part.bytes().is_some());
         let last = |bytes| mesh.answer(Part::Last(Ok(bytes)));
         let (first, second) = (last(&half), mesh.answer(Part::More(&half)));
@@ -202,6 +206,6 @@ mod tests {
         drop(second);
         assert!(has_passed(&last(&half)), "whoever took an answer makes room");
         drop((first, refused));
-        assert_eq!(mesh.under_way_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!((mesh.under_way_bytes.load(Ordering::Relaxed), mesh.answers_dropped.get()), (0, 2));
     }
 }

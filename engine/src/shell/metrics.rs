@@ -334,6 +334,10 @@ pub struct NodeMetrics {
     pub client_frames_damaged: Counter,
     /// Connections to the peer port that were not taken.
     pub peer_connections_refused: Counter,
+    /// Answers to clients that a refusal took the place of, since too many bytes of answers waited for clients of their core.
+    pub client_answers_dropped: Counter,
+    /// The same of answers on their way from one core to another.
+    pub core_answers_dropped: Counter,
 }
 
 impl NodeMetrics {
@@ -375,6 +379,18 @@ impl NodeMetrics {
             "Connections to the peer port that were not taken",
             peer_connections_refused.clone(),
         );
+        let client_answers_dropped = Counter::default();
+        registry.register(
+            "client_answers_dropped",
+            "Answers replaced by a refusal because too many bytes of answers waited for clients",
+            client_answers_dropped.clone(),
+        );
+        let core_answers_dropped = Counter::default();
+        registry.register(
+            "core_answers_dropped",
+            "Answers replaced by a refusal because too many bytes of answers were on their way between cores",
+            core_answers_dropped.clone(),
+        );
         let dropped = log_lines_dropped().clone();
         registry.register("log_lines_dropped", "Log lines lost because nobody took them in time", dropped);
         Arc::new(Self {
@@ -387,6 +403,8 @@ impl NodeMetrics {
             probes_made_room,
             client_frames_damaged,
             peer_connections_refused,
+            client_answers_dropped,
+            core_answers_dropped,
         })
     }
 

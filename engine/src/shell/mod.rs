@@ -47,6 +47,7 @@ mod starting;
 mod status;
 mod steps;
 mod uring;
+mod waits;
 mod work;
 
 /// What this build keeps logs on. Nothing else here names a kind of device.

@@ -34,8 +34,14 @@ fn with_shard(root: &Path, test: impl AsyncFn(Rc<Shard>, Rc<Gateway>)) {
         let classes = Classes::create(SliceMetrics::default());
         let shard = Shard::new(parts.remove(0), &board, &nobody(), &Helpers::default(), classes);
         let by_number = vec![Some(Rc::clone(&shard))];
-        let gateway =
-            Gateway::new(0, gateway_limits(&config), by_number, Mesh::new(1, None), Arc::default(), Rc::new(|_| None));
+        let gateway = Gateway::new(
+            0,
+            gateway_limits(&config),
+            by_number,
+            Mesh::new(1, None, prometheus_client::metrics::counter::Counter::default()),
+            Arc::default(),
+            Rc::new(|_| None),
+        );
         let replies: Rc<dyn Replies> = Rc::clone(&gateway) as _;
         lead(&shard, &replies).await;
         test(Rc::clone(&shard), gateway).await;

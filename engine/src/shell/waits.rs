@@ -1,0 +1,142 @@
+//! Who waits on a core for answers of shards: places that tickets name, bounded in number and in bytes of requests.
+//!
+//! A request that is given up keeps its place until its shard answers, since the answer names the place. As long as the shard's core
+//! hangs that may be long; so what was given up leaves its room to others, up to a limit of its own.
+
+use super::limits::CORE_WAITING_MAX;
+use crate::types::ShardId;
+
+/// The requests of a core that wait. `W` is whoever waits for one.
+pub(super) struct Waits<W> {
+    places: Vec<Option<Place<W>>>,
+    free: Vec<u32>,
+    /// Of the requests that count. Unit: bytes.
+    bytes: u64,
+    given_up_count: usize,
+    given_up_bytes: u64,
+    /// What `bytes` may be, and `given_up_bytes`. Unit: bytes.
+    bytes_limit: u64,
+}
+
+/// A request that waits for its answer.
+pub(super) struct Place<W> {
+    pub(super) waiting: W,
+    pub(super) shard: ShardId,
+    /// Of its payload. Unit: bytes.
+    bytes: u32,
+    is_given_up: bool,
+}
+
+/// Why a request finds no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// Too many bytes of requests wait, so many.
+    Bytes(u64),
+    /// Too many requests wait.
+    Count,
+}
+
+impl<W> Waits<W> {
+    pub(super) const fn new(bytes_limit: u64) -> Self {
+        Self { places: Vec::new(), free: Vec::new(), bytes: 0, given_up_count: 0, given_up_bytes: 0, bytes_limit }
+    }
+
+    /// Keeps whoever waits until the answer comes.
+    ///
+    /// # Errors
+    /// There is no place.
+    pub(super) fn take(&mut self, waiting: W, shard: ShardId, bytes: u32) -> Result<u32, (W, NoPlace)> {
+        let sum = self.bytes + u64::from(bytes);
+        if sum > self.bytes_limit {
+            return Err((waiting, NoPlace::Bytes(self.bytes)));
+        }
+        if self.places.len() - self.free.len() - self.given_up_count >= CORE_WAITING_MAX {
+            return Err((waiting, NoPlace::Count));
+        }
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            u32::try_from(self.places.len() - 1).expect("places are bounded")
+        });
+        self.bytes = sum;
+        self.places[number as usize] = Some(Place { waiting, shard, bytes, is_given_up: false });
+        Ok(number)
+    }
+
+    /// The request of this place, if there is one.
+    pub(super) fn get_mut(&mut self, number: usize) -> Option<&mut Place<W>> {
+        self.places.get_mut(number)?.as_mut()
+    }
+
+    /// Places that were ever taken.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The request was answered, so that its place is free. `None` if there is none.
+    pub(super) fn remove(&mut self, number: usize) -> Option<Place<W>> {
+        let place = self.places.get_mut(number)?.take()?;
+        self.free.push(u32::try_from(number).expect("places are bounded"));
+        if place.is_given_up {
+            self.given_up_count -= 1;
+            self.given_up_bytes -= u64::from(place.bytes);
+        } else {
+            self.bytes -= u64::from(place.bytes);
+        }
+        Some(place)
+    }
+
+    /// Nobody waits for this request any more, and its answer is not to be expected soon. It leaves its room to others, unless as much
+    /// was given up as may wait.
+    pub(super) fn give_up(&mut self, number: usize) {
+        let Some(place) = self.places.get_mut(number).and_then(Option::as_mut).filter(|place| !place.is_given_up)
+        else {
+            return;
+        };
+        let bytes = u64::from(place.bytes);
+        if self.given_up_count < CORE_WAITING_MAX && self.given_up_bytes + bytes <= self.bytes_limit {
+            place.is_given_up = true;
+            self.given_up_count += 1;
+            self.given_up_bytes += bytes;
+            self.bytes -= bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: ShardId = ShardId::new(0);
+
+    #[test]
+    fn what_is_given_up_leaves_its_room_to_others_once() {
+        let mut waits = Waits::new(100);
+        let place = |waits: &mut Waits<&str>, bytes| waits.take("somebody", SHARD, bytes).map_err(|(_, why)| why);
+        let (first, second) = (place(&mut waits, 60).expect("room"), place(&mut waits, 40).expect("room"));
+        assert_eq!(place(&mut waits, 1), Err(NoPlace::Bytes(100)));
+        waits.give_up(first as usize);
+        waits.give_up(first as usize);
+        let third = place(&mut waits, 60).expect("the first leaves its room");
+        assert_eq!(place(&mut waits, 1), Err(NoPlace::Bytes(100)));
+        waits.give_up(third as usize);
+        assert_eq!(place(&mut waits, 1), Err(NoPlace::Bytes(100)), "more than the limit is never held twice");
+        // Answers come after all.
+        for number in [first, second, third] {
+            assert!(waits.remove(number as usize).is_some() && waits.remove(number as usize).is_none());
+        }
+        assert_eq!((waits.bytes, waits.given_up_bytes, waits.given_up_count), (0, 0, 0));
+        assert_eq!(place(&mut waits, 100), Ok(third), "places are used again");
+    }
+
+    #[test]
+    fn places_are_bounded_with_what_is_given_up_and_without() {
+        let mut waits = Waits::new(u64::MAX);
+        let fill = |waits: &mut Waits<()>| (0..).take_while(|_| waits.take((), SHARD, 1).is_ok()).count();
+        assert_eq!(fill(&mut waits), CORE_WAITING_MAX);
+        assert_eq!(waits.take((), SHARD, 0).map_err(|(_, why)| why), Err(NoPlace::Count));
+        (0..CORE_WAITING_MAX).for_each(|number| waits.give_up(number));
+        assert_eq!(fill(&mut waits), CORE_WAITING_MAX);
+        (0..waits.len()).for_each(|number| waits.give_up(number));
+        assert_eq!((fill(&mut waits), waits.len()), (0, 2 * CORE_WAITING_MAX));
+    }
+}
