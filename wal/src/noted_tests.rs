@@ -4,7 +4,9 @@ use crate::checksum::HeaderSeed;
 use crate::damage::Corruption;
 use crate::format::{EntryHeader, FRAME_HEADER_BYTES, FrameHeader};
 use crate::limits::{FIRST_FRAME_OFFSET, PAGE_BYTES};
+use crate::note;
 use crate::segment::SegmentHeader;
+use crate::storage::Noted;
 use crate::test_support::*;
 use crate::testing::SimStorage;
 use crate::types::Lsn;
@@ -102,6 +104,24 @@ fn a_whole_frame_that_does_not_follow_before_the_note_is_damage() {
     assert_eq!(corruption.damages[0].kind, DamageKind::ChainBroken);
     assert_eq!(corruption.intact_last, id(3, 9));
     undetected(ten_entries(), change);
+}
+
+#[test]
+fn a_note_alone_that_ends_before_the_first_segment_says_that_this_is_missing() {
+    let mut storage = ten_entries().into_storage();
+    let owner = SegmentHeader::parse(storage.bytes(seq(1))).expect("a segment").log_nonce;
+    let mut note = vec![0; note::NOTE_BYTES];
+    // Nothing writes such a note; what stands in a damaged directory may be anything.
+    let noted = Noted { durable: Lsn::new(SEGMENT_BYTES + 8), first_segment: Some(seq(7)), ..Noted::default() };
+    note::store_twice(&mut note, owner, noted);
+    for seq in storage.segments() {
+        storage.remove(seq);
+    }
+    storage.overwrite_note(0, &note);
+    let error = reopen(storage).map(|_| ()).expect_err("it had a segment");
+    let corruption = error.corruption().expect("corruption");
+    let kinds: Vec<_> = corruption.damages.iter().map(|damage| (damage.segment, damage.kind)).collect();
+    assert_eq!(kinds, [(seq(7), DamageKind::Missing { last: seq(7) })]);
 }
 
 #[test]

@@ -83,7 +83,9 @@ pub(super) fn look_over<'a>(
     }
     // The last byte that is known to have been durable lies in a file that must be there.
     let noted_raw = noted_durable.get().checked_sub(1).map_or(0, |last| last / geometry.segment_bytes() as u64);
-    if let Some(damage) = missing(expected_raw, noted_raw) {
+    // A log of which anything was durable has at least its first segment, wherever the note ends.
+    let has_lost_all = images.is_empty() && noted_durable > Lsn::ZERO;
+    if let Some(damage) = missing(expected_raw, if has_lost_all { noted_raw.max(first.get()) } else { noted_raw }) {
         damages.push_back(WholeSegment::new(segments.len(), damage, &[]));
         mark_broken(&mut segments);
     }
