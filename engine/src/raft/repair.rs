@@ -77,6 +77,8 @@ pub(super) struct Answer {
 pub struct RepairView {
     /// Voters that have not told their term yet, while this node waits for that.
     pub awaited: Vec<NodeId>,
+    /// This log takes the place of one that is lost, or its node joins, and no entry in it names it yet.
+    pub is_unnamed: bool,
     /// Index that this node's log must reach; `None` until a confirmed leader told it.
     pub goal_index: Option<Index>,
 }
@@ -127,7 +129,10 @@ impl Raft {
         let mut awaited = self.common.other_voters();
         let waits = !repairing.hard_state_is_settled && !self.common.only_learns();
         awaited.retain(|peer| waits && !repairing.answered.contains(peer));
-        Some(RepairView { awaited, goal_index: repairing.goal.map(|goal| goal.last_index) })
+        let named = self.common.membership.named(self.common.config.id);
+        let is_named = named.is_some_and(|named| named.incarnation == self.common.incarnation());
+        let is_unnamed = self.common.is_joining() && !is_named;
+        Some(RepairView { awaited, is_unnamed, goal_index: repairing.goal.map(|goal| goal.last_index) })
     }
 
     pub(crate) fn is_under_repair(&self) -> bool {

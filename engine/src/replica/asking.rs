@@ -95,7 +95,7 @@ impl<S: Storage> Replica<S> {
         for read in self.reads.take_unasked() {
             mark!("replica: nobody leads who could confirm a read");
             let message = "the leader was lost before it confirmed the read, and there is no other yet; try again";
-            self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
+            self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, self.with_lost_nodes(message)));
         }
     }
 

@@ -1,5 +1,7 @@
 //! A replica whose log is new: makes durable what Raft learned about it, and says when it has something to show.
 
+use std::borrow::Cow;
+
 use wal::Storage;
 
 use super::{Action, Fault, RepairOptions, Replica, ReplicaOptions};
@@ -49,6 +51,20 @@ impl<S: Storage> Replica<S> {
         }
         self.raft.on_birth_persisted(nonce);
         self.after_raft();
+    }
+
+    /// Why this node can send nobody to a leader: it is new, nodes have lost their data, or something passes.
+    pub(super) fn why_no_leader(&self) -> String {
+        let reason = self.raft.birth_view().map(|view| view.to_string()).unwrap_or_else(|| {
+            self.with_lost_nodes("a majority of its nodes is not reachable, or an election is under way").into_owned()
+        });
+        format!("this shard has no leader: {reason}")
+    }
+
+    /// What is said of a request for which there was no quorum, with the nodes that lost data, if there are any.
+    pub(super) fn with_lost_nodes(&self, message: &'static str) -> Cow<'static, str> {
+        let lost = self.raft.lost_view();
+        if lost.nodes.is_empty() { Cow::Borrowed(message) } else { Cow::Owned(format!("{message}; {lost}")) }
     }
 
     /// Why there may be less in this log than its node showed before: the data directory was empty.

@@ -163,7 +163,8 @@ impl<S: Storage> Replica<S> {
             .partition::<VecDeque<_>, _>(|held| held.deadline_tick <= now_tick);
         self.hand_over.held = kept;
         mark!("replica: a request waited for a leader that did not come" if !expired.is_empty());
-        self.refuse_held(expired, Status::Timeout, "no new leader showed itself in time");
+        let message = self.with_lost_nodes("no new leader showed itself in time");
+        self.refuse_held(expired, Status::Timeout, &message);
     }
 
     /// Refuses all requests that wait for the next leader.

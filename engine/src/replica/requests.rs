@@ -141,7 +141,8 @@ impl<S: Storage> Replica<S> {
         let refusal = match (origin, leader) {
             (Origin::Peer { .. }, _) => "the request was passed on to a node that does not lead this shard; try again",
             (_, None) => {
-                "this shard has no leader: a majority of its nodes is not reachable, or an election is under way"
+                let message = self.why_no_leader();
+                return self.refuse(origin, Refusal::not_executed(Status::Unavailable, message));
             }
             (_, Some(leader)) if leader == self.options.raft.id => "leadership is being handed over; try again",
             (_, Some(leader)) if !self.connected.contains(&leader) => NO_CONNECTION,
@@ -227,14 +228,14 @@ impl<S: Storage> Replica<S> {
         for origin in expired.drain(..) {
             mark!("replica: no quorum made a write durable in time");
             let message = "no quorum made the write durable in time; it may still take effect";
-            self.refuse(origin, Refusal::unknown(Status::Timeout, message));
+            self.refuse(origin, Refusal::unknown(Status::Timeout, self.with_lost_nodes(message)));
         }
         self.expire_queue();
         self.reads.expire(self.now_tick, |origin| expired.push(origin));
         for origin in expired.drain(..) {
             mark!("replica: no quorum confirmed a leader in time");
             let message = "no quorum confirmed the leader in time for the read";
-            self.refuse(origin, Refusal::not_executed(Status::Timeout, message));
+            self.refuse(origin, Refusal::not_executed(Status::Timeout, self.with_lost_nodes(message)));
         }
         for origin in self.reads.begun.take_expired(self.now_tick) {
             let message = "the read visits more keys than its time allows beside other reads; ask for fewer";

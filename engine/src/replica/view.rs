@@ -153,13 +153,16 @@ pub struct RepairProgress {
 
 impl fmt::Display for RepairProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let raft::RepairView { awaited, goal_index } = &self.raft;
+        let raft::RepairView { awaited, is_unnamed, goal_index } = &self.raft;
         match goal_index {
             _ if !awaited.is_empty() => {
                 f.write_str("waits to hear the terms of nodes")?;
                 awaited.iter().try_for_each(|node| write!(f, " {node}"))?;
             }
             Some(goal) => write!(f, "gets entries back up to index {goal}")?,
+            None if *is_unnamed => {
+                f.write_str("waits for a leader that takes its new log in, which the other nodes must agree to")?;
+            }
             None => f.write_str("waits for a leader that the other nodes confirm")?,
         }
         write!(f, "; its log was damaged: {}", self.damage)

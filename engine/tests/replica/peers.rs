@@ -524,3 +524,51 @@ fn well_formed_messages_that_make_no_sense_trip_no_assertion() {
         }
     }
 }
+
+#[test]
+fn who_finds_no_leader_is_told_which_nodes_lost_their_data_or_are_new() {
+    let message_of = |subject: &Subject, ticket: u64| match &subject.answers[&ticket] {
+        Err(refusal) => refusal.message.clone().into_owned(),
+        Ok(_) => panic!("nobody leads"),
+    };
+    let mut subject = fresh(options(47));
+    let ticket = subject.put(None, 10);
+    let plain = message_of(&subject, ticket);
+    assert!(plain.contains("no leader") && !plain.contains("lost data"), "{plain}");
+    let question = Message::RepairRequest { term: Term::ZERO, nonce: 7, last: EntryId::ZERO, challenge: 0 };
+    for node in [2, 3] {
+        subject.hear(node, question.clone());
+    }
+    let (write, read) = (subject.put(None, 10), subject.read());
+    for ticket in [write, read] {
+        let message = message_of(&subject, ticket);
+        assert!(
+            message.contains(&format!("nodes that lost data: {} {}; the others", node_id(2), node_id(3))),
+            "{message}"
+        );
+        assert_eq!(subject.refusal(ticket), (Status::Unavailable, Executed::No));
+    }
+
+    let birth = raft::BirthRecord { incarnation: 7, stage: raft::Stage::New };
+    let mut subject = fresh(ReplicaOptions { birth, ..options(48) });
+    let ticket = subject.put(None, 10);
+    let message = message_of(&subject, ticket);
+    let awaited =
+        format!("this node is new and waits to hear whether these nodes are, too: {} {}", node_id(2), node_id(3));
+    assert!(message.contains(&awaited), "{message}");
+}
+
+#[test]
+fn a_replacement_says_that_it_waits_to_be_taken_in() {
+    let birth = raft::BirthRecord { incarnation: 7, stage: raft::Stage::Replaced };
+    let repair = engine::replica::RepairOptions { nonce: 1, hard_state_is_certain: false, damage: "x".to_owned() };
+    let mut subject = fresh(ReplicaOptions { birth, repair: Some(repair), ..options(49) });
+    let shown = |subject: &Subject| subject.host.replica.view().repair.expect("under repair").to_string();
+    let awaited = format!("waits to hear the terms of nodes {} {};", node_id(2), node_id(3));
+    assert!(shown(&subject).starts_with(&awaited), "{}", shown(&subject));
+    let answer = Message::RepairResponse { term: Term::new(1), nonce: 1, last_index: Index::ZERO, challenge: 0 };
+    for node in [2, 3] {
+        subject.hear(node, answer.clone());
+    }
+    assert!(shown(&subject).starts_with("waits for a leader that takes its new log in"), "{}", shown(&subject));
+}
