@@ -42,13 +42,13 @@ pub enum Nonsense {
     },
     /// An entry of this node's log stands in another history in the other's. What a follower does then says `histories`.
     #[error(
-        "it has entry {} in another history: its lineage is {} there and {} here. Two nodes led one term, because one was put back to an          older copy of its data directory and forgot its vote. The follower of these two takes no more entries of this leader; what          to do says docs/durability.md, `Two histories`",
+        "it has entry {} in another history: its lineage is {} there and {} here. Two nodes led one term, because one was put back to an older copy of its data directory and forgot its vote. The follower of these two takes no more entries of this leader; docs/durability.md, `Two histories`, says what to do",
         .0.entry, .0.theirs, .0.ours
     )]
     OtherHistory(Fork),
     /// The leader of a term sends what supersedes entries of that very term, which it made itself if nobody else led the term.
     #[error(
-        "it would cut off entry {cut}, which is of the term that it leads; so another node led that term, too: one was put back to an          older copy of its data directory and forgot its vote; what to do says docs/durability.md, `Two histories`"
+        "it would cut off entry {cut}, which is of the term that it leads; so another node led that term, too: one was put back to an older copy of its data directory and forgot its vote; docs/durability.md, `Two histories`, says what to do"
     )]
     CutsOwnTerm {
         /// The last entry that would be cut.
