@@ -13,6 +13,7 @@ mod layers;
 mod limits;
 mod marks;
 mod modules;
+mod named;
 mod planted;
 mod ratchets;
 mod rules;
@@ -76,6 +77,7 @@ fn the_workspace_is_tidy() {
     findings.extend(layers::check_lists(&tree));
     findings.extend(layers::check_manifests(&tree));
     findings.extend(documents::check(&tree));
+    findings.extend(named::check(&tree, &sources));
     let documents = tree.files.iter().filter(|file| file.path.ends_with(".md"));
     findings.extend(documents.flat_map(columns::check_document));
     findings.extend(unused::check(&tree));
