@@ -28,7 +28,7 @@ pub trait RowSource: 'static {
 
 /// Why a verification did not come to an end.
 #[derive(Debug, Error)]
-pub enum VerifyError {
+pub enum ReadBackError {
     /// The source could not be read.
     #[error("cannot read back the writes of worker {worker}: {reason}")]
     Read {
@@ -46,7 +46,7 @@ pub enum VerifyError {
 ///
 /// # Errors
 /// The source could not be read to the end.
-pub async fn verify_all<S: RowSource>(expected: &Rc<Expected>, source: &Rc<S>) -> Result<CheckReport, VerifyError> {
+pub async fn verify_all<S: RowSource>(expected: &Rc<Expected>, source: &Rc<S>) -> Result<CheckReport, ReadBackError> {
     in_lanes(expected, source, async |expected, source, worker| verify_worker(expected, source, worker).await).await
 }
 
@@ -54,14 +54,14 @@ pub async fn verify_all<S: RowSource>(expected: &Rc<Expected>, source: &Rc<S>) -
 ///
 /// # Errors
 /// The source could not be read to the end.
-pub async fn verify_last<S: RowSource>(expected: &Rc<Expected>, source: &Rc<S>) -> Result<CheckReport, VerifyError> {
+pub async fn verify_last<S: RowSource>(expected: &Rc<Expected>, source: &Rc<S>) -> Result<CheckReport, ReadBackError> {
     in_lanes(expected, source, async |expected, source, worker| verify_last_of(expected, source, worker).await).await
 }
 
-async fn in_lanes<S, F>(expected: &Rc<Expected>, source: &Rc<S>, verify: F) -> Result<CheckReport, VerifyError>
+async fn in_lanes<S, F>(expected: &Rc<Expected>, source: &Rc<S>, verify: F) -> Result<CheckReport, ReadBackError>
 where
     S: RowSource,
-    F: AsyncFn(&Expected, &S, usize) -> Result<CheckReport, VerifyError> + Copy + 'static,
+    F: AsyncFn(&Expected, &S, usize) -> Result<CheckReport, ReadBackError> + Copy + 'static,
 {
     let mut lanes = JoinSet::new();
     for lane in 0..LANE_COUNT {
@@ -76,7 +76,7 @@ where
     }
     let mut report = CheckReport::default();
     while let Some(lane) = lanes.join_next().await {
-        report.merge(&lane.map_err(|_| VerifyError::Panicked)??);
+        report.merge(&lane.map_err(|_| ReadBackError::Panicked)??);
     }
     Ok(report)
 }
@@ -85,13 +85,13 @@ async fn verify_worker<S: RowSource>(
     expected: &Expected,
     source: &S,
     worker: usize,
-) -> Result<CheckReport, VerifyError> {
+) -> Result<CheckReport, ReadBackError> {
     let Some(mut check) = expected.check_worker(worker) else { return Ok(CheckReport::default()) };
     let limit = (PAGE_BYTES_MAX / expected.value_bytes().max(1)).clamp(1, PAGE_ROWS_MAX);
     let (mut begin, end) = tracked_range(worker);
     loop {
         let page = source.page(&begin, &end, limit).await;
-        let rows = page.map_err(|error| VerifyError::Read { worker, reason: error.to_string() })?;
+        let rows = page.map_err(|error| ReadBackError::Read { worker, reason: error.to_string() })?;
         rows.iter().for_each(|(key, value)| check.row(key, value));
         match rows.into_iter().next_back() {
             // Another page may follow; it begins right behind the last row, and so further on each time.
@@ -105,12 +105,12 @@ async fn verify_last_of<S: RowSource>(
     expected: &Expected,
     source: &S,
     worker: usize,
-) -> Result<CheckReport, VerifyError> {
+) -> Result<CheckReport, ReadBackError> {
     let mut report = CheckReport::default();
     let Some(sequence) = expected.last_acknowledged(worker) else { return Ok(report) };
     let key = tracked_key(worker, sequence, expected.shard_count());
     let page = source.page(&key, &successor(key.clone()), 1).await;
-    let rows = page.map_err(|error| VerifyError::Read { worker, reason: error.to_string() })?;
+    let rows = page.map_err(|error| ReadBackError::Read { worker, reason: error.to_string() })?;
     report.row_count = rows.len() as u64;
     match rows.first() {
         Some((found, value)) if *found == key && expected.is_value(value, worker, sequence) => {

@@ -19,7 +19,7 @@ pub use error::{ConfigError, UrlError};
 pub use identity::{PublicClusterId, cluster_id, node_id};
 pub use text::{ClusterState, LogLevel, WalIo, parse_initial_cluster, parse_list};
 pub use url::Url;
-pub use validate::{Limits, Member, ValidConfig};
+pub use validate::{Member, ServingLimits, ValidConfig};
 
 /// The token of clusters that were given none: everybody knows it.
 const DEFAULT_TOKEN: &str = "quorate-cluster";

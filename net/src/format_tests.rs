@@ -3,7 +3,7 @@
 use crate::api::{self, Executed, Request, Response, ResponsePart, Status};
 use crate::doc_table::{WIRE_DOC, values};
 use crate::frame::{FRAME_HEADER_BYTES, FrameBuilder, FrameKind};
-use crate::handshake::{self, Hello, MAGIC, Role, Verdict, Welcome};
+use crate::handshake::{self, Hello, HelloRole, MAGIC, Verdict, Welcome};
 use crate::limits;
 use crate::samples::{self, with_frame};
 
@@ -147,7 +147,7 @@ fn documented_roles_and_verdicts_are_all_there_are() {
     }
     assert_eq!(WIRE_DOC.numbers("Roles"), roles);
     assert_eq!(WIRE_DOC.numbers("Verdicts"), verdicts);
-    for role in [Role::Client, Role::PeerControl, Role::PeerBulk, Role::PeerRelay] {
+    for role in [HelloRole::Client, HelloRole::PeerControl, HelloRole::PeerBulk, HelloRole::PeerRelay] {
         let mut bytes = Vec::new();
         Hello { role, ..samples::peer_hello() }.encode(&mut bytes);
         assert_eq!(with_frame(&bytes, Hello::decode).map(|hello| hello.role), Ok(role));

@@ -26,7 +26,7 @@ pub const KIND_WELCOME: FrameKind = FrameKind::new(2);
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum HelloRole {
     /// A client's requests and their answers.
     Client,
     /// A peer's urgent messages of one shard; nothing is answered on it.
@@ -37,7 +37,7 @@ pub enum Role {
     PeerRelay,
 }
 
-impl Role {
+impl HelloRole {
     pub(crate) const fn to_wire(self) -> u8 {
         match self {
             Self::Client => 1,
@@ -64,7 +64,7 @@ pub struct Hello {
     /// Version that the caller speaks.
     pub version: u16,
     /// What the connection is for.
-    pub role: Role,
+    pub role: HelloRole,
     /// Shards of the caller's cluster; 0 from a client.
     pub shard_count: u32,
     /// Shard that a peer's connection belongs to; 0 from a client.
@@ -191,7 +191,7 @@ impl Hello {
             return Ok(Self::of_version(version));
         }
         expect_plain(frame)?;
-        let role = Role::from_wire(reader.u8("the role in the handshake")?)?;
+        let role = HelloRole::from_wire(reader.u8("the role in the handshake")?)?;
         expect_zero(reader.u8("a reserved byte of the handshake")?.into())?;
         let hello = Self {
             version,
@@ -211,7 +211,7 @@ impl Hello {
     const fn of_version(version: u16) -> Self {
         Self {
             version,
-            role: Role::Client,
+            role: HelloRole::Client,
             shard_count: 0,
             shard: 0,
             cluster: 0,

@@ -48,7 +48,7 @@ impl Hello {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handshake::Role;
+    use crate::handshake::HelloRole;
     use crate::samples;
 
     #[test]
@@ -69,7 +69,7 @@ mod tests {
     fn a_proof_is_good_for_what_it_was_made_for() {
         let hello = samples::peer_hello();
         for other in [
-            Hello { role: Role::PeerBulk, ..hello.clone() },
+            Hello { role: HelloRole::PeerBulk, ..hello.clone() },
             Hello { shard: hello.shard + 1, ..hello.clone() },
             Hello { shard_count: hello.shard_count + 1, ..hello.clone() },
             Hello { from: hello.from + 1, ..hello.clone() },

@@ -11,7 +11,7 @@ use crate::api::{
 };
 use crate::deframer::{Deframer, Skipped};
 use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameBuilder, FrameError, FrameKind, encode_frame};
-use crate::handshake::{ClientLimits, Hello, MAGIC, PROTOCOL_VERSION, Protocol, Role, Verdict, Welcome, sniff};
+use crate::handshake::{ClientLimits, Hello, HelloRole, MAGIC, PROTOCOL_VERSION, Protocol, Verdict, Welcome, sniff};
 use crate::limits::{HANDSHAKE_TEXT_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::samples::with_frame;
 use codec::DecodeError;
@@ -128,7 +128,12 @@ fn text(limit: u16) -> impl Strategy<Value = String> {
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
-    let role = prop_oneof![Just(Role::Client), Just(Role::PeerControl), Just(Role::PeerBulk), Just(Role::PeerRelay)];
+    let role = prop_oneof![
+        Just(HelloRole::Client),
+        Just(HelloRole::PeerControl),
+        Just(HelloRole::PeerBulk),
+        Just(HelloRole::PeerRelay)
+    ];
     let numbers = (any::<u32>(), any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
     (role, numbers, text(HANDSHAKE_TEXT_BYTES_MAX)).prop_map(
         |(role, (shard_count, shard, cluster, from, to, nonce), name)| Hello {

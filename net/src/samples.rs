@@ -5,7 +5,7 @@
 use crate::api::{CALL_KIND_MAX, CALL_KIND_MIN, Executed, Refused, Request, Response, ResponsePart, Status};
 use crate::deframer::Deframer;
 use crate::frame::{Frame, FrameBuilder, FrameKind};
-use crate::handshake::{ClientLimits, Hello, MAGIC, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use crate::handshake::{ClientLimits, Hello, HelloRole, MAGIC, PROTOCOL_VERSION, Verdict, Welcome};
 
 pub(crate) const CLUSTER_ID: u64 = 0x0102_0304_0506_0708;
 
@@ -52,7 +52,7 @@ pub(crate) fn entries_frame() -> Vec<u8> {
 pub(crate) fn peer_hello() -> Hello {
     let mut hello = Hello {
         version: PROTOCOL_VERSION,
-        role: Role::PeerControl,
+        role: HelloRole::PeerControl,
         shard_count: 4,
         shard: 3,
         cluster: 0,

@@ -7,7 +7,7 @@ use std::fmt;
 use crate::format::EntryError;
 use crate::lsn::SegmentSeq;
 use crate::segment::{IdentityMismatch, SegmentHeaderError};
-use crate::types::{EntryId, HardState, Index, Lsn, Term};
+use crate::types::{EntryId, HardStateRecord, Index, Lsn, Term};
 
 /// What is wrong at a place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -197,10 +197,10 @@ pub struct Corruption {
     /// of no use for going on from there.
     pub intact_last: EntryId,
     /// Hard state before the first damage. Later ones may have been damaged: this node may have voted since.
-    pub intact_hard_state: HardState,
+    pub intact_hard_state: HardStateRecord,
     /// The highest hard state that is whole anywhere in the log, before or beyond damage. Its term is at least that of
     /// every entry whose header is whole; where that raised it, the vote is 0.
-    pub hard_state: HardState,
+    pub hard_state: HardStateRecord,
     /// No damage can have hidden a later hard state: whatever is damaged behind the last whole one is the payload of a
     /// frame whose header is whole and says that it is an entry, and the log then ends without remains.
     ///

@@ -11,7 +11,7 @@ use crate::salvage::{SalvageReport, salvage};
 use crate::test_support::*;
 use crate::testing::{SimRng, SimStorage};
 use crate::types::{EntryId, Index, Lsn, Term};
-use crate::{HardState, Log, LogOptions, OpenError, RecoveryReport, Storage};
+use crate::{HardStateRecord, Log, LogOptions, OpenError, RecoveryReport, Storage};
 
 /// Logs unless the environment says otherwise.
 const LOGS_DEFAULT: u64 = 3000;
@@ -85,7 +85,7 @@ impl History {
         // A vote may follow in the same term.
         let same_term = before.vote == 0 && rng.chance(1, 2);
         let term = if same_term { before.term } else { before.term.plus(1 + rng.below(3)) };
-        let hard_state = HardState { term, vote: rng.below(4) };
+        let hard_state = HardStateRecord { term, vote: rng.below(4) };
         let end = self.log.append_hard_state(hard_state).expect("room");
         self.records.push((end, Record::HardState(hard_state)));
     }
@@ -130,7 +130,7 @@ impl History {
         entries.map(|(_, id, payload)| (id, payload)).filter(|(id, _)| id.index > base.index).collect()
     }
 
-    fn hard_state(&self, count: usize) -> HardState {
+    fn hard_state(&self, count: usize) -> HardStateRecord {
         last_hard_state(&self.records[..count], self.base)
     }
 }
@@ -298,10 +298,10 @@ fn a_certain_hard_state_is_the_last_durable_one_after_any_faults() {
 #[test]
 fn a_hard_state_beyond_damage_is_found_and_is_certain() {
     let mut log = new_log(1);
-    log.append_hard_state(HardState { term: Term::new(3), vote: 1 }).expect("room");
+    log.append_hard_state(HardStateRecord { term: Term::new(3), vote: 1 }).expect("room");
     append_many(&mut log, 3, 1..=5, 600);
     let (segment, offset) = place(&log, 3);
-    let last = HardState { term: Term::new(7), vote: 2 };
+    let last = HardStateRecord { term: Term::new(7), vote: 2 };
     log.append_hard_state(last).expect("room");
     sync_all(&mut log);
     let mut storage = log.into_storage();
@@ -313,7 +313,7 @@ fn a_hard_state_beyond_damage_is_found_and_is_certain() {
 
 #[test]
 fn damage_behind_the_last_hard_state_makes_it_uncertain_unless_it_hit_a_payload() {
-    let hard_state = HardState { term: Term::new(3), vote: 1 };
+    let hard_state = HardStateRecord { term: Term::new(3), vote: 1 };
     for (bit_at, certain) in [(FRAME_HEADER_END + 5, true), (20, false)] {
         let mut log = new_log(1);
         log.append_hard_state(hard_state).expect("room");
@@ -330,7 +330,7 @@ fn damage_behind_the_last_hard_state_makes_it_uncertain_unless_it_hit_a_payload(
 
 #[test]
 fn remains_behind_the_end_of_a_damaged_log_make_the_hard_state_uncertain() {
-    let hard_state = HardState { term: Term::new(3), vote: 1 };
+    let hard_state = HardStateRecord { term: Term::new(3), vote: 1 };
     for (torn, certain) in [(false, true), (true, false)] {
         let mut log = new_log(1);
         log.append_hard_state(hard_state).expect("room");
@@ -356,15 +356,15 @@ const FRAME_HEADER_END: usize = crate::format::FRAME_HEADER_BYTES;
 #[test]
 fn entries_of_a_later_term_raise_the_hard_state_and_take_its_vote() {
     let mut log = new_log(1);
-    log.append_hard_state(HardState { term: Term::new(3), vote: 1 }).expect("room");
+    log.append_hard_state(HardStateRecord { term: Term::new(3), vote: 1 }).expect("room");
     let offset = log.writing_end().1;
-    log.append_hard_state(HardState { term: Term::new(6), vote: 2 }).expect("room");
+    log.append_hard_state(HardStateRecord { term: Term::new(6), vote: 2 }).expect("room");
     append_many(&mut log, 6, 1..=2, 600);
     sync_all(&mut log);
     let mut storage = log.into_storage();
     storage.flip_bit(seq(1), offset + FRAME_HEADER_END + 3, 0);
     let (new, report) = salvaged(&storage, OPTIONS, 1);
-    let raised = HardState { term: Term::new(6), vote: 0 };
+    let raised = HardStateRecord { term: Term::new(6), vote: 0 };
     assert_eq!((report.hard_state, report.hard_state_is_certain), (raised, false));
     assert_eq!((new.last_id(), new.hard_state()), (EntryId::ZERO, raised));
 }

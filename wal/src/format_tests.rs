@@ -10,7 +10,7 @@ use crate::segment::{
     LogNonce, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader, SegmentHeaderError, SegmentIdentity,
 };
 use crate::storage::Noted;
-use crate::types::HardState;
+use crate::types::HardStateRecord;
 
 #[test]
 fn documented_layouts_are_the_ones_in_the_code() {
@@ -149,7 +149,7 @@ fn golden_origin_frame() {
     let payload = Origin::encode(
         base,
         Lineage::new(0x2122_2324_2526_2728),
-        HardState { term: Term::new(8), vote: 9 },
+        HardStateRecord { term: Term::new(8), vote: 9 },
         b"members",
     );
     let origin = EntryHeader::local(EntryKind::ORIGIN, Term::ZERO, &payload);

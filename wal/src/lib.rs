@@ -122,4 +122,4 @@ pub use recovery::RecoveryReport;
 pub use segment::{LogNonce, SegmentIdentity};
 pub use stats::LogStats;
 pub use storage::{Noted, Simulated, Storage, StorageError};
-pub use types::HardState;
+pub use types::HardStateRecord;

@@ -22,7 +22,7 @@ use crate::recovery::{self, Rebuild, RecoveryReport, SegmentStart};
 use crate::segment::SegmentIdentity;
 use crate::stats::LogStats;
 use crate::storage::{Noted, Storage};
-use crate::types::{EntryId, HardState, Index, Lsn, Term};
+use crate::types::{EntryId, HardStateRecord, Index, Lsn, Term};
 use crate::walk::LogEnd;
 use crate::writer::Writer;
 
@@ -52,7 +52,7 @@ pub struct Log<S> {
     index: EntryIndex,
     writer: Writer,
     commit: GroupCommit,
-    hard_state: HardState,
+    hard_state: HardStateRecord,
     members: MembersHistory,
     /// Segments that were begun, oldest first.
     starts: VecDeque<SegmentStart>,
@@ -253,7 +253,7 @@ impl<S: Storage> Log<S> {
 
     /// The hard state appended last. It need not be durable.
     #[must_use]
-    pub fn hard_state(&self) -> HardState {
+    pub fn hard_state(&self) -> HardStateRecord {
         self.hard_state
     }
 

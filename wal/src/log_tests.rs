@@ -6,10 +6,10 @@ use crate::origin::ORIGIN_FIXED_BYTES;
 use crate::test_support::*;
 use crate::testing::SimStorage;
 use crate::types::{EntryId, Index, Term};
-use crate::{AppendError, HardState, Latch, Log, LogOptions, OpenError, SyncFailure};
+use crate::{AppendError, HardStateRecord, Latch, Log, LogOptions, OpenError, SyncFailure};
 
-fn hard_state(term: u64, vote: u64) -> HardState {
-    HardState { term: Term::new(term), vote }
+fn hard_state(term: u64, vote: u64) -> HardStateRecord {
+    HardStateRecord { term: Term::new(term), vote }
 }
 
 /// A log without entries whose first segment was begun, so that its origin is durable.

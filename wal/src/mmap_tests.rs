@@ -12,7 +12,7 @@ use crate::format::EntryHeader;
 use crate::mmap::FileDevice;
 use crate::prepare::prepare_segment;
 use crate::test_support::{IDENTITY, KIND, id, payload, prepare_files, seq};
-use crate::types::{EntryId, HardState, Index, Term};
+use crate::types::{EntryId, HardStateRecord, Index, Term};
 use crate::verify::{Found, VerifyError, verify};
 use crate::{DamageKind, Log, LogOptions, OpenError, SegmentIdentity, Storage, Tail};
 
@@ -50,7 +50,7 @@ fn a_log() -> TempDir {
     let (mut log, report) = open(dir.path()).expect("an empty log");
     assert_eq!(report.segments_count, 0);
     prepare_files(&mut log, SEGMENT_BYTES);
-    log.append_hard_state(HardState { term: Term::new(1), vote: 22 }).expect("room");
+    log.append_hard_state(HardStateRecord { term: Term::new(1), vote: 22 }).expect("room");
     append_many(&mut log, 1..=40, 4000);
     sync_all(&mut log);
     prepare_files(&mut log, SEGMENT_BYTES);
@@ -78,7 +78,7 @@ fn a_log_in_files_reopens_and_goes_on() {
         let (mut log, report) = open(dir.path()).expect("sound");
         let last = 40 + round * 10;
         assert_eq!((report.last, report.tail), (id(1, last), Tail::Clean));
-        assert_eq!(log.hard_state(), HardState { term: Term::new(1), vote: 22 });
+        assert_eq!(log.hard_state(), HardStateRecord { term: Term::new(1), vote: 22 });
         assert_eq!(log.persisted_index(), Index::new(last));
         for index in 1..=last {
             let entry = log.entry(Index::new(index)).expect("readable").expect("present");
@@ -436,7 +436,8 @@ fn a_log_on_files_is_begun_anew_behind_an_entry() {
     let dir = TempDir::new().expect("a directory");
     let base = EntryId::new(Term::new(1), Index::new(500));
     let options = LogOptions { state: base, ..OPTIONS };
-    let origin = crate::Origin { base, hard_state: HardState { term: Term::new(2), vote: 3 }, ..Default::default() };
+    let origin =
+        crate::Origin { base, hard_state: HardStateRecord { term: Term::new(2), vote: 3 }, ..Default::default() };
     let storage = FileDevice::open(dir.path()).expect("an empty directory");
     let mut log = Log::begin(storage, options, origin.clone()).expect("nothing is there");
     append_many(&mut log, 501..=510, 5000);

@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::limits::MEMBERS_BYTES_MAX;
 use crate::lineage::Lineage;
-use crate::types::{EntryId, HardState, Index, Term};
+use crate::types::{EntryId, HardStateRecord, Index, Term};
 
 /// Payload of an origin without members. Unit: bytes.
 pub(crate) const ORIGIN_FIXED_BYTES: usize = size_of::<RawOrigin>();
@@ -51,7 +51,7 @@ pub struct Origin {
     /// Of all entries up to `base`.
     pub lineage: Lineage,
     /// The hard state.
-    pub hard_state: HardState,
+    pub hard_state: HardStateRecord,
     /// The members of the group as of `base`, in the owner's encoding; the log only keeps them.
     ///
     /// At most `MEMBERS_BYTES_MAX` long. Empty until the members come from the log.
@@ -62,7 +62,7 @@ impl Origin {
     /// The payload of an origin's frame.
     ///
     /// Panics if the members are too long.
-    pub(crate) fn encode(base: EntryId, lineage: Lineage, hard_state: HardState, members: &[u8]) -> Vec<u8> {
+    pub(crate) fn encode(base: EntryId, lineage: Lineage, hard_state: HardStateRecord, members: &[u8]) -> Vec<u8> {
         assert!(members.len() <= MEMBERS_BYTES_MAX, "{} bytes of members", members.len());
         let raw = RawOrigin {
             base_term: U64::new(base.term.get()),
@@ -80,7 +80,7 @@ impl Origin {
     pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
         let (raw, members) = RawOrigin::ref_from_prefix(payload).ok()?;
         let base = EntryId::new(Term::new(raw.base_term.get()), Index::new(raw.base_index.get()));
-        let hard_state = HardState { term: Term::new(raw.term.get()), vote: raw.vote.get() };
+        let hard_state = HardStateRecord { term: Term::new(raw.term.get()), vote: raw.vote.get() };
         let lineage = Lineage::new(raw.lineage.get());
         let is_possible = (base.index > Index::ZERO || base.term == Term::ZERO)
             && base.index.get() < u64::MAX
@@ -113,7 +113,7 @@ mod tests {
 
     fn origin(members: &[u8]) -> Origin {
         let base = EntryId::new(Term::new(3), Index::new(9));
-        let hard_state = HardState { term: Term::new(4), vote: 5 };
+        let hard_state = HardStateRecord { term: Term::new(4), vote: 5 };
         Origin { base, lineage: Lineage::new(6), hard_state, members: members.into() }
     }
 

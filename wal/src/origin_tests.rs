@@ -7,7 +7,7 @@ use crate::lineage::Lineage;
 use crate::origin::Origin;
 use crate::test_support::*;
 use crate::testing::{SimRng, SimStorage};
-use crate::types::{EntryId, HardState, Index, Term};
+use crate::types::{EntryId, HardStateRecord, Index, Term};
 use crate::{DamageKind, Log, LogOptions, OpenError, SegmentSeq, Storage};
 
 const BASE: EntryId = EntryId::new(Term::new(3), Index::new(1000));
@@ -16,8 +16,8 @@ fn options(state: EntryId) -> LogOptions {
     LogOptions { state, ..OPTIONS }
 }
 
-fn hard_state(term: u64, vote: u64) -> HardState {
-    HardState { term: Term::new(term), vote }
+fn hard_state(term: u64, vote: u64) -> HardStateRecord {
+    HardStateRecord { term: Term::new(term), vote }
 }
 
 /// Entries 1 to 20 of term 3, two in a segment, all durable; the hard state is in the first segment alone.

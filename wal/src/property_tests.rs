@@ -12,7 +12,7 @@ use crate::origin::ORIGIN_FIXED_BYTES;
 use crate::test_support::*;
 use crate::testing::SimStorage;
 use crate::types::{EntryId, Index, Lsn, Term};
-use crate::{AppendError, HardState, Log, LogOptions, OpenError, SegmentSeq, SyncRequest, Tail};
+use crate::{AppendError, HardStateRecord, Log, LogOptions, OpenError, SegmentSeq, SyncRequest, Tail};
 
 /// Cases unless the environment says otherwise.
 const CASES_DEFAULT: u32 = 10_000;
@@ -131,7 +131,7 @@ impl Model {
         current_entries(&self.records[..count], self.base)
     }
 
-    fn hard_state(&self, count: usize) -> HardState {
+    fn hard_state(&self, count: usize) -> HardStateRecord {
         last_hard_state(&self.records[..count], self.base)
     }
 
@@ -322,7 +322,7 @@ impl Run {
     fn hard_state(&mut self, term_up: u64, vote: u64) {
         let before = self.log().hard_state();
         let vote = if term_up == 0 && before.vote != 0 { before.vote } else { vote };
-        let hard_state = HardState { term: Term::new(before.term.get() + term_up), vote };
+        let hard_state = HardStateRecord { term: Term::new(before.term.get() + term_up), vote };
         let result = self.log().append_hard_state(hard_state);
         if let Some(end) = self.accepted(result) {
             self.votes += 1;

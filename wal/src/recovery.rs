@@ -16,7 +16,7 @@ use crate::members::MembersHistory;
 use crate::origin::Origin;
 use crate::segment::{FORMAT_VERSION, IdentityField, SegmentIdentity};
 use crate::storage::Storage;
-use crate::types::{EntryId, HardState, Index, Lsn, Term};
+use crate::types::{EntryId, HardStateRecord, Index, Lsn, Term};
 use crate::walk::{FrameView, LogEnd, SegmentImage, Step, Walk, of_the_log};
 
 /// What an opened log held.
@@ -33,7 +33,7 @@ pub struct RecoveryReport {
     /// Last entry; `base` in a log without entries.
     pub last: EntryId,
     /// Hard state.
-    pub hard_state: HardState,
+    pub hard_state: HardStateRecord,
     /// Where the log ends.
     pub end: Lsn,
     /// How it ended before that was cleaned.
@@ -54,7 +54,7 @@ pub(crate) struct SegmentStart {
 #[derive(Debug)]
 pub(crate) struct Rebuild {
     pub(crate) index: EntryIndex,
-    pub(crate) hard_state: HardState,
+    pub(crate) hard_state: HardStateRecord,
     /// Seals and origins not counted.
     pub(crate) frames_count: u64,
     /// What the log's first frame says; `None` before it.
@@ -72,7 +72,7 @@ impl Rebuild {
     pub(crate) fn new(state: EntryId, lineage: Lineage) -> Self {
         Self {
             index: EntryIndex::new(state, lineage),
-            hard_state: HardState { term: state.term, vote: 0 },
+            hard_state: HardStateRecord { term: state.term, vote: 0 },
             frames_count: 0,
             origin: None,
             members: MembersHistory::default(),
@@ -171,7 +171,7 @@ impl Rebuild {
     /// of an earlier one.
     fn begin_at(&mut self, state: EntryId, lineage: Lineage) {
         let members: Box<[u8]> = self.members.current().into();
-        let hard_state = HardState { term: state.term, vote: 0 };
+        let hard_state = HardStateRecord { term: state.term, vote: 0 };
         self.index = EntryIndex::new(state, lineage);
         self.members = MembersHistory::new(members.clone());
         self.origin = Some(Origin { base: state, lineage, hard_state, members });
@@ -183,12 +183,12 @@ impl Rebuild {
         let begun = || Origin {
             base,
             lineage: self.index.lineage(base.index).expect("the index knows that of its base"),
-            hard_state: HardState { term: base.term, vote: 0 },
+            hard_state: HardStateRecord { term: base.term, vote: 0 },
             members: Box::default(),
         };
         let mut origin = self.origin.clone().unwrap_or_else(begun);
         if origin.hard_state.term < origin.base.term {
-            origin.hard_state = HardState { term: origin.base.term, vote: 0 };
+            origin.hard_state = HardStateRecord { term: origin.base.term, vote: 0 };
         }
         origin
     }
@@ -234,7 +234,7 @@ impl Rebuild {
 /// The hard states anywhere in a log, damaged or not.
 #[derive(Debug, Default)]
 pub(crate) struct HardStates {
-    highest: HardState,
+    highest: HardStateRecord,
     /// Highest term of an entry whose header is whole.
     entry_term: Term,
     /// Something behind `highest` may have been a later hard state.
@@ -277,8 +277,8 @@ impl HardStates {
     }
 
     /// The highest hard state, raised to the entries' terms.
-    pub(crate) fn found(&self) -> HardState {
-        if self.is_raised() { HardState { term: self.entry_term, vote: 0 } } else { self.highest }
+    pub(crate) fn found(&self) -> HardStateRecord {
+        if self.is_raised() { HardStateRecord { term: self.entry_term, vote: 0 } } else { self.highest }
     }
 
     pub(crate) fn is_certain(&self) -> bool {
@@ -290,9 +290,9 @@ impl HardStates {
     }
 }
 
-fn hard_state_of(frame: &FrameView<'_>) -> HardState {
+fn hard_state_of(frame: &FrameView<'_>) -> HardStateRecord {
     let vote = frame.payload.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    HardState { term: frame.header.entry().term(), vote }
+    HardStateRecord { term: frame.header.entry().term(), vote }
 }
 
 /// The lineage of an entry that `check_sequence` let through: it follows on the entry before it, whatever it supersedes.

@@ -8,7 +8,7 @@ use crate::origin::ORIGIN_FIXED_BYTES;
 use crate::segment::{IdentityField, IdentityMismatch, SegmentHeader, SegmentHeaderError};
 use crate::test_support::*;
 use crate::testing::SimStorage;
-use crate::types::{EntryId, HardState, Index, Lsn, Term};
+use crate::types::{EntryId, HardStateRecord, Index, Lsn, Term};
 use crate::{DamageKind, Log, LogOptions, OpenError, SegmentIdentity, Storage, Tail};
 
 /// Ten durable entries of 500 bytes in two segments; a mark behind them if wanted. Entry 11 would follow.
@@ -346,7 +346,7 @@ fn a_whole_frame_that_cannot_come_next_is_refused_even_at_the_end() {
 #[test]
 fn a_hard_state_that_falls_is_refused() {
     let mut log = new_log(1);
-    log.append_hard_state(HardState { term: Term::new(5), vote: 2 }).expect("room");
+    log.append_hard_state(HardStateRecord { term: Term::new(5), vote: 2 }).expect("room");
     let (seq, offset) = log.writing_end();
     let header = SegmentHeader::parse(log.storage().bytes(seq)).expect("a segment");
     let lsn = log.end_lsn();
@@ -448,7 +448,7 @@ fn a_log_goes_on_where_it_ended_also_at_the_start_of_a_segment() {
 #[test]
 fn an_empty_log_recovers_from_prepared_segments() {
     let (log, report) = reopen(new_log(1).into_storage()).expect("sound");
-    assert_eq!((log.last_id(), log.hard_state()), (EntryId::ZERO, HardState::default()));
+    assert_eq!((log.last_id(), log.hard_state()), (EntryId::ZERO, HardStateRecord::default()));
     assert_eq!((report.frames_count, report.tail), (0, Tail::Clean));
 }
 
@@ -456,11 +456,11 @@ fn an_empty_log_recovers_from_prepared_segments() {
 fn the_hard_state_is_the_last_one() {
     let mut log = new_log(1);
     for term in 1..=5 {
-        log.append_hard_state(HardState { term: Term::new(term), vote: term % 3 }).expect("room");
+        log.append_hard_state(HardStateRecord { term: Term::new(term), vote: term % 3 }).expect("room");
         append(&mut log, term, term, b"x").expect("room");
     }
     sync_all(&mut log);
     let (log, report) = reopen(log.into_storage()).expect("sound");
-    assert_eq!(report.hard_state, HardState { term: Term::new(5), vote: 2 });
+    assert_eq!(report.hard_state, HardStateRecord { term: Term::new(5), vote: 2 });
     assert_eq!(log.hard_state(), report.hard_state);
 }

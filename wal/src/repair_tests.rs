@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::format::EntryHeader;
 use crate::test_support::{IDENTITY, KIND, id, payload, prepare_files, seq};
-use crate::types::HardState;
+use crate::types::HardStateRecord;
 use crate::types::{Index, Term};
 use crate::{SegmentIdentity, SegmentSeq, Storage};
 
@@ -20,7 +20,7 @@ const OPTIONS: LogOptions = LogOptions {
     state_lineage: crate::Lineage::START,
 };
 const ENTRIES: u64 = 40;
-const HARD_STATE: HardState = HardState { term: Term::new(1), vote: 22 };
+const HARD_STATE: HardStateRecord = HardStateRecord { term: Term::new(1), vote: 22 };
 
 /// A data directory with a log in it.
 struct Node {

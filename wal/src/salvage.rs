@@ -18,7 +18,7 @@ use crate::lsn::{Geometry, SegmentSeq};
 use crate::reader::EntryRef;
 use crate::recovery::{self, Rebuild, RecoveryReport};
 use crate::storage::Storage;
-use crate::types::{EntryId, HardState, Index};
+use crate::types::{EntryId, HardStateRecord, Index};
 
 /// What was saved of a damaged log, and what was wrong with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct SalvageReport {
     /// The last of them.
     pub last: EntryId,
     /// The hard state saved; see [`crate::Corruption::hard_state`].
-    pub hard_state: HardState,
+    pub hard_state: HardStateRecord,
     /// See [`crate::Corruption::hard_state_is_certain`].
     pub hard_state_is_certain: bool,
     /// The first damage; `None` in a log that was whole.

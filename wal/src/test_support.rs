@@ -7,7 +7,7 @@ use crate::mmap::FileDevice;
 use crate::salvage::SalvageReport;
 use crate::segment::SegmentIdentity;
 use crate::testing::{SimRng, SimStorage, salvage_at_once};
-use crate::types::{EntryId, HardState, Index, Lsn, Term};
+use crate::types::{EntryId, HardStateRecord, Index, Lsn, Term};
 use crate::{AppendError, Log, LogOptions, OpenError, RecoveryReport, Storage};
 
 pub(crate) const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 11, node_id: 22, shard: 0, shard_count: 1 };
@@ -105,7 +105,7 @@ pub(crate) fn place(log: &Log<SimStorage>, index: u64) -> (SegmentSeq, usize) {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Record {
     Entry(EntryId, Vec<u8>),
-    HardState(HardState),
+    HardState(HardStateRecord),
     Mark,
 }
 
@@ -122,12 +122,12 @@ pub(crate) fn current_entries(records: &[(Lsn, Record)], base: EntryId) -> Vec<(
 }
 
 /// The hard state after these frames.
-pub(crate) fn last_hard_state(records: &[(Lsn, Record)], base: EntryId) -> HardState {
+pub(crate) fn last_hard_state(records: &[(Lsn, Record)], base: EntryId) -> HardStateRecord {
     let last = records.iter().rev().find_map(|(_, record)| match record {
         Record::HardState(hard_state) => Some(*hard_state),
         _ => None,
     });
-    last.unwrap_or(HardState { term: base.term, vote: 0 })
+    last.unwrap_or(HardStateRecord { term: base.term, vote: 0 })
 }
 
 /// What is salvaged of a damaged log, which is only read.

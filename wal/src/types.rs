@@ -97,16 +97,16 @@ impl fmt::Display for EntryId {
     }
 }
 
-/// What a node must remember about elections before it takes part in one. Source: thesis 3.8.
+/// What the log keeps of a hard state: what a node must remember about elections before it takes part in one. Source: thesis 3.8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HardState {
+pub struct HardStateRecord {
     /// Current term.
     pub term: Term,
     /// Node that got this node's vote in `term`; 0 = none.
     pub vote: u64,
 }
 
-impl HardState {
+impl HardStateRecord {
     /// Whether this hard state may come after `before`: terms never fall, a vote never changes within its term.
     #[must_use]
     pub fn may_follow(&self, before: &Self) -> bool {

@@ -106,7 +106,7 @@ fn every_segment_that_was_left_ends_with_a_seal_and_hard_states_leave_room_for_i
     append_many(&mut log, 3, 1..=20, 1500);
     for vote in 1..=200 {
         prepare_all(&mut log);
-        log.append_hard_state(crate::HardState { term: crate::types::Term::new(vote), vote }).expect("room");
+        log.append_hard_state(crate::HardStateRecord { term: crate::types::Term::new(vote), vote }).expect("room");
     }
     sync_all(&mut log);
     let last = log.writing_end().0;

@@ -20,7 +20,7 @@ use crate::origin::Origin;
 use crate::recovery::Rebuild;
 use crate::segment::{LogNonce, SegmentHeader, SegmentIdentity};
 use crate::storage::Noted;
-use crate::types::{EntryId, HardState};
+use crate::types::{EntryId, HardStateRecord};
 use crate::walk::{SegmentImage, Step, Walk};
 
 pub use crate::damage::{Damage, DamageKind, Tail, TornTail};
@@ -101,7 +101,7 @@ pub struct VerifyReport {
     /// Last entry before the first damage.
     pub last: EntryId,
     /// Hard state before the first damage.
-    pub hard_state: HardState,
+    pub hard_state: HardStateRecord,
     /// What is wrong with durable parts, in log order; at most `DAMAGES_LISTED_MAX`.
     pub damages: Vec<Damage>,
     /// Damages in all.

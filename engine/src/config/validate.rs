@@ -27,7 +27,7 @@ pub struct Member {
 
 /// Bounds on what clients may ask for and what a node holds for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ServingLimits {
     /// Largest request a client may send. Unit: bytes.
     pub request_bytes: u64,
     /// Most operations in one transaction.
@@ -361,9 +361,9 @@ impl ValidConfig {
 
     /// Bounds on what clients may ask for.
     #[must_use]
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> ServingLimits {
         let settings = &self.settings;
-        Limits {
+        ServingLimits {
             request_bytes: settings.max_request_bytes,
             txn_ops: settings.max_txn_ops,
             quota_bytes: settings.quota_backend_bytes,

@@ -16,7 +16,7 @@ pub(super) struct Asking {
     /// Number of the last question. It rises through all terms of a life of the node.
     batch: u64,
     /// The question under way.
-    question: Option<Question>,
+    question: Option<ReadQuestion>,
     /// Reads that arrived since it was asked.
     waiting: Vec<ReadId>,
     /// The leader that all these reads are asked of, and its term. Without reads it means nothing.
@@ -25,7 +25,7 @@ pub(super) struct Asking {
 
 /// A question that was asked and has no answer.
 #[derive(Debug)]
-struct Question {
+struct ReadQuestion {
     /// The reads that it is for. No read is added later.
     reads: Vec<ReadId>,
     /// When it was last sent. Unit: ticks of this core.
@@ -65,7 +65,7 @@ impl Common {
 
     /// Asks again if the answer takes too long: the question may have been lost, or its answer.
     pub(super) fn tick_asking(&mut self) {
-        let is_due = |question: &Question| self.now_tick >= question.sent_tick + self.config.ask_again_ticks();
+        let is_due = |question: &ReadQuestion| self.now_tick >= question.sent_tick + self.config.ask_again_ticks();
         if self.asking.question.as_ref().is_some_and(is_due) {
             mark!("raft: a question about reads is asked again");
             self.send_question();
@@ -84,7 +84,7 @@ impl Raft {
             return false;
         }
         asking.batch += 1;
-        asking.question = Some(Question { reads: std::mem::take(&mut asking.waiting), sent_tick: 0 });
+        asking.question = Some(ReadQuestion { reads: std::mem::take(&mut asking.waiting), sent_tick: 0 });
         self.common.send_question();
         true
     }

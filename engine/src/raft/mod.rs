@@ -79,7 +79,7 @@ use candidate::{Candidate, PreCandidate};
 use follower::Following;
 use leader::{Holding, Leading, Pacing};
 use membership_history::{MembershipHistory, Weight};
-use refused::Refused;
+use refused::RefusedMessages;
 use repair::{Answer, Question, Repairing};
 use timer::ElectionTimer;
 use wal::random::SplitMix64;
@@ -135,7 +135,7 @@ struct Common {
     lost: BTreeMap<NodeId, u64>,
     asking: Asking,
     out: Ready,
-    refused: Refused,
+    refused: RefusedMessages,
     /// When a message last raised the term by a leap (see `refused`). Unit: ticks of this core.
     leapt_tick: Option<u64>,
 }
@@ -683,7 +683,7 @@ impl Common {
             lost: BTreeMap::new(),
             asking: Asking::default(),
             out: Ready::default(),
-            refused: Refused::default(),
+            refused: RefusedMessages::default(),
             leapt_tick: None,
             config,
         }

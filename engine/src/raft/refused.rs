@@ -86,7 +86,7 @@ pub enum Nonsense {
 
 /// Messages that were refused.
 #[derive(Debug, Default)]
-pub(super) struct Refused {
+pub(super) struct RefusedMessages {
     count: u64,
     last: Option<(NodeId, Nonsense)>,
 }

@@ -14,7 +14,7 @@ use crate::state_machine::{Answers, ApplyError, BatchEntry, Budget, CommandRefus
 use crate::types::{EntryId, Index};
 
 /// Answers of one batch on their way to those who wait for them.
-struct Replies<'a> {
+struct BatchAnswers<'a> {
     waiters: &'a mut [Waiter],
     out: &'a mut Outbox,
     /// Commands applied so far, of the whole batch.
@@ -23,7 +23,7 @@ struct Replies<'a> {
     commands_count: usize,
 }
 
-impl Answers for Replies<'_> {
+impl Answers for BatchAnswers<'_> {
     fn wants(&mut self, position: usize) -> bool {
         self.applied_count = position + 1;
         self.commands_count += 1;
@@ -107,7 +107,7 @@ impl<S: Storage> Replica<S> {
                     }
                 }
                 let mut replies =
-                    Replies { waiters: &mut waiters, out: &mut self.out, applied_count: 0, commands_count: 0 };
+                    BatchAnswers { waiters: &mut waiters, out: &mut self.out, applied_count: 0, commands_count: 0 };
                 let applied = self.machine.apply_slice(&batch, budget, &mut replies);
                 let applied_count = replies.applied_count;
                 self.stats.commands_applied += replies.commands_count as u64;

@@ -9,7 +9,7 @@ use crate::types::Index;
 
 /// The log's device, as far as this replica has to do with it.
 #[derive(Debug, Default)]
-pub(super) struct Device {
+pub(super) struct DeviceWork {
     pub watch: DiskWatch,
     pub segment: NextSegment,
     pub note: NoteSync,

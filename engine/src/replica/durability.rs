@@ -107,7 +107,7 @@ impl<S: Storage> Replica<S> {
     /// Puts term and vote into the log; what rests on them leaves once they are durable.
     pub(super) fn append_hard_state(&mut self, hard_state: HardState) {
         assert!(self.standing.is_running(), "whoever has stopped changes neither term nor vote");
-        let record = wal::HardState { term: hard_state.term, vote: hard_state.vote.map_or(0, NodeId::get) };
+        let record = wal::HardStateRecord { term: hard_state.term, vote: hard_state.vote.map_or(0, NodeId::get) };
         match self.log.append_hard_state(record) {
             Ok(end) => {
                 self.standing = Standing::TakesPart;

@@ -43,7 +43,7 @@ use std::ops::Range;
 
 use asking::LagWatch;
 pub use birth::DIRECTORY_GONE;
-use device::Device;
+use device::DeviceWork;
 use durability::Promises;
 pub use event::{Action, Event, Lane, NotTaken, Outgoing, Remark, Reply};
 use handover::HandOver;
@@ -86,7 +86,7 @@ pub struct Replica<S: Storage> {
     /// Whoever drives this was not told yet whom it is to connect to.
     links_are_due: bool,
     promises: Promises,
-    device: Device,
+    device: DeviceWork,
     hand_over: HandOver,
     leader_watch: LeaderWatch,
     lag_watch: LagWatch,
@@ -144,7 +144,7 @@ impl<S: Storage> Replica<S> {
             connected: BTreeSet::new(),
             links_are_due: true,
             promises: Promises::default(),
-            device: Device::default(),
+            device: DeviceWork::default(),
             hand_over: HandOver::default(),
             leader_watch: LeaderWatch::default(),
             lag_watch: LagWatch::default(),

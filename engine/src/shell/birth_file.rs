@@ -37,7 +37,7 @@ enum StageName {
 
 /// Why a record cannot be read.
 #[derive(Debug)]
-pub enum ReadError {
+pub enum BirthFileError {
     /// The file could not be read.
     Io(io::Error),
     /// It does not say what it should.
@@ -54,13 +54,13 @@ pub fn birth_path(wal_dir: &Path) -> PathBuf {
 ///
 /// # Errors
 /// It is damaged, or the system said no.
-pub fn read(wal_dir: &Path) -> Result<Option<BirthRecord>, ReadError> {
+pub fn read(wal_dir: &Path) -> Result<Option<BirthRecord>, BirthFileError> {
     let bytes = match fs::read(birth_path(wal_dir)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(ReadError::Io(error)),
+        Err(error) => return Err(BirthFileError::Io(error)),
     };
-    parse(&bytes).map(Some).map_err(ReadError::Damaged)
+    parse(&bytes).map(Some).map_err(BirthFileError::Damaged)
 }
 
 /// Writes the record beside the log in `wal_dir`; durable on return.
@@ -91,8 +91,8 @@ pub fn persist(wal_dir: &Path, record: &BirthRecord) -> io::Result<()> {
 pub(super) fn finish_repair(wal_dir: &Path) -> io::Result<()> {
     let record = match read(wal_dir) {
         Ok(record) => record,
-        Err(ReadError::Io(error)) => return Err(error),
-        Err(ReadError::Damaged(reason)) => {
+        Err(BirthFileError::Io(error)) => return Err(error),
+        Err(BirthFileError::Damaged(reason)) => {
             let path = birth_path(wal_dir);
             return Err(io::Error::other(format!("{} is damaged: {reason}", path.display())));
         }

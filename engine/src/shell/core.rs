@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_lite::{AsyncWriteExt, FutureExt};
 use glommio::channels::channel_mesh::{Full, MeshBuilder};
 use glommio::net::TcpListener;
-use net::handshake::{Hello, PROTOCOL_VERSION, Role as HelloRole, Welcome};
+use net::handshake::{Hello, HelloRole, PROTOCOL_VERSION, Welcome};
 use net::patience;
 use net::shell::{
     GreetError, Greeting, LinkEvent, PeerLink, PeerLinkOptions, Resolver, Stream, attach, detach, limit_patience,
@@ -22,7 +22,7 @@ use net::shell::{
 use super::classes::{Class, Classes, Slice, give_way};
 use super::client_conn::ClientConn;
 use super::client_requests;
-use super::door::{Door, Port, Refusal};
+use super::door::{Door, Port, TurnedAway};
 use super::gateway::{Gateway, GatewayLimits, Waiting};
 use super::greetings::GreetingPlace;
 use super::guests::{self, Guest, Guests};
@@ -43,7 +43,7 @@ use super::room::Room;
 use super::roster::Roster;
 use super::said::{Complaint, Said};
 use super::shard::{Shard, ShardParts};
-use super::silence::{Change, Silence};
+use super::silence::{ShardChange, Silence};
 use super::starting::Starting;
 use super::status::StatusBoard;
 use crate::call::Origin;
@@ -370,13 +370,13 @@ impl Core {
             for change in silence.look(&board.post_counts()) {
                 match change {
                     // This core has just shown that it does not hang.
-                    Change::FellSilent(shard) if self.gateway.shard(shard).is_some() => {}
-                    Change::FellSilent(shard) => {
+                    ShardChange::FellSilent(shard) if self.gateway.shard(shard).is_some() => {}
+                    ShardChange::FellSilent(shard) => {
                         tracing::warn!(%shard, within = ?SILENT_AFTER, "a shard says nothing: its core hangs");
                         board.note_silent(shard);
                         self.gateway.shard_fell_silent(shard).await;
                     }
-                    Change::Speaks(shard) => {
+                    ShardChange::Speaks(shard) => {
                         tracing::info!(%shard, "a shard whose core hung goes on");
                         self.gateway.shard_speaks(shard);
                     }
@@ -461,7 +461,7 @@ impl Core {
         let conn = Rc::new(ClientConn::new(self.gateway.writers(), self.shared.metrics.client_answers_dropped.clone()));
         let admitted = match self.door.judge_client(hello, self.stopping.get()) {
             Some(refusal) => Err(refusal),
-            None => self.clients.enter(&conn, address.ip()).ok_or_else(|| Refusal::busy(self.clients.limit())),
+            None => self.clients.enter(&conn, address.ip()).ok_or_else(|| TurnedAway::busy(self.clients.limit())),
         };
         let welcome = self.door.welcome_client(admitted.as_ref().err(), self.gateway.limits().told());
         let (metrics, board) = (&self.shared.metrics, self.shared.board.clone());
@@ -482,7 +482,7 @@ impl Core {
                     }
                 }
             }
-            Err(Refusal { verdict, said, .. }) => {
+            Err(TurnedAway { verdict, said, .. }) => {
                 metrics.connections_refused.inc();
                 if let Some(left_out) = self.said.may_say(Complaint::ClientRefused) {
                     tracing::warn!(%address, ?verdict, message = %said, left_out, "refused a client connection");
@@ -517,7 +517,7 @@ impl Core {
         let lane = lane_of(hello.role);
         let refusal = self.door.judge_peer(&hello, self.stopping.get());
         send(stream, &self.door.welcome_peer(&hello, refusal.as_ref())).await?;
-        if let Some(Refusal { verdict, said, .. }) = refusal {
+        if let Some(TurnedAway { verdict, said, .. }) = refusal {
             self.shared.metrics.peer_connections_refused.inc();
             if let Some(left_out) = self.said.may_say(Complaint::PeerRefused) {
                 let address = address_of(stream);

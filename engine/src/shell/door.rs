@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
-use net::handshake::{ClientLimits, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use net::handshake::{ClientLimits, Hello, HelloRole, PROTOCOL_VERSION, Verdict, Welcome};
 use net::shell::{GreetError, Greeting, Resolver, Stream, greet};
 
 use super::greetings::{GreetingPlace, Greetings};
@@ -33,7 +33,7 @@ pub enum Port {
 
 /// Why a caller is not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct TurnedAway {
     /// In the handshake's words.
     pub verdict: Verdict,
     /// What the caller is told.
@@ -44,7 +44,7 @@ pub struct Refusal {
     knows_cluster: bool,
 }
 
-impl Refusal {
+impl TurnedAway {
     /// The caller is told what the log says; it is not told whom it reached.
     fn of_stranger(verdict: Verdict, message: String) -> Self {
         Self { verdict, told: message.clone(), said: message, knows_cluster: false }
@@ -147,72 +147,72 @@ impl Door {
     }
 
     /// Judges the `Hello` of a client.
-    pub fn judge_client(&self, hello: &Hello, is_stopping: bool) -> Option<Refusal> {
+    pub fn judge_client(&self, hello: &Hello, is_stopping: bool) -> Option<TurnedAway> {
         if hello.version != PROTOCOL_VERSION {
             let message = format!("this node speaks protocol {PROTOCOL_VERSION}, the client {}", hello.version);
-            Some(Refusal::of_stranger(Verdict::Version, message))
-        } else if hello.role != Role::Client {
+            Some(TurnedAway::of_stranger(Verdict::Version, message))
+        } else if hello.role != HelloRole::Client {
             let message = "this is the client port; peers connect to the peer port".to_owned();
-            Some(Refusal::of_stranger(Verdict::Node, message))
+            Some(TurnedAway::of_stranger(Verdict::Node, message))
         } else if hello.cluster != 0 && hello.cluster != self.public_cluster.get() {
             Some(self.of_another_public_cluster(hello))
         } else if is_stopping {
-            Some(Refusal::of_stranger(Verdict::Stopping, "this node is shutting down".to_owned()))
+            Some(TurnedAway::of_stranger(Verdict::Stopping, "this node is shutting down".to_owned()))
         } else {
             None
         }
     }
 
     /// Judges the `Hello` of a peer.
-    pub fn judge_peer(&self, hello: &Hello, is_stopping: bool) -> Option<Refusal> {
+    pub fn judge_peer(&self, hello: &Hello, is_stopping: bool) -> Option<TurnedAway> {
         let config = &self.config;
         let (node, shards) = (config.node_id().get(), config.shards());
         let is_known = self.roster.has(ShardId::new(hello.shard), NodeId::new(hello.from));
         if hello.version != PROTOCOL_VERSION {
             let message = format!("protocol is {}, expected {PROTOCOL_VERSION}", hello.version);
-            Some(Refusal::of_stranger(Verdict::Version, message))
-        } else if hello.role == Role::Client {
+            Some(TurnedAway::of_stranger(Verdict::Version, message))
+        } else if hello.role == HelloRole::Client {
             let message = "this is the peer port; clients connect to the client port".to_owned();
-            Some(Refusal::of_stranger(Verdict::Node, message))
+            Some(TurnedAway::of_stranger(Verdict::Node, message))
         } else if hello.answer(config.cluster_id().get()).is_none() {
             Some(self.of_another_cluster())
         } else if hello.to != node {
             let message = format!("this is node {node:016x}, not {:016x}", hello.to);
-            Some(Refusal::of_known(Verdict::Node, message))
+            Some(TurnedAway::of_known(Verdict::Node, message))
         } else if hello.shard_count != shards || hello.shard >= shards {
             let message = format!("shard {} of {}, expected one of {shards}", hello.shard, hello.shard_count);
-            Some(Refusal::of_known(Verdict::Shards, message))
+            Some(TurnedAway::of_known(Verdict::Shards, message))
         } else if !is_known {
             let message = format!("node {:016x} is not a member of shard {}", hello.from, hello.shard);
-            Some(Refusal::of_known(Verdict::Member, message))
+            Some(TurnedAway::of_known(Verdict::Member, message))
         } else if is_stopping {
-            Some(Refusal::of_known(Verdict::Stopping, "this node is shutting down".to_owned()))
+            Some(TurnedAway::of_known(Verdict::Stopping, "this node is shutting down".to_owned()))
         } else {
             None
         }
     }
 
     /// The id goes into the log alone.
-    fn of_another_cluster(&self) -> Refusal {
+    fn of_another_cluster(&self) -> TurnedAway {
         let told =
             "this node belongs to another cluster (--initial-cluster, --initial-cluster-token); its log says more";
         let said = format!(
             "the caller does not know the id of this cluster, {}: its --initial-cluster or --initial-cluster-token differ",
             self.config.cluster_id()
         );
-        Refusal { verdict: Verdict::Cluster, told: told.to_owned(), said, knows_cluster: false }
+        TurnedAway { verdict: Verdict::Cluster, told: told.to_owned(), said, knows_cluster: false }
     }
 
     /// A client that named a cluster may have been sent to the wrong address: it need not learn what is there.
-    fn of_another_public_cluster(&self, hello: &Hello) -> Refusal {
+    fn of_another_public_cluster(&self, hello: &Hello) -> TurnedAway {
         let expected = hello.cluster;
         let told = format!("this node does not belong to the cluster with the public id {expected:016x}");
         let said = format!("the client expects the public cluster id {expected:016x}, it is {}", self.public_cluster);
-        Refusal { verdict: Verdict::Cluster, told, said, knows_cluster: false }
+        TurnedAway { verdict: Verdict::Cluster, told, said, knows_cluster: false }
     }
 
     /// The answer to a client. It may be anybody, so it learns what it needs and not whom it reached.
-    pub fn welcome_client(&self, refusal: Option<&Refusal>, limits: ClientLimits) -> Welcome {
+    pub fn welcome_client(&self, refusal: Option<&TurnedAway>, limits: ClientLimits) -> Welcome {
         match refusal {
             None => Welcome {
                 shard_count: self.config.shards(),
@@ -225,7 +225,7 @@ impl Door {
     }
 
     /// The answer to a peer. One that is let in learns where clients reach this node.
-    pub fn welcome_peer(&self, hello: &Hello, refusal: Option<&Refusal>) -> Welcome {
+    pub fn welcome_peer(&self, hello: &Hello, refusal: Option<&TurnedAway>) -> Welcome {
         let client_url = || self.config.advertise_client().first().map(ToString::to_string).unwrap_or_default();
         match refusal {
             None => Welcome { client_url: client_url(), ..self.welcome(hello) },

@@ -28,7 +28,7 @@ fn hello(door: &Door) -> Hello {
     let other = config.members().iter().find(|member| member.id != config.node_id()).expect("two members");
     let hello = Hello {
         version: PROTOCOL_VERSION,
-        role: Role::PeerBulk,
+        role: HelloRole::PeerBulk,
         shard_count: config.shards(),
         shard: 0,
         cluster: 0,
@@ -69,7 +69,7 @@ fn a_stranger_at_the_peer_port_learns_neither_cluster_nor_node() {
         wrong(&|hello| hello.to = 7),
         wrong(&|hello| hello.from = 7),
         wrong(&|hello| hello.shard_count = 99),
-        wrong(&|hello| hello.role = Role::Client),
+        wrong(&|hello| hello.role = HelloRole::Client),
         wrong(&|hello| hello.version = 77),
     ];
     for (is_stopping, stranger) in strangers.iter().flat_map(|hello| [(false, hello), (true, hello)]) {
@@ -81,7 +81,7 @@ fn a_stranger_at_the_peer_port_learns_neither_cluster_nor_node() {
     }
     // Whoever heard what a member said learned nothing that is good for anything else, nor the id.
     let named = Hello { cluster, ..right.clone() };
-    for stranger in [Hello { role: Role::PeerRelay, ..right.clone() }, named] {
+    for stranger in [Hello { role: HelloRole::PeerRelay, ..right.clone() }, named] {
         assert_eq!(door.judge_peer(&stranger, false).map(|refusal| refusal.verdict), Some(Verdict::Cluster));
     }
     let mut said = Vec::new();
@@ -140,7 +140,7 @@ fn a_client_learns_the_public_id_and_neither_node_nor_what_opens_the_peer_port()
     // What a client learned does not open the peer port.
     let forged = proving(hello(&door), welcome.cluster);
     assert_eq!(door.judge_peer(&forged, false).map(|refusal| refusal.verdict), Some(Verdict::Cluster));
-    let busy = Refusal::busy(1);
+    let busy = TurnedAway::busy(1);
     assert_eq!(door.welcome_client(Some(&busy), ClientLimits::default()).node_id, 0);
 }
 

@@ -14,7 +14,7 @@ use crate::types::NodeId;
 
 /// The newest connection of each peer and lane.
 #[derive(Debug, Default)]
-pub struct Incoming {
+pub struct NewestConnections {
     last_number: u64,
     newest: BTreeMap<(NodeId, Lane), Newest>,
 }
@@ -28,7 +28,7 @@ struct Newest {
 
 /// An open connection.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedConnection {
     /// Its number.
     pub number: u64,
     /// There was one of that lane, whose end was not noticed.
@@ -37,14 +37,14 @@ pub struct Opened {
     pub replaced: Receiver<Infallible>,
 }
 
-impl Incoming {
+impl NewestConnections {
     /// A connection opened.
-    pub fn opened(&mut self, from: NodeId, lane: Lane) -> Opened {
+    pub fn opened(&mut self, from: NodeId, lane: Lane) -> OpenedConnection {
         self.last_number += 1;
         let number = self.last_number;
         let (sender, replaced) = async_channel::bounded(1);
         let before = self.newest.insert((from, lane), Newest { number, _replaced: sender });
-        Opened { number, is_another: before.is_some(), replaced }
+        OpenedConnection { number, is_another: before.is_some(), replaced }
     }
 
     /// Ends all connections of a node that is no member any more.
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn only_the_end_of_the_newest_connection_of_a_lane_counts() {
-        let (mut incoming, peer, other) = (Incoming::default(), NodeId::new(1), NodeId::new(2));
+        let (mut incoming, peer, other) = (NewestConnections::default(), NodeId::new(1), NodeId::new(2));
         let old = incoming.opened(peer, Lane::Bulk);
         let new = incoming.opened(peer, Lane::Bulk);
         let control = incoming.opened(peer, Lane::Control);

@@ -22,13 +22,13 @@ use crate::replica::Lane;
 use crate::types::{NodeId, ShardId};
 
 /// A part of an answer on its way to another core. Its bytes count until it is dropped there.
-pub(super) struct Answer {
+pub(super) struct MeshAnswer {
     /// The part, or why it was dropped though others follow.
     part: Result<Part<Vec<u8>>, Refusal>,
     under_way_bytes: Arc<AtomicUsize>,
 }
 
-impl Answer {
+impl MeshAnswer {
     /// The part.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for MeshAnswer {
     fn drop(&mut self) {
         let before = self.under_way_bytes.fetch_sub(self.bytes(), Ordering::Relaxed);
         assert!(before >= self.bytes(), "what is on its way was counted");
@@ -65,7 +65,7 @@ pub(super) enum MeshMessage {
         /// Names the call.
         ticket: Ticket,
         /// The part.
-        answer: Answer,
+        answer: MeshAnswer,
         /// The leader answered and this node passed it on.
         relayed: bool,
     },
@@ -138,7 +138,7 @@ impl Mesh {
 
     /// Copies a part of an answer for another core, or puts a refusal into its place while too many bytes are on their way.
     #[must_use]
-    pub(super) fn answer(&self, part: Part<&[u8], &Refusal>) -> Answer {
+    pub(super) fn answer(&self, part: Part<&[u8], &Refusal>) -> MeshAnswer {
         let bytes = part.bytes().map_or(0, <[u8]>::len);
         let is_too_much = self.under_way_bytes.load(Ordering::Relaxed).saturating_add(bytes) > MESH_ANSWER_BYTES_MAX;
         let part = if bytes > MESH_SMALL_ANSWER_BYTES && is_too_much {
@@ -152,7 +152,7 @@ impl Mesh {
         } else {
             Ok(part.into_owned())
         };
-        let answer = Answer { part, under_way_bytes: Arc::clone(&self.under_way_bytes) };
+        let answer = MeshAnswer { part, under_way_bytes: Arc::clone(&self.under_way_bytes) };
         self.under_way_bytes.fetch_add(answer.bytes(), Ordering::Relaxed);
         answer
     }
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn large_answers_are_refused_while_too_many_bytes_are_on_their_way_to_other_cores() {
         let (mesh, half) = (Mesh::new(2, None, Counter::default()), vec![7; MESH_ANSWER_BYTES_MAX / 2]);
-        let has_passed = |answer: &Answer| answer.part().is_ok_and(|part| part.bytes().is_some());
+        let has_passed = |answer: &MeshAnswer| answer.part().is_ok_and(|part| part.bytes().is_some());
         let last = |bytes| mesh.answer(Part::Last(Ok(bytes)));
         let (first, second) = (last(&half), mesh.answer(Part::More(&half)));
         assert!(has_passed(&first) && has_passed(&second), "exactly the limit");

@@ -45,8 +45,8 @@ impl Found<'_> {
         let found = match birth_file::read(self.wal_dir) {
             Ok(Some(record)) => RecordFound::Whole(record),
             Ok(None) => RecordFound::Missing,
-            Err(birth_file::ReadError::Io(source)) => return Err(self.io_error("read", source)),
-            Err(birth_file::ReadError::Damaged(reason)) => RecordFound::Damaged(reason),
+            Err(birth_file::BirthFileError::Io(source)) => return Err(self.io_error("read", source)),
+            Err(birth_file::BirthFileError::Damaged(reason)) => RecordFound::Damaged(reason),
         };
         match Opening::decide(self.is_ready, found, !self.has_no_log, || self.look_at_new_log())? {
             Opening::Make => self.make(),

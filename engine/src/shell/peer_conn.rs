@@ -7,7 +7,7 @@ use net::deframer::Deframer;
 use net::shell::Stream;
 
 use super::classes::Slice;
-use super::incoming::Opened;
+use super::incoming::OpenedConnection;
 use super::limits::PEERS_PARTIAL_BYTES_MAX;
 use super::partial::{Arrived, Partial, Partials};
 use super::said::Complaint;
@@ -30,7 +30,7 @@ pub async fn serve(
     body_bytes_max: u64,
     partial: Partial,
 ) {
-    let Opened { number, replaced, .. } = shard.incoming_opened(from, lane);
+    let OpenedConnection { number, replaced, .. } = shard.incoming_opened(from, lane);
     let until_replaced = async {
         // Nothing is sent: it ends.
         let _ended = replaced.recv().await;

@@ -18,7 +18,7 @@ use wal::{SegmentIdentity, SegmentSeq, SyncRequest};
 use super::classes::{Class, Classes, give_way};
 use super::device::ShardDevice;
 use super::helpers::Helpers;
-use super::incoming::{Incoming, Opened};
+use super::incoming::{NewestConnections, OpenedConnection};
 use super::limits::{
     BLIND_LOOKS_MAX, METRICS_EVERY_TICKS, PLACE_CHECK_MS, PREPARE_RETRY_MS, SETTLE_MS_MAX, SETTLE_STEP_MS,
     TIMED_BATCHES_MAX,
@@ -82,7 +82,7 @@ pub struct Shard<D: ShardDevice = Device> {
     /// Complaints about peers.
     said: Said,
     /// Connections that peers opened.
-    incoming: RefCell<Incoming>,
+    incoming: RefCell<NewestConnections>,
     board: StatusBoard,
     /// Term and leader as the board last got them.
     posted: Cell<(Term, Option<NodeId>)>,
@@ -169,7 +169,7 @@ impl<D: ShardDevice> Shard<D> {
     }
 
     /// An incoming connection of a peer opened.
-    pub fn incoming_opened(self: &Rc<Self>, node: NodeId, lane: Lane) -> Opened {
+    pub fn incoming_opened(self: &Rc<Self>, node: NodeId, lane: Lane) -> OpenedConnection {
         let opened = self.incoming.borrow_mut().opened(node, lane);
         if opened.is_another {
             self.deliver(Event::LaneReplaced { from: node, lane });

@@ -23,7 +23,7 @@ struct Seen {
 
 /// Something changed about a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum ShardChange {
     /// It has said nothing for too long.
     FellSilent(ShardId),
     /// It says something again.
@@ -37,18 +37,18 @@ impl Silence {
     }
 
     /// Looks at how often each shard has posted so far. One that has not begun to is not silent.
-    pub(super) fn look(&mut self, post_counts: &[u64]) -> Vec<Change> {
+    pub(super) fn look(&mut self, post_counts: &[u64]) -> Vec<ShardChange> {
         assert_eq!(post_counts.len(), self.seen.len(), "a count for each shard");
         let mut changes = Vec::new();
         for ((number, seen), post_count) in (0..).zip(&mut self.seen).zip(post_counts) {
             if seen.post_count == *post_count && *post_count > 0 {
                 seen.silent_looks = seen.silent_looks.saturating_add(1);
                 if seen.silent_looks == SILENCE_LOOKS_MAX {
-                    changes.push(Change::FellSilent(ShardId::new(number)));
+                    changes.push(ShardChange::FellSilent(ShardId::new(number)));
                 }
             } else {
                 if seen.silent_looks >= SILENCE_LOOKS_MAX {
-                    changes.push(Change::Speaks(ShardId::new(number)));
+                    changes.push(ShardChange::Speaks(ShardId::new(number)));
                 }
                 *seen = Seen { post_count: *post_count, silent_looks: 0 };
             }
@@ -71,10 +71,11 @@ mod tests {
         }
         for look in 1..3 * SILENCE_LOOKS_MAX {
             let changes = silence.look(&[9 + u64::from(look), 63]);
-            let expected: &[Change] = if look == SILENCE_LOOKS_MAX { &[Change::FellSilent(SHARD)] } else { &[] };
+            let expected: &[ShardChange] =
+                if look == SILENCE_LOOKS_MAX { &[ShardChange::FellSilent(SHARD)] } else { &[] };
             assert_eq!(changes, expected, "look {look}");
         }
-        assert_eq!(silence.look(&[100, 64]), [Change::Speaks(SHARD)]);
+        assert_eq!(silence.look(&[100, 64]), [ShardChange::Speaks(SHARD)]);
         assert_eq!(silence.look(&[101, 64]), []);
         assert_eq!(silence.look(&[102, 65]), []);
     }

@@ -72,7 +72,7 @@ fn batch_of(payload_bytes: usize) -> Vec<u8> {
 fn log_with(terms: &[u64], payload_bytes: usize, segment_bytes: u64) -> Log<SimStorage> {
     let mut log = open(0, new_disk(0, segment_bytes, 1));
     if let Some(term) = terms.iter().max() {
-        log.append_hard_state(wal::HardState { term: Term::new(*term), vote: 0 }).expect("room");
+        log.append_hard_state(wal::HardStateRecord { term: Term::new(*term), vote: 0 }).expect("room");
     }
     for (index, term) in (1..).zip(terms) {
         let id = EntryId::new(Term::new(*term), Index::new(index));

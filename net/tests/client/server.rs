@@ -7,7 +7,7 @@ use net::api::{Executed, KIND_PING, Refused, Request, Response, ResponsePart, St
 use net::client::{Client, ClientError, Endpoint, Kind, Options, Target};
 use net::deframer::Deframer;
 use net::frame::FrameKind;
-use net::handshake::{ClientLimits, Hello, MAGIC, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use net::handshake::{ClientLimits, Hello, HelloRole, MAGIC, PROTOCOL_VERSION, Verdict, Welcome};
 use net::resolve::Resolver;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -77,7 +77,7 @@ impl Server {
 
     pub async fn accept_with(&self, welcome: &Welcome) -> Session {
         let (mut session, hello) = self.accept_hello().await;
-        assert_eq!((hello.version, hello.role), (PROTOCOL_VERSION, Role::Client));
+        assert_eq!((hello.version, hello.role), (PROTOCOL_VERSION, HelloRole::Client));
         session.welcome(welcome).await;
         session
     }

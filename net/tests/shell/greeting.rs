@@ -4,7 +4,7 @@ use std::io;
 
 use codec::DecodeError;
 use net::frame::{FrameError, FrameKind, encode_frame};
-use net::handshake::{Hello, KIND_HELLO, MAGIC, Role};
+use net::handshake::{Hello, HelloRole, KIND_HELLO, MAGIC};
 use net::shell::{GreetError, Greeting, greet};
 
 use crate::on_an_executor;
@@ -40,7 +40,7 @@ fn refusal(bytes: &[u8]) -> String {
 
 #[test]
 fn a_hello_is_taken_and_nothing_behind_it() {
-    for role in [Role::PeerBulk, Role::PeerControl, Role::Client] {
+    for role in [HelloRole::PeerBulk, HelloRole::PeerControl, HelloRole::Client] {
         let hello = hello(role);
         let mut bytes = hello_bytes(&hello);
         bytes.extend_from_slice(b"the first frame");
@@ -85,7 +85,7 @@ fn neither_protocol_is_refused_at_the_first_byte_that_shows_it() {
 
 #[test]
 fn a_connection_that_ends_in_the_middle_is_told() {
-    let bytes = hello_bytes(&hello(Role::Client));
+    let bytes = hello_bytes(&hello(HelloRole::Client));
     for cut in (0..=MAGIC.len()).chain([MAGIC.len() + 31, MAGIC.len() + 32, bytes.len() - 1]) {
         match greeted(&bytes[..cut]) {
             (Err(GreetError::Io(error)), 0) => assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "cut at {cut}"),
@@ -103,7 +103,7 @@ fn a_connection_that_ends_in_the_middle_is_told() {
 
 #[test]
 fn a_damaged_hello_is_told_by_its_checksums() {
-    let bytes = hello_bytes(&hello(Role::Client));
+    let bytes = hello_bytes(&hello(HelloRole::Client));
     let flipped = |bit: usize| {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);

@@ -1,7 +1,7 @@
 //! Links to peers: greeting, refusals, coming back, bounded queues, two lanes, and their end.
 
 use futures_lite::AsyncWriteExt;
-use net::handshake::{Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use net::handshake::{Hello, HelloRole, PROTOCOL_VERSION, Verdict, Welcome};
 use net::shell::{LinkEvent, NotTaken, PeerLinkOptions, Resolver};
 use socket2::{Domain, Socket, Type};
 
@@ -18,14 +18,14 @@ fn up() -> LinkEvent {
 fn a_link_says_who_it_is_and_brings_frames_in_order() {
     on_an_executor(async {
         let peer = Peer::start();
-        let (link, events) = link_to(&peer.address().to_string(), Role::PeerControl, LIMIT);
+        let (link, events) = link_to(&peer.address().to_string(), HelloRole::PeerControl, LIMIT);
         assert_eq!(link.push(|_| panic!("nothing is queued for a peer that is not there")), Err(NotTaken::Closed));
         let (mut stream, got) = peer.accept_hello().await;
         assert!(
             got.answer(CLUSTER_ID).is_some() && got.cluster != CLUSTER_ID,
             "it knows the cluster and does not name it"
         );
-        assert_eq!(Hello { cluster: 0, nonce: 0, ..got.clone() }, hello(Role::PeerControl));
+        assert_eq!(Hello { cluster: 0, nonce: 0, ..got.clone() }, hello(HelloRole::PeerControl));
         assert!(link.queued_bytes().is_none(), "not before the peer has taken it");
         send_welcome(&mut stream, &got, &welcome()).await;
         assert_eq!(events.recv().await, Some(up()));
@@ -46,11 +46,11 @@ fn a_link_says_who_it_is_and_brings_frames_in_order() {
 fn a_host_may_be_a_name() {
     on_an_executor(async {
         let peer = Peer::start();
-        let (link, events) = link_to(&format!("localhost:{}", peer.address().port()), Role::PeerBulk, LIMIT);
+        let (link, events) = link_to(&format!("localhost:{}", peer.address().port()), HelloRole::PeerBulk, LIMIT);
         let _stream = peer.accept().await;
         assert_eq!(events.recv().await, Some(up()));
         link.close();
-        let (link, events) = link_to("no-such-host.invalid:1", Role::PeerBulk, LIMIT);
+        let (link, events) = link_to("no-such-host.invalid:1", HelloRole::PeerBulk, LIMIT);
         match events.recv().await {
             Some(LinkEvent::Failed { reason }) => assert!(!reason.is_empty()),
             other => panic!("{other:?}"),
@@ -70,7 +70,7 @@ fn every_address_of_a_peer_is_tried_and_the_one_that_answered_first_the_next_tim
         let resolver =
             Resolver::new(move |name| Ok(if name == "gone:1" { vec![dead_address] } else { addresses.to_vec() }));
         let authorities = vec!["gone:1".to_owned(), "both:1".to_owned()];
-        let hello = hello(Role::PeerBulk);
+        let hello = hello(HelloRole::PeerBulk);
         let (link, events) = link_with(PeerLinkOptions {
             authorities,
             resolver,
@@ -103,7 +103,7 @@ fn a_lookup_that_hangs_keeps_no_link_from_the_addresses_that_are_known() {
             authorities: vec!["hangs:1".to_owned(), authority],
             resolver: resolver.clone(),
             cluster_id: CLUSTER_ID,
-            hello: hello(Role::PeerBulk),
+            hello: hello(HelloRole::PeerBulk),
             queue_bytes_limit: LIMIT,
         };
         let (link, events) = link_with(options(peer.address().to_string()));
@@ -128,7 +128,7 @@ fn every_refusal_is_reported_once_and_the_link_comes_back() {
             Verdict::Stopping,
         ];
         for verdict in all {
-            let (link, events) = link_to(&peer.address().to_string(), Role::PeerControl, LIMIT);
+            let (link, events) = link_to(&peer.address().to_string(), HelloRole::PeerControl, LIMIT);
             let message = format!("because of {verdict:?}");
             let refusal = Welcome { verdict, message: message.clone(), ..welcome() };
             drop(peer.answer(&refusal).await);
@@ -149,7 +149,7 @@ fn a_peer_that_is_another_than_expected_gets_nothing() {
     on_an_executor(async {
         let peer = Peer::start();
         let authority = peer.address().to_string();
-        let (link, events) = link_to(&authority, Role::PeerControl, LIMIT);
+        let (link, events) = link_to(&authority, HelloRole::PeerControl, LIMIT);
         let other_node = format!("{authority} answers as node 0000000000000009, expected node 0000000000000002");
         let other_cluster = format!(
             "whoever answers at {authority} does not know the id of this cluster: it is no node, or one of another cluster"
@@ -177,7 +177,7 @@ fn a_peer_that_is_another_than_expected_gets_nothing() {
 fn an_answer_that_is_no_welcome_is_a_failure() {
     on_an_executor(async {
         let peer = Peer::start();
-        let (link, events) = link_to(&peer.address().to_string(), Role::PeerControl, LIMIT);
+        let (link, events) = link_to(&peer.address().to_string(), HelloRole::PeerControl, LIMIT);
         let mut sound = Vec::new();
         welcome().encode(&mut sound);
         let mut too_long = Vec::new();
@@ -217,7 +217,7 @@ fn a_peer_that_is_not_there_is_reported_once_and_found_when_it_comes() {
         let any: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
         reserved.bind(&any.into()).expect("a free port");
         let address = reserved.local_addr().expect("an address").as_socket().expect("an IP address");
-        let (link, events) = link_to(&address.to_string(), Role::PeerControl, LIMIT);
+        let (link, events) = link_to(&address.to_string(), HelloRole::PeerControl, LIMIT);
         match events.recv().await {
             Some(LinkEvent::Failed { reason }) => assert!(reason.contains("onnection refused"), "{reason}"),
             other => panic!("{other:?}"),
@@ -243,7 +243,7 @@ fn a_peer_that_is_not_there_is_reported_once_and_found_when_it_comes() {
 fn a_link_that_breaks_drops_what_was_queued_and_comes_back() {
     on_an_executor(async {
         let peer = Peer::start();
-        let (link, events) = link_to(&peer.address().to_string(), Role::PeerBulk, LIMIT);
+        let (link, events) = link_to(&peer.address().to_string(), HelloRole::PeerBulk, LIMIT);
         let stream = peer.accept().await;
         assert_eq!(events.recv().await, Some(up()));
         while link.push(|out| out.extend_from_slice(&frame(1, 4096))).is_ok() {
@@ -265,7 +265,7 @@ fn a_link_that_breaks_drops_what_was_queued_and_comes_back() {
 fn a_peer_that_speaks_where_it_only_listens_is_cut_off() {
     on_an_executor(async {
         let peer = Peer::start();
-        let (link, events) = link_to(&peer.address().to_string(), Role::PeerControl, LIMIT);
+        let (link, events) = link_to(&peer.address().to_string(), HelloRole::PeerControl, LIMIT);
         let mut stream = peer.accept().await;
         assert_eq!(events.recv().await, Some(up()));
         stream.write_all(b"x").await.expect("an open connection");
@@ -280,11 +280,11 @@ fn a_full_bulk_lane_refuses_and_the_control_lane_goes_on() {
     on_an_executor(async {
         let peer = Peer::start();
         let authority = peer.address().to_string();
-        let (bulk, bulk_events) = link_to(&authority, Role::PeerBulk, LIMIT);
+        let (bulk, bulk_events) = link_to(&authority, HelloRole::PeerBulk, LIMIT);
         // Nobody reads this connection.
         let stuck = peer.accept().await;
         assert_eq!(bulk_events.recv().await, Some(up()));
-        let (control, control_events) = link_to(&authority, Role::PeerControl, LIMIT);
+        let (control, control_events) = link_to(&authority, HelloRole::PeerControl, LIMIT);
         let mut control_frames = Frames::of(peer.accept().await);
         assert_eq!(control_events.recv().await, Some(up()));
 
@@ -317,7 +317,7 @@ fn a_full_bulk_lane_refuses_and_the_control_lane_goes_on() {
 fn a_closed_link_writes_what_is_queued_and_does_not_come_back() {
     on_an_executor(async {
         let peer = Peer::start();
-        let (link, events) = link_to(&peer.address().to_string(), Role::PeerControl, LIMIT);
+        let (link, events) = link_to(&peer.address().to_string(), HelloRole::PeerControl, LIMIT);
         let mut frames = Frames::of(peer.accept().await);
         assert_eq!(events.recv().await, Some(up()));
         for id in 0..10 {
@@ -339,7 +339,7 @@ fn a_closed_link_writes_what_is_queued_and_does_not_come_back() {
 fn a_link_that_is_closed_while_it_connects_hangs_up() {
     on_an_executor(async {
         let peer = Peer::start();
-        let (link, events) = link_to(&peer.address().to_string(), Role::PeerControl, LIMIT);
+        let (link, events) = link_to(&peer.address().to_string(), HelloRole::PeerControl, LIMIT);
         let (mut stream, hello) = peer.accept_hello().await;
         link.close();
         send_welcome(&mut stream, &hello, &welcome()).await;

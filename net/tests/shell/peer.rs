@@ -8,7 +8,7 @@ use glommio::channels::local_channel::{self, LocalReceiver};
 use glommio::net::{TcpListener, TcpStream};
 use net::deframer::Deframer;
 use net::frame::{FrameKind, encode_frame};
-use net::handshake::{ClientLimits, Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use net::handshake::{ClientLimits, Hello, HelloRole, PROTOCOL_VERSION, Verdict, Welcome};
 use net::shell::{Greeting, LinkEvent, PeerLink, PeerLinkOptions, Resolver, greet, listen};
 
 pub const CLUSTER_ID: u64 = 77;
@@ -17,7 +17,7 @@ pub const CALLED: u64 = 2;
 pub const SHARDS: u32 = 4;
 pub const SHARD: u32 = 3;
 
-pub fn hello(role: Role) -> Hello {
+pub fn hello(role: HelloRole) -> Hello {
     Hello {
         version: PROTOCOL_VERSION,
         role,
@@ -99,7 +99,7 @@ pub async fn send_welcome(stream: &mut TcpStream, hello: &Hello, welcome: &Welco
 }
 
 /// A link, and what it reports.
-pub fn link_to(authority: &str, role: Role, queue_bytes_limit: usize) -> (PeerLink, LocalReceiver<LinkEvent>) {
+pub fn link_to(authority: &str, role: HelloRole, queue_bytes_limit: usize) -> (PeerLink, LocalReceiver<LinkEvent>) {
     let authorities = vec![authority.to_owned()];
     link_with(PeerLinkOptions {
         authorities,

@@ -19,7 +19,7 @@ use bench::keys::TRACKED_VALUE_BYTES_MIN;
 use bench::live::LiveView;
 use bench::load::{LoadError, LoadOutcome};
 use bench::nodes::{Nodes, NodesError, Shape};
-use bench::verify::VerifyError;
+use bench::verify::ReadBackError;
 use thiserror::Error;
 
 use self::observer::Observer;
@@ -119,7 +119,7 @@ pub enum DemoError {
     Load(#[from] LoadError),
     /// The writes could not be read back.
     #[error(transparent)]
-    Verify(#[from] VerifyError),
+    Verify(#[from] ReadBackError),
     /// A client could not connect.
     #[error("cannot connect to the nodes: {0}")]
     Connect(#[from] client::ClientError),

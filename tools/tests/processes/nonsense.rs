@@ -14,7 +14,7 @@ use engine::raft::{AppendOutcome, BirthAnswer, Health, Message, Speaker, TERM_MA
 use engine::types::{EntryId, Index, NodeId, ShardId, Term};
 use engine::wire;
 use net::deframer::Deframer;
-use net::handshake::{Hello, PROTOCOL_VERSION, Role, Verdict, Welcome};
+use net::handshake::{Hello, HelloRole, PROTOCOL_VERSION, Verdict, Welcome};
 use wal::testing::SimRng;
 
 use crate::ALL;
@@ -87,13 +87,13 @@ impl Liar {
         }
     }
 
-    fn frame(&mut self, role: Role, out: &mut Vec<u8>) {
+    fn frame(&mut self, role: HelloRole, out: &mut Vec<u8>) {
         let number = self.number();
         match (role, self.rng.below(3)) {
-            (Role::PeerRelay, 0) => {
+            (HelloRole::PeerRelay, 0) => {
                 wire::encode_relay_reply(number, Part::Last(Ok(b"what nobody asked for")), usize::MAX, out)
             }
-            (Role::PeerRelay, _) => {
+            (HelloRole::PeerRelay, _) => {
                 let kind = if self.rng.chance(1, 2) { CallKind::Write } else { CallKind::Read };
                 let call = Call::borrowed(SHARD, kind, self.rng.below(1 << 32) as u32, b"no command");
                 wire::encode_relay_call(number, &call, out);
@@ -104,7 +104,8 @@ impl Liar {
 
     /// Opens a connection, says who it is not, and talks nonsense until it is closed. Returns the verdict of the greeting.
     fn talk(&mut self, address: &str, to: u64, from: u64) -> Verdict {
-        let role = [Role::PeerControl, Role::PeerBulk, Role::PeerRelay][usize::from(self.rng.below(3) as u8)];
+        let role =
+            [HelloRole::PeerControl, HelloRole::PeerBulk, HelloRole::PeerRelay][usize::from(self.rng.below(3) as u8)];
         let mut stream = TcpStream::connect(address).expect("the port is open");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         let mut bytes = Vec::new();

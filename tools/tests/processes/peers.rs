@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use net::handshake::{Hello, PROTOCOL_VERSION, Role};
+use net::handshake::{Hello, HelloRole, PROTOCOL_VERSION};
 
 use crate::harness::{Cluster, PATIENCE};
 use crate::probes::count;
@@ -78,7 +78,7 @@ async fn peers_of_another_cluster_are_counted_and_said_once_and_write_no_line_of
     let cluster = Cluster::start(1).await;
     let hello = Hello {
         version: PROTOCOL_VERSION,
-        role: Role::PeerBulk,
+        role: HelloRole::PeerBulk,
         shard_count: 1,
         shard: 0,
         cluster: 7,
@@ -103,7 +103,7 @@ async fn callers_that_are_no_clients_are_counted_at_the_client_port() {
     let address = cluster.nodes[0].client_address();
     let client = Hello {
         version: PROTOCOL_VERSION,
-        role: Role::Client,
+        role: HelloRole::Client,
         shard_count: 0,
         shard: 0,
         cluster: 0,
@@ -115,7 +115,7 @@ async fn callers_that_are_no_clients_are_counted_at_the_client_port() {
     for hello in [
         Hello { version: PROTOCOL_VERSION + 1, ..client.clone() },
         Hello { cluster: 7, ..client.clone() },
-        Hello { role: Role::PeerBulk, ..client },
+        Hello { role: HelloRole::PeerBulk, ..client },
     ] {
         call(address, &hello);
     }

@@ -9,7 +9,7 @@ use crate::limits::{FIRST_FRAME_OFFSET, MEMBERS_BYTES_MAX};
 use crate::origin::{ORIGIN_FIXED_BYTES, Origin};
 use crate::recovery::{SegmentStart, check_sequence, lineage_of};
 use crate::storage::{Noted, Storage};
-use crate::types::{EntryId, HardState, Lsn, Term};
+use crate::types::{EntryId, HardStateRecord, Lsn, Term};
 use crate::writer::{Moved, Placed, Space};
 
 impl<S: Storage> Log<S> {
@@ -41,7 +41,7 @@ impl<S: Storage> Log<S> {
     ///
     /// Uses the reserve at a segment's end, so it waits for a segment only after dozens of elections without one. Panics
     /// if the term falls or a vote changes within its term: no caller may forget a vote.
-    pub fn append_hard_state(&mut self, hard_state: HardState) -> Result<Lsn, AppendError> {
+    pub fn append_hard_state(&mut self, hard_state: HardStateRecord) -> Result<Lsn, AppendError> {
         self.may_append()?;
         assert!(
             hard_state.may_follow(&self.hard_state),

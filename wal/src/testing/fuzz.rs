@@ -11,7 +11,7 @@ use crate::segment::{LogNonce, SegmentHeader, SegmentIdentity};
 use crate::storage::{Noted, Storage};
 use crate::testing::{SimStorage, salvage_at_once};
 use crate::types::{EntryId, Index, Lsn, Term};
-use crate::{HardState, Log, LogOptions, OpenError, SegmentSeq};
+use crate::{HardStateRecord, Log, LogOptions, OpenError, SegmentSeq};
 
 const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 1, node_id: 2, shard: 0, shard_count: 1 };
 const SEGMENT_BYTES: u64 = 16 << 10;
@@ -55,7 +55,7 @@ fn a_log() -> SimStorage {
         prepare_all(&mut log);
         let term = Term::new(1 + index / 5);
         if index % 5 == 0 || index == 1 {
-            log.append_hard_state(HardState { term, vote: index }).expect("room");
+            log.append_hard_state(HardStateRecord { term, vote: index }).expect("room");
         }
         let payload = vec![index as u8 + 1; 300 * (index as usize % 7)];
         let header = EntryHeader::new(EntryId::new(term, Index::new(index)), EntryKind::new(1), &payload);

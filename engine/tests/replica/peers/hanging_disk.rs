@@ -29,7 +29,7 @@ fn deposed_while_its_disk_hangs(seed: u64, term: u64) -> (Subject, u64) {
 /// The log of the next leader: the first entries of this node's, and the no-op of its term.
 fn next_leader(subject: &Subject, shared: u64, term: u64) -> Log<SimStorage> {
     let mut log = log_with(&[], 0, SEGMENT_BYTES);
-    log.append_hard_state(wal::HardState { term: Term::new(term), vote: 0 }).expect("room");
+    log.append_hard_state(wal::HardStateRecord { term: Term::new(term), vote: 0 }).expect("room");
     for index in (1..=shared).map(Index::new) {
         let entry = subject.host.replica.log().entry(index).expect("readable").expect("held");
         log.append_entry(entry.header(), entry.payload()).expect("room");

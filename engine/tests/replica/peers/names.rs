@@ -32,7 +32,7 @@ fn log_of(entries: &[(u64, &[Name])]) -> Log<SimStorage> {
         let id = EntryId::new(Term::new(*term), Index::new(index));
         let (kind, payload) = if names.is_empty() { (KIND_NOOP, Vec::new()) } else { (KIND_MEMBERS, naming(names)) };
         if log.hard_state().term < id.term {
-            log.append_hard_state(wal::HardState { term: id.term, vote: 0 }).expect("room");
+            log.append_hard_state(wal::HardStateRecord { term: id.term, vote: 0 }).expect("room");
         }
         log.append_entry(&EntryHeader::new(id, kind, &payload), &payload).expect("room");
     }
@@ -119,7 +119,7 @@ fn entries_that_come_again_are_acknowledged_whatever_they_name() {
 fn log_in_segments(entries: &[(u64, &[Name])]) -> (Log<SimStorage>, StateMachine) {
     let mut log = log_with(&[], 0, SEGMENT_BYTES);
     let mut machine = StateMachine::new(state_machine::Options::default());
-    log.append_hard_state(wal::HardState { term: Term::new(1), vote: 0 }).expect("room");
+    log.append_hard_state(wal::HardStateRecord { term: Term::new(1), vote: 0 }).expect("room");
     for (index, (term, names)) in (1..).zip(entries) {
         while let Some(seq) = log.needs_segment() {
             log.storage_mut().prepare(seq);

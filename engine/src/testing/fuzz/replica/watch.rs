@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wal::HardState;
+use wal::HardStateRecord;
 
 use super::node::{Disk, Node, Sent};
 use super::past::Entry;
@@ -34,7 +34,7 @@ pub(super) struct Watch {
     /// Entries that it knew to be committed in this life.
     committed: Vec<Entry>,
     /// What the device certainly holds, as far as that was needed.
-    proven: (HardState, Vec<EntryId>),
+    proven: (HardStateRecord, Vec<EntryId>),
     /// It had stopped before the last event.
     had_fault: bool,
     /// It was told to end.
