@@ -218,8 +218,9 @@ impl Common {
             Stage::Founded(founders) if founders.get(&from) == Some(&asked) => BirthAnswer::Known,
             Stage::Founded(_) => BirthAnswer::Stranger,
         };
-        if answer == BirthAnswer::Stranger {
-            mark!("raft: a founder meets a new node in the place of another");
+        mark!("raft: a founder meets a new node in the place of another" if answer == BirthAnswer::Stranger);
+        // A node that can be repaired says so with its questions, which repeat what only the node at its address hears. Another stops.
+        if answer == BirthAnswer::Stranger && !self.membership.can_repair(from) {
             self.note_lost(from);
         }
         let (term, incarnation) = (self.hard_state.term, self.birth.incarnation);

@@ -133,6 +133,9 @@ struct Common {
     birth: BirthRecord,
     /// Peers that lost data, and when they last said so. Unit: ticks of this core.
     lost: BTreeMap<NodeId, u64>,
+    /// Random numbers that peers must repeat before they are believed that they lost data; drawn when they first ask. They leave for the
+    /// peers' own addresses, so that who only speaks in a peer's name does not know them.
+    challenges: BTreeMap<NodeId, u64>,
     asking: Asking,
     out: Ready,
     refused: RefusedMessages,
@@ -681,6 +684,7 @@ impl Common {
             is_leaving: false,
             birth: BirthRecord::default(),
             lost: BTreeMap::new(),
+            challenges: BTreeMap::new(),
             asking: Asking::default(),
             out: Ready::default(),
             refused: RefusedMessages::default(),

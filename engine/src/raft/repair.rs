@@ -33,7 +33,7 @@ pub(super) struct Repairing {
     hard_state_is_settled: bool,
     /// Who told its term in this life.
     answered: BTreeSet<NodeId>,
-    /// The last challenge of each peer, to be repeated in the next question to it. See `Leading::agrees_on`.
+    /// The last challenge of each peer, to be repeated in the next question to it. See `Common::challenges`.
     challenges: BTreeMap<NodeId, u64>,
     /// How far the log must reach.
     goal: Option<Goal>,
@@ -173,16 +173,16 @@ impl Raft {
 
     /// A peer under repair asks for this node's term and, if it leads, for the end of its log.
     pub(super) fn on_repair_request(&mut self, from: NodeId, speaker: Speaker, question: Question, log: &impl LogView) {
-        self.common.note_lost(from);
+        // This node gives no challenge while it answers nothing, and serves nobody who could be misled.
+        if self.is_under_repair() || self.common.repeats_challenge(from, question.challenge) {
+            self.common.note_lost(from);
+        }
         if !self.knows_own_terms() {
             mark!("raft: a node that may have forgotten a vote tells no term");
             // It may have forgotten its real term.
             return;
         }
-        let challenge = match &mut self.state {
-            State::Leader(leading) => leading.challenge(&mut self.common, from, speaker),
-            _ => 0,
-        };
+        let challenge = self.common.challenge(from);
         let (term, nonce) = (self.common.hard_state.term, question.nonce);
         self.common.respond(from, Message::RepairResponse { term, nonce, last_index: Index::ZERO, challenge });
         if let State::Leader(leading) = &mut self.state {
@@ -218,6 +218,17 @@ impl Common {
     /// it need not know in which terms it said it. Asked again at the end of its repair, when it knows all entries about the members.
     fn only_learns(&self) -> bool {
         self.is_joining() && !self.is_voter()
+    }
+
+    /// The random number that a peer which lost data must repeat in its next question.
+    fn challenge(&mut self, node: NodeId) -> u64 {
+        // The lowest bit is set because 0 would mean that there is nothing to repeat.
+        *self.challenges.entry(node).or_insert_with(|| self.rng.next_u64() | 1)
+    }
+
+    /// Whether the peer repeats what was sent to its own address.
+    pub(super) fn repeats_challenge(&self, node: NodeId, challenge: u64) -> bool {
+        self.challenges.get(&node) == Some(&challenge)
     }
 }
 

@@ -19,8 +19,12 @@ struct Node {
 
 impl Node {
     fn new(stage: Stage) -> Self {
+        Self::among(3, stage)
+    }
+
+    fn among(voters: u64, stage: Stage) -> Self {
         let log = SimLog::default();
-        let mut raft = Raft::new(config(3), HardState::default(), &log);
+        let mut raft = Raft::new(config(voters), HardState::default(), &log);
         raft.begin_birth(BirthRecord { incarnation: OWN, stage });
         Self { raft, log }
     }
@@ -116,26 +120,41 @@ fn a_node_takes_part_once_its_record_is_durable() {
 
 #[test]
 fn a_founder_knows_the_incarnations_it_heard_and_a_replacement_knows_nobody() {
-    let answer = |stage: Stage, asked| {
-        let mut node = Node::new(stage);
+    let answer_among = |voters, stage: Stage, asked| {
+        let mut node = Node::among(voters, stage);
         let ready = node.step(2, Message::BirthRequest { term: Term::ZERO, incarnation: asked });
         let [(_, Message::BirthResponse { answer, .. })] = ready.messages.as_slice() else { panic!("{ready:?}") };
         (*answer, node.raft.lost_view().nodes)
     };
+    let answer = |stage: Stage, asked| answer_among(3, stage, asked);
     assert_eq!(answer(Stage::New, 2), (BirthAnswer::New, vec![]));
     assert_eq!(answer(founders(), 2), (BirthAnswer::Known, vec![]));
-    assert_eq!(answer(founders(), 9), (BirthAnswer::Stranger, vec![node_id(2)]));
-    assert_eq!(answer(Stage::Founded(BTreeMap::new()), 2), (BirthAnswer::Stranger, vec![node_id(2)]));
+    assert_eq!(answer(founders(), 9), (BirthAnswer::Stranger, vec![]), "its questions will say what it lost");
+    assert_eq!(answer(Stage::Founded(BTreeMap::new()), 2), (BirthAnswer::Stranger, vec![]));
+    let of_two = answer_among(2, Stage::Founded(BTreeMap::from([(node_id(2), 2)])), 9);
+    assert_eq!(of_two, (BirthAnswer::Stranger, vec![node_id(2)]), "nobody can repair it, so that it will ask nothing");
     assert_eq!(answer(Stage::Replaced, 2), (BirthAnswer::Replaced, vec![]));
 }
 
 #[test]
 fn two_of_three_that_lost_data_are_a_majority() {
     let mut node = Node::new(founders());
-    let lost = Message::RepairRequest { term: Term::ZERO, nonce: 1, last: id(0, 0), challenge: 0 };
-    node.step(2, lost.clone());
+    let lost = |challenge| Message::RepairRequest { term: Term::ZERO, nonce: 1, last: id(0, 0), challenge };
+    let told = |ready: Ready, node: u64| {
+        let answers = ready.messages.into_iter().chain(ready.messages_after_persist);
+        let challenge = |(to, message)| match message {
+            Message::RepairResponse { challenge, .. } if to == node_id(node) => Some(challenge),
+            _ => None,
+        };
+        answers.filter_map(challenge).next().expect("an answer")
+    };
+    // Who does not hear at a node's own address cannot make others believe that it lost data.
+    let second = told(node.step(2, lost(0)), 2);
+    let third = told(node.step(3, lost(second)), 3);
+    assert_eq!((told(node.step(2, lost(third)), 2), node.raft.lost_view().nodes), (second, vec![]));
+    node.step(2, lost(second));
     assert!(!node.raft.lost_view().is_majority);
-    node.step(3, lost);
+    node.step(3, lost(third));
     assert!(node.raft.lost_view().is_majority);
     // They are forgotten when they no longer say so.
     for _ in 0..100 {

@@ -535,9 +535,14 @@ fn who_finds_no_leader_is_told_which_nodes_lost_their_data_or_are_new() {
     let ticket = subject.put(None, 10);
     let plain = message_of(&subject, ticket);
     assert!(plain.contains("no leader") && !plain.contains("lost data"), "{plain}");
-    let question = Message::RepairRequest { term: Term::ZERO, nonce: 7, last: EntryId::ZERO, challenge: 0 };
+    let question = |challenge| Message::RepairRequest { term: Term::ZERO, nonce: 7, last: EntryId::ZERO, challenge };
     for node in [2, 3] {
-        subject.hear(node, question.clone());
+        subject.hear(node, question(0));
+        let challenge = subject.sent().into_iter().find_map(|(to, sent)| match sent {
+            Sent::Message(Message::RepairResponse { challenge, .. }) if to == node_id(node) => Some(challenge),
+            _ => None,
+        });
+        subject.hear(node, question(challenge.expect("an answer")));
     }
     let (write, read) = (subject.put(None, 10), subject.read());
     for ticket in [write, read] {

@@ -37,8 +37,6 @@ pub(super) struct Leading {
     naming: Option<(NodeId, u64)>,
     /// A node that is to become a learner, and its log's incarnation.
     joining: Option<(NodeId, u64)>,
-    /// Random numbers that members have to repeat before the group gives up their earlier logs; drawn when they first ask.
-    challenges: BTreeMap<NodeId, u64>,
     /// Index of this term's first entry, the no-op; not in the log at first.
     opening_index: Index,
     /// The followers were told that it is committed.
@@ -73,13 +71,14 @@ impl Leading {
             health: BTreeMap::new(),
             naming: None,
             joining: None,
-            challenges: BTreeMap::new(),
             opening_index: last.index.next(),
             told_opening: false,
             heartbeat_elapsed_ticks: 0,
             preferred_since_tick: None,
         };
         common.led_term = term;
+        // What was told to members before this term is no reason to give up their logs in it.
+        common.challenges.clear();
         common.timer.hurry_until_tick = 0;
         common.out.append_noop = Some(common.next_entry_id(log));
         common.out.steps.push(LeadershipStep::Elected { term });

@@ -57,7 +57,7 @@ impl Leading {
     fn require_named(&mut self, common: &Common, node: NodeId, incarnation: u64, challenge: u64) -> bool {
         assert!(node != common.config.id, "a node asks others");
         let named = common.membership.named(node).filter(|named| named.incarnation == incarnation);
-        if named.is_none() && incarnation != 0 && self.challenges.get(&node) == Some(&challenge) {
+        if named.is_none() && incarnation != 0 && common.repeats_challenge(node, challenge) {
             if self.heard_within(node, common.config.election_ticks, common.now_tick) {
                 mark!("raft: a log that was heard lately is not given up");
             } else {
@@ -65,17 +65,6 @@ impl Leading {
             }
         }
         named.is_some_and(|named| named.since <= common.commit_index)
-    }
-
-    /// The random number that a member with a new log must repeat in its next question. 0 if there is nothing to repeat: its log is
-    /// not new, or is named already.
-    pub(in crate::raft) fn challenge(&mut self, common: &mut Common, node: NodeId, speaker: Speaker) -> u64 {
-        let is_named = common.membership.named(node).is_some_and(|named| named.incarnation == speaker.incarnation);
-        if !speaker.is_joining || is_named {
-            return 0;
-        }
-        // The lowest bit is set because 0 would mean that there is nothing to repeat.
-        *self.challenges.entry(node).or_insert_with(|| common.rng.next_u64() | 1)
     }
 
     /// Plans an entry that makes a node a learner.
