@@ -49,6 +49,9 @@ pub enum Event<'a, P = SegmentSeq> {
         /// Entries, header and payload each, back to back. Not yet verified.
         entries: &'a [u8],
     },
+    /// Whoever waited for the answers to these calls is gone; in ascending order. Reads among them that were not passed on are given up.
+    /// Writes are not touched.
+    Left(&'a [Ticket]),
     /// The leader's answer to a call that this node passed on.
     RelayReply {
         /// Who answered.

@@ -197,6 +197,7 @@ impl<S: Storage> Replica<S> {
                 self.raft.tell_outdated(from, speaker);
                 self.on_append(from, &append, entries);
             }
+            Event::Left(tickets) => self.on_left(tickets),
             Event::RelayReply { from, number, part } => self.on_relay_reply(from, number, part),
             Event::RelayDropped { number, why } => self.on_relay_dropped(number, why),
             Event::ReplyDropped { to, number, why } => self.on_reply_dropped(to, number, why),

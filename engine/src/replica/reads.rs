@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::call::{Call, Origin};
+use crate::call::{Call, Origin, Ticket};
 use crate::state_machine::Scan;
 use crate::types::Index;
 
@@ -112,6 +112,25 @@ impl Reads {
         self.confirmed.retain(|_, read| keep(read));
     }
 
+    /// Takes the reads of these calls of this node, which are in ascending order.
+    #[must_use]
+    pub(super) fn take_left(&mut self, tickets: &[Ticket]) -> Vec<Origin> {
+        let has_left =
+            |read: &Read| matches!(read.origin, Origin::Local(ticket) if tickets.binary_search(&ticket).is_ok());
+        let mut left = self.begun.take_if(has_left);
+        let mut keep = |read: &Read| {
+            let is_left = has_left(read);
+            if is_left {
+                left.push(read.origin);
+            }
+            !is_left
+        };
+        self.unasked.retain(&mut keep);
+        self.unconfirmed.retain(|_, read| keep(read));
+        self.confirmed.retain(|_, read| keep(read));
+        left
+    }
+
     /// Takes everything, for a replica that stops.
     #[must_use]
     pub fn drain(&mut self) -> Vec<Origin> {
@@ -184,18 +203,24 @@ impl BegunReads {
     /// Takes every read whose time is up.
     #[must_use]
     pub(super) fn take_expired(&mut self, now_tick: u64) -> Vec<Origin> {
-        let mut expired = Vec::new();
+        self.take_if(|read| read.deadline_tick <= now_tick)
+    }
+
+    /// Takes every read of which this is true.
+    #[must_use]
+    fn take_if(&mut self, is_taken: impl Fn(&Read) -> bool) -> Vec<Origin> {
+        let mut taken = Vec::new();
         let mut keeps = |read: &Read| {
-            let is_expired = read.deadline_tick <= now_tick;
-            if is_expired {
-                expired.push(read.origin);
+            let is_taken = is_taken(read);
+            if is_taken {
+                taken.push(read.origin);
             }
-            !is_expired
+            !is_taken
         };
         self.open.retain(|begun| keeps(&begun.read));
         self.parked.retain(&mut keeps);
         self.kept_bytes = self.open.iter().map(|begun| begun.bytes.len()).sum();
-        expired
+        taken
     }
 
     /// Takes everything, for a replica that stops.

@@ -9,7 +9,7 @@ use super::event::{Action, NotTaken, Outgoing, Reply};
 use super::pending::Relayed;
 use super::reads::Read;
 use super::{Fault, Replica};
-use crate::call::{AnsweredBy, Call, Meta, Origin, Part, Refusal};
+use crate::call::{AnsweredBy, Call, Meta, Origin, Part, Refusal, Ticket};
 use crate::raft::{NotLeader, ReadId};
 use crate::types::NodeId;
 use net::limits::ANSWER_BYTES_MAX;
@@ -134,6 +134,16 @@ impl<S: Storage> Replica<S> {
             self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
         }
         self.after_raft();
+    }
+
+    /// Gives up the reads of clients that are gone: each would be gone on with until its time is up. Their places are free once they are
+    /// answered.
+    pub(super) fn on_left(&mut self, tickets: &[Ticket]) {
+        assert!(tickets.is_sorted(), "calls that are looked for stand in order");
+        for origin in self.reads.take_left(tickets) {
+            let message = "the client left before its read was answered";
+            self.refuse(origin, Refusal::not_executed(Status::Unavailable, message));
+        }
     }
 
     /// Passes a call on to the leader, unless a node already did so.

@@ -70,6 +70,7 @@ pub(super) async fn serve(
         std::future::pending().await
     };
     let is_written = futures_lite::future::or(read_then_close, write).await;
+    gateway.client_left(&conn);
     // One that is broken ends here and now: nobody has to make room for it.
     if is_written {
         place.give_up();

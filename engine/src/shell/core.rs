@@ -553,6 +553,10 @@ impl Core {
                 Ok(part) => self.gateway.reply_here(shard, ticket, part, relayed),
                 Err(why) => self.gateway.give_up(ticket, why),
             },
+            MeshMessage::Left { shard, tickets } => {
+                let shard = self.gateway.shard(shard).expect("the mesh brings news to the shard's owner");
+                shard.deliver(Event::Left(&tickets));
+            }
             MeshMessage::Peer { shard, from, lane, connection } => {
                 let shard = self.gateway.shard(shard).expect("the mesh brings peers to the shard's owner");
                 self.serve_peer(shard, from, lane, attach(connection));

@@ -5,7 +5,7 @@
 //! `overloaded`. The gateway knows nothing of replication.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -227,7 +227,7 @@ impl Gateway {
         match taken {
             Ok(number) => {
                 self.waiting_total.fetch_add(1, Ordering::Relaxed);
-                Some(Ticket((self.core as u64) << TICKET_PLACE_BITS | u64::from(number)))
+                Some(self.ticket(number))
             }
             Err((waiting, why)) => {
                 let message = match why {
@@ -264,6 +264,33 @@ impl Gateway {
             (place.shard, std::mem::replace(&mut place.waiting, Waiting::Nobody))
         };
         self.answer_refused(shard, waiting, why);
+    }
+
+    /// A client's connection is gone: reads that it waits for need not be gone on with. Without room on the way to another core they are,
+    /// until their time is up.
+    pub(super) fn client_left(&self, conn: &Rc<ClientConn>) {
+        if conn.waiting_count() == 0 {
+            return;
+        }
+        let mut left: BTreeMap<ShardId, Vec<Ticket>> = BTreeMap::new();
+        for (number, place) in self.waits.borrow().iter() {
+            if let Waiting::Conn(waiting, _) = &place.waiting
+                && Rc::ptr_eq(waiting, conn)
+            {
+                left.entry(place.shard).or_default().push(self.ticket(number));
+            }
+        }
+        for (shard, tickets) in left {
+            if let Some(shard) = self.shard(shard) {
+                shard.deliver(Event::Left(&tickets));
+            } else if self.mesh.try_send(self.mesh.owner(shard), MeshMessage::Left { shard, tickets }).is_err() {
+                tracing::debug!(%shard, "the queue to the shard's core is full: reads of a client that left go on");
+            }
+        }
+    }
+
+    fn ticket(&self, number: u32) -> Ticket {
+        Ticket((self.core as u64) << TICKET_PLACE_BITS | u64::from(number))
     }
 
     /// A shard of another core says nothing any more: new calls for it are refused, nobody goes on waiting for those that it was given,

@@ -69,6 +69,13 @@ pub(super) enum MeshMessage {
         /// The leader answered and this node passed it on.
         relayed: bool,
     },
+    /// Whoever waited for these calls of a shard of that core is gone.
+    Left {
+        /// The shard.
+        shard: ShardId,
+        /// Names the calls, in ascending order.
+        tickets: Vec<Ticket>,
+    },
     /// A peer's connection for a shard of that core, past its handshake.
     Peer {
         /// The shard.
@@ -89,7 +96,7 @@ impl MeshMessage {
         match self {
             Self::Call { call, .. } => call.payload.len(),
             Self::Reply { answer, .. } => answer.bytes(),
-            Self::Peer { .. } => 0,
+            Self::Left { .. } | Self::Peer { .. } => 0,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use glommio::LocalExecutor;
 
+use super::super::client_conn::ClientConn;
 use super::super::gateway::{Gateway, Waiting};
 use super::super::handle::HandleReply;
 use super::super::memory_device::{MemoryDevice, Syncs};
@@ -173,6 +174,37 @@ fn a_log_that_is_not_in_its_place_acknowledges_nothing_more() {
         }
         let refusal = put(&gateway, b"after").await.expect_err("refused");
         assert!(refusal.message.contains("not in its place") && refusal.message.contains("data"), "{refusal:?}");
+    });
+}
+
+#[test]
+fn a_client_that_is_gone_needs_no_answer_to_its_reads() {
+    let root = tempfile::tempdir().expect("a directory");
+    with_shard(root.path(), async |_shard, gateway| {
+        let conn =
+            || Rc::new(ClientConn::new(gateway.writers(), prometheus_client::metrics::counter::Counter::default()));
+        let (gone, stays) = (conn(), conn());
+        let mut get = Vec::new();
+        let range = KeyRange { key: b"key", range_end: b"" };
+        let op = RangeOp { range, limit: 0, revision: 0, keys_only: false, count_only: false };
+        command::encode_range(&op, &mut get).expect("a valid range");
+        // Nothing is answered before the next turn.
+        for (conn, kind, payload) in [
+            (&gone, CallKind::Read, &get),
+            (&stays, CallKind::Read, &get),
+            (&gone, CallKind::Write, &put_payload(b"late")),
+        ] {
+            gateway.on_call(conn, 1, Call::borrowed(ShardId::new(0), kind, 60_000, payload));
+        }
+        assert_eq!((gone.waiting_count(), stays.waiting_count()), (2, 1));
+        gateway.client_left(&gone);
+        assert_eq!(
+            (gone.waiting_count(), stays.waiting_count()),
+            (1, 1),
+            "its write goes on, and nobody else's read is touched"
+        );
+        gone.all_answered().await;
+        stays.all_answered().await;
     });
 }
 

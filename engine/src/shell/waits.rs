@@ -67,6 +67,11 @@ impl<W> Waits<W> {
         self.places.get_mut(number)?.as_mut()
     }
 
+    /// The requests that wait, by their places.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Place<W>)> {
+        (0..).zip(&self.places).filter_map(|(number, place)| Some((number, place.as_ref()?)))
+    }
+
     /// Places that were ever taken.
     pub(super) fn len(&self) -> usize {
         self.places.len()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use api::command::{KeyRange, Op, RangeOp, Txn, encode_txn_command};
 use api::response::{OpResponse, Response};
-use engine::call::CallKind;
+use engine::call::{CallKind, Ticket};
 use engine::replica::{Event, Fault, ReadingLimits, ReplicaOptions};
 use engine::types::Index;
 use net::api::{Executed, Status};
@@ -174,6 +174,31 @@ fn a_node_whose_disk_does_not_give_its_entries_stops_before_it_looks_at_them() {
     let _effects = node.handle(Event::Loaded { first, last, result: Err("simulated".to_owned()) });
     assert!(matches!(node.replica.fault(), Some(Fault::Read { .. })));
     assert_eq!(node.replica.view().applied_index, Index::ZERO);
+}
+
+#[test]
+fn reads_of_a_client_that_left_are_given_up_and_its_writes_are_not() {
+    let (mut trio, leader) = trio_with(9, |options| {
+        options.reading = ReadingLimits { keys_per_turn: 20, keys_per_slice: 5, kept_bytes_limit: 1 << 20 };
+    });
+    put_keys(&mut trio, leader, 300);
+    let all = request(&whole(b"k", b"z"));
+    let begun = trio.ask(leader, CallKind::ReadSerializable, &all);
+    let stays = trio.ask(leader, CallKind::ReadSerializable, &all);
+    trio.deliver(leader, Event::Turn);
+    let (unconfirmed, write) = (trio.read(leader, b"k000"), trio.put(leader, b"late"));
+    let slices = trio.nodes[leader].replica.stats().read_slices;
+    trio.deliver(leader, Event::Left(&[begun, unconfirmed, write].map(Ticket)));
+    for ticket in [begun, unconfirmed] {
+        assert_eq!(trio.refusal(ticket), (Status::Unavailable, Executed::No));
+    }
+    assert_eq!(trio.nodes[leader].replica.view().pending_reads_count, 1);
+    (0..10).for_each(|_| trio.round());
+    assert!(trio.answers[&write].is_ok() && trio.answers[&stays].is_ok());
+    let slices = trio.nodes[leader].replica.stats().read_slices - slices;
+    assert!(slices <= 300 / 5 + 1, "{slices} slices, as one of them needs");
+    // To say so again, or of what was answered, changes nothing.
+    trio.deliver(leader, Event::Left(&[begun, stays].map(Ticket)));
 }
 
 #[test]
