@@ -149,7 +149,7 @@ impl<S: Storage> Replica<S> {
             leader_watch: LeaderWatch::default(),
             lag_watch: LagWatch::default(),
             shows_from,
-            standing: fault.map_or_else(Standing::default, |fault| Standing::Stopped { fault, heard: None }),
+            standing: fault.map_or_else(Standing::default, Standing::stopped),
             stats: ReplicaStats::default(),
         }
     }

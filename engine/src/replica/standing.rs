@@ -30,6 +30,8 @@ pub(super) enum Standing {
         fault: Fault,
         /// The latest leader that it heard since.
         heard: Option<Heard>,
+        /// For how long it heard none. Unit: ticks.
+        silent_ticks: u64,
     },
     /// Its process is about to end.
     Ended,
@@ -43,6 +45,11 @@ pub(super) struct Heard {
 }
 
 impl Standing {
+    /// It stopped by itself just now.
+    pub(super) const fn stopped(fault: Fault) -> Self {
+        Self::Stopped { fault, heard: None, silent_ticks: 0 }
+    }
+
     /// It has not stopped and not ended.
     #[must_use]
     pub const fn is_running(&self) -> bool {
@@ -87,6 +94,11 @@ impl<S: Storage> Replica<S> {
                 };
                 self.refuse(*origin, refusal);
             }
+            Event::Tick => {
+                if let Standing::Stopped { silent_ticks, .. } = &mut self.standing {
+                    *silent_ticks += 1;
+                }
+            }
             Event::Message { from, message: Message::Heartbeat { term, .. }, .. } => self.note_leader(*from, *term),
             Event::Append { from, append, .. } => self.note_leader(*from, append.term),
             _ => {}
@@ -97,11 +109,14 @@ impl<S: Storage> Replica<S> {
     fn note_leader(&mut self, from: NodeId, term: Term) {
         let is_member = self.raft.membership().is_member(from) && from != self.options.raft.id;
         let is_credible = is_member && term >= self.raft.term() && !self.raft.refuses_term(from, term);
-        if let Standing::Stopped { heard, .. } = &mut self.standing {
+        if let Standing::Stopped { heard, silent_ticks, .. } = &mut self.standing {
             let known = heard.map_or(Term::ZERO, |heard| heard.term);
             if is_credible && term > known {
                 mark!("replica: a stopped replica hears of a leader");
                 *heard = Some(Heard { term, leader: from });
+            }
+            if heard.is_some_and(|heard| heard.term == term && heard.leader == from) {
+                *silent_ticks = 0;
             }
         }
     }
@@ -112,9 +127,14 @@ impl<S: Storage> Replica<S> {
         view.role = Role::Follower;
         view.leader = view.leader.filter(|leader| *leader != self.options.raft.id);
         view.transfer = None;
-        if let Standing::Stopped { heard: Some(Heard { term, leader }), .. } = self.standing {
+        let Standing::Stopped { heard, silent_ticks, .. } = &self.standing else { return };
+        if let Some(Heard { term, leader }) = *heard {
             view.term = term;
             view.leader = Some(leader);
+        }
+        // Whoever asks is sent to no leader that is gone.
+        if *silent_ticks >= u64::from(self.options.raft.election_ticks) {
+            view.leader = None;
         }
     }
 
@@ -127,7 +147,7 @@ impl<S: Storage> Replica<S> {
         self.promises.forget_messages();
         self.name_successor();
         let message = format!("this node stopped: {fault}");
-        self.standing = Standing::Stopped { fault, heard: None };
+        self.standing = Standing::stopped(fault);
         self.drain_held(Status::Unavailable, &message);
         self.refuse_queue(Status::Unavailable, &message);
         // They may be in the log: whatever failed may have been the end of their batch.

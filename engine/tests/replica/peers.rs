@@ -577,3 +577,24 @@ fn a_replacement_says_that_it_waits_to_be_taken_in() {
     }
     assert!(shown(&subject).starts_with("waits for a leader that takes its new log in"), "{}", shown(&subject));
 }
+
+#[test]
+fn a_stopped_replica_shows_no_leader_that_has_been_silent_for_an_election_timeout() {
+    let mut subject = fresh(options(50));
+    let election_ticks = u64::from(host::options(0, 50).raft.election_ticks);
+    let heartbeat = |term| Message::Heartbeat { term: Term::new(term), commit_index: Index::ZERO, round: 1 };
+    let shown = |subject: &Subject| subject.host.replica.view().leader;
+    subject.hear(2, heartbeat(1));
+    subject.deliver(Event::LogNotInPlace("it is elsewhere".to_owned()));
+    assert_eq!(shown(&subject), Some(node_id(2)));
+    subject.tick(election_ticks);
+    assert_eq!(shown(&subject), None, "nothing was heard of it since");
+    for (node, term) in [(2, 1), (3, 2), (3, 2)] {
+        subject.hear(node, heartbeat(term));
+        subject.tick(election_ticks - 1);
+        assert_eq!(shown(&subject), Some(node_id(node)));
+        subject.hear(2, heartbeat(1));
+        subject.tick(1);
+        assert_eq!(shown(&subject).is_some(), (node, term) == (2, 1), "the word of a deposed leader changes nothing");
+    }
+}
