@@ -230,7 +230,7 @@ fn numbers_have_bounds() {
     assert_eq!(message(|c| c.heartbeat_interval_ms = 0), range("heartbeat-interval", 0, 1, 10_000));
     assert_eq!(message(|c| c.election_timeout_ms = 50_001), range("election-timeout", 50_001, 5, 50_000));
     assert_eq!(message(|c| c.segment_bytes = 4096), range("segment-bytes", 4096, 1 << 20, 1 << 30));
-    assert_eq!(message(|c| c.max_request_bytes = 1), range("max-request-bytes", 1, 1024, 1 << 30));
+    assert_eq!(message(|c| c.max_request_bytes = 1), range("max-request-bytes", 1, 1024, 32 << 20));
     assert_eq!(message(|c| c.max_txn_ops = 0), range("max-txn-ops", 0, 1, 4096));
     assert_eq!(message(|c| c.quota_backend_bytes = 0), range("quota-backend-bytes", 0, 16 << 20, u64::MAX));
     assert_eq!(message(|c| c.max_connections = 0), range("max-connections", 0, 1, u32::MAX.into()));
