@@ -60,6 +60,7 @@ impl<S: Storage> Replica<S> {
             self.ask_about_unasked();
         }
         if self.raft.ask_about_reads() {
+            self.stats.read_questions += 1;
             self.after_raft();
         }
     }

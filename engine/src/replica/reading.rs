@@ -11,6 +11,7 @@ use super::event::Reply;
 use super::reads::{BegunRead, Read};
 use crate::call::{CallKind, Part, Refusal};
 use crate::limits::{READ_ANSWER_BYTES_PER_SLICE, READ_ANSWER_BYTES_PER_TURN};
+use crate::raft::Role;
 use crate::state_machine::{Budget, RangeError, Scan};
 
 /// What reads may still do in a turn.
@@ -94,6 +95,9 @@ impl<S: Storage> Replica<S> {
             }
             Err(error) => Err(refusal_for_range(&error)),
         };
+        if result.is_ok() && begun.read.call.kind != CallKind::ReadSerializable && self.raft.role() != Role::Leader {
+            self.stats.reads_at_follower += 1;
+        }
         self.reply(begun.read.origin, Reply { part: Part::Last(result), relayed: false });
     }
 }

@@ -75,6 +75,10 @@ pub struct ReplicaStats {
     pub apply_slices: u64,
     /// Slices of reads.
     pub read_slices: u64,
+    /// Linearizable reads that this node answered from its own state while another one led.
+    pub reads_at_follower: u64,
+    /// Questions that this node asked a leader about such reads. One is for all reads that wait.
+    pub read_questions: u64,
     /// `AppendEntries` not taken because no prepared segment had room.
     pub appends_without_room: u64,
     /// `AppendEntries` not taken because an entry failed its checksum.

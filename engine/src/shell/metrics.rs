@@ -71,10 +71,35 @@ pub struct ShardMetrics {
     messages_refused: Counter,
     peer_frames_damaged: Counter,
     writes_queued: Counter,
+    reads: ReadMetrics,
     leadership: LeadershipMetrics,
     log: LogMetrics,
     note_syncs: Counter,
     note_syncs_failed: Counter,
+}
+
+/// Reads that were answered without being the leader's.
+#[derive(Clone, Debug)]
+struct ReadMetrics {
+    at_follower: Counter,
+    questions: Counter,
+}
+
+impl ReadMetrics {
+    fn register(counter: &impl Fn(&str, &str) -> Counter) -> Self {
+        Self {
+            at_follower: counter(
+                "reads_at_follower",
+                "Linearizable reads answered from this node's own state while another one led, since the start",
+            ),
+            questions: counter("read_questions", "Questions to a leader about such reads, since the start"),
+        }
+    }
+
+    fn update(&self, stats: &ReplicaStats) {
+        self.at_follower.inner().store(stats.reads_at_follower, Ordering::Relaxed);
+        self.questions.inner().store(stats.read_questions, Ordering::Relaxed);
+    }
 }
 
 /// How often leadership changed hands here.
@@ -215,6 +240,7 @@ impl ShardMetrics {
                 "answers_dropped",
                 "Answers to relayed requests replaced by a refusal for want of room, since the start",
             ),
+            reads: ReadMetrics::register(&counter),
             leadership: LeadershipMetrics::register(&counter),
             log: LogMetrics::register(&counter),
             note_syncs: counter("note_syncs", "Syncs of the note beside the log since the start"),
@@ -278,6 +304,7 @@ impl ShardMetrics {
         self.messages_refused.inner().store(stats.messages_refused, Ordering::Relaxed);
         self.writes_queued.inner().store(stats.writes_queued, Ordering::Relaxed);
         self.answers_dropped.inner().store(stats.answers_dropped, Ordering::Relaxed);
+        self.reads.update(stats);
         self.leadership.update(stats);
         self.note_syncs.inner().store(stats.note_syncs, Ordering::Relaxed);
         self.note_syncs_failed.inner().store(stats.note_syncs_failed, Ordering::Relaxed);

@@ -18,6 +18,7 @@ mod peers;
 mod place;
 mod probes;
 mod put_back;
+mod reads;
 mod runtime;
 mod sick_disk;
 mod strangers;

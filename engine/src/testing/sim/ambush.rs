@@ -1,5 +1,6 @@
-//! Faults with an aim, in a cluster of three. Faults that strike at random hardly ever line up like this. One more, about a node
-//! that loses its whole disk, is in `wipe`.
+//! Faults with an aim, in a cluster of three. Faults that strike at random hardly ever line up like this. Two more are in files of
+//! their own: a node that loses its whole disk (`wipe`), and in larger clusters a leader that is deposed together with a follower
+//! (`minority`).
 //!
 //! * **A leader is confirmed by old answers and deposed without a word.** It leads a term in which reads are confirmed, hands over and
 //!   gets leadership back: its rounds of heartbeats begin at one again. As soon as it knows what is committed, its last heartbeats
@@ -164,11 +165,14 @@ impl FaultStep for Deposed {
 }
 
 impl World {
-    /// Lays one of these in some shard, if it has a leader.
+    /// Starts one of the ambushes in a random shard. Returns `false` if the shard has no leader.
     pub(super) fn lay_ambush(&mut self) -> Result<bool, String> {
         let shard = usize::try_from(self.rng.below(self.plan.shards.into())).expect("few");
         let leader = (0..self.hosts.len()).find(|host| self.leads(*host, shard).is_some());
-        let Some(leader) = leader.filter(|_| self.are_three_voters()) else { return Ok(false) };
+        let Some(leader) = leader else { return Ok(false) };
+        if !self.are_three_voters() {
+            return Ok(self.begin_minority(Place { host: leader, shard }));
+        }
         match self.rng.below(4) {
             0 => self.stop_leader(leader, shard),
             1 => self.separate_follower(leader, shard),

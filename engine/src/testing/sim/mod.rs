@@ -3,8 +3,8 @@
 //! A run is a function of its seed. It has a phase of faults, in which only safety is asked for, and a phase without, in which
 //! the cluster must converge and answer everything. What is simulated: time and its speed on each node (`world`), connections
 //! (`network`), processes and disks (`host`, on the log's own `SimStorage`; `durable` reads what they hold for good), the other files
-//! of a data directory (`files`), clients (`clients`). Faults (`faults`, `ambush`, `handover`, `wipe`, `lost_files`), a node that
-//! joins (`joining`) and the course of a run (`course`, `put_back`, `second_leader`) act on the world from outside. What is checked
+//! of a data directory (`files`), clients (`clients`). Faults (`faults`, `ambush`, `minority`, `handover`, `wipe`, `lost_files`), a node
+//! that joins (`joining`) and the course of a run (`course`, `put_back`, `second_leader`) act on the world from outside. What is checked
 //! on the way: `checks`; afterwards: the judges of histories in the module above. It does not simulate threads or memory.
 
 mod ambush;
@@ -21,6 +21,7 @@ mod host;
 mod joining;
 mod lost_files;
 mod marks;
+mod minority;
 mod network;
 mod plan;
 mod put_back;

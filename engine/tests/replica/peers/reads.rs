@@ -54,6 +54,8 @@ fn a_read_at_a_follower_waits_for_its_index_and_is_answered_there() {
     subject.hear(2, heartbeat(1, 3));
     assert!(reads.iter().all(|read| is_answered(&subject, *read)), "{:?}", subject.answers);
     assert!(!subject.sent().iter().any(|(_, sent)| matches!(sent, Sent::Request(_))), "nothing is passed on");
+    let stats = subject.host.replica.stats();
+    assert_eq!((stats.reads_at_follower, stats.read_questions), (2, 1));
 }
 
 #[test]
