@@ -109,8 +109,9 @@ fn golden_segment_header() {
 fn golden_note() {
     let owner = golden_segment().log_nonce;
     let committed = EntryId::new(Term::new(7), Index::new(42));
-    let noted =
-        Noted { durable: Lsn::new(5 * 65536 + 4096 + 64), committed, first_segment: Some(golden_segment().seq) };
+    let committed_lineage = Lineage::new(0x2122_2324_2526_2728);
+    let (durable, first_segment) = (Lsn::new(5 * 65536 + 4096 + 64), Some(golden_segment().seq));
+    let noted = Noted { durable, committed, committed_lineage, first_segment };
     let bytes = note::encode(owner, noted);
     assert_eq!(bytes.to_vec(), WAL_DOC.golden("A slot of the note"), "got {bytes:02x?}");
     assert_eq!(note::read(&bytes, Some(owner)), noted);

@@ -300,8 +300,8 @@ impl<S: Storage> Log<S> {
     /// Notes, beside the segments, that an entry is committed and with it all before it. The entry need not be durable here.
     ///
     /// Nothing is synced; see [`Storage::note`]. After a restart [`Log::noted`] says so again.
-    pub fn note_committed(&mut self, id: EntryId) {
-        self.note(Noted { committed: id, ..Noted::default() });
+    pub fn note_committed(&mut self, id: EntryId, lineage: Lineage) {
+        self.note(Noted { committed: id, committed_lineage: lineage, ..Noted::default() });
     }
 
     /// What is noted beside the segments; right after opening, what earlier lives noted.

@@ -15,6 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::checksum::crc32;
 use crate::limits::{PAGE_BYTES, SECTOR_BYTES};
+use crate::lineage::Lineage;
 use crate::lsn::SegmentSeq;
 use crate::segment::{FORMAT_VERSION, LogNonce};
 use crate::storage::Noted;
@@ -45,9 +46,10 @@ struct RawSlot {
     first_segment: U64,
     committed_term: U64,
     committed_index: U64,
+    committed_lineage: U64,
 }
 
-const _: () = assert!(size_of::<RawSlot>() == 56);
+const _: () = assert!(size_of::<RawSlot>() == 64);
 const _: () = assert!(offset_of!(RawSlot, magic) == 0);
 const _: () = assert!(offset_of!(RawSlot, slot_crc) == 8);
 const _: () = assert!(offset_of!(RawSlot, format_version) == 12);
@@ -56,6 +58,7 @@ const _: () = assert!(offset_of!(RawSlot, durable) == 24);
 const _: () = assert!(offset_of!(RawSlot, first_segment) == 32);
 const _: () = assert!(offset_of!(RawSlot, committed_term) == 40);
 const _: () = assert!(offset_of!(RawSlot, committed_index) == 48);
+const _: () = assert!(offset_of!(RawSlot, committed_lineage) == 56);
 // A slot is written whole or not at all by any disk.
 const _: () = assert!(NOTE_SLOT_BYTES <= SECTOR_BYTES);
 const _: () = assert!(NOTE_SLOT_BYTES <= PAGE_BYTES);
@@ -72,7 +75,9 @@ fn slot(bytes: &[u8], number: usize) -> Option<(LogNonce, Noted)> {
     let owner = LogNonce::new(raw.log_nonce.get());
     let first_segment = SegmentSeq::new(raw.first_segment.get());
     let committed = EntryId::new(Term::new(raw.committed_term.get()), Index::new(raw.committed_index.get()));
-    is_whole.then(|| (owner, Noted { durable: Lsn::new(raw.durable.get()), committed, first_segment }))
+    let committed_lineage = Lineage::new(raw.committed_lineage.get());
+    let noted = Noted { durable: Lsn::new(raw.durable.get()), committed, committed_lineage, first_segment };
+    is_whole.then_some((owner, noted))
 }
 
 /// The slots that are about a log, and what they say. Without an owner every whole slot counts.
@@ -133,6 +138,7 @@ pub(crate) fn encode(owner: LogNonce, noted: Noted) -> [u8; NOTE_SLOT_BYTES] {
         first_segment: U64::new(noted.first_segment.map_or(0, SegmentSeq::get)),
         committed_term: U64::new(noted.committed.term.get()),
         committed_index: U64::new(noted.committed.index.get()),
+        committed_lineage: U64::new(noted.committed_lineage.get()),
     };
     raw.slot_crc = U32::new(crc32(&[&raw.as_bytes()[COVERED_FROM..]]));
     zerocopy::transmute!(raw)
@@ -151,7 +157,8 @@ pub(crate) fn layout() -> Vec<(String, std::ops::Range<usize>)> {
         (durable, 8),
         (first_segment, 8),
         (committed_term, 8),
-        (committed_index, 8)
+        (committed_index, 8),
+        (committed_lineage, 8)
     ]
 }
 
@@ -164,7 +171,8 @@ mod tests {
     /// A note whose fields grow with `number`.
     fn note(number: u64) -> Noted {
         let committed = EntryId::new(Term::new(2), Index::new(number / 2));
-        Noted { durable: Lsn::new(number), committed, first_segment: SegmentSeq::new(number / 3) }
+        let committed_lineage = Lineage::new(number / 2);
+        Noted { durable: Lsn::new(number), committed, committed_lineage, first_segment: SegmentSeq::new(number / 3) }
     }
 
     fn noted(upto: u64) -> Vec<u8> {
@@ -191,11 +199,12 @@ mod tests {
     fn each_field_grows_by_itself() {
         let mut bytes = noted(4);
         let committed = EntryId::new(Term::new(3), Index::new(9));
-        store(&mut bytes, OWNER, Noted { committed, ..Noted::default() });
-        let first_segment = note(4).first_segment;
-        assert_eq!(read(&bytes, Some(OWNER)), Noted { durable: Lsn::new(4), committed, first_segment });
+        let committed_lineage = Lineage::new(77);
+        store(&mut bytes, OWNER, Noted { committed, committed_lineage, ..Noted::default() });
+        let expected = Noted { durable: Lsn::new(4), committed, committed_lineage, ..note(4) };
+        assert_eq!(read(&bytes, Some(OWNER)), expected);
         store(&mut bytes, OWNER, Noted { durable: Lsn::new(6), ..Noted::default() });
-        assert_eq!(read(&bytes, Some(OWNER)), Noted { durable: Lsn::new(6), committed, first_segment });
+        assert_eq!(read(&bytes, Some(OWNER)), Noted { durable: Lsn::new(6), ..expected });
         let both = |number| slot(&bytes, number).map(|(_, noted)| noted.committed);
         assert_eq!((both(0), both(1)), (Some(committed), Some(committed)), "in either slot");
     }

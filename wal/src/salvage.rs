@@ -106,7 +106,8 @@ pub fn salvage<F: Storage, T: Storage, E>(
     target.log.append_mark()?;
     target.sync_all()?;
     let (mut log, report) = Log::open(target.log.into_storage(), options).map_err(SalvageError::Target)?;
-    log.note_committed(from.noted().committed);
+    let noted = from.noted();
+    log.note_committed(noted.committed, noted.committed_lineage);
     let report = SalvageReport {
         entries_count: rebuild.index.len(),
         last: rebuild.index.last_id(),

@@ -8,6 +8,7 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
+use crate::lineage::Lineage;
 use crate::lsn::SegmentSeq;
 use crate::types::{EntryId, Lsn};
 
@@ -20,6 +21,8 @@ pub struct Noted {
     ///
     /// It need not be durable in this log: a crash of the host may leave a note about an entry that the log lost.
     pub committed: EntryId,
+    /// Of all entries up to `committed`.
+    pub committed_lineage: Lineage,
     /// The segment in which the log begins: whatever lies before it was dropped and is no part of the log, there or not.
     /// `None` as long as nothing was noted.
     pub first_segment: Option<SegmentSeq>,
@@ -29,9 +32,10 @@ impl Noted {
     /// What both notes say together.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
-        let committed = if other.committed.index > self.committed.index { other.committed } else { self.committed };
+        let known = if other.committed.index > self.committed.index { other } else { self };
+        let Self { committed, committed_lineage, .. } = known;
         let first_segment = self.first_segment.max(other.first_segment);
-        Self { durable: self.durable.max(other.durable), committed, first_segment }
+        Self { durable: self.durable.max(other.durable), committed, committed_lineage, first_segment }
     }
 }
 

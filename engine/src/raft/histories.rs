@@ -31,6 +31,12 @@ pub struct Fork {
     pub theirs: Lineage,
 }
 
+/// What a log begins behind.
+pub(super) fn base_tip(log: &impl LogView) -> Tip {
+    let id = log.base();
+    Tip { id, lineage: log.lineage(id.index).expect("a log knows the lineage up to its base") }
+}
+
 /// Compares an entry of another node's log with the one that has the same name here. `None` if they agree, or if there is none.
 pub(super) fn fork_at(theirs: Tip, log: &impl LogView) -> Option<Fork> {
     let Tip { id, lineage } = theirs;

@@ -72,15 +72,16 @@ impl Raft {
     ///
     /// If the log holds that very entry it is committed, and everything before it. If it does not, the entry was not durable
     /// here when the host crashed, or the log is under repair; a leader brings it back.
-    pub fn recall_committed(&mut self, noted: EntryId, log: &impl LogView) {
+    pub fn recall_committed(&mut self, noted: Tip, log: &impl LogView) {
         // A note may be older than the state behind which the log begins.
-        if noted.index <= self.common.noted_committed.index {
+        if noted.id.index <= self.common.noted_committed.id.index {
             return;
         }
         self.common.noted_committed = noted;
-        mark!("raft: the log lacks what was noted as committed" if log.term(noted.index) != Some(noted.term));
-        if log.term(noted.index) == Some(noted.term) {
-            self.common.commit_index = noted.index;
+        let is_held = holds(log, noted);
+        mark!("raft: the log lacks what was noted as committed" if !is_held);
+        if is_held {
+            self.common.commit_index = noted.id.index;
         }
     }
 
@@ -106,10 +107,16 @@ impl Raft {
     }
 }
 
+/// Whether a log holds this very entry, behind the same entries.
+fn holds(log: &impl LogView, tip: Tip) -> bool {
+    let index = tip.id.index;
+    log.term(index) == Some(tip.id.term) && log.lineage(index) == Some(tip.lineage)
+}
+
 impl Common {
     /// The highest index known to be committed, whether the log holds it or not.
     pub(super) fn known_index(&self) -> Index {
-        self.commit_index.max(self.noted_committed.index)
+        self.commit_index.max(self.noted_committed.id.index)
     }
 
     /// Whether a log that ends at `last` can have everything that this node knows to be committed. One that is shorter can't,
@@ -120,8 +127,8 @@ impl Common {
 
     /// Whether this node's log lacks an entry that it knows to be committed: it could not be a leader.
     pub(super) fn lacks_committed(&self, log: &impl LogView) -> bool {
-        let EntryId { term, index } = self.noted_committed;
-        index > self.commit_index && log.term(index) != Some(term)
+        let noted = self.noted_committed;
+        noted.id.index > self.commit_index && !holds(log, noted)
     }
 
     /// Compares an entry of the log of `leader`, which leads a term not older than this node's, with what is known to be committed.
@@ -133,13 +140,17 @@ impl Common {
         theirs: Tip,
         log: &impl LogView,
     ) -> bool {
-        if let Some(fork) = fork_at(theirs, log).filter(|fork| fork.entry.index <= self.commit_index) {
+        let noted = self.noted_committed;
+        let own_fork = fork_at(theirs, log).filter(|fork| fork.entry.index <= self.commit_index);
+        // The log may lack the noted entry.
+        let is_noted_otherwise = theirs.id == noted.id && theirs.lineage != noted.lineage;
+        let noted_fork = Fork { entry: noted.id, ours: noted.lineage, theirs: theirs.lineage };
+        if let Some(fork) = own_fork.or(is_noted_otherwise.then_some(noted_fork)) {
             mark!("raft: a leader has what is committed in another history");
             self.contradict(leader, term, ContradictionKind::OtherHistory(fork));
             return false;
         }
-        let theirs = theirs.id;
-        let noted = self.noted_committed;
+        let (theirs, noted) = (theirs.id, noted.id);
         // Terms never fall along a log, so that an entry of another place may exclude the noted one, too.
         let excludes_noted = match theirs.index.cmp(&noted.index) {
             std::cmp::Ordering::Less => theirs.term > noted.term,
@@ -160,7 +171,7 @@ impl Common {
     /// A leader said where its log ended. A quorum has confirmed since this node started that it leads.
     pub(super) fn check_end_of_leader(&mut self, leader: NodeId, term: Term, last: Index) {
         // What was committed since this node started may be news to the leader's answer.
-        let committed = self.noted_committed.index;
+        let committed = self.noted_committed.id.index;
         if term >= self.hard_state.term && last < committed {
             self.contradict(leader, term, ContradictionKind::EndsBefore { committed, last });
         }

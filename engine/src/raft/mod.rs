@@ -77,6 +77,7 @@ use asking::Asking;
 use birth::Newcomer;
 use candidate::{Candidate, PreCandidate};
 use follower::Following;
+use histories::base_tip;
 use leader::{Holding, Leading, Pacing};
 use membership_history::{MembershipHistory, Weight};
 use refused::RefusedMessages;
@@ -117,7 +118,7 @@ struct Common {
     /// Invariant: commit_index <= last_index. May exceed this node's own persisted_index.
     commit_index: Index,
     /// The last entry that an earlier life of this node knew to be committed; the log need not hold it (see `known`).
-    noted_committed: EntryId,
+    noted_committed: Tip,
     timer: ElectionTimer,
     /// Limits how often this node hands over to the preferred leader.
     preferred: Pacing,
@@ -675,7 +676,7 @@ impl Common {
             durable_hard_state: hard_state,
             led_term: Term::ZERO,
             commit_index: log.base().index,
-            noted_committed: log.base(),
+            noted_committed: base_tip(log),
             timer: ElectionTimer::default(),
             preferred: Pacing::new(&config),
             sick_disk_pacing: Pacing::new(&config),

@@ -59,7 +59,7 @@ use standing::Standing;
 pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 
 use net::api::Status;
-use wal::{AppendError, Log, Simulated, Storage};
+use wal::{AppendError, Log, Noted, Simulated, Storage};
 
 use crate::limits::EXPIRE_EVERY_TICKS;
 use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role, Tip};
@@ -120,10 +120,11 @@ impl<S: Storage> Replica<S> {
         let hard_state =
             raft::HardState { term: recovered.term, vote: (recovered.vote != 0).then(|| NodeId::new(recovered.vote)) };
         let mut raft = Raft::new(options.raft.clone(), hard_state, &log);
-        let committed = log.noted().committed;
-        raft.recall_committed(committed, &log);
+        let Noted { committed, committed_lineage, .. } = log.noted();
+        raft.recall_committed(Tip { id: committed, lineage: committed_lineage }, &log);
         // Whatever a state contains was committed.
-        raft.recall_committed(state, &log);
+        let state_lineage = log.lineage(state.index).expect("the log holds or follows it");
+        raft.recall_committed(Tip { id: state, lineage: state_lineage }, &log);
         let fault = membership::recall(&mut raft, &log).err();
         raft.begin_birth(options.birth.clone());
         birth::begin_repair(&mut options, &mut raft);

@@ -61,8 +61,8 @@ impl<S: Storage> Replica<S> {
             return;
         }
         assert!(index <= self.log.last_id().index, "{index} is committed, and the log ends at {}", self.log.last_id());
-        if let Some(term) = self.log.term(index) {
-            self.log.note_committed(EntryId::new(term, index));
+        if let (Some(term), Some(lineage)) = (self.log.term(index), self.log.lineage(index)) {
+            self.log.note_committed(EntryId::new(term, index), lineage);
         }
         if matches!(self.shows_from, ShowsFrom::FirstCommit) {
             self.shows_from = ShowsFrom::Index(index);

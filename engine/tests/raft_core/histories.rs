@@ -2,7 +2,7 @@
 
 use engine::raft::{
     AppendDecision, AppendEntries, AppendOutcome, Contradiction, ContradictionKind, Fork, HardState, LogView, Message,
-    Raft, ReadId, ReadIndexError, Role,
+    Raft, ReadId, ReadIndexError, Role, Tip,
 };
 use engine::types::{EntryId, Index, Lineage, Term};
 
@@ -114,7 +114,7 @@ fn what_is_committed_in_one_history_stops_the_node_in_another() {
     let log = other_log(&[1, 1, 2]);
     let leader = SimLog::with_terms(&[1, 1, 2, 3], hard_state(3));
     let mut raft = Raft::new(config(3), hard_state(3), &log);
-    raft.recall_committed(id(2, 3), &log);
+    raft.recall_committed(log.last_tip(), &log);
     for (prev, last) in [(3, 3), (2, 4)] {
         let (append, entries) = append(&leader, 3, prev, last);
         let decision = raft.step_append(node_id(2), &append, &tips(append.prev_lineage, &entries), &log);
@@ -125,6 +125,22 @@ fn what_is_committed_in_one_history_stops_the_node_in_another() {
         let expected = Contradiction { leader: node_id(2), term: Term::new(3), kind };
         let ready = raft.ready();
         assert_eq!((ready.contradiction, ready.messages), (Some(expected), Vec::new()));
+    }
+}
+
+#[test]
+fn what_was_noted_and_is_not_in_the_log_is_told_apart_too() {
+    let leader = SimLog::with_terms(&[1, 1, 2, 3], hard_state(3));
+    let lineage = |log: &SimLog| log.lineage(Index::new(3)).expect("held");
+    for (noted, agrees) in [(&leader, true), (&other_log(&[1, 1, 2]), false)] {
+        // The host lost power before the entry was on its disk.
+        let log = SimLog::with_terms(&[1, 1], hard_state(3));
+        let mut raft = Raft::new(config(3), hard_state(3), &log);
+        raft.recall_committed(Tip { id: id(2, 3), lineage: lineage(noted) }, &log);
+        let (append, entries) = append(&leader, 3, 2, 4);
+        let decision = raft.step_append(node_id(2), &append, &tips(append.prev_lineage, &entries), &log);
+        assert_eq!(decision == AppendDecision::Append { skip: 0 }, agrees);
+        assert_eq!(raft.ready().contradiction.is_none(), agrees);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use engine::raft::{
     AddLearnerError, AppendDecision, AppendEntries, AppendOutcome, BirthAnswer, BirthRecord, Config, HardState, Health,
-    LogView, Membership, Message, Outdated, Raft, ReadId, Role, Speaker, Stage,
+    Membership, Message, Outdated, Raft, ReadId, Role, Speaker, Stage,
 };
 use engine::types::{EntryId, Index, Lineage, Term};
 
@@ -416,7 +416,7 @@ fn a_log_that_was_given_up_and_then_damaged_stops_when_it_is_told_what_it_holds(
         node.log = SimLog::with_terms(&[0; 2], HardState::default());
         assert!(node.raft.take_membership(Index::new(1), Some(other), &node.log));
         node.raft.begin_repair(7, true);
-        node.raft.recall_committed(node.log.last_id(), &node.log);
+        node.raft.recall_committed(node.log.last_tip(), &node.log);
         if hears_another {
             node.hear(3, OLD, Message::Heartbeat { term: Term::new(1), commit_index: Index::ZERO, round: 0 });
         }

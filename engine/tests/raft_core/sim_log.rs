@@ -129,6 +129,12 @@ impl SimLog {
         self.id_at(id.index) == Some(id) && id.index <= self.persisted_index()
     }
 
+    /// The last entry, and the lineage of all.
+    pub fn last_tip(&self) -> Tip {
+        let id = self.last_id();
+        Tip { id, lineage: self.lineage(id.index).expect("held") }
+    }
+
     /// The message as a leader sends it that has all entries up to `prev` as this log has them.
     pub fn as_if_shared(&self, append: AppendEntries) -> AppendEntries {
         let prev_lineage = self.lineage(append.prev.index).unwrap_or(Lineage::START);

@@ -129,7 +129,10 @@ fn change(storage: &mut SimStorage, input: &mut Input<'_>) {
                 let durable = Lsn::new(input.number(8));
                 let committed = EntryId::new(Term::new(input.number(8)), Index::new(input.number(8)));
                 let first_segment = SegmentSeq::new(input.number(1));
-                let encoded = note::encode(owner, Noted { durable, committed, first_segment });
+                let encoded = note::encode(
+                    owner,
+                    Noted { durable, committed, committed_lineage: crate::Lineage::START, first_segment },
+                );
                 storage.overwrite_note(offset / PAGE_BYTES % 2 * PAGE_BYTES, &encoded);
             }
         }

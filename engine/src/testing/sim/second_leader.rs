@@ -36,10 +36,12 @@ impl World {
         self.start(first)?;
         let is_committed = self.rng.chance(1, 2);
         let Some(term) = self.lead_once(first, forgets, is_committed)? else { return Ok(()) };
-        let Some(known) = self.known_tip(first) else { return Ok(()) };
+        let history = self.history(first);
         let power_is_lost = self.rng.chance(1, 2);
         self.kill(first, power_is_lost);
         self.kill(forgets, false);
+        let noted = self.noted(first);
+        let Some(known) = history.into_iter().find(|tip| Some(tip.id) == noted) else { return Ok(()) };
         self.trace.note(self.now_us, || format!("the disk of node {} is put back to before it voted", forgets + 1));
         self.hosts[forgets].shards[0].disk = Some(image);
         self.hosts[forgets].shards[0].shown_revision = 0;
@@ -81,16 +83,15 @@ impl World {
     fn meet_other_history(&mut self, old: usize, known: Tip) -> Result<(), String> {
         for _ in 0..2 {
             self.start(old)?;
-            if !self.has(old, known) {
-                // Its host lost power before the entry was on its disk: all that it knows is a name.
-                return Ok(());
-            }
+            // If its host lost power before the entry was on its disk, all that it has of it is its note.
+            let is_held = self.has(old, known);
             let end_us = self.now_us + MEETING_US;
             while self.now_us < end_us && !self.has_met(old) {
                 self.run_until(self.now_us + LOOK_EVERY_US)?;
             }
-            if !self.has(old, known) {
-                return Err(format!("node {} gave up {}, which it knew to be committed", old + 1, known.id));
+            let is_excluded = self.tip_at(old, known.id.index).is_some_and(|tip| tip != known);
+            if is_excluded || (is_held && !self.has(old, known)) {
+                return Err(format!("node {} has not {}, which it knew to be committed", old + 1, known.id));
             }
             if self.leads(old, 0).is_some() {
                 return Ok(());
@@ -128,10 +129,11 @@ impl World {
         committed.is_some_and(|committed| self.has(host, committed))
     }
 
-    /// What a node that runs noted as committed.
-    fn known_tip(&self, host: usize) -> Option<Tip> {
-        let known = self.noted(host)?;
-        self.tip_at(host, known.index).filter(|tip| tip.id == known)
+    /// All entries of a node that runs.
+    fn history(&self, host: usize) -> Vec<Tip> {
+        let Some(replica) = &self.hosts[host].shards[0].replica else { return Vec::new() };
+        let (first, last) = (replica.log().base().index.get(), replica.log().last_id().index.get());
+        (first..=last).filter_map(|index| self.tip_at(host, Index::new(index))).collect()
     }
 
     fn has(&self, host: usize, tip: Tip) -> bool {

@@ -8,7 +8,7 @@ use super::node::{NODES, Node, node_id};
 use super::past::{Entry, Start, entries_of};
 use crate::log_store;
 use crate::raft::{BirthRecord, Membership, Stage};
-use crate::types::Index;
+use crate::types::{EntryId, Index, Lineage};
 
 /// What a node believes, held against what is true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +39,19 @@ impl Facts<'_> {
         let knows_truth = known.get() <= self.committed.len() as u64;
         let noted = log.noted().committed;
         let at = usize::try_from(noted.index.get()).map_err(|_| "too many entries")?;
-        let notes_truth = at == 0 || self.committed.get(at - 1).is_some_and(|entry| entry.id == noted);
+        let notes_truth = at == 0 || self.tip_of(at).is_some_and(|tip| tip == (noted, log.noted().committed_lineage));
         held.iter().try_for_each(|entry| check_form(&entry.bytes))?;
         check_names(&held)?;
         let is_clean = self.are_true(&held, node) && knows_truth && notes_truth && self.is_born_right(node.birth());
         Ok(if is_clean { Truth::Clean } else { Truth::LiedTo })
+    }
+
+    /// The last of the first `count` entries that were committed, and their lineage.
+    fn tip_of(&self, count: usize) -> Option<(EntryId, Lineage)> {
+        let held = self.committed.get(..count)?;
+        let headers = held.iter().filter_map(|entry| EntryHeader::parse(&entry.bytes).ok());
+        let lineage = headers.fold(Lineage::START, |before, header| header.lineage_behind(before));
+        Some((held.last()?.id, lineage))
     }
 
     /// A node's log holds what is committed, and no lie about which log of a member counts that others may get from it: such an entry
