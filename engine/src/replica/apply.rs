@@ -46,7 +46,7 @@ impl<S: Storage> Replica<S> {
     /// Applies committed entries in order, up to the turn's budget, and answers the writes that they carry. An entry may take
     /// several turns; whatever is read in between sees the commands up to some point of it.
     pub(super) fn apply_committed(&mut self) {
-        if self.read_in.is_waiting() || self.reads.gave_way {
+        if self.read_in.is_waiting() || self.waiting.reads.gave_way {
             return;
         }
         let mut budget = Budget { bytes: self.options.apply_bytes_per_turn, keys: self.options.apply_keys_per_turn };
@@ -99,8 +99,8 @@ impl<S: Storage> Replica<S> {
                 let batch = BatchEntry { id, place, payload: entry.payload() };
                 // Batches of other terms at or before this index are refused below; this one is answered here.
                 let mut superseded = Vec::new();
-                let mut waiters = self.writes.take_half_applied().unwrap_or_default();
-                while let Some((fate, taken)) = self.writes.take_decided(id) {
+                let mut waiters = self.waiting.writes.take_half_applied().unwrap_or_default();
+                while let Some((fate, taken)) = self.waiting.writes.take_decided(id) {
                     match fate {
                         Fate::Applied => waiters = taken,
                         Fate::Superseded => superseded.push(taken),
@@ -116,7 +116,7 @@ impl<S: Storage> Replica<S> {
                 }
                 if applied == Ok(false) {
                     mark!("replica: an entry takes several turns");
-                    self.writes.keep_half_applied(waiters);
+                    self.waiting.writes.keep_half_applied(waiters);
                     return Ok(None);
                 }
                 // Whoever got no answer waits at a command that was not applied, or at none.
@@ -133,7 +133,7 @@ impl<S: Storage> Replica<S> {
 
     /// Refuses writes at whose index another entry was committed: they certainly took no effect.
     fn refuse_superseded(&mut self, applied: EntryId) {
-        while let Some((_, waiters)) = self.writes.take_decided(applied) {
+        while let Some((_, waiters)) = self.waiting.writes.take_decided(applied) {
             self.refuse_waiters(waiters);
         }
     }
@@ -144,7 +144,7 @@ impl<S: Storage> Replica<S> {
             let message = "this node cannot apply the write, which is committed; it may take effect on other nodes";
             self.refuse(origin, Refusal::unknown(Status::Internal, message));
         }
-        self.writes.recycle(waiters);
+        self.waiting.writes.recycle(waiters);
     }
 
     fn refuse_waiters(&mut self, waiters: Vec<Waiter>) {
@@ -153,7 +153,7 @@ impl<S: Storage> Replica<S> {
             let message = "another leader's entry took the write's place in the log; try again";
             self.refuse(origin, Refusal::not_executed(Status::Unavailable, message));
         }
-        self.writes.recycle(waiters);
+        self.waiting.writes.recycle(waiters);
     }
 }
 

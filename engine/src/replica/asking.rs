@@ -56,7 +56,7 @@ impl<S: Storage> Replica<S> {
 
     /// Part of a turn: asks about the reads that wait for it, with one question for all.
     pub(super) fn ask_about_reads(&mut self) {
-        if self.reads.has_unasked() {
+        if self.waiting.reads.has_unasked() {
             self.ask_about_unasked();
         }
         if self.raft.ask_about_reads() {
@@ -69,7 +69,7 @@ impl<S: Storage> Replica<S> {
     fn ask_about_unasked(&mut self) {
         let Some(leader) = self.raft.leader() else { return };
         let can_ask = leader == self.options.raft.id || self.connected.contains(&leader);
-        for read in self.reads.take_unasked() {
+        for read in self.waiting.reads.take_unasked() {
             if can_ask {
                 mark!("replica: a read is asked about again");
                 self.ask_about(read);
@@ -82,18 +82,18 @@ impl<S: Storage> Replica<S> {
 
     /// Raft gave up a read. A node that passed it on asks elsewhere; what came in here is asked about again.
     pub(super) fn on_read_failed(&mut self, id: u64) {
-        let Some(read) = self.reads.fail(id) else { return };
+        let Some(read) = self.waiting.reads.fail(id) else { return };
         if let Origin::Peer { .. } = read.origin {
             let message = "the leader changed before it could confirm the read; try again";
             self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
         } else {
-            self.reads.put_aside(read);
+            self.waiting.reads.put_aside(read);
         }
     }
 
     /// Nobody has led for an election timeout.
     pub(super) fn refuse_unasked_reads(&mut self) {
-        for read in self.reads.take_unasked() {
+        for read in self.waiting.reads.take_unasked() {
             mark!("replica: nobody leads who could confirm a read");
             let message = "the leader was lost before it confirmed the read, and there is no other yet; try again";
             self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, self.with_lost_nodes(message)));
@@ -105,13 +105,13 @@ impl<S: Storage> Replica<S> {
         let leader = self.raft.leader();
         let can_pass_on = self.standing.takes_part() && leader.is_some_and(|leader| self.connected.contains(&leader));
         let applied = self.machine.applied_index();
-        let awaited = self.reads.first_awaited(applied);
+        let awaited = self.waiting.reads.first_awaited(applied);
         let ticks = u64::from(self.options.raft.answer_ticks());
         if !self.lag_watch.is_late(awaited, self.now_tick, ticks) || !can_pass_on {
             return;
         }
         self.lag_watch.is_behind = true;
-        for mut read in self.reads.take_awaiting(applied) {
+        for mut read in self.waiting.reads.take_awaiting(applied) {
             mark!("replica: a node that lags behind passes reads on");
             read.call.meta.timeout_ms = self.ms_until(read.deadline_tick);
             self.relay(read.origin, read.call, leader);

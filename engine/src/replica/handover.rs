@@ -74,11 +74,7 @@ impl<S: Storage> Replica<S> {
     /// Whether everybody who asked this replica was answered.
     #[must_use]
     pub fn owes_no_answer(&self) -> bool {
-        self.proposals.len() == 0
-            && !self.writes.has_unanswered()
-            && self.reads.len() == 0
-            && self.relays.len() == 0
-            && self.hand_over.is_empty()
+        self.proposals.len() == 0 && self.waiting.owes_no_answer() && self.hand_over.is_empty()
     }
 
     /// Counts a step and tells of it.

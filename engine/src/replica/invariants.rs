@@ -36,10 +36,14 @@ impl<S: Storage> Replica<S> {
     /// Nothing that waits is more than its limit allows.
     fn assert_bounds(&self) {
         let options = &self.options;
-        let writes_count = self.writes.len() + self.proposals.len();
+        let writes_count = self.waiting.writes.len() + self.proposals.len();
         assert!(writes_count <= options.pending_writes_limit, "{writes_count} writes wait");
-        assert!(self.reads.len() <= options.pending_reads_limit, "{} reads wait", self.reads.len());
-        assert!(self.relays.len() <= options.relayed_limit, "{} requests wait for the leader", self.relays.len());
+        assert!(self.waiting.reads.len() <= options.pending_reads_limit, "{} reads wait", self.waiting.reads.len());
+        assert!(
+            self.waiting.relays.len() <= options.relayed_limit,
+            "{} requests wait for the leader",
+            self.waiting.relays.len()
+        );
         let queued_bytes = self.proposals.queue.bytes();
         assert!(queued_bytes <= options.queued_write_bytes_limit, "{queued_bytes} bytes of writes wait");
         self.hand_over.assert_bounds();
@@ -65,9 +69,13 @@ impl<S: Storage> Replica<S> {
             self.proposals.len() == 0 && self.proposals.next.batch().is_none(),
             "writes wait for a stopped replica"
         );
-        assert!(self.writes.len() == 0, "{} writes wait for a stopped replica", self.writes.len());
-        assert!(self.reads.len() == 0, "{} reads wait for a stopped replica", self.reads.len());
-        assert!(self.relays.len() == 0, "{} relayed requests wait for a stopped replica", self.relays.len());
+        assert!(self.waiting.writes.len() == 0, "{} writes wait for a stopped replica", self.waiting.writes.len());
+        assert!(self.waiting.reads.len() == 0, "{} reads wait for a stopped replica", self.waiting.reads.len());
+        assert!(
+            self.waiting.relays.len() == 0,
+            "{} relayed requests wait for a stopped replica",
+            self.waiting.relays.len()
+        );
         assert!(self.hand_over.is_empty(), "requests wait for another leader at a stopped replica");
         assert!(self.promises.hold_no_message(), "a stopped replica promises nothing");
     }

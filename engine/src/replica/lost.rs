@@ -43,7 +43,7 @@ impl<S: Storage> Replica<S> {
         if !self.leader_watch.is_steady(leader, self.now_tick, ticks) {
             return;
         }
-        for relayed in self.relays.take_all_but_to(leader) {
+        for relayed in self.waiting.relays.take_all_but_to(leader) {
             mark!("replica: a leader was lost before it answered");
             self.refuse_relayed(&relayed, Status::Unavailable, "the leader was lost before it answered");
         }
@@ -55,7 +55,7 @@ impl<S: Storage> Replica<S> {
         }
         let mut lost = Vec::new();
         // What comes before is about to be answered.
-        self.writes.give_up_after(self.may_apply(), |origin| lost.push(origin));
+        self.waiting.writes.give_up_after(self.may_apply(), |origin| lost.push(origin));
         for origin in lost {
             mark!("replica: the outcome of a deposed leader's write is unknown" if leader.is_none());
             mark!("replica: a deposed leader does not learn from the next one what became of a write" if leader.is_some());

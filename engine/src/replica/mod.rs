@@ -51,10 +51,9 @@ use lost::LeaderWatch;
 use noted::ShowsFrom;
 pub use options::{ReadingLimits, RepairOptions, ReplicaOptions};
 use outbox::Outbox;
-use pending::{Relays, Writes};
+use pending::Waiting;
 use proposals::Proposals;
 use read_in::ReadIn;
-use reads::Reads;
 use standing::Standing;
 pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 
@@ -78,9 +77,7 @@ pub struct Replica<S: Storage> {
     now_tick: u64,
     out: Outbox,
     proposals: Proposals,
-    writes: Writes,
-    reads: Reads,
-    relays: Relays,
+    waiting: Waiting,
     /// Peers to which all lanes are up; requests are relayed to no other.
     connected: BTreeSet<NodeId>,
     /// Whoever drives this was not told yet whom it is to connect to.
@@ -129,7 +126,7 @@ impl<S: Storage> Replica<S> {
         raft.begin_birth(options.birth.clone());
         birth::begin_repair(&mut options, &mut raft);
         let shows_from = ShowsFrom::recall(committed, base, last, options.repair.is_some());
-        let relays = Relays::starting_at(options.relay_id_floor);
+        let waiting = Waiting::starting_at(options.relay_id_floor);
         Self {
             options,
             raft,
@@ -139,9 +136,7 @@ impl<S: Storage> Replica<S> {
             now_tick: 0,
             out: Outbox::default(),
             proposals: Proposals::default(),
-            writes: Writes::default(),
-            reads: Reads::default(),
-            relays,
+            waiting,
             connected: BTreeSet::new(),
             links_are_due: true,
             promises: Promises::default(),
@@ -278,7 +273,7 @@ impl<S: Storage> Replica<S> {
     pub fn wants_turn(&self) -> bool {
         let applied = self.machine.applied_index();
         let can_apply = applied < self.may_apply() && !self.read_in.is_waiting();
-        let has_work = can_apply || self.reads.has_ready(applied) || self.proposals.queue.is_ready();
+        let has_work = can_apply || self.waiting.reads.has_ready(applied) || self.proposals.queue.is_ready();
         self.standing.is_running() && has_work
     }
 
@@ -302,9 +297,9 @@ impl<S: Storage> Replica<S> {
             applied_index: self.machine.applied_index(),
             revision: self.machine.revision(),
             state_bytes: self.machine.state_bytes(),
-            pending_writes_count: self.writes.len() + self.proposals.len(),
-            pending_reads_count: self.reads.len(),
-            relayed_count: self.relays.len(),
+            pending_writes_count: self.waiting.writes.len() + self.proposals.len(),
+            pending_reads_count: self.waiting.reads.len(),
+            relayed_count: self.waiting.relays.len(),
             repair: self.raft.repair_view().map(|raft| {
                 let damage = self.options.repair.as_ref().map_or_else(String::new, |repair| repair.damage.clone());
                 RepairProgress { damage, raft }
@@ -517,7 +512,7 @@ impl<S: Storage> Replica<S> {
     }
 
     fn give_up_relays_to(&mut self, node: NodeId) {
-        for relayed in self.relays.take_all_to(node) {
+        for relayed in self.waiting.relays.take_all_to(node) {
             let message = "the connection to the leader broke before it answered";
             self.refuse_relayed(&relayed, Status::Unavailable, message);
         }
@@ -565,7 +560,7 @@ impl<S: Storage> Replica<S> {
             self.send_once_durable(to, message);
         }
         for (id, index) in ready.reads_ready {
-            self.reads.confirm(id.0, index);
+            self.waiting.reads.confirm(id.0, index);
         }
         for id in ready.reads_failed {
             self.on_read_failed(id.0);

@@ -1,14 +1,40 @@
-//! Requests that wait: writes for their entry to be applied, relayed ones for the leader. Reads are in `reads`.
+//! Requests that wait for something: writes for their entry to be applied, relayed ones for the leader, reads for what `reads` says.
 //!
 //! Plain bookkeeping with deadlines in ticks. Bounded by the limits of `ReplicaOptions`, which the replica checks before it
 //! adds anything. Iteration order is deterministic.
 
 use std::collections::BTreeMap;
 
+use super::reads::Reads;
 use crate::call::{CallKind, Origin, Part};
 use crate::limits::WAITERS_KEPT_MAX;
 use crate::types::{EntryId, Index, NodeId};
 use net::limits::ANSWER_BYTES_MAX;
+
+/// Who waits for an answer, by what ends the wait. A deadline ends each, and so does the end of the replica.
+///
+/// Besides, writes wait in the queue of `Proposals` for room in the log, and calls in `HandOver` for the next leader.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Writes that were proposed: an entry is applied at their index.
+    pub writes: Writes,
+    /// Reads: their index is known and applied, and their last slice is done.
+    pub reads: Reads,
+    /// Calls that were passed on: the leader answers, or its connection is lost.
+    pub relays: Relays,
+}
+
+impl Waiting {
+    /// Nobody waits yet. Calls that are passed on get numbers above `relay_id_floor`.
+    pub fn starting_at(relay_id_floor: u64) -> Self {
+        Self { relays: Relays::starting_at(relay_id_floor), ..Self::default() }
+    }
+
+    /// Nobody waits for an answer. A write that was answered when its time was up may still hold a place.
+    pub fn owes_no_answer(&self) -> bool {
+        !self.writes.has_unanswered() && self.reads.len() == 0 && self.relays.len() == 0
+    }
+}
 
 /// A write whose entry is in the log, or still in the forming batch.
 #[derive(Clone, Copy, Debug)]

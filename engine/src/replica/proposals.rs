@@ -156,7 +156,7 @@ impl<S: Storage> Replica<S> {
             self.log.abandon_batch();
             return Err(error);
         }
-        let mut waiters = self.writes.spare();
+        let mut waiters = self.waiting.writes.spare();
         waiters.push(waiter);
         self.proposals.next = NextEntry::Batch(Batch { waiters });
         self.stats.writes_proposed += 1;
@@ -215,7 +215,7 @@ impl<S: Storage> Replica<S> {
             Ok(id) => {
                 assert!(id == self.log.last_id(), "a batch that is closed is the log's last entry");
                 self.stats.batches_closed += 1;
-                self.writes.insert(id, waiters);
+                self.waiting.writes.insert(id, waiters);
                 self.raft.on_appended(&self.log);
                 self.after_raft();
             }
@@ -234,7 +234,7 @@ impl<S: Storage> Replica<S> {
             let message = "this node lost its leadership before it proposed the write; try again";
             self.refuse(origin, Refusal::not_executed(Status::Unavailable, message));
         }
-        self.writes.recycle(waiters);
+        self.waiting.writes.recycle(waiters);
     }
 
     /// This node just became the leader: the entry that opens its term comes first.

@@ -24,10 +24,10 @@ impl<S: Storage> Replica<S> {
     /// Answers confirmed reads whose index is applied, as far as a turn goes. If writes got much in this turn already, the next one
     /// is for reads alone: an answer to a write may be larger than all that reads get in a turn.
     pub(super) fn serve_reads(&mut self) {
-        let had_given_way = std::mem::take(&mut self.reads.gave_way);
+        let had_given_way = std::mem::take(&mut self.waiting.reads.gave_way);
         let is_busy = self.out.bodies_len() >= READ_ANSWER_BYTES_PER_TURN;
-        if is_busy && !had_given_way && self.reads.has_ready(self.machine.applied_index()) {
-            self.reads.gave_way = true;
+        if is_busy && !had_given_way && self.waiting.reads.has_ready(self.machine.applied_index()) {
+            self.waiting.reads.gave_way = true;
             return;
         }
         let mut left = TurnLeft { keys: self.options.reading.keys_per_turn, bytes: READ_ANSWER_BYTES_PER_TURN };
@@ -42,14 +42,14 @@ impl<S: Storage> Replica<S> {
     /// The read whose slice is next: by turns one that was not begun and one that was.
     fn next_read(&mut self) -> Option<BegunRead> {
         let (room, limit) = (self.options.machine.range_bytes_limit, self.options.reading.kept_bytes_limit);
-        self.reads.begun.is_next = !self.reads.begun.is_next;
-        let is_begun_first = self.reads.begun.is_next;
-        if is_begun_first && let Some(begun) = self.reads.begun.pop(room, limit) {
+        self.waiting.reads.begun.is_next = !self.waiting.reads.begun.is_next;
+        let is_begun_first = self.waiting.reads.begun.is_next;
+        if is_begun_first && let Some(begun) = self.waiting.reads.begun.pop(room, limit) {
             return Some(begun);
         }
-        match self.reads.take_ready(self.machine.applied_index()) {
+        match self.waiting.reads.take_ready(self.machine.applied_index()) {
             Some(read) => Some(BegunRead { read, scan: Scan::default(), bytes: Vec::new() }),
-            None => self.reads.begun.pop(room, limit),
+            None => self.waiting.reads.begun.pop(room, limit),
         }
     }
 
@@ -85,7 +85,7 @@ impl<S: Storage> Replica<S> {
                 }
                 // A large answer is made in one go of slices: many that grow at once would fill the room for them.
                 let is_next_again = !is_first && budget.keys > 0;
-                self.reads.begun.push(begun, is_next_again, self.options.reading.kept_bytes_limit);
+                self.waiting.reads.begun.push(begun, is_next_again, self.options.reading.kept_bytes_limit);
                 return;
             }
             Ok(true) if is_first => Ok(start..self.out.bodies_len()),

@@ -68,7 +68,7 @@ impl<S: Storage> Replica<S> {
 
     /// A reason not to take any write now.
     pub(super) fn refuse_write(&mut self, command: &[u8]) -> Option<Refusal> {
-        let waiting = self.writes.len() + self.proposals.len();
+        let waiting = self.waiting.writes.len() + self.proposals.len();
         if waiting >= self.options.pending_writes_limit {
             mark!("replica: too many writes wait");
             self.stats.refused_overloaded += 1;
@@ -92,7 +92,7 @@ impl<S: Storage> Replica<S> {
 
     /// Refuses a read if too many wait; says whether it did.
     fn refuse_read(&mut self, origin: Origin) -> bool {
-        let waiting = self.reads.len();
+        let waiting = self.waiting.reads.len();
         if waiting < self.options.pending_reads_limit {
             return false;
         }
@@ -112,8 +112,8 @@ impl<S: Storage> Replica<S> {
             return;
         }
         let deadline_tick = self.deadline_of(&call.meta);
-        let id = self.reads.insert(Read { origin, deadline_tick, call: call.into_owned() });
-        self.reads.confirm(id, self.machine.applied_index());
+        let id = self.waiting.reads.insert(Read { origin, deadline_tick, call: call.into_owned() });
+        self.waiting.reads.confirm(id, self.machine.applied_index());
     }
 
     fn queue_read(&mut self, origin: Origin, call: Call<'_>) {
@@ -126,9 +126,9 @@ impl<S: Storage> Replica<S> {
 
     /// Has a read confirmed, by this leader or by the one that this node follows.
     pub(super) fn ask_about(&mut self, read: Read) {
-        let id = self.reads.insert(read);
+        let id = self.waiting.reads.insert(read);
         if self.raft.read_index(ReadId(id), &self.log).is_err()
-            && let Some(read) = self.reads.fail(id)
+            && let Some(read) = self.waiting.reads.fail(id)
         {
             let message = "this node can have no read confirmed now; try again";
             self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
@@ -140,7 +140,7 @@ impl<S: Storage> Replica<S> {
     /// answered.
     pub(super) fn on_left(&mut self, tickets: &[Ticket]) {
         assert!(tickets.is_sorted(), "calls that are looked for stand in order");
-        for origin in self.reads.take_left(tickets) {
+        for origin in self.waiting.reads.take_left(tickets) {
             let message = "the client left before its read was answered";
             self.refuse(origin, Refusal::not_executed(Status::Unavailable, message));
         }
@@ -156,16 +156,16 @@ impl<S: Storage> Replica<S> {
             }
             (_, Some(leader)) if leader == self.options.raft.id => "leadership is being handed over; try again",
             (_, Some(leader)) if !self.connected.contains(&leader) => NO_CONNECTION,
-            (_, Some(_)) if self.relays.len() >= self.options.relayed_limit => {
+            (_, Some(_)) if self.waiting.relays.len() >= self.options.relayed_limit => {
                 self.stats.refused_overloaded += 1;
-                let message = format!("{} requests wait for the leader already; slow down", self.relays.len());
+                let message = format!("{} requests wait for the leader already; slow down", self.waiting.relays.len());
                 self.refuse(origin, Refusal::not_executed(Status::Overloaded, message));
                 return;
             }
             (Origin::Local(_) | Origin::Internal(_), Some(to)) => {
                 let deadline_tick = self.deadline_of(&call.meta);
                 let number =
-                    self.relays.insert(Relayed { origin, to, kind: call.kind, deadline_tick, answer_bytes: 0 });
+                    self.waiting.relays.insert(Relayed { origin, to, kind: call.kind, deadline_tick, answer_bytes: 0 });
                 let message = Outgoing::RelayCall { number, call: call.into_owned() };
                 self.out.push(Action::Send { to, message });
                 return;
@@ -176,7 +176,7 @@ impl<S: Storage> Replica<S> {
 
     pub(super) fn on_relay_reply(&mut self, from: NodeId, number: u64, part: Part<&[u8]>) {
         // A request that timed out here, or of an earlier life of this node: nobody waits for it.
-        let Some(relayed) = self.relays.next_part(number, from, &part) else {
+        let Some(relayed) = self.waiting.relays.next_part(number, from, &part) else {
             mark!("replica: nobody waits for a relayed answer any more");
             return;
         };
@@ -199,7 +199,7 @@ impl<S: Storage> Replica<S> {
     }
 
     pub(super) fn on_relay_dropped(&mut self, number: u64, why: NotTaken) {
-        let Some(relayed) = self.relays.take(number, None) else { return };
+        let Some(relayed) = self.waiting.relays.take(number, None) else { return };
         let refusal = match why {
             NotTaken::NoCredit => {
                 mark!("replica: a relayed request found no room");
@@ -233,7 +233,7 @@ impl<S: Storage> Replica<S> {
     /// batch that is being formed.
     pub(super) fn expire_requests(&mut self) {
         let mut expired = Vec::new();
-        self.writes.expire(self.now_tick, |origin| expired.push(origin));
+        self.waiting.writes.expire(self.now_tick, |origin| expired.push(origin));
         self.proposals.expire_batch(self.now_tick, |origin| expired.push(origin));
         for origin in expired.drain(..) {
             mark!("replica: no quorum made a write durable in time");
@@ -241,18 +241,18 @@ impl<S: Storage> Replica<S> {
             self.refuse(origin, Refusal::unknown(Status::Timeout, self.with_lost_nodes(message)));
         }
         self.expire_queue();
-        self.reads.expire(self.now_tick, |origin| expired.push(origin));
+        self.waiting.reads.expire(self.now_tick, |origin| expired.push(origin));
         for origin in expired.drain(..) {
             mark!("replica: no quorum confirmed a leader in time");
             let message = "no quorum confirmed the leader in time for the read";
             self.refuse(origin, Refusal::not_executed(Status::Timeout, self.with_lost_nodes(message)));
         }
-        for origin in self.reads.begun.take_expired(self.now_tick) {
+        for origin in self.waiting.reads.begun.take_expired(self.now_tick) {
             let message = "the read visits more keys than its time allows beside other reads; ask for fewer";
             self.refuse(origin, Refusal::not_executed(Status::Timeout, message));
         }
         self.expire_held();
-        for relayed in self.relays.take_expired(self.now_tick) {
+        for relayed in self.waiting.relays.take_expired(self.now_tick) {
             self.refuse_relayed(&relayed, Status::Timeout, "the leader did not answer in time");
         }
     }

