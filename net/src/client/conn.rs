@@ -131,15 +131,21 @@ impl Drop for QueuePlace<'_> {
 
 impl Conn {
     /// Connects to one of the endpoint's addresses and greets.
-    pub(super) async fn open(endpoint: &Endpoint, dialing: &Dialing, silence: Silence) -> Result<Self, ConnectError> {
-        dialing.open(endpoint, |address| Self::open_at(address, silence)).await
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        dialing: &Dialing,
+        silence: Silence,
+        is_taken: &AtomicBool,
+    ) -> Result<Self, ConnectError> {
+        dialing.open(endpoint, is_taken, |address| Self::open_at(address, silence, is_taken)).await
     }
 
-    async fn open_at(address: SocketAddr, silence: Silence) -> Result<Self, ConnectError> {
+    async fn open_at(address: SocketAddr, silence: Silence, is_taken: &AtomicBool) -> Result<Self, ConnectError> {
         let stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => ConnectError::lasting(format!("nothing listens there: {error}")),
             _ => ConnectError::passing(error.to_string()),
         })?;
+        is_taken.store(true, Ordering::Relaxed);
         let passing = |error: io::Error| ConnectError::passing(error.to_string());
         stream.set_nodelay(true).map_err(passing)?;
         patience::CLIENTS.set(&stream).map_err(passing)?;

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -45,10 +46,12 @@ pub(super) struct Dialing {
 }
 
 impl Dialing {
-    /// Looks the endpoint up and opens a connection to one of its addresses with `open`.
+    /// Looks the endpoint up and opens a connection to one of its addresses with `open`, which sets `is_taken` once the other side
+    /// has taken it.
     pub(super) async fn open<T, F>(
         &self,
         endpoint: &Endpoint,
+        is_taken: &AtomicBool,
         open: impl Fn(SocketAddr) -> F,
     ) -> Result<T, ConnectError>
     where
@@ -63,8 +66,11 @@ impl Dialing {
         match tokio::time::timeout(self.timeout, opened).await {
             Ok(result) => result,
             Err(_elapsed) => {
-                let what =
-                    if self.known(endpoint).is_err() { "the resolver has not answered" } else { "no connection" };
+                let what = if self.known(endpoint).is_err() {
+                    "the resolver has not answered"
+                } else {
+                    not_yet(is_taken.load(Ordering::Relaxed))
+                };
                 Err(ConnectError::passing(format!("{what} within {} ms", self.timeout.as_millis())))
             }
         }
@@ -91,6 +97,12 @@ impl Dialing {
             }),
         }
     }
+}
+
+/// What is said of an endpoint where an attempt has not ended: whether the other side took the connection tells a host that is gone
+/// from a process that hangs.
+pub(super) const fn not_yet(is_taken: bool) -> &'static str {
+    if is_taken { "the connection opened, and no welcome came" } else { "no connection" }
 }
 
 /// The addresses of the first one's family and of the other by turns.

@@ -40,6 +40,9 @@ pub(super) const TIMEOUT_S_MAX: u64 = 365 * 24 * 3600;
 // Pauses grow from the first to the longest.
 const _: () = assert!(!RETRY_PAUSE_MIN.is_zero() && RETRY_PAUSE_MIN.as_millis() <= RETRY_PAUSE_MAX.as_millis());
 
+/// A read that one node has not answered for so long is asked at another one beside it: about an election timeout and a second.
+pub(super) const ASKED_BESIDE_AFTER: Duration = Duration::from_secs(2);
+
 // Endpoints.
 
 /// Endpoints that a client keeps connections to; hints to more are passed over.

@@ -25,7 +25,7 @@ use crate::api::{Executed, Status};
 use crate::limits::REQUEST_BYTES_MAX;
 use conn::{Answer, CallError, Conn};
 pub use endpoint::{Endpoint, EndpointError};
-use limits::{ENDPOINTS_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, TIMEOUT_S_MAX};
+use limits::{ASKED_BESIDE_AFTER, ENDPOINTS_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, TIMEOUT_S_MAX};
 pub use options::{ClientError, Kind, Options, ServerInfo, Target};
 use pool::{Context, Pool};
 use race::{Choice, Chooser};
@@ -110,9 +110,7 @@ impl Client {
                 for (choice, error) in failures {
                     said.note(&choice.pool.endpoint, error.reason);
                 }
-                Err(ClientError::Unavailable {
-                    reason: said.into_reason("no endpoint took the connection", started.elapsed()),
-                })
+                Err(ClientError::Unavailable { reason: said.into_reason("no endpoint can be used", started.elapsed()) })
             }
         }
     }
@@ -153,7 +151,7 @@ impl Client {
         let mut pause = RETRY_PAUSE_MIN;
         let mut said = Said::default();
         loop {
-            let attempt = self.attempt(target, &call, &mut said).await;
+            let attempt = self.attempt(target, &call, &mut said, true).await;
             let (error, leader_hint) = match attempt {
                 Ok(answer) => {
                     self.note_hint(shard, answer.leader_hint.as_deref());
@@ -175,18 +173,18 @@ impl Client {
 
     /// Nobody could do it in time: says what each endpoint answered.
     fn unavailable(&self, target: Target<'_>, mut said: Said, started: Instant) -> ClientError {
-        let not_reached = |pool: Option<&Arc<Pool>>| {
-            pool.and_then(|pool| pool.last_failure()).unwrap_or_else(|| "no connection in time".to_owned())
-        };
+        let not_asked = || "it was not asked".to_owned();
         match target {
             Target::Endpoint(endpoint) => {
-                said.complete(endpoint, || not_reached(self.known_pool(endpoint).as_ref()));
+                said.complete(endpoint, || {
+                    self.known_pool(endpoint).map_or_else(not_asked, |pool| pool.why_not_reached())
+                });
             }
             Target::Leader => {
                 for pool in &self.inner.given {
                     said.complete(&pool.endpoint, || match pool.open() {
-                        Some(_) => "it was not asked".to_owned(),
-                        None => not_reached(Some(pool)),
+                        Some(_) => not_asked(),
+                        None => pool.why_not_reached(),
                     });
                 }
             }
@@ -195,7 +193,16 @@ impl Client {
     }
 
     /// Tries once. What went wrong is noted in `said`, if another attempt may help.
-    async fn attempt(&self, target: Target<'_>, call: &Call<'_>, said: &mut Said) -> Result<Answer, Attempt> {
+    ///
+    /// A read that is not answered for long is asked elsewhere beside it, once, if `may_ask_beside`: a node may answer pings and do
+    /// nothing else.
+    async fn attempt(
+        &self,
+        target: Target<'_>,
+        call: &Call<'_>,
+        said: &mut Said,
+        may_ask_beside: bool,
+    ) -> Result<Answer, Attempt> {
         let (choice, conn) = self.connection(target, call, said).await?;
         let endpoint = &choice.pool.endpoint;
         if let Some(limit) = conn.request_bytes_limit() {
@@ -216,7 +223,24 @@ impl Client {
             }
         };
         let answer = conn.call(place, call.kind.number, call.shard, call.deadline, call.payload);
-        match tokio::time::timeout_at(call.deadline, answer).await {
+        let mut answer = std::pin::pin!(tokio::time::timeout_at(call.deadline, answer));
+        let is_repeatable = target == Target::Leader && !call.kind.writes && self.inner.given.len() > 1;
+        let outcome = if may_ask_beside && is_repeatable {
+            match tokio::time::timeout(ASKED_BESIDE_AFTER, &mut answer).await {
+                Ok(outcome) => outcome,
+                Err(_elapsed) => {
+                    self.give_up(call.shard, &choice);
+                    said.note(endpoint, format!("no answer within {} ms", ASKED_BESIDE_AFTER.as_millis()));
+                    tokio::select! {
+                        outcome = &mut answer => outcome,
+                        beside = Box::pin(self.attempt(target, call, said, false)) => return beside,
+                    }
+                }
+            }
+        } else {
+            answer.await
+        };
+        match outcome {
             Ok(Ok(answer)) => {
                 choice.pool.answered();
                 Ok(answer)

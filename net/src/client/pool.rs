@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::conn::{Conn, Silence};
-use super::dial::{ConnectError, Dialing};
+use super::dial::{ConnectError, Dialing, not_yet};
 use super::limits::{FAILED_MS_MAX, FAILED_MS_MIN};
 use super::{Endpoint, Options, ServerInfo, lock};
 
@@ -63,6 +63,8 @@ pub(super) type Outcome = Result<Arc<Conn>, ConnectError>;
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
     pub started: Instant,
+    /// The other side has taken the connection.
+    is_taken: Arc<AtomicBool>,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -150,11 +152,12 @@ impl Pool {
             return Way::Opening(attempt.clone());
         }
         let (sender, outcome) = watch::channel(None);
-        let attempt = Attempt { started: Instant::now(), outcome };
+        let is_taken = Arc::<AtomicBool>::default();
+        let attempt = Attempt { started: Instant::now(), is_taken: Arc::clone(&is_taken), outcome };
         let pool = Arc::downgrade(self);
         let (endpoint, context) = (self.endpoint.clone(), Arc::clone(&self.context));
         let task = tokio::spawn(async move {
-            let opened = Conn::open(&endpoint, &context.dialing, context.silence).await;
+            let opened = Conn::open(&endpoint, &context.dialing, context.silence, &is_taken).await;
             let outcome = opened.and_then(|conn| context.check(conn.info()).map(|()| Arc::new(conn)));
             if let Some(pool) = pool.upgrade() {
                 pool.attempt_ended(at, &outcome);
@@ -231,8 +234,17 @@ impl Pool {
         health.failed_at.is_some_and(|at| at.elapsed() < Duration::from_millis(pause_ms))
     }
 
-    /// Why it failed last, if it was not reached since.
-    pub(crate) fn last_failure(&self) -> Option<String> {
-        lock(&self.health).reason.clone()
+    /// Why there is no connection now.
+    pub(crate) fn why_not_reached(&self) -> String {
+        if let Some(reason) = lock(&self.health).reason.clone() {
+            return reason;
+        }
+        let under_way = |slot: &Mutex<Slot>| {
+            lock(slot).attempt.as_ref().map(|(attempt, _)| attempt.is_taken.load(Ordering::Relaxed))
+        };
+        match self.slots.iter().filter_map(under_way).max() {
+            Some(is_taken) => format!("{} in time", not_yet(is_taken)),
+            None => "it was not asked".to_owned(),
+        }
     }
 }

@@ -37,8 +37,12 @@ impl Said {
         let mut reason = if self.is_without_leader {
             format!("there is no quorum: within {waited_ms} ms no endpoint led to a leader")
         } else {
-            format!("{headline} within {waited_ms} ms")
+            headline.to_owned()
         };
+        // What was refused at once was not waited for.
+        if waited_ms > 0 && !self.is_without_leader {
+            let _ = write!(reason, " within {waited_ms} ms");
+        }
         for (endpoint, what) in &self.lines {
             // Writing to a string does not fail.
             let _ = write!(reason, "\n  {endpoint}: {what}");
@@ -67,6 +71,18 @@ mod tests {
         let expected = "there is no quorum: within 50 ms no endpoint led to a leader\n  a:1: no leader\n  b:1: nothing \
                         listens there\n  c:1: not asked";
         assert_eq!(said.into_reason("nobody did it", Duration::from_millis(50)), expected);
+    }
+
+    #[test]
+    fn no_time_is_told_where_nothing_was_waited_for() {
+        for (waited, expected) in
+            [(Duration::ZERO, "nobody did it\n"), (Duration::from_millis(7), "nobody did it within 7 ms\n")]
+        {
+            let mut said = Said::default();
+            ["a:1", "b:1"].iter().for_each(|text| said.note(&endpoint(text), "refused".to_owned()));
+            let reason = said.into_reason("nobody did it", waited);
+            assert!(reason.starts_with(expected), "{reason}");
+        }
     }
 
     #[test]

@@ -99,7 +99,7 @@ async fn connecting_tells_the_reason_of_each_endpoint() {
     });
     let Err(ClientError::Unavailable { reason }) = client else { panic!("{client:?}") };
     let (headline, reasons) = reason.split_once('\n').expect("several lines");
-    assert!(headline.starts_with("no endpoint took the connection within "), "{headline}");
+    assert!(headline.starts_with("no endpoint can be used"), "{headline}");
     let reasons: Vec<_> = reasons.lines().map(str::trim_start).collect();
     let expected = ["nothing listens there: ", "frame header has checksum ", "refused: full"];
     assert_eq!(reasons.len(), expected.len(), "{reason}");
@@ -112,7 +112,8 @@ async fn connecting_tells_the_reason_of_each_endpoint() {
 async fn connecting_to_a_node_that_never_greets_costs_the_time_of_connecting() {
     let silent = Server::start().await;
     let endpoints = [silent.authority()];
-    let reason = format!("{}: no connection within {} ms", endpoints[0], SHORT.as_millis());
+    let reason =
+        format!("{}: the connection opened, and no welcome came within {} ms", endpoints[0], SHORT.as_millis());
     assert_eq!(connect_within(&endpoints, SHORT).await.expect_err("no client"), ClientError::Unavailable { reason });
 }
 
@@ -291,12 +292,33 @@ async fn a_silent_node_costs_the_time_of_the_request() {
 }
 
 #[tokio::test]
+async fn a_read_that_a_node_does_not_answer_is_asked_elsewhere_and_the_first_answer_counts() {
+    for is_late in [false, true] {
+        let servers = [Server::start().await, Server::start().await];
+        let endpoints = servers.each_ref().map(Server::authority);
+        let (client, mut first) = tokio::join!(connect(&endpoints), servers[0].accept());
+        let client = client.expect("a client");
+        let request = spawn_request(&client, READ, b"r");
+        let owed = first.request().await.id;
+        let mut second = tokio::select! {
+            second = servers[1].accept() => second,
+            // It answers pings and nothing else.
+            _ = first.next() => unreachable!("there is one request"),
+        };
+        let id = second.request().await.id;
+        let (asked, id) = if is_late { (&mut first, owed) } else { (&mut second, id) };
+        asked.answer(id, b"done").await;
+        assert_eq!(request.await.expect("no panic"), Ok(b"done".to_vec()));
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_never_greets_costs_the_time_of_the_request() {
     let (server, silent) = (Server::start().await, Server::start().await);
     let (client, _session) = pair(&server).await;
     let endpoint = silent.endpoint();
     let said = reason(client.request(Target::Endpoint(&endpoint), WRITE, 0, b"", SHORT).await);
-    assert_eq!(said, format!("unavailable: {endpoint}: no connection in time"));
+    assert_eq!(said, format!("unavailable: {endpoint}: the connection opened, and no welcome came in time"));
 }
 
 #[tokio::test]

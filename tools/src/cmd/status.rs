@@ -66,7 +66,7 @@ pub async fn run<W: Write>(global: &GlobalArgs, printer: &mut Printer<W>) -> Res
             Ok((Ok(shards), endpoint)) => rows.extend(shards.into_iter().map(|shard| Row::new(&endpoint, shard))),
             Ok((Err(error), endpoint)) => {
                 all_answered = false;
-                eprintln!("error: {endpoint}: {error}");
+                eprintln!("error: {}", about(&endpoint, &error));
             }
             Err(error) => {
                 all_answered = false;
@@ -81,6 +81,13 @@ pub async fn run<W: Write>(global: &GlobalArgs, printer: &mut Printer<W>) -> Res
         }
     }
     Ok(all_answered)
+}
+
+/// What is said of an endpoint that did not answer. Most errors name it themselves.
+fn about(endpoint: &str, error: &ClientError) -> String {
+    let text = error.to_string();
+    let authority = endpoint.trim().trim_start_matches("http://").trim_end_matches('/');
+    if text.contains(authority) { text } else { format!("{endpoint}: {text}") }
 }
 
 async fn status_of(endpoint: &str, global: &GlobalArgs) -> Result<Vec<ShardStatus>, ClientError> {
@@ -171,6 +178,20 @@ mod tests {
         let mut out = Vec::new();
         print(&[row()], &mut Printer::new(form, &mut out)).expect("memory takes everything");
         String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn an_endpoint_is_named_once() {
+        let unknown = |reason: &str| ClientError::Unknown { reason: reason.to_owned() };
+        for (endpoint, error, is_named) in [
+            ("127.0.0.1:1", unknown("127.0.0.1:1: nothing listens there"), true),
+            ("http://127.0.0.1:1/", unknown("127.0.0.1:1: nothing listens there"), true),
+            ("127.0.0.1:1", ClientError::NoEndpoint, false),
+        ] {
+            let said = about(endpoint, &error);
+            assert_eq!(said.matches("127.0.0.1:1").count(), 1, "{said}");
+            assert_eq!(said == error.to_string(), is_named, "{said}");
+        }
     }
 
     #[test]
