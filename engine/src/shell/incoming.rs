@@ -52,6 +52,11 @@ impl NewestConnections {
         self.newest.retain(|(node, _), _| *node != from);
     }
 
+    /// Ends a peer's connection of a lane. The peer notices, and takes what it was not answered for lost.
+    pub(super) fn close_lane(&mut self, from: NodeId, lane: Lane) {
+        self.newest.remove(&(from, lane));
+    }
+
     /// The peer has a connection for each lane.
     #[must_use]
     pub fn are_open(&self, from: NodeId) -> bool {
@@ -92,6 +97,10 @@ mod tests {
         assert!(incoming.closed(peer, Lane::Bulk, new));
         assert!(!incoming.closed(peer, Lane::Bulk, new), "an end is noticed once");
         assert!(incoming.closed(peer, Lane::Control, control));
+        let relay = [peer, other].map(|node| incoming.opened(node, Lane::Relay));
+        incoming.close_lane(peer, Lane::Relay);
+        assert_eq!(relay.each_ref().map(|opened| opened.replaced.is_closed()), [true, false], "its own lane alone");
+        assert!(!incoming.closed(peer, Lane::Relay, relay[0].number));
         incoming.close(peer);
         assert!(incoming.closed(other, Lane::Bulk, of_other));
         let again = [Lane::Control, Lane::Bulk].map(|lane| incoming.opened(peer, lane));

@@ -384,6 +384,10 @@ impl<D: ShardDevice> Shard<D> {
                             if why == NotTaken::NoCredit {
                                 self.full_lanes.borrow_mut().insert((to, Lane::of(&message)));
                             }
+                            if why == NotTaken::NoConnection && matches!(message, Outgoing::RelayReply { .. }) {
+                                // The peer's own connection may have outlived this node's: its end is all that the peer can be told.
+                                self.incoming.borrow_mut().close_lane(to, Lane::Relay);
+                            }
                             dropped.extend(Event::of_unsent(to, &message, why));
                         }
                     }

@@ -19,6 +19,7 @@ mod place;
 mod probes;
 mod put_back;
 mod reads;
+mod returning;
 mod runtime;
 mod sick_disk;
 mod strangers;
