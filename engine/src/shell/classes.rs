@@ -106,6 +106,8 @@ impl Classes {
     /// A task whose slices are measured.
     fn measured<F: Future<Output = ()>>(&self, class: Class, task: F) -> impl Future<Output = ()> + use<F> {
         let slices = Rc::clone(&self.slices);
+        // In a box: each future that takes it over would set room aside for it anew, three times for every connection.
+        let task = Box::pin(task);
         async move { slices.measure(class.work(), task).await }
     }
 }

@@ -108,11 +108,8 @@ fn half_request(arrived: usize) -> Vec<u8> {
     bytes
 }
 
-#[tokio::test]
-async fn half_requests_take_little_memory_and_the_node_goes_on_serving() {
-    const GROWTH_MAX: u64 = 200 << 20;
-    // Few large parts reach the bound as well as many small ones do.
-    let (count, sizes) = if is_full_run() { (10_000, [100, 16 << 10]) } else { (1_500, [100, 384 << 10]) };
+/// Connects so many clients that each send the front of a request, and says how much the node grew. It goes on serving.
+async fn half_requests(count: usize, sizes: &[usize]) -> (u64, Vec<Raw>) {
     let mut cluster = Cluster::start(1).await;
     cluster.kill(0);
     cluster.start_node_with(0, None, &["--max-connections", "12000"]);
@@ -120,7 +117,7 @@ async fn half_requests_take_little_memory_and_the_node_goes_on_serving() {
     let client = cluster.client_of(&[0], PATIENCE).await;
     client.put(b"key", b"value").await.expect("a write");
     let (_, before) = cluster.memory_bytes(0);
-    let halves = sizes.map(half_request);
+    let halves: Vec<_> = sizes.iter().copied().map(half_request).collect();
     let mut held = Vec::new();
     for number in 0..count {
         let mut raw = Raw::connect(&cluster);
@@ -133,14 +130,36 @@ async fn half_requests_take_little_memory_and_the_node_goes_on_serving() {
     for _ in 0..100 {
         client.put(b"key", b"value").await.expect("it goes on");
     }
-    // A whole request of that size gets through beside them.
-    client.put(b"large", &vec![7; 1_400_000]).await.expect("it goes on");
     let (most, _) = cluster.memory_bytes(0);
     let growth = most.saturating_sub(before);
-    println!("{count} half requests: {} MiB more than before", growth >> 20);
+    println!(
+        "{count} half requests of {sizes:?} bytes: {} MiB more than before, {} KiB each",
+        growth >> 20,
+        growth / 1024 / count as u64
+    );
+    // A whole request of that size gets through beside them.
+    client.put(b"large", &vec![7; 1_400_000]).await.expect("it goes on");
+    (growth, held)
+}
+
+#[tokio::test]
+async fn half_requests_take_little_memory_and_the_node_goes_on_serving() {
+    const GROWTH_MAX: u64 = 200 << 20;
+    // Few large parts reach the bound as well as many small ones do.
+    let (count, sizes) = if is_full_run() { (10_000, [100, 16 << 10]) } else { (1_500, [100, 384 << 10]) };
+    let (growth, mut held) = half_requests(count, &sizes).await;
     assert!(growth < GROWTH_MAX, "{} MiB more than before", growth >> 20);
     let farewell = held[1].farewell().expect("the oldest large part is told before it is closed");
     assert!(farewell.contains("newer ones needed its room"), "{farewell}");
+}
+
+#[tokio::test]
+async fn small_half_requests_take_little_memory_for_each_connection() {
+    /// Most of it is the connection, not the part. Unit: bytes.
+    const GROWTH_MAX_EACH: u64 = 14 << 10;
+    let count = if is_full_run() { 10_000 } else { 2_000 };
+    let (growth, _held) = half_requests(count, &[100]).await;
+    assert!(growth < GROWTH_MAX_EACH * count as u64, "{} KiB more for each", growth / 1024 / count as u64);
 }
 
 #[tokio::test]
