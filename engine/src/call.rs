@@ -14,9 +14,23 @@ pub use api::call::{AnsweredBy, CallKind};
 
 use crate::types::{NodeId, ShardId};
 
-/// Names a call at the gateway that waits for its answer; opaque to the replica.
+/// Names a call at the gateway that waits for its answer. All that a replica sees in it is which calls have the same asker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
+
+/// Bits of a ticket that number the calls; those above say who asks.
+pub(crate) const TICKET_NUMBER_BITS: u32 = 20;
+
+/// Somebody who asks, and who has turns with others that do. A connection of a client is one, a node that passes calls on another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Asker {
+    /// At this node's gateway.
+    Local(u64),
+    /// A node that passes its clients' calls on.
+    Peer(NodeId),
+    /// This node itself.
+    Internal,
+}
 
 /// Who waits for the answer to a call at a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +46,17 @@ pub enum Origin {
     },
     /// This node itself, which gives its calls numbers of its own.
     Internal(u64),
+}
+
+impl Origin {
+    /// Whose turn it is when this call is answered.
+    pub(crate) const fn asker(self) -> Asker {
+        match self {
+            Self::Local(ticket) => Asker::Local(ticket.0 >> TICKET_NUMBER_BITS),
+            Self::Peer { node, .. } => Asker::Peer(node),
+            Self::Internal(_) => Asker::Internal,
+        }
+    }
 }
 
 /// What every call has, whatever its kind.

@@ -142,6 +142,18 @@ pub(crate) const READ_KEYS_PER_SLICE: u64 = 1_000;
 /// Unit: bytes.
 pub(crate) const READ_KEPT_BYTES_LIMIT: usize = 64 << 20;
 
+/// What a visit of a key is charged like, to whoever asked. Unit: bytes.
+pub(crate) const KEY_CHARGE_BYTES: u64 = 256;
+
+/// How often what askers were charged is halved: who asked for much a second ago is like everybody else. Unit: ticks.
+pub(crate) const CHARGE_FADES_EVERY_TICKS: u64 = 10;
+
+/// Whoever was charged less than this, and asks for nothing, is forgotten. Unit: bytes.
+pub(crate) const CHARGE_FORGOTTEN_BYTES: u64 = 4 << 10;
+
+/// Askers that are remembered for what they were charged.
+pub(crate) const ASKERS_KEPT_MAX: usize = 1 << 14;
+
 // A slice is a part of a turn.
 const _: () = assert!(READ_ANSWER_BYTES_PER_SLICE <= READ_ANSWER_BYTES_PER_TURN);
 const _: () = assert!(READ_KEYS_PER_SLICE <= READ_KEYS_PER_TURN);

@@ -6,7 +6,7 @@
 //! handed out as places in buffers that events change; that is asserted.
 //!
 //! Its parts are values whose states exclude each other: whether it takes part (`standing`), what a leader appends next
-//! (`proposals`), what waits for durability (`durability`), for the device (`device`), for an answer (`pending`, `reads`).
+//! (`proposals`), what waits for durability (`durability`), for the device (`device`), for an answer (`pending`, `reads`, `turns`).
 //! How they relate is asserted after every event (`invariants`).
 //!
 //! It does no I/O, knows no clock and no randomness but its seed: the server drives it with real devices, a simulator with
@@ -36,6 +36,7 @@ mod reads;
 mod requests;
 mod room;
 mod standing;
+mod turns;
 mod view;
 
 use std::collections::BTreeSet;

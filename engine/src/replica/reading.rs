@@ -1,16 +1,18 @@
 //! Reads are answered in slices: one turn visits a bounded number of keys for all of them together.
 //!
 //! Reads that were not begun and those that were take turns, and the latter go round: a small read never waits for a large one to
-//! end. What a read is answered does not depend on how it was sliced: it is pinned to the revision at which it began.
+//! end. Of the former whoever was answered least goes first (`turns`). What a read is answered does not depend on how it was
+//! sliced: it is pinned to the revision at which it began.
 
 use net::api::Status;
 use wal::Storage;
 
 use super::Replica;
 use super::event::Reply;
-use super::reads::{BegunRead, Read};
+use super::reads::BegunRead;
+use super::turns::Read;
 use crate::call::{CallKind, Part, Refusal};
-use crate::limits::{READ_ANSWER_BYTES_PER_SLICE, READ_ANSWER_BYTES_PER_TURN};
+use crate::limits::{KEY_CHARGE_BYTES, READ_ANSWER_BYTES_PER_SLICE, READ_ANSWER_BYTES_PER_TURN};
 use crate::raft::Role;
 use crate::state_machine::{Budget, RangeError, Scan};
 
@@ -74,9 +76,12 @@ impl<S: Storage> Replica<S> {
         };
         assert!(out.len() >= before, "a read that fails takes back its own bytes and no others");
         assert!(budget.keys <= may_visit, "a slice visits {may_visit} keys at most");
-        left.bytes = left.bytes.saturating_sub(out.len() - before);
+        let made_bytes = out.len() - before;
+        left.bytes = left.bytes.saturating_sub(made_bytes);
         // Also a read that finds nothing takes its time.
-        left.keys = left.keys.saturating_sub((may_visit - budget.keys).max(1));
+        let visited = (may_visit - budget.keys).max(1);
+        left.keys = left.keys.saturating_sub(visited);
+        self.waiting.reads.turns.charge(begun.read.origin.asker(), made_bytes as u64 + visited * KEY_CHARGE_BYTES);
         let result = match is_done {
             Ok(false) => {
                 mark!("replica: a read takes several turns");

@@ -5,17 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::call::{Call, Origin, Ticket};
+use super::turns::{Read, Turns};
+use crate::call::{Origin, Ticket};
 use crate::state_machine::Scan;
 use crate::types::Index;
-
-/// A read.
-#[derive(Debug)]
-pub(super) struct Read {
-    pub origin: Origin,
-    pub deadline_tick: u64,
-    pub call: Call<'static>,
-}
 
 /// Reads: first waiting for a leader's heartbeat round, then for their index to be applied, then being answered in slices.
 #[derive(Debug, Default)]
@@ -27,13 +20,16 @@ pub(super) struct Reads {
     /// Those whose leader was lost before it confirmed them, in the order in which that was noticed.
     unasked: VecDeque<Read>,
     unconfirmed: BTreeMap<u64, Read>,
+    /// Those whose index was not applied when it was looked last.
     confirmed: BTreeMap<(Index, u64), Read>,
+    /// Those whose index is applied.
+    pub(super) turns: Turns,
     last_id: u64,
 }
 
 impl Reads {
     pub fn len(&self) -> usize {
-        self.unasked.len() + self.unconfirmed.len() + self.confirmed.len() + self.begun.len()
+        self.unasked.len() + self.unconfirmed.len() + self.confirmed.len() + self.turns.len() + self.begun.len()
     }
 
     /// Adds a read and returns the number under which Raft knows it.
@@ -88,14 +84,17 @@ impl Reads {
 
     /// A read may be answered, or gone on with, with `applied` applied.
     pub fn has_ready(&self, applied: Index) -> bool {
-        self.begun.len() > 0 || self.confirmed.first_key_value().is_some_and(|((index, _), _)| *index <= applied)
+        let has_applied = self.confirmed.first_key_value().is_some_and(|((index, _), _)| *index <= applied);
+        has_applied || !self.turns.is_empty() || self.begun.len() > 0
     }
 
     /// Takes one read that may be answered with `applied` applied; call until it returns `None`.
     #[must_use]
     pub fn take_ready(&mut self, applied: Index) -> Option<Read> {
-        let first = self.confirmed.first_entry()?;
-        (first.key().0 <= applied).then(|| first.remove())
+        while let Some(first) = self.confirmed.first_entry().filter(|first| first.key().0 <= applied) {
+            self.turns.push(first.remove());
+        }
+        self.turns.pop()
     }
 
     /// Removes every read that was not begun and whose time is up.
@@ -110,6 +109,8 @@ impl Reads {
         self.unasked.retain(|read| keep(read));
         self.unconfirmed.retain(|_, read| keep(read));
         self.confirmed.retain(|_, read| keep(read));
+        self.turns.retain(keep);
+        self.turns.fade(now_tick);
     }
 
     /// Takes the reads of these calls of this node, which are in ascending order.
@@ -128,6 +129,7 @@ impl Reads {
         self.unasked.retain(&mut keep);
         self.unconfirmed.retain(|_, read| keep(read));
         self.confirmed.retain(|_, read| keep(read));
+        self.turns.retain(keep);
         left
     }
 
@@ -137,7 +139,7 @@ impl Reads {
         let unasked = self.take_unasked().into_iter();
         let unconfirmed = std::mem::take(&mut self.unconfirmed).into_values();
         let confirmed = std::mem::take(&mut self.confirmed).into_values();
-        let waiting = unasked.chain(unconfirmed).chain(confirmed).map(|read| read.origin);
+        let waiting = unasked.chain(unconfirmed).chain(confirmed).chain(self.turns.drain()).map(|read| read.origin);
         waiting.chain(self.begun.drain()).collect()
     }
 }
@@ -233,7 +235,7 @@ impl BegunReads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{CallKind, Ticket};
+    use crate::call::{Call, CallKind, Ticket};
     use crate::types::ShardId;
 
     #[test]

@@ -7,7 +7,7 @@ use wal::{AppendError, Storage};
 
 use super::event::{Action, NotTaken, Outgoing, Reply};
 use super::pending::Relayed;
-use super::reads::Read;
+use super::turns::Read;
 use super::{Fault, Replica};
 use crate::call::{AnsweredBy, Call, Meta, Origin, Part, Refusal, Ticket};
 use crate::raft::{NotLeader, ReadId};

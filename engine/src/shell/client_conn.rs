@@ -11,6 +11,7 @@ use net::shell::{ConnWriter, Writers};
 use prometheus_client::metrics::counter::Counter;
 
 use super::guests::Guest;
+use super::held::{Held, HeldTotal, Reads};
 use super::limits::{
     CLIENT_ANSWER_BYTES_MAX, CORE_ANSWER_BYTES_MAX, PROGRESS_BYTES_MIN, READ_PAUSE_BYTES, SHARE_BYTES_MAX,
     SHARE_BYTES_MIN, SMALL_ANSWER_BYTES, STUCK_AFTER,
@@ -28,10 +29,13 @@ const NO_ROOM: Refused<'static> = Refused {
 /// What all tasks of a connection share.
 #[derive(Debug)]
 pub struct ClientConn {
+    /// Tells it from the other connections of its core.
+    number: u32,
     writer: ConnWriter,
     /// What carries the answers to all clients of this core.
     writers: Rc<Writers>,
     waiting_count: Cell<u32>,
+    reads: Reads,
     /// When bytes arrived last.
     read_at: Cell<Instant>,
     /// When bytes arrived that held a request.
@@ -48,6 +52,27 @@ pub struct ClientConn {
     answers_dropped: Counter,
 }
 
+/// A read that a shard has and has not answered.
+#[derive(Debug)]
+pub(super) struct ReadUnderWay {
+    conn: Rc<ClientConn>,
+    /// Of its answer. Unit: bytes.
+    bytes: usize,
+}
+
+impl ReadUnderWay {
+    /// So many bytes of its answer have come.
+    pub(super) const fn note(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
+impl Drop for ReadUnderWay {
+    fn drop(&mut self) {
+        self.conn.reads.ended(self.bytes);
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Progress {
     since: Instant,
@@ -56,12 +81,15 @@ struct Progress {
 }
 
 impl ClientConn {
-    /// A connection on which nothing was asked yet. `writers` are those of the core; `answers_dropped` counts for the node.
-    pub fn new(writers: Rc<Writers>, answers_dropped: Counter) -> Self {
+    /// A connection on which nothing was asked yet. `writers` are those of the core, `held` counts what it holds back there, and
+    /// `answers_dropped` counts for the node.
+    pub(super) fn new(number: u32, writers: Rc<Writers>, held: HeldTotal, answers_dropped: Counter) -> Self {
         Self {
+            number,
             writer: ConnWriter::among(CLIENT_ANSWER_BYTES_MAX, Rc::clone(&writers)),
             writers,
             waiting_count: Cell::new(0),
+            reads: Reads::new(held),
             read_at: Cell::new(Instant::now()),
             asked_at: Cell::new(None),
             last_answer: RefCell::default(),
@@ -70,6 +98,11 @@ impl ClientConn {
             is_over: Cell::new(false),
             answers_dropped,
         }
+    }
+
+    /// Tells it from the other connections of its core.
+    pub(super) const fn number(&self) -> u32 {
+        self.number
     }
 
     /// What carries the answers away.
@@ -84,12 +117,64 @@ impl ClientConn {
     pub(super) async fn room(&self) {
         // Every answer that falls due is queued, and this looks again when bytes of the queue have left.
         let is_room = |queued_bytes: usize| {
+            if !self.reads.has_room() {
+                return false;
+            }
             if self.writers.queued_bytes() <= CORE_ANSWER_BYTES_MAX / 2 {
                 return queued_bytes <= READ_PAUSE_BYTES;
             }
             queued_bytes + self.waiting_count() as usize * SMALL_ANSWER_BYTES <= self.share_bytes()
         };
         self.writer.room_when(is_room).await;
+    }
+
+    /// Another read may be brought to its shard while `queued_bytes` wait for the client.
+    fn may_begin_read(&self, queued_bytes: usize) -> bool {
+        let is_crowded = self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX / 2;
+        let limit = if is_crowded { self.share_bytes() } else { READ_PAUSE_BYTES };
+        self.reads.may_begin(queued_bytes, limit)
+    }
+
+    /// Another read may be brought to its shard before those that are held back, since there are none.
+    pub(super) fn may_begin_now(&self) -> bool {
+        self.reads.held_count() == 0 && self.may_begin_read(self.writer.queued_bytes())
+    }
+
+    /// Holds a read back that `request_began` counted. It comes back if there is no room for it.
+    pub(super) fn hold(&self, read: Held) -> Result<(), Held> {
+        self.reads.hold(read)
+    }
+
+    /// The next read of those that are held back, once it may be begun, or those whose time is over before. Ends only with the
+    /// connection if none is held back.
+    ///
+    /// To be polled by the task that takes the connection's requests and writes its answers, behind both: whatever changes here
+    /// wakes that task.
+    pub(super) async fn next_held(&self) -> Result<Held, Vec<Held>> {
+        loop {
+            self.writer.room_when(|_| self.reads.held_count() > 0).await;
+            if self.writer.is_closed() {
+                return std::future::pending().await;
+            }
+            if !self.may_begin_read(self.writer.queued_bytes()) {
+                let deadline = self.reads.first_deadline();
+                let may_begin = async {
+                    // One that is held back meanwhile may have less time.
+                    let is_over =
+                        |queued_bytes| self.may_begin_read(queued_bytes) || self.reads.first_deadline() < deadline;
+                    self.writer.room_when(is_over).await;
+                    Ok(())
+                };
+                let patience = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+                if glommio::timer::timeout(patience.unwrap_or_default(), may_begin).await.is_err() {
+                    return Err(self.reads.take_late(Instant::now()));
+                }
+                continue;
+            }
+            if let Some(read) = self.reads.take() {
+                return Ok(read);
+            }
+        }
     }
 
     /// Bytes of answers that each connection may leave unread while too many wait. Unit: bytes.
@@ -131,6 +216,12 @@ impl ClientConn {
     pub fn request_began(&self) {
         self.asked_at.set(Some(self.read_at.get()));
         self.waiting_count.set(self.waiting_count.get() + 1);
+    }
+
+    /// A read is brought to its shard, and goes on until the result is dropped.
+    pub(super) fn read_began(self: &Rc<Self>) -> ReadUnderWay {
+        self.reads.began();
+        ReadUnderWay { conn: Rc::clone(self), bytes: 0 }
     }
 
     /// Answers a request that `request_began` counted.
@@ -229,7 +320,10 @@ impl Guest for ClientConn {
     }
 
     fn is_idle(&self) -> bool {
-        self.waiting_count() == 0 && (self.writer.queued_bytes() == 0 || self.is_stuck(Instant::now()))
+        // Reads are held back for as long as the client takes nothing.
+        let held_count = self.reads.held_count();
+        let is_taken = self.writer.queued_bytes() == 0 && held_count == 0;
+        self.waiting_count() as usize == held_count && (is_taken || self.is_stuck(Instant::now()))
     }
 
     /// What the client has sent meanwhile is not looked at, and it learns that: it sends it again on another connection. One that
@@ -260,7 +354,7 @@ mod tests {
         let writers = Rc::new(Writers::default());
         let others = ConnWriter::among(usize::MAX, Rc::clone(&writers));
         others.push(|queue| *queue = vec![0; core_bytes]).expect("room");
-        let conn = ClientConn::new(writers, Counter::default());
+        let conn = ClientConn::new(1, writers, HeldTotal::default(), Counter::default());
         conn.request_began();
         (conn, others)
     }
@@ -292,7 +386,7 @@ mod tests {
         let answers_in_a_share = SHARE_BYTES_MAX / SMALL_ANSWER_BYTES;
         for (core_bytes, is_cut) in [(CORE_ANSWER_BYTES_MAX / 4, false), (CORE_ANSWER_BYTES_MAX + 1, true)] {
             let (greedy, _others) = conn(core_bytes);
-            let modest = ClientConn::new(Rc::clone(&greedy.writers), Counter::default());
+            let modest = ClientConn::new(2, Rc::clone(&greedy.writers), HeldTotal::default(), Counter::default());
             for id in 0..=answers_in_a_share as u64 {
                 greedy.push(&Response { id, leader_hint: None, result: Ok(&body) });
             }

@@ -48,7 +48,8 @@ pub(super) async fn serve(
         let written = writer.run(&mut writing).await;
         written.inspect_err(|error| tracing::debug!(%error, "a client connection broke")).is_ok()
     };
-    let read_then_close = async {
+    // In a box: what takes it over would set room aside for it twice, for every connection.
+    let read_then_close = Box::pin(async {
         let end = take_requests(&conn, &mut reading, &gateway, &board).await;
         if let End::Damaged(error) = end {
             damage.set(Some(error));
@@ -68,13 +69,17 @@ pub(super) async fn serve(
         conn.writer().close();
         // The writer ends once what is queued has left; it decides when the connection is over.
         std::future::pending().await
-    };
-    let is_written = futures_lite::future::or(read_then_close, write).await;
+    });
+    let begin_held = Box::pin(async {
+        gateway.begin_held_reads(&conn).await;
+        std::future::pending().await
+    });
+    let is_written = futures_lite::future::or(futures_lite::future::or(read_then_close, begin_held), write).await;
     gateway.client_left(&conn);
     // One that is broken ends here and now: nobody has to make room for it.
     if is_written {
         place.give_up();
-        futures_lite::future::or(read_to_end(&mut reading), place.pushed_out()).await;
+        Box::pin(futures_lite::future::or(read_to_end(&mut reading), place.pushed_out())).await;
     }
     damage.into_inner()
 }

@@ -419,7 +419,7 @@ impl Core {
     }
 
     async fn greet_client(&self, mut stream: Stream, place: GreetingPlace) {
-        let greeting = match self.admit_client(&mut stream, &place).await {
+        let greeting = match Box::pin(self.admit_client(&mut stream, &place)).await {
             Ok(greeting) => greeting,
             Err(error) => {
                 if !is_gone(&error) {
@@ -430,8 +430,9 @@ impl Core {
             }
         };
         let served = match greeting {
-            Greeting::Http(already_read) => self.serve_probe(stream, place, already_read).await,
-            Greeting::Native(hello) => self.serve_client(stream, place, &hello).await,
+            // In boxes: a connection holds no room for what it is not, nor for its greeting.
+            Greeting::Http(already_read) => Box::pin(self.serve_probe(stream, place, already_read)).await,
+            Greeting::Native(hello) => Box::pin(self.serve_client(stream, place, &hello)).await,
         };
         if let Err(error) = served {
             tracing::debug!(%error, "a client connection ended before it was served");
@@ -458,7 +459,7 @@ impl Core {
 
     async fn serve_client(&self, mut stream: Stream, greeting: GreetingPlace, hello: &Hello) -> std::io::Result<()> {
         let address = stream.peer_addr().map_err(std::io::Error::from)?;
-        let conn = Rc::new(ClientConn::new(self.gateway.writers(), self.shared.metrics.client_answers_dropped.clone()));
+        let conn = Rc::new(self.gateway.new_conn(self.shared.metrics.client_answers_dropped.clone()));
         let admitted = match self.door.judge_client(hello, self.stopping.get()) {
             Some(refusal) => Err(refusal),
             None => self.clients.enter(&conn, address.ip()).ok_or_else(|| TurnedAway::busy(self.clients.limit())),

@@ -9,27 +9,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use net::api::{Executed, REQUEST_HEAD_BYTES, Response, ResponsePart, Status};
 use net::handshake::ClientLimits;
 use net::shell::Writers;
+use prometheus_client::metrics::counter::Counter;
 
-use super::classes::give_way;
-use super::client_conn::ClientConn;
+use super::classes::{Slice, give_way};
+use super::client_conn::{ClientConn, ReadUnderWay};
 use super::handle::HandleReply;
+use super::held::{Held, HeldTotal};
 use super::limits::{CLIENTS_PARTIAL_BYTES_MAX, PLACES_AT_ONCE, TIMEOUT_MS_MAX};
 use super::mesh::{Mesh, MeshMessage};
 use super::partial::Partials;
 use super::replies::Replies;
 use super::shard::Shard;
 use super::waits::{NoPlace, Waits};
-use crate::call::{Call, Origin, Part, Refusal, Ticket};
+use crate::call::{Call, Origin, Part, Refusal, TICKET_NUMBER_BITS, Ticket};
 use crate::replica::Event;
 use crate::types::ShardId;
 use api::command::{self, Limits};
 
-/// Bits of a ticket that number the place; the core's number stands above.
-const TICKET_PLACE_BITS: u32 = 32;
+/// Bits of a ticket below the core's number: the number of a connection, then that of a place.
+const TICKET_CORE_SHIFT: u32 = TICKET_NUMBER_BITS + 32;
 
 /// What is said of a shard of another core that says nothing itself.
 const HANGS: &str =
@@ -37,8 +40,8 @@ const HANGS: &str =
 
 /// Who waits for an answer.
 pub enum Waiting {
-    /// A client's connection, under its number for the request.
-    Conn(Rc<ClientConn>, u64),
+    /// A client's connection, under its number for the request; the last is there if it is a read.
+    Conn(Rc<ClientConn>, u64, Option<ReadUnderWay>),
     /// A program that embeds the node.
     Handle(HandleReply),
     /// Nobody any more: the answer was given up after a part of it, and what still comes of it is dropped.
@@ -77,6 +80,10 @@ pub struct Gateway {
     shards: Vec<Option<Rc<Shard>>>,
     mesh: Rc<Mesh>,
     waits: RefCell<Waits<Waiting>>,
+    /// What reads take that are held back until clients take their answers.
+    held: HeldTotal,
+    /// Number of the connection that was made last; 0 stands for no connection.
+    last_conn: Cell<u32>,
     /// Carries answers to this core's clients.
     writers: Rc<Writers>,
     /// Requests of which only a part has arrived.
@@ -108,6 +115,8 @@ impl Gateway {
             shards,
             mesh,
             waits: RefCell::new(Waits::new(limits.queued_bytes)),
+            held: HeldTotal::default(),
+            last_conn: Cell::new(0),
             writers: Rc::default(),
             partials: Partials::of_many(CLIENTS_PARTIAL_BYTES_MAX.max(4 * limits.command.request_bytes_limit())),
             waiting_total,
@@ -123,9 +132,11 @@ impl Gateway {
         &self.limits
     }
 
-    /// What the connections of this core's clients share.
-    pub fn writers(&self) -> Rc<Writers> {
-        Rc::clone(&self.writers)
+    /// A connection of a client of this core. `answers_dropped` counts for the node.
+    pub(super) fn new_conn(&self, answers_dropped: Counter) -> ClientConn {
+        let number = self.last_conn.get().wrapping_add(1);
+        self.last_conn.set(number);
+        ClientConn::new(number, Rc::clone(&self.writers), Rc::clone(&self.held), answers_dropped)
     }
 
     /// Counts requests of which only a part has arrived.
@@ -172,7 +183,46 @@ impl Gateway {
         }
         conn.request_began();
         call.meta.timeout_ms = call.meta.timeout_ms.clamp(1, TIMEOUT_MS_MAX);
-        self.route(call, Waiting::Conn(Rc::clone(conn), id));
+        if call.kind.writes() {
+            return self.route(call, Waiting::Conn(Rc::clone(conn), id, None));
+        }
+        if conn.may_begin_now() {
+            return self.begin_read(conn, id, call);
+        }
+        let deadline = Instant::now() + Duration::from_millis(call.meta.timeout_ms.into());
+        if let Err(read) = conn.hold(Held { id, deadline, call: call.into_owned() }) {
+            let message = "reads wait on this core until clients take their answers, and there is no room for more of them; slow \
+                           down and try again";
+            let refusal = Refusal::not_executed(Status::Overloaded, message);
+            self.answer_refused(read.call.meta.shard, Waiting::Conn(Rc::clone(conn), id, None), &refusal);
+        }
+    }
+
+    fn begin_read(&self, conn: &Rc<ClientConn>, id: u64, call: Call<'_>) {
+        self.route(call, Waiting::Conn(Rc::clone(conn), id, Some(conn.read_began())));
+    }
+
+    /// Brings the reads that a connection holds back to their shards, each when its client has taken enough of its answers, or
+    /// refuses it when its time is over. Ends with the connection.
+    pub(super) async fn begin_held_reads(&self, conn: &Rc<ClientConn>) {
+        let slice = Slice::default();
+        loop {
+            match conn.next_held().await {
+                Ok(Held { id, deadline, mut call }) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    call.meta.timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).clamp(1, TIMEOUT_MS_MAX);
+                    self.begin_read(conn, id, call);
+                    slice.spend(0).await;
+                }
+                Err(late) => {
+                    let message = "it waited for others of its connection: they were not answered in time, or their answers not taken";
+                    let refusal = Refusal::not_executed(Status::Timeout, message);
+                    for Held { id, call, .. } in late {
+                        self.answer_refused(call.meta.shard, Waiting::Conn(Rc::clone(conn), id, None), &refusal);
+                    }
+                }
+            }
+        }
     }
 
     /// What is said of a request whose frame has a body of so many bytes.
@@ -223,11 +273,15 @@ impl Gateway {
 
     /// Keeps `waiting` until its answer comes; `None` if there is no room, and then it was answered.
     fn take_place(&self, waiting: Waiting, shard: ShardId, bytes: u32) -> Option<Ticket> {
+        let conn = match &waiting {
+            Waiting::Conn(conn, ..) => conn.number(),
+            Waiting::Handle(_) | Waiting::Nobody => 0,
+        };
         let taken = self.waits.borrow_mut().take(waiting, shard, bytes);
         match taken {
             Ok(number) => {
                 self.waiting_total.fetch_add(1, Ordering::Relaxed);
-                Some(self.ticket(number))
+                Some(self.ticket(conn, number))
             }
             Err((waiting, why)) => {
                 let message = match why {
@@ -274,10 +328,10 @@ impl Gateway {
         }
         let mut left: BTreeMap<ShardId, Vec<Ticket>> = BTreeMap::new();
         for (number, place) in self.waits.borrow().iter() {
-            if let Waiting::Conn(waiting, _) = &place.waiting
+            if let Waiting::Conn(waiting, ..) = &place.waiting
                 && Rc::ptr_eq(waiting, conn)
             {
-                left.entry(place.shard).or_default().push(self.ticket(number));
+                left.entry(place.shard).or_default().push(self.ticket(conn.number(), number));
             }
         }
         for (shard, tickets) in left {
@@ -289,8 +343,10 @@ impl Gateway {
         }
     }
 
-    fn ticket(&self, number: u32) -> Ticket {
-        Ticket((self.core as u64) << TICKET_PLACE_BITS | u64::from(number))
+    /// The ticket of a place, for a connection.
+    fn ticket(&self, conn: u32, number: u32) -> Ticket {
+        let core = (self.core as u64) << TICKET_CORE_SHIFT;
+        Ticket(core | u64::from(conn) << TICKET_NUMBER_BITS | u64::from(number))
     }
 
     /// A shard of another core says nothing any more: new calls for it are refused, nobody goes on waiting for those that it was given,
@@ -325,7 +381,7 @@ impl Gateway {
     }
 
     fn place_of(ticket: Ticket) -> usize {
-        usize::try_from(ticket.0 & ((1 << TICKET_PLACE_BITS) - 1)).unwrap_or(usize::MAX)
+        usize::try_from(ticket.0 & ((1 << TICKET_NUMBER_BITS) - 1)).unwrap_or(usize::MAX)
     }
 
     /// Takes the last part of an answer, and gives its place free.
@@ -334,7 +390,10 @@ impl Gateway {
         let waiting = taken.expect("a request is answered exactly once").waiting;
         self.waiting_total.fetch_sub(1, Ordering::Relaxed);
         match waiting {
-            Waiting::Conn(conn, id) => {
+            Waiting::Conn(conn, id, mut read) => {
+                if let Some(read) = &mut read {
+                    read.note(body.map_or(0, <[u8]>::len));
+                }
                 let wants_hint = relayed || body.is_err_and(asks_elsewhere);
                 let hint = if wants_hint { (self.leader_hints)(shard) } else { None };
                 conn.answer(&Response { id, leader_hint: hint.as_deref(), result: body.map_err(Refusal::as_refused) });
@@ -347,7 +406,7 @@ impl Gateway {
     /// Answers a call of which its shard says nothing.
     fn answer_refused(&self, shard: ShardId, waiting: Waiting, refusal: &Refusal) {
         match waiting {
-            Waiting::Conn(conn, id) => {
+            Waiting::Conn(conn, id, _) => {
                 let hint = if asks_elsewhere(refusal) { (self.leader_hints)(shard) } else { None };
                 conn.answer(&Response { id, leader_hint: hint.as_deref(), result: Err(refusal.as_refused()) });
             }
@@ -361,7 +420,10 @@ impl Waiting {
     /// Takes a part of the answer.
     fn take_part(&mut self, bytes: &[u8]) {
         match self {
-            Self::Conn(conn, id) => {
+            Self::Conn(conn, id, read) => {
+                if let Some(read) = read {
+                    read.note(bytes.len());
+                }
                 if !conn.take_part(&ResponsePart { id: *id, bytes }) {
                     *self = Self::Nobody;
                 }
@@ -375,7 +437,7 @@ impl Waiting {
 impl Replies for Gateway {
     /// Brings a part of an answer back to whoever waits for it, on whatever core that is.
     fn reply(&self, shard: ShardId, ticket: Ticket, part: Part<&[u8], &Refusal>, relayed: bool) {
-        let core = usize::try_from(ticket.0 >> TICKET_PLACE_BITS).unwrap_or(usize::MAX);
+        let core = usize::try_from(ticket.0 >> TICKET_CORE_SHIFT).unwrap_or(usize::MAX);
         if core == self.core {
             return self.reply_here(shard, ticket, part, relayed);
         }

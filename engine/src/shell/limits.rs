@@ -5,7 +5,8 @@ use std::time::Duration;
 use net::limits::{ANSWER_BYTES_MAX, SILENCE_MS_MAX};
 use wal::limits::{SEGMENT_BYTES_MAX, SEGMENTS_AHEAD};
 
-use crate::limits::{ANSWER_HEADS_BYTES, PENDING_READS_MAX, RANGE_BYTES_LIMIT, REQUEST_BYTES_CHOSEN_MAX};
+use crate::call::TICKET_NUMBER_BITS;
+use crate::limits::{ANSWER_HEADS_BYTES, CORES_MAX, PENDING_READS_MAX, RANGE_BYTES_LIMIT, REQUEST_BYTES_CHOSEN_MAX};
 
 // Messages between nodes.
 
@@ -100,6 +101,10 @@ const _: () = assert!(ANSWER_BYTES_MAX <= MESH_ANSWER_BYTES_MAX && MESH_SMALL_AN
 /// Most requests of one core that wait for an answer. As many more may be given up and not be answered yet.
 pub(super) const CORE_WAITING_MAX: usize = 1 << 17;
 
+// A ticket has room for the number of a place, and for that of a core beside 32 bits for the connection.
+const _: () = assert!(2 * CORE_WAITING_MAX <= 1 << TICKET_NUMBER_BITS);
+const _: () = assert!((CORES_MAX as u64) << (TICKET_NUMBER_BITS + 32) >> (TICKET_NUMBER_BITS + 32) == CORES_MAX as u64);
+
 /// Places that are looked through at a time for requests of a shard.
 pub(super) const PLACES_AT_ONCE: usize = 1024;
 
@@ -151,6 +156,24 @@ pub(super) const SHARE_BYTES_MIN: usize = 64 << 10;
 /// No connection has a larger share, however few there are. Unit: bytes.
 pub(super) const SHARE_BYTES_MAX: usize = 1 << 20;
 
+/// What an answer to a read is expected to take before a connection has had any. Unit: bytes.
+pub(super) const ANSWER_EXPECTED_BYTES_FIRST: usize = 256 << 10;
+
+/// No answer to a read is expected to take less. Unit: bytes.
+pub(super) const ANSWER_EXPECTED_BYTES_MIN: usize = 1 << 10;
+
+/// One in so many parts of what is expected comes from the last answer.
+pub(super) const ANSWER_EXPECTED_SHARE: usize = 8;
+
+/// While reads of a connection that are held back take more, its next requests are not read. Unit: bytes.
+pub(super) const HELD_BYTES_MAX: usize = 64 << 10;
+
+/// What the reads that are held back on one core may take; beyond, they are refused. Unit: bytes.
+pub(super) const HELD_CORE_BYTES_MAX: usize = 16 << 20;
+
+/// What a read that is held back takes besides its payload, about. Unit: bytes.
+pub(super) const HELD_READ_BYTES: usize = 128;
+
 /// A client that takes fewer bytes of its answers than `PROGRESS_BYTES_MIN` in this time counts as one that takes none.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(10);
 
@@ -167,6 +190,11 @@ const _: () = assert!(CLIENT_ANSWER_BYTES_MAX < CORE_ANSWER_BYTES_MAX);
 // Small answers have room in every share, and whoever has more than its share is not read any more before it has much more.
 const _: () = assert!(SMALL_ANSWER_BYTES < SHARE_BYTES_MIN && SHARE_BYTES_MIN <= SHARE_BYTES_MAX);
 const _: () = assert!(SHARE_BYTES_MAX < READ_PAUSE_BYTES);
+
+// Some reads of a new connection are under way together, and many of one whose answers are small.
+const _: () = assert!(4 * ANSWER_EXPECTED_BYTES_FIRST <= READ_PAUSE_BYTES);
+const _: () = assert!(ANSWER_EXPECTED_BYTES_MIN <= ANSWER_EXPECTED_BYTES_FIRST && ANSWER_EXPECTED_SHARE > 1);
+const _: () = assert!(HELD_READ_BYTES < HELD_BYTES_MAX && HELD_BYTES_MAX < HELD_CORE_BYTES_MAX);
 
 // Incomplete messages.
 

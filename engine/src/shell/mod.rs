@@ -15,6 +15,7 @@ mod gateway;
 mod greetings;
 mod guests;
 mod handle;
+mod held;
 mod helpers;
 mod http;
 mod incoming;

@@ -1,6 +1,7 @@
 //! Clients that ask for much and read nothing.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use api::call::CallKind;
 use api::command::{KeyRange, RangeOp, encode_range};
@@ -9,6 +10,20 @@ use net::frame::FrameKind;
 
 use crate::door::Raw;
 use crate::harness::{Cluster, PATIENCE, is_full_run};
+
+/// So many reads of `key`, to be sent at once.
+fn gets_of_key(count: u64, timeout_ms: u32) -> Vec<u8> {
+    let mut range = Vec::new();
+    let key = KeyRange { key: b"key", range_end: b"" };
+    encode_range(&RangeOp { range: key, limit: 0, revision: 0, keys_only: false, count_only: false }, &mut range)
+        .expect("sound");
+    let kind = FrameKind::new(CallKind::Read.row().number);
+    let mut burst = Vec::new();
+    for id in 1..=count {
+        Request { id, kind, shard: 0, timeout_ms, payload: &range }.encode(&mut burst);
+    }
+    burst
+}
 
 #[tokio::test]
 async fn answers_that_nobody_reads_take_a_bounded_share_of_the_memory() {
@@ -21,15 +36,7 @@ async fn answers_that_nobody_reads_take_a_bounded_share_of_the_memory() {
     // Answers of this size count as small.
     client.put(b"key", &[7; 16_000]).await.expect("a write");
     let (_, before) = cluster.memory_bytes(0);
-    let mut range = Vec::new();
-    let key = KeyRange { key: b"key", range_end: b"" };
-    encode_range(&RangeOp { range: key, limit: 0, revision: 0, keys_only: false, count_only: false }, &mut range)
-        .expect("sound");
-    let kind = FrameKind::new(CallKind::Read.row().number);
-    let mut burst = Vec::new();
-    for id in 1..=GETS {
-        Request { id, kind, shard: 0, timeout_ms: 20_000, payload: &range }.encode(&mut burst);
-    }
+    let burst = gets_of_key(GETS, 20_000);
     let mut held = Vec::new();
     for _ in 0..count {
         let mut raw = Raw::connect(&cluster);
@@ -43,4 +50,44 @@ async fn answers_that_nobody_reads_take_a_bounded_share_of_the_memory() {
     let growth = most.saturating_sub(before);
     println!("{count} connections that read nothing: {} MiB more than before", growth >> 20);
     assert!(growth < GROWTH_MAX, "{} MiB more than before", growth >> 20);
+}
+
+#[tokio::test]
+async fn a_small_read_does_not_wait_for_large_ones_that_strangers_pipeline_and_never_read() {
+    /// All those reads one after the other take many seconds.
+    const SOON: Duration = Duration::from_secs(1);
+    const GETS: u64 = 200;
+    let count = if is_full_run() { 300 } else { 40 };
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client_of(&[0], PATIENCE).await;
+    client.put(b"key", &vec![7; 1_400_000]).await.expect("a write");
+    client.put(b"small", &[7; 100]).await.expect("a write");
+    let burst = gets_of_key(GETS, 60_000);
+    let mut held = Vec::new();
+    let mut longest = Duration::ZERO;
+    for number in 0..count + 100 {
+        if number < count {
+            let mut raw = Raw::connect(&cluster);
+            raw.stream.write_all(&burst).expect("an open connection");
+            held.push(raw);
+        }
+        let started = Instant::now();
+        assert!(client.get(b"small").await.expect("it goes on").is_some());
+        longest = longest.max(started.elapsed());
+        // A new client is no stranger either.
+        if number % 20 == 0 {
+            let other = cluster.client_of(&[0], PATIENCE).await;
+            assert!(other.get(b"small").await.expect("it goes on").is_some());
+            longest = longest.max(started.elapsed());
+        }
+    }
+    println!("{count} connections with {GETS} large reads each: a small one took at most {longest:?}");
+    assert!(longest < SOON, "a small read took {longest:?}");
+    // Whoever begins to take its answers gets all of them.
+    let mut raw = Raw::connect(&cluster);
+    raw.stream.write_all(&gets_of_key(20, 60_000)).expect("an open connection");
+    for _ in 0..20 {
+        assert!(matches!(raw.answer(), Some((_, None))));
+    }
+    drop(held);
 }
