@@ -96,11 +96,17 @@ impl Watch {
     }
 
     /// After a message. A node that believes that its log was given up has no reason of its own to know better: it neither leads nor
-    /// has the committed entry that is said to have done it.
+    /// has the committed entry that is said to have done it. Under repair it may have that entry, if by its own log another one counts:
+    /// it would stop by itself, if an entry that it lost could not name it again.
     pub(super) fn check_outdated(&self, node: &Node, before: &ReplicaView) -> Result<(), String> {
         match node.replica.fault() {
             Some(Fault::Outdated(outdated)) if !self.had_fault && outdated.told_by != node.id => {
-                if before.is_leader || before.commit_index >= outdated.since {
+                let named = node.replica.membership().named(node.id);
+                let counts_another = named.is_some_and(|named| {
+                    named.incarnation != node.birth().incarnation && named.since >= outdated.since
+                });
+                let says_so = before.repair.is_some() && counts_another;
+                if before.is_leader || (before.commit_index >= outdated.since && !says_so) {
                     return Err(format!("{outdated}: believed by a node that knows better: {before:?}"));
                 }
                 Ok(())
