@@ -33,6 +33,9 @@ pub(crate) const LOG_FLUSH_WITHIN: Duration = Duration::from_secs(1);
 /// Seeds that may fail before no further ones are begun.
 pub(crate) const FAILURES_MAX: usize = 5;
 
+/// Coverage marks that `sim` prints with their counts: those that the fewest seeds reached.
+pub(crate) const RAREST_MARKS_MAX: usize = 5;
+
 /// Lines of a failing run's events that are printed when not all are asked for.
 pub(crate) const TRACE_LINES_MAX: usize = 60;
 

@@ -113,7 +113,10 @@ impl<S: Storage> Replica<S> {
                 self.standing = Standing::TakesPart;
                 self.promises.await_hard_state(end, hard_state);
             }
-            Err(AppendError::SegmentNotReady) => self.standing = Standing::WithoutRoom(hard_state),
+            Err(AppendError::SegmentNotReady) => {
+                mark!("replica: there is no room for a hard state");
+                self.standing = Standing::WithoutRoom(hard_state);
+            }
             Err(error) => self.latch(&error),
         }
     }

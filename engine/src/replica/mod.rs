@@ -431,8 +431,8 @@ impl<S: Storage> Replica<S> {
                 for entry in &parsed[skip..] {
                     match self.log.append_entry(&entry.header, entry.payload) {
                         Ok(_) => self.take_membership(entry),
-                        // The hard state took the room that was there, or the entry is too large for any segment: what is in
-                        // counts, the rest comes again.
+                        // `admit_append` found room for all of them and a hard state, so no run gets here. What is in counts, the
+                        // rest would come again.
                         Err(AppendError::SegmentNotReady | AppendError::TooLarge { .. }) => {
                             self.device.segment.on_missed(self.now_tick);
                             self.stats.appends_without_room += 1;

@@ -109,6 +109,7 @@ impl<S: Storage> Replica<S> {
             match self.push_write(queued.waiter, &queued.command) {
                 Ok(()) => {}
                 Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {
+                    mark!("replica: the segment is full before the queue is empty");
                     self.device.segment.on_missed(self.now_tick);
                     self.proposals.queue.push_front(queued);
                     return;

@@ -13,7 +13,7 @@ use engine::testing::sim::{self, Failure, Options, Report};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::limits::{FAILURES_MAX, TRACE_LINES_MAX};
+use crate::limits::{FAILURES_MAX, RAREST_MARKS_MAX, TRACE_LINES_MAX};
 
 /// What `quorate sim` takes.
 #[derive(clap::Args, Clone, Debug)]
@@ -61,6 +61,8 @@ struct Summary {
     search_gave_up: u64,
     marks_reached: usize,
     marks_unreached: Vec<&'static str>,
+    /// By how many seeds each was reached.
+    marks: BTreeMap<&'static str, u64>,
     faults: BTreeMap<&'static str, u64>,
 }
 
@@ -74,7 +76,8 @@ pub fn run(args: &Args) -> io::Result<ExitCode> {
     let (total, failures, seeds) = run_all(args, first_seed);
     let wall_s = started.elapsed().as_secs_f64();
     let simulated_s = total.simulated_us as f64 / 1e6;
-    let (marks_reached, marks_unreached) = total.marks();
+    let marks = total.marks();
+    let marks_unreached: Vec<_> = marks.iter().filter(|(_, count)| *count == 0).map(|(name, _)| *name).collect();
     let summary = Summary {
         first_seed,
         seeds,
@@ -91,8 +94,9 @@ pub fn run(args: &Args) -> io::Result<ExitCode> {
         repairs: total.repairs_count,
         judged: total.judged_count,
         search_gave_up: total.given_up_count,
-        marks_reached,
+        marks_reached: marks.len() - marks_unreached.len(),
         marks_unreached,
+        marks: marks.iter().copied().collect(),
         faults: total.faults.clone(),
     };
     let mut out = io::stdout().lock();
@@ -220,6 +224,11 @@ fn print_summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     row("logs repaired", summary.repairs.to_string());
     row("histories judged", format!("{}, search gave up on {}", summary.judged, summary.search_gave_up));
     row("coverage marks reached", format!("{}, {} not", summary.marks_reached, summary.marks_unreached.len()));
+    let mut rarest: Vec<_> = summary.marks.iter().filter(|(_, count)| **count > 0).collect();
+    rarest.sort_by_key(|(_, count)| **count);
+    for (name, count) in rarest.into_iter().take(RAREST_MARKS_MAX) {
+        row("rarest mark", format!("{count} seeds: {name}"));
+    }
     for (name, count) in &summary.faults {
         row(name, count.to_string());
     }

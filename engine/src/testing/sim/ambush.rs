@@ -216,7 +216,7 @@ impl World {
     }
 
     /// A leader answers no reads before an entry of its own term is committed.
-    fn has_committed_in(&self, at: Place, term: Term) -> bool {
+    pub(super) fn has_committed_in(&self, at: Place, term: Term) -> bool {
         let replica = self.hosts[at.host].shards[at.shard].replica.as_ref();
         replica.is_some_and(|replica| replica.log().term(replica.view().commit_index) == Some(term))
     }

@@ -3,7 +3,7 @@
 use wal::Log;
 use wal::testing::SimStorage;
 
-use super::host::{Host, ShardHost};
+use super::host::{FILE_WORK_US_MAX, Host, ShardHost};
 use super::plan::{PutBack, between};
 use super::world::{Event, World};
 
@@ -192,6 +192,7 @@ impl World {
             node.paused_until_us = 0;
             node.slowness = 1;
             node.disk_is_full = false;
+            node.file_work_us_max = FILE_WORK_US_MAX;
             node.next_sync_fails = false;
             let has_stopped =
                 |shard: &ShardHost| shard.replica.as_ref().is_none_or(|replica| replica.fault().is_some());

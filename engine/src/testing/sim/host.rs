@@ -20,6 +20,9 @@ use api::response::Response;
 /// Length of a tick as replicas are told. Unit: ms.
 pub(super) const TICK_MS: u32 = 10;
 
+/// Time that preparing a segment, a read or a durable record takes at most while the disk is well. Unit: us.
+pub(super) const FILE_WORK_US_MAX: u64 = 50_000;
+
 /// A shard on a node.
 #[derive(Debug)]
 pub(super) struct ShardHost {
@@ -92,6 +95,8 @@ pub(super) struct Host {
     pub(super) slowness: u64,
     /// No room for segments.
     pub(super) disk_is_full: bool,
+    /// Preparing a segment takes as long as this at most, as do reads and records. Unit: us.
+    pub(super) file_work_us_max: u64,
     /// Its last process died without the host losing power, and no sync had failed: the disk holds all that was stored.
     pub(super) disk_is_whole: bool,
     /// The next sync fails.
@@ -138,6 +143,7 @@ impl Host {
             tick_us,
             slowness: 1,
             disk_is_full: false,
+            file_work_us_max: FILE_WORK_US_MAX,
             disk_is_whole: false,
             next_sync_fails: false,
             must_refuse: false,

@@ -91,6 +91,8 @@ pub(super) const ALL: &[&str] = &[
     "replica: nobody waits for a relayed answer any more",
     "replica: a read gives up what it has",
     "replica: a read takes several turns",
+    "replica: there is no room for a hard state",
+    "replica: the segment is full before the queue is empty",
     "replica: there is no room for entries",
     "replica: there is no room for a term's first entry",
     "replica: a write waits too long for room",

@@ -3,9 +3,10 @@
 //! A run is a function of its seed. It has a phase of faults, in which only safety is asked for, and a phase without, in which
 //! the cluster must converge and answer everything. What is simulated: time and its speed on each node (`world`), connections
 //! (`network`), processes and disks (`host`, on the log's own `SimStorage`; `durable` reads what they hold for good), the other files
-//! of a data directory (`files`), clients (`clients`). Faults (`faults`, `ambush`, `minority`, `handover`, `wipe`, `lost_files`), a node
-//! that joins (`joining`) and the course of a run (`course`, `put_back`, `second_leader`) act on the world from outside. What is checked
-//! on the way: `checks`; afterwards: the judges of histories in the module above. It does not simulate threads or memory.
+//! of a data directory (`files`), clients (`clients`). Faults (`faults`, `ambush`, `minority`, `starve`, `handover`, `wipe`,
+//! `lost_files`), a node that joins (`joining`) and the course of a run (`course`, `put_back`, `second_leader`) act on the world from
+//! outside. What is checked on the way: `checks`; afterwards: the judges of histories in the module above. It does not simulate
+//! threads or memory.
 
 mod ambush;
 mod beats;
@@ -28,6 +29,7 @@ mod put_back;
 mod recovery;
 mod replaced;
 mod second_leader;
+mod starve;
 mod trace;
 mod verdict;
 mod wipe;
@@ -59,7 +61,10 @@ pub fn run(seed: u64, options: Options) -> Result<Report, Failure> {
     let mut world = World::new(plan, Trace::new(options.keep_trace));
     let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
     let what = match outcome {
-        Ok(Ok(())) => return Ok(Report { marks: wal::testing::marks::take(), ..world.report() }),
+        Ok(Ok(())) => {
+            let marks = wal::testing::marks::take().into_iter().map(|name| (name, 1)).collect();
+            return Ok(Report { marks, ..world.report() });
+        }
         Ok(Err(what)) => what,
         Err(panic) => panic_message(panic.as_ref()),
     };

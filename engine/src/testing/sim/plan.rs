@@ -9,13 +9,19 @@ use crate::replica::ReadingLimits;
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// One of so many runs puts a disk back to an earlier image.
-const PUT_BACK_ONE_IN: u64 = 12;
+const PUT_BACK_ONE_IN: u64 = 5;
+
+/// In one of so many runs the logs soon have no room: see `Plan::into_tight`.
+const TIGHT_ONE_IN: u64 = 4;
 
 /// One of so many of the others elects a second leader in a term that had one.
-const SECOND_LEADER_ONE_IN: u64 = 40;
+const SECOND_LEADER_ONE_IN: u64 = 8;
 
 /// In one of so many runs a node joins as a learner.
 const LEARNER_ONE_IN: u64 = 4;
+
+/// In one of so many of those no leader stays meanwhile.
+const CHURNS_ONE_IN: u64 = 3;
 
 /// How often something happens: mean time between two. `None`: never.
 pub(super) type Every = Option<u64>;
@@ -61,6 +67,8 @@ pub(super) struct Faults {
     pub(super) leader_disk: Every,
     /// A host loses power, and bytes that were certainly durable rot before it starts again.
     pub(super) rot_after_power_loss: Every,
+    /// Logs get no room: see `starve`.
+    pub(super) starve: Every,
 }
 
 /// Limits of a replica that are far away in production; see `ReplicaOptions` and `state_machine::Options`.
@@ -158,6 +166,8 @@ pub(super) struct Plan {
     pub(super) faults: Faults,
     /// At the end a direction, or a minority, stays broken while the rest must serve: see `course`.
     pub(super) endures: bool,
+    /// While logs have no room no leader stays: see `starve`.
+    pub(super) churns: bool,
     /// The run is one of its own kind, without other faults.
     pub(super) put_back: Option<PutBack>,
 }
@@ -177,8 +187,7 @@ impl Plan {
     /// The plan that belongs to a seed.
     #[must_use]
     pub(super) fn from_seed(seed: u64) -> Self {
-        let mut rng = SimRng::new(seed);
-        let rng = &mut rng;
+        let rng = &mut SimRng::new(seed);
         let voters = pick(rng, &[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]);
         let tick_us = pick(rng, &[5_000, 10_000, 20_000]);
         let heartbeat_ticks = u32::try_from(between(rng, 1, 4)).expect("small");
@@ -247,6 +256,7 @@ impl Plan {
             uncommitted_bytes_limit: pick(rng, &[256 << 10, 16 << 10, 4 << 10, 1 << 10]),
             lane_bytes_limit: pick(rng, &[64 << 20, 64 << 20, 64 << 10, 8 << 10, 2 << 10]),
             endures: more.chance(1, 3),
+            churns: false,
             put_back: None,
             limits: SmallLimits::choose(more),
         };
@@ -255,12 +265,54 @@ impl Plan {
 
     /// Most runs are of the usual kind.
     fn of_its_kind(self, is_put_back: bool) -> Self {
-        // From a number of its own, so that all other runs stay what they were before there was this.
+        // From numbers of their own, so that all other runs stay what they were before there was this.
         let elects_twice = SimRng::new(self.seed ^ 0x7477_6963_6520).chance(1, SECOND_LEADER_ONE_IN);
+        let tight = &mut SimRng::new(self.seed ^ 0x7469_6768);
+        let is_tight = tight.chance(1, TIGHT_ONE_IN);
         match (is_put_back, elects_twice) {
             (true, _) => self.into_put_back(),
             (false, true) => Self { put_back: Some(PutBack::BeforeVote), ..self.into_put_back() },
+            (false, false) if is_tight => self.into_tight(tight),
             (false, false) => self,
+        }
+    }
+
+    /// Small segments that fill up fast, writes that wait for room for a short time only, and elections that follow each other closely.
+    /// Logs get no room now and then; few other faults strike, so that it lasts.
+    fn into_tight(self, rng: &mut SimRng) -> Self {
+        let raft = raft::Config {
+            heartbeat_ticks: 1,
+            election_ticks: u32::try_from(between(rng, 6, 8)).expect("small"),
+            ..self.raft
+        };
+        let (timeout_us_min, timeout_us_max) = pick(rng, &[(20_000, 60_000), (200_000, 2_000_000)]);
+        let churns = rng.chance(1, CHURNS_ONE_IN);
+        let faults = Faults {
+            starve: Some(1000 * between(rng, 300, 1_000)),
+            reset: self.faults.reset,
+            kill: self.faults.kill.filter(|_| rng.chance(1, 3)),
+            power_loss: self.faults.power_loss.filter(|_| rng.chance(1, 3)),
+            ambush: self.faults.ambush.filter(|_| rng.chance(1, 3)),
+            ..Faults::default()
+        };
+        Self {
+            segment_bytes: 16 << 10,
+            raft,
+            tick_us: 5_000,
+            delay_us: (50, 50 + between(rng, 1, 2_000)),
+            sync_us: (50, 50 + between(rng, 1, 2_000)),
+            spike_one_in: self.spike_one_in.max(100),
+            slow_disk_ticks: pick(rng, &[3, 10, 20]),
+            clients: usize::try_from(between(rng, 6, 12)).expect("small"),
+            value_bytes: pick(rng, &[300, 1_000]),
+            think_us: (100, between(rng, 200, 20_000)),
+            timeout_us: between(rng, timeout_us_min, timeout_us_max),
+            chaos_us: if churns { between(rng, 12, 18) } else { between(rng, 6, 12) } * 1_000_000,
+            pending_limit: usize::try_from(between(rng, 3, 30)).expect("small"),
+            limits: SmallLimits { quota_bytes: u64::MAX, ..self.limits },
+            faults,
+            churns,
+            ..self
         }
     }
 
@@ -271,7 +323,7 @@ impl Plan {
         let clients = self.clients.max(3);
         let faults = Faults::default();
         // From a number of its own, so that the runs of one kind stay what they were before there was the other.
-        let is_image = SimRng::new(self.seed ^ 0x6f6c_6420).chance(1, 2);
+        let is_image = SimRng::new(self.seed ^ 0x6f6c_6420).chance(3, 4);
         let put_back = Some(if is_image { PutBack::Image } else { PutBack::Replaced });
         Self { voters: 3, learner: false, shards: 1, raft, prefers_leaders: false, clients, faults, put_back, ..self }
     }
@@ -329,6 +381,7 @@ impl Faults {
             // The last, so that it changes nothing about the others.
             wipe: every(1_000, 8_000),
             rot_after_power_loss: more.chance(1, 3).then(|| 1000 * between(more, 1_000, 8_000)),
+            starve: None,
         }
     }
 }

@@ -20,6 +20,9 @@ pub(super) const MEETING_US: u64 = 60_000_000;
 /// How often it is looked whether what is waited for has happened. Unit: us.
 pub(super) const LOOK_EVERY_US: u64 = 50_000;
 
+/// So many times the disk of one node is put back while its leader stays.
+const PUT_BACKS: usize = 3;
+
 /// Name of the fault.
 const PUT_BACK: &str = "put back";
 
@@ -38,10 +41,10 @@ impl World {
         let power_is_lost = self.rng.chance(1, 2);
         self.kill(away, power_is_lost);
         let Some(image) = self.image(forgets) else { return Ok(()) };
-        let work_us = between(&mut self.rng, 100_000, 3_000_000);
+        let work_us = between(&mut self.rng, 300_000, 3_000_000);
         self.run_until(self.now_us + work_us)?;
 
-        if self.rng.chance(1, 3) {
+        if self.rng.chance(3, 5) {
             return self.put_back_under_leader(leader, forgets, away, image);
         }
         let noted_in_life = self.noted(leader);
@@ -76,6 +79,30 @@ impl World {
         away: usize,
         image: SimStorage,
     ) -> Result<(), String> {
+        let mut image = Some(image);
+        for _ in 0..PUT_BACKS {
+            let Some(earlier) = image.take().filter(|_| self.leads(leader, 0).is_some()) else { break };
+            self.give_back(leader, forgets, earlier)?;
+            image = self.image(forgets);
+            let work_us = between(&mut self.rng, 100_000, 1_000_000);
+            self.run_until(self.now_us + work_us)?;
+        }
+        self.count_fault(PUT_BACK_UNDER_LEADER);
+        self.start(away)?;
+        for _ in 0..2 {
+            let work_us = between(&mut self.rng, 1_000, 3_000_000);
+            self.run_until(self.now_us + work_us)?;
+            let (host, power_is_lost) = (self.random_host(), self.rng.chance(1, 2));
+            self.kill(host, power_is_lost);
+            let work_us = between(&mut self.rng, 1_000, 3_000_000);
+            self.run_until(self.now_us + work_us)?;
+            self.start(host)?;
+        }
+        self.conclude()
+    }
+
+    /// Puts a disk back, and waits until the node has everything again that its leader had then.
+    fn give_back(&mut self, leader: usize, forgets: usize, image: SimStorage) -> Result<(), String> {
         let Some(replica) = &self.hosts[leader].shards[0].replica else { return Ok(()) };
         let last = replica.log().last_id();
         self.trace.note(self.now_us, || format!("the disk of node {} is put back, its leader stays", forgets + 1));
@@ -102,18 +129,7 @@ impl World {
         let shard = &mut self.hosts[forgets].shards[0];
         shard.is_wiped = false;
         shard.seen.promised.clear();
-        self.count_fault(PUT_BACK_UNDER_LEADER);
-        self.start(away)?;
-        for _ in 0..2 {
-            let work_us = between(&mut self.rng, 1_000, 3_000_000);
-            self.run_until(self.now_us + work_us)?;
-            let (host, power_is_lost) = (self.random_host(), self.rng.chance(1, 2));
-            self.kill(host, power_is_lost);
-            let work_us = between(&mut self.rng, 1_000, 3_000_000);
-            self.run_until(self.now_us + work_us)?;
-            self.start(host)?;
-        }
-        self.conclude()
+        Ok(())
     }
 
     /// The old leader starts, and starts again. Each time it keeps what it knew, and stops if the others lost that.

@@ -1,5 +1,6 @@
 //! Disks get well again.
 
+use super::host::FILE_WORK_US_MAX;
 use super::world::{FaultStep, World};
 
 /// A disk is as fast as before.
@@ -11,6 +12,7 @@ pub(super) struct Fast {
 impl FaultStep for Fast {
     fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
         world.hosts[self.host].slowness = 1;
+        world.hosts[self.host].file_work_us_max = FILE_WORK_US_MAX;
         Ok(())
     }
 }

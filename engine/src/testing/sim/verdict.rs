@@ -27,8 +27,8 @@ pub struct Report {
     pub committed_count: u64,
     /// Faults injected, by name.
     pub faults: std::collections::BTreeMap<&'static str, u64>,
-    /// Coverage marks that were reached; all there are stand in `marks`.
-    pub(super) marks: std::collections::BTreeSet<&'static str>,
+    /// Coverage marks that were reached, and by how many runs; all there are stand in `marks`.
+    pub(super) marks: std::collections::BTreeMap<&'static str, u64>,
     /// Nodes that lost durable entries and got them back.
     pub repairs_count: u64,
     /// Histories of shards that were judged.
@@ -38,11 +38,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many coverage marks were reached, and which were not.
+    /// Every coverage mark, and how many runs reached it; the rarest first.
     #[must_use]
-    pub fn marks(&self) -> (usize, Vec<&'static str>) {
-        let unreached = marks::ALL.iter().copied().filter(|name| !self.marks.contains(name));
-        (self.marks.len(), unreached.collect())
+    pub fn marks(&self) -> Vec<(&'static str, u64)> {
+        let mut counts: Vec<_> =
+            marks::ALL.iter().map(|name| (*name, self.marks.get(name).copied().unwrap_or(0))).collect();
+        counts.sort_by_key(|(_, runs_count)| *runs_count);
+        counts
     }
 
     /// Adds another run's figures; the seed stays.
@@ -58,7 +60,9 @@ impl Report {
         self.repairs_count += other.repairs_count;
         self.judged_count += other.judged_count;
         self.given_up_count += other.given_up_count;
-        self.marks.extend(&other.marks);
+        for (&name, count) in &other.marks {
+            *self.marks.entry(name).or_default() += count;
+        }
         for (&name, count) in &other.faults {
             *self.faults.entry(name).or_default() += count;
         }

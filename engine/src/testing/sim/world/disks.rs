@@ -10,9 +10,6 @@ use crate::testing::sim::damage::{DAMAGED_LOG, Damage, damage_below_watermark, d
 use crate::testing::sim::plan::between;
 use crate::types::Index;
 
-/// Time that preparing a segment, a read or a durable record takes at most. Unit: us.
-const FILE_WORK_US_MAX: u64 = 50_000;
-
 /// Pause before a node without room tries to prepare a segment again. Unit: us.
 const PREPARE_RETRY_US: u64 = 500_000;
 
@@ -37,8 +34,9 @@ fn elects(message: &Message) -> bool {
 impl World {
     /// A helper thread of the node does something with files, which takes a while.
     pub(super) fn begin_file_work(&mut self, at: Place, end: impl FnOnce(u64) -> Event) {
-        let life = self.hosts[at.host].life;
-        let delay_us = between(&mut self.rng, 1, FILE_WORK_US_MAX);
+        let host = &self.hosts[at.host];
+        let life = host.life;
+        let delay_us = between(&mut self.rng, 1, host.file_work_us_max);
         self.schedule(delay_us, end(life));
     }
 

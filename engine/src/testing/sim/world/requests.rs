@@ -45,7 +45,9 @@ impl World {
         running.attempts_count += 1;
         running.operation.process = (at.host, life);
         let (kind, payload) = (running.operation.input.kind(), running.encode());
-        let timeout_ticks = u32::try_from(self.plan.timeout_us.div_ceil(self.plan.tick_us)).expect("short");
+        // What is left of the client's time.
+        let left_us = running.deadline_us.saturating_sub(self.now_us).max(1);
+        let timeout_ticks = u32::try_from(left_us.div_ceil(self.plan.tick_us)).expect("short");
         self.hosts[at.host].shards[at.shard].waiting.insert(op);
         // A node's own calls are like those of clients to everybody.
         let origin = if op % 8 == 7 { Origin::Internal(op) } else { Origin::Local(Ticket(op)) };
