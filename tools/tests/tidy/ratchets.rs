@@ -12,8 +12,8 @@ pub const FUNCTIONS: &[FunctionRatchet] = &[];
 /// Public items at most, and assertions for every hundred functions at least, of each package.
 pub const COUNTS: &[CountRatchet] = &[
     // Raised once: the processes and networks of clusters are shared by demo, chaos and the process tests.
-    ("bench", 146, 3),
-    ("engine", 676, 18),
+    ("bench", 146, 4),
+    ("engine", 663, 19),
     // The table of calls came from `net` and `engine`, which had a list of kinds each.
     ("engine/api", 73, 0),
     ("engine/client", 28, 0),
@@ -22,7 +22,7 @@ pub const COUNTS: &[CountRatchet] = &[
     // Raised once: a stream has a name, so that one file says of which kind it is.
     ("net", 155, 19),
     ("net/codec", 12, 0),
-    ("tools", 102, 0),
+    ("tools", 101, 1),
     ("wal", 276, 29),
 ];
 
