@@ -56,7 +56,7 @@ use pending::Waiting;
 use proposals::Proposals;
 use read_in::ReadIn;
 use standing::Standing;
-pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
+pub use view::{Fault, Leadership, RepairProgress, ReplicaStats, ReplicaView};
 
 use net::api::Status;
 use wal::{AppendError, Log, Noted, Simulated, Storage};
@@ -287,11 +287,13 @@ impl<S: Storage> Replica<S> {
     /// What this replica shows of itself.
     #[must_use]
     pub fn view(&self) -> ReplicaView {
-        let mut view = ReplicaView {
-            is_leader: self.raft.role() == Role::Leader,
-            role: self.raft.role(),
-            leader: self.raft.leader(),
-            term: self.raft.term(),
+        let is_running = self.standing.is_running();
+        let Leadership { term, leader, is_leader } = self.leadership();
+        ReplicaView {
+            is_leader,
+            role: if is_running { self.raft.role() } else { Role::Follower },
+            leader,
+            term,
             last_index: self.log.last_id().index,
             persisted_index: self.log.persisted_index(),
             commit_index: self.raft.commit_index(),
@@ -305,16 +307,18 @@ impl<S: Storage> Replica<S> {
                 let damage = self.options.repair.as_ref().map_or_else(String::new, |repair| repair.damage.clone());
                 RepairProgress { damage, raft }
             }),
-            transfer: self.raft.transfer(),
+            transfer: self.raft.transfer().filter(|_| is_running),
             birth: self.raft.birth_view(),
             lost: self.raft.lost_view(),
             needs_state: self.raft.needs_state().collect(),
             is_learner: !self.raft.membership().is_voter(self.options.raft.id),
-        };
-        if !self.standing.is_running() {
-            self.show_stopped(&mut view);
         }
-        view
+    }
+
+    /// Last entry in the log, and last one known durable on a quorum.
+    #[must_use]
+    pub fn last_and_commit_index(&self) -> (Index, Index) {
+        (self.log.last_id().index, self.raft.commit_index())
     }
 
     /// Counters since this replica was opened.

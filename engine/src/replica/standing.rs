@@ -10,7 +10,7 @@ use wal::Storage;
 use super::Replica;
 use super::event::Event;
 use super::pending::Waiter;
-use super::view::{Fault, ReplicaView};
+use super::view::{Fault, Leadership};
 use crate::call::Refusal;
 use crate::raft::{HardState, Message, Role};
 use crate::types::{NodeId, Term};
@@ -121,21 +121,29 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// What a replica shows that does not run: whatever it was, it leads nobody.
-    pub(super) fn show_stopped(&self, view: &mut ReplicaView) {
-        view.is_leader = false;
-        view.role = Role::Follower;
-        view.leader = view.leader.filter(|leader| *leader != self.options.raft.id);
-        view.transfer = None;
-        let Standing::Stopped { heard, silent_ticks, .. } = &self.standing else { return };
-        if let Some(Heard { term, leader }) = *heard {
-            view.term = term;
-            view.leader = Some(leader);
+    /// Who leads, as far as people and clients are told.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        let mut shown = Leadership {
+            term: self.raft.term(),
+            leader: self.raft.leader(),
+            is_leader: self.raft.role() == Role::Leader,
+        };
+        if self.standing.is_running() {
+            return shown;
         }
-        // Whoever asks is sent to no leader that is gone.
-        if *silent_ticks >= u64::from(self.options.raft.election_ticks) {
-            view.leader = None;
+        shown.is_leader = false;
+        shown.leader = shown.leader.filter(|leader| *leader != self.options.raft.id);
+        if let Standing::Stopped { heard, silent_ticks, .. } = &self.standing {
+            if let Some(Heard { term, leader }) = *heard {
+                (shown.term, shown.leader) = (term, Some(leader));
+            }
+            // Whoever asks is sent to no leader that is gone.
+            if *silent_ticks >= u64::from(self.options.raft.election_ticks) {
+                shown.leader = None;
+            }
         }
+        shown
     }
 
     /// Stops this replica for good. Nothing is acknowledged from here on.

@@ -103,6 +103,17 @@ pub struct ReplicaStats {
     pub note_syncs_failed: u64,
 }
 
+/// Who leads, as a replica shows it: the part of [`ReplicaView`] that is looked at after every turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    /// Current term.
+    pub term: Term,
+    /// The leader this node knows of.
+    pub leader: Option<NodeId>,
+    /// This node leads the shard.
+    pub is_leader: bool,
+}
+
 /// What a replica shows of itself, for `status` and metrics.
 #[derive(Clone, Debug)]
 pub struct ReplicaView {

@@ -303,8 +303,8 @@ impl<D: ShardDevice> Shard<D> {
 
     /// Posts a change of leader at once: clients are sent to it.
     fn post_new_leader(&self) {
-        let view = self.view();
-        if self.posted.get() != (view.term, view.leader) {
+        let leadership = self.replica.borrow().leadership();
+        if self.posted.get() != (leadership.term, leadership.leader) {
             self.post();
         }
     }
@@ -317,15 +317,18 @@ impl<D: ShardDevice> Shard<D> {
 
     /// Notes a batch that was closed, and observes those that were committed.
     fn time_batches(&self, now: Instant, closed: bool) {
-        let view = self.view();
+        let (is_leader, (last_index, commit_index)) = {
+            let replica = self.replica.borrow();
+            (replica.leadership().is_leader, replica.last_and_commit_index())
+        };
         let mut timed = self.timed_batches.borrow_mut();
         if closed && timed.len() < TIMED_BATCHES_MAX {
-            timed.push_back((view.last_index, now));
+            timed.push_back((last_index, now));
         }
-        if !view.is_leader {
+        if !is_leader {
             timed.clear();
         }
-        while let Some((_, started)) = timed.pop_front_if(|(index, _)| *index <= view.commit_index) {
+        while let Some((_, started)) = timed.pop_front_if(|(index, _)| *index <= commit_index) {
             self.metrics.committed(now.duration_since(started));
         }
     }
