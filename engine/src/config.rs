@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 pub use error::{ConfigError, UrlError};
 pub use identity::{PublicClusterId, cluster_id, node_id};
-pub use text::{ClusterState, LogLevel, WalIo, parse_initial_cluster, parse_list};
+pub use text::{ClusterState, LogFormat, LogLevel, WalIo, parse_initial_cluster, parse_list};
 pub use url::Url;
 pub use validate::{Member, ServingLimits, ValidConfig};
 
@@ -89,6 +89,8 @@ pub struct Config {
     pub slow_disk_handover_ms: u64,
     /// Least severe messages that are logged.
     pub log_level: LogLevel,
+    /// How lines of the log are written.
+    pub log_format: LogFormat,
 }
 
 impl Default for Config {
@@ -118,7 +120,8 @@ impl Default for Config {
             pin_cores: false,
             spin_us: 0,
             slow_disk_handover_ms: 1_000,
-            log_level: LogLevel::Warn,
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Text,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::config::LogLevel;
+use engine::config::{LogFormat, LogLevel};
 use engine::shell::metrics::log_lines_dropped;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -174,7 +174,7 @@ impl Write for RawStderr {
 ///
 /// # Errors
 /// No thread can be started.
-pub fn start(level: LogLevel) -> io::Result<LogQueue> {
+pub fn start(level: LogLevel, format: LogFormat) -> io::Result<LogQueue> {
     let queue = LogQueue::default();
     let writer = queue.clone();
     std::thread::Builder::new().name("quorate-log".to_owned()).spawn(move || writer.run(RawStderr))?;
@@ -184,12 +184,15 @@ pub fn start(level: LogLevel) -> io::Result<LogQueue> {
         Ok(filter) => (filter, None),
         Err(error) => (builder().parse_lossy(""), Some(error)),
     };
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(queue.clone())
         .with_ansi(false)
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().init(),
+    }
     if let Some(error) = error {
         tracing::warn!(%error, "QUORATE_LOG is not a filter; it is ignored");
     }

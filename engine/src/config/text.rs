@@ -81,6 +81,16 @@ words!(
     }
 );
 
+words!(
+    /// How lines of the log are written.
+    LogFormat, "log-format", "text, json", {
+        /// For people.
+        Text = "text",
+        /// For programs: one object on each line.
+        Json = "json",
+    }
+);
+
 /// Splits a comma-separated list. Drops white space around elements, and empty elements.
 #[must_use]
 pub fn parse_list(text: &str) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use wal::limits::SEGMENT_BYTES_MAX;
 
-use super::{ClusterState, Config, ConfigError, DEFAULT_TOKEN, LogLevel, Url, UrlError, WalIo, identity};
+use super::{ClusterState, Config, ConfigError, DEFAULT_TOKEN, LogFormat, LogLevel, Url, UrlError, WalIo, identity};
 use crate::limits::{
     CORES_MAX, ELECTION_TIMEOUT_MS_MAX, HEARTBEATS_PER_ELECTION_MIN, NAME_BYTES_MAX, QUOTA_BYTES_MIN,
     REQUEST_BYTES_CHOSEN_MAX, REQUEST_BYTES_CHOSEN_MIN, REQUESTS_PER_SEGMENT_MIN, SEGMENT_BYTES_CHOSEN_MIN,
@@ -395,5 +395,11 @@ impl ValidConfig {
     #[must_use]
     pub fn log_level(&self) -> LogLevel {
         self.settings.log_level
+    }
+
+    /// How lines of the log are written.
+    #[must_use]
+    pub fn log_format(&self) -> LogFormat {
+        self.settings.log_format
     }
 }

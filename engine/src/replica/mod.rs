@@ -56,7 +56,8 @@ use pending::Waiting;
 use proposals::Proposals;
 use read_in::ReadIn;
 use standing::Standing;
-pub use view::{Fault, Leadership, RepairProgress, ReplicaStats, ReplicaView};
+pub(crate) use view::Leadership;
+pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 
 use net::api::Status;
 use wal::{AppendError, Log, Noted, Simulated, Storage};
@@ -317,7 +318,7 @@ impl<S: Storage> Replica<S> {
 
     /// Last entry in the log, and last one known durable on a quorum.
     #[must_use]
-    pub fn last_and_commit_index(&self) -> (Index, Index) {
+    pub(crate) fn last_and_commit_index(&self) -> (Index, Index) {
         (self.log.last_id().index, self.raft.commit_index())
     }
 

@@ -123,12 +123,13 @@ impl<S: Storage> Replica<S> {
 
     /// Who leads, as far as people and clients are told.
     #[must_use]
-    pub fn leadership(&self) -> Leadership {
+    pub(crate) fn leadership(&self) -> Leadership {
         let mut shown = Leadership {
             term: self.raft.term(),
             leader: self.raft.leader(),
             is_leader: self.raft.role() == Role::Leader,
         };
+        assert!(!shown.is_leader || shown.leader == Some(self.options.raft.id), "a leader knows of itself: {shown:?}");
         if self.standing.is_running() {
             return shown;
         }

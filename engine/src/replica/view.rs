@@ -105,7 +105,7 @@ pub struct ReplicaStats {
 
 /// Who leads, as a replica shows it: the part of [`ReplicaView`] that is looked at after every turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leadership {
+pub(crate) struct Leadership {
     /// Current term.
     pub term: Term,
     /// The leader this node knows of.

@@ -221,10 +221,10 @@ fn is_gone(error: &GreetError) -> bool {
 /// Logs what happened to a link.
 fn tell_link(shard: ShardId, peer: &str, role: HelloRole, event: &LinkEvent, left_out: u64) {
     match event {
-        LinkEvent::Up { .. } => tracing::info!(%shard, peer, ?role, left_out, "connected"),
-        LinkEvent::Down { reason } => tracing::info!(%shard, peer, ?role, %reason, left_out, "disconnected"),
+        LinkEvent::Up { .. } => tracing::debug!(%shard, peer, ?role, left_out, "connected"),
+        LinkEvent::Down { reason } => tracing::debug!(%shard, peer, ?role, %reason, left_out, "disconnected"),
         LinkEvent::Failed { reason } => {
-            tracing::info!(%shard, peer, ?role, %reason, left_out, "cannot connect; trying again");
+            tracing::debug!(%shard, peer, ?role, %reason, left_out, "cannot connect; trying again");
         }
         LinkEvent::Refused { verdict, message } => {
             tracing::error!(%shard, peer, ?verdict, ?message, left_out, "the peer refuses this node");
@@ -354,7 +354,8 @@ impl Core {
                     shard.link_changed(id, true);
                 }
                 LinkEvent::Down { .. } => shard.link_changed(id, false),
-                LinkEvent::Failed { .. } | LinkEvent::Refused { .. } => {}
+                LinkEvent::Failed { reason } => shard.link_failed(id, &reason),
+                LinkEvent::Refused { .. } => {}
             }
         });
         self.classes.spawn_here(Class::Commit, running);

@@ -314,6 +314,12 @@ pub(super) const LINES_OF_STRANGERS: u64 = 1;
 /// Lines in that time about what members do: honest ones change much at once, and each change is worth knowing.
 pub(super) const LINES_OF_MEMBERS: u64 = 100;
 
+/// No leader for so long is said; elections take less.
+pub(super) const NO_LEADER_SAID_AFTER: Duration = Duration::from_secs(3);
+
+/// A sync that takes longer is said.
+pub(super) const SLOW_SYNC: Duration = Duration::from_secs(1);
+
 /// Looks at a new node, one each tick, after which it is said that it waits.
 pub(super) const NEW_NODE_LOOKS: u64 = 500;
 

@@ -25,6 +25,7 @@ use super::limits::{
     UNCOMMITTED_BYTES_LIMIT,
 };
 use super::metrics::NodeMetrics;
+use super::notices::Names;
 use super::origin::Found;
 use super::ports::PortHold;
 use super::preflight;
@@ -67,6 +68,7 @@ impl Node {
     /// # Errors
     /// What is wrong, where, and what to do.
     pub fn start(config: ValidConfig) -> Result<Self, StartError> {
+        tell_settings(&config);
         let steps = Steps::default();
         let _watch = steps.watch().map_err(|source| StartError::Watch { source })?;
         steps.enter("checking the limits of this host and io_uring");
@@ -129,6 +131,27 @@ impl Node {
     pub fn stop(mut self) -> Result<(), String> {
         self.cores.join()
     }
+}
+
+/// Says with which settings a node starts. What proves the cluster in the handshake is not among them.
+fn tell_settings(config: &ValidConfig) {
+    let members: Vec<String> = config.members().iter().map(|member| member.name.clone()).collect();
+    let urls = |urls: &[crate::config::Url]| urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        name = config.name(),
+        node = %config.node_id(),
+        members = members.join(","),
+        data_dir = %config.data_dir().display(),
+        advertise_client_urls = urls(config.advertise_client()),
+        cores = config.cores(),
+        shards = config.shards(),
+        heartbeat_interval_ms = config.heartbeat_interval_ms(),
+        election_timeout_ms = config.election_timeout_ms(),
+        segment_bytes = config.segment_bytes(),
+        quota_backend_bytes = config.limits().quota_bytes,
+        "starting"
+    );
 }
 
 impl Drop for Node {
@@ -303,7 +326,9 @@ fn open_shard(
     });
     let replica = Replica::new(options, log);
     let metrics = metrics.shard(shard);
-    Ok(ShardParts { id: shard, replica, wal_dir, identity, segment_bytes, metrics, tick_ms: tick_ms(config) })
+    let names = Names::new(config.members().iter().map(|member| (member.id, member.name.clone())));
+    let tick_ms = tick_ms(config);
+    Ok(ShardParts { id: shard, replica, wal_dir, identity, segment_bytes, metrics, tick_ms, names })
 }
 
 type OpenLog = (Log<Device>, RecoveryReport, Option<Repair>);

@@ -39,7 +39,7 @@ pub async fn serve(
     match read_frames(&mut stream, &shard, from, body_bytes_max, &partial).or(until_replaced).await {
         Ended::ByItself(reason) => {
             if let Some(left_out) = shard.may_say(Complaint::Link) {
-                tracing::info!(shard = %shard.id(), %from, %reason, left_out, "a peer's connection ended");
+                tracing::debug!(shard = %shard.id(), %from, %reason, left_out, "a peer's connection ended");
             }
         }
         Ended::ForFrame(error) => {

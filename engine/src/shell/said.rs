@@ -34,6 +34,8 @@ pub enum Complaint {
     Crowded,
     /// A segment cannot be prepared.
     NoSegment,
+    /// A sync of the log took long.
+    SlowSync,
     /// The note beside the log cannot be synced.
     NoteSync,
     /// Old entries cannot be read by a helper.

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
@@ -25,7 +26,7 @@ use super::limits::{
 };
 use super::links::{self, PeerLinks};
 use super::metrics::ShardMetrics;
-use super::notices::Notices;
+use super::notices::{Names, Notices};
 use super::notify::Notify;
 use super::replies::Replies;
 use super::roster::Roster;
@@ -34,8 +35,8 @@ use super::said::{Complaint, Said};
 use super::status::StatusBoard;
 use super::work::Work;
 use super::{Device, birth_file};
-use crate::raft::{BirthRecord, HandOverEnd, LeadershipStep, Nonsense};
-use crate::replica::{Action, Event, Lane, NotTaken, Outgoing, Remark, Replica, ReplicaView};
+use crate::raft::BirthRecord;
+use crate::replica::{Action, Event, Lane, NotTaken, Outgoing, Replica, ReplicaView};
 use crate::types::{Index, NodeId, ShardId, Term};
 use api::status::SHARD_STOPPED;
 
@@ -59,6 +60,8 @@ pub struct ShardParts<D: ShardDevice = Device> {
     pub metrics: ShardMetrics,
     /// Length of a tick. Unit: ms.
     pub tick_ms: u64,
+    /// What the members are called.
+    pub names: Names,
 }
 
 /// A shard on its owner core.
@@ -129,7 +132,7 @@ impl<D: ShardDevice> Shard<D> {
             stopping: Cell::new(false),
             blind_looks: Cell::default(),
             fault_reported: Cell::new(false),
-            notices: Notices::default(),
+            notices: Notices::new(parts.id, parts.names),
         })
     }
 
@@ -190,12 +193,19 @@ impl<D: ShardDevice> Shard<D> {
     /// directions: what is relayed to a peer that cannot answer would wait in vain.
     pub fn link_changed(self: &Rc<Self>, node: NodeId, up: bool) {
         if !up {
+            self.notices.connected(node, false);
             self.deliver(Event::PeerDisconnected(node));
         }
         let all_up = self.links.borrow().get(&node).is_some_and(PeerLinks::are_up);
         if all_up && self.incoming.borrow().are_open(node) {
+            self.notices.connected(node, true);
             self.deliver(Event::PeerConnected(node));
         }
+    }
+
+    /// A connection to a peer could not be made.
+    pub(super) fn link_failed(&self, node: NodeId, reason: &dyn fmt::Display) {
+        self.notices.unreachable(node, reason);
     }
 
     /// Whether a complaint about a peer is to be said now; see `Said`.
@@ -351,7 +361,7 @@ impl<D: ShardDevice> Shard<D> {
             }
             self.tell_lanes();
             self.deliver(Event::Tick);
-            self.notices.look_at(self.id, &self.view());
+            self.notices.look_at(&self.view());
             self.post();
             tick += 1;
             if tick.is_multiple_of(METRICS_EVERY_TICKS) {
@@ -413,7 +423,7 @@ impl<D: ShardDevice> Shard<D> {
                     Action::OwnReply { number, reply } => {
                         tracing::debug!(shard = %self.id, number, ?reply, "an answer to this node itself");
                     }
-                    Action::Tell(remark) => self.tell(&remark),
+                    Action::Tell(remark) => self.notices.tell(&remark),
                 }
             }
             if let Some(fault) = replica.fault()
@@ -437,43 +447,6 @@ impl<D: ShardDevice> Shard<D> {
                 Action::Link(members) => self.link(members),
                 Action::Send { .. } | Action::Reply { .. } | Action::OwnReply { .. } | Action::Tell(_) => {
                     unreachable!("these were done above")
-                }
-            }
-        }
-    }
-
-    /// Logs what people should know. Complaints about peers are bounded in number; how leadership changes hands is rare, and what
-    /// one wants to know when clients had to wait.
-    fn tell(&self, remark: &Remark) {
-        let id = self.id;
-        match remark {
-            Remark::CorruptAppend { from, error } => {
-                if let Some(left_out) = self.said.may_say(Complaint::CorruptAppend) {
-                    tracing::warn!(shard = %id, %from, %error, left_out, "an AppendEntries was not taken");
-                }
-            }
-            Remark::Nonsense { from, error } => {
-                let Some(left_out) = self.said.may_say(Complaint::Nonsense) else { return };
-                match error {
-                    Nonsense::OtherHistory(_) | Nonsense::CutsOwnTerm { .. } => {
-                        tracing::error!(shard = %id, %from, %error, left_out, "a peer's log has another history");
-                    }
-                    error => tracing::warn!(shard = %id, %from, %error, left_out, "a message of a peer makes no sense"),
-                }
-            }
-            Remark::Leadership(step) => {
-                let Some(left_out) = self.said.may_say(Complaint::Leadership) else { return };
-                match step {
-                    LeadershipStep::Ended { end: HandOverEnd::OutOfTime { .. } | HandOverEnd::Deposed, .. } => {
-                        tracing::warn!(shard = %id, left_out, "{step}");
-                    }
-                    step => tracing::info!(shard = %id, left_out, "{step}"),
-                }
-            }
-            Remark::NoLearner(error) => tracing::warn!(shard = %id, %error, "no learner was added"),
-            Remark::NoTransfer { to, error } => {
-                if let Some(left_out) = self.said.may_say(Complaint::Leadership) {
-                    tracing::warn!(shard = %id, %to, %error, left_out, "leadership stays");
                 }
             }
         }
@@ -541,6 +514,7 @@ impl<D: ShardDevice> Shard<D> {
             let syncing = shard.replica.borrow().log().storage().sync(request.seq);
             let result = syncing.await;
             shard.metrics.synced(started.elapsed());
+            shard.notices.synced(started.elapsed());
             shard.deliver(Event::Synced { id: request.id, result });
         });
     }

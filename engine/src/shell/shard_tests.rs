@@ -149,8 +149,8 @@ fn in_memory<const COUNT: usize>(test: impl AsyncFn([&InMemory; COUNT])) {
             let mut options = replica_options(&config, id);
             options.raft.preferred_leader = None;
             let (replica, metrics) = (Replica::new(options, log), metrics.shard(id));
-            let wal_dir = root.to_owned();
-            let parts = ShardParts { id, replica, wal_dir, identity, segment_bytes, metrics, tick_ms: 10 };
+            let (wal_dir, names) = (root.to_owned(), Names::default());
+            let parts = ShardParts { id, replica, wal_dir, identity, segment_bytes, metrics, tick_ms: 10, names };
             let shard = Shard::new(parts, &board, &nobody(), &Helpers::default(), classes.clone());
             InMemory { shard, answers: Rc::clone(&answers), syncs, note_syncs, last_ticket: Cell::new(0) }
         });

@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::config::{ClusterState, Config, ConfigError, LogLevel, WalIo, parse_initial_cluster, parse_list};
+use engine::config::{
+    ClusterState, Config, ConfigError, LogFormat, LogLevel, WalIo, parse_initial_cluster, parse_list,
+};
 
 /// `start`. Each flag can also be given as `QUORATE_<FLAG>` and as a key of the file; a flag wins over the variable, the
 /// variable over the file, the file over the default.
@@ -86,9 +88,12 @@ pub struct StartArgs {
     /// over to a healthy node; 0 = never for this reason [default: 1000]
     #[arg(long, env = "QUORATE_SLOW_DISK_HANDOVER_MS", value_name = "MS")]
     slow_disk_handover_ms: Option<u64>,
-    /// Least severe messages that are logged: error, warn, info, debug or trace [default: warn]
+    /// Least severe messages that are logged: error, warn, info, debug or trace [default: info]
     #[arg(long, env = "QUORATE_LOG_LEVEL", value_name = "LEVEL")]
     log_level: Option<LogLevel>,
+    /// How lines of the log are written: text, or json with one object on each line [default: text]
+    #[arg(long, env = "QUORATE_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
 }
 
 impl StartArgs {
@@ -127,6 +132,7 @@ impl StartArgs {
         set(&mut config.spin_us, self.spin_us);
         set(&mut config.slow_disk_handover_ms, self.slow_disk_handover_ms);
         set(&mut config.log_level, self.log_level);
+        set(&mut config.log_format, self.log_format);
         Ok(())
     }
 }

@@ -49,7 +49,7 @@ pub fn run(args: StartArgs) -> Result<(), CommandError> {
 }
 
 fn run_node(config: ValidConfig) -> Result<(), StartCommandError> {
-    let log = logging::start(config.log_level()).map_err(StartCommandError::Logging)?;
+    let log = logging::start(config.log_level(), config.log_format()).map_err(StartCommandError::Logging)?;
     panics::process_is_node();
     let result = run_until_stopped(config, log.clone());
     log.flush(LOG_FLUSH_WITHIN);
@@ -68,7 +68,9 @@ fn run_until_stopped(config: ValidConfig, log: LogQueue) -> Result<(), StartComm
     // From here on nobody takes a signal: the next one ends the process.
     drop(stop);
     tracing::info!(signal, "stopping");
-    node.stop().map_err(|reason| StartCommandError::Stop { reason })
+    node.stop().map_err(|reason| StartCommandError::Stop { reason })?;
+    tracing::info!("stopped");
+    Ok(())
 }
 
 /// The node is not ready yet.

@@ -25,6 +25,7 @@ mod sick_disk;
 mod strangers;
 mod ticks;
 mod timeline;
+mod told;
 mod unread;
 mod wipe;
 

@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use crate::config::{
-    ClusterState, Config, ConfigError, LogLevel, Url, ValidConfig, WalIo, cluster_id, node_id, parse_initial_cluster,
-    parse_list,
+    ClusterState, Config, ConfigError, LogFormat, LogLevel, Url, ValidConfig, WalIo, cluster_id, node_id,
+    parse_initial_cluster, parse_list,
 };
 use crate::limits::{HEARTBEATS_PER_ELECTION_MIN, REQUESTS_PER_SEGMENT_MIN, VOTERS_MAX};
 use crate::types::NodeId;
@@ -74,6 +74,7 @@ fn values_of(config: &Config) -> Vec<(&'static str, String)> {
         ("spin-us", config.spin_us.to_string()),
         ("slow-disk-handover-ms", config.slow_disk_handover_ms.to_string()),
         ("log-level", quoted(&config.log_level.to_string())),
+        ("log-format", quoted(&config.log_format.to_string())),
     ];
     values.extend(data_dir.map(|path| ("data-dir", path)));
     values
@@ -226,4 +227,5 @@ fn check_words(text: &str) {
     check::<ClusterState>(text);
     check::<WalIo>(text);
     check::<LogLevel>(text);
+    check::<LogFormat>(text);
 }
