@@ -318,7 +318,7 @@ impl<S: Storage> Replica<S> {
 
     /// Last entry in the log, and last one known durable on a quorum.
     #[must_use]
-    pub(crate) fn last_and_commit_index(&self) -> (Index, Index) {
+    pub fn last_and_commit_index(&self) -> (Index, Index) {
         (self.log.last_id().index, self.raft.commit_index())
     }
 

@@ -68,7 +68,6 @@ impl Node {
     /// # Errors
     /// What is wrong, where, and what to do.
     pub fn start(config: ValidConfig) -> Result<Self, StartError> {
-        tell_settings(&config);
         let steps = Steps::default();
         let _watch = steps.watch().map_err(|source| StartError::Watch { source })?;
         steps.enter("checking the limits of this host and io_uring");
@@ -258,6 +257,8 @@ pub(super) fn open_shards(
     }
     steps.enter(format!("opening data directory {}", config.data_dir().display()));
     let data_dir = DataDir::open(config.data_dir(), &wanted)?;
+    // Whoever cannot start says so in one line; from here on little is left that can fail.
+    tell_settings(config);
     let opened = (0..config.shards()).map(ShardId::new).map(|shard| {
         steps.enter(format!("reading the log of shard {shard} in {}", data_dir.wal_dir(shard).display()));
         open_shard(config, &data_dir, shard, joins_existing, metrics)
