@@ -1,8 +1,9 @@
 //! Tests of the Raft core against simulated logs and a simulated network.
 //!
 //! `paper` shows single rules where Ongaro's thesis states them; `transcripts` replays written scenes; `births` and
-//! `members` are about nodes with new logs; `properties` runs random clusters and checks Raft's guarantees after every
-//! step. All share one `cluster`, whose `checks` know nothing of what a test wants.
+//! `members` are about nodes with new logs, `sick_disks` about who takes over from a leader that cannot write; `properties`
+//! runs random clusters and checks Raft's guarantees after every step. All share one `cluster`, whose `checks` know nothing
+//! of what a test wants.
 
 mod births;
 mod checks;
@@ -15,6 +16,7 @@ mod members;
 mod paper;
 mod paper_replication;
 mod properties;
+mod sick_disks;
 mod sim_log;
 mod stopping;
 mod trace;

@@ -578,45 +578,6 @@ fn a_leader_that_leaves_tries_one_follower_after_the_other() {
 }
 
 #[test]
-fn a_leader_with_a_sick_disk_hands_over_if_the_others_are_a_healthy_quorum() {
-    type Ail = fn(&mut Cluster, usize);
-    let ailments: [Ail; 2] =
-        [|cluster, at| cluster.nodes[at].is_slow = true, |cluster, at| cluster.nodes[at].log_room = 0];
-    for ail in ailments {
-        let mut cluster = led_by_first();
-        ail(&mut cluster, 1);
-        ail(&mut cluster, 0);
-        tick_all(&mut cluster, 60);
-        assert!(cluster.is_leader(0) && cluster.raft(0).may_propose().is_ok(), "one healthy node is no quorum");
-
-        let mut cluster = led_by_first();
-        ail(&mut cluster, 0);
-        tick_all(&mut cluster, 10);
-        let leader = cluster.leader().expect("somebody leads");
-        assert_ne!(leader, 0);
-        // Nor does it get leadership back while it is sick.
-        cluster.transfer(leader, node_id(1));
-        tick_all(&mut cluster, 20);
-        assert_eq!(cluster.leader(), Some(leader));
-    }
-}
-
-#[test]
-fn a_preferred_leader_with_a_sick_disk_is_not_preferred() {
-    let preferred_leader = Some(node_id(2));
-    let mut cluster = Cluster::new(engine::raft::Config { preferred_leader, ..config(3) });
-    tick_all(&mut cluster, 4);
-    assert_eq!(cluster.leader(), Some(1));
-    cluster.nodes[1].is_slow = true;
-    tick_all(&mut cluster, 100);
-    let leader = cluster.leader().expect("somebody leads");
-    assert_ne!(leader, 1);
-    cluster.nodes[1].is_slow = false;
-    tick_all(&mut cluster, 100);
-    assert_eq!(cluster.leader(), Some(1), "it has recovered");
-}
-
-#[test]
 fn an_old_leader_learns_at_once_what_its_successor_commits() {
     let mut cluster = led_by_first();
     cluster.propose(0, 3);

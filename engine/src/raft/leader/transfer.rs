@@ -256,7 +256,8 @@ impl Leading {
 
     /// Hands over while this node is not fit to lead and enough others are.
     ///
-    /// The fit others must be a quorum without this node. If they needed its disk to commit, nothing would be gained.
+    /// The others must be a quorum without this node, all fit or with disks that work again. If they needed its disk to commit, nothing
+    /// would be gained. One of them that is fit takes over.
     fn tick_ailing(&mut self, common: &mut Common, log: &impl LogView) {
         common.sick_disk_pacing.on_tick(common.now_tick);
         if common.health.has_room && common.health.disk_keeps_up {
@@ -269,8 +270,8 @@ impl Leading {
         if common.now_tick < common.sick_disk_pacing.not_before_tick.max(steady_tick) || self.is_transferring() {
             return;
         }
-        let is_fit_peer = |node| node != common.config.id && self.unfit(common, node).is_none();
-        if !common.membership.quorum_has(is_fit_peer) {
+        let can_help = |node| node != common.config.id && self.can_help_to_commit(common, node, log);
+        if !common.membership.quorum_has(can_help) {
             mark!("raft: a sick leader stays, since the others are no better");
             return;
         }
@@ -303,6 +304,19 @@ impl Leading {
         }
     }
 
+    /// Whether another leader could count on this follower's disk. A follower says that its disk is slow for long after it was. What it
+    /// acknowledges tells sooner that the disk works again.
+    fn can_help_to_commit(&self, common: &Common, node: NodeId, log: &impl LogView) -> bool {
+        match (self.unfit(common, node), self.progress.get(&node)) {
+            (None, _) => true,
+            (Some(Unfit::SlowDisk), Some(progress)) => {
+                let ticks = common.config.answer_ticks();
+                is_level(common, progress) && progress.disk_works(log.last_id().index, ticks, common.now_tick)
+            }
+            (Some(_), _) => false,
+        }
+    }
+
     /// Why a follower cannot take leadership now; `None` if it can.
     fn unfit(&self, common: &Common, node: NodeId) -> Option<Unfit> {
         let Some((progress, report)) = self.progress.get(&node).zip(self.health.get(&node)) else {
@@ -312,11 +326,18 @@ impl Leading {
             return Some(Unfit::Silent);
         }
         let lag_limit = common.config.inflight_messages_limit as u64;
-        let is_level = progress.state() == ProgressState::Replicate
-            && progress.match_index().plus(lag_limit) >= common.commit_index;
         let has_applied = report.health.applied_index.plus(lag_limit) >= report.due_index;
-        report.ailment().or((!is_level).then_some(Unfit::LogBehind)).or((!has_applied).then_some(Unfit::Replaying))
+        report
+            .ailment()
+            .or((!is_level(common, progress)).then_some(Unfit::LogBehind))
+            .or((!has_applied).then_some(Unfit::Replaying))
     }
+}
+
+/// The follower's disk lacks no more of what is committed than can be on its way to it.
+fn is_level(common: &Common, progress: &Progress) -> bool {
+    let lag_limit = common.config.inflight_messages_limit as u64;
+    progress.state() == ProgressState::Replicate && progress.match_index().plus(lag_limit) >= common.commit_index
 }
 
 impl HealthReport {

@@ -82,6 +82,8 @@ pub struct Progress {
     inflights: Inflights,
     /// When entries last arrived, or were last sent while none was on its way. Unit: ticks of this core.
     progressed_tick: u64,
+    /// When `match_index` last rose: its disk worked then. 0 = not in this term. Unit: ticks of this core.
+    matched_tick: u64,
     /// When the follower was last heard from in this term. Unit: ticks of this core.
     heard_tick: u64,
     /// Newest round of leadership confirmation the follower answered.
@@ -115,6 +117,7 @@ impl Progress {
             probe: ProbePhase::Due,
             inflights: Inflights::new(config.inflight_messages_limit, config.inflight_bytes_limit),
             progressed_tick: now_tick,
+            matched_tick: 0,
             heard_tick: now_tick,
             confirmed_round: 0,
             loading: Loading::No,
@@ -149,6 +152,11 @@ impl Progress {
     /// When it was last heard from. Unit: ticks of this core.
     pub(in crate::raft) fn heard_tick(&self) -> u64 {
         self.heard_tick
+    }
+
+    /// Its disk works, by what it acknowledged: it has all there is, or took more of it within the last `ticks`.
+    pub(in crate::raft) fn disk_works(&self, last_index: Index, ticks: u32, now_tick: u64) -> bool {
+        self.match_index == last_index || now_tick < self.matched_tick + u64::from(ticks)
     }
 
     /// Newest round of leadership confirmation it answered.
@@ -186,6 +194,7 @@ impl Progress {
         let advanced = persisted_index > self.match_index;
         if advanced {
             self.match_index = persisted_index;
+            self.matched_tick = now_tick;
             self.inflights.free_to(persisted_index);
         }
         if matched_index.next() >= self.next_index {
