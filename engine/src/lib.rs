@@ -23,6 +23,8 @@ macro_rules! mark {
 
 pub mod call;
 pub mod config;
+#[cfg(feature = "shell")]
+pub(crate) mod directory;
 pub mod entries_error;
 pub mod limits;
 pub mod log_store;

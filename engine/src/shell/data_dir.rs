@@ -11,55 +11,17 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
 
 use wal::files::{sync_dir, unfinished, write_durably};
 
 use super::birth_file::BIRTH_FILE;
 use super::modes::{DIR_MODE, FILE_MODE, OTHERS_MODE};
-use crate::types::{ClusterId, NodeId, ShardId};
+use crate::directory::{Entering, Identity, IdentityFound, NoEntry};
+use crate::types::ShardId;
 
 const IDENTITY_FILE: &str = "identity";
 const LOCK_FILE: &str = "LOCK";
-const LAYOUT_VERSION: u32 = 1;
 const SHARDS_DIR: &str = "shards";
-
-/// What a data directory was created for. None of it can change later.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Identity {
-    /// Version of the directory's layout.
-    pub layout_version: u32,
-    /// Cluster, as 16 hexadecimal digits.
-    pub cluster_id: String,
-    /// Node, as 16 hexadecimal digits.
-    pub node_id: String,
-    /// The node's name, for people.
-    pub name: String,
-    /// Number of shards of the cluster.
-    pub shards: u32,
-    /// Size of a log segment. Unit: bytes.
-    pub segment_bytes: u64,
-    /// Every shard's log has its first segment. A directory that is ready and has lost a log must not start empty: the
-    /// node would forget its votes and what it acknowledged.
-    pub ready: bool,
-}
-
-impl Identity {
-    /// Describes this node for a new directory, or for comparison with an old one.
-    #[must_use]
-    pub fn new(cluster: ClusterId, node: NodeId, name: &str, shards: u32, segment_bytes: u64) -> Self {
-        Self {
-            layout_version: LAYOUT_VERSION,
-            cluster_id: cluster.to_string(),
-            node_id: node.to_string(),
-            name: name.to_owned(),
-            shards,
-            segment_bytes,
-            ready: false,
-        }
-    }
-}
 
 /// Why a data directory cannot be used. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]
@@ -169,23 +131,20 @@ impl DataDir {
         let is_new_root = !root.exists();
         create_dir(root).map_err(io_error("create", root))?;
         let identity_path = root.join(IDENTITY_FILE);
-        if read_identity(&identity_path)?.is_none() && !is_unused(root)? {
-            return Err(DataDirError::Foreign { path: root.to_owned() });
-        }
+        // Not even a lock file is made in a directory that is not used.
+        enter(root, false, wanted)?;
         warn_of_wide_permissions(root);
         let lock_path = root.join(LOCK_FILE);
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(&lock_path);
         let lock = lock.map_err(io_error("open", &lock_path))?;
         let is_locked = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
         // A failed first start takes its lock file away: a lock on that one keeps nobody out.
-        if !is_locked || !is_same_file(&lock, &lock_path).map_err(io_error("look at", &lock_path))? {
-            return Err(DataDirError::InUse { path: root.to_owned() });
-        }
-        // Read under the lock: another first start may have written it since.
-        let found = read_identity(&identity_path)?;
+        let is_ours = is_locked && is_same_file(&lock, &lock_path).map_err(io_error("look at", &lock_path))?;
+        // Once more under the lock: another first start may have written the identity since.
+        let found = enter(root, !is_ours, wanted)?;
         let created = Created { root: is_new_root, identity: found.is_none() };
         let identity = match found {
-            Some(found) => compare(root, &found, wanted).map(|()| found),
+            Some(found) => Ok(found),
             None => sync_name(root)
                 .map_err(io_error("sync the name of", root))
                 .and_then(|()| write_identity(root, wanted).map_err(io_error("write", &identity_path)))
@@ -326,29 +285,35 @@ fn is_unused(root: &Path) -> Result<bool, DataDirError> {
     Ok(true)
 }
 
-fn read_identity(path: &Path) -> Result<Option<Identity>, DataDirError> {
-    let text = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(DataDirError::Io { action: "read", path: path.to_owned(), source }),
-    };
-    let damaged = |reason: String| DataDirError::Damaged { path: path.to_owned(), reason };
-    let text = String::from_utf8(text).map_err(|_| damaged("it is not text".to_owned()))?;
-    let (json, checksum) = text.split_once('\n').ok_or_else(|| damaged("its checksum line is missing".to_owned()))?;
-    let expected = checksum_line(json);
-    if checksum != expected {
-        return Err(damaged(format!("its checksum line is {checksum:?}, expected {expected:?}")));
+fn read_identity(path: &Path) -> Result<IdentityFound, DataDirError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(IdentityFound::parse(Some(bytes))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(IdentityFound::parse(None)),
+        Err(source) => Err(DataDirError::Io { action: "read", path: path.to_owned(), source }),
     }
-    serde_json::from_str(json).map(Some).map_err(|error| damaged(error.to_string()))
 }
 
-fn checksum_line(json: &str) -> String {
-    format!("crc32 {:08x}\n", crc32fast::hash(json.as_bytes()))
+/// What a start does with the directory, as its files are now.
+fn enter(root: &Path, is_locked_by_other: bool, wanted: &Identity) -> Result<Option<Identity>, DataDirError> {
+    let found = read_identity(&root.join(IDENTITY_FILE))?;
+    let is_unused = is_unused(root)?;
+    let path = root.to_owned();
+    match Entering::decide(is_locked_by_other, found, is_unused, wanted) {
+        Entering::Create => Ok(None),
+        Entering::Open(identity) => Ok(Some(identity)),
+        Entering::Refuse(NoEntry::InUse) => Err(DataDirError::InUse { path }),
+        Entering::Refuse(NoEntry::Foreign) => Err(DataDirError::Foreign { path }),
+        Entering::Refuse(NoEntry::Damaged(reason)) => {
+            Err(DataDirError::Damaged { path: root.join(IDENTITY_FILE), reason })
+        }
+        Entering::Refuse(NoEntry::Mismatch { what, found, wanted, was_used }) => {
+            Err(DataDirError::Mismatch { path, what, found, wanted, was_used })
+        }
+    }
 }
 
 fn write_identity(root: &Path, identity: &Identity) -> io::Result<()> {
-    let json = serde_json::to_string(identity)?;
-    write_durably(&root.join(IDENTITY_FILE), &format!("{json}\n{}", checksum_line(&json)))
+    write_durably(&root.join(IDENTITY_FILE), &identity.to_text()?)
 }
 
 /// Makes a directory's name durable, and all names above it, whoever created them and when. Without that a power cut could
@@ -361,31 +326,10 @@ fn sync_name(root: &Path) -> io::Result<()> {
     synced.or_else(|_| rustix::fs::syncfs(File::open(root)?).map_err(io::Error::from))
 }
 
-fn compare(root: &Path, found: &Identity, wanted: &Identity) -> Result<(), DataDirError> {
-    let checks = [
-        ("layout version", found.layout_version.to_string(), wanted.layout_version.to_string()),
-        ("cluster id", found.cluster_id.clone(), wanted.cluster_id.clone()),
-        ("node id", found.node_id.clone(), wanted.node_id.clone()),
-        ("shard count", found.shards.to_string(), wanted.shards.to_string()),
-        ("segment size", found.segment_bytes.to_string(), wanted.segment_bytes.to_string()),
-    ];
-    for (what, of_found, wanted) in checks {
-        if of_found != wanted {
-            return Err(DataDirError::Mismatch {
-                path: root.to_owned(),
-                what,
-                found: of_found,
-                wanted,
-                was_used: found.ready,
-            });
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{ClusterId, NodeId};
 
     fn identity() -> Identity {
         Identity::new(ClusterId::new(7), NodeId::new(9), "a", 2, 1 << 20)
@@ -445,27 +389,6 @@ mod tests {
     }
 
     #[test]
-    fn each_difference_is_named() {
-        let root = tempfile::tempdir().expect("temporary directory");
-        drop(DataDir::open(root.path(), &identity()).expect("created"));
-        let others = [
-            ("cluster id", Identity::new(ClusterId::new(8), NodeId::new(9), "a", 2, 1 << 20)),
-            ("node id", Identity::new(ClusterId::new(7), NodeId::new(1), "a", 2, 1 << 20)),
-            ("shard count", Identity::new(ClusterId::new(7), NodeId::new(9), "a", 3, 1 << 20)),
-            ("segment size", Identity::new(ClusterId::new(7), NodeId::new(9), "a", 2, 1 << 21)),
-        ];
-        for (expected, other) in others {
-            match DataDir::open(root.path(), &other) {
-                Err(error @ DataDirError::Mismatch { what, was_used, .. }) => {
-                    assert_eq!((what, was_used), (expected, false));
-                    assert!(error.to_string().contains("no node ever ran there"), "{error}");
-                }
-                other => panic!("expected a mismatch of the {expected}, got {other:?}"),
-            }
-        }
-    }
-
-    #[test]
     fn a_directory_in_which_a_node_ran_is_not_said_to_be_unused() {
         let root = tempfile::tempdir().expect("temporary directory");
         DataDir::open(root.path(), &identity()).expect("created").mark_ready().expect("marked");
@@ -475,17 +398,19 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_bit_of_the_identity_is_noticed() {
+    fn a_directory_of_another_node_is_left_alone() {
         let root = tempfile::tempdir().expect("temporary directory");
         drop(DataDir::open(root.path(), &identity()).expect("created"));
-        let path = root.path().join(IDENTITY_FILE);
-        let good = fs::read(&path).expect("identity file");
-        for bit in 0..good.len() * 8 {
-            let mut bad = good.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            fs::write(&path, bad).expect("identity file");
-            assert!(DataDir::open(root.path(), &identity()).is_err(), "bit {bit}");
+        let other = Identity::new(ClusterId::new(7), NodeId::new(1), "a", 2, 1 << 20);
+        match DataDir::open(root.path(), &other) {
+            Err(error @ DataDirError::Mismatch { what, was_used, .. }) => {
+                assert_eq!((what, was_used), ("node id", false));
+                assert!(error.to_string().contains("no node ever ran there"), "{error}");
+            }
+            other => panic!("expected a mismatch of the node id, got {other:?}"),
         }
+        fs::write(root.path().join(IDENTITY_FILE), "rot").expect("identity file");
+        assert!(matches!(DataDir::open(root.path(), &identity()), Err(DataDirError::Damaged { .. })));
     }
 
     #[test]
