@@ -2,21 +2,18 @@
 //!
 //! What a start makes of them is the product's own decision (`opening`). The bytes of the log are the disk's.
 
-use wal::testing::{SimRng, SimStorage};
+use wal::testing::SimStorage;
 use wal::{LogOptions, SegmentSeq};
 
-use super::plan::pick;
 use crate::opening::{NewLog, Opening, RecordFound};
 use crate::raft::{BirthRecord, Stage};
 
-/// How far the first start of a shard came, in the order of its steps.
+/// How far the first start came with a shard, in the order of its steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Made {
     Nothing,
     Record,
     Log,
-    /// The directory is marked as one in which a node runs.
-    Ready,
 }
 
 /// What became of the files of a shard.
@@ -43,16 +40,13 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// What earlier starts left, each of which was interrupted; nothing in most cases, and nothing of a node that joins a cluster: it
-    /// would ask the others like any new one.
-    pub(super) fn of_new_directory(seed: u64, joins: bool) -> Self {
-        let made = pick(&mut SimRng::new(seed), &[Made::Nothing, Made::Nothing, Made::Record, Made::Log]);
-        Self { made: if joins { Made::Nothing } else { made }, lost: FilesLost::Nothing }
-    }
+    /// None yet.
+    pub(super) const NONE: Self = Self { made: Made::Nothing, lost: FilesLost::Nothing };
 
     /// What a start decides. `birth` is what the record says or said, `disk` holds the log or what was its log.
     pub(super) fn opening(
         self,
+        is_ready: bool,
         birth: &BirthRecord,
         is_marked: bool,
         disk: &mut SimStorage,
@@ -69,6 +63,6 @@ impl Files {
             Lost::Nothing | Lost::Log => RecordFound::Whole(birth.clone()),
         };
         let look = || if is_marked { Ok(NewLog::Marked) } else { NewLog::look_at(disk, options, first) };
-        Opening::decide(self.made == Made::Ready, found, has_log, look).map_err(|error| error.to_string())
+        Opening::decide(is_ready, found, has_log, look).map_err(|error| error.to_string())
     }
 }

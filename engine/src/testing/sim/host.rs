@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wal::testing::{SimStorage, salvage_at_once};
 use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq, Storage};
 
+use super::directory::{CLUSTER, Directory, NoStart};
 use super::durable::OnDisk;
 use super::files::{Files, Made};
 use super::plan::Plan;
@@ -101,6 +102,8 @@ pub(super) struct Host {
     pub(super) disk_is_whole: bool,
     /// The next sync fails.
     pub(super) next_sync_fails: bool,
+    /// Whose directory it has, and whether it may use it.
+    pub(super) directory: Directory,
     /// Files are lost without which it must not start.
     pub(super) must_refuse: bool,
     pub(super) shards: Vec<ShardHost>,
@@ -120,10 +123,7 @@ impl Host {
                 is_wiped: false,
                 is_outdated: false,
                 is_damaged: false,
-                files: Files::of_new_directory(
-                    plan.seed ^ (number as u64) << 16 ^ u64::from(shard) << 24,
-                    number >= plan.voters,
-                ),
+                files: Files::NONE,
                 turn_is_due: false,
                 linked: BTreeSet::new(),
                 on_disk: OnDisk::default(),
@@ -146,23 +146,28 @@ impl Host {
             file_work_us_max: FILE_WORK_US_MAX,
             disk_is_whole: false,
             next_sync_fails: false,
+            directory: Directory::default(),
             must_refuse: false,
             shards: shards.collect(),
         }
     }
 
-    /// Starts the process. An error says why it does not start.
-    pub(super) fn start(&mut self, plan: &Plan) -> Result<(), String> {
+    /// Starts the process, by the steps of a real one.
+    pub(super) fn start(&mut self, plan: &Plan) -> Result<(), NoStart> {
         self.life += 1;
+        let is_ready = self.enter(plan)?;
         for number in 0..plan.shards {
-            self.settle(plan, number)?;
+            self.settle(plan, number, is_ready)?;
+        }
+        if !is_ready {
+            self.mark_ready(plan)?;
         }
         let mut replicas = Vec::new();
         for number in 0..plan.shards {
             let options = self.log_options(plan, number);
             let shard = &mut self.shards[number as usize];
             let disk = shard.disk.take().expect("a disk without a replica");
-            let log = shard.open(disk, options).map_err(|error| error.to_string())?;
+            let log = shard.open(disk, options).map_err(|error| NoStart::Refused(error.to_string()))?;
             let nonce = self.life << 8 | u64::from(number);
             let repair = shard.repair.map(|hard_state_is_certain| RepairOptions {
                 nonce,
@@ -177,26 +182,35 @@ impl Host {
         for (shard, replica) in self.shards.iter_mut().zip(replicas) {
             shard.on_disk = OnDisk::of(replica.log().storage(), replica.log().base());
             shard.replica = Some(replica);
-            shard.files.made = Made::Ready;
         }
         self.is_up = true;
         Ok(())
     }
 
-    /// Does what a start decides from what it finds of a shard. A first start makes what stands ready since the disk is empty.
-    fn settle(&mut self, plan: &Plan, number: u32) -> Result<(), String> {
+    /// Does what a start decides from what it finds of a shard. What it makes lies ready since the disk is empty.
+    fn settle(&mut self, plan: &Plan, number: u32, is_ready: bool) -> Result<(), NoStart> {
         let node = usize::try_from(self.id.get() - 1).expect("few");
         let options = self.log_options(plan, number);
         let shard = &mut self.shards[number as usize];
-        match shard.opening(options, first_segment(plan))? {
-            Opening::Make | Opening::MakeSegment(_) | Opening::Open(_) => {}
+        match shard.opening(is_ready, options, first_segment(plan)).map_err(NoStart::Refused)? {
+            Opening::Open(_) => {}
+            Opening::Make => {
+                self.directory.step()?;
+                shard.files.made = Made::Record;
+                self.directory.step()?;
+                shard.files.made = Made::Log;
+            }
+            Opening::MakeSegment(_) => {
+                self.directory.step()?;
+                shard.files.made = Made::Log;
+            }
             Opening::MakeAnew(_) => {
                 shard.disk = Some(new_disk(plan, node, number, self.life));
                 shard.is_damaged = false;
             }
             Opening::Replace(record) => shard.birth = BirthRecord { stage: Stage::Replaced, ..record },
-            Opening::RefuseLogGone => return Err("the log is gone".to_owned()),
-            Opening::RefuseRecord(reason) => return Err(reason),
+            Opening::RefuseLogGone => return Err(NoStart::Refused("the log is gone".to_owned())),
+            Opening::RefuseRecord(reason) => return Err(NoStart::Refused(reason)),
         }
         Ok(())
     }
@@ -254,9 +268,14 @@ impl Host {
 
 impl ShardHost {
     /// What a start decides, looking at what is there.
-    pub(super) fn opening(&mut self, options: LogOptions, first: SegmentSeq) -> Result<Opening, String> {
+    pub(super) fn opening(
+        &mut self,
+        is_ready: bool,
+        options: LogOptions,
+        first: SegmentSeq,
+    ) -> Result<Opening, String> {
         let disk = self.disk.as_mut().expect("a disk without a replica");
-        self.files.opening(&self.birth, self.repair.is_some(), disk, options, first)
+        self.files.opening(is_ready, &self.birth, self.repair.is_some(), disk, options, first)
     }
 
     /// Opens the log as the server does: a damaged one is salvaged, and the node is under repair from then on.
@@ -395,7 +414,7 @@ impl ShardHost {
 }
 
 fn identity(plan: &Plan, node: usize, shard: u32) -> SegmentIdentity {
-    SegmentIdentity { cluster_id: 1, node_id: node as u64 + 1, shard, shard_count: plan.shards }
+    SegmentIdentity { cluster_id: CLUSTER, node_id: node as u64 + 1, shard, shard_count: plan.shards }
 }
 
 /// The record of a log that is made; `wipes` tells those of one shard on one node apart.

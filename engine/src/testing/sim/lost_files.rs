@@ -37,27 +37,13 @@ impl World {
     /// refusal says: until it is back it counts as one that lost everything.
     pub(super) fn expect_refusal(&mut self, Place { host, shard }: Place) -> bool {
         let options = self.hosts[host].log_options(&self.plan, u32::try_from(shard).expect("few"));
-        let opening = self.hosts[host].shards[shard].opening(options, first_segment(&self.plan));
+        let is_ready = self.hosts[host].directory.is_ready();
+        let opening = self.hosts[host].shards[shard].opening(is_ready, options, first_segment(&self.plan));
         let refuses = matches!(opening, Err(_) | Ok(Opening::RefuseLogGone | Opening::RefuseRecord(_)));
         if refuses {
             self.hosts[host].must_refuse = true;
             self.hosts[host].shards.iter_mut().for_each(|shard| shard.is_wiped = true);
         }
         refuses
-    }
-
-    /// Starts a node's process. One that must refuse to start does, and has its directory removed.
-    pub(super) fn start_process(&mut self, host: usize) -> Result<(), String> {
-        let failed = |error: String| format!("node {} does not start: {error}", host + 1);
-        let must_refuse = std::mem::take(&mut self.hosts[host].must_refuse);
-        match self.hosts[host].start(&self.plan) {
-            Ok(()) if must_refuse => Err(format!("node {} starts, although it lost files", host + 1)),
-            Err(refusal) if must_refuse => {
-                self.trace.note(self.now_us, || format!("node {} refuses to start: {refusal}", host + 1));
-                self.wipe(host);
-                self.hosts[host].start(&self.plan).map_err(failed)
-            }
-            started => started.map_err(failed),
-        }
     }
 }

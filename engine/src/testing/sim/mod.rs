@@ -3,7 +3,7 @@
 //! A run is a function of its seed. It has a phase of faults, in which only safety is asked for, and a phase without, in which
 //! the cluster must converge and answer everything. What is simulated: time and its speed on each node (`world`), connections
 //! (`network`), processes and disks (`host`, on the log's own `SimStorage`; `durable` reads what they hold for good), the other files
-//! of a data directory (`files`), clients (`clients`). Faults (`faults`, `ambush`, `minority`, `starve`, `handover`, `wipe`,
+//! of a data directory (`directory`, `files`), clients (`clients`). Faults (`faults`, `ambush`, `minority`, `starve`, `handover`, `wipe`,
 //! `lost_files`), a node that joins (`joining`) and the course of a run (`course`, `put_back`, `second_leader`) act on the world from
 //! outside. What is checked on the way: `checks`; afterwards: the judges of histories in the module above. It does not simulate
 //! threads or memory.
@@ -14,6 +14,7 @@ mod checks;
 mod clients;
 mod course;
 mod damage;
+mod directory;
 mod durable;
 mod faults;
 mod files;

@@ -98,6 +98,7 @@ impl World {
         self.trace.note(self.now_us, || format!("node {} loses its disk", host + 1));
         let wipes = self.rng.next_u64() >> 32;
         self.hosts[host].must_refuse = false;
+        self.remove_directory(host);
         for (number, shard) in self.hosts[host].shards.iter_mut().enumerate() {
             let number = u32::try_from(number).expect("few");
             shard.disk = Some(new_disk(&self.plan, host, number, wipes));
@@ -106,7 +107,7 @@ impl World {
             shard.is_damaged = false;
             shard.is_wiped = true;
             shard.is_outdated = false;
-            shard.files = Files::of_new_directory(wipes ^ u64::from(number), host >= self.plan.voters);
+            shard.files = Files::NONE;
         }
     }
 
