@@ -1,43 +1,24 @@
-//! A node's data directory: its identity file and its lock, a start that is interrupted between any two of its steps, and what somebody
-//! does to the identity while the node is down.
+//! A node's data directory: its identity file and its lock, and the steps of a first start, any of which may be its last.
 //!
-//! What a start makes of an identity is the product's own decision (`directory`). A node that finds another one than its own, a damaged
-//! one, none among other files, or its lock held must refuse, and change nothing; put right, it must start with everything that it
-//! had. What a crash alone leaves must never be refused.
+//! What a start makes of an identity is the product's own decision (`directory`). The files of shards are in `files`, what somebody does
+//! to a directory in `tampering`.
 
-use wal::testing::SimRng;
-
-use super::files::Made;
-use super::host::Host;
-use super::plan::{Plan, pick};
-use super::world::World;
+use super::plan::Plan;
 use crate::directory::{Entering, Identity, IdentityFound};
 use crate::types::{ClusterId, NodeId};
 
 /// The cluster that all nodes belong to.
 pub(super) const CLUSTER: u64 = 1;
 
-/// One of so many starts meets an identity that somebody changed.
-const TAMPERED_ONE_IN: u64 = 6;
-
-/// One of so many starts with something left to make is interrupted.
-const INTERRUPTED_ONE_IN: u64 = 2;
-
-/// Name of the fault.
-const TAMPERED: &str = "identity changed";
-
-/// Name of the fault.
-const INTERRUPTED: &str = "first start interrupted";
-
 /// What a node has in its directory besides its shards' files.
 #[derive(Debug, Default)]
 pub(super) struct Directory {
     /// The identity file. Durable: it is written whole or not at all.
-    identity: Option<Vec<u8>>,
+    pub(super) identity: Option<Vec<u8>>,
     /// Another process runs in it.
-    is_locked_by_other: bool,
+    pub(super) is_locked_by_other: bool,
     /// The start that is under way ends after so many more steps.
-    steps_left: Option<u64>,
+    pub(super) steps_left: Option<u64>,
 }
 
 /// Why a process does not start.
@@ -48,29 +29,6 @@ pub(super) enum NoStart {
     /// It refused, and said why.
     Refused(String),
 }
-
-/// What somebody does to a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tampering {
-    Removed,
-    Cut,
-    Rotted,
-    OfAnotherNode,
-    OfAnotherCluster,
-    /// That of the first start, before it was done.
-    PutBack,
-    Locked,
-}
-
-const TAMPERINGS: [Tampering; 7] = [
-    Tampering::Removed,
-    Tampering::Cut,
-    Tampering::Rotted,
-    Tampering::OfAnotherNode,
-    Tampering::OfAnotherCluster,
-    Tampering::PutBack,
-    Tampering::Locked,
-];
 
 impl Directory {
     /// The directory says that a first start came to its end.
@@ -90,6 +48,32 @@ impl Directory {
         }
     }
 
+    /// Finds out whose directory it is, and writes the identity of a new one. `is_unused`: no shard has files in it. Says whether a first
+    /// start came to its end before.
+    pub(super) fn enter(&mut self, is_unused: bool, wanted: &Identity) -> Result<bool, NoStart> {
+        let found = IdentityFound::parse(self.identity.clone());
+        match Entering::decide(self.is_locked_by_other, found, is_unused, wanted) {
+            Entering::Create => self.write(wanted).map(|()| wanted.ready),
+            Entering::Open(identity) => Ok(identity.ready),
+            Entering::Refuse(reason) => Err(NoStart::Refused(format!("{reason:?}"))),
+        }
+    }
+
+    /// Every shard has its record and its log.
+    pub(super) fn mark_ready(&mut self, identity: Identity) -> Result<(), NoStart> {
+        assert!(!self.is_ready(), "a first start ends once");
+        self.write(&Identity { ready: true, ..identity })
+    }
+
+    /// Only the identity of this very node is in the directory of a node that runs.
+    pub(super) fn check(&self, identity: Identity) -> Result<(), String> {
+        let expected = Identity { ready: true, ..identity };
+        match IdentityFound::parse(self.identity.clone()) {
+            IdentityFound::Whole(found) if found == expected => Ok(()),
+            found => Err(format!("a node runs in a directory of {found:?}, and was started as {expected:?}")),
+        }
+    }
+
     fn write(&mut self, identity: &Identity) -> Result<(), NoStart> {
         self.step()?;
         self.identity = Some(text_of(identity));
@@ -97,133 +81,12 @@ impl Directory {
     }
 }
 
-impl Host {
-    /// Whose directory it is, for this node.
-    fn identity(&self, plan: &Plan) -> Identity {
-        identity_of(plan, CLUSTER, self.id)
-    }
-
-    /// Finds out whose directory it is, and writes the identity of a new one. Says whether a first start came to its end before.
-    pub(super) fn enter(&mut self, plan: &Plan) -> Result<bool, NoStart> {
-        let wanted = self.identity(plan);
-        let is_unused = self.shards.iter().all(|shard| shard.files.made == Made::Nothing);
-        let found = IdentityFound::parse(self.directory.identity.clone());
-        match Entering::decide(self.directory.is_locked_by_other, found, is_unused, &wanted) {
-            Entering::Create => self.directory.write(&wanted).map(|()| wanted.ready),
-            Entering::Open(identity) => Ok(identity.ready),
-            Entering::Refuse(reason) => Err(NoStart::Refused(format!("{reason:?}"))),
-        }
-    }
-
-    /// Every shard has its record and its log.
-    pub(super) fn mark_ready(&mut self, plan: &Plan) -> Result<(), NoStart> {
-        let ready = Identity { ready: true, ..self.identity(plan) };
-        self.directory.write(&ready)
-    }
-
-    /// Only the identity of this very node is in the directory of a node that runs.
-    fn check_identity(&self, plan: &Plan) -> Result<(), String> {
-        let expected = Identity { ready: true, ..self.identity(plan) };
-        match IdentityFound::parse(self.directory.identity.clone()) {
-            IdentityFound::Whole(found) if found == expected => Ok(()),
-            found => Err(format!("node {} runs in a directory of {found:?}", self.id)),
-        }
-    }
-}
-
-impl World {
-    /// Starts a node's process. One that must refuse to start does, and has its directory removed.
-    pub(super) fn start_process(&mut self, host: usize) -> Result<(), String> {
-        // Of its own, so that a run without this is what it was.
-        let rng = &mut SimRng::new(self.plan.seed ^ self.now_us ^ (host as u64) << 56 ^ 0x6469_7265);
-        if !self.hosts[host].must_refuse {
-            self.tamper(host, rng)?;
-        }
-        loop {
-            let steps_count = 2 * self.hosts[host].shards.len() as u64 + 2;
-            // A node that joins would ask like any new one.
-            let is_new = !self.hosts[host].directory.is_ready() && self.hosts[host].votes;
-            let dies = is_new && rng.chance(1, INTERRUPTED_ONE_IN);
-            self.hosts[host].directory.steps_left = dies.then(|| rng.below(steps_count));
-            let started = self.hosts[host].start(&self.plan);
-            self.hosts[host].directory.steps_left = None;
-            let must_refuse = self.hosts[host].must_refuse;
-            match started {
-                Ok(()) if must_refuse => return Err(format!("node {} starts, although it lost files", host + 1)),
-                Ok(()) => return self.hosts[host].check_identity(&self.plan),
-                Err(NoStart::Died) => {
-                    self.trace.note(self.now_us, || format!("node {} dies during its first start", host + 1));
-                    self.count_fault(INTERRUPTED);
-                }
-                Err(NoStart::Refused(refusal)) if must_refuse => {
-                    self.trace.note(self.now_us, || format!("node {} refuses to start: {refusal}", host + 1));
-                    self.wipe(host);
-                }
-                Err(NoStart::Refused(refusal)) => {
-                    return Err(format!("node {} does not start: {refusal}", host + 1));
-                }
-            }
-        }
-    }
-
-    /// Somebody does something to the directory of a node that is down. The node must refuse to start and change nothing, unless what
-    /// was done is harmless; then it is put right.
-    fn tamper(&mut self, host: usize, rng: &mut SimRng) -> Result<(), String> {
-        let Some(right) = self.hosts[host].directory.identity.clone() else { return Ok(()) };
-        if !rng.chance(1, TAMPERED_ONE_IN) {
-            return Ok(());
-        }
-        let tampering = pick(rng, &TAMPERINGS);
-        let has_files = self.hosts[host].shards.iter().any(|shard| shard.files.made > Made::Nothing);
-        let node = self.hosts[host].id;
-        let (other_node, own) = (NodeId::new(node.get() + 1), identity_of(&self.plan, CLUSTER, node));
-        let changed = match tampering {
-            Tampering::Removed => None,
-            Tampering::Cut => Some(right[..index_of(rng, right.len())].to_vec()),
-            Tampering::Rotted => {
-                let mut rotted = right.clone();
-                rotted[index_of(rng, right.len())] ^= 1 << rng.below(8);
-                Some(rotted)
-            }
-            Tampering::OfAnotherNode => Some(text_of(&identity_of(&self.plan, CLUSTER, other_node))),
-            Tampering::OfAnotherCluster => Some(text_of(&identity_of(&self.plan, CLUSTER + 1, node))),
-            Tampering::PutBack => Some(text_of(&own)),
-            Tampering::Locked => Some(right.clone()),
-        };
-        self.trace.note(self.now_us, || format!("node {}: {tampering:?}, its identity", host + 1));
-        self.count_fault(TAMPERED);
-        self.hosts[host].directory.identity.clone_from(&changed);
-        if tampering == Tampering::PutBack || (tampering == Tampering::Removed && !has_files) {
-            return Ok(());
-        }
-        self.hosts[host].directory.is_locked_by_other = tampering == Tampering::Locked;
-        let started = self.hosts[host].start(&self.plan);
-        let directory = &mut self.hosts[host].directory;
-        directory.is_locked_by_other = false;
-        if !matches!(started, Err(NoStart::Refused(_))) {
-            return Err(format!("node {} starts, although its identity was changed: {tampering:?}", host + 1));
-        }
-        if directory.identity != changed {
-            return Err(format!("node {} refuses to start, and changes its identity", host + 1));
-        }
-        directory.identity = Some(right);
-        Ok(())
-    }
-
-    /// Nothing is left of a directory.
-    pub(super) fn remove_directory(&mut self, host: usize) {
-        self.hosts[host].directory = Directory::default();
-    }
-}
-
-fn index_of(rng: &mut SimRng, len: usize) -> usize {
-    usize::try_from(rng.below(len as u64)).expect("small")
-}
-
-fn identity_of(plan: &Plan, cluster: u64, node: NodeId) -> Identity {
+/// Whose directory it is.
+pub(super) fn identity_of(plan: &Plan, cluster: u64, node: NodeId) -> Identity {
     Identity::new(ClusterId::new(cluster), node, "simulated", plan.shards, plan.segment_bytes)
 }
 
-fn text_of(identity: &Identity) -> Vec<u8> {
+/// The content of an identity file.
+pub(super) fn text_of(identity: &Identity) -> Vec<u8> {
     identity.to_text().expect("an identity has a text").into_bytes()
 }

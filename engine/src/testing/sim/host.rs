@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wal::testing::{SimStorage, salvage_at_once};
 use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq, Storage};
 
-use super::directory::{CLUSTER, Directory, NoStart};
+use super::directory::{CLUSTER, Directory, NoStart, identity_of};
 use super::durable::OnDisk;
 use super::files::{Files, Made};
 use super::plan::Plan;
@@ -155,12 +155,14 @@ impl Host {
     /// Starts the process, by the steps of a real one.
     pub(super) fn start(&mut self, plan: &Plan) -> Result<(), NoStart> {
         self.life += 1;
-        let is_ready = self.enter(plan)?;
+        let identity = identity_of(plan, CLUSTER, self.id);
+        let is_unused = self.shards.iter().all(|shard| shard.files.made == Made::Nothing);
+        let is_ready = self.directory.enter(is_unused, &identity)?;
         for number in 0..plan.shards {
             self.settle(plan, number, is_ready)?;
         }
         if !is_ready {
-            self.mark_ready(plan)?;
+            self.directory.mark_ready(identity)?;
         }
         let mut replicas = Vec::new();
         for number in 0..plan.shards {

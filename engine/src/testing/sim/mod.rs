@@ -4,9 +4,9 @@
 //! the cluster must converge and answer everything. What is simulated: time and its speed on each node (`world`), connections
 //! (`network`), processes and disks (`host`, on the log's own `SimStorage`; `durable` reads what they hold for good), the other files
 //! of a data directory (`directory`, `files`), clients (`clients`). Faults (`faults`, `ambush`, `minority`, `starve`, `handover`, `wipe`,
-//! `lost_files`), a node that joins (`joining`) and the course of a run (`course`, `put_back`, `second_leader`) act on the world from
-//! outside. What is checked on the way: `checks`; afterwards: the judges of histories in the module above. It does not simulate
-//! threads or memory.
+//! `lost_files`, `tampering`), a node that joins (`joining`) and the course of a run (`course`, `put_back`, `second_leader`) act on
+//! the world from outside. What is checked on the way: `checks`; afterwards: the judges of histories in the module above. It does not
+//! simulate threads or memory.
 
 mod ambush;
 mod beats;
@@ -31,6 +31,7 @@ mod recovery;
 mod replaced;
 mod second_leader;
 mod starve;
+mod tampering;
 mod trace;
 mod verdict;
 mod wipe;
