@@ -23,6 +23,8 @@ macro_rules! mark {
 
 pub mod call;
 pub mod config;
+#[cfg(feature = "shell")]
+pub(crate) mod desk;
 #[cfg(any(feature = "shell", feature = "testing"))]
 pub(crate) mod directory;
 pub mod entries_error;

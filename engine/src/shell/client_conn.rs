@@ -17,6 +17,8 @@ use super::limits::{
     SHARE_BYTES_MIN, SMALL_ANSWER_BYTES, STUCK_AFTER,
 };
 use super::partial::GivenUp;
+use crate::call::Refusal;
+use crate::desk::Conversation;
 
 /// What takes the place of a large answer while too much waits. All reads of a round are answered at once, and clients may be slow
 /// to take it all.
@@ -34,7 +36,7 @@ pub struct ClientConn {
     writer: ConnWriter,
     /// What carries the answers to all clients of this core.
     writers: Rc<Writers>,
-    waiting_count: Cell<u32>,
+    conversation: Cell<Conversation>,
     reads: Reads,
     /// When bytes arrived last.
     read_at: Cell<Instant>,
@@ -46,8 +48,6 @@ pub struct ClientConn {
     pushed_bytes: Cell<u64>,
     /// What the client was to take of its answers when it was looked at.
     progress: Cell<Option<Progress>>,
-    /// The goodbye was said: nothing more is taken.
-    is_over: Cell<bool>,
     /// Counts answers that a refusal took the place of.
     answers_dropped: Counter,
 }
@@ -88,14 +88,13 @@ impl ClientConn {
             number,
             writer: ConnWriter::among(CLIENT_ANSWER_BYTES_MAX, Rc::clone(&writers)),
             writers,
-            waiting_count: Cell::new(0),
+            conversation: Cell::default(),
             reads: Reads::new(held),
             read_at: Cell::new(Instant::now()),
             asked_at: Cell::new(None),
             last_answer: RefCell::default(),
             pushed_bytes: Cell::new(0),
             progress: Cell::new(None),
-            is_over: Cell::new(false),
             answers_dropped,
         }
     }
@@ -204,7 +203,15 @@ impl ClientConn {
 
     /// Requests of this connection that wait for an answer.
     pub fn waiting_count(&self) -> u32 {
-        self.waiting_count.get()
+        self.conversation.get().waiting_count()
+    }
+
+    /// Whether a request may begin while no more than `limit` wait.
+    ///
+    /// # Errors
+    /// As many wait already.
+    pub(super) fn may_begin(&self, limit: u32) -> Result<(), Refusal> {
+        self.conversation.get().may_begin(limit)
     }
 
     /// Bytes arrived just now.
@@ -215,7 +222,7 @@ impl ClientConn {
     /// A request was taken and will be answered by `answer`.
     pub fn request_began(&self) {
         self.asked_at.set(Some(self.read_at.get()));
-        self.waiting_count.set(self.waiting_count.get() + 1);
+        self.converse(Conversation::begin);
     }
 
     /// A read is brought to its shard, and goes on until the result is dropped.
@@ -226,9 +233,7 @@ impl ClientConn {
 
     /// Answers a request that `request_began` counted.
     pub fn answer(&self, response: &Response<'_>) {
-        assert!(self.waiting_count.get() > 0, "each request is answered once");
-        self.waiting_count.set(self.waiting_count.get() - 1);
-        if self.waiting_count.get() == 0
+        if self.converse(Conversation::answered)
             && let Some(waker) = self.last_answer.borrow_mut().take()
         {
             waker.wake();
@@ -263,7 +268,7 @@ impl ClientConn {
     /// Waits until no request of this connection waits for its answer. One task may wait.
     pub async fn all_answered(&self) {
         poll_fn(|cx| {
-            if self.waiting_count.get() == 0 {
+            if self.waiting_count() == 0 {
                 return Poll::Ready(());
             }
             *self.last_answer.borrow_mut() = Some(cx.waker().clone());
@@ -287,14 +292,21 @@ impl ClientConn {
     }
 
     fn say_farewell(&self, status: Status, message: &str) {
-        if self.waiting_count() == 0 && !self.is_over.replace(true) {
-            self.refuse(0, status, message);
+        if let Some(goodbye) = self.converse(|conversation| conversation.goodbye(status, message)) {
+            self.push(&Response { id: 0, leader_hint: None, result: Err(goodbye.as_refused()) });
         }
+    }
+
+    fn converse<T>(&self, change: impl FnOnce(&mut Conversation) -> T) -> T {
+        let mut conversation = self.conversation.get();
+        let result = change(&mut conversation);
+        self.conversation.set(conversation);
+        result
     }
 
     /// The goodbye was said: requests that still arrive are not looked at.
     pub fn is_over(&self) -> bool {
-        self.is_over.get()
+        self.conversation.get().is_over()
     }
 
     /// Queues an answer that nobody counted.

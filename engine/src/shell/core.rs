@@ -23,7 +23,7 @@ use super::classes::{Class, Classes, Slice, give_way};
 use super::client_conn::ClientConn;
 use super::client_requests;
 use super::door::{Door, Port, TurnedAway};
-use super::gateway::{Gateway, GatewayLimits, Waiting};
+use super::gateway::{Gateway, Waiting};
 use super::greetings::GreetingPlace;
 use super::guests::{self, Guest, Guests};
 use super::handle::HandleCall;
@@ -48,6 +48,7 @@ use super::starting::Starting;
 use super::status::StatusBoard;
 use crate::call::Origin;
 use crate::config::{Member, ValidConfig};
+use crate::desk::DeskLimits;
 use crate::replica::{Event, Lane};
 use crate::types::{NodeId, ShardId};
 
@@ -63,7 +64,7 @@ pub struct Shared {
     /// Its figures.
     pub metrics: Arc<NodeMetrics>,
     /// Limits of its gateways.
-    pub limits: GatewayLimits,
+    pub limits: DeskLimits,
     /// Connections it may have.
     pub room: Room,
     /// Client connections it has.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use glommio::channels::channel_mesh::Senders;
-use net::api::Status;
 use net::shell::Detached;
 use prometheus_client::metrics::counter::Counter;
 
@@ -18,13 +17,14 @@ use super::classes::Slice;
 use super::limits::{MESH_ANSWER_BYTES_MAX, MESH_SMALL_ANSWER_BYTES};
 use super::notify::Notify;
 use crate::call::{Call, Part, Refusal, Ticket};
+use crate::desk::{BetweenCores, Brought, Desk};
 use crate::replica::Lane;
 use crate::types::{NodeId, ShardId};
 
 /// A part of an answer on its way to another core. Its bytes count until it is dropped there.
 pub(super) struct MeshAnswer {
     /// The part, or why it was dropped though others follow.
-    part: Result<Part<Vec<u8>>, Refusal>,
+    part: Brought,
     under_way_bytes: Arc<AtomicUsize>,
 }
 
@@ -128,10 +128,15 @@ impl Mesh {
         Rc::new(Self { cores, senders, backlogs, under_way_bytes: Arc::default(), answers_dropped })
     }
 
+    /// Cores of the node.
+    pub(super) const fn cores(&self) -> usize {
+        self.cores
+    }
+
     /// The core that owns a shard, the same on every node.
     #[must_use]
     pub fn owner(&self, shard: ShardId) -> usize {
-        shard.get() as usize % self.cores
+        Desk::<()>::owner(shard, self.cores)
     }
 
     /// Sends a message if there is room.
@@ -146,19 +151,10 @@ impl Mesh {
     /// Copies a part of an answer for another core, or puts a refusal into its place while too many bytes are on their way.
     #[must_use]
     pub(super) fn answer(&self, part: Part<&[u8], &Refusal>) -> MeshAnswer {
-        let bytes = part.bytes().map_or(0, <[u8]>::len);
-        let is_too_much = self.under_way_bytes.load(Ordering::Relaxed).saturating_add(bytes) > MESH_ANSWER_BYTES_MAX;
-        let part = if bytes > MESH_SMALL_ANSWER_BYTES && is_too_much {
-            let message = "too many bytes of answers are on their way between the cores of this node; this one was dropped, read again later";
-            let refusal = Refusal::unknown(Status::Overloaded, message);
-            self.answers_dropped.inc();
-            match part {
-                Part::More(_) => Err(refusal),
-                Part::Last(_) => Ok(Part::Last(Err(refusal))),
-            }
-        } else {
-            Ok(part.into_owned())
-        };
+        const LIMITS: BetweenCores =
+            BetweenCores { bytes_limit: MESH_ANSWER_BYTES_MAX, small_bytes: MESH_SMALL_ANSWER_BYTES };
+        let (part, is_dropped) = LIMITS.bring(part, self.under_way_bytes.load(Ordering::Relaxed));
+        self.answers_dropped.inc_by(is_dropped.into());
         let answer = MeshAnswer { part, under_way_bytes: Arc::clone(&self.under_way_bytes) };
         self.under_way_bytes.fetch_add(answer.bytes(), Ordering::Relaxed);
         answer
@@ -196,6 +192,8 @@ impl Mesh {
 
 #[cfg(test)]
 mod tests {
+    use net::api::Status;
+
     use super::*;
 
     #[test]

@@ -48,7 +48,6 @@ mod starting;
 mod status;
 mod steps;
 mod uring;
-mod waits;
 mod work;
 
 /// What this build keeps logs on. Nothing else here names a kind of device.

@@ -15,14 +15,13 @@ use super::Device;
 use super::core::Shared;
 use super::cores::Cores;
 use super::data_dir::DataDir;
-use super::gateway::GatewayLimits;
 use super::handle::{HandleCall, HandleReply};
 use super::helpers::Helpers;
 use super::limits::{
-    APPEND_BYTES_LIMIT, APPLY_BYTES_PER_TURN, APPLY_KEYS_PER_TURN, BATCH_BYTES_TARGET, HANDLE_QUEUE_LEN,
-    INFLIGHT_BYTES_LIMIT, INFLIGHT_MESSAGES_LIMIT, NOTE_BUSY_MS, NOTE_IDLE_MS, PART_BYTES_MAX, PENDING_READS_LIMIT,
-    PENDING_WRITES_LIMIT, PIPELINE_BATCHES_LIMIT, QUEUED_WRITE_BYTES_LIMIT, RELAYED_LIMIT, TICK_MS,
-    UNCOMMITTED_BYTES_LIMIT,
+    APPEND_BYTES_LIMIT, APPLY_BYTES_PER_TURN, APPLY_KEYS_PER_TURN, BATCH_BYTES_TARGET, CORE_WAITING_MAX,
+    HANDLE_QUEUE_LEN, INFLIGHT_BYTES_LIMIT, INFLIGHT_MESSAGES_LIMIT, NOTE_BUSY_MS, NOTE_IDLE_MS, PART_BYTES_MAX,
+    PENDING_READS_LIMIT, PENDING_WRITES_LIMIT, PIPELINE_BATCHES_LIMIT, QUEUED_WRITE_BYTES_LIMIT, RELAYED_LIMIT,
+    TICK_MS, UNCOMMITTED_BYTES_LIMIT,
 };
 use super::metrics::NodeMetrics;
 use super::notices::Names;
@@ -37,6 +36,7 @@ use super::status::StatusBoard;
 use super::steps::Steps;
 use crate::call::{Call, CallKind, Meta, Refusal};
 use crate::config::{ClusterState, ValidConfig};
+use crate::desk::DeskLimits;
 use crate::directory::Identity;
 use crate::limits::ANSWER_HEADS_BYTES;
 use crate::raft;
@@ -233,13 +233,14 @@ fn command_limits(config: &ValidConfig) -> command::Limits {
     command::Limits { request_bytes: limits.request_bytes, txn_ops: limits.txn_ops, shard_count: config.shards() }
 }
 
-pub(super) fn gateway_limits(config: &ValidConfig) -> GatewayLimits {
+pub(super) fn gateway_limits(config: &ValidConfig) -> DeskLimits {
     let limits = config.limits();
-    GatewayLimits {
+    DeskLimits {
         command: command_limits(config),
         shard_count: config.shards(),
         requests_per_connection: limits.requests_per_connection,
         queued_bytes: limits.queued_bytes,
+        requests: CORE_WAITING_MAX,
     }
 }
 

@@ -3,7 +3,6 @@
 //! A request that is given up keeps its place until its shard answers, since the answer names the place. As long as the shard's core
 //! hangs that may be long; so what was given up leaves its room to others, up to a limit of its own.
 
-use super::limits::CORE_WAITING_MAX;
 use crate::types::ShardId;
 
 /// The requests of a core that wait. `W` is whoever waits for one.
@@ -16,15 +15,26 @@ pub(super) struct Waits<W> {
     given_up_bytes: u64,
     /// What `bytes` may be, and `given_up_bytes`. Unit: bytes.
     bytes_limit: u64,
+    /// Requests that count, at most, and those that were given up.
+    count_limit: usize,
 }
 
 /// A request that waits for its answer.
 pub(super) struct Place<W> {
-    pub(super) waiting: W,
+    /// `None`: nobody any more, and what still comes of the answer is dropped.
+    pub(super) waiting: Option<W>,
+    /// Number of the connection that it came on.
+    pub(super) conn: u32,
     pub(super) shard: ShardId,
     /// Of its payload. Unit: bytes.
     bytes: u32,
     is_given_up: bool,
+}
+
+impl<W> Place<W> {
+    pub(super) const fn new(waiting: W, conn: u32, shard: ShardId, bytes: u32) -> Self {
+        Self { waiting: Some(waiting), conn, shard, bytes, is_given_up: false }
+    }
 }
 
 /// Why a request finds no place.
@@ -37,28 +47,40 @@ pub(super) enum NoPlace {
 }
 
 impl<W> Waits<W> {
-    pub(super) const fn new(bytes_limit: u64) -> Self {
-        Self { places: Vec::new(), free: Vec::new(), bytes: 0, given_up_count: 0, given_up_bytes: 0, bytes_limit }
+    pub(super) const fn new(bytes_limit: u64, count_limit: usize) -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            bytes: 0,
+            given_up_count: 0,
+            given_up_bytes: 0,
+            bytes_limit,
+            count_limit,
+        }
     }
 
-    /// Keeps whoever waits until the answer comes.
+    /// Keeps a request until its answer comes.
     ///
     /// # Errors
     /// There is no place.
-    pub(super) fn take(&mut self, waiting: W, shard: ShardId, bytes: u32) -> Result<u32, (W, NoPlace)> {
-        let sum = self.bytes + u64::from(bytes);
-        if sum > self.bytes_limit {
-            return Err((waiting, NoPlace::Bytes(self.bytes)));
-        }
-        if self.places.len() - self.free.len() - self.given_up_count >= CORE_WAITING_MAX {
-            return Err((waiting, NoPlace::Count));
+    pub(super) fn take(&mut self, request: Place<W>) -> Result<u32, (W, NoPlace)> {
+        let sum = self.bytes + u64::from(request.bytes);
+        let counted = self.places.len() - self.free.len() - self.given_up_count;
+        let refused = if sum > self.bytes_limit {
+            Some(NoPlace::Bytes(self.bytes))
+        } else {
+            (counted >= self.count_limit).then_some(NoPlace::Count)
+        };
+        if let Some(why) = refused {
+            return Err((request.waiting.expect("whoever asks waits"), why));
         }
         let number = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             u32::try_from(self.places.len() - 1).expect("places are bounded")
         });
         self.bytes = sum;
-        self.places[number as usize] = Some(Place { waiting, shard, bytes, is_given_up: false });
+        let before = self.places[number as usize].replace(request);
+        assert!(before.is_none(), "a place is free before it is taken");
         Ok(number)
     }
 
@@ -98,7 +120,7 @@ impl<W> Waits<W> {
             return;
         };
         let bytes = u64::from(place.bytes);
-        if self.given_up_count < CORE_WAITING_MAX && self.given_up_bytes + bytes <= self.bytes_limit {
+        if self.given_up_count < self.count_limit && self.given_up_bytes + bytes <= self.bytes_limit {
             place.is_given_up = true;
             self.given_up_count += 1;
             self.given_up_bytes += bytes;
@@ -113,10 +135,13 @@ mod tests {
 
     const SHARD: ShardId = ShardId::new(0);
 
+    fn place(waits: &mut Waits<&'static str>, bytes: u32) -> Result<u32, NoPlace> {
+        waits.take(Place::new("somebody", 1, SHARD, bytes)).map_err(|(_, why)| why)
+    }
+
     #[test]
     fn what_is_given_up_leaves_its_room_to_others_once() {
-        let mut waits = Waits::new(100);
-        let place = |waits: &mut Waits<&str>, bytes| waits.take("somebody", SHARD, bytes).map_err(|(_, why)| why);
+        let mut waits = Waits::new(100, 1000);
         let (first, second) = (place(&mut waits, 60).expect("room"), place(&mut waits, 40).expect("room"));
         assert_eq!(place(&mut waits, 1), Err(NoPlace::Bytes(100)));
         waits.give_up(first as usize);
@@ -135,13 +160,14 @@ mod tests {
 
     #[test]
     fn places_are_bounded_with_what_is_given_up_and_without() {
-        let mut waits = Waits::new(u64::MAX);
-        let fill = |waits: &mut Waits<()>| (0..).take_while(|_| waits.take((), SHARD, 1).is_ok()).count();
-        assert_eq!(fill(&mut waits), CORE_WAITING_MAX);
-        assert_eq!(waits.take((), SHARD, 0).map_err(|(_, why)| why), Err(NoPlace::Count));
-        (0..CORE_WAITING_MAX).for_each(|number| waits.give_up(number));
-        assert_eq!(fill(&mut waits), CORE_WAITING_MAX);
+        const LIMIT: usize = 1000;
+        let mut waits = Waits::new(u64::MAX, LIMIT);
+        let fill = |waits: &mut Waits<_>| (0..).take_while(|_| place(waits, 1).is_ok()).count();
+        assert_eq!(fill(&mut waits), LIMIT);
+        assert_eq!(place(&mut waits, 0), Err(NoPlace::Count));
+        (0..LIMIT).for_each(|number| waits.give_up(number));
+        assert_eq!(fill(&mut waits), LIMIT);
         (0..waits.len()).for_each(|number| waits.give_up(number));
-        assert_eq!((fill(&mut waits), waits.len()), (0, 2 * CORE_WAITING_MAX));
+        assert_eq!((fill(&mut waits), waits.len()), (0, 2 * LIMIT));
     }
 }
