@@ -23,6 +23,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use net::shell::Stream;
 
 use super::classes::give_way;
+use super::exposition::Format;
 use super::guests::Guest;
 use super::limits::{PROBE_HEAD_BYTES_MAX, PROBE_PIECE_BYTES, PROBE_S_MAX};
 use super::metrics::NodeMetrics;
@@ -115,8 +116,8 @@ fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<Bytes>>
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".to_owned());
     }
     match request.uri().path() {
-        "/metrics" => match probes.metrics.render() {
-            Ok(figures) => text(StatusCode::OK, figures),
+        "/metrics" => match probes.metrics.render(wanted_format(request)) {
+            Ok((format, figures)) => respond(StatusCode::OK, format.content_type(), figures),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         },
         "/livez" => verdict(probes.board.live()),
@@ -127,6 +128,12 @@ fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<Bytes>>
             format!("{path} is not served here; there are /metrics, /health, /livez and /readyz\n"),
         ),
     }
+}
+
+/// The format of figures that a caller prefers.
+fn wanted_format(request: &Request<Incoming>) -> Format {
+    let accepted = request.headers().get_all(hyper::header::ACCEPT);
+    Format::wanted(accepted.iter().filter_map(|value| value.to_str().ok()))
 }
 
 fn verdict(result: Result<(), String>) -> Response<Full<Bytes>> {
@@ -146,7 +153,7 @@ fn health(result: Result<(), String>) -> Response<Full<Bytes>> {
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    respond(status, "text/plain; version=0.0.4; charset=utf-8", body)
+    respond(status, "text/plain; charset=utf-8", body)
 }
 
 fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -16,11 +16,25 @@ use prometheus_client::registry::Registry;
 
 use wal::LogStats;
 
+use super::exposition::{self, Format};
 use super::work::Work;
 use crate::replica::{ReplicaStats, ReplicaView};
 use crate::types::ShardId;
 
 type UGauge = Gauge<u64, AtomicU64>;
+type FGauge = Gauge<f64, AtomicU64>;
+
+/// The gauge of the longest gap between two ticks.
+fn longest_gap(registry: &mut Registry) -> FGauge {
+    let gauge = FGauge::default();
+    registry.register("tick_gap_own_max_seconds", "Longest of the times in tick_gap_own_seconds", gauge.clone());
+    gauge
+}
+
+/// Raises a gauge that is never below zero: such numbers are in the order of their bits.
+fn raise(gauge: &FGauge, value: Duration) {
+    gauge.inner().fetch_max(value.as_secs_f64().to_bits(), Ordering::Relaxed);
+}
 
 /// Bucket bounds from 1 us to some 20 s, each at most half as large again as the one before. Unit: seconds.
 fn latency_buckets() -> impl Iterator<Item = f64> {
@@ -46,7 +60,7 @@ pub struct ShardMetrics {
     apply_latency: Histogram,
     tick_gap: Histogram,
     tick_gap_own: Histogram,
-    tick_gap_own_max: UGauge,
+    tick_gap_own_max: FGauge,
     is_leader: UGauge,
     under_repair: UGauge,
     stopped: UGauge,
@@ -195,6 +209,7 @@ impl ShardMetrics {
             "tick_gap_own_seconds",
             "Time between two ticks without the time for which the core's thread waited for a processor",
         );
+        let tick_gap_own_max = longest_gap(registry);
         let registry = std::cell::RefCell::new(registry);
         let gauge = |name: &str, help: &str| {
             let gauge = UGauge::default();
@@ -212,7 +227,7 @@ impl ShardMetrics {
             apply_latency,
             tick_gap,
             tick_gap_own,
-            tick_gap_own_max: gauge("tick_gap_own_max_microseconds", "Longest of the times in tick_gap_own_seconds"),
+            tick_gap_own_max,
             is_leader: gauge("raft_is_leader", "1 while this node leads the shard"),
             under_repair: gauge("raft_under_repair", "1 while this node gets back log entries that it lost"),
             stopped: gauge("shard_stopped", "1 once the shard stopped by itself; the node has to be restarted"),
@@ -273,9 +288,7 @@ impl ShardMetrics {
         self.tick_gap.observe(gap.as_secs_f64());
         let own = gap.saturating_sub(waited);
         self.tick_gap_own.observe(own.as_secs_f64());
-        let own_us = u64::try_from(own.as_micros()).unwrap_or(u64::MAX);
-        // One task ticks, so nobody else changes it in between.
-        self.tick_gap_own_max.set(own_us.max(self.tick_gap_own_max.get()));
+        raise(&self.tick_gap_own_max, own);
     }
 
     /// Takes over the state of the replica.
@@ -322,7 +335,7 @@ pub fn log_lines_dropped() -> &'static Counter {
 /// The longest slices of a node's cores, by what they were spent on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SliceMetrics {
-    longest: [UGauge; Work::ALL.len()],
+    longest: [FGauge; Work::ALL.len()],
 }
 
 impl SliceMetrics {
@@ -331,15 +344,14 @@ impl SliceMetrics {
         for (work, gauge) in Work::ALL.into_iter().zip(&metrics.longest) {
             let registry = registry.sub_registry_with_label(("work".into(), work.name().into()));
             let help = "Longest slice of work on a core, without the time for which its thread waited for a processor";
-            registry.register("slice_own_max_microseconds", help, gauge.clone());
+            registry.register("slice_own_max_seconds", help, gauge.clone());
         }
         metrics
     }
 
     /// A core spent so long on this, longer than ever before.
     pub(super) fn longest(&self, work: Work, took: Duration) {
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.longest[work as usize].inner().fetch_max(took_us, Ordering::Relaxed);
+        raise(&self.longest[work as usize], took);
     }
 }
 
@@ -447,14 +459,14 @@ impl NodeMetrics {
         self.slices.clone()
     }
 
-    /// All figures in Prometheus' text format.
+    /// All figures in a text format.
     ///
     /// # Errors
     /// Formatting failed, which a `String` does not do.
-    pub fn render(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.registry)?;
-        Ok(text)
+    pub(super) fn render(&self, format: Format) -> Result<(Format, String), fmt::Error> {
+        let mut written = String::new();
+        encode(&mut written, &self.registry)?;
+        Ok((format, exposition::write(&written, format)))
     }
 }
 
@@ -473,7 +485,7 @@ mod tests {
     #[test]
     fn every_figure_is_documented() {
         let document = include_str!("../../../docs/metrics.md");
-        let text = NodeMetrics::new(1).render().expect("rendered");
+        let text = NodeMetrics::new(1).render(Format::OpenMetrics).expect("rendered").1;
         let of_type = |line: &str| Some(line.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned());
         let rendered: std::collections::BTreeSet<String> = text.lines().filter_map(of_type).collect();
         // Other tables explain labels.
@@ -484,11 +496,41 @@ mod tests {
         assert_eq!(rendered, documented);
     }
 
+    /// A collector of figures takes each one once, with its help, and names end with the base unit.
+    #[test]
+    fn a_parser_of_the_older_format_finds_every_figure_described_once() {
+        let metrics = NodeMetrics::new(3);
+        metrics.shard(ShardId::new(2)).synced(Duration::from_micros(120));
+        let text = metrics.render(Format::Text).expect("rendered").1;
+        let described = |word: &str| -> Vec<String> {
+            let of_line = |line: &str| Some(line.strip_prefix(word)?.split(' ').next()?.to_owned());
+            text.lines().filter_map(of_line).collect()
+        };
+        let (helps, types) = (described("# HELP "), described("# TYPE "));
+        assert_eq!(helps, types);
+        let once: std::collections::BTreeSet<&String> = types.iter().collect();
+        assert_eq!(once.len(), types.len(), "{types:?}");
+        let parsed =
+            prometheus_parse::Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).expect("a sound text");
+        for sample in &parsed.samples {
+            let is_described = matches!(
+                sample.value,
+                prometheus_parse::Value::Counter(_)
+                    | prometheus_parse::Value::Gauge(_)
+                    | prometheus_parse::Value::Histogram(_)
+            );
+            let is_part = ["_sum", "_count"].iter().any(|part| sample.metric.ends_with(part));
+            assert!(is_described || is_part, "{sample:?}");
+            assert!(!sample.metric.contains("microseconds") && !sample.metric.contains("milliseconds"), "{sample:?}");
+        }
+        assert!(parsed.samples.len() > 3 * 20, "{}", parsed.samples.len());
+    }
+
     #[test]
     fn a_shard_renders_under_its_label() {
         let metrics = NodeMetrics::new(2);
         metrics.shard(ShardId::new(1)).synced(Duration::from_micros(120));
-        let text = metrics.render().expect("rendered");
+        let text = metrics.render(Format::OpenMetrics).expect("rendered").1;
         assert!(text.contains("quorate_sync_latency_seconds_count{shard=\"1\"} 1"), "{text}");
         assert!(text.contains("quorate_raft_term{shard=\"0\"} 0"), "{text}");
     }
@@ -499,8 +541,8 @@ mod tests {
         let (one_core, another) = (metrics.slices(), metrics.slices());
         one_core.longest(Work::Apply, Duration::from_micros(70));
         another.longest(Work::Apply, Duration::from_micros(30));
-        let text = metrics.render().expect("rendered");
-        assert!(text.contains("quorate_slice_own_max_microseconds{work=\"apply\"} 70"), "{text}");
-        assert!(text.contains("quorate_slice_own_max_microseconds{work=\"read\"} 0"), "{text}");
+        let text = metrics.render(Format::OpenMetrics).expect("rendered").1;
+        assert!(text.contains("quorate_slice_own_max_seconds{work=\"apply\"} 0.00007"), "{text}");
+        assert!(text.contains("quorate_slice_own_max_seconds{work=\"read\"} 0.0"), "{text}");
     }
 }

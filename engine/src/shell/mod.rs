@@ -11,6 +11,7 @@ mod cores;
 pub mod data_dir;
 mod device;
 mod door;
+mod exposition;
 mod gateway;
 mod greetings;
 mod guests;

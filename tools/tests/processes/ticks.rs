@@ -44,13 +44,13 @@ pub async fn watched_cluster(count: usize) -> Cluster {
 /// Since its start no tick of a running node came late by the node's own doing, and no slice took long.
 pub fn check(cluster: &Cluster, what: &str) {
     for number in cluster.running() {
-        let gap_us = count(cluster, number, "quorate_tick_gap_own_max_microseconds");
+        let gap_us = (figure(cluster, number, "quorate_tick_gap_own_max_seconds") * 1e6) as u64;
         let ticks = count(cluster, number, "quorate_tick_gap_own_seconds_count");
         // Asked for later: a slice that held up that tick is among them.
-        let slices = figures(cluster, number, "quorate_slice_own_max_microseconds");
-        let slice_us = slices.iter().map(|(_, us)| *us as u64).max().expect("some kinds of work");
+        let slices = figures(cluster, number, "quorate_slice_own_max_seconds");
+        let slice_us = slices.iter().map(|(_, s)| (s * 1e6) as u64).max().expect("some kinds of work");
         let ms = |us: u64| us as f64 / 1e3;
-        let of_kind = |(labels, us): &(String, f64)| format!("{} {:.1}", labels.trim_matches(['{', '}']), us / 1e3);
+        let of_kind = |(labels, s): &(String, f64)| format!("{} {:.1}", labels.trim_matches(['{', '}']), s * 1e3);
         let kinds = slices.iter().map(of_kind).collect::<Vec<_>>().join(", ");
         println!(
             "{what}: node {number}: longest own gap of {ticks} ticks {:.1} ms; slices, in ms: {kinds}",
