@@ -1,4 +1,5 @@
-//! A replica whose log is new: makes durable what Raft learned about it, and says when it has something to show.
+//! Replicas with a new log: has the birth record made durable, puts replacements of lost logs under repair, and says from when on
+//! their state is shown to clients.
 
 use std::borrow::Cow;
 
@@ -10,8 +11,11 @@ use crate::raft::{BirthRecord, Raft, Stage};
 /// What `status` says was damaged on a node that came back with nothing.
 pub const DIRECTORY_GONE: &str = "its whole data directory was gone";
 
-/// Puts a replica under repair that is so since an earlier life. Raft knows already what the log says of the members. A replica whose
-/// record says that it takes the place of a lost one is under repair whatever its log says: else it would count for nothing for good.
+/// Puts the replica under repair again if an earlier run of the process was. Call it after `membership::recall`: a repair needs the
+/// membership.
+///
+/// A replica whose record says that it takes the place of a lost one is under repair whatever its log says. Otherwise no other node would
+/// ever count its answers.
 pub(super) fn begin_repair(options: &mut ReplicaOptions, raft: &mut Raft) {
     let can_repair = raft.membership().can_repair(options.raft.id);
     if options.repair.is_none() && options.birth.stage == Stage::Replaced && can_repair {
@@ -30,7 +34,8 @@ impl RepairOptions {
 }
 
 impl<S: Storage> Replica<S> {
-    /// Asks for the record to be made durable; stops where the node would need a repair that nobody can do.
+    /// Asks for the record to be made durable. Stops the replica if the node needs a repair and the others are no quorum that could
+    /// repair it.
     pub(super) fn persist_birth(&mut self, record: BirthRecord) {
         let membership = self.raft.membership();
         if record.stage == Stage::Replaced && !membership.can_repair(self.options.raft.id) {
@@ -53,7 +58,7 @@ impl<S: Storage> Replica<S> {
         self.after_raft();
     }
 
-    /// Why this node can send nobody to a leader: it is new, nodes have lost their data, or something passes.
+    /// Says why there is no leader to pass a call on to: this node is new, nodes have lost their data, or no leader is elected yet.
     pub(super) fn why_no_leader(&self) -> String {
         let reason = self.raft.birth_view().map(|view| view.to_string()).unwrap_or_else(|| {
             self.with_lost_nodes("a majority of its nodes is not reachable, or an election is under way").into_owned()
@@ -61,16 +66,16 @@ impl<S: Storage> Replica<S> {
         format!("this shard has no leader: {reason}")
     }
 
-    /// What is said of a request for which there was no quorum, with the nodes that lost data, if there are any.
+    /// Appends to a refusal's message which nodes lost their data, if there are any.
     pub(super) fn with_lost_nodes(&self, message: &'static str) -> Cow<'static, str> {
         let lost = self.raft.lost_view();
         if lost.nodes.is_empty() { Cow::Borrowed(message) } else { Cow::Owned(format!("{message}; {lost}")) }
     }
 
-    /// Why there may be less in this log than its node showed before: the data directory was empty.
+    /// Says why this node does not show its state yet, if its data directory was empty at a start.
     ///
-    /// What an earlier directory showed was committed before the entry was appended that names the log of this one. So the state is
-    /// shown from that entry on. A node that does not know yet whether it ever had another directory shows nothing.
+    /// Everything that the lost directory ever showed to clients was committed before the entry that names the new log. So the state is
+    /// shown once that entry is applied. A node that does not know yet whether it ever had another directory shows nothing.
     pub(super) fn why_empty(&self) -> Option<String> {
         if let Some(view) = self.raft.birth_view() {
             return Some(format!("{view}; it has nothing to show before: ask another node"));

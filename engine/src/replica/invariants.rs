@@ -1,7 +1,7 @@
 //! What holds between the parts of a replica after every event, in release builds too.
 //!
-//! Positions and lengths alone are compared; nothing is walked. Whatever is found here is a mistake of this program: what peers and
-//! clients send is refused, and what the device does ends in a fault.
+//! Each check compares positions and lengths, and takes the same time however much waits. A check that fails shows a bug of this
+//! program: what peers and clients send is refused, and what the device does ends in a fault.
 
 use wal::Storage;
 
@@ -33,7 +33,7 @@ impl<S: Storage> Replica<S> {
         assert!(durable <= end, "durable up to {durable}, and the log ends at {end}");
     }
 
-    /// Nothing that waits is more than its limit allows.
+    /// Every queue is within its limit.
     fn assert_bounds(&self) {
         let options = &self.options;
         let writes_count = self.waiting.writes.len() + self.proposals.len();
@@ -49,6 +49,7 @@ impl<S: Storage> Replica<S> {
         self.hand_over.assert_bounds();
     }
 
+    /// What holds while this replica has not stopped.
     fn assert_running(&self) {
         let is_forming = self.proposals.next.batch().is_some();
         assert!(
@@ -63,7 +64,7 @@ impl<S: Storage> Replica<S> {
         assert!(self.promises.wait_for_more_than(durable), "what is durable up to {durable} waits for nothing");
     }
 
-    /// Whoever stopped owes nobody anything and promises nothing.
+    /// A replica that stopped has answered everybody and holds back no message.
     fn assert_stopped(&self) {
         assert!(
             self.proposals.len() == 0 && self.proposals.next.batch().is_none(),

@@ -1,6 +1,6 @@
 //! Entries that say who the members are: read from the log at a start, taken from a leader, appended when this node leads.
 //!
-//! What they mean is decided in `raft::members`.
+//! `raft::membership` defines a membership and its rules; `raft::membership_history` says which one is in force.
 
 use wal::{AppendError, EntryHeader, Log, Storage};
 
@@ -28,11 +28,12 @@ pub(super) fn recall<S: Storage>(raft: &mut Raft, log: &Log<S>) -> Result<(), Fa
 }
 
 impl<S: Storage> Replica<S> {
-    /// Compares what entries of a leader say of the members with what was in force before each of them. An entry may add a learner.
-    /// It changes nobody's role, which nobody proposes yet, and forgets none of the logs that count.
+    /// Refuses the entries of an `AppendEntries` if one of them holds a membership that may not follow the one before it; returns
+    /// them unchanged if not. An entry may add a learner. It may not change who votes, drop a member, or leave out a named log.
     ///
-    /// The membership in force now is no measure: it may come from an entry that this leader supersedes. Entries that the log holds
-    /// are not looked at, and neither are those that exclude what is committed: Raft appends none of them.
+    /// Do not compare with the membership in force now: an entry that this leader is about to supersede may have set it. Entries
+    /// that the log already holds are skipped. So is a message in which the first other entry would supersede committed ones
+    /// (`membership_as_of` is `None`): Raft appends nothing of it.
     pub(super) fn check_memberships<'a>(
         &self,
         entries: Vec<WireEntry<'a>>,
@@ -60,7 +61,7 @@ impl<S: Storage> Replica<S> {
         Ok(entries)
     }
 
-    /// Says to whom there are to be connections, if that changed.
+    /// Emits `Action::Link` if the set of other members may have changed, and once after the start.
     pub(super) fn tell_links(&mut self) {
         if std::mem::take(&mut self.links_are_due) {
             let others = self.other_members();
@@ -68,27 +69,27 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// Somebody wants a node to become a learner.
+    /// Asks Raft to make a node a learner. A refusal is only told to people: nobody waits for an answer.
     pub(super) fn on_add_learner(&mut self, node: NodeId, incarnation: u64) {
         if let Err(error) = self.raft.add_learner(node, incarnation) {
             self.tell(Remark::NoLearner(error));
         }
     }
 
-    /// Takes over what an entry that was just appended says of the members, or that those it superseded say it no more.
+    /// Updates Raft's membership after an append. The new entry may hold a membership, or it may have superseded entries that held one.
     pub(super) fn take_membership(&mut self, entry: &WireEntry<'_>) {
         if self.raft.take_membership(entry.id().index, entry.membership.clone(), &self.log) {
             self.links_are_due = true;
         }
     }
 
-    /// Appends the membership that this leader owes its log, behind the batch that is being formed. Without room for it a later
-    /// turn tries again.
+    /// Appends the membership entry that Raft planned, after the forming batch. If the segment has no room, a later turn tries again.
     pub(super) fn append_membership(&mut self) {
         if matches!(self.proposals.next, NextEntry::Noop(_)) || self.raft.membership_due(&self.log).is_none() {
             return;
         }
         self.close_batch();
+        // A batch that was closed is an entry, so the planned entry has another index now. Closing may also have stopped this replica.
         let due = self.raft.membership_due(&self.log).filter(|_| self.standing.is_running());
         let Some((id, membership)) = due else { return };
         let payload = membership.encode();

@@ -1,7 +1,10 @@
-//! The note beside the log: what is noted when, when the note is synced, and what it means for reads after a start.
+//! Writes the note, decides when it is synced, and hides the state after a start until what the note says is applied.
 //!
-//! What is committed is noted before it is applied. So after the death of the process a node knows everything that it can have
-//! shown to anybody, and refuses reads of its own state until it has applied that again. The note is synced seconds later, off
+//! The note is a small file beside the log's segments (`wal::Noted`). It holds how far the log is durable, and the highest entry that
+//! this node knew to be committed.
+//!
+//! What is committed is noted before it is applied (`may_apply`). So after the death of the process a node knows everything that it can
+//! have shown to anybody, and refuses reads of its own state until it has applied that again. The note is synced seconds later, off
 //! the path of any write; nothing that is acknowledged rests on that sync.
 
 use net::api::Status;
@@ -19,22 +22,24 @@ pub(super) struct NoteSync {
     seen: Noted,
     /// When it was last seen to change. Unit: ticks.
     changed_tick: u64,
-    /// The note as it was when its last sync began. Whether that sync succeeded does not matter: one that failed is not
+    /// The note as it was when its last sync was asked for. Whether that sync succeeded does not matter: one that failed is not
     /// repeated, and the next change brings another.
     asked: Noted,
-    /// When that was. Unit: ticks.
+    /// When its last sync was asked for. Unit: ticks.
     asked_tick: u64,
+    /// That sync has not ended yet.
     is_in_flight: bool,
 }
 
-/// From where on this node's own state may be shown to reads that are content with an older one.
+/// From which applied index on this node answers reads of its own state, after a start. Such reads (serializable ones, hashes) may be
+/// answered from an older state than the current one, but not from an older one than this node showed before.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ShowsFrom {
-    /// From this index on: what an earlier life had applied, or was about to.
+    /// From this index on: what an earlier run of the process had applied, or was about to apply.
     Index(Index),
-    /// Nothing is noted about a log with entries: from what is committed when a leader first says so.
+    /// Nothing was noted, but the log has entries: from the first commit index that this node learns.
     FirstCommit,
-    /// The log lost entries, and nothing is noted about it: from the end of the log on, as it is once the log is repaired.
+    /// Nothing was noted, and the log lost entries: from the last index that the log has when its repair ends.
     Repair,
 }
 
@@ -57,6 +62,7 @@ impl<S: Storage> Replica<S> {
             return;
         }
         let index = self.raft.notable_index(&self.log);
+        // It may lie below the commit index while the current term is not durable.
         if index <= noted {
             return;
         }
@@ -69,12 +75,12 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// How far committed entries may be applied: as far as that is noted.
+    /// The last entry that may be applied: committed, and noted as committed.
     pub(super) fn may_apply(&self) -> Index {
         self.raft.commit_index().min(self.log.noted().committed.index)
     }
 
-    /// Why this node's own state may not be shown yet, if that is so.
+    /// The refusal for reads of this node's own state, if that may not be shown yet.
     #[must_use]
     pub(super) fn refuse_serializable(&self) -> Option<Refusal> {
         let message = self.why_hidden()?;
@@ -82,7 +88,8 @@ impl<S: Storage> Replica<S> {
         Some(Refusal::not_executed(Status::Unavailable, message))
     }
 
-    /// Whether a read of this node's own state would be answered now: for whoever judges what it would show.
+    /// True if a read of this node's own state would be answered now. A follower passes reads on to its leader while this is false, and
+    /// the simulator's judges look at it.
     #[must_use]
     pub fn shows_own_state(&self) -> bool {
         self.standing.is_running() && self.why_hidden().is_none()
@@ -92,7 +99,7 @@ impl<S: Storage> Replica<S> {
         self.why_empty().or_else(|| self.why_behind())
     }
 
-    /// Why the state is behind what this log's node showed before, if it may be.
+    /// Says why the state may be older than what this node showed in an earlier run of the process.
     fn why_behind(&self) -> Option<String> {
         let applied = self.machine.applied_index();
         Some(match self.shows_from {
@@ -114,14 +121,14 @@ impl<S: Storage> Replica<S> {
         })
     }
 
-    /// The log is repaired: it holds all that was committed when this node was asked last before its damage.
+    /// The log is repaired: it holds every entry whose effect this node can have shown before the damage.
     pub(super) fn show_from_repaired(&mut self) {
         if matches!(self.shows_from, ShowsFrom::Repair) {
             self.shows_from = ShowsFrom::Index(self.log.last_id().index);
         }
     }
 
-    /// Asks for a sync of the note some time after it changed last, and now and then while it goes on changing.
+    /// Asks for a sync of the note `note_idle_ticks` after its last change, and every `note_busy_ticks` while it keeps changing.
     pub(super) fn tick_note(&mut self) {
         let now_tick = self.now_tick;
         let note = &mut self.device.note;
@@ -135,7 +142,7 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// Whether the note needs no sync: it was synced as it is, or that failed, or this replica stopped.
+    /// True if no sync of the note is due or under way: a sync of what it says now has ended, well or not, or this replica stopped.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         !self.standing.is_running() || (self.log.noted() == self.device.note.asked && !self.device.note.is_in_flight)

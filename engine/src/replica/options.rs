@@ -1,4 +1,7 @@
-//! What a replica is started with: limits, identity, and whether its log is under repair. Plain data, set once.
+//! What a replica is started with: limits, identity, and whether its log is under repair. Plain data.
+//!
+//! All of it is set at the start. Only `birth` and `repair` change later, when a new node has learned where its log comes from
+//! (`birth.rs`).
 
 use crate::limits::{READ_KEPT_BYTES_LIMIT, READ_KEYS_PER_SLICE, READ_KEYS_PER_TURN};
 use crate::{raft, state_machine};
@@ -10,7 +13,7 @@ pub struct ReplicaOptions {
     pub raft: raft::Config,
     /// Settings of the state machine.
     pub machine: state_machine::Options,
-    /// Batches in the log that are not committed yet, from which on a new batch waits for company. At least 1.
+    /// With this many uncommitted entries of its own, a leader keeps a batch open for more writes. At least 1.
     pub pipeline_batches_limit: usize,
     /// Size from which on a batch is closed whatever the pipeline holds. Unit: bytes.
     pub batch_bytes_target: usize,

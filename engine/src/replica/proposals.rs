@@ -1,7 +1,11 @@
 //! What this leader puts into its log: the no-op that opens its term, then batches of commands.
 //!
-//! A batch is formed in place, in the log's segment. The commands that arrive in one turn share one, and a batch waits for company
-//! while enough others are on their way. Writes that the log does not take now are in `queue`.
+//! A batch is formed in place, in the log's segment. The commands that arrive in one turn share one. While `pipeline_batches_limit` of
+//! this leader's entries are uncommitted, the batch stays open for more writes, up to `batch_bytes_target`. Writes wait in `queue` while
+//! the log has no room for them or too much is uncommitted.
+//!
+//! A batch has three limits. From `batch_bytes_target` on it does not wait for the pipeline. From `BATCH_BYTES_MAX` on it takes no further
+//! command. `AppendError::BatchFull` says that the segment has no room for the next command.
 
 use net::api::Status;
 use wal::{AppendError, EntryHeader, Storage};
@@ -26,13 +30,13 @@ pub(super) struct Proposals {
     clock: LogClock,
 }
 
-/// The entry that this leader appends next, as far as that is known.
+/// The entry that this leader appends next.
 #[derive(Debug, Default)]
 pub(super) enum NextEntry {
-    /// Nothing was begun.
+    /// None is begun.
     #[default]
-    Open,
-    /// The no-op of the leader's term, until there is room for it in the log. Nothing else is proposed before.
+    Idle,
+    /// The no-op that opens the term, which is not in the log yet. Nothing else is proposed before it.
     Noop(EntryId),
     /// A batch that is being formed in the log.
     Batch(Batch),
@@ -41,7 +45,7 @@ pub(super) enum NextEntry {
 /// A batch that is being formed.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Who waits for its commands, in their order. There is at least one.
+    /// One waiter for each command, in the batch's order. Never empty.
     waiters: Vec<Waiter>,
 }
 
@@ -78,7 +82,7 @@ impl NextEntry {
     pub const fn batch(&self) -> Option<&Batch> {
         match self {
             Self::Batch(batch) => Some(batch),
-            Self::Open | Self::Noop(_) => None,
+            Self::Idle | Self::Noop(_) => None,
         }
     }
 }
@@ -95,6 +99,7 @@ impl<S: Storage> Replica<S> {
         if self.proposals.queue.is_empty() && self.has_uncommitted_room() {
             match self.push_write(waiter, &call.payload) {
                 Ok(()) => return,
+                // The next segment is being prepared: the write waits in the queue below.
                 Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {
                     self.device.segment.on_missed(self.now_tick);
                 }
@@ -123,6 +128,7 @@ impl<S: Storage> Replica<S> {
     /// of it is in the log.
     pub(super) fn push_write(&mut self, waiter: Waiter, command: &[u8]) -> Result<(), AppendError> {
         assert!(waiter.unanswered().is_some(), "a write that was answered is not proposed");
+        // Without a sender: there are no sessions yet.
         let head = CommandHead::new(command, None);
         let head = head.as_bytes();
         if self.log.batch_bytes() >= BATCH_BYTES_MAX {
@@ -139,6 +145,7 @@ impl<S: Storage> Replica<S> {
                 Err(error) => return Err(error),
             }
         }
+        // The no-op that opens the term comes before the first batch.
         self.append_noop();
         if matches!(self.proposals.next, NextEntry::Noop(_)) {
             return Err(AppendError::SegmentNotReady);
@@ -151,7 +158,7 @@ impl<S: Storage> Replica<S> {
         let time = self.proposals.clock.now(id.term, self.machine.time(), self.now_tick, self.options.tick_ms);
         let header = BatchHeader { time }.encode();
         self.log.begin_batch(id, KIND_COMMANDS, header.len() + head.len() + command.len())?;
-        // There is room for this much.
+        // `begin_batch` made sure of the room.
         if let Err(error) = self.log.batch_push(&[&header, head, command]) {
             self.log.abandon_batch();
             return Err(error);
@@ -163,7 +170,7 @@ impl<S: Storage> Replica<S> {
         Ok(())
     }
 
-    /// What to answer to a write that the log does not take. An error that no leader gets over stops this replica.
+    /// What to answer to a write that the log does not take. An error of the log itself stops this replica (`latch`).
     pub(super) fn refusal_for(&mut self, error: AppendError) -> Refusal {
         match error {
             AppendError::SegmentNotReady => match self.device.segment.shortage() {
@@ -187,7 +194,7 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// Closes the forming batch unless it should wait for company: while enough others are on their way, up to a size.
+    /// Closes the forming batch if the pipeline has room for it, or if it has reached its target size.
     pub(super) fn close_batch_if_due(&mut self) {
         if self.proposals.next.batch().is_some()
             && (self.pipeline_has_room() || self.log.batch_bytes() >= self.options.batch_bytes_target)
@@ -197,13 +204,14 @@ impl<S: Storage> Replica<S> {
     }
 
     fn pipeline_has_room(&self) -> bool {
-        // Entries of this leader alone: it may not know yet which of its predecessors' are committed.
+        // Every entry of this leader counts, also one that is no batch. Earlier leaders' entries do not: this leader may not know yet
+        // which of them are committed.
         let uncommitted = self.log.last_id().index.next().get().saturating_sub(self.raft.first_own_uncommitted().get());
         uncommitted < self.options.pipeline_batches_limit as u64
     }
 
-    /// Fewer bytes of this leader's own entries are uncommitted than may be. What earlier terms left in the log does not count:
-    /// a leader that just started has not heard yet how much of it is committed.
+    /// True if fewer than `uncommitted_bytes_limit` bytes of this leader's own entries are uncommitted. What earlier terms left in the log
+    /// does not count: a leader that just started has not heard yet how much of it is committed.
     pub(super) fn has_uncommitted_room(&self) -> bool {
         self.log.bytes_from(self.raft.first_own_uncommitted()) < self.options.uncommitted_bytes_limit
     }
@@ -220,13 +228,14 @@ impl<S: Storage> Replica<S> {
                 self.after_raft();
             }
             Err(error) => {
+                // Stopping the replica answers these waiters, too.
                 self.proposals.next = NextEntry::Batch(Batch { waiters });
                 self.latch(&error);
             }
         }
     }
 
-    /// Drops the forming batch; its writes certainly took no effect. Who was told a timeout is told no more.
+    /// Drops the forming batch and refuses its writes as not executed. Writes that were answered with a timeout are not answered again.
     pub(super) fn abandon_batch(&mut self) {
         let Some(waiters) = self.proposals.take_batch() else { return };
         self.log.abandon_batch();
@@ -248,7 +257,7 @@ impl<S: Storage> Replica<S> {
     pub(super) fn append_noop(&mut self) {
         let NextEntry::Noop(id) = self.proposals.next else { return };
         if self.raft.role() != Role::Leader || self.raft.term() != id.term {
-            self.proposals.next = NextEntry::Open;
+            self.proposals.next = NextEntry::Idle;
             return;
         }
         if self.raft.transfer().is_some_and(|transfer| transfer.told_at.is_some()) {
@@ -258,7 +267,7 @@ impl<S: Storage> Replica<S> {
         let header = EntryHeader::new(id, KIND_NOOP, &[]);
         match self.log.append_entry(&header, &[]) {
             Ok(_) => {
-                self.proposals.next = NextEntry::Open;
+                self.proposals.next = NextEntry::Idle;
                 self.raft.on_appended(&self.log);
                 self.after_raft();
             }

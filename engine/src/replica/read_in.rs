@@ -1,6 +1,8 @@
-//! Entries that are to be applied may have left memory, after a start or when this node applies far behind the end of its log.
-//! Whoever looks at one that has waits for the device, and with it the whole core. So memory is asked first, once for many entries,
-//! and what is not there is read in by others while everything else goes on.
+//! Makes sure that entries are in memory before they are applied.
+//!
+//! They may have left it, after a start or while this node applies far from the end of its log. To touch such an entry would block the
+//! whole core until the device has read it. So this asks first, for many entries at once (`Log::is_resident`), and has a helper thread
+//! read in what is missing (`Action::Load`) while everything but applying goes on.
 
 use wal::Storage;
 
@@ -13,42 +15,42 @@ use crate::types::Index;
 /// What was asked of memory and of the device for applying.
 #[derive(Debug, Default)]
 pub(super) struct ReadIn {
-    /// Entries up to this one may be looked at: they were in memory when that was asked, or were read in. Should they have left it
-    /// again since, asking anew might go on for ever.
-    through: Index,
+    /// Entries up to this one may be looked at: they were in memory when that was asked, or were read in. They are not asked for again,
+    /// even if they have left memory since: that could repeat for ever.
+    resident_through: Index,
     /// The entries that are being read in, first and last. Nothing is applied until they are there.
     asked: Option<(Index, Index)>,
 }
 
 impl ReadIn {
-    /// Nothing can be applied before the device has answered.
+    /// True if nothing can be applied before the device has answered.
     #[must_use]
     pub(super) const fn is_waiting(&self) -> bool {
         self.asked.is_some()
     }
 
-    /// These entries were read in.
+    /// These entries were read in. If they are not the ones that applying waits for, they were read in for a follower.
     pub(super) fn on_loaded(&mut self, first: Index, last: Index) {
         if self.asked == Some((first, last)) {
             self.asked = None;
-            self.through = last;
+            self.resident_through = last;
         }
     }
 }
 
 impl<S: Storage> Replica<S> {
-    /// Whether the entry at `index`, which is applied next, can be looked at now; if not, asks for it and those behind it, which
-    /// may be applied up to `may_apply`.
+    /// Returns true if the entry at `index`, the next one to apply, can be looked at now. If not, asks for it and for the entries after it,
+    /// up to `may_apply` at most: the last entry that may be applied.
     #[must_use]
     pub(super) fn may_look_at(&mut self, index: Index, may_apply: Index) -> bool {
         assert!(index <= may_apply, "{index} is applied, and only what comes up to {may_apply} may be");
-        if index <= self.read_in.through {
+        if index <= self.read_in.resident_through {
             return true;
         }
         assert!(!self.read_in.is_waiting(), "nothing is applied while entries are being read in");
         let last = self.window_end(index, may_apply);
         if self.log.is_resident(index, last) {
-            self.read_in.through = last;
+            self.read_in.resident_through = last;
             return true;
         }
         mark!("replica: entries are read in before they are applied");
@@ -64,10 +66,11 @@ impl<S: Storage> Replica<S> {
     }
 
     /// Compares entries that were read in with their checksums. They were whole when this log was opened or they were appended, but the
-    /// device may give something else now. Some may have been superseded meanwhile, or dropped.
+    /// device may give something else now.
     pub(super) fn verify(&self, first: Index, last: Index) -> Result<(), Fault> {
         for index in (first.get()..=last.get()).map(Index::new) {
             let entry = self.log.entry(index).map_err(|error| Fault::Read { index, reason: error.to_string() })?;
+            // An entry may have been superseded or dropped meanwhile.
             let Some(entry) = entry else { continue };
             entry.verify().map_err(|error| {
                 let reason = format!("the disk gives it damaged: {error}; start this node again to repair its log");
@@ -77,7 +80,7 @@ impl<S: Storage> Replica<S> {
         Ok(())
     }
 
-    /// The last of about `READ_IN_BYTES` of entries from `first` on.
+    /// The last entry of a window that begins at `first` and ends once it has `READ_IN_BYTES`, or at `may_apply`.
     fn window_end(&self, first: Index, may_apply: Index) -> Index {
         let mut last = first;
         let mut bytes = self.log.entry_bytes(first);

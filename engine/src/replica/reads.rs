@@ -10,19 +10,23 @@ use crate::call::{Origin, Ticket};
 use crate::state_machine::Scan;
 use crate::types::Index;
 
-/// Reads: first waiting for a leader's heartbeat round, then for their index to be applied, then being answered in slices.
+/// Reads that wait, each in one of five stages: without a leader to ask, asked, confirmed, ready, or partly answered.
+///
+/// A read has *begun* once its first slice is made and its answer is not complete.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    /// Those that were begun.
+    /// Reads whose answer is partly made.
     pub begun: BegunReads,
-    /// They waited for a turn of their own, which is the next one.
+    /// The last turn answered no reads, because its answers to writes took too many bytes. The next turn applies nothing and answers
+    /// reads first.
     pub(super) gave_way: bool,
-    /// Those whose leader was lost before it confirmed them, in the order in which that was noticed.
+    /// Reads that must be asked about again, because their leader was lost before it confirmed them. Oldest loss first.
     unasked: VecDeque<Read>,
+    /// Reads that a leader has not confirmed yet, by Raft's number for each (`ReadId`).
     unconfirmed: BTreeMap<u64, Read>,
-    /// Those whose index was not applied when it was looked last.
+    /// Reads that are confirmed and wait for an index to be applied. By that index, then by Raft's number.
     confirmed: BTreeMap<(Index, u64), Read>,
-    /// Those whose index is applied.
+    /// Reads that can be answered and have had no slice yet. Who has the next slice is decided there.
     pub(super) turns: Turns,
     last_id: u64,
 }
@@ -40,7 +44,8 @@ impl Reads {
         self.last_id
     }
 
-    /// A quorum confirmed the leader after the read arrived: it may be answered once `index` is applied.
+    /// The read may be answered once `index` is applied: a quorum confirmed the leader after the read arrived, or the read takes this
+    /// node's own state as it is.
     pub fn confirm(&mut self, id: u64, index: Index) {
         assert!(id <= self.last_id, "read {id} was never asked for");
         if let Some(read) = self.unconfirmed.remove(&id) {
@@ -55,40 +60,41 @@ impl Reads {
         self.unconfirmed.remove(&id)
     }
 
-    /// Takes back a read that is to be asked about again, once there is a leader.
+    /// Keeps a read until there is a leader to ask again.
     pub(super) fn put_aside(&mut self, read: Read) {
         self.unasked.push_back(read);
     }
 
-    /// Takes the reads that are to be asked about again.
+    /// Takes the reads that wait for a leader to ask.
     #[must_use]
     pub(super) fn take_unasked(&mut self) -> VecDeque<Read> {
         std::mem::take(&mut self.unasked)
     }
 
-    /// A read is to be asked about again.
+    /// True if a read waits for a leader to ask.
     pub(super) fn has_unasked(&self) -> bool {
         !self.unasked.is_empty()
     }
 
-    /// The first index behind `applied` that a confirmed read waits for.
+    /// The lowest index above `applied` that a confirmed read waits for.
     pub(super) fn first_awaited(&self, applied: Index) -> Option<Index> {
         self.confirmed.range((applied.next(), 0)..).next().map(|((index, _), _)| *index)
     }
 
-    /// Takes the confirmed reads that wait for an index behind `applied`.
+    /// Takes the confirmed reads that wait for an index above `applied`.
     #[must_use]
     pub(super) fn take_awaiting(&mut self, applied: Index) -> Vec<Read> {
         self.confirmed.split_off(&(applied.next(), 0)).into_values().collect()
     }
 
-    /// A read may be answered, or gone on with, with `applied` applied.
+    /// True if some read can be answered or continued once entries up to `applied` are applied.
     pub fn has_ready(&self, applied: Index) -> bool {
         let has_applied = self.confirmed.first_key_value().is_some_and(|((index, _), _)| *index <= applied);
         has_applied || !self.turns.is_empty() || self.begun.len() > 0
     }
 
-    /// Takes one read that may be answered with `applied` applied; call until it returns `None`.
+    /// Takes one read that has had no slice yet and can be answered once entries up to `applied` are applied. Call until it returns
+    /// `None`.
     #[must_use]
     pub fn take_ready(&mut self, applied: Index) -> Option<Read> {
         while let Some(first) = self.confirmed.first_entry().filter(|first| first.key().0 <= applied) {
@@ -97,7 +103,8 @@ impl Reads {
         self.turns.pop()
     }
 
-    /// Removes every read that was not begun and whose time is up.
+    /// Removes every read past its deadline that has had no slice yet, and reports who asked. `BegunReads::take_expired` takes the
+    /// others.
     pub fn expire(&mut self, now_tick: u64, mut timed_out: impl FnMut(Origin)) {
         let mut keep = |read: &Read| {
             let expired = read.deadline_tick <= now_tick;
@@ -113,24 +120,24 @@ impl Reads {
         self.turns.fade(now_tick);
     }
 
-    /// Takes the reads of these calls of this node, which are in ascending order.
+    /// Removes the reads of these tickets, whose clients are gone, and returns who asked. `tickets` must be sorted.
     #[must_use]
     pub(super) fn take_left(&mut self, tickets: &[Ticket]) -> Vec<Origin> {
-        let has_left =
+        let is_abandoned =
             |read: &Read| matches!(read.origin, Origin::Local(ticket) if tickets.binary_search(&ticket).is_ok());
-        let mut left = self.begun.take_if(has_left);
+        let mut gone = self.begun.take_if(is_abandoned);
         let mut keep = |read: &Read| {
-            let is_left = has_left(read);
-            if is_left {
-                left.push(read.origin);
+            let is_gone = is_abandoned(read);
+            if is_gone {
+                gone.push(read.origin);
             }
-            !is_left
+            !is_gone
         };
         self.unasked.retain(&mut keep);
         self.unconfirmed.retain(|_, read| keep(read));
         self.confirmed.retain(|_, read| keep(read));
         self.turns.retain(keep);
-        left
+        gone
     }
 
     /// Takes everything, for a replica that stops.
@@ -144,24 +151,26 @@ impl Reads {
     }
 }
 
-/// A read, how far it came, and its answer up to there.
+/// A read whose answer is partly made.
 #[derive(Debug)]
 pub(super) struct BegunRead {
     pub read: Read,
+    /// How far the read has come.
     pub scan: Scan,
+    /// The answer up to there, encoded.
     pub bytes: Vec<u8>,
 }
 
-/// Reads that one slice was not enough for.
+/// Reads that need more than one slice.
 #[derive(Debug, Default)]
 pub(super) struct BegunReads {
     /// In the order of their next slices.
     open: VecDeque<BegunRead>,
     /// Bytes of the answers of `open`. Unit: bytes.
     kept_bytes: usize,
-    /// Reads that gave up what they had for want of room; they begin anew when there is some.
+    /// Reads whose partial answer was dropped because too many bytes were kept. They start again when there is room.
     parked: VecDeque<Read>,
-    /// The next slice belongs to one of these, not to a read that was not begun.
+    /// True if the next slice belongs to one of these; false if it belongs to a read that has had none.
     pub is_next: bool,
 }
 
@@ -170,7 +179,8 @@ impl BegunReads {
         self.open.len() + self.parked.len()
     }
 
-    /// Takes the read whose slice is next. `room_bytes` is what must be free for a parked one to begin anew.
+    /// Takes the read whose slice is next. A parked read starts again only if `room_bytes` more may be kept: the largest answer that a
+    /// range can have.
     #[must_use]
     pub(super) fn pop(&mut self, room_bytes: usize, kept_bytes_limit: usize) -> Option<BegunRead> {
         let has_room = self.open.is_empty() || self.kept_bytes.saturating_add(room_bytes) <= kept_bytes_limit;
@@ -184,8 +194,8 @@ impl BegunReads {
         Some(begun)
     }
 
-    /// Takes back a read that is not done, to be the next one again or the last. One that finds no room for its bytes loses them,
-    /// unless it is the only one.
+    /// Puts back a read that is not complete, as the next one or as the last. If there is no room for its partial answer, and it is
+    /// not the only one, it loses that answer.
     pub(super) fn push(&mut self, begun: BegunRead, is_next_again: bool, kept_bytes_limit: usize) {
         assert!(begun.scan.is_begun(), "a read that is gone on with was begun");
         let kept_bytes = self.kept_bytes + begun.bytes.len();

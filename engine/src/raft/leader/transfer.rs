@@ -9,6 +9,8 @@
 //!    together with its vote for itself: one sync instead of two. The leader sees from the new term that the transfer succeeded.
 //!
 //! Leadership goes only to nodes that are fit to lead. Followers report their health in their answers to heartbeats.
+//!
+//! A *hand-over* is the wish to give up leadership, with its reason; a *transfer* is one try, to one successor.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,8 +26,8 @@ use crate::types::{Index, NodeId};
 pub struct Transfer {
     /// Who is to lead.
     pub to: NodeId,
-    /// Where the leader's log ended when the successor was told to take over; nothing may be appended since. `None` until it was
-    /// told.
+    /// Where the leader's log ended when the successor was told to take over. Nothing is appended after that (`Raft::may_propose`).
+    /// `None` until it was told.
     pub told_at: Option<Index>,
     /// When it began. Unit: ticks of this core.
     since_tick: u64,
@@ -61,7 +63,7 @@ pub enum Unfit {
     NoRoom,
     /// Its disk does not keep up.
     SlowDisk,
-    /// Its disk lacks more committed entries than can be on their way to it, or it is not in `ProgressState::Replicate`.
+    /// Its disk lacks more than `inflight_messages_limit` committed entries, or it is not in `ProgressState::Replicate`.
     LogBehind,
     /// It has applied much less than it could have. It may be replaying its log after a start.
     Replaying,
@@ -82,38 +84,38 @@ impl fmt::Display for Unfit {
 
 /// Limits how often leadership is handed over, so that it does not go back and forth between nodes that cannot hold it for long.
 ///
-/// Each hand-over doubles the waiting time `steady_ticks`, up to `steady_max_ticks`. Whenever `steady_max_ticks` pass without a
-/// hand-over, it is halved again.
+/// Each hand-over doubles the waiting time `wait_ticks`, up to `wait_max_ticks`. Whenever `wait_max_ticks` pass without a hand-over, it
+/// is halved again.
 #[derive(Debug)]
 pub(in crate::raft) struct Pacing {
     /// The waiting time: how long the preferred leader must have been fit before it is handed leadership, or how long an ailing leader
     /// waits after a hand-over before the next. Unit: ticks.
-    steady_ticks: u64,
-    /// Lower and upper limit of `steady_ticks`.
-    steady_min_ticks: u64,
-    steady_max_ticks: u64,
-    /// When `steady_ticks` was last doubled or halved. Unit: ticks of this core.
+    wait_ticks: u64,
+    /// Lower and upper limit of `wait_ticks`.
+    wait_min_ticks: u64,
+    wait_max_ticks: u64,
+    /// When `wait_ticks` was last doubled or halved. Unit: ticks of this core.
     changed_tick: u64,
-    /// A leader with a sick disk does not hand over before this. Unit: ticks of this core.
+    /// A leader that is unfit to lead does not hand over before this. Unit: ticks of this core.
     not_before_tick: u64,
 }
 
 impl Pacing {
     pub(in crate::raft) fn new(config: &Config) -> Self {
-        let steady_min_ticks = 2 * u64::from(config.election_ticks);
-        let steady_max_ticks = 32 * steady_min_ticks;
-        Self { steady_ticks: steady_min_ticks, steady_min_ticks, steady_max_ticks, changed_tick: 0, not_before_tick: 0 }
+        let wait_min_ticks = 2 * u64::from(config.election_ticks);
+        let wait_max_ticks = 32 * wait_min_ticks;
+        Self { wait_ticks: wait_min_ticks, wait_min_ticks, wait_max_ticks, changed_tick: 0, not_before_tick: 0 }
     }
 
     fn on_handed_over(&mut self, now_tick: u64) {
-        self.not_before_tick = now_tick + self.steady_ticks;
-        self.steady_ticks = (self.steady_ticks * 2).min(self.steady_max_ticks);
+        self.not_before_tick = now_tick + self.wait_ticks;
+        self.wait_ticks = (self.wait_ticks * 2).min(self.wait_max_ticks);
         self.changed_tick = now_tick;
     }
 
     fn on_tick(&mut self, now_tick: u64) {
-        if now_tick >= self.changed_tick + self.steady_max_ticks {
-            self.steady_ticks = (self.steady_ticks / 2).max(self.steady_min_ticks);
+        if now_tick >= self.changed_tick + self.wait_max_ticks {
+            self.wait_ticks = (self.wait_ticks / 2).max(self.wait_min_ticks);
             self.changed_tick = now_tick;
         }
     }
@@ -163,11 +165,11 @@ impl Leading {
         self.choose_successor(common, log);
     }
 
-    /// For a leader that stops without a transfer: the follower that should take over, and the message that tells it.
+    /// For a leader that sends its last message: the follower that should take over, and the message that tells it.
     pub(in crate::raft) fn last_successor(&self, common: &Common) -> Option<(NodeId, Message)> {
         // Whoever was told already may be campaigning; a second one would disturb it.
-        let called = self.transfer.map(|transfer| transfer.to).filter(|to| self.unfit(common, *to).is_none());
-        let to = called.or_else(|| self.best_successor(common, &BTreeSet::new()))?;
+        let told = self.transfer.map(|transfer| transfer.to).filter(|to| self.unfit(common, *to).is_none());
+        let to = told.or_else(|| self.best_successor(common, &BTreeSet::new()))?;
         // It must not wait for entries that it lacks: this leader sends no more. So the message names only
         // what it is known to have.
         let last_index = self.progress.get(&to)?.match_index();
@@ -189,7 +191,7 @@ impl Leading {
         self.proceed_with_transfer(common, log);
     }
 
-    /// Ends the hand-over that is under way, if there is one.
+    /// Ends the transfer under way, if there is one.
     pub(super) fn end_transfer(&mut self, common: &mut Common, end: HandOverEnd) {
         if let Some(transfer) = self.transfer.take() {
             let after_ticks = common.now_tick.saturating_sub(transfer.since_tick);
@@ -213,8 +215,8 @@ impl Leading {
     /// Of the fit voters that are not excluded, the one with the most entries on its disk.
     fn best_successor(&self, common: &Common, excluded: &BTreeSet<NodeId>) -> Option<NodeId> {
         let is_voter = |node: NodeId| common.membership.is_voter(node);
-        let may_follow = |node| is_voter(node) && !excluded.contains(&node) && self.unfit(common, node).is_none();
-        let fit = self.followers().filter(|(node, _)| may_follow(*node));
+        let may_succeed = |node| is_voter(node) && !excluded.contains(&node) && self.unfit(common, node).is_none();
+        let fit = self.followers().filter(|(node, _)| may_succeed(*node));
         fit.max_by_key(|(_, progress)| progress.match_index()).map(|(node, _)| node)
     }
 
@@ -246,7 +248,7 @@ impl Leading {
             return;
         }
         let since_tick = *self.preferred_since_tick.get_or_insert(common.now_tick);
-        if common.now_tick >= since_tick + common.preferred.steady_ticks {
+        if common.now_tick >= since_tick + common.preferred.wait_ticks {
             self.preferred_since_tick = None;
             common.preferred.on_handed_over(common.now_tick);
             mark!("raft: leadership goes to the preferred leader");
@@ -254,7 +256,7 @@ impl Leading {
         }
     }
 
-    /// Hands over while this node is not fit to lead and enough others are.
+    /// Hands over while this node is unfit to lead (its disk is slow, or its log has no room) and enough others are fit.
     ///
     /// The others must be a quorum without this node, all fit or with disks that work again. If they needed its disk to commit, nothing
     /// would be gained. One of them that is fit takes over.
@@ -266,8 +268,8 @@ impl Leading {
         }
         let since_tick = *common.ailing_since_tick.get_or_insert(common.now_tick);
         // Nodes that share a disk become unfit together. This gives the followers the time to say so.
-        let steady_tick = since_tick + u64::from(common.config.answer_ticks());
-        if common.now_tick < common.sick_disk_pacing.not_before_tick.max(steady_tick) || self.is_transferring() {
+        let told_by_tick = since_tick + u64::from(common.config.answer_ticks());
+        if common.now_tick < common.sick_disk_pacing.not_before_tick.max(told_by_tick) || self.is_transferring() {
             return;
         }
         let can_help = |node| node != common.config.id && self.can_help_to_commit(common, node, log);
@@ -289,7 +291,7 @@ impl Leading {
         let to = transfer.to;
         let Some(progress) = self.progress.get(&to) else { return };
         let last_index = log.last_id().index;
-        // The batch that is being formed will be one more entry.
+        // A forming batch will be one more entry.
         let is_complete = !log.is_forming();
         let is_sent = progress.state() == ProgressState::Replicate && progress.next_index() == last_index.next();
         // It may have become unfit since it was chosen.
@@ -325,8 +327,8 @@ impl Leading {
         if !self.heard_within(node, common.config.answer_ticks(), common.now_tick) {
             return Some(Unfit::Silent);
         }
-        let lag_limit = common.config.inflight_messages_limit as u64;
-        let has_applied = report.health.applied_index.plus(lag_limit) >= report.due_index;
+        let lag_entries_limit = common.config.inflight_messages_limit as u64;
+        let has_applied = report.health.applied_index.plus(lag_entries_limit) >= report.due_index;
         report
             .ailment()
             .or((!is_level(common, progress)).then_some(Unfit::LogBehind))
