@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use crate::nodes::Place;
 
-/// Rules before this one concern every packet; behind it only those that are passed on from node to node.
+/// Rules before this one concern every packet; after it only those that are passed on from node to node.
 const LOCAL_RULE: &str = "100";
 
 /// Runs a program, and returns what it complained about if it failed.

@@ -94,7 +94,7 @@ async fn verify_worker<S: RowSource>(
         let rows = page.map_err(|error| ReadBackError::Read { worker, reason: error.to_string() })?;
         rows.iter().for_each(|(key, value)| check.row(key, value));
         match rows.into_iter().next_back() {
-            // Another page may follow; it begins right behind the last row, and so further on each time.
+            // Another page may follow; it begins right after the last row, and so further on each time.
             Some((last, _)) if last >= begin => begin = successor(last),
             _ => return Ok(check.finish()),
         }
@@ -125,7 +125,7 @@ async fn verify_last_of<S: RowSource>(
     Ok(report)
 }
 
-/// The key right behind `key` in byte order.
+/// The key right after `key` in byte order.
 fn successor(mut key: Vec<u8>) -> Vec<u8> {
     key.push(0);
     key

@@ -57,7 +57,7 @@ impl Document {
         self.table(heading).into_iter().filter(|row| row[1] != "text").map(field).collect()
     }
 
-    /// The texts behind the fields of fixed size, in their order; the first one's offset must be where those end.
+    /// The texts after the fields of fixed size, in their order; the first one's offset must be where those end.
     pub fn texts(self, heading: &str) -> Vec<String> {
         let rows: Vec<_> = self.table(heading).into_iter().filter(|row| row[1] == "text").collect();
         let end = self.layout(heading).last().map_or(0, |(_, range)| range.end);
@@ -65,7 +65,7 @@ impl Document {
         rows.into_iter().map(|row| row[2].clone()).collect()
     }
 
-    /// The golden bytes under a heading: the text up to the first colon or full stop, and the bytes of the block behind it.
+    /// The golden bytes under a heading: the text up to the first colon or full stop, and the bytes of the block after it.
     pub fn all_golden(self, heading: &str) -> Vec<(&'static str, Vec<u8>)> {
         let mut blocks = self.section(heading).split("```");
         let mut golden = Vec::new();
@@ -90,7 +90,7 @@ pub(crate) fn numbers(table: &[Vec<String>]) -> Vec<(u64, String)> {
     table.iter().map(|row| (row[0].parse().expect("a number"), row[1].clone())).collect()
 }
 
-/// The number that each field holds in these bytes, behind the field's name.
+/// The number that each field holds in these bytes, after the field's name.
 pub(crate) fn values(bytes: &[u8], layout: &[(String, Range<usize>)]) -> Vec<(String, u64)> {
     let number =
         |range: &Range<usize>| bytes[range.clone()].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte));

@@ -1,6 +1,6 @@
 //! Reads the files of planted bugs and puts the bugs into a copy of a source. Used by the build script and by `tidy`; both compile it.
 //!
-//! A file of bugs is a sequence of such paragraphs. `(rare)` behind the name marks a bug that takes thousands of seeds to find.
+//! A file of bugs is a sequence of such paragraphs. `(rare)` after the name marks a bug that takes thousands of seeds to find.
 //!
 //! ```text
 //! bug SkipEntryChecksum

@@ -109,7 +109,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A piece of the answer to a call: any number of `More`, then one `Last`. The answer is what they hold, one behind the other. If the
+/// A piece of the answer to a call: any number of `More`, then one `Last`. The answer is what they hold, one after the other. If the
 /// last one is a refusal, what came before it is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part<Bytes, Why = Refusal> {

@@ -171,7 +171,7 @@ pub(crate) const HANDOVER_LEN_MAX: usize = 8192;
 /// Bytes of requests that may wait for the next leader. Unit: bytes.
 pub(crate) const HANDOVER_BYTES_MAX: usize = 8 << 20;
 
-/// How often it is looked for requests whose time is over. Unit: ticks.
+/// Interval between two searches for requests past their deadline. Unit: ticks.
 pub(crate) const EXPIRE_EVERY_TICKS: u64 = 5;
 
 /// A replica's buffer for answers is not kept if it is larger than this. Unit: bytes.
@@ -201,7 +201,7 @@ const _: () = assert!(RANGE_BYTES_LIMIT + REQUEST_BYTES_CHOSEN_MAX as usize + AN
 
 /// Keys that one command may visit: every key that was ever written in the ranges of its operations, deleted ones included.
 ///
-/// What is applied behind a command waits for all of it, so this bounds how long. All replicas must decide alike: it may change
+/// What is applied after a command waits for all of it, so this bounds how long. All replicas must decide alike: it may change
 /// only together with the version of the commands. Measured at a million keys: see `docs/decisions/0004-bounded-work.md`.
 pub const KEYS_VISITED_PER_COMMAND_MAX: u64 = 50_000;
 

@@ -32,7 +32,7 @@ pub mod kind {
     pub const REQUEST_VOTE: FrameKind = FrameKind::new(66);
     /// `RequestVoteResponse`.
     pub const REQUEST_VOTE_RESPONSE: FrameKind = FrameKind::new(67);
-    /// `AppendEntries`, with entries behind the metadata.
+    /// `AppendEntries`, with entries after the metadata.
     pub const APPEND_ENTRIES: FrameKind = FrameKind::new(68);
     /// `AppendEntriesResponse`, accepted.
     pub const APPEND_ACCEPTED: FrameKind = FrameKind::new(69);

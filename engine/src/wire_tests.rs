@@ -470,7 +470,7 @@ fn entries() -> impl Strategy<Value = Entries> {
     })
 }
 
-/// The announcement of the entries behind `prev` up to `last`.
+/// The announcement of the entries after `prev` up to `last`.
 fn announce(entries: &Entries, prev: usize, last: usize, commit_index: u64) -> AppendEntries {
     let prev_term = prev.checked_sub(1).map_or(0, |at| entries[at].0);
     let prev = id(prev_term, prev as u64);

@@ -219,7 +219,7 @@ pub struct Response<'a> {
 pub struct ResponsePart<'a> {
     /// The sender's number for the request.
     pub id: u64,
-    /// Bytes of the body, behind those of the parts before.
+    /// Bytes of the body, after those of the parts before.
     pub bytes: &'a [u8],
 }
 

@@ -118,7 +118,7 @@ fn documented_handshake_is_the_one_in_the_code() {
     assert_eq!(meta[40..], *b"\x02\0n2\0\0\x0d\0other cluster");
 }
 
-/// Sets the byte at `at` behind the handshake frame's header and fits the checksums to it.
+/// Sets the byte at `at` after the handshake frame's header and fits the checksums to it.
 fn with_meta_byte(bytes: &[u8], at: usize, byte: u8) -> Vec<u8> {
     with_frame(bytes, |frame| {
         let mut meta = frame.meta.to_vec();

@@ -315,7 +315,7 @@ fn expect_kind(frame: &Frame<'_>, kind: FrameKind) -> Result<(), DecodeError> {
     Err(DecodeError::Unknown { what: "the kind of a handshake frame", got: frame.kind.get().into() })
 }
 
-/// A handshake frame has no flags, no number, and nothing behind its metadata.
+/// A handshake frame has no flags, no number, and nothing after its metadata.
 fn expect_plain(frame: &Frame<'_>) -> Result<(), DecodeError> {
     expect_zero(frame.flags.into())?;
     expect_zero(frame.id)?;

@@ -91,7 +91,7 @@ impl LogQueue {
         }
     }
 
-    /// Writes lines, and behind them how many were lost since; what cannot be written is lost too.
+    /// Writes lines, and after them how many were lost since; what cannot be written is lost too.
     fn write(&self, out: &mut impl Write, lines: &mut Vec<u8>, dropped_count: u64) {
         if dropped_count > 0 {
             lines.extend_from_slice(format!("{dropped_count} log lines were dropped here\n").as_bytes());

@@ -97,7 +97,7 @@ fn extents(file: &File, range: Range<u64>) -> Result<Vec<Extent>, Errno> {
         reserved: 0,
         extents: [Extent::default(); EXTENTS_COUNT],
     };
-    // SAFETY: the opcode is FS_IOC_FIEMAP, and the value begins with the header that it takes; behind that the kernel
+    // SAFETY: the opcode is FS_IOC_FIEMAP, and the value begins with the header that it takes; after that the kernel
     // writes at most `extents_count` extents, for which there is room, and any bytes are an `Extent`.
     let ask = unsafe { Updater::<ASK_FOR_EXTENTS, ExtentMap>::new(&mut map) };
     // SAFETY: as above; the call reads and writes nothing else.
@@ -136,7 +136,7 @@ fn holes(file: &File, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
     while at < range.end {
         let start = match seek(file, SeekFrom::Hole(at)) {
             Ok(start) => start,
-            // The place is behind the end, or the file system knows no holes.
+            // The place is after the end, or the file system knows no holes.
             Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => break,
             Err(error) => return Err(error.into()),
         };

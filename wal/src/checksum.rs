@@ -6,7 +6,7 @@ use crc32fast::Hasher;
 
 use crate::types::Lsn;
 
-/// CRC-32 of several parts as if they lay one behind the other.
+/// CRC-32 of several parts as if they lay one after the other.
 #[must_use]
 pub fn crc32(parts: &[&[u8]]) -> u32 {
     let mut hasher = Hasher::new();

@@ -58,7 +58,7 @@ pub enum DamageKind {
         "entries missing: the log holds what follows entry {base}, through {last}, and the state of this node is at entry {state}"
     )]
     NotAtState {
-        /// The entry that the log begins behind.
+        /// The entry that the log begins after.
         base: EntryId,
         /// Its last entry.
         last: EntryId,
@@ -116,9 +116,9 @@ impl fmt::Display for Damage {
 /// How the log ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
-    /// Behind the last frame everything is zero.
+    /// After the last frame everything is zero.
     Clean,
-    /// Behind the last frame lies what a crash left of writes that were never known to be durable.
+    /// After the last frame lies what a crash left of writes that were never known to be durable.
     Torn(TornTail),
 }
 
@@ -201,7 +201,7 @@ pub struct Corruption {
     /// The highest hard state that is whole anywhere in the log, before or beyond damage. Its term is at least that of
     /// every entry whose header is whole; where that raised it, the vote is 0.
     pub hard_state: HardStateRecord,
-    /// No damage can have hidden a later hard state: whatever is damaged behind the last whole one is the payload of a
+    /// No damage can have hidden a later hard state: whatever is damaged after the last whole one is the payload of a
     /// frame whose header is whole and says that it is an entry, and the log then ends without remains.
     ///
     /// Where it is false this node may have voted, or seen a later term, without knowing. Rests on the note: after a crash

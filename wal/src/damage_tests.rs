@@ -23,7 +23,7 @@ fn logs() -> u64 {
 /// A log on a simulated disk and everything that was written to it, in order.
 struct History {
     log: Log<SimStorage>,
-    /// What it was begun behind.
+    /// The entry that it was begun after.
     base: EntryId,
     /// What it is opened as: the state that is kept elsewhere grows.
     options: LogOptions,
@@ -124,7 +124,7 @@ impl History {
         self.records.iter().filter(|(end, _)| *end <= self.log.durable_lsn()).count()
     }
 
-    /// Current entries after the first `count` frames, of a log that begins behind `base`.
+    /// Current entries after the first `count` frames, of a log that begins after `base`.
     fn entries(&self, count: usize, base: EntryId) -> Vec<(EntryId, &[u8])> {
         let entries = current_entries(&self.records[..count], self.base).into_iter();
         entries.map(|(_, id, payload)| (id, payload)).filter(|(id, _)| id.index > base.index).collect()

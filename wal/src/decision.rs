@@ -78,9 +78,9 @@ pub(crate) struct Surroundings {
 /// What to do about a place where the log does not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// The log ends here and nothing is left behind it.
+    /// The log ends here and nothing follows.
     EndClean,
-    /// The log ends here; what is behind it was never acknowledged.
+    /// The log ends here; what follows was never acknowledged.
     EndTorn,
     /// Something durable is damaged.
     Refuse,

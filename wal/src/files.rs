@@ -20,7 +20,7 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Where [`write_durably`] has a file until it is complete: beside it, `.new` behind its name. A leftover of it means nothing.
+/// Where [`write_durably`] has a file until it is complete: beside it, `.new` after its name. A leftover of it means nothing.
 #[must_use]
 pub fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.file_name().map_or_else(OsString::new, OsString::from);

@@ -233,7 +233,7 @@ impl EntryHeader {
         self.payload_len.get() as usize
     }
 
-    /// The running checksum up to this entry, behind entries with the running checksum `before`.
+    /// The running checksum up to this entry, after entries with the running checksum `before`.
     #[must_use]
     pub fn lineage_behind(&self, before: Lineage) -> Lineage {
         before.then(self.id(), self.kind, self.payload_crc.get())
@@ -295,7 +295,7 @@ pub(crate) const FRAME_ENTRY_OFFSET: usize = offset_of!(FrameHeader, entry);
 const FRAME_COVERED_FROM: usize = size_of::<U32>();
 
 impl FrameHeader {
-    /// Makes the header of a frame at `lsn`, behind the frame whose header checksum is `prev_header_crc`.
+    /// Makes the header of a frame at `lsn`, after the frame whose header checksum is `prev_header_crc`.
     ///
     /// `durable`: position below which everything was known durable. Invariant: `durable <= lsn`.
     #[must_use]
@@ -366,7 +366,7 @@ pub const fn frame_bytes(payload_len: usize) -> usize {
 const _: () = assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN_BYTES));
 // The reserve holds several elections while no segment can be prepared.
 const _: () = assert!(RESERVE_BYTES >= 64 * frame_bytes(HARD_STATE_PAYLOAD_BYTES) + frame_bytes(0));
-// A mark and what fills up the page before it fit any segment, behind its origin.
+// A mark and what fills up the page before it fit any segment, after its origin.
 const _: () = assert!(frame_bytes(ORIGIN_BYTES_MAX) + 2 * FRAME_HEADER_BYTES <= PAGE_BYTES);
 
 #[cfg(test)]

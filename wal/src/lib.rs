@@ -4,7 +4,7 @@
 //! drives the log performs it and reports back with [`Log::on_synced`]. Nothing here is durable because it was appended;
 //! it is durable because a sync that covers it has completed.
 //!
-//! A log begins anywhere: behind the entry at which the state that its owner keeps elsewhere is ([`Origin`]), and whole segments
+//! A log begins anywhere: after the entry at which the state that its owner keeps elsewhere is ([`Origin`]), and whole segments
 //! that hold nothing beyond that state can go ([`Log::drop_before`]).
 //!
 //! The log knows no Raft (it numbers entries and lets later ones supersede a suffix, but does not decide which), no

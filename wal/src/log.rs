@@ -35,9 +35,9 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// The last entry of the state that the owner keeps elsewhere, durably; `EntryId::ZERO` without one. It was committed.
     ///
-    /// The log must hold it or begin right behind it. A log that holds nothing yet begins there.
+    /// The log must hold it or begin right after it. A log that holds nothing yet begins there.
     pub state: EntryId,
-    /// Of all entries up to `state`. What the log says counts where it holds that entry or begins behind it.
+    /// Of all entries up to `state`. What the log says counts where it holds that entry or begins after it.
     pub state_lineage: Lineage,
 }
 
@@ -66,7 +66,7 @@ impl<S: Storage> Log<S> {
     /// Opens the log that `storage` holds, or a new one if that is empty.
     ///
     /// The decision table is in `decision`'s documentation. A log that is damaged where it was durable does not open and
-    /// is not changed. Otherwise everything behind its end is turned to zero before this returns, and what it holds
+    /// is not changed. Otherwise everything after its end is turned to zero before this returns, and what it holds
     /// counts as durable: the storage shows what the device holds.
     pub fn open(mut storage: S, options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
         let LogOptions { identity, segment_bytes, state, state_lineage } = options;
@@ -128,7 +128,7 @@ impl<S: Storage> Log<S> {
         Ok((log, report))
     }
 
-    /// Begins a log in an empty place, behind `origin`: for an owner whose state came from elsewhere.
+    /// Begins a log in an empty place, after `origin`: for an owner whose state came from elsewhere.
     ///
     /// Nothing of it is durable before something is appended and synced. Panics if the origin's entry is of a later term than its
     /// hard state, or its members are too long.
@@ -149,13 +149,13 @@ impl<S: Storage> Log<S> {
         Ok(log)
     }
 
-    /// The entry that the log begins behind; `EntryId::ZERO` for one that begins with the first entry that was ever made.
+    /// The entry that the log begins after; `EntryId::ZERO` for one that begins with the first entry that was ever made.
     #[must_use]
     pub fn base(&self) -> EntryId {
         self.index.base()
     }
 
-    /// Who the members are behind the last entry, which the origin of the next segment says; as [`Origin::members`].
+    /// Who the members are after the last entry, which the origin of the next segment says; as [`Origin::members`].
     #[must_use]
     pub fn members(&self) -> &[u8] {
         self.members.current()
@@ -183,7 +183,7 @@ impl<S: Storage> Log<S> {
         let durable = self.commit.durable();
         let can_begin = |start: &SegmentStart| {
             let begin = self.geometry.lsn(start.seq, FIRST_FRAME_OFFSET);
-            // Superseded by something in this segment or behind it, the entry is another now, or lies there.
+            // Superseded by something in this segment or after it, the entry is another now, or lies there.
             let is_before = self.index.get(start.base.index).is_none_or(|slot| slot.lsn < begin);
             let is_current = self.index.term(start.base.index) == Some(start.base.term);
             start.base.index <= state && is_current && is_before && begin < durable
@@ -201,7 +201,7 @@ impl<S: Storage> Log<S> {
         Some(seq)
     }
 
-    /// Index of the first entry that the log holds or will hold: the one behind `base()`.
+    /// Index of the first entry that the log holds or will hold: the one after `base()`.
     #[must_use]
     pub fn first_index(&self) -> Index {
         self.index.first_index()

@@ -67,7 +67,7 @@ pub(crate) struct MappedSegment {
     pub(crate) identity: FileIdentity,
     /// None if the file is empty.
     pub(crate) map: Option<MmapMut>,
-    /// What the device gives of the file, from its start. Nothing behind it is ever looked at: that would end the process.
+    /// What the device gives of the file, from its start. Nothing after it is ever looked at: that would end the process.
     readable_bytes: usize,
 }
 

@@ -25,7 +25,7 @@ impl MembersHistory {
         &self.base
     }
 
-    /// What is in force behind the log's last entry.
+    /// What is in force after the log's last entry.
     pub(crate) fn current(&self) -> &[u8] {
         self.later.last().map_or(&self.base, |(_, members)| members)
     }
@@ -42,7 +42,7 @@ impl MembersHistory {
         assert!(self.later.is_sorted_by_key(|(entry, _)| *entry), "entries stand in order");
     }
 
-    /// The log begins behind entry `base` from now on.
+    /// The log begins after entry `base` from now on.
     pub(crate) fn drop_to(&mut self, base: Index) {
         let dropped_count = self.later.partition_point(|(entry, _)| *entry <= base);
         if let Some((_, members)) = self.later.drain(..dropped_count).next_back() {

@@ -113,7 +113,7 @@ pub(crate) fn store(bytes: &mut [u8], owner: LogNonce, noted: Noted) {
     put(bytes, number, owner, noted);
 }
 
-/// Notes something in both slots, one behind the other, so that losing either leaves it known.
+/// Notes something in both slots, one after the other, so that losing either leaves it known.
 pub(crate) fn store_twice(bytes: &mut [u8], owner: LogNonce, noted: Noted) {
     store(bytes, owner, noted);
     let noted = read(bytes, Some(owner));

@@ -31,7 +31,7 @@ fn ten_segments() -> Log<SimStorage> {
     log
 }
 
-/// The same without its first six segments: behind entry 12.
+/// The same without its first six segments: after entry 12.
 fn without_six() -> Log<SimStorage> {
     let mut log = ten_segments();
     assert_eq!(log.drop_before(Index::new(13)), Some(seq(7)));
@@ -81,7 +81,7 @@ fn members_that_change_are_in_the_next_segments_origin() {
     sync_all(&mut log);
     let (mut log, _) = reopen(log.into_storage()).expect("sound");
     assert_eq!(log.members(), [7; MEMBERS_BYTES_MAX]);
-    // The longest entry has room behind the longest origin.
+    // The longest entry has room after the longest origin.
     let limit = log.payload_limit_bytes();
     append_many(&mut log, 1, 6..=8, limit);
     assert_eq!(place(&log, 8).1, FIRST_FRAME_OFFSET + crate::format::frame_bytes(crate::origin::ORIGIN_BYTES_MAX));
@@ -171,7 +171,7 @@ fn the_same_entries_have_one_lineage_in_every_log() {
     let lineage = |log: &Log<SimStorage>| log.lineage(Index::new(20)).expect("held");
     let ten = ten_segments();
     let known = lineage(&ten);
-    // In batches, in other segments, beside a hard state, and behind entries that were superseded.
+    // In batches, in other segments, beside a hard state, and after entries that were superseded.
     let mut other = new_log(8);
     append_many(&mut other, 2, 1..=3, 100);
     for index in 1..=20 {
@@ -195,7 +195,7 @@ fn the_same_entries_have_one_lineage_in_every_log() {
     assert_eq!(salvaged.last_id(), id(3, 18));
     append_many(&mut salvaged, 3, 19..=20, 3500);
     assert_eq!(lineage(&salvaged), known);
-    // One byte of one entry makes all behind it another history.
+    // One byte of one entry makes all after it another history.
     append(&mut salvaged, 3, 19, b"another").expect("room");
     append_many(&mut salvaged, 3, 20..=20, 3500);
     assert_ne!(lineage(&salvaged), known);
@@ -221,7 +221,7 @@ fn no_more_is_dropped_than_the_state_has_and_the_device_holds() {
 fn no_log_begins_behind_an_entry_that_was_superseded() {
     let mut log = new_log(7);
     append_many(&mut log, 3, 1..=4, 3500);
-    // Segment 3 is begun behind entry 4, and entry 3 in it supersedes that.
+    // Segment 3 is begun after entry 4, and entry 3 in it supersedes that.
     append_many(&mut log, 4, 3..=3, 3500);
     sync_all(&mut log);
     assert_eq!(place(&log, 3), (seq(3), FIRST_FRAME_OFFSET + 96));

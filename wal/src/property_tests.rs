@@ -24,7 +24,7 @@ fn config() -> ProptestConfig {
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// An entry, `back` entries before the one behind the last, in a term `term_up` above the last one's.
+    /// An entry, `back` entries before the one after the last, in a term `term_up` above the last one's.
     Append {
         back: u64,
         term_up: u64,
@@ -100,7 +100,7 @@ fn op() -> impl Strategy<Value = Op> {
 /// What was written, frame by frame, and how much of it a completed sync covers.
 #[derive(Debug)]
 struct Model {
-    /// The entry that the log was begun behind.
+    /// The entry that the log was begun after.
     base: EntryId,
     records: Vec<(Lsn, Record)>,
     durable_count: usize,
@@ -117,7 +117,7 @@ impl Model {
         self.records.iter().filter(|(end, _)| end.get() < first.get() * SEGMENT_BYTES).count()
     }
 
-    /// The entry that a log is behind which begins with this segment.
+    /// The entry after which a log begins whose first segment is this one.
     fn base_of(&self, first: SegmentSeq) -> EntryId {
         self.entries(self.count_before(first)).last().map_or(self.base, |(_, id, _)| *id)
     }
@@ -144,7 +144,7 @@ impl Model {
         assert_eq!(log.persisted_index(), self.base.index.plus(durable as u64));
         assert_eq!(log.hard_state(), self.hard_state(count));
         let end = self.records.last().map(|(end, _)| *end);
-        // Seals and origins, which are no records, may stand behind the last one.
+        // Seals and origins, which are no records, may stand after the last one.
         let is_at = |lsn: Lsn, end: Lsn| {
             let is_behind_seals = (lsn.get() - end.get()).is_multiple_of(FRAME_HEADER_BYTES as u64);
             let is_behind_origin =

@@ -1,7 +1,7 @@
 //! Recovery: what a log holds when it opens, and what is cut off its end.
 //!
 //! It adds up what `walk` finds, frame by frame, and refuses what is damaged. Where the log may end is decided by the table in
-//! `decision`. It changes nothing until that is known; then it turns what lies behind the end to zero.
+//! `decision`. It changes nothing until that is known; then it turns what lies after the end to zero.
 
 use std::collections::VecDeque;
 
@@ -28,7 +28,7 @@ pub struct RecoveryReport {
     pub frames_count: u64,
     /// Current entries, superseded ones not counted.
     pub entries_count: usize,
-    /// The entry that the log begins behind.
+    /// The entry that the log begins after.
     pub base: EntryId,
     /// Last entry; `base` in a log without entries.
     pub last: EntryId,
@@ -46,7 +46,7 @@ pub struct RecoveryReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentStart {
     pub(crate) seq: SegmentSeq,
-    /// The entry before it, when it was begun. Entries in it or behind it may have superseded that one.
+    /// The entry before it, when it was begun. Entries in it or after it may have superseded that one.
     pub(crate) base: EntryId,
 }
 
@@ -83,7 +83,7 @@ impl Rebuild {
         }
     }
 
-    /// Takes a whole frame in. Behind damage nothing is checked or kept but what tells where the damage ends.
+    /// Takes a whole frame in. After damage nothing is checked or kept but what tells where the damage ends.
     pub(crate) fn frame(&mut self, frame: &FrameView<'_>) {
         let is_counted = !matches!(frame.header.entry().kind(), EntryKind::SEAL | EntryKind::ORIGIN);
         self.frames_count += u64::from(is_counted);
@@ -237,7 +237,7 @@ pub(crate) struct HardStates {
     highest: HardStateRecord,
     /// Highest term of an entry whose header is whole.
     entry_term: Term,
-    /// Something behind `highest` may have been a later hard state.
+    /// Something after `highest` may have been a later hard state.
     may_be_hidden: bool,
 }
 
@@ -271,7 +271,7 @@ impl HardStates {
         self.entry_term = self.entry_term.max(damage.entry.map_or(Term::ZERO, |entry| entry.term));
     }
 
-    /// How the log ended; `None` if damage hides that. What lies behind an end may be what is left of durable frames.
+    /// How the log ended; `None` if damage hides that. What lies after an end may be what is left of durable frames.
     fn end(&mut self, tail: Option<Tail>) {
         self.may_be_hidden |= tail != Some(Tail::Clean);
     }
@@ -301,7 +301,7 @@ pub(crate) fn lineage_of(index: &EntryIndex, entry: &EntryHeader) -> Lineage {
     entry.lineage_behind(before)
 }
 
-/// Whether `id` may be the next entry in the log: right behind the last, or superseding a suffix.
+/// Whether `id` may be the next entry in the log: right after the last, or superseding a suffix.
 pub(crate) fn check_sequence(index: &EntryIndex, id: EntryId) -> Result<(), Inconsistency> {
     let last = index.last_id();
     let first = index.first_index();
@@ -390,7 +390,7 @@ fn refuse_strangers(damage: &Damage) -> Result<(), OpenError> {
     }
 }
 
-/// Turns everything behind the log's end to zero, in every segment. Durable on return.
+/// Turns everything after the log's end to zero, in every segment. Durable on return.
 ///
 /// The last segment goes first and the end itself last: interrupted anywhere, the log reads the same next time.
 pub(crate) fn clean_tail<S: Storage>(storage: &mut S, end: &LogEnd) -> Result<(), OpenError> {

@@ -11,7 +11,7 @@ use crate::testing::SimStorage;
 use crate::types::{EntryId, HardStateRecord, Index, Lsn, Term};
 use crate::{DamageKind, Log, LogOptions, OpenError, SegmentIdentity, Storage, Tail};
 
-/// Ten durable entries of 500 bytes in two segments; a mark behind them if wanted. Entry 11 would follow.
+/// Ten durable entries of 500 bytes in two segments; a mark after them if wanted. Entry 11 would follow.
 fn ten_entries(mark: bool) -> Log<SimStorage> {
     let mut log = new_log(5);
     append_many(&mut log, 3, 1..=10, 1500);
@@ -25,7 +25,7 @@ fn ten_entries(mark: bool) -> Log<SimStorage> {
     log
 }
 
-/// What opening says about damage to ten durable entries behind which there is a mark.
+/// What opening says about damage to ten durable entries after which there is a mark.
 fn damaged(change: impl FnOnce(&mut SimStorage, &dyn Fn(u64) -> (crate::SegmentSeq, usize))) -> Corruption {
     let log = ten_entries(true);
     let places: Vec<_> = (1..=10).map(|index| place(&log, index)).collect();
@@ -430,7 +430,7 @@ fn a_log_goes_on_where_it_ended_also_at_the_start_of_a_segment() {
     append_many(&mut log, 1, 3..=3, 3500);
     let (segment, offset) = place(&log, 3);
     assert_eq!((segment, offset), (seq(2), FIRST_FRAME_OFFSET + frame_bytes(ORIGIN_FIXED_BYTES)));
-    // Payload of the origin, and the entry behind it.
+    // Payload of the origin, and the entry after it.
     let gone = FIRST_FRAME_OFFSET + FRAME_HEADER_BYTES;
     let (mut log, _) = torn(log, |storage| storage.overwrite(segment, gone, &[0; 2000]));
     // The seal of the segment before is the last frame.

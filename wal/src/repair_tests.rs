@@ -294,7 +294,7 @@ fn a_segment_of_any_length_is_repaired() {
             let last = check_prefix(&mut opened.log);
             let repair = opened.repair.expect("under repair");
             assert!(repair.damage.contains("file truncated"), "{repair:?}");
-            // The origins of the segments behind the first one repeat every hard state that it may have held.
+            // The origins of the segments after the first one repeat every hard state that it may have held.
             assert_eq!(repair.hard_state_is_certain, segment == 1, "{segment} {bytes}");
             let is_behind_the_end = segment == 3 && bytes == SEGMENT_BYTES - 1;
             assert_eq!(last == ENTRIES, is_behind_the_end, "{segment} {bytes}");
@@ -401,7 +401,7 @@ fn interrupt_everywhere(make: impl Fn() -> Node, check: impl Fn(&Node, Opened, &
     unreachable!("some opening is the last")
 }
 
-/// Segment, offset, and whether the hard state stays certain: the header of a frame behind the last origin.
+/// Segment, offset, and whether the hard state stays certain: the header of a frame after the last origin.
 const UNCERTAIN: (u64, u64, bool) = (3, 4096 + 88 + 9, false);
 
 #[test]

@@ -1,7 +1,7 @@
 //! Salvage: a new log out of what is whole in a damaged one.
 //!
 //! The new log begins where the damaged one does, and holds the entries before the first damage, as they were current there.
-//! If they do not reach the state that the owner has, or nothing can be read of where the log begins, the new one begins behind
+//! If they do not reach the state that the owner has, or nothing can be read of where the log begins, the new one begins after
 //! that state. Then comes the highest hard state that is whole anywhere, and everything is synced before it is handed over. The
 //! damaged log is only read. What stood beyond the damage is not taken over: it has to come from the other nodes, and whether
 //! this node may vote before that is for the protocol to say, which learns here how certain the hard state is. Which

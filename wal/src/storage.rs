@@ -74,7 +74,7 @@ pub trait Storage {
     /// Interrupted anywhere it may be repeated: it only ever turns bytes to zero.
     fn reset_tail(&mut self, seq: SegmentSeq, offset: usize) -> Result<(), StorageError>;
 
-    /// Removes a segment and all behind it, present or not; durable on return. Only for segments that hold nothing.
+    /// Removes a segment and all after it, present or not; durable on return. Only for segments that hold nothing.
     fn remove_from(&mut self, seq: SegmentSeq) -> Result<(), StorageError>;
 
     /// Removes all segments before this one, which the note says are no part of the log; durable on return.

@@ -35,7 +35,7 @@ pub(crate) fn new_log(seed: u64) -> Log<SimStorage> {
     log
 }
 
-/// A log that begins behind some entry in some segment, and what it is opened as.
+/// A log that begins after some entry in some segment, and what it is opened as.
 pub(crate) fn log_at_random_origin(seed: u64) -> (Log<SimStorage>, LogOptions) {
     let mut rng = SimRng::new(seed ^ 0x6f72_6967);
     let mut storage = SimStorage::new(IDENTITY, SEGMENT_BYTES, seed);
@@ -109,7 +109,7 @@ pub(crate) enum Record {
     Mark,
 }
 
-/// Entries that are current after these frames of a log that was begun behind `base`, each with the number of its frame.
+/// Entries that are current after these frames of a log that was begun after `base`, each with the number of its frame.
 pub(crate) fn current_entries(records: &[(Lsn, Record)], base: EntryId) -> Vec<(usize, EntryId, &[u8])> {
     let mut entries = Vec::new();
     for (position, (_, record)) in records.iter().enumerate() {

@@ -57,7 +57,7 @@ struct SegmentFile {
     seq: SegmentSeq,
     /// None if the file is empty.
     map: Option<Mmap>,
-    /// What can be read of it, from its start. Nothing behind that is looked at. Unit: bytes.
+    /// What can be read of it, from its start. Nothing after that is looked at. Unit: bytes.
     readable_bytes: usize,
 }
 
@@ -95,7 +95,7 @@ pub struct VerifyReport {
     pub frames_count: u64,
     /// Current entries up to the first damage.
     pub entries_count: usize,
-    /// The entry that the log begins behind, if nothing before is damaged. The offline check can't know whether a node's state
+    /// The entry that the log begins after, if nothing before is damaged. The offline check can't know whether a node's state
     /// reaches there.
     pub base: EntryId,
     /// Last entry before the first damage.

@@ -92,7 +92,7 @@ pub(crate) struct Walk<'a> {
     whole_segments: VecDeque<WholeSegment>,
     at: usize,
     offset: usize,
-    /// Checksum that the next frame must repeat; unknown behind damage, and before the log's first frame.
+    /// Checksum that the next frame must repeat; unknown after damage, and before the log's first frame.
     chain: Option<u32>,
     /// End of the last frame, or where the first one belongs.
     frames_end: Lsn,
@@ -165,7 +165,7 @@ impl<'a> Walk<'a> {
         let durable_beyond = beyond.durable > here.view.lsn(self.offset);
         let noted_beyond = self.noted > here.view.lsn(self.offset);
         if !durable_beyond && beyond.from != (self.at, self.offset) {
-            // The log may end here, behind damage: what is left is less than what was left there.
+            // The log may end here, after damage: what is left is less than what was left there.
             beyond = self.look_beyond();
         }
         self.beyond = Some(beyond);
@@ -223,7 +223,7 @@ impl<'a> Walk<'a> {
         Step::Frame(frame)
     }
 
-    /// Reports damage here and moves behind it, to the next frame header that is whole.
+    /// Reports damage here and moves past it, to the next frame header that is whole.
     fn damage(&mut self, view: SegmentView<'a>, look: Look<'a>, beyond: Beyond) -> Step<'a> {
         let offset = self.offset;
         let only_noted = beyond.frames_count == 0 && self.noted > view.lsn(offset);

@@ -166,7 +166,7 @@ impl Writer {
         assert!(!moved.is_begun, "a segment that was just begun has room for what no segment refuses");
         let next = self.seq.next();
         let seed = self.seed_of(storage, next)?;
-        // Without room for it there is one already: the log was opened again right behind it.
+        // Without room for it there is one already: the log was opened again right after it.
         if self.offset + frame_bytes(0) <= self.geometry.segment_bytes() {
             self.write(storage, &EntryHeader::local(EntryKind::SEAL, Term::ZERO, &[]), &[], durable);
         }
@@ -264,7 +264,7 @@ impl Writer {
     /// Drops the batch and turns its bytes back to zero. Whether there was one.
     ///
     /// Its bytes may have reached the device and may come back after a crash. Without a header they are no frame there,
-    /// only something behind the log's end that recovery clears.
+    /// only something after the log's end that recovery clears.
     pub(crate) fn abandon_batch(&mut self, storage: &mut impl Storage) -> bool {
         let Some(batch) = self.batch.take() else { return false };
         mark!("log: a batch is given up");
@@ -273,7 +273,7 @@ impl Writer {
         true
     }
 
-    /// Makes a frame's header and moves the writing end behind the frame.
+    /// Makes a frame's header and moves the writing end after the frame.
     fn seal_frame(&mut self, entry: EntryHeader, frame: usize, durable: Lsn) -> (Placed, FrameHeader) {
         let seed = self.seed.expect("room was made in a segment that was looked at");
         let start = self.geometry.lsn(self.seq, self.offset);

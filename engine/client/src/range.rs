@@ -55,7 +55,7 @@ impl Client {
 
 /// Merges the answers of shards by key.
 ///
-/// A shard that has more cuts the merged answer at its last key: what lies behind it there is not known yet. One that has
+/// A shard that has more cuts the merged answer at its last key: what lies after it there is not known yet. One that has
 /// more but showed nothing leaves no key of which it is known that nothing is missing before it.
 fn merge(pages: Vec<RangeResponse>, limit: u64) -> RangeResponse {
     let mut merged = RangeResponse { revision: 0, kvs: Vec::new(), more: false, count: 0 };

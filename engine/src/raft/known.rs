@@ -36,7 +36,7 @@ pub enum ContradictionKind {
         /// The entry of the leader's log that excludes it.
         theirs: EntryId,
     },
-    /// It has the committed entry in another history: there it has other content, or stands behind other entries.
+    /// It has the committed entry in another history: there it has other content, or stands after other entries.
     OtherHistory(Fork),
     /// Its log ends before the committed entry.
     EndsBefore {
@@ -73,7 +73,7 @@ impl Raft {
     /// If the log holds that very entry it is committed, and everything before it. If it does not, the entry was not durable
     /// here when the host crashed, or the log is under repair; a leader brings it back.
     pub fn recall_committed(&mut self, noted: Tip, log: &impl LogView) {
-        // A note may be older than the state behind which the log begins.
+        // The note may name an older entry than the one that the log begins after.
         if noted.id.index <= self.common.noted_committed.id.index {
             return;
         }
@@ -107,7 +107,7 @@ impl Raft {
     }
 }
 
-/// Whether a log holds this very entry, behind the same entries.
+/// Whether a log holds this very entry, after the same entries.
 fn holds(log: &impl LogView, tip: Tip) -> bool {
     let index = tip.id.index;
     log.term(index) == Some(tip.id.term) && log.lineage(index) == Some(tip.lineage)

@@ -83,7 +83,7 @@ impl Membership {
         next.with_named(id, incarnation, since)
     }
 
-    /// The same members without the logs that were named behind `base`, and without the learners that joined with these.
+    /// The same members without the logs that were named after `base`, and without the learners that joined with these.
     #[must_use]
     pub(super) fn known_at(mut self, base: Index) -> Self {
         let named = &self.named;

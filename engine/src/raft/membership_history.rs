@@ -133,7 +133,7 @@ impl Common {
 impl Raft {
     /// Sets the membership as of the log's base. To be called right after `new`.
     ///
-    /// `membership` is what the log says of the members before its first entry. In a log that was salvaged behind the state of its owner
+    /// `membership` is what the log says of the members before its first entry. In a log that was salvaged after the state of its owner
     /// it may be newer than that: logs that were named later are left out here, since the entries that named them follow.
     pub(crate) fn recall_base_membership(&mut self, membership: Membership, log: &impl LogView) {
         let common = &mut self.common;

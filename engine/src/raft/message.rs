@@ -194,7 +194,7 @@ pub struct Tip {
     pub lineage: Lineage,
 }
 
-/// Entries `first..=last` of the leader's log, right behind `prev`.
+/// Entries `first..=last` of the leader's log, right after `prev`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppendEntries {
     /// The leader's term.

@@ -331,7 +331,7 @@ impl Raft {
         }
     }
 
-    /// An `AppendEntries` to this follower could not be sent: its entries, behind `prev_index`, count as not sent.
+    /// An `AppendEntries` to this follower could not be sent: its entries, after `prev_index`, count as not sent.
     ///
     /// If that was for want of room, nothing more is sent before `on_entries_room`. Otherwise they are sent again with the next entries,
     /// acknowledgement or answer to a heartbeat.
@@ -348,7 +348,7 @@ impl Raft {
         }
     }
 
-    /// Entries to this follower have not left this node yet. Whatever was sent behind them is not lost either. To be called with each
+    /// Entries to this follower have not left this node yet. Whatever was sent after them is not lost either. To be called with each
     /// tick for which that is so.
     pub fn on_entries_wait(&mut self, node: NodeId) {
         if let State::Leader(leading) = &mut self.state {

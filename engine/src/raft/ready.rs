@@ -50,9 +50,9 @@ pub struct ReadId(pub u64);
 /// Outputs since they were last drained, to be carried out in the order of the fields.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Ready {
-    /// A leader lacks what this node knows to be committed. Stop for good, before and instead of everything else here.
+    /// A leader lacks what this node knows to be committed. Stop for good, and carry out nothing else of this `Ready`.
     pub contradiction: Option<Contradiction>,
-    /// This node's log was given up. Stop for good, before and instead of everything else here.
+    /// This node's log was given up. Stop for good, and carry out nothing else of this `Ready`.
     pub outdated: Option<Outdated>,
     /// Append this to the log before anything else, entries included, and report `on_hard_state_persisted` when it is
     /// durable. Entries that come after it in the same log are then never durable without it.

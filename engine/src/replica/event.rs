@@ -208,7 +208,7 @@ pub enum Action {
         /// The answer; `Replica::body` gives its bytes until the next event.
         reply: Reply,
     },
-    /// Answer what this node asked for itself (`Origin::Internal`).
+    /// Answer what this node asked for itself (`Origin::Internal`). The answer leaves the replica.
     OwnReply {
         /// Its number for the call.
         number: u64,

@@ -45,7 +45,7 @@ pub struct ReplicaOptions {
     pub note_idle_ticks: u64,
     /// Ticks between two syncs of a note that goes on changing.
     pub note_busy_ticks: u64,
-    /// Numbers for relayed requests start behind this; distinct for each life of the node.
+    /// Numbers for relayed requests start after this; distinct for each life of the node.
     pub relay_id_floor: u64,
     /// Largest part of an answer that goes to another node in one frame. At least 1. Unit: bytes.
     pub part_bytes_max: usize,

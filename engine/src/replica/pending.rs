@@ -139,7 +139,7 @@ impl Writes {
         waiters.filter_map(|waiter| waiter.expire(now_tick)).for_each(timed_out);
     }
 
-    /// Marks every write of an entry behind `index` as answered and reports it. Its place is kept until its entry is decided.
+    /// Marks every write of an entry after `index` as answered and reports it. Its place is kept until its entry is decided.
     pub(super) fn give_up_after(&mut self, index: Index, given_up: impl FnMut(Origin)) {
         let waiters = self.batches.iter_mut().filter(|((at, _), _)| *at > index).flat_map(|(_, waiters)| waiters);
         waiters.filter_map(Waiter::take_origin).for_each(given_up);
@@ -204,7 +204,7 @@ pub(super) struct Relays {
 }
 
 impl Relays {
-    /// Starts numbering behind `floor`, so that an answer to a request of an earlier life of this node matches none of ours.
+    /// Starts numbering after `floor`, so that an answer to a request of an earlier life of this node matches none of ours.
     pub fn starting_at(floor: u64) -> Self {
         Self { waiting: BTreeMap::new(), last_id: floor }
     }

@@ -51,7 +51,7 @@ impl Queue {
         self.is_ready
     }
 
-    /// Adds a write behind the others.
+    /// Adds a write after the others.
     pub fn push(&mut self, waiter: Waiter, command: Cow<'static, [u8]>) {
         self.bytes += command.len() as u64;
         self.writes.push_back(Queued { waiter, command });

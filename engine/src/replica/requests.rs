@@ -136,8 +136,8 @@ impl<S: Storage> Replica<S> {
         self.after_raft();
     }
 
-    /// Gives up the reads of clients that are gone: each would be gone on with until its time is up. Their places are free once they are
-    /// answered.
+    /// Refuses the reads of clients that are gone; otherwise each would be continued until its time is up. Their places are free once they
+    /// are answered.
     pub(super) fn on_left(&mut self, tickets: &[Ticket]) {
         assert!(tickets.is_sorted(), "calls that are looked for stand in order");
         for origin in self.waiting.reads.take_left(tickets) {

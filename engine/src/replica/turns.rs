@@ -49,7 +49,7 @@ impl Turns {
         self.len == 0
     }
 
-    /// Adds a read behind the others of its asker.
+    /// Adds a read after the others of its asker.
     pub(super) fn push(&mut self, read: Read) {
         let asker = read.origin.asker();
         let line = self.lines.entry(asker).or_default();

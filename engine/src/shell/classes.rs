@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::shell::limits::BEFORE_CLASSES;
 
-    /// Before, such an executor slept for ever with its first task waiting whenever its thread came too late.
+    /// An executor that starts with the short timer sleeps for ever with its first task waiting if its thread comes too late.
     #[test]
     fn a_core_begins_and_hears_other_threads_however_busy_the_host() {
         const ROUNDS: usize = 30;
@@ -229,7 +229,7 @@ mod tests {
         glommio::spawn_local_into(ticks, queue).expect("the queue was just made").await
     }
 
-    /// Before, such an executor slept for up to a second with a tick due: the timer of the shorter of two pulses was used up.
+    /// With two pulses, an executor slept for up to a second with a tick due: the timer of the shorter pulse was used up.
     #[test]
     fn an_executor_that_sleeps_with_work_left_wakes_after_a_pulse() {
         const PULSES_MAX: u32 = 40;

@@ -24,7 +24,7 @@ use crate::call::{AnsweredBy, Call, CallKind};
 enum End {
     /// The client closed its sending side; it may still read.
     Finished,
-    /// A request that was not complete is not waited for any more; nothing behind it is read.
+    /// A request that was not complete is not waited for any more; nothing after it is read.
     GivenUp(GivenUp),
     /// The position in the stream is lost: nothing more can be understood.
     Damaged(FrameError),

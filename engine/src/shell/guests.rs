@@ -197,7 +197,7 @@ impl<G: Guest> Seats<G> {
             }
             self.by_turn.remove(&turn);
             self.by_network.remove(&(seat.network, turn));
-            // Behind all that are as old.
+            // After all that are as old.
             self.last_number += 1;
             seat.turn.set(Turn { asked_at: if is_idle { asked_at } else { Some(now) }, number: self.last_number });
             self.insert(&seat);

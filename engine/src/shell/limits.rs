@@ -180,7 +180,7 @@ pub(super) const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// What a client takes of its answers in `STUCK_AFTER` at least. Unit: bytes.
 pub(super) const PROGRESS_BYTES_MIN: u64 = 64 << 10;
 
-// The largest answer of a command, to a request that was just read, has room behind others.
+// The largest answer of a command, to a request that was just read, has room after others.
 const _: () = assert!(
     READ_PAUSE_BYTES + RANGE_BYTES_LIMIT + REQUEST_BYTES_CHOSEN_MAX as usize + ANSWER_HEADS_BYTES
         <= CLIENT_ANSWER_BYTES_MAX

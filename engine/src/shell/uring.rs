@@ -51,7 +51,7 @@ pub enum UringError {
     /// The kernel lacks an operation.
     #[error("the kernel does not know the operation {operation}")]
     Operation {
-        /// Its name, as in the kernel's documentation behind `IORING_OP_`.
+        /// Its name without `IORING_OP_`, as in the kernel's documentation.
         operation: &'static str,
     },
 }

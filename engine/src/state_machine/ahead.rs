@@ -20,7 +20,7 @@ pub(super) struct Ahead<'a, C> {
     read: VecDeque<Read<'a>>,
 }
 
-/// The commands of a batch from the bytes behind its header or behind one of its commands.
+/// The commands of a batch from the bytes after its header or after one of its commands.
 pub(super) fn commands(rest: &[u8]) -> Ahead<'_, impl Iterator<Item = Result<Batched<'_>, DecodeError>>> {
     Ahead { commands: batch::commands(rest), read: VecDeque::new() }
 }

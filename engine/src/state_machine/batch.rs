@@ -133,7 +133,7 @@ pub fn encode<'a>(header: BatchHeader, commands: impl IntoIterator<Item = &'a [u
     }
 }
 
-/// The commands of a batch in order, from the bytes behind its header or behind one of its commands.
+/// The commands of a batch in order, from the bytes after its header or after one of its commands.
 pub fn commands(rest: &[u8]) -> impl Iterator<Item = Result<Batched<'_>, DecodeError>> {
     let mut reader = Some(Reader::new(rest));
     std::iter::from_fn(move || {

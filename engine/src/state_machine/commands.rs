@@ -29,7 +29,7 @@ pub(super) struct Running {
     /// Something was changed.
     changed: bool,
     ops_done: usize,
-    /// How far the operation behind those was done.
+    /// How far the operation after those was done.
     op: RunningOp,
     /// Somebody waited for the answer when it was begun.
     is_wanted: bool,

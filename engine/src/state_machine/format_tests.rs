@@ -355,7 +355,7 @@ fn text(min: usize) -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// An operation's parts: kind, key, what is behind it, number, revision, flags.
+/// An operation's parts: kind, key, what follows it, number, revision, flags.
 type OpParts = (u8, Vec<u8>, Vec<u8>, u64, u64, (bool, bool));
 
 fn op_parts() -> impl Strategy<Value = OpParts> {

@@ -91,7 +91,7 @@ impl Index {
         self.slot(key).map(|slot| &self.slots.get(slot).history)
     }
 
-    /// The history of a key, to be gone on with.
+    /// The history of a key, to be added to.
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut History> {
         let slot = self.slot(key)?;
         Some(&mut self.slots.get_mut(slot).history)
@@ -120,7 +120,7 @@ impl Index {
         })
     }
 
-    /// Goes through the keys of a range in order, with their histories to be gone on with, until `each` says `false`.
+    /// Goes through the keys of a range in order, with their histories to be added to, until `each` says `false`.
     pub fn for_each_mut(&mut self, bounds: Bounds<'_>, mut each: impl FnMut(&[u8], &mut History) -> bool) {
         let mut walk = self.order.walk(bounds);
         while let Some(piece) = walk.next(&self.slots) {

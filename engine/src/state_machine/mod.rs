@@ -113,7 +113,7 @@ pub struct StateMachine {
     time: LogTime,
     /// The state after the last entry that is applied whole: what is newer belongs to the entry that is being applied.
     applied: AsOf,
-    /// How far the entry behind `applied` is applied.
+    /// How far the entry after `applied` is applied.
     cursor: Cursor,
     /// The command at `cursor`, if it was begun.
     running: Option<Running>,
@@ -164,7 +164,7 @@ impl StateMachine {
         Self::at(options, AsOf::EMPTY)
     }
 
-    /// A state that begins behind an entry, to be filled by `restore`. It is empty until then.
+    /// A state that begins after an entry, to be filled by `restore`. It is empty until then.
     #[must_use]
     pub fn at(options: Options, origin: AsOf) -> Self {
         Self {
@@ -265,7 +265,7 @@ impl StateMachine {
     /// Applies an entry that carries nothing.
     ///
     /// # Errors
-    /// It is not the entry that is due.
+    /// The entry's index is not the next expected one.
     pub fn apply_noop(&mut self, id: EntryId) -> Result<(), ApplyError> {
         self.expect(id.index)?;
         assert!(self.cursor.offset == 0, "an entry is applied to its end before the next one is begun");
@@ -283,13 +283,13 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Applies commands of a batch until the budget is spent, but at least a step of one; says whether that was the last of them.
-    /// Otherwise the next call goes on with the same batch. In between the state is that after some command, as if each were an
-    /// entry of its own, and what a command that is not done has written has a revision that is not there yet. `applied_index` moves
-    /// at the end.
+    /// Applies commands of a batch until the budget is spent, but at least a step of one; returns true after the last command.
+    /// Otherwise the next call continues the same batch. In between the state is that after some command, as if each were an entry of
+    /// its own. What an unfinished command has written has the next revision, which no read can see yet. `applied_index` moves at the
+    /// end.
     ///
     /// # Errors
-    /// It is not the entry that is due, or a command is malformed; then the state must not be used further.
+    /// The entry's index is not the next expected one, or a command is malformed; then the state must not be used further.
     pub fn apply_slice(
         &mut self,
         entry: &BatchEntry<'_>,
@@ -299,7 +299,7 @@ impl StateMachine {
         self.expect(entry.id.index)?;
         if self.cursor.offset == 0 {
             let header = BatchHeader::decode(entry.payload).map_err(ApplyError::Header)?;
-            // A new leader's clock may stand behind what the last one wrote.
+            // A new leader's clock may show an earlier time than the last leader wrote.
             self.time = self.time.max(header.time);
             self.cursor.offset = BATCH_HEADER_BYTES;
         }

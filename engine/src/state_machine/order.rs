@@ -1,6 +1,6 @@
 //! The keys of a shard in order, as slots in leaves. Only new keys touch it.
 //!
-//! A leaf holds up to 128 slots and, beside each, four bytes of its key: those behind the bytes that all its keys begin with. A search
+//! A leaf holds up to 128 slots and, beside each, four bytes of its key: those after the bytes that all its keys begin with. A search
 //! compares these, which lie together, and looks at a key itself only where four bytes do not tell. A tree over the leaves finds the
 //! leaf. Keys are never removed: there is no compaction yet.
 
@@ -24,12 +24,12 @@ struct Leaf {
     len: usize,
     /// What all keys of the leaf begin with. It may be shorter than what they share.
     prefix: Key,
-    /// Four bytes behind the prefix, filled up with zeros. Ascending; equal ones are in the order of their keys.
+    /// Four bytes after the prefix, filled up with zeros. Ascending; equal ones are in the order of their keys.
     heads: [u32; LEAF_SLOTS],
     slots: [u32; LEAF_SLOTS],
 }
 
-/// Four bytes of a key behind `skipped` of it, as a number that compares like them.
+/// Four bytes of a key after `skipped` of it, as a number that compares like them.
 fn head_of(key: &[u8], skipped: usize) -> u32 {
     let rest = key.get(skipped..).unwrap_or_default();
     match rest.first_chunk::<4>() {
@@ -150,7 +150,8 @@ impl Order {
             return;
         }
         let at = leaf.rank(key, false, all);
-        // Whoever writes keys in their order leaves full leaves behind. Anywhere but behind all keys that would leave empty ones.
+        // A key after all others leaves the leaf full and begins a new one, so that keys which are written in order fill their leaves.
+        // Anywhere else that would leave nearly empty leaves.
         let keeps_all = at == LEAF_SLOTS && is_last;
         let mut upper = leaf.split_off(if keeps_all { LEAF_SLOTS } else { LEAF_SLOTS / 2 }, all);
         let goes_up = at > leaf.len || upper.len == 0;

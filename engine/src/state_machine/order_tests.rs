@@ -118,7 +118,7 @@ fn ascending_descending_and_scattered_keys_stay_in_order() {
         let leaves = keys.order.as_ref().map_or(0, |order| order.leaves.len());
         assert!((157..=320).contains(&leaves), "leaves are at least half full: {leaves}");
     }
-    // Each of these belongs right behind the full first leaf.
+    // Each of these belongs right after the full first leaf.
     let mut between = Keys::default();
     (0..128_u32).chain((1_000..9_000).rev()).for_each(|at| between.add(&at.to_be_bytes()));
     between.check_all();

@@ -98,8 +98,8 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Does a part of a read: visits keys until the budget is spent, at least one, and says whether the answer is whole. Otherwise
-    /// it stands in `out` from `start` on, to be gone on with: `scan` and these bytes belong together.
+    /// Does a part of a read: visits keys until the budget is spent, at least one, and returns true if the answer is whole. If not, call
+    /// it again with the same `scan` and with the bytes in `out` from `start` on, which belong together.
     ///
     /// # Errors
     /// The revision does not exist, or the bytes are malformed; then `out` is as it was.

@@ -55,7 +55,7 @@ impl SectionKind {
         [self.to_wire(), 0, 0, 0, 0, 0, 0, 0]
     }
 
-    /// Reads the front of a chunk; returns what stands behind it, too.
+    /// Reads the front of a chunk; returns what stands after it, too.
     ///
     /// # Errors
     /// The bytes do not follow the format.

@@ -239,7 +239,7 @@ impl Cluster {
         }
     }
 
-    /// The node loses its process, and of its log everything behind `keep_frames` of what was not durable.
+    /// The node loses its process, and of its log everything after `keep_frames` of what was not durable.
     pub fn crash(&mut self, at: usize, keep_frames: usize) {
         let node = &mut self.nodes[at];
         if node.raft.take().is_none() {

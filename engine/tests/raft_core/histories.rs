@@ -23,7 +23,7 @@ fn hard_state(term: u64) -> HardState {
     HardState { term: Term::new(term), vote: None }
 }
 
-/// What a leader with this log sends: entries of its log behind `prev`.
+/// What a leader with this log sends: entries of its log after `prev`.
 fn append(leader: &SimLog, term: u64, prev: u64, last: u64) -> (AppendEntries, Vec<EntryId>) {
     let (prev, last) = (Index::new(prev), Index::new(last));
     let prev_id = leader.id_at(prev).unwrap_or(EntryId::ZERO);
@@ -96,7 +96,7 @@ fn a_follower_with_another_history_takes_nothing_and_says_so_until_another_leads
 
 #[test]
 fn another_history_is_found_in_entries_that_the_follower_would_skip_or_cut() {
-    // Entry 2.4 stands behind an entry of term 2 here, and behind one of term 1 there.
+    // Entry 2.4 stands after an entry of term 2 here, and after one of term 1 there.
     let leader = SimLog::with_terms(&[1, 1, 1, 2, 3], hard_state(3));
     let mut cluster = Cluster::with_logs(config(3), vec![SimLog::with_terms(&[1, 1, 2, 2], hard_state(3)); 3]);
     let own = cluster.nodes[0].log.clone();

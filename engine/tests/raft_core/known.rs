@@ -14,7 +14,7 @@ fn knowing(terms: &[u64], noted: EntryId) -> (Raft, SimLog) {
     let hard_state = HardState { term: Term::new(2), vote: None };
     let log = SimLog::with_terms(terms, hard_state);
     let mut raft = Raft::new(config(3), hard_state, &log);
-    // An entry that the log lacks stands right behind it.
+    // An entry that the log lacks stands right after it.
     let end = log.lineage(log.last_id().index).expect("held");
     let lineage = log.lineage(noted.index).unwrap_or_else(|| tips(end, &[noted])[0].lineage);
     raft.recall_committed(Tip { id: noted, lineage }, &log);

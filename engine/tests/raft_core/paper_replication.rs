@@ -193,7 +193,7 @@ fn section_3_6_2_an_entry_of_an_earlier_term_is_not_committed_by_counting() {
             cluster.sync(at);
         });
     }
-    // Node 3 gets entry 2 but not yet the no-op of term 4 behind it.
+    // Node 3 gets entry 2 but not yet the no-op of term 4 after it.
     cluster.nodes[2].log_room = 1;
     cluster.nodes[3].log_room = 0;
     cluster.nodes[1].log_room = 0;

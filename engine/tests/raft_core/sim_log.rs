@@ -59,7 +59,7 @@ impl SimLog {
         self.frames.push(Frame::HardState(hard_state));
     }
 
-    /// Position behind the last frame.
+    /// Position after the last frame.
     pub fn end(&self) -> usize {
         self.frames.len()
     }
@@ -82,7 +82,7 @@ impl SimLog {
         }
     }
 
-    /// Loses what is behind `end`, which must not be before the durable end; what is left is durable.
+    /// Loses what is after `end`, which must not be before the durable end; what is left is durable.
     pub fn crash_keeping(&mut self, end: usize) {
         assert!(end >= self.durable_frames, "durable frames do not get lost");
         let frames = std::mem::take(&mut self.frames);
@@ -96,7 +96,7 @@ impl SimLog {
         self.sync_to(end);
     }
 
-    /// Finds its durable part damaged behind `end`, and keeps what is before that. What can be said of term and vote: the
+    /// Finds its durable part damaged after `end`, and keeps what is before that. What can be said of term and vote: the
     /// latest, if that is certain; otherwise what is left of them.
     pub fn damage_keeping(&mut self, end: usize, hard_state_is_certain: bool) {
         let latest = self.durable_hard_state;

@@ -344,7 +344,7 @@ fn a_leader_whose_process_ends_without_a_successor_names_an_heir() {
 fn writes_that_arrive_while_leadership_is_handed_over_are_done_by_the_next_leader() {
     let mut trio = Trio::new(9);
     let leader = trio.leader().expect("there is one");
-    // One in the batch that is being formed, one behind it.
+    // One in the batch that is being formed, one after it.
     let before = trio.put(leader, b"before");
     trio.deliver(leader, Event::HandOver);
     let meanwhile: Vec<u64> = (0..3).map(|_| trio.put(leader, b"meanwhile")).collect();

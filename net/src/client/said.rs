@@ -28,7 +28,7 @@ impl Said {
         }
     }
 
-    /// One line for each endpoint, behind what it means; of one endpoint alone just what it said.
+    /// Says first what it means, then one line for each endpoint. Of a single endpoint it says only what that one said.
     pub(crate) fn into_reason(self, headline: &str, waited: Duration) -> String {
         if let [(endpoint, what)] = self.lines.as_slice() {
             return format!("{endpoint}: {what}");

@@ -15,7 +15,7 @@ use super::limits::GREETING_MS_MAX;
 /// What a new connection turned out to be.
 #[derive(Debug)]
 pub enum Greeting {
-    /// Quorate's own protocol; nothing behind the `Hello` was read.
+    /// Quorate's own protocol; nothing after the `Hello` was read.
     Native(Hello),
     /// HTTP; these bytes of the request were read already.
     Http(Vec<u8>),

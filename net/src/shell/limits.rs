@@ -18,7 +18,7 @@ pub(super) const CONNECT_MS_MAX: u64 = 2_000;
 /// The same for each address of a peer that has several. Unit: ms.
 pub(super) const CONNECT_ONE_MS_MAX: u64 = 1_000;
 
-/// Addresses that one attempt tries. The next attempt goes on behind them.
+/// Addresses that one attempt tries. The next attempt goes on after them.
 pub(super) const PEER_ADDRESSES_MAX: usize = 8;
 
 /// First pause after a failure. Unit: ms.

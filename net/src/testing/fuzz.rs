@@ -17,7 +17,7 @@ const MESSAGE_HEAD_BYTES: usize = 6;
 
 /// A stream of any bytes, in pieces.
 ///
-/// The input: bit 0 of the first byte makes the checksums fit first, so that what lies behind them is reached; the second
+/// The input: bit 0 of the first byte makes the checksums fit first, so that what lies after them is reached; the second
 /// byte is the length of the pieces less one; two bytes are the limit of a body; the stream follows.
 pub fn deframer(data: &[u8]) {
     let Some((&[mode, piece, limit_low, limit_high], stream)) = data.split_first_chunk::<STREAM_HEAD_BYTES>() else {
@@ -45,7 +45,7 @@ pub fn deframer(data: &[u8]) {
     }
 }
 
-/// Takes all frames; where the last whole one ended, and what was behind it.
+/// Takes all frames; where the last whole one ended, and what was after it.
 fn take_frames(stream: &[u8], piece: usize, limit: usize) -> (usize, Result<(), FrameError>) {
     let mut deframer = Deframer::new(limit);
     let mut left = stream;

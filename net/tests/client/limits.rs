@@ -25,7 +25,7 @@ async fn requests_beyond_the_nodes_limit_wait_and_are_all_answered() {
     let server = Server::start().await;
     let (client, mut session) = pair_with(&server, ClientLimits { requests: LIMIT, ..ClientLimits::default() }).await;
     let requests: Vec<_> = (0..100_u8).map(|n| spawn_request(&client, WRITE, &[n])).collect();
-    // A ping's answer needs no place; it shows here that nothing but it comes behind the limit.
+    // A ping's answer needs no place; it shows here that nothing but it comes after the limit.
     for _ in 0..100 / LIMIT {
         let mut arrived = Vec::new();
         for _ in 0..LIMIT {

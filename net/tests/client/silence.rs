@@ -210,7 +210,7 @@ async fn a_hint_that_greets_and_hangs_up_is_asked_ever_more_rarely() {
 
 /// The node that works names another as the leader, which greets, takes a request, and is silent or closes the connection.
 async fn hint_that_is_of_no_use(is_silent: bool) {
-    // Behind the first greeting, the second, and the third.
+    // After the first greeting, the second, and the third.
     const PAUSES: Duration = Duration::from_millis(500 + 1_000 + 2_000);
     let (working, useless) = (Server::start().await, Server::start().await);
     let (client, mut session) = impatient(&working, &[]).await;

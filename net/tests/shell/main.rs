@@ -1,5 +1,5 @@
-//! The server's sockets on loopback, each test on an executor of its own. No time is asserted: what has to come is waited
-//! for, and what must not come is looked for behind something that has.
+//! The server's sockets on loopback, each test on an executor of its own. No time is asserted. A test waits for what has to come;
+//! that something does not come is seen from something sent after it that has come.
 
 mod greeting;
 mod links;

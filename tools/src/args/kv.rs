@@ -122,7 +122,7 @@ impl KeySpan {
     }
 }
 
-/// The first key behind all keys with this prefix; a zero byte (no end) if there is none.
+/// The first key after all keys with this prefix; a zero byte (no end) if there is none.
 fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {

@@ -56,7 +56,7 @@ fn find_arg<'a>(command: &'a Command, name: &str) -> Option<&'a clap::Arg> {
     own.or_else(|| command.get_subcommands().find_map(|command| find_arg(command, name)))
 }
 
-/// What stands behind a message that begins with a flag, if its value came from a variable.
+/// What stands after a message that begins with a flag, if its value came from a variable.
 pub fn note(message: &str) -> String {
     let flag = message.split([':', ' ']).next().unwrap_or_default();
     let words: Vec<OsString> = std::env::args_os().collect();

@@ -75,7 +75,7 @@ pub struct Args {
     json: Option<PathBuf>,
 }
 
-/// Why chaos could not be had, or what it found.
+/// Why the chaos test could not run, or what it found.
 #[derive(Debug, thiserror::Error)]
 pub enum ChaosError {
     /// Nodes could not be started or stopped, or one died that nobody killed.
@@ -195,7 +195,7 @@ async fn run_nodes(args: &Args) -> Result<ExitCode, ChaosError> {
     }
     let shape = Shape { nodes: args.nodes.into(), shards: 1, cores: 1, flags };
     let mut nodes = Nodes::create(own_program()?, shape, &args.dir, args.keep)?;
-    // Declared behind the nodes: its disks are let go before the directory they are in is removed.
+    // Declared after the nodes: its disks are let go before the directory they are in is removed.
     let lab = Lab::set_up(&mut nodes, args.nodes.into(), args.inside_namespaces.as_deref())?;
     let mut nemesis = Nemesis::new(seed, Duration::from_secs_f64(args.minutes * 60.0), lab);
     let shared = Arc::new(Shared {

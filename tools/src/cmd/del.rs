@@ -122,7 +122,7 @@ fn note_done(error: &ClientError, total: &mut DeleteResponse) {
     }
 }
 
-/// The first key behind a key.
+/// The first key after a key.
 fn behind(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }

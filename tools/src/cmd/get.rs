@@ -88,7 +88,7 @@ fn next_piece(so_far: &RangeResponse, limit: u64) -> Option<(Vec<u8>, u64)> {
         return None;
     }
     let mut key = so_far.kvs.last()?.key.clone();
-    // The first key behind it in byte order.
+    // The first key after it in byte order.
     key.push(0);
     Some((key, left))
 }

@@ -51,7 +51,7 @@ pub enum CommandError {
     /// A measurement failed.
     #[error(transparent)]
     Bench(#[from] bench::BenchError),
-    /// Chaos could not be had.
+    /// The chaos test could not run, or found something.
     #[error(transparent)]
     Chaos(#[from] chaos::ChaosError),
     /// The demo failed.

@@ -179,7 +179,7 @@ proptest! {
         pairs in prop::collection::vec(any::<[[u8; 3]; 2]>(), 1..4),
     ) {
         let lines: Vec<_> = compares.iter().map(|compare| line_of(compare, &ways)).collect();
-        // Behind -- nothing is a flag, whatever it begins with.
+        // After -- nothing is a flag, whatever it begins with.
         let puts = pairs.iter().map(|[key, value]| format!("put -- {} {}", quoted(key, &ways), quoted(value, &ways)));
         let puts: Vec<_> = puts.collect();
         let text = [lines.join("\n"), String::new(), puts.join("\n")].join("\n");

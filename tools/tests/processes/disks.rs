@@ -124,6 +124,6 @@ fn a_log_that_shares_its_blocks_gets_its_own_before_it_is_used_or_does_not_open(
     fs::remove_file(disk.mount.join("filler")).expect("room again");
     append(&copy, 0).expect("room for blocks of its own");
     disk.fill();
-    // Before, a store needed new blocks here, and its failure ended the process.
+    // While blocks are shared, a store needs new blocks, and its failure ends the process.
     append(&copy, 100).expect("no store needs room");
 }

@@ -10,7 +10,7 @@ use crate::namespaces::Namespaces;
 /// How long a node is cut off.
 const CUT: Duration = Duration::from_secs(4);
 
-/// When it is cut off, and how long the writes go on behind its return.
+/// When it is cut off, and how long the writes go on after its return.
 const BEFORE: Duration = Duration::from_secs(1);
 const BEHIND: Duration = Duration::from_secs(4);
 

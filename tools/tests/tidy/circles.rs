@@ -120,7 +120,7 @@ fn paths(source: &Source) -> Vec<(usize, Vec<String>)> {
     found
 }
 
-/// Reads one branch of a `use` declaration, and returns the position behind it.
+/// Reads one branch of a `use` declaration, and returns the position after it.
 fn read_tree(
     tokens: &[(usize, String)],
     mut at: usize,

@@ -55,7 +55,7 @@ fn signature(source: &Source, number: usize) -> String {
     text
 }
 
-/// Behind the last arrow one of the types is named, within another that does not carry the attribute by itself.
+/// After the last arrow one of the types is named, within another that does not carry the attribute by itself.
 fn returns_driving(signature: &str) -> bool {
     let end = signature.find('{').unwrap_or(signature.len());
     let Some((_, returned)) = signature[..end].rsplit_once("->") else { return false };

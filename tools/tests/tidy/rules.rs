@@ -136,7 +136,7 @@ fn check_decoder(source: &Source, known_count: usize, findings: &mut Vec<Finding
     }
 }
 
-/// `[` right behind a word, a parenthesis or a bracket is an index or a slice, unless it is a macro's or an attribute's.
+/// `[` right after a word, a parenthesis or a bracket is an index or a slice, unless it is a macro's or an attribute's.
 fn has_indexing(code: &str) -> bool {
     let before = code.chars();
     before.zip(code.chars().skip(1)).any(|(c, next)| next == '[' && (is_word(c) || matches!(c, ')' | ']' | '?')))

@@ -62,7 +62,7 @@ impl<S: Storage> Log<S> {
     /// Appends a frame that carries nothing but the durable watermark: once it is durable, damage to anything before it
     /// is told from a torn tail. For a log that was just built out of a damaged one. Returns the end of the frame.
     ///
-    /// The mark lies in a page of its own, behind another that fills up the page of what it covers, so that losing one
+    /// The mark lies in a page of its own, after another that fills up the page of what it covers, so that losing one
     /// page never takes both. That costs up to two pages.
     pub(crate) fn append_mark(&mut self) -> Result<Lsn, AppendError> {
         self.may_append()?;
@@ -124,7 +124,7 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
-    /// Adds parts to the batch, one behind the other; all of them or, on an error, none.
+    /// Adds parts to the batch, one after the other; all of them or, on an error, none.
     pub fn batch_push(&mut self, parts: &[&[u8]]) -> Result<(), AppendError> {
         self.not_latched()?;
         self.writer.push(&mut self.storage, parts)

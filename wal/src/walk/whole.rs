@@ -27,7 +27,7 @@ pub(super) struct Walkable<'a> {
 /// What is wrong with a whole segment or file, found before any frame is read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WholeSegment {
-    /// It is reported once the walk has this many walkable segments behind it.
+    /// It is reported once the walk has this many walkable segments after it.
     pub(super) behind_count: usize,
     pub(super) damage: Damage,
     /// Where frames would be, all that can be read is zero.

@@ -53,7 +53,7 @@ impl Inflights {
         }
     }
 
-    /// Forgets every message with entries behind `index`.
+    /// Forgets every message with entries after `index`.
     pub fn forget_after(&mut self, index: Index) {
         while let Some((_, bytes)) = self.messages.pop_back_if(|&mut (last, _)| last > index) {
             self.bytes -= bytes;

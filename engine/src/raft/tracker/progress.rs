@@ -58,7 +58,7 @@ pub(in crate::raft) enum Rejection {
     },
 }
 
-/// A message to be sent: entries `first..=last` behind `prev`.
+/// A message to be sent: entries `first..=last` after `prev`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::raft) struct NextAppend {
     pub(in crate::raft) prev: EntryId,
@@ -266,7 +266,7 @@ impl Progress {
         }
     }
 
-    /// The follower dropped entries behind `matched_index`, and says why: none are sent until it takes some again.
+    /// The follower dropped entries after `matched_index`, and says why: none are sent until it takes some again.
     ///
     /// To be called before `on_report`. A report that contradicts the leader's log is ignored.
     pub(in crate::raft) fn on_not_taken(&mut self, why: Why, matched_index: Index, last_index: Index, now_tick: u64) {
@@ -367,7 +367,7 @@ impl Progress {
         self.probe = ProbePhase::Sent { last: self.match_index, bytes: 0 };
     }
 
-    /// A message behind `prev_index` did not leave: neither did what came after it, as far as is known. If that was for want of room
+    /// A message after `prev_index` did not leave: neither did what came after it, as far as is known. If that was for want of room
     /// on the way to the follower, nothing is sent before `on_lane_room`.
     pub(in crate::raft) fn on_unsent(&mut self, prev_index: Index, waits_for_room: bool) {
         self.lane_is_full |= waits_for_room;
@@ -433,7 +433,7 @@ impl Progress {
         is_awaited
     }
 
-    /// Whether the entries behind `prev_index` through `last` may be read now. If not, they are waited for.
+    /// Whether the entries after `prev_index` through `last` may be read now. If not, they are waited for.
     fn can_read(&mut self, log: &impl LogView, prev_index: Index, last: Index) -> bool {
         let first = prev_index.next();
         if last < first {
@@ -516,7 +516,7 @@ impl Progress {
         }
     }
 
-    /// Without the entry before it a message cannot be checked, so the first that can be sent is one behind the log's base.
+    /// Without the entry before it a message cannot be checked, so the first that can be sent is one after the log's base.
     /// Only the follower's answer tells whether it has that entry.
     fn stay_within(&mut self, first_index: Index) {
         if self.next_index >= first_index {
@@ -528,7 +528,7 @@ impl Progress {
         }
     }
 
-    /// The log begins behind `base_index`, and the follower was found not to have what lies there.
+    /// The log begins after `base_index`, and the follower was found not to have what lies there.
     fn become_needs_state(&mut self, base_index: Index) {
         self.become_probe(base_index.next());
         self.state = ProgressState::NeedsState;
@@ -552,7 +552,7 @@ impl Progress {
     }
 }
 
-/// Entries behind `prev_index` that fit `bytes_limit`, but at least one if there is any: last index and total size.
+/// Entries after `prev_index` that fit `bytes_limit`, but at least one if there is any: last index and total size.
 fn take_entries(log: &impl LogView, prev_index: Index, bytes_limit: u64) -> (Index, u64) {
     let last_index = log.last_id().index;
     let mut last = prev_index;
@@ -635,7 +635,7 @@ mod tests {
         }
     }
 
-    /// A follower that was probed at the end of a log which begins behind entry 10, and rejected that with this hint.
+    /// A follower that was probed at the end of a log which begins after entry 10, and rejected that with this hint.
     fn rejected(hint: EntryId) -> (Progress, ShortLog) {
         let (config, log) = (config(), log(10, 20));
         let mut progress = Progress::new(&config, Index::new(20), 0);

@@ -47,7 +47,7 @@ const DEPOSED_US: (u64, u64) = (1_000_000, 6_000_000);
 /// Polling interval while it is stopped. Unit: us.
 const DEPOSED_LOOK_EVERY_US: u64 = 2_000;
 
-/// How often it is looked whether what is waited for has happened. Unit: us.
+/// Polling interval while an ambush waits for its next step. Unit: us.
 const LOOK_EVERY_US: u64 = 500;
 
 /// The leader is stopped, and the others may elect another.

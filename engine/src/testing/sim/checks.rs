@@ -276,7 +276,7 @@ impl ShardChecks {
     }
 }
 
-/// How many entries behind the one that a log begins behind an entry is. All logs of a run begin behind the same.
+/// Position of an entry in a log: 0 for the entry that the log begins after. All logs of a run begin after the same entry.
 fn position_behind(base: EntryId, index: Index) -> Result<usize, String> {
     let position = index.get().checked_sub(base.index.get()).ok_or_else(|| format!("{index} lies before {base}"))?;
     usize::try_from(position).map_err(|_| "a log without bounds".to_owned())

@@ -38,9 +38,9 @@ pub(super) struct OnDisk {
     pub(super) vote: u64,
     /// Every term and vote, and the end of its frame.
     votes: Vec<(Lsn, Term, u64)>,
-    /// The entry that the log begins behind.
+    /// The entry that the log begins after.
     base: EntryId,
-    /// The entries behind that.
+    /// The entries after that.
     ids: Vec<EntryId>,
 }
 

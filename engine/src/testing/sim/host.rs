@@ -296,7 +296,7 @@ impl ShardHost {
         Ok(log)
     }
 
-    /// A node's own state never goes back behind what the node once answered from it.
+    /// A node's own state is never older than what the node once answered from it.
     pub(super) fn check_shown(
         &mut self,
         kind: CallKind,

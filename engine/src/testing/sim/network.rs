@@ -76,7 +76,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// When a message that leaves now arrives: after `delay_us`, and behind those before it.
+    /// When a message that leaves now arrives: after `delay_us`, and after those before it.
     pub(super) fn arrival_us(&mut self, lane: Lane, now_us: u64, delay_us: u64) -> u64 {
         let last = &mut self.last_arrival_us[place_of(lane)];
         *last = (now_us + delay_us).max(*last + 1);

@@ -108,7 +108,7 @@ pub(super) struct Plan {
     pub(super) shards: u32,
     /// Size of a log segment. Unit: bytes.
     pub(super) segment_bytes: u64,
-    /// The entry that every log begins behind; every node's state is at it from the start.
+    /// The entry that every log begins after; every node's state is at it from the start.
     pub(super) origin: EntryId,
     /// Number of the segment that every log begins with.
     pub(super) first_segment: u64,

@@ -21,7 +21,7 @@ pub(super) const MEETING_US: u64 = 60_000_000;
 /// may not be compared to the end.
 const TERMS_OF_UNREST: u64 = 60;
 
-/// How often it is looked whether what is waited for has happened. Unit: us.
+/// Polling interval while a meeting waits for its next step. Unit: us.
 pub(super) const LOOK_EVERY_US: u64 = 50_000;
 
 /// So many times the disk of one node is put back while its leader stays.

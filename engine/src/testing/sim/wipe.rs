@@ -16,7 +16,7 @@ use crate::types::Index;
 /// Longest wait for entries to be committed while a follower is down. Unit: us.
 const COMMIT_US_MAX: u64 = 3_000_000;
 
-/// How often it is looked whether they are. Unit: us.
+/// Polling interval while it waits for that. Unit: us.
 const LOOK_EVERY_US: u64 = 5_000;
 
 /// Longest time for which the leader stays away. Unit: us.

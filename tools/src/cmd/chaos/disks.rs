@@ -1,7 +1,7 @@
 //! A small file system of its own for each node, which can be filled to the last byte and made to hang.
 //!
-//! ext4 in a file, through a loop device; a tmpfs where that cannot be had, which can be filled but does not hang. Both need
-//! the right to mount, and are mounted in the mount namespace of this process, so that nothing of them is left behind it.
+//! It is ext4 in a file, through a loop device. Where there is no loop device it is a tmpfs, which can be filled but does not hang. Both
+//! need the right to mount, and are mounted in the mount namespace of this process, so that nothing of them outlives it.
 //! A disk that hangs is a frozen file system: writes, syncs and stores into mapped files wait until it is thawed.
 
 use std::fs::{self, File};

@@ -22,7 +22,7 @@ pub struct ReportJson {
     segment_bytes: u64,
     frames: u64,
     entries: usize,
-    /// The entry that the log begins behind; 0 for one that begins with the first entry ever.
+    /// The entry that the log begins after; 0 for one that begins with the first entry ever.
     base_term: u64,
     base_index: u64,
     last_term: u64,
@@ -76,7 +76,7 @@ struct OriginJson {
     members_bytes: usize,
 }
 
-/// Damage, or the remains behind a torn tail.
+/// Damage, or the remains of a torn tail.
 #[derive(Serialize)]
 struct PlaceJson {
     segment: String,

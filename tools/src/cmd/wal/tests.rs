@@ -13,7 +13,7 @@ use engine::log_store::KIND_COMMANDS;
 const SEGMENT_BYTES: u64 = 64 << 10;
 const IDENTITY: SegmentIdentity = SegmentIdentity { cluster_id: 1, node_id: 0xab, shard: 0, shard_count: 1 };
 const FIRST_SEGMENT: &str = "0000000000000001.wal";
-/// Where the first entry's frame begins, behind the segment's origin. Unit: bytes.
+/// Where the first entry's frame begins, after the segment's origin. Unit: bytes.
 const FIRST_ENTRY: u64 = 4096 + 96;
 
 /// A data directory whose only log holds 20 entries of 1,000 bytes, all synced but the last.

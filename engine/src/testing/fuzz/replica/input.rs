@@ -1,4 +1,4 @@
-//! The bytes of an input as a row of choices. Behind their end every choice is the first.
+//! The bytes of an input as a row of choices. After their end every choice is the first.
 
 /// An input that is being read.
 #[derive(Debug)]

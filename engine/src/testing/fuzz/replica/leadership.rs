@@ -5,7 +5,7 @@ use super::input::Input;
 use super::story::{STRANGER, Story};
 use crate::replica::{Event, NotTaken};
 
-/// Steps that may come too late for a node that stopped; those behind them are about its end.
+/// Steps that may come too late for a node that stopped; those after them are about its end.
 const LATE_STEPS: u8 = 44;
 
 impl Story<'_> {

@@ -54,7 +54,7 @@ pub(super) struct Story<'a> {
 pub(super) struct End {
     pub(super) disk: Disk,
     pub(super) truth: Truth,
-    /// Entries of its log behind those that were committed before.
+    /// Entries of its log after those that were committed before.
     pub(super) extra: Vec<Entry>,
 }
 
