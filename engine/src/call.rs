@@ -169,7 +169,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The call certainly took no effect, and may do so when it is sent again.
+    /// True if the call certainly took no effect, and may do so when it is sent again.
     #[must_use]
     pub fn is_safe_to_retry(&self) -> bool {
         self.executed == Executed::No

@@ -91,7 +91,7 @@ const _: () = assert!(2 * VOTERS_MAX < MEMBERS_MAX);
 /// A message raises the term by at most this. Unit: terms.
 ///
 /// A term is made by a node that asks for votes, once per election timeout at most, and only after a majority would vote for it.
-/// At ten elections a second a cluster needs 13 years for so many terms: a node that was away for less comes back at once, and
+/// At ten elections a second a cluster needs 13 years for this many terms: a node that was away for less comes back at once, and
 /// no message can use up the terms that are left.
 pub(crate) const TERM_LEAP_MAX: u64 = 1 << 32;
 
@@ -104,16 +104,16 @@ pub(crate) const TERM_STEP_MAX: u64 = 1 << 16;
 // A term that is far above the own one is approached in bounded steps.
 const _: () = assert!(TERM_STEP_MAX < TERM_LEAP_MAX);
 
-/// A follower without room is sent entries all the same after so many stall timeouts: the news that it has room again may be
+/// A follower without room is sent entries all the same after this many stall timeouts: the news that it has room again may be
 /// older than the last that it has none.
 pub(crate) const NO_ROOM_STALLS: u64 = 16;
 
-/// A follower that got damaged entries is sent them again after so many stall timeouts.
+/// A follower that got damaged entries is sent them again after this many stall timeouts.
 pub(crate) const DAMAGED_STALLS: u64 = 1;
 
 // The replica: what a turn does, and what waits for another one.
 
-/// A batch of so many bytes takes no further command, even if no turn comes in between: a follower takes an entry in one piece.
+/// A batch of this many bytes takes no further command, even if no turn comes in between: a follower takes an entry in one piece.
 /// Unit: bytes.
 pub(crate) const BATCH_BYTES_MAX: usize = 1 << 20;
 
@@ -121,15 +121,15 @@ pub(crate) const BATCH_BYTES_MAX: usize = 1 << 20;
 /// there for each follower, and summed. Unit: bytes.
 pub(crate) const COMMAND_BYTES_PER_TURN: u64 = 1 << 20;
 
-/// Once so many bytes of answers to writes were made in a turn, the rest waits for the next one. Unit: bytes.
+/// Once this many bytes of answers to writes were made in a turn, the rest waits for the next one. Unit: bytes.
 pub(crate) const WRITE_ANSWER_BYTES_PER_TURN: usize = 1 << 20;
 
-/// Once so many bytes of answers to reads were made in a turn, the rest waits for the next one. Theirs alone, so that writes with
+/// Once this many bytes of answers to reads were made in a turn, the rest waits for the next one. Theirs alone, so that writes with
 /// large answers don't keep them waiting. What leaves is copied and summed, some 2 ms a MiB on a busy core: an answer that took
 /// several slices counts once more when it leaves, as a whole. Unit: bytes.
 pub(crate) const READ_ANSWER_BYTES_PER_TURN: usize = 1 << 20;
 
-/// Once so many bytes of one answer were made in a slice, the rest waits for the next one. Unit: bytes.
+/// Once this many bytes of one answer were made in a slice, the rest waits for the next one. Unit: bytes.
 pub(crate) const READ_ANSWER_BYTES_PER_SLICE: usize = 256 << 10;
 
 /// Keys that all reads together visit in one turn. Unit: keys.
@@ -138,7 +138,7 @@ pub(crate) const READ_KEYS_PER_TURN: u64 = 5_000;
 /// Keys that one read visits before it is another's turn. Unit: keys.
 pub(crate) const READ_KEYS_PER_SLICE: u64 = 1_000;
 
-/// Answers that are not whole yet may hold so many bytes. Beyond, a read that grows gives up what it has and begins anew later.
+/// Answers that are not whole yet may hold this many bytes. Beyond, a read that grows gives up what it has and begins anew later.
 /// Unit: bytes.
 pub(crate) const READ_KEPT_BYTES_LIMIT: usize = 64 << 20;
 
@@ -158,7 +158,7 @@ pub(crate) const ASKERS_KEPT_MAX: usize = 1 << 14;
 const _: () = assert!(READ_ANSWER_BYTES_PER_SLICE <= READ_ANSWER_BYTES_PER_TURN);
 const _: () = assert!(READ_KEYS_PER_SLICE <= READ_KEYS_PER_TURN);
 
-/// Memory is asked for about so many bytes of entries at once, and so many are read in. Unit: bytes.
+/// Memory is asked for about this many bytes of entries at once, and this many are read in. Unit: bytes.
 pub(crate) const READ_IN_BYTES: u64 = 1 << 20;
 
 /// Most messages that wait until the log is durable. While a disk hangs every heartbeat adds one; those beyond are lost, as on a
@@ -180,7 +180,7 @@ pub(crate) const ANSWER_BYTES_KEPT_MAX: usize = 16 << 20;
 /// Most lists of waiters that are kept for later entries.
 pub(crate) const WAITERS_KEPT_MAX: usize = 64;
 
-/// A disk that was too slow counts as slow for so many times the bound: a hand-over to and fro costs more than waiting.
+/// A disk that was too slow counts as slow for this many times the bound: a hand-over to and fro costs more than waiting.
 pub(crate) const SLOW_MEMORY_FACTOR: u64 = 8;
 
 // The state machine: what a command may cost, and what is counted.
@@ -211,7 +211,7 @@ pub(crate) const COUNTED_PER_VISIT: u64 = 8;
 /// Bytes of a value that take as long to hash as a key takes to be visited. Unit: bytes.
 pub(crate) const DIGEST_VALUE_BYTES: u64 = 512;
 
-/// No more commands are read ahead once these take so many bytes: a slice that ends early reads them again. Unit: bytes.
+/// No more commands are read ahead once these take this many bytes: a slice that ends early reads them again. Unit: bytes.
 pub(crate) const READ_AHEAD_BYTES: usize = 16 << 10;
 
 /// Most keys that are looked ahead for at once. More gain little, and what was read first might be gone again.

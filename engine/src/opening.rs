@@ -145,7 +145,7 @@ impl Opening {
     }
 }
 
-/// The record is as a first start writes it for the only voter, which has nobody to ask.
+/// True if the record is as a first start writes it for the only voter, which has nobody to ask.
 fn is_of_only_voter(record: &BirthRecord) -> bool {
     matches!(&record.stage, Stage::Founded(others) if others.is_empty())
 }

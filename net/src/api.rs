@@ -41,7 +41,7 @@ pub struct Request<'a> {
     pub payload: &'a [u8],
 }
 
-/// Frames of this kind ask the engine for something.
+/// True if frames of this kind ask the engine for something.
 #[must_use]
 pub const fn is_call(kind: FrameKind) -> bool {
     CALL_KIND_MIN <= kind.get() && kind.get() <= CALL_KIND_MAX

@@ -181,7 +181,7 @@ impl Writer {
         Ok(moved)
     }
 
-    /// Writes the segment's origin if it has none. Whether that was so.
+    /// Writes the segment's origin if it has none, and returns true then.
     fn begin_segment(&mut self, storage: &mut impl Storage, durable: Lsn, origin: &impl Fn() -> Vec<u8>) -> bool {
         if self.offset != FIRST_FRAME_OFFSET {
             return false;

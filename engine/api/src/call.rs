@@ -88,7 +88,7 @@ impl CallKind {
         known.ok_or(DecodeError::Unknown { what: "the kind of a call", got: number.into() })
     }
 
-    /// It may change the state.
+    /// True if it may change the state.
     #[inline]
     #[must_use]
     pub const fn writes(self) -> bool {

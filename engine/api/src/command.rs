@@ -108,7 +108,7 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// It is about size, not form.
+    /// True if the error is about size, not about form.
     #[must_use]
     pub const fn is_too_large(&self) -> bool {
         matches!(self, Self::TooLarge { .. } | Self::KeyTooLong { .. })
@@ -132,13 +132,13 @@ pub struct KeyRange<'a> {
 }
 
 impl KeyRange<'_> {
-    /// It is one key.
+    /// True if the range is one key.
     #[must_use]
     pub const fn is_single(&self) -> bool {
         self.range_end.is_empty()
     }
 
-    /// The key is in it.
+    /// True if the key is in it.
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {
         match self.range_end {
@@ -218,7 +218,7 @@ pub enum CompareResult {
 }
 
 impl CompareResult {
-    /// The comparison holds for this ordering of what is there and the operand.
+    /// True if the comparison holds for this ordering of what is there and the operand.
     #[must_use]
     pub const fn holds(self, ordering: std::cmp::Ordering) -> bool {
         match self {

@@ -97,7 +97,7 @@ impl fmt::Display for ShardPart {
 }
 
 impl ClientError {
-    /// The request may have taken effect, in whole or in part, or still may.
+    /// True if the request may have taken effect, in whole or in part, or still may.
     #[must_use]
     pub const fn may_have_taken_effect(&self) -> bool {
         matches!(self, Self::Unknown { .. } | Self::Partial { .. } | Self::Malformed { .. })

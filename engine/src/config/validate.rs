@@ -309,7 +309,7 @@ impl ValidConfig {
         self.cluster_id
     }
 
-    /// Whoever reaches the peer port, from other hosts too, knows the token that it takes to pass for a member.
+    /// True if anybody who reaches the peer port, also from other hosts, knows the token that it takes to pass for a member.
     #[must_use]
     pub fn lets_impostors_in(&self) -> bool {
         let is_known = self.settings.initial_cluster_token == DEFAULT_TOKEN;

@@ -198,7 +198,7 @@ impl Common {
         self.birth.incarnation
     }
 
-    /// This node's log replaces a lost one and does not hold yet what that one promised. Its messages count for nothing.
+    /// True if this node's log replaces a lost one and does not hold yet what that one promised. Its messages count for nothing.
     pub(super) fn is_joining(&self) -> bool {
         self.birth.stage == Stage::Replaced
     }

@@ -66,7 +66,7 @@ impl PreCandidate {
         self.has_quorum(common)
     }
 
-    /// A quorum would vote for this node.
+    /// True if a quorum would vote for this node.
     pub(super) fn has_quorum(&self, common: &Common) -> bool {
         common.membership.quorum_has(|node| self.votes.granted(node))
     }

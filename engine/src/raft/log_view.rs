@@ -36,7 +36,7 @@ pub trait LogView {
     /// Size of the entry at `index` as it travels. Unit: bytes.
     fn entry_bytes(&self, index: Index) -> u64;
 
-    /// A batch is being formed that will be the next entry: the log is about to grow.
+    /// True if a batch is being formed that will be the next entry: the log is about to grow.
     fn is_forming(&self) -> bool;
 
     /// Whether the entries `first..=last` can be read without waiting for a disk. Entries that are not are asked for in

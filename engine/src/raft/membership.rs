@@ -1,4 +1,4 @@
-//! Who the members of a group are, who of them votes, what a quorum agrees on, and which log of each member counts.
+//! Who the members of a group are, who of them votes, what a quorum is, and which log of each member counts.
 //!
 //! A membership is the payload of an entry of the log (`docs/format/members.md`); `membership_history` keeps those of the past. Two sets
 //! of voters stand side by side while one takes over from the other (joint consensus, thesis 4.3): both must agree to everything. Nothing
@@ -25,7 +25,7 @@ const ROLE_OUTGOING_VOTER: u64 = 2;
 
 const ROLES_ALL: u64 = ROLE_VOTER | ROLE_OUTGOING_VOTER;
 
-/// The log of a member that counts.
+/// The log of a member that counts: the only one whose messages the group accepts from it. See `membership_history`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
     /// Drawn when the log was made. Never 0.
@@ -83,7 +83,7 @@ impl Membership {
         next.with_named(id, incarnation, since)
     }
 
-    /// The same members without the logs that were named after `base`, and without the learners that joined with these.
+    /// The same members without the logs that were named by entries after `base`, and without the learners that joined by these entries.
     #[must_use]
     pub(super) fn known_at(mut self, base: Index) -> Self {
         let named = &self.named;
@@ -139,9 +139,8 @@ impl Membership {
         self.named.get(&id).copied()
     }
 
-    /// Whether entry `index` may give these roles where those of `before` were in force: the same nodes vote, and nobody is gone. The
-    /// log of a learner that is new is the one that the entry names. One that joined before the log's base may be news to this node
-    /// (`known_at`).
+    /// Whether entry `index` may give these roles where those of `before` were in force: the same nodes vote, and no member is gone. If it
+    /// adds a learner, it names that learner's log. A learner that joined before this log's base may be news to this node (`known_at`).
     #[must_use]
     pub(crate) fn keeps_roles_of(&self, before: &Self, index: Index, base: Index) -> bool {
         let is_kept = |id: &NodeId| before.learners.binary_search(id).is_ok();
@@ -152,19 +151,19 @@ impl Membership {
         voters_stay && learners_stay && self.learners.iter().all(|id| is_kept(id) || joins(id))
     }
 
-    /// Entry `index` may say this: it names one log as of itself, and all others as of entries before it. Whoever appends such an entry
-    /// has a reason; one that names nothing new, or a log as of an entry to come, would keep a later one from naming it.
+    /// True if entry `index` may hold this membership: it names exactly one log as of itself, and all others as of entries before it. An
+    /// entry that names nothing new has no reason. One that names a log as of a later entry would keep that entry from naming it.
     #[must_use]
     pub(crate) fn is_of_entry(&self, index: Index) -> bool {
         let is_news = |named: &&Named| named.since == index;
         self.named.values().filter(is_news).count() == 1 && self.named.values().all(|named| named.since <= index)
     }
 
-    /// Whether entry `index` may say this where `before` was in force: nobody's name is left out, and each is what it was. Only the
-    /// log that the entry names itself is new, and is another one than before.
+    /// Whether entry `index` may hold this membership where `before` was in force: every log that was named before is named again, except
+    /// that the entry itself may name one new log, of one member.
     ///
-    /// Whoever has an entry that leaves a name out counts a log again that was given up. No leader makes such an entry. A name that
-    /// stood before the log's base may be news to this node, or newer than the one that it knows (`known_at`).
+    /// A node that took an entry which leaves a named log out would accept again the log that was given up for it. No leader makes such an
+    /// entry. A log that was named before this log's base may be news to this node, or newer than the one that it knows (`known_at`).
     #[must_use]
     pub(crate) fn repeats_names_of(&self, before: &Self, index: Index, base: Index) -> bool {
         assert!(index > base, "entry {index} is behind the log's base {base}");

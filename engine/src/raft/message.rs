@@ -271,7 +271,7 @@ pub enum AppendOutcome {
 }
 
 impl Message {
-    /// Part of an election or of a hand-over. A node that may have forgotten a vote ignores such messages.
+    /// True if it is part of an election or of a hand-over. A node that may have forgotten a vote ignores such messages.
     #[must_use]
     pub(super) const fn is_about_elections(&self) -> bool {
         matches!(

@@ -694,12 +694,12 @@ impl Common {
         }
     }
 
-    /// Another member.
+    /// True if `node` is another member.
     fn is_peer(&self, node: NodeId) -> bool {
         node != self.config.id && self.membership.is_member(node)
     }
 
-    /// This node votes, according to its log. One that learns takes entries, and helps to elect nobody.
+    /// True if this node votes, according to its log. One that learns takes entries, and helps to elect nobody.
     fn is_voter(&self) -> bool {
         self.membership.is_voter(self.config.id)
     }

@@ -157,7 +157,7 @@ impl Raft {
         }
     }
 
-    /// This node knows every term in which it may have promised something.
+    /// True if this node knows every term in which it may have promised something.
     fn knows_own_terms(&self) -> bool {
         match &self.state {
             State::New(_) => false,
@@ -166,7 +166,7 @@ impl Raft {
         }
     }
 
-    /// This node is under repair and asked the question that names `nonce`.
+    /// True if this node is under repair and asked the question that names `nonce`.
     pub(super) fn asked_for_repair(&self, nonce: u64) -> bool {
         matches!(&self.state, State::Repairing(repairing) if repairing.nonce == nonce)
     }

@@ -54,14 +54,14 @@ impl Promises {
         self.messages.pop_front_if(|held| held.durable_from <= durable).map(|held| (held.to, held.message))
     }
 
-    /// Everything that waits does so for more than what is durable.
+    /// True if everything that waits does so for more than what is durable.
     #[must_use]
     pub fn wait_for_more_than(&self, durable: Lsn) -> bool {
         self.messages.front().is_none_or(|held| held.durable_from > durable)
             && self.hard_states.front().is_none_or(|(end, _)| *end > durable)
     }
 
-    /// No message waits.
+    /// True if no message waits.
     #[must_use]
     pub fn hold_no_message(&self) -> bool {
         self.messages.is_empty()

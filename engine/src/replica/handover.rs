@@ -42,7 +42,7 @@ impl HandOver {
         self.is_closed = true;
     }
 
-    /// No request waits for another leader.
+    /// True if no request waits for another leader.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
@@ -131,13 +131,13 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// A transfer is under way here, or was until just now and its receiver has not shown itself yet.
+    /// True if a transfer is under way here, or was until just now and its receiver has not shown itself yet.
     fn expects_leader(&self) -> bool {
         self.raft.transfer().is_some()
             || (self.raft.leader().is_none() && self.now_tick < self.hand_over.expects_leader_until_tick)
     }
 
-    /// A call may wait for the next leader: one is expected, and there is room.
+    /// True if a call may wait for the next leader: one is expected, and there is room.
     #[must_use]
     pub(super) fn may_hold(&self, call: &Call<'_>) -> bool {
         let bytes = self.hand_over.held_bytes + call.payload.len();

@@ -270,7 +270,7 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// More work is waiting than one turn takes: deliver another `Event::Turn` soon.
+    /// True if more work is waiting than one turn takes: deliver another `Event::Turn` soon.
     #[must_use]
     pub fn wants_turn(&self) -> bool {
         let applied = self.machine.applied_index();
@@ -592,7 +592,7 @@ impl<S: Storage> Replica<S> {
     }
 }
 
-/// Raft decides on it.
+/// True if Raft decides on this event.
 const fn is_for_raft<P>(event: &Event<'_, P>) -> bool {
     matches!(event, Event::Message { .. } | Event::Append { .. })
 }

@@ -30,7 +30,7 @@ impl Waiting {
         Self { relays: Relays::starting_at(relay_id_floor), ..Self::default() }
     }
 
-    /// Nobody waits for an answer. A write that was answered when its time was up may still hold a place.
+    /// True if nobody waits for an answer. A write that was answered when its time was up may still hold a place.
     pub fn owes_no_answer(&self) -> bool {
         !self.writes.has_unanswered() && self.reads.len() == 0 && self.relays.len() == 0
     }
@@ -90,7 +90,7 @@ impl Writes {
         self.half_applied.take()
     }
 
-    /// Some write has got no answer yet.
+    /// True if some write has got no answer yet.
     pub fn has_unanswered(&self) -> bool {
         let half_applied = self.half_applied.iter().flatten();
         self.batches.values().flatten().chain(half_applied).any(|waiter| !waiter.answered)

@@ -50,13 +50,13 @@ impl Standing {
         Self::Stopped { fault, heard: None, silent_ticks: 0 }
     }
 
-    /// It has not stopped and not ended.
+    /// True if the replica has neither stopped nor ended.
     #[must_use]
     pub const fn is_running(&self) -> bool {
         matches!(self, Self::TakesPart | Self::WithoutRoom(_))
     }
 
-    /// Term and vote are in the log, so that it may speak and hear.
+    /// True if term and vote are in the log, so that the replica may speak and hear.
     #[must_use]
     pub const fn takes_part(&self) -> bool {
         matches!(self, Self::TakesPart)

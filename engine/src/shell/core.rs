@@ -214,7 +214,7 @@ fn address_of(stream: &Stream) -> String {
     stream.peer_addr().map_or_else(|_| "an address that is gone".to_owned(), |address| address.to_string())
 }
 
-/// The caller went before it said who it is, as a check that connects and nothing more does.
+/// True if the caller went before it said who it is, as a check that connects and nothing more does.
 fn is_gone(error: &GreetError) -> bool {
     matches!(error, GreetError::Io(error) if error.kind() != std::io::ErrorKind::TimedOut)
 }
@@ -610,7 +610,7 @@ impl Core {
         glommio::timer::sleep(Duration::from_millis(10 * STOP_STEP_MS)).await;
     }
 
-    /// Nobody waits for an answer of this node, on whatever core.
+    /// True if nobody waits for an answer of this node, on whatever core.
     fn owes_no_answer(&self) -> bool {
         self.shared.waiting.load(Ordering::Relaxed) == 0 && self.shards.iter().all(|shard| shard.owes_no_answer())
     }

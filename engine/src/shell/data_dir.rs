@@ -189,7 +189,7 @@ impl DataDir {
         root.join(IDENTITY_FILE).exists()
     }
 
-    /// Every shard's log had its first segment when this directory was last used; a log without one is lost.
+    /// True if every shard's log had its first segment when this directory was last used; a log without one is lost.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.identity.ready

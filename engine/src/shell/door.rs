@@ -77,7 +77,7 @@ pub struct Door {
 }
 
 impl Door {
-    /// The door of one of the node's cores, with places for so many greetings at each port.
+    /// The door of one of the node's cores, with places for this many greetings at each port.
     pub fn new(
         config: Arc<ValidConfig>,
         roster: Roster,

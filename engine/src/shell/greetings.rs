@@ -102,7 +102,7 @@ impl Places {
 }
 
 impl GreetingPlace {
-    /// An older greeting had to go for this one. Until it has, one connection more is open than there are places.
+    /// True if an older greeting had to go for this one. Until it has, one connection more is open than there are places.
     pub(super) fn took_anothers(&self) -> bool {
         self.took_anothers
     }

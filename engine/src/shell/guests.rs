@@ -258,7 +258,7 @@ impl<G: Guest> Drop for GuestPlace<G> {
 }
 
 impl<G: Guest> GuestPlace<G> {
-    /// Another guest had to go for this one. Until it has, one connection more is open than there are places.
+    /// True if another guest had to go for this one. Until it has, one connection more is open than there are places.
     pub(super) fn made_room(&self) -> bool {
         self.made_room
     }

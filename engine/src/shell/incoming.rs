@@ -57,7 +57,7 @@ impl NewestConnections {
         self.newest.remove(&(from, lane));
     }
 
-    /// The peer has a connection for each lane.
+    /// True if the peer has a connection for each lane.
     #[must_use]
     pub fn are_open(&self, from: NodeId) -> bool {
         [Lane::Control, Lane::Bulk, Lane::Relay].iter().all(|lane| self.newest.contains_key(&(from, *lane)))

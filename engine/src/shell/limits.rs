@@ -147,7 +147,7 @@ pub(super) const CORE_ANSWER_BYTES_MAX: usize = 512 << 20;
 /// Answers up to this size are never replaced. Unit: bytes.
 pub(super) const SMALL_ANSWER_BYTES: usize = 16 << 10;
 
-/// While so many bytes of answers wait for a client, its next requests are not read. Unit: bytes.
+/// While this many bytes of answers wait for a client, its next requests are not read. Unit: bytes.
 pub(super) const READ_PAUSE_BYTES: usize = 4 << 20;
 
 /// Every connection has at least this share, however many there are. Unit: bytes.
@@ -162,7 +162,7 @@ pub(super) const ANSWER_EXPECTED_BYTES_FIRST: usize = 256 << 10;
 /// No answer to a read is expected to take less. Unit: bytes.
 pub(super) const ANSWER_EXPECTED_BYTES_MIN: usize = 1 << 10;
 
-/// One in so many parts of what is expected comes from the last answer.
+/// One in this many parts of what is expected comes from the last answer.
 pub(super) const ANSWER_EXPECTED_SHARE: usize = 8;
 
 /// While reads of a connection that are held back take more, its next requests are not read. Unit: bytes.
@@ -255,10 +255,10 @@ pub(super) const GREETINGS_MAX: u64 = 256;
 /// The same where descriptors are few.
 pub(super) const GREETINGS_MIN: u64 = 16;
 
-/// Greetings may have one in so many of the descriptors that are left.
+/// Greetings may have one in this many of the descriptors that are left.
 pub(super) const GREETINGS_SHARE: u64 = 4;
 
-/// One address may have one in so many of the greetings of a port: many callers may stand behind one address.
+/// One address may have one in this many of the greetings of a port: many callers may stand behind one address.
 pub(super) const ADDRESS_SHARE: usize = 2;
 
 /// Greetings that one address may have where there are few: a caller needs the time to say who it is.
@@ -410,7 +410,7 @@ pub(super) const TICK_MS: u64 = 10;
 /// Most batches of a leader that are not durable on its own disk yet.
 pub(super) const PIPELINE_BATCHES_LIMIT: usize = 4;
 
-/// A batch of so many bytes is closed, and the next one begun. Unit: bytes.
+/// A batch of this many bytes is closed, and the next one begun. Unit: bytes.
 pub(super) const BATCH_BYTES_TARGET: usize = 256 << 10;
 
 /// Most writes that wait for their answer.

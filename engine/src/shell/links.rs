@@ -21,7 +21,7 @@ pub struct PeerLinks {
 }
 
 impl PeerLinks {
-    /// All lanes take frames.
+    /// True if all lanes take frames.
     #[must_use]
     pub fn are_up(&self) -> bool {
         [Lane::Control, Lane::Bulk, Lane::Relay].iter().all(|lane| self.queued_bytes(*lane).is_some())

@@ -66,7 +66,7 @@ fn address_of(name: &str) -> Option<SocketAddr> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// A connection to one could reach the other.
+/// True if a connection to one could reach the other.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let is_any = |ip: IpAddr| ip.is_unspecified();
     one.port() == other.port() && (one.ip() == other.ip() || is_any(one.ip()) || is_any(other.ip()))

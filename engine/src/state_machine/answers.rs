@@ -75,7 +75,7 @@ pub struct ValuePlace {
 
 /// Takes the answers to the commands of a batch, and the changes that they make.
 pub trait Answers {
-    /// Somebody waits for the answer to the command at `position`. Otherwise none is made; the state changes all the same.
+    /// True if somebody waits for the answer to the command at `position`. Otherwise none is made; the state changes all the same.
     fn wants(&mut self, position: usize) -> bool;
 
     /// Takes the encoded answer to the command at `position`.
@@ -84,7 +84,7 @@ pub trait Answers {
     /// Takes a change, in the order in which changes are made; for whoever follows them. The answer to its command comes later.
     fn changed(&mut self, _change: &Change<'_>) {}
 
-    /// There is room for no further answer now: the slice ends after this command.
+    /// True if there is room for no further answer now: the slice ends after this command.
     fn is_full(&self) -> bool {
         false
     }
@@ -115,7 +115,7 @@ impl Budget {
     /// No bound.
     pub const UNLIMITED: Self = Self { bytes: u64::MAX, keys: u64::MAX };
 
-    /// Nothing more should be done.
+    /// True if nothing more should be done.
     #[must_use]
     pub const fn is_spent(&self) -> bool {
         self.bytes == 0 || self.keys == 0

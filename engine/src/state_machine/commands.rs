@@ -38,7 +38,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Somebody waited for the answer when the command was begun.
+    /// True if somebody waited for the answer when the command was begun.
     pub(super) const fn is_wanted(&self) -> bool {
         self.is_wanted
     }

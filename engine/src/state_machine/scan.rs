@@ -79,7 +79,7 @@ impl Visit {
 }
 
 impl Scan {
-    /// Begun, and not at its end.
+    /// True if the scan has begun and is not at its end.
     #[must_use]
     pub const fn is_begun(&self) -> bool {
         self.revision.get() != 0 || self.hash.is_some()
@@ -142,7 +142,7 @@ impl StateMachine {
     }
 
     /// Does a part of a hash of the whole state as it was after the last entry that was applied whole when it began, with all versions:
-    /// what visiting so many keys costs, which it takes off `keys`. Says whether that was the last of it; then the answer was appended
+    /// what visiting this many keys costs, which it takes off `keys`. Says whether that was the last of it; then the answer was appended
     /// to `out`: revision, index of that entry, hash.
     pub fn hash_slice(&self, scan: &mut Scan, out: &mut Vec<u8>, keys: &mut u64) -> bool {
         let begin = || Hashed { as_of: self.as_of(), cursor: ChunkCursor::default(), digest: Digest::default() };

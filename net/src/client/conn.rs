@@ -205,7 +205,7 @@ impl Conn {
         &self.info
     }
 
-    /// Requests are still taken.
+    /// True if requests are still taken.
     pub fn is_open(&self) -> bool {
         self.shared.is_open()
     }
@@ -227,7 +227,7 @@ impl Conn {
         (self.limits.request_bytes > 0).then_some(self.limits.request_bytes as usize)
     }
 
-    /// Waits for a place for a request with so many bytes; `None` once the connection is closed. Callers are served in their
+    /// Waits for a place for a request with this many bytes; `None` once the connection is closed. Callers are served in their
     /// order. Dropping the future, or the place, frees the place.
     pub async fn place(&self, payload_bytes: usize) -> Option<QueuePlace<'_>> {
         // A request that is larger than everything waits until it is alone.

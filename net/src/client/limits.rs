@@ -19,7 +19,7 @@ pub(super) const BUFFER_KEPT_BYTES_MAX: usize = 4 << 20;
 /// side still takes something. Unit: bytes.
 pub(super) const UNSENT_BYTES_MAX: u32 = 128 << 10;
 
-/// A silent connection is given up after so many looks without a sign of life.
+/// A silent connection is given up after this many looks without a sign of life.
 pub(super) const SILENT_LOOKS_MAX: u32 = 5;
 
 // Every request that is allowed has room.

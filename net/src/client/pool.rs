@@ -227,7 +227,7 @@ impl Pool {
         if has_failed { attempt.started } else { attempt.started + self.context.next_endpoint_after }
     }
 
-    /// It failed a short while ago: others are better.
+    /// True if it failed a short while ago: others are better.
     pub(crate) fn is_passed_over(&self) -> bool {
         let health = lock(&self.health);
         let pause_ms = FAILED_MS_MIN.saturating_mul(1 << health.failures.saturating_sub(1).min(16)).min(FAILED_MS_MAX);

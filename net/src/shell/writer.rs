@@ -180,7 +180,7 @@ impl ConnWriter {
         self.shared.queued_bytes()
     }
 
-    /// Waits until so many queued bytes leave room, or the writer is closed. Looked at when bytes have left. One task may wait.
+    /// Waits until this many queued bytes leave room, or the writer is closed. Looked at when bytes have left. One task may wait.
     pub async fn room_when(&self, is_room: impl Fn(usize) -> bool) {
         self.wait(ROOM, |writer| is_room(writer.queued_bytes()) || writer.is_closed()).await;
     }
@@ -199,7 +199,7 @@ impl ConnWriter {
         self.wake(ENDER);
     }
 
-    /// The queue was closed.
+    /// True if the queue was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared.closed.get()

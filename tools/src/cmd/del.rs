@@ -99,7 +99,7 @@ async fn delete_part(client: &Client, keys: &[Vec<u8>], total: &mut DeleteRespon
     Ok(())
 }
 
-/// A shard refused its part because of its size.
+/// True if a shard refused its part because of its size.
 fn is_too_large(error: &ClientError) -> bool {
     match error {
         ClientError::Refused { status, .. } => *status == Status::TooLarge,

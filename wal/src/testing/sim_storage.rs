@@ -66,7 +66,7 @@ pub struct SimStorage {
     note_synced: Option<Vec<u8>>,
     /// Of its own, so that notes change nothing about what becomes of segments.
     note_rng: SimRng,
-    /// Of so many looks one finds a part that is not in memory; 0 = none does.
+    /// Of this many looks one finds a part that is not in memory; 0 = none does.
     absent_one_in: u64,
     /// Of its own, so that it changes nothing about what becomes of bytes.
     absent_rng: RefCell<SimRng>,
@@ -115,7 +115,7 @@ impl SimStorage {
         self.segment_bytes
     }
 
-    /// From now on one of so many looks at whether a part is in memory finds that it is not; 0 = none does.
+    /// From now on one in this many looks at whether a part is in memory finds that it is not; 0 = none does.
     pub fn set_absent_one_in(&mut self, absent_one_in: u64) {
         self.absent_one_in = absent_one_in;
     }

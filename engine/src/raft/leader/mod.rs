@@ -102,12 +102,12 @@ impl Leading {
         self.progress.iter().map(|(&node, progress)| (node, progress))
     }
 
-    /// The follower was heard from within the last `ticks`.
+    /// True if the follower was heard from within the last `ticks`.
     fn heard_within(&self, node: NodeId, ticks: u32, now_tick: u64) -> bool {
         self.progress.get(&node).is_some_and(|progress| progress.heard_tick() + u64::from(ticks) > now_tick)
     }
 
-    /// A quorum, this node included, was heard from within an election timeout.
+    /// True if a quorum, this node included, was heard from within an election timeout.
     pub(super) fn hears_quorum(&self, common: &Common) -> bool {
         let (own, election_ticks) = (common.config.id, common.config.election_ticks);
         common.membership.quorum_has(|node| node == own || self.heard_within(node, election_ticks, common.now_tick))

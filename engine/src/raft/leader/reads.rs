@@ -47,7 +47,8 @@ pub(super) enum Awaiting {
 }
 
 impl Awaiting {
-    /// The same life of the same node asked for the same. Where a log ends is not compared: the answer to the first question will do.
+    /// True if the same life of the same node asked for the same. Where a log ends is not compared: the answer to the first question
+    /// will do.
     fn repeats(&self, known: &Self) -> bool {
         match (self, known) {
             (Self::Repair { node, nonce, .. }, Self::Repair { node: asking, nonce: asked, .. }) => {
@@ -58,7 +59,7 @@ impl Awaiting {
         }
     }
 
-    /// It is a question of the same kind from the same node.
+    /// True if it is a question of the same kind from the same node.
     fn replaces(&self, known: &Self) -> bool {
         match (self, known) {
             (Self::Repair { node, .. }, Self::Repair { node: asking, .. })

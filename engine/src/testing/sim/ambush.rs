@@ -37,7 +37,7 @@ const RETURN_US: u64 = 3_000_000;
 /// Polling interval meanwhile. Unit: us.
 const RETURN_LOOK_EVERY_US: u64 = 1_000;
 
-/// The leader hands over once it has begun so many rounds of heartbeats in its term: reads of the next term, and those that
+/// The leader hands over once it has begun this many rounds of heartbeats in its term: reads of the next term, and those that
 /// the fault adds, take fewer.
 const ROUNDS: (u64, u64) = (4, 16);
 

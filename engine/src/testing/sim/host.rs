@@ -92,7 +92,7 @@ pub(super) struct Host {
     pub(super) paused_until_us: u64,
     /// Length of its ticks on the true clock. Unit: us.
     pub(super) tick_us: u64,
-    /// Syncs take so many times as long.
+    /// Syncs take this many times as long.
     pub(super) slowness: u64,
     /// No room for segments.
     pub(super) disk_is_full: bool,

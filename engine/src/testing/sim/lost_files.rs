@@ -10,7 +10,7 @@ use super::plan::pick;
 use super::world::{Place, World};
 use crate::opening::Opening;
 
-/// One of so many losses of a disk is one of single files.
+/// One in this many losses of a disk is one of single files.
 const FILES_ONE_IN: u64 = 2;
 
 impl World {

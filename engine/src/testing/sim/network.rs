@@ -18,7 +18,7 @@ const HELD_MAX: usize = 2000;
 /// Messages kept to arrive once more.
 const KEPT_MAX: usize = 40;
 
-/// One of so many messages is kept.
+/// One in this many messages is kept.
 const KEEP_ONE_IN: u64 = 10;
 
 /// Bytes on their way from one node to another.

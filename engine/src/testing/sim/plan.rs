@@ -8,19 +8,19 @@ use crate::raft;
 use crate::replica::ReadingLimits;
 use crate::types::{EntryId, Index, NodeId, Term};
 
-/// One of so many runs puts a disk back to an earlier image.
+/// One in this many runs puts a disk back to an earlier image.
 const PUT_BACK_ONE_IN: u64 = 5;
 
-/// In one of so many runs the logs soon have no room: see `Plan::into_tight`.
+/// In one of this many runs the logs soon have no room: see `Plan::into_tight`.
 const TIGHT_ONE_IN: u64 = 4;
 
-/// One of so many of the others elects a second leader in a term that had one.
+/// One in this many of the others elects a second leader in a term that had one.
 const SECOND_LEADER_ONE_IN: u64 = 8;
 
-/// In one of so many runs a node joins as a learner.
+/// In one of this many runs a node joins as a learner.
 const LEARNER_ONE_IN: u64 = 4;
 
-/// In one of so many of those no leader stays meanwhile.
+/// In one of this many of those no leader stays meanwhile.
 const CHURNS_ONE_IN: u64 = 3;
 
 /// How often something happens: mean time between two. `None`: never.
@@ -126,7 +126,7 @@ pub(super) struct Plan {
     pub(super) apply_keys_per_turn: u64,
     /// See `ReplicaOptions`.
     pub(super) reading: ReadingLimits,
-    /// Of so many looks at whether old entries are in memory one finds that they are not; 0 = none does.
+    /// Of this many looks at whether old entries are in memory one finds that they are not; 0 = none does.
     pub(super) absent_one_in: u64,
     /// See `state_machine::Options`.
     pub(super) command_keys_limit: u64,
@@ -146,7 +146,7 @@ pub(super) struct Plan {
     pub(super) lane_bytes_limit: usize,
     /// See `ReplicaOptions`. Unit: bytes.
     pub(super) uncommitted_bytes_limit: u64,
-    /// One of so many messages takes ten times as long.
+    /// One in this many messages takes ten times as long.
     pub(super) spike_one_in: u64,
     /// Time that a sync takes. Unit: us.
     pub(super) sync_us: (u64, u64),

@@ -25,7 +25,7 @@ const AWAY_US_MAX: u64 = 8_000_000;
 /// Time within which nodes that nobody disturbs must say that a majority lost its data. Unit: us.
 const SAY_SO_US: u64 = 60_000_000;
 
-/// One of so many runs of a cluster of three ends with two nodes wiped.
+/// One in this many runs of a cluster of three ends with two nodes wiped.
 const MAJORITY_ONE_IN: u64 = 3;
 
 /// A follower is down, and the other one is going to lose its disk.

@@ -69,7 +69,7 @@ pub(super) fn available(lab: &Lab) -> Vec<(Fault, &'static str, u64)> {
 }
 
 impl Fault {
-    /// It is done to whoever leads.
+    /// True if it is done to whoever leads.
     pub(super) fn hits_leader(self) -> bool {
         matches!(
             self,

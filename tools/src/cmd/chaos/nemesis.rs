@@ -266,7 +266,7 @@ impl Nemesis {
         Ok(format!("with {bytes} bytes"))
     }
 
-    /// A process makes the disk of this node hang, now or soon again.
+    /// True if a process makes the disk of this node hang, now or soon again.
     fn hangs(&self, node: usize) -> bool {
         self.lasting.iter().any(|(_, lasting)| matches!(lasting, Lasting::Hang(of, _) if *of == node))
     }

@@ -13,10 +13,10 @@ use crate::types::Index;
 /// Pause before a node without room tries to prepare a segment again. Unit: us.
 const PREPARE_RETRY_US: u64 = 500_000;
 
-/// One of so many syncs of the note fails, where syncs fail.
+/// One in this many syncs of the note fails, where syncs fail.
 const NOTE_SYNC_FAILS_ONE_IN: u64 = 8;
 
-/// One of so many reads of old entries fails, where syncs fail.
+/// One in this many reads of old entries fails, where syncs fail.
 const LOAD_FAILS_ONE_IN: u64 = 30;
 
 /// Name of the fault that strikes with the next sync.

@@ -15,7 +15,7 @@ use crate::wire;
 /// Largest frame that a node takes. Unit: bytes.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 
-/// One of so many votes is forgotten soon after, where damage is among the faults.
+/// One in this many votes is forgotten soon after, where damage is among the faults.
 const DAMAGE_VOTER_ONE_IN: u64 = 8;
 
 impl World {
