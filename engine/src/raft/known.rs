@@ -4,7 +4,7 @@
 //! never forget what they acknowledged. A node whose directory was put back to an older copy, or that was wiped, has
 //! forgotten, and with its vote a node can be elected that lacks committed entries. Whoever has these entries must not cut
 //! them then: the only copy may be its own. So everything that a leader says of its log is compared with what is known to
-//! be committed, in this life or by the note of an earlier one. The first contradiction ends this node's part in the
+//! be committed, in this run of the process or by the note of an earlier one. The first contradiction ends this node's part in the
 //! cluster: nothing is answered, acknowledged or voted for any more.
 //!
 //! A node that forgot its vote may have elected a second leader in one term, whose entries have the very terms and indexes of the
@@ -68,7 +68,7 @@ impl std::fmt::Display for Contradiction {
 }
 
 impl Raft {
-    /// Tells a node that just started what it once knew to be committed; right after `new`.
+    /// Tells a node that just started what it knew to be committed in an earlier run. Call it right after `new`.
     ///
     /// If the log holds that very entry it is committed, and everything before it. If it does not, the entry was not durable
     /// here when the host crashed, or the log is under repair; a leader brings it back.
@@ -85,7 +85,8 @@ impl Raft {
         }
     }
 
-    /// How far what is committed may be noted for good; 0 = nothing more than before.
+    /// The highest index that may be noted as committed now (in the note beside the log, see `replica::noted`); 0 = nothing more than
+    /// before.
     ///
     /// All of it once the current term is durable. Before that a crash may take this node back to the last durable term, and no
     /// leader that it would follow then may contradict the note. If only the current term lies beyond the durable one, entries of the
@@ -107,7 +108,7 @@ impl Raft {
     }
 }
 
-/// Whether a log holds this very entry, after the same entries.
+/// Whether a log holds this very entry and the same entries before it.
 fn holds(log: &impl LogView, tip: Tip) -> bool {
     let index = tip.id.index;
     log.term(index) == Some(tip.id.term) && log.lineage(index) == Some(tip.lineage)

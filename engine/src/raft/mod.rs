@@ -497,8 +497,8 @@ impl Raft {
 
     /// Adds a learner: this leader appends an entry that says so as soon as it can. Its log is the one with this incarnation.
     ///
-    /// A leader that loses its office before forgets it, so whoever wants it looks at the membership, and asks again. To ask twice
-    /// does no harm.
+    /// A leader that is deposed before it has appended the entry forgets the request, so look at the membership and ask again. To ask
+    /// twice does no harm.
     pub fn add_learner(&mut self, node: NodeId, incarnation: u64) -> Result<(), AddLearnerError> {
         match &mut self.state {
             State::Leader(leading) => leading.add_learner(&self.common, node, incarnation),

@@ -214,8 +214,8 @@ impl Raft {
 }
 
 impl Common {
-    /// This node's log is new and does not count yet, and by the log this node votes in nothing. Whatever it said counts for nothing; so
-    /// it need not know in which terms it said it. Asked again at the end of its repair, when it knows all entries about the members.
+    /// True if this node's log is new and does not count yet, and by the log this node has no vote. Then nothing that it ever said counts,
+    /// and it need not know in which terms it said it. Asked again at the end of its repair, when it knows all entries about the members.
     fn only_learns(&self) -> bool {
         self.is_joining() && !self.is_voter()
     }

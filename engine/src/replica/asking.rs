@@ -23,7 +23,7 @@ pub(super) struct LagWatch {
 }
 
 impl LagWatch {
-    /// Notes the first index that is waited for; says whether it has been that for this many ticks.
+    /// Notes the first index that is waited for; returns true if it has been the same for `ticks`.
     fn is_late(&mut self, awaited: Option<Index>, now_tick: u64, ticks: u64) -> bool {
         assert!(now_tick >= self.since_tick, "ticks only rise");
         if self.awaited != awaited {

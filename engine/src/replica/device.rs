@@ -1,5 +1,5 @@
-//! What this replica asked of its log's device and has not got yet, and how the device is: a sync, entries that have left memory, the
-//! next segment, a sync of the note. It asks for nothing by itself.
+//! What this replica asked of its log's device and has not got yet: a sync, entries that have left memory, the next segment, a sync
+//! of the note (the small file beside the log, see `noted`). Also judges whether the device keeps up. It asks for nothing by itself.
 
 use wal::SegmentSeq;
 
@@ -43,7 +43,7 @@ impl DiskWatch {
         self.sync_since_tick = None;
     }
 
-    /// Entries were asked for, to be applied or for a follower: one who asks waits for the answer before it asks again.
+    /// Entries were asked for, to be applied or for a follower. Each asks for one range at a time.
     pub fn on_read_started(&mut self, first: Index, last: Index, now_tick: u64) {
         assert!(first <= last, "{first} to {last} are read in");
         self.reads.push(Read { first, last, since_tick: now_tick });
@@ -84,7 +84,7 @@ pub(super) enum NextSegment {
         /// When the log first could not go on without it. Unit: ticks.
         missed_tick: Option<u64>,
     },
-    /// It could not be prepared so far. Whoever prepares it goes on trying; a second request would make it twice.
+    /// It could not be prepared so far. The shell keeps trying; a second request would make the segment twice.
     Unavailable {
         /// Why, for refusals.
         reason: String,

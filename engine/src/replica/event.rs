@@ -49,8 +49,8 @@ pub enum Event<'a, P = SegmentSeq> {
         /// Entries, header and payload each, back to back. Not yet verified.
         entries: &'a [u8],
     },
-    /// Whoever waited for the answers to these calls is gone; in ascending order. Reads among them that were not passed on are given up.
-    /// Writes are not touched.
+    /// The clients that waited for the answers to these calls are gone. The tickets are in ascending order. Reads among the calls that
+    /// were not passed on are refused; writes are not touched.
     Left(&'a [Ticket]),
     /// The leader's answer to a call that this node passed on.
     RelayReply {
@@ -156,7 +156,8 @@ pub enum Event<'a, P = SegmentSeq> {
     HandOver,
     /// From here on refuse every new request. What was taken before still gets its answer.
     Close,
-    /// Make the note beside the log durable, for a stop that is in no hurry. `Replica::is_settled` says when that is done.
+    /// Make the note durable (the small file beside the log that says what is committed, `wal::Noted`), for a stop that is in no hurry.
+    /// `Replica::is_settled` says when that is done.
     Settle,
     /// The process ends: everything that waits is refused.
     Stop,

@@ -30,7 +30,7 @@ pub(super) struct HandOver {
     held: VecDeque<HeldCall>,
     /// Sum of their payloads. Unit: bytes.
     held_bytes: usize,
-    /// Until then a leader that this node made is expected to show up.
+    /// Until this tick the leader to which this node handed over is expected to show up.
     expects_leader_until_tick: u64,
     /// No request is taken any more.
     is_closed: bool,
@@ -47,7 +47,7 @@ impl HandOver {
         self.held.is_empty()
     }
 
-    /// Panics if more waits than may.
+    /// Panics if more requests wait than the limits allow.
     pub fn assert_bounds(&self) {
         assert!(self.held.len() <= HANDOVER_LEN_MAX, "{} requests wait for another leader", self.held.len());
         assert!(self.held_bytes <= HANDOVER_BYTES_MAX, "{} bytes of requests wait for another leader", self.held_bytes);
@@ -89,7 +89,7 @@ impl<S: Storage> Replica<S> {
         self.tell(Remark::Leadership(step));
     }
 
-    /// Refuses a call if this replica takes none any more. Says whether it did.
+    /// Refuses a call if this replica takes none any more. Returns true if it did.
     #[must_use]
     pub(super) fn refuse_when_closed(&mut self, origin: Origin) -> bool {
         if self.hand_over.is_closed {
@@ -125,7 +125,7 @@ impl<S: Storage> Replica<S> {
             self.hand_over.held_bytes = 0;
             for HeldCall { origin, deadline_tick, mut call } in held {
                 call.meta.timeout_ms = self.ms_until(deadline_tick);
-                // Through the door once more: one of them may be what stops this replica.
+                // Each goes through `on_call` again: one of them may be what stops this replica.
                 self.on_event(Event::Call { origin, call });
             }
         }

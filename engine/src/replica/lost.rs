@@ -18,7 +18,7 @@ pub(super) struct LeaderWatch {
 }
 
 impl LeaderWatch {
-    /// Notes who leads; says whether it is the same for this many ticks.
+    /// Notes who leads; returns true if that has not changed for `ticks`.
     const fn is_steady(&mut self, leader: Option<NodeId>, now_tick: u64, ticks: u64) -> bool {
         assert!(now_tick >= self.since_tick, "ticks only rise");
         let is_same = match (self.leader, leader) {

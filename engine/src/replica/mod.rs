@@ -82,7 +82,7 @@ pub struct Replica<S: Storage> {
     waiting: Waiting,
     /// Peers to which all lanes are up; requests are relayed to no other.
     connected: BTreeSet<NodeId>,
-    /// Whoever drives this was not told yet whom it is to connect to.
+    /// `Action::Link` is due: the driver was not told yet to whom it should connect.
     links_are_due: bool,
     promises: Promises,
     device: DeviceWork,
@@ -459,8 +459,8 @@ impl<S: Storage> Replica<S> {
         self.after_raft();
     }
 
-    /// Entries that a follower waits for, or that are to be applied, were read in. A device that cannot give them ends this replica: a
-    /// look at them would end the process. So does one that gives others than were stored: the next start repairs the log.
+    /// Entries were read in, for a follower or to be applied. If the device cannot read them, this replica stops: to touch them would end
+    /// the process. It also stops if the device returns other bytes than were stored: the next start repairs the log.
     fn on_loaded(&mut self, first: Index, last: Index, result: Result<(), String>) {
         self.device.watch.on_read_ended(first, last);
         let sound = match result {
@@ -490,7 +490,7 @@ impl<S: Storage> Replica<S> {
         self.after_raft();
     }
 
-    /// What was not taken before is sent now. Whoever relays was told, and asks again by itself.
+    /// Sends what the lane did not take before. Clients whose calls the relay lane did not take were refused, and ask again themselves.
     fn on_lane_has_room(&mut self, to: NodeId, lane: Lane) {
         match lane {
             Lane::Control => self.raft.on_control_room(to, &self.log),

@@ -1,4 +1,5 @@
-//! Requests that wait for something: writes for their entry to be applied, relayed ones for the leader, reads for what `reads` says.
+//! Requests that wait for an answer: writes until their entry is applied, calls that were passed on until the leader answers. The reads
+//! among them are in `reads`.
 //!
 //! Plain bookkeeping with deadlines in ticks. Bounded by the limits of `ReplicaOptions`, which the replica checks before it
 //! adds anything. Iteration order is deterministic.
@@ -110,7 +111,7 @@ impl Writes {
         assert!(previous.is_none(), "an entry id names one batch");
     }
 
-    /// Takes one batch that the application of `applied` decides; call until it returns `None`.
+    /// Takes the writes of one batch whose fate is known once the entry `applied` is applied. Call until it returns `None`.
     #[must_use]
     pub fn take_decided(&mut self, applied: EntryId) -> Option<(Fate, Vec<Waiter>)> {
         let first = self.batches.first_entry()?;
@@ -164,12 +165,12 @@ impl Writes {
 }
 
 impl Waiter {
-    /// Where the answer goes, unless a timeout was already sent.
+    /// Who waits for the answer, unless a timeout was already sent.
     pub fn unanswered(&self) -> Option<Origin> {
         (!self.answered).then_some(self.origin)
     }
 
-    /// Takes where the answer goes, unless one was already sent.
+    /// Who waits for the answer, unless one was already sent. Marks the write as answered.
     #[must_use]
     pub fn take_origin(&mut self) -> Option<Origin> {
         let origin = self.unanswered();
@@ -230,7 +231,7 @@ impl Relays {
         self.waiting.remove(&id)
     }
 
-    /// The call that a node's answer is for: taken with its last part, or once it has too many bytes, and kept until then.
+    /// The call that a part of an answer is for. It is removed with the last part, or once the answer has too many bytes.
     pub fn next_part(&mut self, id: u64, from: NodeId, part: &Part<&[u8]>) -> Option<Relayed> {
         let relayed = self.waiting.get_mut(&id).filter(|relayed| relayed.to == from)?;
         relayed.answer_bytes += part.as_ref().bytes().map_or(0, |bytes| bytes.len());

@@ -1,9 +1,9 @@
 //! Writes that wait on the leader until the log takes them, each within its own time.
 //!
 //! A write waits here while the no-op of its leader's term is not in the log, while the next segment is being prepared, and
-//! while as many bytes as may be are uncommitted. All of these pass by themselves in a healthy cluster. The queue is bounded by
+//! while `uncommitted_bytes_limit` bytes are uncommitted. All of these pass by themselves in a healthy cluster. The queue is bounded by
 //! count and bytes; beyond that the answer is `overloaded`. Order is kept: while anything waits, new writes wait behind it.
-//! Nothing in here has taken effect: whoever is refused out of it is told so.
+//! Nothing in here has taken effect: a write that is refused out of the queue is refused as not executed.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;

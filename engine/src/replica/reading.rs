@@ -1,8 +1,8 @@
 //! Reads are answered in slices: one turn visits a bounded number of keys for all of them together.
 //!
-//! Reads that were not begun and those that were take turns, and the latter go round: a small read never waits for a large one to
-//! end. Of the former whoever was answered least goes first (`turns`). What a read is answered does not depend on how it was
-//! sliced: it is pinned to the revision at which it began.
+//! Slices go by turns to a read that has had none and to one that has begun, and begun reads take turns among themselves: a small
+//! read never waits for a large one to end. Among new reads that of the asker who was answered least goes first (`turns`). The answer
+//! does not depend on how a read was sliced: a read is pinned to the revision at which it began.
 
 use net::api::Status;
 use wal::Storage;
@@ -41,7 +41,7 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// The read whose slice is next: by turns one that was not begun and one that was.
+    /// The read whose slice is next: by turns one that has had none and one that has begun.
     fn next_read(&mut self) -> Option<BegunRead> {
         let (room, limit) = (self.options.machine.range_bytes_limit, self.options.reading.kept_bytes_limit);
         self.waiting.reads.begun.is_next = !self.waiting.reads.begun.is_next;
@@ -55,7 +55,7 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// Goes on with a read, and answers it if that was the last of it.
+    /// Makes the next slice of a read, and answers the read if that was the last one.
     fn serve_slice(&mut self, mut begun: BegunRead, left: &mut TurnLeft) {
         self.stats.read_slices += 1;
         let may_visit = left.keys.min(self.options.reading.keys_per_slice);
@@ -78,7 +78,7 @@ impl<S: Storage> Replica<S> {
         assert!(budget.keys <= may_visit, "a slice visits {may_visit} keys at most");
         let made_bytes = out.len() - before;
         left.bytes = left.bytes.saturating_sub(made_bytes);
-        // Also a read that finds nothing takes its time.
+        // A read that finds nothing takes time, too.
         let visited = (may_visit - budget.keys).max(1);
         left.keys = left.keys.saturating_sub(visited);
         self.waiting.reads.turns.charge(begun.read.origin.asker(), made_bytes as u64 + visited * KEY_CHARGE_BYTES);
@@ -88,7 +88,7 @@ impl<S: Storage> Replica<S> {
                 if is_first {
                     begun.bytes = self.out.bodies().split_off(start);
                 }
-                // A large answer is made in one go of slices: many that grow at once would fill the room for them.
+                // A large answer gets its slices one after the other: many answers that grow at once would fill the room for them.
                 let is_next_again = !is_first && budget.keys > 0;
                 self.waiting.reads.begun.push(begun, is_next_again, self.options.reading.kept_bytes_limit);
                 return;

@@ -1,8 +1,7 @@
 //! Whether this replica takes part in its shard, and what is left to do when it does not.
 //!
-//! One that stopped by itself, after a failed sync for one, promises and answers nothing that rests on its log. Everything it is
-//! asked for is refused as not executed. It still listens to leaders, only to tell clients where to go. Nothing but a restart ends
-//! this.
+//! A replica that stopped by itself, for example after a failed sync, promises and answers nothing that rests on its log. It refuses
+//! every request as not executed. It still listens to leaders, only to tell clients where to go. Nothing but a restart ends this.
 
 use net::api::Status;
 use wal::Storage;
@@ -22,7 +21,7 @@ pub(super) enum Standing {
     #[default]
     TakesPart,
     /// The log has no room for this hard state. Until it is written the replica says nothing that rests on term or vote, and hears
-    /// nothing that would change them. A disk that stays full costs one voice, and nothing else once there is room again.
+    /// nothing that would change them. While its disk stays full, the group has one vote less; with room the replica goes on as before.
     WithoutRoom(HardState),
     /// It stopped by itself.
     Stopped {
@@ -105,7 +104,8 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// Notes who leads; only a later term than any known changes that. A term that no cluster reaches would stay for good.
+    /// Notes who leads. Only a term later than any known one changes that. A term far above all others is not believed: it would stay for
+    /// good.
     fn note_leader(&mut self, from: NodeId, term: Term) {
         let is_member = self.raft.membership().is_member(from) && from != self.options.raft.id;
         let is_credible = is_member && term >= self.raft.term() && !self.raft.refuses_term(from, term);
@@ -139,7 +139,7 @@ impl<S: Storage> Replica<S> {
             if let Some(Heard { term, leader }) = *heard {
                 (shown.term, shown.leader) = (term, Some(leader));
             }
-            // Whoever asks is sent to no leader that is gone.
+            // Nobody is sent to a leader that is gone.
             if *silent_ticks >= u64::from(self.options.raft.election_ticks) {
                 shown.leader = None;
             }
@@ -159,7 +159,7 @@ impl<S: Storage> Replica<S> {
         self.standing = Standing::stopped(fault);
         self.drain_held(Status::Unavailable, &message);
         self.refuse_queue(Status::Unavailable, &message);
-        // They may be in the log: whatever failed may have been the end of their batch.
+        // They may be in the log: what failed may have been the closing of their batch.
         let forming = self.proposals.take_batch().unwrap_or_default();
         let writes = self.waiting.writes.drain();
         for origin in forming.iter().filter_map(Waiter::unanswered).chain(writes) {

@@ -1,9 +1,9 @@
-//! Whose read is begun next: the one of whoever was answered least of late.
+//! Decides whose read is begun next: that of the asker who was answered least lately.
 //!
-//! Anybody may send thousands of reads with large answers at once. In the order of their arrival everybody else would wait for
-//! all of them. So whoever asks is charged for what it is answered, and what it was charged fades with time. Whoever asks for
-//! little goes before whoever asks for much; those who ask alike have their turns one after the other. It knows nothing of what
-//! is read, and bounds nothing: the replica does.
+//! One asker (a client's connection, a peer) may send thousands of reads with large answers at once. Served in the order of arrival,
+//! everybody else would wait for all of them. So an asker is charged for what it is answered, and its charge fades with time. The asker
+//! with the lowest charge goes first; askers with equal charges take turns. This knows nothing of what is read, and bounds nothing: the
+//! replica does.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -18,15 +18,15 @@ pub(super) struct Read {
     pub call: Call<'static>,
 }
 
-/// Reads whose index is applied and that were not begun, by whoever asked.
+/// Reads that can be answered and have had no slice yet, by asker.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     lines: BTreeMap<Asker, Line>,
-    /// Those who have a read that waits: the least charged first, then whoever has waited longest for a turn.
+    /// Askers with a read that waits: the least charged first, then the one that has waited longest for a turn.
     order: BTreeSet<(u64, u64, Asker)>,
     len: usize,
     last_number: u64,
-    /// When all charges faded last.
+    /// When all charges were last halved.
     faded_tick: u64,
 }
 
@@ -93,7 +93,7 @@ impl Turns {
         line.charged = charged;
     }
 
-    /// Halves all charges now and then, and forgets those who were charged little and ask for nothing.
+    /// Halves all charges from time to time, and forgets askers whose charge is small and who have no read that waits.
     pub(super) fn fade(&mut self, now_tick: u64) {
         if now_tick < self.faded_tick + CHARGE_FADES_EVERY_TICKS {
             return;
@@ -106,7 +106,7 @@ impl Turns {
         self.put_in_order();
     }
 
-    /// Keeps the reads for which `keeps` says so.
+    /// Drops the reads for which `keeps` returns false.
     pub(super) fn retain(&mut self, mut keeps: impl FnMut(&Read) -> bool) {
         if self.is_empty() {
             return;

@@ -1,8 +1,8 @@
 //! Commands: judged before anything of them is done, then done in steps that may lie turns apart.
 //!
-//! Whether a command can be done, and which branch of a transaction is, is decided once, from the state before it. What it writes
-//! has the next revision, which does not exist before the command is done: whoever reads between two steps sees the state before
-//! it. Nothing else is applied between them.
+//! Two things are decided once, from the state before the command: whether it can be done, and which branch of a transaction is taken.
+//! What it writes has the next revision, which does not exist before the command is done: a read between two steps sees the state
+//! before the command. Nothing else is applied between two steps.
 
 use super::scan::Visit;
 use super::{Budget, CommandRefused, LATEST, StateMachine};

@@ -164,7 +164,7 @@ impl StateMachine {
         Self::at(options, AsOf::EMPTY)
     }
 
-    /// A state that begins after an entry, to be filled by `restore`. It is empty until then.
+    /// A state as of the entry `origin.applied`. It is empty until `restore` has filled it.
     #[must_use]
     pub fn at(options: Options, origin: AsOf) -> Self {
         Self {
@@ -199,8 +199,8 @@ impl StateMachine {
         self.keys.chunk(as_of, &mut cursor.keys, keys, start.saturating_add(bytes_limit), out)
     }
 
-    /// Takes in a chunk that `chunk` wrote of another state as of this one's origin; all of them, in their order, before any entry
-    /// is applied.
+    /// Takes in a chunk that another state's `chunk` wrote as of this state's origin. Call it with all chunks, in their order, before
+    /// any entry is applied.
     ///
     /// # Errors
     /// The bytes do not follow the format or are out of order; the state must not be used then.

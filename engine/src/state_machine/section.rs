@@ -1,7 +1,7 @@
 //! Sections: the parts that a shard's state is made of, and what each must be able to do besides being applied to.
 //!
-//! A section can be read as of an entry while later ones are applied: what is written out between two slices of work is one state
-//! and not a mixture of several. Each has a form of its own inside its chunks; nothing here knows files or peers.
+//! A section can be read as of an entry while later ones are applied: all slices of a reading show one state, not a mixture of
+//! several. Each section has its own form inside its chunks; nothing here knows files or peers.
 //! Layout: `docs/format/state.md`.
 
 use codec::{DecodeError, Reader};
@@ -77,9 +77,9 @@ pub trait Section {
     /// How far the writing out of a section has come.
     type Cursor: Default;
 
-    /// Appends more of the section as it was at `as_of`, until `left` is used up, of which it takes 1 for each key that it visits and
-    /// each further version, or until there are `bytes_limit` bytes in `out`; says whether that was the last of it. It visits one key
-    /// at least: `left` is not 0. Later entries may be applied between two calls.
+    /// Appends more of the section as it was at `as_of`. Stops when `left` is used up, of which it takes 1 for each key that it visits and
+    /// for each further version, or when there are `bytes_limit` bytes in `out`. Returns true if that was the last of it. It visits at
+    /// least one key: `left` is not 0. Later entries may be applied between two calls.
     fn chunk(
         &self,
         as_of: &AsOf,
@@ -96,7 +96,7 @@ pub trait Section {
     fn restore(&mut self, chunk: &[u8]) -> Result<(), DecodeError>;
 
     /// Takes more of the section as it was at `as_of` into a hash, until `left` is used up, of which it takes 1 for each key that it
-    /// visits and each version, and more for long values; says whether that was the last of it. Where the slices end makes no difference
-    /// to the hash. Later entries may be applied between two calls.
+    /// visits and each version, and more for long values. Returns true if that was the last of it. Where the slices end makes no
+    /// difference to the hash. Later entries may be applied between two calls.
     fn digest(&self, as_of: &AsOf, cursor: &mut Self::Cursor, left: &mut u64, digest: &mut Digest) -> bool;
 }
