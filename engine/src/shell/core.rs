@@ -200,8 +200,8 @@ async fn once_all_are_prepared(
     Ok(listeners)
 }
 
-/// Waits until whoever made room for this connection has closed its own, which is ready to run. Until then this one keeps the place
-/// of its greeting as well, so that never more are open than there are places of both kinds.
+/// If another connection had to make room for this one, lets its task run first, so that it closes. Until then this connection keeps the
+/// place of its greeting as well, so that never more connections are open than there are places of both kinds.
 async fn once_others_left<G: Guest>(place: &guests::GuestPlace<G>, greeting: GreetingPlace) {
     if place.made_room() {
         give_way().await;
@@ -312,7 +312,7 @@ impl Core {
         }
     }
 
-    /// Starts all lanes to a member. `None` if the settings have no address of it: nothing else says yet where members are.
+    /// Starts all lanes to a member. `None` if the settings have no address of it: nothing but the settings says where members are.
     fn link_peer(&self, shard: &Rc<Shard>, node: NodeId) -> Option<PeerLinks> {
         let Some(member) = self.shared.config.members().iter().find(|member| member.id == node) else {
             tracing::error!(shard = %shard.id(), %node, "the log names a member of which --initial-cluster has no address");
@@ -406,7 +406,7 @@ impl Core {
                         }
                     }
                     if took_anothers {
-                        // Whoever had it closes its connection first: it is ready to run, and stands before this task.
+                        // The connection that lost its place closes first: its task is ready and runs before this one.
                         give_way().await;
                     }
                 }
@@ -432,7 +432,7 @@ impl Core {
             }
         };
         let served = match greeting {
-            // In boxes: a connection holds no room for what it is not, nor for its greeting.
+            // In boxes, so that a connection takes no memory for the other kind, nor for its greeting.
             Greeting::Http(already_read) => Box::pin(self.serve_probe(stream, place, already_read)).await,
             Greeting::Native(hello) => Box::pin(self.serve_client(stream, place, &hello)).await,
         };

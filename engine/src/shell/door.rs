@@ -50,7 +50,7 @@ impl TurnedAway {
         Self { verdict, told: message.clone(), said: message, knows_cluster: false }
     }
 
-    /// There is no place, and nobody who could give up his.
+    /// There is no place, and no connection that could make room.
     pub(super) fn busy(limit: usize) -> Self {
         let message = format!("the node has {limit} client connections, its limit, and none of them is idle");
         Self::of_stranger(Verdict::Busy, message)
@@ -242,7 +242,7 @@ impl Door {
         }
     }
 
-    /// What is said to whoever knows the cluster.
+    /// What is said to a caller that knows the cluster.
     fn welcome(&self, hello: &Hello) -> Welcome {
         Welcome {
             shard_count: self.config.shards(),

@@ -25,7 +25,7 @@ pub struct Greetings {
 #[derive(Debug, Default)]
 struct Places {
     last_number: u64,
-    /// Those that go on, the oldest first.
+    /// Greetings under way, the oldest first.
     taken: BTreeMap<u64, Taken>,
 }
 
@@ -53,8 +53,8 @@ impl Greetings {
 
     /// Takes a place for a connection from `address`. `members` are the addresses of the cluster's members.
     ///
-    /// If there is none left, the oldest greeting gives its up. `None` if there is none for this address: all that it could have
-    /// are members'.
+    /// If no place is left, the oldest greeting loses its place. `None` if there is no place for this address: all places that it could
+    /// take are held by members' addresses.
     pub fn enter(self: &Rc<Self>, address: IpAddr, members: &BTreeSet<IpAddr>) -> Option<GreetingPlace> {
         let (network, is_member) = (network_of(address), members.contains(&address.to_canonical()));
         let mut places = self.places.borrow_mut();

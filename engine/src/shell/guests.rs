@@ -25,13 +25,13 @@ pub(super) trait Guest {
     /// When it last asked for something.
     fn asked_at(&self) -> Option<Instant>;
 
-    /// Nothing is under way on it: nobody loses an answer that it takes if it ends now.
+    /// True if nothing is under way on it: if it ends now, nobody loses an answer that it would have taken.
     fn is_idle(&self) -> bool;
 
-    /// Ends it in order, because others need its place. It is idle.
+    /// Ends it in order, because others need its place. To be called only while it is idle.
     fn make_room(&self);
 
-    /// Ends it at once. It has no place, and others leave now.
+    /// Ends it at once. It has no place any more, and connections that left later need its room.
     fn cut(&self);
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Guests<G> {
     limit: usize,
     made_room: Counter,
     seats: RefCell<Seats<G>>,
-    /// Connections without a place that are still open, the one first that left first.
+    /// Connections without a place that are still open, in the order in which they left.
     leaving: RefCell<VecDeque<Rc<Seat<G>>>>,
 }
 
@@ -73,9 +73,9 @@ struct Seat<G> {
     network: IpAddr,
     turn: Cell<Turn>,
     is_taken: Cell<bool>,
-    /// It left, and others that leave need its room.
+    /// It has left, and connections that left later need its room.
     is_pushed_out: Cell<bool>,
-    /// Whoever waits for that.
+    /// The task that waits for that.
     waker: RefCell<Option<Waker>>,
 }
 
@@ -173,7 +173,7 @@ impl<G: Guest> Guests<G> {
         self.limit
     }
 
-    /// Gives a place free. Says whether it was not before.
+    /// Frees a place. Returns true if it was taken.
     fn free(&self, seat: &Seat<G>) -> bool {
         if !seat.is_taken.get() {
             return false;
@@ -270,8 +270,8 @@ impl<G: Guest> GuestPlace<G> {
         }
     }
 
-    /// Waits until others that leave need the room of this one, which has no place any more. It must be closed then. One task may
-    /// wait.
+    /// Waits until connections that left later need the room of this one, which has no place any more. It must be closed then. One task
+    /// may wait.
     pub(super) async fn pushed_out(&self) {
         poll_fn(|cx| {
             if self.seat.is_pushed_out.get() {

@@ -31,9 +31,9 @@ struct Newest {
 pub struct OpenedConnection {
     /// Its number.
     pub number: u64,
-    /// There was one of that lane, whose end was not noticed.
+    /// True if it replaces a connection of that lane whose end was not noticed.
     pub is_another: bool,
-    /// Ends when a newer connection of the lane has opened, or the node is a member no more; this one is to be closed then.
+    /// Ends when a newer connection of the lane has opened, or when the node is no member any more. This connection must be closed then.
     pub replaced: Receiver<Infallible>,
 }
 

@@ -36,7 +36,7 @@ struct State {
     last_number: u64,
     /// Sum over `parts`. Unit: bytes.
     bytes: usize,
-    /// The oldest first. Those that were given up are not here any more.
+    /// By number, so the oldest first, without those that were given up.
     parts: BTreeMap<u64, Part>,
 }
 
@@ -51,7 +51,7 @@ struct Part {
 #[derive(Debug, Default)]
 struct Owner {
     given_up: Cell<Option<GivenUp>>,
-    /// Whoever waits for the part to be given up.
+    /// The task that waits for the part to be given up.
     waker: RefCell<Option<Waker>>,
 }
 
@@ -83,7 +83,7 @@ pub struct Partial {
 }
 
 impl Partials {
-    /// Parts that together hold `bytes_limit`, which must be enough for the largest message.
+    /// Parts that together may hold `bytes_limit`, which must be enough for the largest message.
     pub fn new(bytes_limit: usize) -> Rc<Self> {
         Rc::new(Self { bytes_limit, state: RefCell::default(), spare: None })
     }
@@ -118,7 +118,7 @@ impl Partials {
         Partial { partials: Rc::clone(self), number: Cell::new(0), owner: Rc::default() }
     }
 
-    /// Gives up what has waited for too long.
+    /// Gives up parts that have waited for too long.
     fn sweep(&self, now: Instant) {
         let is_late = |part: &Part| {
             let waited_ms = u64::try_from(now.saturating_duration_since(part.since).as_millis()).unwrap_or(u64::MAX);
@@ -131,7 +131,7 @@ impl Partials {
         }
     }
 
-    /// Gives up what has waited for too long, for ever.
+    /// Gives up parts that have waited for too long, again and again. Never ends.
     pub async fn sweep_now_and_then(self: Rc<Self>) {
         loop {
             glommio::timer::sleep(Duration::from_millis(SWEEP_MS)).await;
@@ -158,7 +158,8 @@ impl State {
 }
 
 impl Partial {
-    /// `held_bytes` are held for a message that is not complete; 0: for none. `is_new`: it is another message than the last.
+    /// Notes that `held_bytes` are held for a message that is not complete; 0 = there is none. `is_new`: it is another message than the
+    /// last one.
     fn hold(&self, held_bytes: usize, is_new: bool) {
         let mut number = self.number.get();
         if held_bytes == 0 && number == 0 {

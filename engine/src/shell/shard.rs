@@ -77,7 +77,7 @@ pub struct Shard<D: ShardDevice = Device> {
     links: RefCell<BTreeMap<NodeId, PeerLinks>>,
     linker: RefCell<Option<Linker<D>>>,
     roster: Roster,
-    /// Lanes that took no more and have not had room since.
+    /// Lanes that took no more messages and have not had room since.
     full_lanes: RefCell<BTreeSet<(NodeId, Lane)>>,
     replies: RefCell<Option<Weak<dyn Replies>>>,
     /// When batches were handed to Raft, to measure how long they take to commit.
@@ -92,7 +92,7 @@ pub struct Shard<D: ShardDevice = Device> {
     helpers: Helpers,
     classes: Classes,
     stopping: Cell<bool>,
-    /// Latest looks at the log's place that told nothing.
+    /// How many looks at the log's place in a row told nothing.
     blind_looks: Cell<u32>,
     fault_reported: Cell<bool>,
     notices: Notices,
@@ -141,7 +141,8 @@ impl<D: ShardDevice> Shard<D> {
         self.id
     }
 
-    /// Connects the shard to who takes its answers, and starts its tasks. `linker` connects it to the peers that its replica names.
+    /// Connects the shard to the gateway that takes its answers, and starts its tasks. `linker` connects it to the peers that its replica
+    /// names.
     pub fn start(self: &Rc<Self>, replies: Weak<dyn Replies>, linker: Linker<D>) {
         *self.replies.borrow_mut() = Some(replies);
         *self.linker.borrow_mut() = Some(linker);

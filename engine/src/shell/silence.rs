@@ -17,7 +17,7 @@ pub(super) struct Silence {
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     post_count: u64,
-    /// Looks in a row that found nothing new.
+    /// How many looks in a row found no new post.
     silent_looks: u32,
 }
 
@@ -31,12 +31,12 @@ pub(super) enum ShardChange {
 }
 
 impl Silence {
-    /// Nothing was seen yet of so many shards.
+    /// Watches this many shards.
     pub(super) fn new(shard_count: u32) -> Self {
         Self { seen: vec![Seen::default(); shard_count as usize] }
     }
 
-    /// Looks at how often each shard has posted so far. One that has not begun to is not silent.
+    /// Compares how often each shard has posted so far with the last look. A shard that has never posted is not silent.
     pub(super) fn look(&mut self, post_counts: &[u64]) -> Vec<ShardChange> {
         assert_eq!(post_counts.len(), self.seen.len(), "a count for each shard");
         let mut changes = Vec::new();
