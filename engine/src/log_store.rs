@@ -43,7 +43,7 @@ pub enum FormError {
     #[error(
         "it changes who the voters are or drops a member, which this version does not do; run the same version of quorate on every node"
     )]
-    OtherVoters,
+    ChangedRoles,
     /// Its membership must name exactly one log as of this entry, and none as of a later one (`Membership::is_of_entry`). It does not.
     /// `wire::parse_entries` finds this, not `check_form`.
     #[error("what it says of the members' logs is not what an entry in its place can say")]

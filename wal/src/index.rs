@@ -14,10 +14,10 @@ pub(crate) struct Slot {
     pub(crate) term: Term,
     /// Where its frame begins.
     pub(crate) lsn: Lsn,
-    /// Unit: bytes.
+    /// Length of its payload. Unit: bytes.
     pub(crate) payload_len: u32,
     pub(crate) kind: EntryKind,
-    /// Of all entries up to this one.
+    /// Lineage of all entries up to this one.
     pub(crate) lineage: Lineage,
 }
 
@@ -29,7 +29,7 @@ impl Slot {
         self.lsn.plus(frame_bytes(self.payload_len as usize) as u64)
     }
 
-    /// Header and payload, as they go over the wire. Unit: bytes.
+    /// Size of header and payload, as they go over the wire. Unit: bytes.
     pub(crate) fn entry_bytes(&self) -> u64 {
         ENTRY_HEADER_BYTES as u64 + u64::from(self.payload_len)
     }
@@ -69,12 +69,12 @@ impl EntryIndex {
         }
     }
 
-    /// Of the last entry, or of the base.
+    /// Lineage of all entries up to the last one, or up to the base if there is none.
     pub(crate) fn last_lineage(&self) -> Lineage {
         self.slots.back().map_or(self.base_lineage, |slot| slot.lineage)
     }
 
-    /// Of the entry at `index`, or of the base.
+    /// Lineage of all entries up to the one at `index`, which may be the base.
     pub(crate) fn lineage(&self, index: Index) -> Option<Lineage> {
         if index == self.base.index {
             return Some(self.base_lineage);

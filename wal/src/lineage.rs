@@ -12,8 +12,8 @@ use crate::types::EntryId;
 /// The running checksum of a log up to an entry, that entry included.
 ///
 /// The next one is made of this one and the header of the next entry, which holds the checksum of its payload: no payload is read.
-/// Whatever differs is never forgotten: the same entry after two lineages that differ gives two that differ. Two entries that
-/// differ after one lineage give the same only if they agree in term, index, kind and checksum, or by a chance of one in 2^64.
+/// A difference is never forgotten: the same entry after two different lineages gives two different lineages. Two different entries
+/// after the same lineage give the same lineage only if they agree in term, index, kind and checksum, or by a chance of one in 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lineage(u64);
 

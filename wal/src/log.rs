@@ -37,7 +37,7 @@ pub struct LogOptions {
     ///
     /// The log must hold it or begin right after it. A log that holds nothing yet begins there.
     pub state: EntryId,
-    /// Of all entries up to `state`. What the log says counts where it holds that entry or begins after it.
+    /// Lineage of all entries up to `state`. Not looked at where the log itself knows it: if it holds that entry or begins after it.
     pub state_lineage: Lineage,
 }
 
@@ -284,7 +284,7 @@ impl<S: Storage> Log<S> {
                 self.assert_positions();
                 // What is durable is never stored to again: logs only grow at their end.
                 self.storage.seal_before(request.seq);
-                // Before anyone can be told: damage that looks like a torn tail is then known for what it is.
+                // Noted before anyone can be told that it is durable: damage to it is then not taken for a torn tail.
                 self.note(Noted { durable: self.commit.durable(), ..Noted::default() });
             }
             Ok(()) => {}
@@ -304,7 +304,7 @@ impl<S: Storage> Log<S> {
         self.note(Noted { committed: id, committed_lineage: lineage, ..Noted::default() });
     }
 
-    /// What is noted beside the segments; right after opening, what earlier lives noted.
+    /// What the note beside the segments says. Right after opening that is what earlier runs noted.
     #[must_use]
     pub fn noted(&self) -> Noted {
         self.noted

@@ -35,7 +35,8 @@ impl MembersHistory {
         self.later.iter().map(|(index, members)| (*index, &**members))
     }
 
-    /// An entry came to stand at `index`, in place of all from there on. `members` is what it says of the members, if it does.
+    /// An entry was appended at `index`, in place of all entries from there on. `members` is the membership that it holds, if it holds
+    /// one.
     pub(crate) fn put(&mut self, index: Index, members: Option<&[u8]>) {
         while self.later.pop_if(|(entry, _)| *entry >= index).is_some() {}
         self.later.extend(members.map(|members| (index, members.into())));

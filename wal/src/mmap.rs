@@ -30,7 +30,7 @@ use crate::prepare::{PrepareError, PreparedSegment, prepare_segment};
 use crate::segment::{LogNonce, SegmentIdentity};
 use crate::storage::{Noted, Storage, StorageError};
 
-/// Segments in files of one directory, and the note of what is durable beside them.
+/// Segments in files of one directory, and beside them the note: what is durable, and what is committed.
 #[derive(Debug)]
 pub struct FileDevice {
     dir: PathBuf,
@@ -40,7 +40,7 @@ pub struct FileDevice {
     segments: Vec<MappedSegment>,
     /// Dropped from the log's start, oldest first; their files are to be removed.
     dropped: Vec<SegmentSeq>,
-    /// The log, as the first segment that can say so says. Kept, so that no note waits for a page of the oldest segment.
+    /// Nonce of the log, from the first segment that can be read. Kept here, so that noting something waits for no page of that segment.
     log_nonce: Option<LogNonce>,
     /// None before the first segment.
     note: Option<NoteFile>,

@@ -59,7 +59,7 @@ pub enum PrepareError {
 #[derive(Debug)]
 pub struct PreparedSegment {
     segment: MappedSegment,
-    /// With the first segment of a log that has none yet.
+    /// Made together with the first segment of a new log.
     note: Option<NoteFile>,
 }
 

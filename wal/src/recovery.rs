@@ -57,7 +57,7 @@ pub(crate) struct Rebuild {
     pub(crate) hard_state: HardStateRecord,
     /// Seals and origins not counted.
     pub(crate) frames_count: u64,
-    /// What the log's first frame says; `None` before it.
+    /// The log's first frame; `None` before that was read.
     pub(crate) origin: Option<Origin>,
     pub(crate) members: MembersHistory,
     /// Where each segment begins, and the entry before.
@@ -68,7 +68,7 @@ pub(crate) struct Rebuild {
 }
 
 impl Rebuild {
-    /// Nothing was read. A log in which nothing can be read begins at its owner's state.
+    /// A start, before anything was read. A log in which nothing can be read begins at its owner's state.
     pub(crate) fn new(state: EntryId, lineage: Lineage) -> Self {
         Self {
             index: EntryIndex::new(state, lineage),
@@ -167,8 +167,8 @@ impl Rebuild {
         Ok(())
     }
 
-    /// Takes nothing but the members over: the log is to begin where its owner's state ends. They may be of a later entry than that, or
-    /// of an earlier one.
+    /// Keeps nothing but the members: the log will begin where its owner's state ends. The members may be those of a later entry than
+    /// that, or of an earlier one.
     fn begin_at(&mut self, state: EntryId, lineage: Lineage) {
         let members: Box<[u8]> = self.members.current().into();
         let hard_state = HardStateRecord { term: state.term, vote: 0 };
@@ -177,7 +177,7 @@ impl Rebuild {
         self.origin = Some(Origin { base: state, lineage, hard_state, members });
     }
 
-    /// What a log begins with that takes over what is whole of this one. Its hard state is completed at its end.
+    /// The origin of a new log that takes over what is whole in this one. The hard state is completed at the new log's end.
     pub(crate) fn salvaged_origin(&self) -> Origin {
         let base = self.index.base();
         let begun = || Origin {
@@ -193,7 +193,7 @@ impl Rebuild {
         origin
     }
 
-    /// Whether this log holds the entry at which its owner's state is, or begins there: it goes on where that ends.
+    /// Whether this log holds the entry at which its owner's state is, or begins right after it.
     pub(crate) fn holds(&self, state: EntryId) -> bool {
         self.index.term(state.index) == Some(state.term)
     }
@@ -255,7 +255,7 @@ impl HardStates {
                     }
                     _ => hard_state_of(frame),
                 };
-                // One that takes back another can't both be right with it.
+                // If this hard state contradicts an earlier one, they cannot both be true.
                 self.may_be_hidden = !hard_state.may_follow(&self.highest);
                 if !self.may_be_hidden {
                     self.highest = hard_state;
@@ -369,7 +369,7 @@ pub(crate) fn examine<S: Storage>(
     rebuild.hard_states.end(end.as_ref().map(|(tail, _)| *tail));
     rebuild.check_state(state);
     if !rebuild.holds(state) {
-        // What is whole lies before the state, or nothing says what lies between: it is of no use.
+        // What is whole ends before the state, or what lies between is not known: the entries are of no use.
         rebuild.begin_at(state, state_lineage);
     }
     Ok(Some((rebuild, end)))

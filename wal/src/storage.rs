@@ -12,7 +12,8 @@ use crate::lineage::Lineage;
 use crate::lsn::SegmentSeq;
 use crate::types::{EntryId, Lsn};
 
-/// What the note says. Each part was true when it was noted and stays true, however old the note is.
+/// What the note says, a small file beside the segments (`note`). Each part was true when it was noted and stays true, however old the
+/// note is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Noted {
     /// Everything below this position is durable.
@@ -21,7 +22,7 @@ pub struct Noted {
     ///
     /// It need not be durable in this log: a crash of the host may leave a note about an entry that the log lost.
     pub committed: EntryId,
-    /// Of all entries up to `committed`.
+    /// Lineage of all entries up to `committed`.
     pub committed_lineage: Lineage,
     /// The segment in which the log begins: whatever lies before it was dropped and is no part of the log, there or not.
     /// `None` as long as nothing was noted.

@@ -85,10 +85,10 @@ struct Beyond {
     all_zero: bool,
 }
 
-/// The walk. Yields frames and damages in log order; after damage to a whole segment never an end, which it may hide.
+/// The walk. Yields frames and damages in log order. After damage to a whole segment it yields no end: the damage may hide that.
 pub(crate) struct Walk<'a> {
     segments: Vec<Walkable<'a>>,
-    /// Not reported yet, in log order.
+    /// Damages to whole segments that were not reported yet, in log order.
     whole_segments: VecDeque<WholeSegment>,
     at: usize,
     offset: usize,
@@ -110,9 +110,8 @@ pub(crate) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Walks segments given in ascending order, of a log about which that much was noted. Those before the log's first are no
-    /// part of it. Without an expected identity the segments must agree among themselves; that they are of one log they must
-    /// always.
+    /// Walks segments in ascending order, of a log whose note says `noted`. Segments before the log's first one are no part of it. All must
+    /// be of one log. Their identity must be the expected one; if none is expected, they must agree among themselves.
     pub(crate) fn new(
         images: &[SegmentImage<'a>],
         geometry: Geometry,

@@ -51,7 +51,7 @@ impl<S: Storage> Replica<S> {
         for entry in fresh {
             let (Some(next), index) = (&entry.membership, entry.id().index) else { continue };
             if !next.keeps_roles_of(before, index, base) {
-                return Err(EntriesError::Form { index, error: FormError::OtherVoters });
+                return Err(EntriesError::Form { index, error: FormError::ChangedRoles });
             }
             if !next.repeats_names_of(before, index, base) {
                 return Err(EntriesError::Form { index, error: FormError::ForgottenNames });

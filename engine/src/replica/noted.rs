@@ -109,8 +109,8 @@ impl<S: Storage> Replica<S> {
                  try again, or ask another node"
             ),
             ShowsFrom::FirstCommit => {
-                "this node started and does not know yet which entries of its log are committed: it \
-                                       waits for a leader; try again, or ask another node"
+                "this node started and does not know yet which entries of its log are committed: it waits for a leader; try \
+                 again, or ask another node"
                     .to_owned()
             }
             ShowsFrom::Repair => {
