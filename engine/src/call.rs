@@ -21,10 +21,10 @@ pub struct Ticket(pub u64);
 /// Bits of a ticket that number the calls; those above say who asks.
 pub(crate) const TICKET_NUMBER_BITS: u32 = 20;
 
-/// Somebody who asks, and who has turns with others that do. A connection of a client is one, a node that passes calls on another.
+/// Somebody who asks, and takes turns with others who ask: a connection of a client, or a node that passes calls on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Asker {
-    /// At this node's gateway.
+    /// A connection of a client, or a program that embeds this node, by the upper bits of its tickets.
     Local(u64),
     /// A node that passes its clients' calls on.
     Peer(NodeId),
@@ -176,7 +176,7 @@ impl Refusal {
             && matches!(self.status, Status::Unavailable | Status::ShuttingDown | Status::Overloaded)
     }
 
-    /// As it stands in a frame.
+    /// The refusal as it stands in a frame.
     #[must_use]
     pub(crate) fn as_refused(&self) -> Refused<'_> {
         Refused { status: self.status, executed: self.executed, message: &self.message }

@@ -84,9 +84,9 @@ pub struct WireEntry<'a> {
     pub header: EntryHeader,
     /// Its payload.
     pub payload: &'a [u8],
-    /// Of the leader's log up to this entry.
+    /// Lineage of the leader's log up to this entry.
     lineage: Lineage,
-    /// What it says of the members, if it does.
+    /// The membership that it holds, if it holds one.
     pub membership: Option<Membership>,
 }
 

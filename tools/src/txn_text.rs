@@ -88,7 +88,7 @@ pub enum TxnTextError {
     /// A line cannot be read.
     #[error("line {line}: {reason}")]
     Line {
-        /// From 1.
+        /// Number of the line, from 1.
         line: usize,
         /// What is wrong with it.
         reason: LineError,
@@ -96,7 +96,7 @@ pub enum TxnTextError {
     /// An operation is none, or its arguments are refused.
     #[error("line {line}: {source}")]
     Operation {
-        /// From 1.
+        /// Number of the line, from 1.
         line: usize,
         /// What the argument parser said.
         source: Box<clap::Error>,
@@ -104,13 +104,13 @@ pub enum TxnTextError {
     /// A put that would read its value from standard input, which the transaction itself comes from.
     #[error("line {line}: put needs its value on the line")]
     PutWithoutValue {
-        /// From 1.
+        /// Number of the line, from 1.
         line: usize,
     },
     /// Something follows the third part.
     #[error("line {line}: a transaction has three parts, and this would be a fourth; remove the blank line before it")]
     FourthPart {
-        /// From 1.
+        /// Number of the line, from 1.
         line: usize,
     },
     /// Not even text.

@@ -48,7 +48,7 @@ const _: () = assert!(offset_of!(RawOrigin, reserved) == 44);
 pub struct Origin {
     /// The last entry before. It need not be in the log; `EntryId::ZERO` if there is none.
     pub base: EntryId,
-    /// Of all entries up to `base`.
+    /// Lineage of all entries up to `base`.
     pub lineage: Lineage,
     /// The hard state.
     pub hard_state: HardStateRecord,

@@ -49,11 +49,11 @@ use crate::storage::Storage;
 
 /// File in the log's directory: the node is under repair. Its text says what was damaged; that it is there is what counts.
 const MARK_FILE: &str = "under-repair";
-/// File beside the mark: the hard state is the last one. Whoever loses it only makes the repair more careful.
+/// File beside the mark: the hard state is the last one. If the file gets lost, the repair is only more careful.
 const CERTAIN_FILE: &str = "hard-state-certain";
 /// Directory in `<log>.damaged` with a log that was damaged while the node was under repair; the latest one.
 const REPLACED_DIR: &str = "replaced";
-/// Between the first damage and the latest one.
+/// Text between the first damage and the latest one.
 const LATER: &str = "; and later: ";
 
 /// An open log, and whether it is all that this node ever had.

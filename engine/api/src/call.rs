@@ -48,9 +48,9 @@ pub enum PayloadForm {
 /// What is known of a kind. The row of a kind never changes within a protocol version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallRow {
-    /// For people.
+    /// Its name, for people.
     pub name: &'static str,
-    /// On the wire: the kind of its frame.
+    /// Its number on the wire: the kind of its frame.
     pub number: u16,
     /// It may change the state: without an answer its outcome is unknown, and nobody sends it twice.
     pub writes: bool,

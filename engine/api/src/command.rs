@@ -179,7 +179,7 @@ pub enum Op<'a> {
 pub struct RangeOp<'a> {
     /// Which.
     pub range: KeyRange<'a>,
-    /// At most so many; 0 = no limit.
+    /// Largest number of keys in the answer; 0 = no limit.
     pub limit: u64,
     /// As of this revision; 0 = the current one.
     pub revision: u64,

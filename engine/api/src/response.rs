@@ -27,13 +27,13 @@ pub struct KeyValue {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "to", rename_all = "snake_case", deny_unknown_fields)]
 pub enum OpResponse {
-    /// To a put.
+    /// The answer to a put.
     Put {
         /// What was there before, if asked for and there was something.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prev_kv: Option<KeyValue>,
     },
-    /// To a delete.
+    /// The answer to a delete.
     Delete {
         /// Keys that were deleted.
         deleted: u64,
@@ -41,7 +41,7 @@ pub enum OpResponse {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         prev_kvs: Vec<KeyValue>,
     },
-    /// To a range.
+    /// The answer to a range.
     Range {
         /// Keys found, in order.
         kvs: Vec<KeyValue>,

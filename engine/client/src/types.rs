@@ -69,7 +69,7 @@ pub struct RangeRequest {
     pub key: Vec<u8>,
     /// Empty: just `key`. One zero byte: everything from `key` on. Else: where the range ends, not included.
     pub range_end: Vec<u8>,
-    /// At most so many keys; 0 = no limit.
+    /// Largest number of keys in the answer; 0 = no limit.
     pub limit: u64,
     /// As of this revision; 0 = the current one.
     pub revision: u64,
@@ -77,7 +77,7 @@ pub struct RangeRequest {
     pub keys_only: bool,
     /// Only count.
     pub count_only: bool,
-    /// From what the node has, however old.
+    /// Answer from what the node has, however old.
     pub serializable: bool,
 }
 
@@ -159,16 +159,16 @@ pub struct Txn {
 /// The answer to one operation of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpResult {
-    /// To a put: what was there before, if asked for.
+    /// The answer to a put: what was there before, if asked for.
     Put(Option<KeyValue>),
-    /// To a delete.
+    /// The answer to a delete.
     Delete {
         /// Keys that were deleted.
         deleted: u64,
         /// What was there before, if asked for.
         prev_kvs: Vec<KeyValue>,
     },
-    /// To a range.
+    /// The answer to a range.
     Range {
         /// Keys found, in order.
         kvs: Vec<KeyValue>,

@@ -159,7 +159,7 @@ pub enum Message {
     Outdated {
         /// The sender's term.
         term: Term,
-        /// Incarnation of the log that counts.
+        /// Incarnation of the log that counts (see `membership_history`).
         incarnation: u64,
         /// The committed entry that says so.
         since: Index,
@@ -190,7 +190,7 @@ impl Default for Health {
 pub struct Tip {
     /// The entry.
     pub id: EntryId,
-    /// Of all entries up to it.
+    /// Lineage of all entries up to it.
     pub lineage: Lineage,
 }
 

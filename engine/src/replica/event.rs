@@ -148,7 +148,7 @@ pub enum Event<'a, P = SegmentSeq> {
     AddLearner {
         /// The node.
         node: NodeId,
-        /// Of its log, as its record says.
+        /// Incarnation of its log, as its record says.
         incarnation: u64,
     },
     /// The node is going to stop in order: look for another leader until there is one. Requests are still taken, and go to the

@@ -31,7 +31,7 @@ pub enum DataDirError {
     Io {
         /// What was attempted.
         action: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
         /// What the system said.
         source: io::Error,

@@ -34,7 +34,7 @@ pub enum Port {
 /// Why a caller is not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TurnedAway {
-    /// In the handshake's words.
+    /// The verdict, as the handshake names it.
     pub verdict: Verdict,
     /// What the caller is told.
     pub told: String,

@@ -23,9 +23,9 @@ pub struct Needs {
 /// Connections that a node has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// Of clients, over all cores.
+    /// Connections of clients, over all cores.
     pub connections: usize,
-    /// In their handshake, for each core and port.
+    /// Connections in their handshake, for each core and port.
     pub greetings: usize,
 }
 

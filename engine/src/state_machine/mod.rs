@@ -70,9 +70,9 @@ pub enum ApplyError {
     /// Entries are applied in order.
     #[error("entry {got} was to be applied, {expected} is due")]
     OutOfOrder {
-        /// As given.
+        /// The index that was given.
         got: Index,
-        /// As due.
+        /// The index expected next.
         expected: Index,
     },
     /// The batch has no header of this version: another version wrote it, or it was damaged before it was logged.
@@ -94,7 +94,7 @@ pub enum RangeError {
     /// The revision does not exist yet.
     #[error("required revision {asked} is a future revision, the current one is {current}")]
     FutureRevision {
-        /// As asked for.
+        /// The revision that was asked for.
         asked: Revision,
         /// The current one.
         current: Revision,

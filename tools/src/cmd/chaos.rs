@@ -95,7 +95,7 @@ pub enum ChaosError {
     Io {
         /// What was attempted.
         action: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
         /// What the system said.
         source: io::Error,

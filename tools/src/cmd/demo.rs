@@ -69,7 +69,7 @@ pub enum DemoError {
     Io {
         /// What was tried.
         what: &'static str,
-        /// On what.
+        /// The file, directory or program.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,

@@ -61,7 +61,7 @@ struct Summary {
     search_gave_up: u64,
     marks_reached: usize,
     marks_unreached: Vec<&'static str>,
-    /// By how many seeds each was reached.
+    /// For each mark the number of seeds that reached it.
     marks: BTreeMap<&'static str, u64>,
     faults: BTreeMap<&'static str, u64>,
 }

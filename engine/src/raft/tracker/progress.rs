@@ -98,7 +98,7 @@ pub struct Progress {
 enum Loading {
     /// Nothing is waited for.
     No,
-    /// To be asked for.
+    /// They have to be asked for.
     Due(Index, Index),
     /// Asked for. Nothing is sent until they are there.
     Asked(Index, Index),
