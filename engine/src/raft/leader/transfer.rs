@@ -338,8 +338,10 @@ impl Leading {
 
 /// The follower's disk lacks no more of what is committed than can be on its way to it.
 fn is_level(common: &Common, progress: &Progress) -> bool {
-    let lag_limit = common.config.inflight_messages_limit as u64;
-    progress.state() == ProgressState::Replicate && progress.match_index().plus(lag_limit) >= common.commit_index
+    // A number of entries here, although it is chosen as a number of messages.
+    let lag_entries_limit = common.config.inflight_messages_limit as u64;
+    progress.state() == ProgressState::Replicate
+        && progress.match_index().plus(lag_entries_limit) >= common.commit_index
 }
 
 impl HealthReport {
