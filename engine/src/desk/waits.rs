@@ -9,11 +9,11 @@ use crate::types::ShardId;
 pub(super) struct Waits<W> {
     places: Vec<Option<Place<W>>>,
     free: Vec<u32>,
-    /// Of the requests that count. Unit: bytes.
+    /// Bytes of the requests that wait and were not given up. Unit: bytes.
     bytes: u64,
     given_up_count: usize,
     given_up_bytes: u64,
-    /// What `bytes` may be, and `given_up_bytes`. Unit: bytes.
+    /// Limit of `bytes`, and of `given_up_bytes`. Unit: bytes.
     bytes_limit: u64,
     /// Requests that count, at most, and those that were given up.
     count_limit: usize,
@@ -26,7 +26,7 @@ pub(super) struct Place<W> {
     /// Number of the connection that it came on.
     pub(super) conn: u32,
     pub(super) shard: ShardId,
-    /// Of its payload. Unit: bytes.
+    /// Size of its payload. Unit: bytes.
     bytes: u32,
     is_given_up: bool,
 }
@@ -40,7 +40,7 @@ impl<W> Place<W> {
 /// Why a request finds no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoPlace {
-    /// Too many bytes of requests wait, so many.
+    /// Too many bytes of requests wait: this many.
     Bytes(u64),
     /// Too many requests wait.
     Count,
@@ -59,7 +59,7 @@ impl<W> Waits<W> {
         }
     }
 
-    /// Keeps a request until its answer comes.
+    /// Keeps `waiting` until the answer comes, and returns the number of its place.
     ///
     /// # Errors
     /// There is no place.
@@ -112,8 +112,8 @@ impl<W> Waits<W> {
         Some(place)
     }
 
-    /// Nobody waits for this request any more, and its answer is not to be expected soon. It leaves its room to others, unless as much
-    /// was given up as may wait.
+    /// Nobody waits for this request any more, and its answer will not come soon. Its bytes and its place no longer count against the
+    /// limits, unless as many requests were given up as may wait.
     pub(super) fn give_up(&mut self, number: usize) {
         let Some(place) = self.places.get_mut(number).and_then(Option::as_mut).filter(|place| !place.is_given_up)
         else {

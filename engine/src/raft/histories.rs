@@ -1,26 +1,27 @@
-//! Two histories that share the name of an entry: how a follower tells them apart, and what it does then.
+//! Two logs with different content at one term and index: how a follower notices that, and what it does.
 //!
-//! Entries of one term and index are the same entry, and so is everything before them (log matching, thesis 3.5). This rests on a
-//! term having one leader. A node whose directory was put back to an older copy may have forgotten its vote, and elect a second leader
-//! in a term that had one: whose entries have the names of others. So an `AppendEntries` carries the lineage of the entry before its
-//! first one, and a follower compares lineages wherever it compares names. In each term every follower is compared in this way from
-//! the beginning of its log, since a lineage covers all that stands before an entry.
+//! Two entries of one term and index are the same entry, and so is everything before them (log matching, thesis 3.5). This rests on a
+//! term having one leader. A node that was started from an old copy of its directory may have forgotten a vote. It can then help to
+//! elect a second leader in the same term, and the entries of both leaders have the same terms and indexes. So an `AppendEntries`
+//! carries the lineage of the entry before its first one: a running checksum over all entries up to that one (`wal::Lineage`). A
+//! follower compares lineages wherever it compares terms and indexes. One comparison covers the log from its beginning; it is made
+//! anew in each term.
 //!
-//! A follower that finds another history in its leader's log takes no part in either:
+//! A follower whose log and its leader's log differ in this way takes no part in either history:
 //!
-//! * If it knows the entry to be committed, it stops with a message (`known`).
-//! * If not, it can't know which history was acknowledged: what it would cut may be the only copy. It takes no more entries of this
-//!   leader in this term, acknowledges nothing beyond what agreed, confirms no round, answers no reads with its help, and tells the
-//!   leader and people. The next leader is compared anew. So a lie about a lineage costs no more than the liar's term.
+//! * If it knows that the entry is committed, it stops with a message (`known`).
+//! * If not, it does not know which history was acknowledged, and what it would cut may be the only copy. So it takes no more entries of
+//!   this leader in this term, acknowledges nothing beyond what agreed, confirms no round, answers no reads with its help, and tells the
+//!   leader and people. The next leader is compared anew: a leader that lies about a lineage stops this follower for one term only.
 //!
-//! What is not noticed: entries of one term that lie in different places in both histories, unless the term is the leader's own.
+//! Not noticed: two histories that hold the entries of one term at different indexes, unless it is the leader's own term.
 
 use super::follower::Following;
 use super::log_view::{LogView, term_at};
 use super::{AppendEntries, AppendOutcome, Common, Nonsense, Raft, Tip};
 use crate::types::{EntryId, Lineage, NodeId};
 
-/// An entry that two histories share by name and not by content, or that stands behind other entries in them.
+/// An entry whose term and index two logs share, while the entry itself or one before it differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fork {
     /// The entry. What differs first may stand before it.
@@ -31,13 +32,14 @@ pub struct Fork {
     pub theirs: Lineage,
 }
 
-/// What a log begins behind.
+/// The entry before the log's first one, with its lineage.
 pub(super) fn base_tip(log: &impl LogView) -> Tip {
     let id = log.base();
     Tip { id, lineage: log.lineage(id.index).expect("a log knows the lineage up to its base") }
 }
 
-/// Compares an entry of another node's log with the one that has the same name here. `None` if they agree, or if there is none.
+/// Compares an entry of another node's log with the one of the same term and index here. `None` if they agree, or if this log does not
+/// hold that entry.
 pub(super) fn fork_at(theirs: Tip, log: &impl LogView) -> Option<Fork> {
     let Tip { id, lineage } = theirs;
     let ours = log.lineage(id.index).filter(|ours| *ours != lineage)?;
@@ -46,7 +48,7 @@ pub(super) fn fork_at(theirs: Tip, log: &impl LogView) -> Option<Fork> {
 }
 
 impl Raft {
-    /// The leader whose log this node may rely on, as far as it has been compared.
+    /// The leader, unless its log was found to differ from this node's.
     pub(crate) fn leader_of_one_history(&self) -> Option<NodeId> {
         let has_parted = self.state.following().is_some_and(Following::has_parted);
         self.leader().filter(|_| !has_parted)
@@ -54,8 +56,8 @@ impl Raft {
 }
 
 impl Following {
-    /// Compares entries of the leader's log with those that have the same names here. If they belong to another history, tells the
-    /// leader; then nothing is taken from it in this term any more.
+    /// Compares entries of the leader's log with those of the same terms and indexes here. If they belong to another history, remembers
+    /// that, tells the leader, and returns `false`; then nothing is taken from this leader in this term any more.
     pub(super) fn shares_history(&mut self, common: &mut Common, theirs: &[Tip], log: &impl LogView) -> bool {
         let last_index = log.last_id().index;
         let fork = self.parted().or_else(|| {
@@ -70,8 +72,8 @@ impl Following {
         false
     }
 
-    /// What the leader sends now that contradicts what it sent before in this term, or what only the leader of this term can have
-    /// made: then there are two leaders in one term.
+    /// Says what is wrong with a message that contradicts what this leader sent before in this term, or that would cut entries of its
+    /// own term. Both mean that the term has two leaders.
     pub(super) fn contradiction(
         &self,
         append: &AppendEntries,
@@ -92,7 +94,7 @@ impl Following {
     }
 }
 
-/// Whether entries of the leader's own term would be cut: a leader never supersedes what it made itself.
+/// Returns `CutsOwnTerm` if the message would cut entries of the leader's own term: a leader never supersedes what it made itself.
 fn cuts_own_term(append: &AppendEntries, entries: &[Tip], log: &impl LogView) -> Option<Nonsense> {
     let cut = log.last_id();
     if cut.term != append.term {

@@ -31,24 +31,24 @@ const NO_ROOM: Refused<'static> = Refused {
 /// What all tasks of a connection share.
 #[derive(Debug)]
 pub struct ClientConn {
-    /// Tells it from the other connections of its core.
+    /// Number of this connection within its core.
     number: u32,
     writer: ConnWriter,
-    /// What carries the answers to all clients of this core.
+    /// The writers of all connections of this core.
     writers: Rc<Writers>,
     conversation: Cell<Conversation>,
     reads: Reads,
     /// When bytes arrived last.
     read_at: Cell<Instant>,
-    /// When bytes arrived that held a request.
+    /// When the bytes of the last request arrived; `None` before the first.
     asked_at: Cell<Option<Instant>>,
-    /// Whoever waits for the last answer.
+    /// The task that waits until every request is answered (`all_answered`).
     last_answer: RefCell<Option<Waker>>,
     /// Bytes of answers that were queued since the start.
     pushed_bytes: Cell<u64>,
-    /// What the client was to take of its answers when it was looked at.
+    /// How much of its answers the client should have taken soon after the last look (`is_stuck`).
     progress: Cell<Option<Progress>>,
-    /// Counts answers that a refusal took the place of.
+    /// Counts answers in whose place a refusal was sent.
     answers_dropped: Counter,
 }
 
@@ -56,12 +56,12 @@ pub struct ClientConn {
 #[derive(Debug)]
 pub(super) struct ReadUnderWay {
     conn: Rc<ClientConn>,
-    /// Of its answer. Unit: bytes.
+    /// Bytes of its answer so far. Unit: bytes.
     bytes: usize,
 }
 
 impl ReadUnderWay {
-    /// So many bytes of its answer have come.
+    /// Notes that this many bytes of its answer have come.
     pub(super) const fn note(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes);
     }
@@ -76,7 +76,7 @@ impl Drop for ReadUnderWay {
 #[derive(Clone, Copy, Debug)]
 struct Progress {
     since: Instant,
-    /// Bytes that will have been written in all once it took some of what waited then.
+    /// Bytes that will have been written in all once the client has taken some of what waited at `since`.
     goal_bytes: u64,
 }
 
@@ -127,28 +127,28 @@ impl ClientConn {
         self.writer.room_when(is_room).await;
     }
 
-    /// Another read may be brought to its shard while `queued_bytes` wait for the client.
+    /// True if another read may be brought to its shard while `queued_bytes` wait for the client.
     fn may_begin_read(&self, queued_bytes: usize) -> bool {
         let is_crowded = self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX / 2;
         let limit = if is_crowded { self.share_bytes() } else { READ_PAUSE_BYTES };
         self.reads.may_begin(queued_bytes, limit)
     }
 
-    /// Another read may be brought to its shard before those that are held back, since there are none.
+    /// True if a new read may be brought to its shard at once: none is held back, and there is room for its answer.
     pub(super) fn may_begin_now(&self) -> bool {
         self.reads.held_count() == 0 && self.may_begin_read(self.writer.queued_bytes())
     }
 
-    /// Holds a read back that `request_began` counted. It comes back if there is no room for it.
+    /// Holds back a read that `request_began` counted. Returns the read if there is no room for it.
     pub(super) fn hold(&self, read: Held) -> Result<(), Held> {
         self.reads.hold(read)
     }
 
-    /// The next read of those that are held back, once it may be begun, or those whose time is over before. Ends only with the
-    /// connection if none is held back.
+    /// Waits until the first read that is held back may be begun, and returns it; or returns the reads whose time is over before that.
+    /// Waits for as long as no read is held back.
     ///
-    /// To be polled by the task that takes the connection's requests and writes its answers, behind both: whatever changes here
-    /// wakes that task.
+    /// The task that takes the connection's requests and writes its answers must poll this after both: every change of what this waits
+    /// for wakes that task.
     pub(super) async fn next_held(&self) -> Result<Held, Vec<Held>> {
         loop {
             self.writer.room_when(|_| self.reads.held_count() > 0).await;
@@ -182,12 +182,12 @@ impl ClientConn {
         share.clamp(SHARE_BYTES_MIN, SHARE_BYTES_MAX)
     }
 
-    /// Too much waits on this core, and too much of it for this client.
+    /// True if too many bytes wait on this core, and too many of them for this client.
     fn is_over_share(&self) -> bool {
         self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX && self.writer.queued_bytes() > self.share_bytes()
     }
 
-    /// The client has taken next to nothing of its answers for long.
+    /// True if the client has taken next to nothing of its answers for a long time.
     fn is_stuck(&self, now: Instant) -> bool {
         let queued_bytes = self.writer.queued_bytes() as u64;
         let written_bytes = self.pushed_bytes.get() - queued_bytes;
@@ -279,14 +279,14 @@ impl ClientConn {
 
     /// Tells the client that nothing more is taken and that whatever it got no answer to took no effect.
     ///
-    /// Not said while requests wait for an answer: of those that would be wrong.
+    /// Says nothing while requests wait for an answer: for those it would be untrue.
     pub fn say_goodbye(&self) {
         self.say_farewell(Status::ShuttingDown, "it is shutting down");
     }
 
     /// Tells the client that the rest of its request is not waited for any more, so that request took no effect.
     ///
-    /// Under no number it is a goodbye, which would be wrong while requests wait for an answer.
+    /// A message without a request's number speaks of all requests. So nothing is said while others wait for an answer.
     pub fn say_given_up(&self, why: GivenUp) {
         self.say_farewell(Status::Overloaded, &why.to_string());
     }
@@ -304,7 +304,7 @@ impl ClientConn {
         result
     }
 
-    /// The goodbye was said: requests that still arrive are not looked at.
+    /// True if the goodbye was said: requests that still arrive are not looked at.
     pub fn is_over(&self) -> bool {
         self.conversation.get().is_over()
     }
@@ -338,8 +338,8 @@ impl Guest for ClientConn {
         self.waiting_count() as usize == held_count && (is_taken || self.is_stuck(Instant::now()))
     }
 
-    /// What the client has sent meanwhile is not looked at, and it learns that: it sends it again on another connection. One that
-    /// does not take its answers learns nothing.
+    /// Ends the connection. What the client has sent meanwhile is not looked at; the client is told so, and sends it again on another
+    /// connection. A client that does not take its answers is told nothing.
     fn make_room(&self) {
         assert!(self.is_idle(), "nobody loses an answer that it takes");
         if self.writer.queued_bytes() > 0 {

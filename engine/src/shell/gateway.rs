@@ -180,7 +180,7 @@ impl Gateway {
         }
     }
 
-    /// What is said of a request whose frame has a body of so many bytes.
+    /// What is said of a request whose frame has a body of `body_bytes`.
     pub fn too_large(&self, body_bytes: usize) -> String {
         let got = body_bytes.saturating_sub(REQUEST_HEAD_BYTES);
         command::CommandError::TooLarge { got, limit: self.limits.command.request_bytes }.to_string()
@@ -242,8 +242,8 @@ impl Gateway {
         }
     }
 
-    /// A client's connection is gone: reads that it waits for need not be gone on with. Without room on the way to another core they are,
-    /// until their time is up.
+    /// A client's connection is gone: tells the shards that the reads it waits for need not be continued. If there is no room on the way
+    /// to another core, they are continued until their time is up.
     pub(super) fn client_left(&self, conn: &ClientConn) {
         if conn.waiting_count() == 0 {
             return;

@@ -13,7 +13,7 @@ use crate::raft::{AppendOutcome, Message, Nonsense, Tip};
 use crate::replica::{Fault, Remark};
 use crate::types::{EntryId, Index, Term};
 
-/// How often it is looked whether a leader was elected, where it must not commit anything. Unit: us.
+/// Polling interval while a leader is to be elected that must not commit anything. Unit: us.
 const ELECTED_LOOK_EVERY_US: u64 = 500;
 
 /// Name of the fault: both leaders led one term.
@@ -76,7 +76,7 @@ impl World {
         }
         let term = self.leads(first, 0);
         self.kill(forgets, false);
-        // Behind the first entry of a term, which all leaders make alike.
+        // After the first entry of a term, which all leaders make alike.
         if let Some(client) = self.clients.lure(0, first, first) {
             self.schedule(0, Event::Ask { client });
         }
