@@ -59,7 +59,7 @@ impl<W> Waits<W> {
         }
     }
 
-    /// Keeps `waiting` until the answer comes, and returns the number of its place.
+    /// Keeps a request until its answer comes, and returns the number of its place.
     ///
     /// # Errors
     /// There is no place.
