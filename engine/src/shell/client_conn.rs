@@ -2,9 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use net::api::{Executed, Refused, Response, ResponsePart, Status};
 use net::shell::{ConnWriter, Writers};
@@ -13,8 +14,8 @@ use prometheus_client::metrics::counter::Counter;
 use super::guests::Guest;
 use super::held::{Held, HeldTotal, Reads};
 use super::limits::{
-    CLIENT_ANSWER_BYTES_MAX, CORE_ANSWER_BYTES_MAX, PROGRESS_BYTES_MIN, READ_PAUSE_BYTES, SHARE_BYTES_MAX,
-    SHARE_BYTES_MIN, SMALL_ANSWER_BYTES, STUCK_AFTER,
+    CLIENT_ANSWER_BYTES_MAX, CORE_ANSWER_BYTES_MAX, CORE_CROWDED_BYTES, CORE_ROOM_AGAIN_BYTES, PROGRESS_BYTES_MIN,
+    PROGRESS_SHARE, READ_PAUSE_BYTES, SHARE_BYTES_MAX, SHARE_BYTES_MIN, SMALL_ANSWER_BYTES, STUCK_AFTER,
 };
 use super::partial::GivenUp;
 use crate::call::Refusal;
@@ -33,6 +34,8 @@ const NO_ROOM: Refused<'static> = Refused {
 pub struct ClientConn {
     /// Number of this connection within its core.
     number: u32,
+    /// Who is at the other end, for people.
+    address: SocketAddr,
     writer: ConnWriter,
     /// The writers of all connections of this core.
     writers: Rc<Writers>,
@@ -58,12 +61,19 @@ pub(super) struct ReadUnderWay {
     conn: Rc<ClientConn>,
     /// Bytes of its answer so far. Unit: bytes.
     bytes: usize,
+    /// The read itself, if its answer may find no room.
+    again: Option<Held>,
 }
 
 impl ReadUnderWay {
-    /// Notes that this many bytes of its answer have come.
-    pub(super) const fn note(&mut self, bytes: usize) {
+    /// So many bytes of its answer have come. `true`: there is no room for them, and nothing came before; the read is held back again.
+    pub(super) fn is_put_off(&mut self, bytes: usize) -> bool {
+        let is_first = self.bytes == 0;
         self.bytes = self.bytes.saturating_add(bytes);
+        let Some(read) = self.again.take_if(|_| is_first && self.conn.has_no_room_for(bytes)) else { return false };
+        let is_held = self.conn.reads.hold(read).is_ok();
+        self.conn.writer.look_again();
+        is_held
     }
 }
 
@@ -83,9 +93,16 @@ struct Progress {
 impl ClientConn {
     /// A connection on which nothing was asked yet. `writers` are those of the core, `held` counts what it holds back there, and
     /// `answers_dropped` counts for the node.
-    pub(super) fn new(number: u32, writers: Rc<Writers>, held: HeldTotal, answers_dropped: Counter) -> Self {
+    pub(super) fn new(
+        number: u32,
+        address: SocketAddr,
+        writers: Rc<Writers>,
+        held: HeldTotal,
+        answers_dropped: Counter,
+    ) -> Self {
         Self {
             number,
+            address,
             writer: ConnWriter::among(CLIENT_ANSWER_BYTES_MAX, Rc::clone(&writers)),
             writers,
             conversation: Cell::default(),
@@ -104,33 +121,53 @@ impl ClientConn {
         self.number
     }
 
+    /// Who is at the other end, for people.
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// What carries the answers away.
     pub fn writer(&self) -> &ConnWriter {
         &self.writer
     }
 
-    /// Waits until the next request may be taken, or nothing can be answered any more. One task may wait.
+    /// The next request may be taken.
     ///
     /// While much waits for the clients of this core, a client that asks for more than its share waits with it: its connection
     /// would not outlive the answers.
+    pub(super) fn has_room(&self) -> bool {
+        let queued_bytes = self.writer.queued_bytes();
+        if !self.reads.has_room() {
+            return false;
+        }
+        if !self.is_crowded() {
+            return queued_bytes <= READ_PAUSE_BYTES;
+        }
+        queued_bytes + self.waiting_count() as usize * SMALL_ANSWER_BYTES <= self.share_bytes()
+    }
+
+    /// Waits until the next request may be taken, or nothing can be answered any more. One task may wait.
     pub(super) async fn room(&self) {
         // Every answer that falls due is queued, and this looks again when bytes of the queue have left.
-        let is_room = |queued_bytes: usize| {
-            if !self.reads.has_room() {
-                return false;
-            }
-            if self.writers.queued_bytes() <= CORE_ANSWER_BYTES_MAX / 2 {
-                return queued_bytes <= READ_PAUSE_BYTES;
-            }
-            queued_bytes + self.waiting_count() as usize * SMALL_ANSWER_BYTES <= self.share_bytes()
-        };
-        self.writer.room_when(is_room).await;
+        self.writer.room_when(|_| self.has_room()).await;
+    }
+
+    /// Much waits for the clients of this core.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.writers.queued_bytes() > CORE_CROWDED_BYTES
+    }
+
+    /// Too much waits for the clients of this core for an answer of so many bytes to wait, too.
+    fn has_no_room_for(&self, answer_bytes: usize) -> bool {
+        answer_bytes > SMALL_ANSWER_BYTES && self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX
     }
 
     /// True if another read may be brought to its shard while `queued_bytes` wait for the client.
     fn may_begin_read(&self, queued_bytes: usize) -> bool {
-        let is_crowded = self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX / 2;
-        let limit = if is_crowded { self.share_bytes() } else { READ_PAUSE_BYTES };
+        if self.reads.needs_room() && self.writers.queued_bytes() > CORE_ROOM_AGAIN_BYTES {
+            return false;
+        }
+        let limit = if self.is_crowded() { self.share_bytes() } else { READ_PAUSE_BYTES };
         self.reads.may_begin(queued_bytes, limit)
     }
 
@@ -178,7 +215,7 @@ impl ClientConn {
 
     /// Bytes of answers that each connection may leave unread while too many wait. Unit: bytes.
     fn share_bytes(&self) -> usize {
-        let share = CORE_ANSWER_BYTES_MAX / 2 / self.writers.queues_count().max(1);
+        let share = CORE_CROWDED_BYTES / self.writers.queues_count().max(1);
         share.clamp(SHARE_BYTES_MIN, SHARE_BYTES_MAX)
     }
 
@@ -187,18 +224,34 @@ impl ClientConn {
         self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX && self.writer.queued_bytes() > self.share_bytes()
     }
 
-    /// True if the client has taken next to nothing of its answers for a long time.
-    fn is_stuck(&self, now: Instant) -> bool {
-        let queued_bytes = self.writer.queued_bytes() as u64;
-        let written_bytes = self.pushed_bytes.get() - queued_bytes;
+    /// What waits for the client, and for how long it has taken next to nothing of it, as far as it was looked at. Unit: bytes.
+    pub(super) fn untaken(&self, now: Instant) -> (usize, Duration) {
+        let queued_bytes = self.writer.queued_bytes();
+        let written_bytes = self.pushed_bytes.get() - queued_bytes as u64;
         if let Some(progress) = self.progress.get()
             && written_bytes < progress.goal_bytes
         {
-            return now.saturating_duration_since(progress.since) >= STUCK_AFTER;
+            return (queued_bytes, now.saturating_duration_since(progress.since));
         }
-        let goal_bytes = written_bytes + queued_bytes.min(PROGRESS_BYTES_MIN);
+        let queued = queued_bytes as u64;
+        let goal_bytes = written_bytes + (queued / PROGRESS_SHARE).max(PROGRESS_BYTES_MIN).min(queued);
         self.progress.set(Some(Progress { since: now, goal_bytes }));
-        false
+        (queued_bytes, Duration::ZERO)
+    }
+
+    /// The client has taken next to nothing of its answers for long.
+    fn is_stuck(&self, now: Instant) -> bool {
+        self.untaken(now).1 >= STUCK_AFTER
+    }
+
+    /// What the reads take that are held back. Unit: bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.reads.held_bytes()
+    }
+
+    /// Ends it at once: the client does not take its answers, and others need their room.
+    pub(super) fn close_as_slow(&self) {
+        self.writer.abort();
     }
 
     /// Requests of this connection that wait for an answer.
@@ -225,10 +278,10 @@ impl ClientConn {
         self.converse(Conversation::begin);
     }
 
-    /// A read is brought to its shard, and goes on until the result is dropped.
-    pub(super) fn read_began(self: &Rc<Self>) -> ReadUnderWay {
+    /// A read is brought to its shard, and goes on until the result is dropped. Should its answer find no room, it is held back as `again`.
+    pub(super) fn read_began(self: &Rc<Self>, again: Option<Held>) -> ReadUnderWay {
         self.reads.began();
-        ReadUnderWay { conn: Rc::clone(self), bytes: 0 }
+        ReadUnderWay { conn: Rc::clone(self), bytes: 0, again }
     }
 
     /// Answers a request that `request_began` counted.
@@ -238,8 +291,7 @@ impl ClientConn {
         {
             waker.wake();
         }
-        let is_large = response.result.as_ref().is_ok_and(|body| body.len() > SMALL_ANSWER_BYTES);
-        if is_large && self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX {
+        if response.result.as_ref().is_ok_and(|body| self.has_no_room_for(body.len())) {
             self.answers_dropped.inc();
             self.push(&Response { id: response.id, leader_hint: response.leader_hint, result: Err(NO_ROOM) });
         } else {
@@ -332,7 +384,7 @@ impl Guest for ClientConn {
     }
 
     fn is_idle(&self) -> bool {
-        // Reads are held back for as long as the client takes nothing.
+        // Reads are held back for as long as the client takes nothing, or others do.
         let held_count = self.reads.held_count();
         let is_taken = self.writer.queued_bytes() == 0 && held_count == 0;
         self.waiting_count() as usize == held_count && (is_taken || self.is_stuck(Instant::now()))
@@ -359,14 +411,20 @@ impl Guest for ClientConn {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::call::{Call, CallKind};
+    use crate::types::ShardId;
+
+    const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
     /// A connection with a request under way, while so many bytes wait for others.
     fn conn(core_bytes: usize) -> (ClientConn, ConnWriter) {
         let writers = Rc::new(Writers::default());
         let others = ConnWriter::among(usize::MAX, Rc::clone(&writers));
         others.push(|queue| *queue = vec![0; core_bytes]).expect("room");
-        let conn = ClientConn::new(1, writers, HeldTotal::default(), Counter::default());
+        let conn = ClientConn::new(1, ADDRESS, writers, HeldTotal::default(), Counter::default());
         conn.request_began();
         (conn, others)
     }
@@ -388,6 +446,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_read_whose_answer_finds_no_room_is_held_back_until_there_is_some() {
+        let large = SMALL_ANSWER_BYTES + 1;
+        let read = || {
+            let call = Call::borrowed(ShardId::new(0), CallKind::Read, 90, &[]).into_owned();
+            let deadline = Instant::now() + Duration::from_mins(1);
+            Some(Held { id: 1, deadline, call, needs_room: true })
+        };
+        let (conn, others) = conn(CORE_ANSWER_BYTES_MAX + 1);
+        let conn = Rc::new(conn);
+        let mut taken = Vec::new();
+        let mut running = Box::pin(others.run(&mut taken));
+        assert!(!conn.read_began(read()).is_put_off(SMALL_ANSWER_BYTES), "a small answer is always given");
+        assert!(!conn.read_began(None).is_put_off(large), "nobody can ask again");
+        assert!(conn.read_began(read()).is_put_off(large) && conn.reads.held_count() == 1);
+        assert!(!conn.may_begin_read(0), "there is still no room");
+        while others.queued_bytes() > CORE_ROOM_AGAIN_BYTES {
+            assert!(!conn.may_begin_read(0));
+            assert!(futures_lite::future::block_on(futures_lite::future::poll_once(&mut running)).is_none());
+        }
+        assert!(conn.may_begin_read(0));
+        let mut begun = conn.read_began(read());
+        assert!(!begun.is_put_off(large) && !begun.is_put_off(large));
+    }
+
     fn is_pending(future: impl Future<Output = ()>) -> bool {
         futures_lite::future::block_on(futures_lite::future::poll_once(future)).is_none()
     }
@@ -398,7 +481,8 @@ mod tests {
         let answers_in_a_share = SHARE_BYTES_MAX / SMALL_ANSWER_BYTES;
         for (core_bytes, is_cut) in [(CORE_ANSWER_BYTES_MAX / 4, false), (CORE_ANSWER_BYTES_MAX + 1, true)] {
             let (greedy, _others) = conn(core_bytes);
-            let modest = ClientConn::new(2, Rc::clone(&greedy.writers), HeldTotal::default(), Counter::default());
+            let writers = Rc::clone(&greedy.writers);
+            let modest = ClientConn::new(2, ADDRESS, writers, HeldTotal::default(), Counter::default());
             for id in 0..=answers_in_a_share as u64 {
                 greedy.push(&Response { id, leader_hint: None, result: Ok(&body) });
             }

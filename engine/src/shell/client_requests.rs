@@ -119,7 +119,11 @@ async fn take_requests(
         let mut is_new = false;
         loop {
             // Answers to what was taken already may still grow beyond this.
-            conn.room().await;
+            if !conn.has_room()
+                && let Some(why) = partial.pause(&deframer, conn.room()).await
+            {
+                return End::GivenUp(why);
+            }
             if conn.writer().is_closed() {
                 return End::Broken;
             }

@@ -44,6 +44,7 @@ use super::roster::Roster;
 use super::said::{Complaint, Said};
 use super::shard::{Shard, ShardParts};
 use super::silence::{ShardChange, Silence};
+use super::slow_clients;
 use super::starting::Starting;
 use super::status::StatusBoard;
 use crate::call::Origin;
@@ -281,6 +282,8 @@ impl Core {
         for partials in [self.gateway.partials(), &self.peer_partials] {
             self.classes.spawn(Class::Serving, Rc::clone(partials).sweep_now_and_then());
         }
+        let slow = slow_clients::watch(Rc::clone(&self.gateway), Arc::clone(&self.shared.metrics));
+        self.classes.spawn(Class::Serving, slow);
         if self.shared.config.cores() > 1 {
             let core = Rc::clone(self);
             self.classes.spawn(Class::Control, async move { core.watch_other_cores().await });
@@ -461,7 +464,7 @@ impl Core {
 
     async fn serve_client(&self, mut stream: Stream, greeting: GreetingPlace, hello: &Hello) -> std::io::Result<()> {
         let address = stream.peer_addr().map_err(std::io::Error::from)?;
-        let conn = Rc::new(self.gateway.new_conn(self.shared.metrics.client_answers_dropped.clone()));
+        let conn = Rc::new(self.gateway.new_conn(address, self.shared.metrics.client_answers_dropped.clone()));
         let admitted = match self.door.judge_client(hello, self.stopping.get()) {
             Some(refusal) => Err(refusal),
             None => self.clients.enter(&conn, address.ip()).ok_or_else(|| TurnedAway::busy(self.clients.limit())),

@@ -5,6 +5,7 @@
 //! The gateway knows nothing of replication.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +49,8 @@ pub struct Gateway {
     mesh: Rc<Mesh>,
     /// What reads take that are held back until clients take their answers.
     held: HeldTotal,
+    /// Reads that were held back so far.
+    held_back_count: Cell<u64>,
     /// Carries answers to this core's clients.
     writers: Rc<Writers>,
     /// Requests of which only a part has arrived.
@@ -78,6 +81,7 @@ impl Gateway {
             shards,
             mesh,
             held: HeldTotal::default(),
+            held_back_count: Cell::new(0),
             writers: Rc::default(),
             partials: Partials::of_many(CLIENTS_PARTIAL_BYTES_MAX.max(4 * limits.command.request_bytes_limit())),
             waiting_total,
@@ -92,10 +96,25 @@ impl Gateway {
         &self.limits
     }
 
-    /// A connection of a client of this core. `answers_dropped` counts for the node.
-    pub(super) fn new_conn(&self, answers_dropped: Counter) -> ClientConn {
+    /// A connection of a client of this core at this address. `answers_dropped` counts for the node.
+    pub(super) fn new_conn(&self, address: SocketAddr, answers_dropped: Counter) -> ClientConn {
         let number = self.desk.borrow_mut().number_conn();
-        ClientConn::new(number, Rc::clone(&self.writers), Rc::clone(&self.held), answers_dropped)
+        ClientConn::new(number, address, Rc::clone(&self.writers), Rc::clone(&self.held), answers_dropped)
+    }
+
+    /// Bytes of answers that wait for clients of this core, and of reads that are held back.
+    pub(super) fn untaken_bytes(&self) -> (usize, usize) {
+        (self.writers.queued_bytes(), self.held.get())
+    }
+
+    /// Reads that were held back so far.
+    pub(super) fn held_back_count(&self) -> u64 {
+        self.held_back_count.get()
+    }
+
+    /// Connections of this core's clients.
+    pub(super) fn conns(&self) -> Vec<Rc<ClientConn>> {
+        self.conns.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Counts requests of which only a part has arrived.
@@ -120,7 +139,7 @@ impl Gateway {
 
     /// Tells every client that nothing more is taken here.
     pub fn say_goodbye(&self) {
-        self.conns.borrow().iter().filter_map(Weak::upgrade).for_each(|conn| conn.say_goodbye());
+        self.conns().iter().for_each(|conn| conn.say_goodbye());
     }
 
     /// Requests that were taken so far: whether clients are still busy shows in its growth.
@@ -142,10 +161,15 @@ impl Gateway {
             return self.route(call, Waiting::Conn(Rc::clone(conn), id, None));
         }
         if conn.may_begin_now() {
-            return self.begin_read(conn, id, call);
+            // Of most reads nobody asks when their time is over.
+            let deadline = || Instant::now() + Duration::from_millis(call.meta.timeout_ms.into());
+            let deadline = conn.is_crowded().then(deadline);
+            return self.begin_read(conn, id, call, deadline);
         }
+        self.held_back_count.set(self.held_back_count.get() + 1);
         let deadline = Instant::now() + Duration::from_millis(call.meta.timeout_ms.into());
-        if let Err(read) = conn.hold(Held { id, deadline, call: call.into_owned() }) {
+        let read = Held { id, deadline, call: call.into_owned(), needs_room: false };
+        if let Err(read) = conn.hold(read) {
             let message = "reads wait on this core until clients take their answers, and there is no room for more of them; slow \
                            down and try again";
             let refusal = Refusal::not_executed(Status::Overloaded, message);
@@ -153,8 +177,10 @@ impl Gateway {
         }
     }
 
-    fn begin_read(&self, conn: &Rc<ClientConn>, id: u64, call: Call<'_>) {
-        self.route(call, Waiting::Conn(Rc::clone(conn), id, Some(conn.read_began())));
+    /// Brings a read to its shard. With a deadline it is asked again if its answer finds no room.
+    fn begin_read(&self, conn: &Rc<ClientConn>, id: u64, call: Call<'_>, deadline: Option<Instant>) {
+        let again = deadline.map(|deadline| Held { id, deadline, call: call.clone().into_owned(), needs_room: true });
+        self.route(call, Waiting::Conn(Rc::clone(conn), id, Some(conn.read_began(again))));
     }
 
     /// Brings the reads that a connection holds back to their shards, each when its client has taken enough of its answers, or
@@ -163,14 +189,15 @@ impl Gateway {
         let slice = Slice::default();
         loop {
             match conn.next_held().await {
-                Ok(Held { id, deadline, mut call }) => {
+                Ok(Held { id, deadline, mut call, .. }) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     call.meta.timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).clamp(1, TIMEOUT_MS_MAX);
-                    self.begin_read(conn, id, call);
+                    self.begin_read(conn, id, call, conn.is_crowded().then_some(deadline));
                     slice.spend(0).await;
                 }
                 Err(late) => {
-                    let message = "it waited for others of its connection: they were not answered in time, or their answers not taken";
+                    let message = "it waited until answers were taken, those to other reads of its connection, or of other clients \
+                                   of this node; read faster, or try again later";
                     let refusal = Refusal::not_executed(Status::Timeout, message);
                     for Held { id, call, .. } in late {
                         self.answer_refused(call.meta.shard, Waiting::Conn(Rc::clone(conn), id, None), &refusal);
@@ -283,8 +310,8 @@ impl Gateway {
     fn answer_last(&self, shard: ShardId, waiting: Option<Waiting>, body: Result<&[u8], &Refusal>, relayed: bool) {
         match waiting {
             Some(Waiting::Conn(conn, id, mut read)) => {
-                if let Some(read) = &mut read {
-                    read.note(body.map_or(0, <[u8]>::len));
+                if read.as_mut().is_some_and(|read| read.is_put_off(body.map_or(0, <[u8]>::len))) {
+                    return;
                 }
                 let wants_hint = relayed || body.is_err_and(asks_elsewhere);
                 let hint = if wants_hint { (self.leader_hints)(shard) } else { None };
@@ -308,14 +335,12 @@ impl Gateway {
 }
 
 impl Waiting {
-    /// Takes a part of the answer. `false`: it was answered with a refusal instead, and waits no longer.
+    /// Takes a part of the answer. `false`: it was answered with a refusal instead, or is asked again, and waits no longer.
     fn take_part(&mut self, bytes: &[u8]) -> bool {
         match self {
             Self::Conn(conn, id, read) => {
-                if let Some(read) = read {
-                    read.note(bytes.len());
-                }
-                conn.take_part(&ResponsePart { id: *id, bytes })
+                let is_put_off = read.as_mut().is_some_and(|read| read.is_put_off(bytes.len()));
+                !is_put_off && conn.take_part(&ResponsePart { id: *id, bytes })
             }
             Self::Handle(reply) => {
                 reply.take_part(bytes);

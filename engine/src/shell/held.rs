@@ -26,6 +26,8 @@ pub(super) struct Held {
     /// Its time is over then.
     pub(super) deadline: Instant,
     pub(super) call: Call<'static>,
+    /// Its answer found no room before: it waits until there is some on its core.
+    pub(super) needs_room: bool,
 }
 
 impl Held {
@@ -107,6 +109,11 @@ impl Reads {
         late.into()
     }
 
+    /// The next of them waits until there is room on its core.
+    pub(super) fn needs_room(&self) -> bool {
+        self.held.borrow().front().is_some_and(|read| read.needs_room)
+    }
+
     /// When the first of them must be taken.
     pub(super) fn first_deadline(&self) -> Option<Instant> {
         self.held.borrow().iter().map(|read| read.deadline).min()
@@ -115,6 +122,11 @@ impl Reads {
     /// Reads that are held back.
     pub(super) fn held_count(&self) -> usize {
         self.held.borrow().len()
+    }
+
+    /// What they take. Unit: bytes.
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.held_bytes.get()
     }
 
     /// There is room for what else the client may ask for.
@@ -144,7 +156,7 @@ mod tests {
 
     fn held(id: u64, deadline: Instant, payload: usize) -> Held {
         let call = Call::borrowed(ShardId::new(0), CallKind::Read, 90, &vec![7; payload]).into_owned();
-        Held { id, deadline, call }
+        Held { id, deadline, call, needs_room: false }
     }
 
     /// Begins as many reads as may be under way.

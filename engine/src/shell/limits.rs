@@ -139,10 +139,22 @@ const _: () = assert!(FINISHED_MS_MAX > TIMEOUT_MS_MAX as u64);
 /// Bytes of answers that may wait for a client that does not read them; beyond, the connection is cut. Unit: bytes.
 pub(super) const CLIENT_ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Bytes of answers that may wait for all clients of a core; beyond, every answer that is not small is replaced by a refusal, and
-/// whoever has not read its share loses its connection. All that waits is at most half as much again, and an answer more for each
-/// connection. Unit: bytes.
+/// Bytes of answers that may wait for all clients of a core; beyond, an answer that is not small is replaced by a refusal, unless it is
+/// one to a read that can be asked again, and whoever is sent more than its share loses its connection. Unit: bytes.
 pub(super) const CORE_ANSWER_BYTES_MAX: usize = 512 << 20;
+
+/// While more answers wait for the clients of a core, each has no more than its share, and whoever takes nothing loses its connection.
+/// Unit: bytes.
+pub(super) const CORE_CROWDED_BYTES: usize = CORE_ANSWER_BYTES_MAX / 2;
+
+/// A read whose answer found no room is asked again once no more answers wait for the clients of its core. Unit: bytes.
+pub(super) const CORE_ROOM_AGAIN_BYTES: usize = CORE_ANSWER_BYTES_MAX / 4 * 3;
+
+/// A client that takes next to nothing of its answers in this time may lose its connection while its core is crowded.
+pub(super) const SLOW_AFTER: Duration = Duration::from_secs(2);
+
+/// Pause between two looks at the clients of a core that is crowded.
+pub(super) const SLOW_LOOK_PAUSE: Duration = Duration::from_millis(250);
 
 /// Answers up to this size are never replaced. Unit: bytes.
 pub(super) const SMALL_ANSWER_BYTES: usize = 16 << 10;
@@ -174,17 +186,28 @@ pub(super) const HELD_CORE_BYTES_MAX: usize = 16 << 20;
 /// What a read that is held back takes besides its payload, about. Unit: bytes.
 pub(super) const HELD_READ_BYTES: usize = 128;
 
-/// A client that takes fewer bytes of its answers than `PROGRESS_BYTES_MIN` in this time counts as one that takes none.
+/// While the reads that are held back on one core take more, whoever takes nothing loses its connection. Unit: bytes.
+pub(super) const HELD_CROWDED_BYTES: usize = HELD_CORE_BYTES_MAX / 2;
+
+/// A client that takes next to nothing of its answers in this time counts as one that takes none.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// What a client takes of its answers in `STUCK_AFTER` at least. Unit: bytes.
+/// Fewer bytes of answers are next to nothing, unless all were taken. Unit: bytes.
 pub(super) const PROGRESS_BYTES_MIN: u64 = 64 << 10;
+
+/// Less than one in so many parts of what waits is next to nothing, too.
+pub(super) const PROGRESS_SHARE: u64 = 16;
 
 // The largest answer of a command, to a request that was just read, has room after others.
 const _: () = assert!(
     READ_PAUSE_BYTES + RANGE_BYTES_LIMIT + REQUEST_BYTES_CHOSEN_MAX as usize + ANSWER_HEADS_BYTES
         <= CLIENT_ANSWER_BYTES_MAX
 );
+// What is freed when slow clients are closed is room for reads to be asked again.
+const _: () = assert!(CORE_CROWDED_BYTES < CORE_ROOM_AGAIN_BYTES && CORE_ROOM_AGAIN_BYTES < CORE_ANSWER_BYTES_MAX);
+// A client is looked at often before it counts as slow, and is slow before it counts as idle.
+const _: () = assert!(SLOW_LOOK_PAUSE.as_millis() * 4 <= SLOW_AFTER.as_millis());
+const _: () = assert!(SLOW_AFTER.as_millis() <= STUCK_AFTER.as_millis());
 // One client leaves others of its core room.
 const _: () = assert!(CLIENT_ANSWER_BYTES_MAX < CORE_ANSWER_BYTES_MAX);
 // Small answers have room in every share, and whoever has more than its share is not read any more before it has much more.

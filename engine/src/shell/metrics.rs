@@ -377,6 +377,12 @@ pub struct NodeMetrics {
     pub client_answers_dropped: Counter,
     /// The same of answers on their way from one core to another.
     pub core_answers_dropped: Counter,
+    /// Bytes of answers that wait until clients take them.
+    pub(super) client_answer_bytes: UGauge,
+    /// Reads that were held back until their clients took answers.
+    pub(super) client_reads_held_back: Counter,
+    /// Client connections closed because their answers were not taken while others needed the room.
+    pub(super) client_connections_slow: Counter,
 }
 
 impl NodeMetrics {
@@ -386,49 +392,44 @@ impl NodeMetrics {
         let mut registry = Registry::with_prefix("quorate");
         let shards = (0..shard_count).map(|shard| ShardMetrics::register(&mut registry, ShardId::new(shard))).collect();
         let slices = SliceMetrics::register(&mut registry);
-        let client_connections = UGauge::default();
-        registry.register("client_connections", "Open client connections", client_connections.clone());
-        let connections_refused = Counter::default();
-        registry.register(
-            "client_connections_refused",
-            "Connections to the client port that were not taken",
-            connections_refused.clone(),
-        );
-        let connections_made_room = Counter::default();
-        registry.register(
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let connections_refused =
+            counter("client_connections_refused", "Connections to the client port that were not taken");
+        let connections_made_room = counter(
             "client_connections_made_room",
             "Idle client connections closed because newer ones needed their place",
-            connections_made_room.clone(),
         );
-        let probes_made_room = Counter::default();
-        registry.register(
-            "probe_connections_made_room",
-            "HTTP connections closed because newer ones needed their place",
-            probes_made_room.clone(),
-        );
-        let client_frames_damaged = Counter::default();
-        registry.register(
-            "client_frames_damaged",
-            "Client connections closed because what they sent was no sound frame",
-            client_frames_damaged.clone(),
-        );
-        let peer_connections_refused = Counter::default();
-        registry.register(
-            "peer_connections_refused",
-            "Connections to the peer port that were not taken",
-            peer_connections_refused.clone(),
-        );
-        let client_answers_dropped = Counter::default();
-        registry.register(
+        let probes_made_room =
+            counter("probe_connections_made_room", "HTTP connections closed because newer ones needed their place");
+        let client_frames_damaged =
+            counter("client_frames_damaged", "Client connections closed because what they sent was no sound frame");
+        let peer_connections_refused =
+            counter("peer_connections_refused", "Connections to the peer port that were not taken");
+        let client_answers_dropped = counter(
             "client_answers_dropped",
             "Answers replaced by a refusal because too many bytes of answers waited for clients",
-            client_answers_dropped.clone(),
         );
-        let core_answers_dropped = Counter::default();
-        registry.register(
+        let core_answers_dropped = counter(
             "core_answers_dropped",
             "Answers replaced by a refusal because too many bytes of answers were on their way between cores",
-            core_answers_dropped.clone(),
+        );
+        let client_reads_held_back =
+            counter("client_reads_held_back", "Reads that were held back until their clients took answers to others");
+        let client_connections_slow = counter(
+            "client_connections_slow",
+            "Client connections closed because their answers were not taken while others needed the room",
+        );
+        let client_connections = UGauge::default();
+        registry.register("client_connections", "Open client connections", client_connections.clone());
+        let client_answer_bytes = UGauge::default();
+        registry.register(
+            "client_answer_bytes",
+            "Bytes of answers that wait until clients take them",
+            client_answer_bytes.clone(),
         );
         let dropped = log_lines_dropped().clone();
         registry.register("log_lines_dropped", "Log lines lost because nobody took them in time", dropped);
@@ -444,6 +445,9 @@ impl NodeMetrics {
             peer_connections_refused,
             client_answers_dropped,
             core_answers_dropped,
+            client_answer_bytes,
+            client_reads_held_back,
+            client_connections_slow,
         })
     }
 

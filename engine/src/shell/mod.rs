@@ -44,6 +44,7 @@ mod said;
 mod shard;
 mod silence;
 mod slices;
+mod slow_clients;
 mod start_error;
 mod starting;
 mod status;

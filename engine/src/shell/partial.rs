@@ -2,7 +2,8 @@
 //!
 //! Whoever connects can send half of a request and leave it at that. What has arrived is kept until the rest comes, so the
 //! halves of all connections of a core count against one bound; beyond it the oldest is given up. One that makes no progress is
-//! given up as well. The owner of the connection closes it then. It knows nothing of what the messages mean.
+//! given up as well. So do whole messages that arrived and are not taken yet, but these have all the time. The owner of the
+//! connection closes it then. It knows nothing of what the messages mean.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -44,6 +45,8 @@ struct State {
 struct Part {
     bytes: usize,
     since: Instant,
+    /// Whole messages wait in it, so the other side has done what it can.
+    is_whole: bool,
     owner: Rc<Owner>,
 }
 
@@ -67,7 +70,9 @@ pub enum GivenUp {
 impl fmt::Display for GivenUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoRoom => "a message was not complete when newer ones needed its room; send it again",
+            Self::NoRoom => {
+                "a message was not complete, or not taken yet, when newer ones needed its room; send it again"
+            }
             Self::TooSlow => "the rest of a message did not come in time; send it again, faster",
         })
     }
@@ -121,6 +126,9 @@ impl Partials {
     /// Gives up parts that have waited for too long.
     fn sweep(&self, now: Instant) {
         let is_late = |part: &Part| {
+            if part.is_whole {
+                return false;
+            }
             let waited_ms = u64::try_from(now.saturating_duration_since(part.since).as_millis()).unwrap_or(u64::MAX);
             waited_ms > PARTIAL_MS_MAX + part.bytes as u64 / BYTES_PER_MS_MIN
         };
@@ -161,6 +169,10 @@ impl Partial {
     /// Notes that `held_bytes` are held for a message that is not complete; 0 = there is none. `is_new`: it is another message than the
     /// last one.
     fn hold(&self, held_bytes: usize, is_new: bool) {
+        self.hold_as(held_bytes, is_new, false);
+    }
+
+    fn hold_as(&self, held_bytes: usize, is_new: bool, is_whole: bool) {
         let mut number = self.number.get();
         if held_bytes == 0 && number == 0 {
             return;
@@ -174,7 +186,7 @@ impl Partial {
             state.last_number += 1;
             number = state.last_number;
             state.bytes += held_bytes;
-            let part = Part { bytes: held_bytes, since: Instant::now(), owner: Rc::clone(&self.owner) };
+            let part = Part { bytes: held_bytes, since: Instant::now(), is_whole, owner: Rc::clone(&self.owner) };
             state.parts.insert(number, part);
         } else if let Some(part) = state.parts.get_mut(&number) {
             let before = std::mem::replace(&mut part.bytes, held_bytes);
@@ -198,6 +210,20 @@ impl Partial {
             }
         })
         .await
+    }
+}
+
+impl Partial {
+    /// Waits for something, and counts what the deframer holds meanwhile: messages that are not taken yet. Says why, if it is given up.
+    pub(super) async fn pause(&self, deframer: &Deframer, until: impl Future<Output = ()>) -> Option<GivenUp> {
+        self.hold_as(deframer.held_bytes(), true, true);
+        let go_on = async {
+            until.await;
+            None
+        };
+        let given_up = go_on.or(async { Some(self.given_up().await) }).await;
+        self.hold(0, true);
+        given_up
     }
 }
 
@@ -305,6 +331,25 @@ mod tests {
         assert_eq!([given_up(&small), given_up(&large), given_up(&none)], [Some(GivenUp::TooSlow), None, None]);
         partials.sweep(after(PARTIAL_MS_MAX + 1_000 + (5 << 20) / BYTES_PER_MS_MIN));
         assert_eq!([given_up(&large), given_up(&none)], [Some(GivenUp::TooSlow), None]);
+    }
+
+    #[test]
+    fn messages_that_are_not_taken_make_room_and_have_all_the_time() {
+        let partials = Partials::new(10_000);
+        let [paused, other] = [(); 2].map(|()| partials.connection());
+        let mut deframer = Deframer::new(1 << 20);
+        deframer.feed(&[7; 100]);
+        let pause = paused.pause(&deframer, std::future::pending());
+        let mut pause = Box::pin(pause);
+        let mut poll = || futures_lite::future::block_on(futures_lite::future::poll_once(&mut pause));
+        assert_eq!((poll(), partials.state.borrow().bytes), (None, deframer.held_bytes()));
+        partials.sweep(Instant::now() + Duration::from_millis(10 * PARTIAL_MS_MAX));
+        assert_eq!(poll(), None);
+        other.hold(10_000, true);
+        assert_eq!((poll(), given_up(&other)), (Some(Some(GivenUp::NoRoom)), None));
+        assert_eq!(partials.state.borrow().bytes, 10_000);
+        let gone_on = other.pause(&deframer, std::future::ready(()));
+        assert_eq!((futures_lite::future::block_on(gone_on), partials.state.borrow().bytes), (None, 0));
     }
 
     #[test]

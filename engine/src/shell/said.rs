@@ -30,6 +30,10 @@ pub enum Complaint {
     NotEncoded,
     /// A client sent something that is no sound frame.
     ClientFrame,
+    /// Much waits for clients that do not take it.
+    ClientsCrowded,
+    /// A client does not take its answers, and others need their room.
+    SlowClient,
     /// Places at the peer port are all members'.
     Crowded,
     /// A segment cannot be prepared.

@@ -180,7 +180,8 @@ fn a_log_that_is_not_in_its_place_acknowledges_nothing_more() {
 fn a_client_that_is_gone_needs_no_answer_to_its_reads() {
     let root = tempfile::tempdir().expect("a directory");
     with_shard(root.path(), async |_shard, gateway| {
-        let conn = || Rc::new(gateway.new_conn(prometheus_client::metrics::counter::Counter::default()));
+        let address = (std::net::Ipv4Addr::LOCALHOST, 1).into();
+        let conn = || Rc::new(gateway.new_conn(address, prometheus_client::metrics::counter::Counter::default()));
         let (gone, stays) = (conn(), conn());
         let mut get = Vec::new();
         let range = KeyRange { key: b"key", range_end: b"" };

@@ -48,5 +48,16 @@ pub(super) const WRITE_PIECE_BYTES_MAX: usize = 256 << 10;
 /// Buffers that are kept for whoever queues something next.
 pub(super) const SPARE_BUFFERS_MAX: usize = 8;
 
+/// What the other side does not take is set aside in pieces of this size. Unit: bytes.
+pub(super) const PIECE_BYTES: usize = 256 << 10;
+
+/// Pieces that are kept for whoever needs one next.
+pub(super) const SPARE_PIECES_MAX: usize = 8;
+
+/// A connection whose other side takes nothing keeps no larger buffers besides pieces. Unit: bytes.
+pub(super) const BLOCKED_BUFFER_BYTES_MAX: usize = 16 << 10;
+
+// Pieces are written in one go.
+const _: () = assert!(PIECE_BYTES <= WRITE_PIECE_BYTES_MAX && BLOCKED_BUFFER_BYTES_MAX < PIECE_BYTES);
 // A buffer of the usual size is kept.
 const _: () = assert!(WRITE_PIECE_BYTES_MAX <= WRITE_BUFFER_KEPT_BYTES_MAX);

@@ -3,6 +3,7 @@
 //! Everything here runs on one executor and never blocks it. Payloads stay opaque; what to do with a frame is the server's
 //! business.
 
+mod backlog;
 mod greet;
 mod limits;
 mod listener;

@@ -2,18 +2,21 @@
 //!
 //! Whatever was queued while the last write was under way leaves with the next one, so many small answers share a system call
 //! without any delay when there is one. The queue is bounded in bytes, those being written included. One task writes; it ends
-//! when the writer is closed and everything has left, when it is aborted, or when the connection breaks.
+//! when the writer is closed and everything has left, when it is aborted, or when the connection breaks. How the bytes of a queue
+//! are kept is `backlog`'s business.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use futures_lite::future::yield_now;
 use futures_lite::{AsyncWrite, AsyncWriteExt, FutureExt};
 
-use super::limits::{SPARE_BUFFERS_MAX, WRITE_BUFFER_KEPT_BYTES_MAX, WRITE_PIECE_BYTES_MAX};
+use super::backlog::{Backlog, SparePieces};
+use super::limits::{BLOCKED_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX, WRITE_BUFFER_KEPT_BYTES_MAX};
 
 /// Why a queue took nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +36,7 @@ pub struct Writers {
     /// Unit: bytes.
     queued_bytes: Cell<usize>,
     spare: RefCell<Vec<Vec<u8>>>,
+    spare_pieces: SparePieces,
 }
 
 impl Writers {
@@ -52,7 +56,7 @@ impl Writers {
         self.spare.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Takes an empty buffer, unless it is large or there are enough.
+    /// Takes an empty buffer, unless there is none in it, it is large, or there are enough.
     fn give_buffer(&self, buffer: Vec<u8>) {
         assert!(buffer.is_empty(), "nothing is lost with it");
         let mut spare = self.spare.borrow_mut();
@@ -70,10 +74,12 @@ pub struct ConnWriter {
 
 #[derive(Debug)]
 struct Shared {
-    queue: RefCell<Vec<u8>>,
+    queue: RefCell<Backlog>,
     bytes_limit: usize,
-    /// Bytes that left the queue and are still to be written.
-    writing_bytes: Cell<usize>,
+    /// What the other side does not take is set aside in pieces.
+    sets_aside: bool,
+    /// The other side took nothing more when it was tried last.
+    is_blocked: Cell<bool>,
     writers: Rc<Writers>,
     /// This queue's part of what they have queued. Unit: bytes.
     counted_bytes: Cell<usize>,
@@ -90,7 +96,25 @@ const ROOM: usize = 2;
 
 impl Shared {
     fn queued_bytes(&self) -> usize {
-        self.queue.borrow().len() + self.writing_bytes.get()
+        self.queue.borrow().len()
+    }
+
+    /// The connection takes nothing just now: what waits needs no more memory than it must.
+    fn blocked(&self) {
+        self.is_blocked.set(true);
+        if self.sets_aside {
+            let give = |buffer| self.writers.give_buffer(buffer);
+            self.queue.borrow_mut().set_aside(BLOCKED_BUFFER_BYTES_MAX, &self.writers.spare_pieces, give);
+        }
+    }
+
+    /// Writes some of what is queued, if the connection takes it.
+    fn poll_write(&self, cx: &mut Context<'_>, stream: &mut (impl AsyncWrite + Unpin)) -> Poll<io::Result<usize>> {
+        let written = Pin::new(stream).poll_write(cx, self.queue.borrow_mut().next());
+        if written.is_pending() {
+            self.blocked();
+        }
+        written
     }
 
     /// Brings the sum over all queues up to date.
@@ -111,17 +135,23 @@ impl ConnWriter {
     /// An open queue that refuses more once it holds `bytes_limit`.
     #[must_use]
     pub fn new(bytes_limit: usize) -> Self {
-        Self::among(bytes_limit, Rc::default())
+        Self::with(bytes_limit, Rc::default(), false)
     }
 
-    /// The same; `writers` counts what all of its queues hold, and they share their buffers.
+    /// The same for thousands of connections, whose other sides may take nothing for long: `writers` counts what all of its queues hold,
+    /// and they share their buffers.
     #[must_use]
     pub fn among(bytes_limit: usize, writers: Rc<Writers>) -> Self {
+        Self::with(bytes_limit, writers, true)
+    }
+
+    fn with(bytes_limit: usize, writers: Rc<Writers>, sets_aside: bool) -> Self {
         writers.queues_count.set(writers.queues_count.get() + 1);
         let shared = Shared {
-            queue: RefCell::new(Vec::new()),
+            queue: RefCell::default(),
             bytes_limit,
-            writing_bytes: Cell::new(0),
+            sets_aside,
+            is_blocked: Cell::new(false),
             writers,
             counted_bytes: Cell::new(0),
             closed: Cell::new(false),
@@ -161,13 +191,15 @@ impl ConnWriter {
             return Err(NotTaken::Full);
         }
         {
-            let mut queue = self.shared.queue.borrow_mut();
-            if queue.capacity() == 0 {
-                *queue = self.shared.writers.take_buffer();
-            }
+            let mut backlog = self.shared.queue.borrow_mut();
+            backlog.take_vector(|| self.shared.writers.take_buffer());
+            let queue = backlog.last_mut();
             let before = queue.len();
-            append(&mut queue);
+            append(queue);
             assert!(queue.len() >= before, "whoever adds frames takes none away");
+        }
+        if self.shared.is_blocked.get() {
+            self.shared.blocked();
         }
         self.shared.count(self.queued_bytes());
         self.wake(WRITER);
@@ -180,7 +212,13 @@ impl ConnWriter {
         self.shared.queued_bytes()
     }
 
-    /// Waits until this many queued bytes leave room, or the writer is closed. Looked at when bytes have left. One task may wait.
+    /// Whoever waits for room looks again whether there is any.
+    pub fn look_again(&self) {
+        self.wake(ROOM);
+    }
+
+    /// Waits until this many queued bytes leave room, or the writer is closed. Looked at when bytes have left, and after `look_again`. One
+    /// task may wait.
     pub async fn room_when(&self, is_room: impl Fn(usize) -> bool) {
         self.wait(ROOM, |writer| is_room(writer.queued_bytes()) || writer.is_closed()).await;
     }
@@ -232,51 +270,40 @@ impl ConnWriter {
             Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the other side does not read what it is sent"))
         };
         let result = ended.or(self.write_all(stream)).await;
-        *self.shared.queue.borrow_mut() = Vec::new();
-        self.set_writing(0);
+        self.shared.queue.borrow_mut().clear();
+        self.shared.count(0);
         self.close();
         result
     }
 
-    fn set_writing(&self, bytes: usize) {
-        self.shared.writing_bytes.set(bytes);
+    /// So many bytes were written.
+    fn written(&self, bytes: usize) {
+        self.shared.is_blocked.set(false);
+        self.shared.queue.borrow_mut().advance(bytes, &self.shared.writers.spare_pieces);
         self.shared.count(self.queued_bytes());
+        self.wake(ROOM);
     }
 
     async fn write_all(&self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        let mut writing = Vec::new();
         loop {
-            self.wait(WRITER, |writer| writer.is_closed() || !writer.shared.queue.borrow().is_empty()).await;
-            std::mem::swap(&mut writing, &mut *self.shared.queue.borrow_mut());
-            if writing.is_empty() {
+            self.wait(WRITER, |writer| writer.is_closed() || writer.queued_bytes() > 0).await;
+            if self.queued_bytes() == 0 {
                 return stream.close().await;
             }
-            self.set_writing(writing.len());
             // What has left makes room at once: one large write may be most of the queue.
-            while let left @ 1.. = self.shared.writing_bytes.get() {
-                let piece = left.min(WRITE_PIECE_BYTES_MAX);
-                let from = writing.len() - left;
-                let written = stream.write(&writing[from..from + piece]).await?;
+            while self.queued_bytes() > 0 {
+                let written = poll_fn(|cx| self.shared.poll_write(cx, stream)).await?;
                 if written == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
-                self.set_writing(left - written);
-                self.wake(ROOM);
-                if written < left {
+                self.written(written);
+                if self.shared.queue.borrow().is_amid() {
                     // A socket may take much at once, and copies it.
                     yield_now().await;
                 }
             }
-            writing.clear();
-            let mut queue = self.shared.queue.borrow_mut();
-            if queue.is_empty() {
-                // There may be nothing more for long, and there may be thousands of such connections.
-                for buffer in [&mut writing, &mut *queue] {
-                    self.shared.writers.give_buffer(std::mem::take(buffer));
-                }
-            } else if writing.capacity() > WRITE_BUFFER_KEPT_BYTES_MAX {
-                writing = Vec::new();
-            }
+            // There may be nothing more for long, and there may be thousands of such connections.
+            self.shared.queue.borrow_mut().give_vectors(|buffer| self.shared.writers.give_buffer(buffer));
         }
     }
 }
@@ -288,6 +315,7 @@ mod tests {
 
     use futures_lite::future::{block_on, poll_once, zip};
 
+    use super::super::limits::WRITE_PIECE_BYTES_MAX;
     use super::*;
 
     /// Takes `room` bytes, then nothing until there is room again.
@@ -387,6 +415,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_does_not_take_is_set_aside_and_leaves_in_its_order() {
+        let writers = Rc::new(Writers::default());
+        let (writer, mut stream) = (ConnWriter::among(usize::MAX, Rc::clone(&writers)), Slow::default());
+        let room = Rc::clone(&stream.room);
+        push(&writer, 1_000_000).expect("room");
+        let mut running = Box::pin(writer.run(&mut stream));
+        assert!(block_on(poll_once(&mut running)).is_none());
+        push(&writer, 1_000_000).expect("room");
+        assert_eq!((writer.shared.queue.borrow_mut().last_mut().capacity(), writers.queued_bytes()), (0, 2_000_000));
+        room.set(usize::MAX);
+        writer.close();
+        block_on(running).expect("everything has left");
+        assert_eq!((stream.taken, writers.queued_bytes()), (2_000_000, 0));
+    }
+
+    #[test]
     fn abort_ends_a_write_that_never_would() {
         let (writer, mut stream) = (ConnWriter::new(100), Slow::default());
         push(&writer, 10).expect("room");
@@ -430,7 +474,11 @@ mod tests {
             for _ in 0..3 {
                 push(writer, 10_000).expect("room");
                 assert!(block_on(poll_once(&mut running)).is_none());
-                assert_eq!(writer.shared.queue.borrow().capacity(), 0, "the task that writes holds none either");
+                assert_eq!(
+                    writer.shared.queue.borrow_mut().last_mut().capacity(),
+                    0,
+                    "the task that writes holds none either"
+                );
             }
         }
         assert!(streams.iter().all(|stream| stream.taken == 30_000));

@@ -10,6 +10,7 @@ use net::frame::FrameKind;
 
 use crate::door::Raw;
 use crate::harness::{Cluster, PATIENCE, is_full_run};
+use crate::probes::count as count_of;
 
 /// So many reads of `key`, to be sent at once.
 fn gets_of_key(count: u64, timeout_ms: u32) -> Vec<u8> {
@@ -27,7 +28,8 @@ fn gets_of_key(count: u64, timeout_ms: u32) -> Vec<u8> {
 
 #[tokio::test]
 async fn answers_that_nobody_reads_take_a_bounded_share_of_the_memory() {
-    /// The bound of a core is 512 MiB, and all shares together are half as much. The rest is what queues take while they grow.
+    /// 512 MiB of answers may wait on a core, and as much as all shares together of small ones beyond; the rest is for requests, and for
+    /// the connections themselves.
     const GROWTH_MAX: u64 = 1 << 30;
     const GETS: u64 = 1_000;
     let count = if is_full_run() { 3_000 } else { 300 };
@@ -50,6 +52,23 @@ async fn answers_that_nobody_reads_take_a_bounded_share_of_the_memory() {
     let growth = most.saturating_sub(before);
     println!("{count} connections that read nothing: {} MiB more than before", growth >> 20);
     assert!(growth < GROWTH_MAX, "{} MiB more than before", growth >> 20);
+    drop(held);
+    wait_for_memory_back(&cluster, before);
+}
+
+/// Waits until a node has given back what connections took that are closed now.
+fn wait_for_memory_back(cluster: &Cluster, before: u64) {
+    /// What a node may keep for the next connections.
+    const KEPT_MAX: u64 = 64 << 20;
+    let started = Instant::now();
+    let (closed, mut now) = (cluster.memory_bytes(0).1, u64::MAX);
+    while now > before + KEPT_MAX {
+        assert!(started.elapsed() < PATIENCE, "{} MiB are left of {} before", now >> 20, before >> 20);
+        std::thread::sleep(Duration::from_millis(100));
+        now = cluster.memory_bytes(0).1;
+    }
+    let took = started.elapsed();
+    println!("{} MiB before, {} when they closed, {} after {took:?}", before >> 20, closed >> 20, now >> 20);
 }
 
 #[tokio::test]
@@ -57,11 +76,13 @@ async fn a_small_read_does_not_wait_for_large_ones_that_strangers_pipeline_and_n
     /// All those reads one after the other take many seconds.
     const SOON: Duration = Duration::from_secs(1);
     const GETS: u64 = 200;
+    const READS: u64 = 20;
     let count = if is_full_run() { 300 } else { 40 };
     let cluster = Cluster::start(1).await;
     let client = cluster.client_of(&[0], PATIENCE).await;
     client.put(b"key", &vec![7; 1_400_000]).await.expect("a write");
     client.put(b"small", &[7; 100]).await.expect("a write");
+    let (_, before) = cluster.memory_bytes(0);
     let burst = gets_of_key(GETS, 60_000);
     let mut held = Vec::new();
     let mut longest = Duration::ZERO;
@@ -83,11 +104,17 @@ async fn a_small_read_does_not_wait_for_large_ones_that_strangers_pipeline_and_n
     }
     println!("{count} connections with {GETS} large reads each: a small one took at most {longest:?}");
     assert!(longest < SOON, "a small read took {longest:?}");
-    // Whoever begins to take its answers gets all of them.
+    // Whoever takes its answers gets all of them: if there is no room for them, those make some that take nothing.
     let mut raw = Raw::connect(&cluster);
-    raw.stream.write_all(&gets_of_key(20, 60_000)).expect("an open connection");
-    for _ in 0..20 {
+    let started = Instant::now();
+    raw.stream.write_all(&gets_of_key(READS, 60_000)).expect("an open connection");
+    for _ in 0..READS {
         assert!(matches!(raw.answer(), Some((_, None))));
     }
+    println!("{:?} for {READS} large reads beside them", started.elapsed());
+    if is_full_run() {
+        assert!(count_of(&cluster, 0, "quorate_client_connections_slow_total") > 0);
+    }
     drop(held);
+    wait_for_memory_back(&cluster, before);
 }
