@@ -1,6 +1,7 @@
 //! Progress of a running load on stderr: a bar on a terminal, a line a second anywhere else.
 //!
-//! It only shows what it is given and measures nothing. Standard output stays free for results.
+//! It only shows what it is given and measures nothing. Standard output has the story of a run at most, and stays free where a
+//! result goes there.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ pub struct LiveView {
     /// `None` where stderr is no terminal.
     bar: Option<ProgressBar>,
     total: Duration,
+    /// The story goes to standard output; otherwise to standard error, beside the progress.
+    tells_on_stdout: bool,
     last_line: Option<Instant>,
     rate: Rate,
 }
@@ -30,9 +33,9 @@ struct Rate {
 }
 
 impl LiveView {
-    /// A view of a run that takes `total`, on stderr.
+    /// A view of a run that takes `total`, on stderr. Its story goes to standard output if that is not kept for a result.
     #[must_use]
-    pub fn new(total: Duration) -> Self {
+    pub fn new(total: Duration, tells_on_stdout: bool) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let length_ms = u64::try_from(total.as_millis()).unwrap_or(u64::MAX);
             let bar = ProgressBar::with_draw_target(Some(length_ms), ProgressDrawTarget::stderr());
@@ -41,7 +44,7 @@ impl LiveView {
                 Err(_) => bar,
             }
         });
-        Self { bar, total, last_line: None, rate: Rate::default() }
+        Self { bar, total, tells_on_stdout, last_line: None, rate: Rate::default() }
     }
 
     /// Shows where the run is, `elapsed` after its begin; `note` says what is going on, and may be empty.
@@ -59,11 +62,12 @@ impl LiveView {
         }
     }
 
-    /// Prints `line` to standard output, above the bar.
+    /// Prints a line of the story, above the bar.
     pub fn story(&self, line: &str) {
+        let print = || if self.tells_on_stdout { println!("{line}") } else { eprintln!("{line}") };
         match &self.bar {
-            Some(bar) => bar.suspend(|| println!("{line}")),
-            None => println!("{line}"),
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
 
@@ -126,7 +130,13 @@ mod tests {
 
     #[test]
     fn errors_and_notes_appear_only_when_there_are_any() {
-        let view = LiveView { bar: None, total: Duration::ZERO, last_line: None, rate: Rate::default() };
+        let view = LiveView {
+            bar: None,
+            total: Duration::ZERO,
+            tells_on_stdout: true,
+            last_line: None,
+            rate: Rate::default(),
+        };
         let quiet = view.text(Progress { acknowledged_count: 1500, failure_count: 0 }, "");
         assert_eq!(quiet, "        0 writes/s  1,500 acknowledged");
         let loud = view.text(Progress { acknowledged_count: 1500, failure_count: 7 }, "electing");

@@ -2,6 +2,7 @@
 //!
 //! Names and defaults are etcd's and etcdctl's wherever they mean the same.
 
+mod missing;
 pub mod variables;
 
 use clap::{Parser, Subcommand};
@@ -42,6 +43,11 @@ pub enum Command {
     Wal(cmd::wal::WalCommand),
     /// Print the versions of this binary and of its formats
     Version,
+    /// Print a script that makes a shell complete commands and options
+    Completion(cmd::completion::Args),
+    /// What etcdctl has and this has not.
+    #[command(flatten)]
+    Missing(missing::Missing),
 }
 
 /// What clients do: requests to a running cluster.
@@ -58,6 +64,11 @@ pub enum ClientCommand {
     Txn(TxnArgs),
     /// Show the state of every endpoint and shard
     Status,
+    /// Ask endpoints how they are, one by one
+    Endpoint(cmd::endpoint::Args),
+    /// Check what a cluster can do
+    #[command(subcommand)]
+    Check(cmd::check::CheckCommand),
 }
 
 /// The text form of transactions, by example.

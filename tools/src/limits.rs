@@ -28,6 +28,31 @@ pub(crate) const LOG_RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// How long the end of the process may wait for the last lines.
 pub(crate) const LOG_FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
+// `check`.
+
+/// Connections that the clients of a check share.
+pub(crate) const CHECK_CONNECTIONS_MAX: usize = 50;
+
+/// Length of a check's keys behind their prefix, as with etcdctl. Unit: bytes.
+pub(crate) const CHECK_KEY_BYTES: usize = 256;
+
+/// Length of a check's values, as with etcdctl. Unit: bytes.
+pub(crate) const CHECK_VALUE_BYTES: usize = 1024;
+
+/// Least share of a check's rate that has to be reached, as with etcdctl.
+pub(crate) const CHECK_THROUGHPUT_SHARE_MIN: f64 = 0.9;
+
+/// Longest time that a write of a check may take, as with etcdctl. Unit: s.
+pub(crate) const CHECK_SLOWEST_S_MAX: f64 = 0.5;
+
+/// Largest standard deviation of the times of a check's writes, as with etcdctl. Unit: s.
+pub(crate) const CHECK_DEVIATION_S_MAX: f64 = 0.1;
+
+// Runs.
+
+/// Longest run that can be asked for in minutes: a year. Unit: minutes.
+pub(crate) const MINUTES_MAX: f64 = 525_600.0;
+
 // `sim`.
 
 /// Seeds that may fail before no further ones are begun.

@@ -1,29 +1,50 @@
-//! How results look: bare lines as from etcdctl, tables, JSON.
+//! How results look: bare lines, JSON and fields as from etcdctl, and tables.
 //!
 //! Everything is printed through one writer, so that a closed pipe ends a command quietly instead of with a panic. The
 //! JSON is documented in `docs/cli.md`.
 
 mod bytes;
+mod table;
 
 use std::io::{self, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::args::WriteOut;
 
-pub use bytes::{PairJson, printable};
+pub(crate) use bytes::Base64;
+pub use bytes::printable;
+pub(crate) use table::{figures, terminal_columns};
 
 /// Prints results in one form.
 pub struct Printer<W> {
     form: WriteOut,
+    /// Keys, values and ids are printed in hexadecimal.
+    is_hex: bool,
+    /// Of the terminal that `out` is, if it is one.
+    columns: Option<u16>,
     out: W,
 }
 
 impl<W: Write> Printer<W> {
     /// Prints in this form to `out`.
     pub fn new(form: WriteOut, out: W) -> Self {
-        Self { form, out }
+        Self { form, is_hex: false, columns: None, out }
+    }
+
+    /// Tables fit a terminal of so many columns from now on; `None`: they may be of any width.
+    pub(crate) fn set_columns(&mut self, columns: Option<u16>) {
+        self.columns = columns;
+    }
+
+    /// Whether keys, values and ids are printed in hexadecimal from now on.
+    pub(crate) fn set_hex(&mut self, is_hex: bool) {
+        self.is_hex = is_hex;
+    }
+
+    /// Whether they are.
+    pub(crate) fn is_hex(&self) -> bool {
+        self.is_hex
     }
 
     /// The form.
@@ -40,6 +61,49 @@ impl<W: Write> Printer<W> {
         self.out.write_all(b"\n")
     }
 
+    /// A line of a key or a value: as it is, or each of its bytes in hexadecimal.
+    ///
+    /// # Errors
+    /// The output cannot be written to.
+    pub(crate) fn bytes_line(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.is_hex { self.line(bytes::hex(bytes).as_bytes()) } else { self.line(bytes) }
+    }
+
+    /// A line for each field.
+    ///
+    /// # Errors
+    /// The output cannot be written to.
+    pub(crate) fn fields(&mut self, fields: &[(&str, FieldValue<'_>)]) -> io::Result<()> {
+        for (name, value) in fields {
+            match value {
+                FieldValue::Number(number) => writeln!(self.out, "\"{name}\" : {number}")?,
+                FieldValue::Word(word) => writeln!(self.out, "\"{name}\" : {word}")?,
+                FieldValue::Text(text) => writeln!(self.out, "\"{name}\" : {}", bytes::go_quoted(text.as_bytes()))?,
+                FieldValue::Bytes(bytes) => writeln!(self.out, "\"{name}\" : {}", bytes::go_quoted(bytes))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The fields of something that etcdctl does not have: those of its JSON, and an empty line behind them.
+    ///
+    /// # Errors
+    /// The output cannot be written to.
+    pub(crate) fn fields_of<T: Serialize>(&mut self, value: &T) -> io::Result<()> {
+        match serde_json::to_value(value)? {
+            serde_json::Value::Object(fields) => {
+                for (name, value) in fields {
+                    match value {
+                        serde_json::Value::String(text) => self.fields(&[(&name, FieldValue::Text(&text))])?,
+                        other => self.fields(&[(&name, FieldValue::Word(&other.to_string()))])?,
+                    }
+                }
+            }
+            other => self.fields(&[("Value", FieldValue::Word(&other.to_string()))])?,
+        }
+        self.line(b"")
+    }
+
     /// Bytes without a line's end.
     ///
     /// # Errors
@@ -48,16 +112,14 @@ impl<W: Write> Printer<W> {
         self.out.write_all(bytes)
     }
 
-    /// A table. Control characters in cells must have been made visible.
+    /// A table that leaves words whole: where it is wider than the terminal, each row is a table of its own.
+    ///
+    /// Control characters in cells must have been made visible.
     ///
     /// # Errors
     /// The output cannot be written to.
     pub fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(header);
-        table.add_rows(rows);
-        writeln!(self.out, "{table}")
+        writeln!(self.out, "{}", table::render(header, rows, self.columns))
     }
 
     /// One JSON value on one line.
@@ -65,17 +127,46 @@ impl<W: Write> Printer<W> {
     /// # Errors
     /// The output cannot be written to.
     pub fn json<T: Serialize>(&mut self, value: &T) -> io::Result<()> {
-        serde_json::to_writer(&mut self.out, value)?;
+        self.json_part(value)?;
         self.out.write_all(b"\n")
+    }
+
+    /// JSON without a line's end: a part of a larger value.
+    ///
+    /// # Errors
+    /// The output cannot be written to.
+    pub(crate) fn json_part<T: Serialize>(&mut self, value: &T) -> io::Result<()> {
+        Ok(serde_json::to_writer(&mut self.out, value)?)
     }
 
     /// Hands everything to the kernel.
     ///
     /// # Errors
     /// The output cannot be written to.
-    pub fn finish(mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+
+    /// The same, when nothing more will come.
+    ///
+    /// # Errors
+    /// The output cannot be written to.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.flush()
+    }
+}
+
+/// What a field has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FieldValue<'a> {
+    /// A number.
+    Number(u64),
+    /// Something that stands without quotes.
+    Word(&'a str),
+    /// Text, in quotes.
+    Text(&'a str),
+    /// Bytes, in quotes.
+    Bytes(&'a [u8]),
 }
 
 #[cfg(test)]

@@ -1,20 +1,23 @@
-//! What client commands print: answers to requests in the three forms.
+//! What client commands print: answers to requests in each form.
 //!
-//! Looks only; requests are made elsewhere. The JSON is documented in `docs/cli.md`.
+//! Looks only; requests are made elsewhere. JSON and fields are etcdctl's; `docs/cli.md` documents them.
+
+mod json;
 
 use std::io::{self, Write};
 
 use client::{DeleteResponse, KeyValue, OpResult, PutResponse, RangeResponse, TxnResponse};
-use serde::Serialize;
 
 use crate::args::{GetArgs, WriteOut};
-use crate::output::{PairJson, Printer, printable};
+use crate::cmd::Origin;
+use crate::output::{FieldValue, Printer, printable};
+
+pub(crate) use json::HeaderJson;
+use json::{DeleteJson, OperationJson, PutJson, RangeJson, TxnJson};
 
 /// Which parts of a range's answer are printed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RangeLooks {
-    /// No values.
-    pub keys_only: bool,
     /// No keys.
     pub values_only: bool,
     /// Only their number.
@@ -23,7 +26,7 @@ pub struct RangeLooks {
 
 impl From<&GetArgs> for RangeLooks {
     fn from(args: &GetArgs) -> Self {
-        Self { keys_only: args.keys_only, values_only: args.print_value_only, count_only: args.count_only }
+        Self { values_only: args.print_value_only, count_only: args.count_only }
     }
 }
 
@@ -31,13 +34,18 @@ impl From<&GetArgs> for RangeLooks {
 ///
 /// # Errors
 /// The output cannot be written to.
-pub fn print_put<W: Write>(put: &PutResponse, printer: &mut Printer<W>) -> io::Result<()> {
+pub fn print_put<W: Write>(put: &PutResponse, origin: &Origin, printer: &mut Printer<W>) -> io::Result<()> {
+    let header = HeaderJson::new(origin, put.revision);
     match printer.form() {
         WriteOut::Simple => {
             printer.line(b"OK")?;
             put.prev_kv.iter().try_for_each(|kv| print_pair(kv, RangeLooks::default(), printer))
         }
-        WriteOut::Json => printer.json(&PutJson::new(put)),
+        WriteOut::Json => printer.json(&PutJson::new(header, put)),
+        WriteOut::Fields => {
+            header.print_fields(printer)?;
+            put.prev_kv.iter().try_for_each(|kv| print_pair_fields("Prev", kv, printer))
+        }
         WriteOut::Table => {
             printer.table(&["result", "revision"], vec![vec!["OK".to_owned(), put.revision.to_string()]])?;
             print_pairs_table(put.prev_kv.as_slice(), printer)
@@ -49,13 +57,25 @@ pub fn print_put<W: Write>(put: &PutResponse, printer: &mut Printer<W>) -> io::R
 ///
 /// # Errors
 /// The output cannot be written to.
-pub fn print_range<W: Write>(range: &RangeResponse, looks: RangeLooks, printer: &mut Printer<W>) -> io::Result<()> {
+pub fn print_range<W: Write>(
+    range: &RangeResponse,
+    origin: &Origin,
+    looks: RangeLooks,
+    printer: &mut Printer<W>,
+) -> io::Result<()> {
+    let header = HeaderJson::new(origin, range.revision);
     match printer.form() {
         WriteOut::Simple if looks.count_only => printer.line(range.count.to_string().as_bytes()),
         WriteOut::Simple => range.kvs.iter().try_for_each(|kv| print_pair(kv, looks, printer)),
-        WriteOut::Json => printer.json(&RangeJson::new(range)),
+        WriteOut::Json => printer.json(&RangeJson::new(header, range)),
+        WriteOut::Fields => {
+            header.print_fields(printer)?;
+            range.kvs.iter().try_for_each(|kv| print_pair_fields("", kv, printer))?;
+            let more = range.more.to_string();
+            printer.fields(&[("More", FieldValue::Word(&more)), ("Count", FieldValue::Number(range.count))])
+        }
         WriteOut::Table if looks.count_only => printer.table(&["count"], vec![vec![range.count.to_string()]]),
-        WriteOut::Table => printer.table(&PAIR_HEADER, pair_rows(&range.kvs)),
+        WriteOut::Table => print_pairs(&range.kvs, printer),
     }
 }
 
@@ -63,13 +83,19 @@ pub fn print_range<W: Write>(range: &RangeResponse, looks: RangeLooks, printer: 
 ///
 /// # Errors
 /// The output cannot be written to.
-pub fn print_delete<W: Write>(delete: &DeleteResponse, printer: &mut Printer<W>) -> io::Result<()> {
+pub fn print_delete<W: Write>(delete: &DeleteResponse, origin: &Origin, printer: &mut Printer<W>) -> io::Result<()> {
+    let header = HeaderJson::new(origin, delete.revision);
     match printer.form() {
         WriteOut::Simple => {
             printer.line(delete.deleted.to_string().as_bytes())?;
             delete.prev_kvs.iter().try_for_each(|kv| print_pair(kv, RangeLooks::default(), printer))
         }
-        WriteOut::Json => printer.json(&DeleteJson::new(delete)),
+        WriteOut::Json => printer.json(&DeleteJson::new(header, delete)),
+        WriteOut::Fields => {
+            header.print_fields(printer)?;
+            printer.fields(&[("Deleted", FieldValue::Number(delete.deleted))])?;
+            delete.prev_kvs.iter().try_for_each(|kv| print_pair_fields("Prev", kv, printer))
+        }
         WriteOut::Table => {
             let row = vec![delete.deleted.to_string(), delete.revision.to_string()];
             printer.table(&["deleted", "revision"], vec![row])?;
@@ -82,28 +108,40 @@ pub fn print_delete<W: Write>(delete: &DeleteResponse, printer: &mut Printer<W>)
 ///
 /// # Errors
 /// The output cannot be written to.
-pub fn print_txn<W: Write>(txn: TxnResponse, looks: &[RangeLooks], printer: &mut Printer<W>) -> io::Result<()> {
+pub fn print_txn<W: Write>(
+    txn: TxnResponse,
+    origin: &Origin,
+    looks: &[RangeLooks],
+    printer: &mut Printer<W>,
+) -> io::Result<()> {
     let revision = txn.revision;
+    let header = HeaderJson::new(origin, revision);
     let answers: Vec<Answer> = txn.results.into_iter().map(|result| Answer::new(revision, result)).collect();
     let verdict = if txn.succeeded { "SUCCESS" } else { "FAILURE" };
     match printer.form() {
         WriteOut::Json => {
             let responses = answers.iter().map(OperationJson::new).collect();
-            return printer.json(&TxnJson { revision, succeeded: txn.succeeded, responses });
+            return printer.json(&TxnJson::new(header, txn.succeeded, responses));
         }
         WriteOut::Table => {
             printer.table(&["result", "revision"], vec![vec![verdict.to_owned(), revision.to_string()]])?;
         }
+        WriteOut::Fields => {
+            header.print_fields(printer)?;
+            printer.fields(&[("Succeeded", FieldValue::Word(&txn.succeeded.to_string()))])?;
+        }
         WriteOut::Simple => printer.line(verdict.as_bytes())?,
     }
+    // As in etcd, the header says who answered, and those of the operations do not repeat it.
+    let nobody = Origin::default();
     for (at, answer) in answers.iter().enumerate() {
         if printer.form() == WriteOut::Simple {
             printer.line(b"")?;
         }
         match answer {
-            Answer::Put(put) => print_put(put, printer)?,
-            Answer::Range(range) => print_range(range, looks.get(at).copied().unwrap_or_default(), printer)?,
-            Answer::Delete(delete) => print_delete(delete, printer)?,
+            Answer::Put(put) => print_put(put, &nobody, printer)?,
+            Answer::Range(range) => print_range(range, &nobody, looks.get(at).copied().unwrap_or_default(), printer)?,
+            Answer::Delete(delete) => print_delete(delete, &nobody, printer)?,
         }
     }
     Ok(())
@@ -126,108 +164,47 @@ impl Answer {
     }
 }
 
-/// Key and value on lines of their own.
+/// Key and value on lines of their own; where there is no value, its line is empty, as with etcdctl.
 fn print_pair<W: Write>(kv: &KeyValue, looks: RangeLooks, printer: &mut Printer<W>) -> io::Result<()> {
     if !looks.values_only {
-        printer.line(&kv.key)?;
+        printer.bytes_line(&kv.key)?;
     }
-    if !looks.keys_only {
-        printer.line(&kv.value)?;
-    }
-    Ok(())
+    printer.bytes_line(&kv.value)
+}
+
+fn print_pair_fields<W: Write>(prefix: &str, kv: &KeyValue, printer: &mut Printer<W>) -> io::Result<()> {
+    let name = |name: &str| format!("{prefix}{name}");
+    let lease = if printer.is_hex() { format!("{:016x}", kv.lease) } else { kv.lease.to_string() };
+    printer.fields(&[
+        (&name("Key"), FieldValue::Bytes(&kv.key)),
+        (&name("CreateRevision"), FieldValue::Number(kv.create_revision)),
+        (&name("ModRevision"), FieldValue::Number(kv.mod_revision)),
+        (&name("Version"), FieldValue::Number(kv.version)),
+        (&name("Value"), FieldValue::Bytes(&kv.value)),
+        (&name("Lease"), FieldValue::Word(&lease)),
+    ])
 }
 
 const PAIR_HEADER: [&str; 6] = ["key", "value", "create_revision", "mod_revision", "version", "lease"];
 
 /// A second table, if there is anything in it.
 fn print_pairs_table<W: Write>(kvs: &[KeyValue], printer: &mut Printer<W>) -> io::Result<()> {
-    if kvs.is_empty() { Ok(()) } else { printer.table(&PAIR_HEADER, pair_rows(kvs)) }
+    if kvs.is_empty() { Ok(()) } else { print_pairs(kvs, printer) }
 }
 
-fn pair_rows(kvs: &[KeyValue]) -> Vec<Vec<String>> {
+fn print_pairs<W: Write>(kvs: &[KeyValue], printer: &mut Printer<W>) -> io::Result<()> {
+    let is_hex = printer.is_hex();
     let row = |kv: &KeyValue| {
         vec![
-            printable(&kv.key),
-            printable(&kv.value),
+            printable(&kv.key, is_hex),
+            printable(&kv.value, is_hex),
             kv.create_revision.to_string(),
             kv.mod_revision.to_string(),
             kv.version.to_string(),
             format!("{:016x}", kv.lease),
         ]
     };
-    kvs.iter().map(row).collect()
-}
-
-fn pair_json(kv: &KeyValue) -> PairJson {
-    PairJson::new(&kv.key, &kv.value, (kv.create_revision, kv.mod_revision), kv.version, kv.lease)
-}
-
-#[derive(Serialize)]
-struct PutJson {
-    revision: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prev_kv: Option<PairJson>,
-}
-
-#[derive(Serialize)]
-struct RangeJson {
-    revision: u64,
-    count: u64,
-    more: bool,
-    kvs: Vec<PairJson>,
-}
-
-#[derive(Serialize)]
-struct DeleteJson {
-    revision: u64,
-    deleted: u64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    prev_kvs: Vec<PairJson>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum OperationJson {
-    Put(PutJson),
-    Get(RangeJson),
-    Del(DeleteJson),
-}
-
-#[derive(Serialize)]
-struct TxnJson {
-    revision: u64,
-    succeeded: bool,
-    responses: Vec<OperationJson>,
-}
-
-impl PutJson {
-    fn new(put: &PutResponse) -> Self {
-        Self { revision: put.revision, prev_kv: put.prev_kv.as_ref().map(pair_json) }
-    }
-}
-
-impl RangeJson {
-    fn new(range: &RangeResponse) -> Self {
-        let kvs = range.kvs.iter().map(pair_json).collect();
-        Self { revision: range.revision, count: range.count, more: range.more, kvs }
-    }
-}
-
-impl DeleteJson {
-    fn new(delete: &DeleteResponse) -> Self {
-        let prev_kvs = delete.prev_kvs.iter().map(pair_json).collect();
-        Self { revision: delete.revision, deleted: delete.deleted, prev_kvs }
-    }
-}
-
-impl OperationJson {
-    fn new(answer: &Answer) -> Self {
-        match answer {
-            Answer::Put(put) => Self::Put(PutJson::new(put)),
-            Answer::Range(range) => Self::Get(RangeJson::new(range)),
-            Answer::Delete(delete) => Self::Del(DeleteJson::new(delete)),
-        }
-    }
+    printer.table(&PAIR_HEADER, kvs.iter().map(row).collect())
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use crate::args::GlobalArgs;
 use crate::cli::variables;
 use crate::cli::{Cli, ClientCommand, Command};
-use crate::cmd::{CommandError, bench, chaos, del, demo, get, put, sim, start, status, txn, version, wal};
-use crate::output::Printer;
+use crate::cmd::{
+    CommandError, bench, chaos, check, completion, del, demo, endpoint, get, put, sim, start, status, txn, version, wal,
+};
+use crate::output::{Printer, terminal_columns};
 
 /// Exit code of a command that was understood and failed.
 const EXIT_FAILED: u8 = 1;
@@ -29,7 +31,10 @@ pub fn report(error: &CommandError) -> ExitCode {
         }
         _ => drop(writeln!(io::stderr(), "error: {error}")),
     }
-    let is_usage = matches!(error, CommandError::Settings(_) | CommandError::TxnText(_) | CommandError::NoValue);
+    let is_usage = matches!(
+        error,
+        CommandError::Settings(_) | CommandError::TxnText(_) | CommandError::NoValue | CommandError::NotBuilt { .. }
+    );
     ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_FAILED })
 }
 
@@ -40,6 +45,8 @@ pub fn report(error: &CommandError) -> ExitCode {
 pub fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     let global = &cli.global;
     let mut printer = Printer::new(global.write_out, io::BufWriter::new(io::stdout().lock()));
+    printer.set_columns(terminal_columns());
+    printer.set_hex(global.hex);
     let is_well = match cli.command {
         Command::Start(args) => {
             // It prints for itself, line by line, while it runs.
@@ -48,22 +55,24 @@ pub fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         }
         Command::Bench(args) => {
             drop(printer);
-            return Ok(bench::run(&args, &global.endpoint_texts()).map(|()| ExitCode::SUCCESS)?);
+            return Ok(bench::run(&args, global)?);
         }
         Command::Demo(args) => {
             drop(printer);
-            return Ok(demo::run(&args).map(|()| ExitCode::SUCCESS)?);
+            return Ok(demo::run(&args, global.write_out).map(|()| ExitCode::SUCCESS)?);
         }
         Command::Chaos(args) => {
             drop(printer);
-            return Ok(chaos::run(&args)?);
+            return Ok(chaos::run(&args, global.write_out)?);
         }
         Command::Sim(args) => {
             drop(printer);
-            return sim::run(&args).map_err(CommandError::Print);
+            return sim::run(&args, global.write_out);
         }
         Command::Wal(command) => wal::run(&command, &mut printer)?,
         Command::Version => version::run(&mut printer).map(|()| true)?,
+        Command::Completion(args) => completion::run(&args, &mut printer).map(|()| true)?,
+        Command::Missing(missing) => return Err(missing.refusal()),
         Command::Client(command) => run_client(command, global, &mut printer)?,
     };
     printer.finish()?;
@@ -84,6 +93,8 @@ fn run_client<W: Write>(
             ClientCommand::Del(args) => del::run(&args, global, printer).await.map(|()| true),
             ClientCommand::Txn(args) => txn::run(args, global, printer).await.map(|()| true),
             ClientCommand::Status => status::run(global, printer).await,
+            ClientCommand::Endpoint(args) => endpoint::run(&args, global, printer).await,
+            ClientCommand::Check(command) => check::run(&command, global, printer).await,
         }
     })
 }

@@ -18,7 +18,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-use crate::args::{DelArgs, GetArgs, PutArgs};
+use crate::args::{Arrangement, DelArgs, GetArgs, PutArgs};
 use line::{Cursor, LineError};
 
 /// What a compare looks at.
@@ -107,6 +107,14 @@ pub enum TxnTextError {
         /// Number of the line, from 1.
         line: usize,
     },
+    /// An option that works on the command alone.
+    #[error("line {line}: {option} in a transaction is not built yet")]
+    NotBuilt {
+        /// From 1.
+        line: usize,
+        /// Which.
+        option: &'static str,
+    },
     /// Something follows the third part.
     #[error("line {line}: a transaction has three parts, and this would be a fourth; remove the blank line before it")]
     FourthPart {
@@ -128,32 +136,67 @@ struct OperationLine {
     operation: Operation,
 }
 
-/// Reads a transaction. Each blank line ends a part; blank lines after the last part are ignored.
+/// Takes a transaction line by line. Each blank line ends a part.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    transaction: Transaction,
+    /// Number of the last line, from 1.
+    line: usize,
+    /// From 0; 3 once all are there.
+    part: usize,
+}
+
+impl Reader {
+    /// The part that the next line belongs to: 0 compares, 1 operations if they hold, 2 operations if not, 3 nothing.
+    pub(crate) fn part(&self) -> usize {
+        self.part
+    }
+
+    /// Takes a line. Blank lines after the last part are ignored.
+    ///
+    /// # Errors
+    /// What is wrong with it, with its number.
+    pub(crate) fn take(&mut self, text: &str) -> Result<(), TxnTextError> {
+        self.line += 1;
+        let (line, text) = (self.line, text.trim());
+        if text.is_empty() {
+            self.part = (self.part + 1).min(3);
+            return Ok(());
+        }
+        let transaction = &mut self.transaction;
+        match self.part {
+            0 => {
+                let compare = parse_compare(text).map_err(|reason| TxnTextError::Line { line, reason })?;
+                transaction.compares.push(compare);
+            }
+            1 => transaction.success.push(parse_operation(line, text)?),
+            2 => transaction.failure.push(parse_operation(line, text)?),
+            _ => return Err(TxnTextError::FourthPart { line }),
+        }
+        Ok(())
+    }
+
+    /// The transaction, once there are no more lines.
+    ///
+    /// # Errors
+    /// There is nothing in it.
+    pub(crate) fn finish(self) -> Result<Transaction, TxnTextError> {
+        let Transaction { compares, success, failure } = &self.transaction;
+        if compares.is_empty() && success.is_empty() && failure.is_empty() {
+            return Err(TxnTextError::Empty);
+        }
+        Ok(self.transaction)
+    }
+}
+
+/// Reads a transaction.
 ///
 /// # Errors
 /// The first line that cannot be read, by its number.
 pub fn parse(text: &str) -> Result<Transaction, TxnTextError> {
-    let mut transaction = Transaction::default();
-    let mut part = 0;
-    for (number, text) in (1..).zip(text.lines()) {
-        let text = text.trim();
-        if text.is_empty() {
-            part += 1;
-            continue;
-        }
-        match part {
-            0 => transaction
-                .compares
-                .push(parse_compare(text).map_err(|reason| TxnTextError::Line { line: number, reason })?),
-            1 => transaction.success.push(parse_operation(number, text)?),
-            2 => transaction.failure.push(parse_operation(number, text)?),
-            _ => return Err(TxnTextError::FourthPart { line: number }),
-        }
-    }
-    if transaction.compares.is_empty() && transaction.success.is_empty() && transaction.failure.is_empty() {
-        return Err(TxnTextError::Empty);
-    }
-    Ok(transaction)
+    let mut reader = Reader::default();
+    text.lines().try_for_each(|line| reader.take(line))?;
+    reader.finish()
 }
 
 /// `mod("key") > "0"`. Numbers may stand without quotes.
@@ -204,9 +247,24 @@ fn parse_operation(line: usize, text: &str) -> Result<Operation, TxnTextError> {
     let operation = OperationLine::try_parse_from(words)
         .map_err(|source| TxnTextError::Operation { line, source: Box::new(source) })?
         .operation;
+    if let Some(option) = missing_option(&operation) {
+        return Err(TxnTextError::NotBuilt { line, option });
+    }
     match &operation {
         Operation::Put(put) if put.value.is_none() => Err(TxnTextError::PutWithoutValue { line }),
         _ => Ok(operation),
+    }
+}
+
+/// An option of the command that nodes do not know, so that it has no meaning within a transaction.
+fn missing_option(operation: &Operation) -> Option<&'static str> {
+    match operation {
+        Operation::Put(put) if put.ignore_value => Some("--ignore-value"),
+        Operation::Put(put) if put.ignore_lease => Some("--ignore-lease"),
+        Operation::Get(get) if get.arrangement != Arrangement::default() => {
+            Some("sorting, and choosing keys by their revisions,")
+        }
+        _ => None,
     }
 }
 

@@ -1,6 +1,8 @@
-//! Durations on the command line: `500ms`, `5s`, `1.5m`; a bare number is in seconds.
+//! Durations on the command line: `500ms`, `5s`, `1.5m`; a bare number is in seconds. Some options are in minutes alone.
 
 use std::time::Duration;
+
+use crate::limits::MINUTES_MAX;
 
 /// Reads a duration.
 ///
@@ -25,4 +27,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     } else {
         Ok(duration)
     }
+}
+
+/// Reads a number of minutes: how long a run lasts.
+///
+/// # Errors
+/// Says which numbers are taken, for people.
+pub(crate) fn parse_minutes(text: &str) -> Result<Duration, String> {
+    let minutes: Option<f64> = text.parse().ok();
+    let duration = minutes
+        .filter(|minutes| *minutes <= MINUTES_MAX)
+        .and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok().filter(|duration| !duration.is_zero()));
+    duration.ok_or_else(|| format!("{text:?} is no number of minutes; write one above 0, up to {MINUTES_MAX}"))
 }

@@ -26,9 +26,69 @@ pub struct PutArgs {
     /// Print the key-value pair before it was changed
     #[arg(long)]
     pub prev_kv: bool,
-    /// Id of the lease to attach, in hexadecimal; leases do not exist yet, so only 0 = none is taken
+    /// Id of the lease to attach, in hexadecimal; leases are not built yet, so only 0 = none is taken
     #[arg(long, value_name = "ID", default_value = "0", value_parser = parse_no_lease)]
     pub lease: u64,
+    /// Write the value that the key has once more; the key must be there
+    #[arg(long, conflicts_with = "value")]
+    pub(crate) ignore_value: bool,
+    /// Not built yet: keep the key's lease
+    #[arg(long, hide = true)]
+    pub(crate) ignore_lease: bool,
+}
+
+/// What keys are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SortTarget {
+    /// The revision that created the key
+    #[value(name = "CREATE")]
+    Create,
+    /// The key, in byte order
+    #[value(name = "KEY")]
+    Key,
+    /// The revision that last changed it
+    #[value(name = "MODIFY")]
+    Modify,
+    /// The value, in byte order
+    #[value(name = "VALUE")]
+    Value,
+    /// How often it was written since it was created
+    #[value(name = "VERSION")]
+    Version,
+}
+
+/// In which direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SortOrder {
+    /// The smallest first
+    #[value(name = "ASCEND")]
+    Ascend,
+    /// The largest first
+    #[value(name = "DESCEND")]
+    Descend,
+}
+
+/// How keys are picked and sorted once they are read.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arrangement {
+    /// What keys are sorted by [default: KEY]
+    #[arg(long, value_enum, ignore_case = true, value_name = "TARGET")]
+    pub(crate) sort_by: Option<SortTarget>,
+    /// In which direction they are sorted [default: ASCEND]
+    #[arg(long, value_enum, ignore_case = true, value_name = "ORDER")]
+    pub(crate) order: Option<SortOrder>,
+    /// Only keys that were created at this revision or later; 0 = all
+    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    pub(crate) min_create_rev: u64,
+    /// Only keys that were created at this revision or before; 0 = all
+    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    pub(crate) max_create_rev: u64,
+    /// Only keys that were last changed at this revision or later; 0 = all
+    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    pub(crate) min_mod_rev: u64,
+    /// Only keys that were last changed at this revision or before; 0 = all
+    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    pub(crate) max_mod_rev: u64,
 }
 
 /// `get`.
@@ -43,6 +103,8 @@ pub struct GetArgs {
     /// Read as of this revision; 0 = now
     #[arg(long, value_name = "REVISION", default_value_t = 0)]
     pub rev: u64,
+    #[command(flatten)]
+    pub(crate) arrangement: Arrangement,
     /// Return keys without their values
     #[arg(long)]
     pub keys_only: bool,
@@ -82,7 +144,7 @@ pub struct DelCommandArgs {
 /// `txn`.
 #[derive(Args, Clone, Debug)]
 pub struct TxnArgs {
-    /// Say on standard error what is expected next
+    /// Say what is expected next, and run it once the third part has ended with a blank line
     #[arg(short, long)]
     pub interactive: bool,
 }
@@ -138,7 +200,7 @@ fn prefix_end(prefix: &[u8]) -> Vec<u8> {
 fn parse_no_lease(text: &str) -> Result<u64, String> {
     match parse_lease(text)? {
         0 => Ok(0),
-        lease => Err(format!("leases do not exist yet, so the key would never expire; leave lease {lease:x} out")),
+        lease => Err(format!("leases are not built yet, so the key would never expire; leave lease {lease:x} out")),
     }
 }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::args::kv::{KeySpan, parse_lease};
-use crate::args::{Consistency, WriteOut, parse_duration};
+use crate::args::{Consistency, WriteOut, parse_duration, parse_minutes};
 
 fn parse(words: &[&str]) -> Cli {
     try_parse(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
@@ -32,15 +32,27 @@ fn the_definition_is_sound() {
 
 #[test]
 fn endpoints_stand_before_or_after_the_command() {
-    let endpoints =
-        |words: &[&str]| -> Vec<String> { parse(words).global.endpoints.iter().map(ToString::to_string).collect() };
+    let endpoints = |words: &[&str]| -> Vec<String> { parse(words).global.endpoint_texts() };
     let given = "127.0.0.1:1,http://example.org:2,[::1]:3";
-    let expected = ["http://127.0.0.1:1", "http://example.org:2", "http://[::1]:3"];
+    let expected = ["127.0.0.1:1", "example.org:2", "[::1]:3"];
     assert_eq!(endpoints(&["--endpoints", given, "get", "k"]), expected);
     assert_eq!(endpoints(&["get", "k", "--endpoints", given]), expected);
     assert_eq!(endpoints(&["get", &format!("--endpoints={given}"), "k"]), expected);
     assert_eq!(endpoints(&["wal", "verify", "d", "--endpoints", given]), expected);
-    assert_eq!(endpoints(&["status"]), ["http://127.0.0.1:2379"]);
+    assert_eq!(endpoints(&["status"]), ["127.0.0.1:2379"]);
+    for spaced in ["127.0.0.1:1,http://example.org:2,[::1]:3,", ",127.0.0.1:1, http://example.org:2 ,,[::1]:3, "] {
+        assert_eq!(endpoints(&["status", "--endpoints", spaced]), expected, "{spaced:?}");
+    }
+    assert_eq!(endpoints(&["status", "--endpoints", "a:1,", "--endpoints", "b:2"]), ["a:1", "b:2"]);
+    for (list, reason) in [
+        (",", "there is no endpoint in it"),
+        (" ", "there is no endpoint in it"),
+        ("a:1,b", "\"b\": the port must be given"),
+        ("a:1,https://b:2", "\"https://b:2\": TLS is not supported yet"),
+    ] {
+        let error = try_parse(&["status", "--endpoints", list]).expect_err(list).to_string();
+        assert!(error.contains(reason), "{error}");
+    }
     assert_eq!(kind(&["status", "--endpoints", "nonsense"]), ErrorKind::ValueValidation);
     assert_eq!(kind(&["status", "--endpoints", "https://a:1"]), ErrorKind::ValueValidation);
 }
@@ -63,9 +75,31 @@ fn durations_have_units() {
     for (text, expected_us) in rows {
         assert_eq!(parse_duration(text).map(|duration| duration.as_micros()), Ok(expected_us), "{text}");
     }
-    for bad in ["", "s", "-1s", "5 s", "1e3s", "5d", "1.2.3s", "0s", "99999999999999999999999h"] {
+    for bad in ["", "s", "-1s", "5 s", "1e3s", "5d", "1.2.3s", "0", "0s", "0ms", "0.0", "99999999999999999999999h"] {
         assert!(parse_duration(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn a_time_of_nothing_is_refused_wherever_one_is_given() {
+    let refused = [
+        &["get", "k", "--command-timeout", "0"][..],
+        &["get", "k", "--command-timeout=0s"],
+        &["get", "k", "--keepalive-timeout", "0ms"],
+        &["bench", "put", "--timeout-ms", "0"],
+        &["bench", "put", "--seconds", "0"],
+        &["demo", "--seconds", "0"],
+        &["sim", "--minutes", "0"],
+        &["sim", "--minutes=-1"],
+        &["sim", "--minutes", "NaN"],
+        &["sim", "--minutes", "inf"],
+        &["chaos", "--minutes", "0"],
+        &["chaos", "--minutes", "1e300"],
+    ];
+    for words in refused {
+        assert_eq!(kind(words), ErrorKind::ValueValidation, "{words:?}");
+    }
+    assert_eq!(parse_minutes("0.5"), Ok(Duration::from_secs(30)));
 }
 
 fn span(words: &[&str]) -> (Vec<u8>, Vec<u8>) {
@@ -117,7 +151,7 @@ fn values_may_come_from_standard_input() {
         other => panic!("expected a put, got {other:?}"),
     }
     let error = try_parse(&["put", "k", "v", "--lease", "1f"]).expect_err("there are no leases").to_string();
-    assert!(error.contains("leases do not exist yet, so the key would never expire; leave lease 1f out"), "{error}");
+    assert!(error.contains("leases are not built yet, so the key would never expire; leave lease 1f out"), "{error}");
     assert_eq!(kind(&["put", "k", "v", "--lease", "xyz"]), ErrorKind::ValueValidation);
 }
 
@@ -132,6 +166,57 @@ fn options_of_get_exclude_each_other_where_they_contradict() {
         }
         other => panic!("expected a get, got {other:?}"),
     }
+}
+
+#[test]
+fn forms_and_bytes_are_chosen_as_with_etcdctl() {
+    for (word, form) in [("json", WriteOut::Json), ("fields", WriteOut::Fields), ("simple", WriteOut::Simple)] {
+        assert_eq!(parse(&["get", "k", "-w", word, "--hex"]).global.write_out, form);
+    }
+    assert!(parse(&["--hex", "get", "k"]).global.hex && !parse(&["get", "k"]).global.hex);
+    let refused = |words: &[&str]| try_parse(words).expect_err("refused").to_string();
+    assert!(refused(&["get", "k", "-w", "protobuf"]).contains("not built yet"));
+    let other = refused(&["get", "k", "-w", "xml"]);
+    assert!(other.contains("[possible values: simple, table, json, fields]"), "{other}");
+    for (flag, reason) in [
+        ("--cacert", "not encrypted"),
+        ("--cert", "not encrypted"),
+        ("--key", "not encrypted"),
+        ("--user", "no users"),
+        ("--password", "no users"),
+        ("--discovery-srv", "--endpoints"),
+    ] {
+        let said = refused(&[flag, "x", "get", "k"]);
+        assert!(said.contains("not built yet") && said.contains(reason), "{said}");
+    }
+    let dial = |words: &[&str]| parse(words).global.dial_timeout();
+    assert_eq!(dial(&["get", "k", "--dial-timeout", "300ms"]), Duration::from_millis(300));
+    assert_eq!(dial(&["get", "k", "--command-timeout", "3s"]), Duration::from_millis(1500));
+    assert_eq!(kind(&["get", "k", "--dial-timeout", "0s"]), ErrorKind::ValueValidation);
+}
+
+#[test]
+fn commands_of_etcdctl_that_are_missing_say_so_whatever_follows_them() {
+    for (words, what) in [
+        (&["watch", "foo", "--prefix", "--", "sh", "-c", "x"][..], "quorate watch is not built yet: "),
+        (&["lease", "grant", "60"], "quorate lease grant is not built yet: "),
+        (&["lease", "keep-alive", "--once", "1f"], "quorate lease keep-alive is not built yet: "),
+        (&["member", "list", "-w", "table"], "quorate member list is not built yet: "),
+        (&["compact", "12"], "quorate compaction is not built yet: "),
+        (&["move-leader", "c89feb932daef420"], "quorate move-leader is not built yet: "),
+        (&["user"], "quorate user is not built yet: "),
+    ] {
+        match parse(words).command {
+            Command::Missing(missing) => {
+                let said = missing.refusal().to_string();
+                assert!(said.starts_with(what) && said.lines().count() == 1, "{said}");
+            }
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+    assert_eq!(kind(&["wach", "foo"]), ErrorKind::InvalidSubcommand);
+    let help = Cli::command().render_help().to_string();
+    assert!(!help.contains("watch") && !help.contains("Not built yet"), "{help}");
 }
 
 /// The keys a settings file may have, taken from what the parser says when one is unknown.

@@ -2,7 +2,8 @@
 //!
 //! The load itself, and what is reported, are the `bench` library's; `docs/bench.md` says how each figure is measured.
 
-use std::path::PathBuf;
+use std::io;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bench::cluster::ClusterConnector;
@@ -12,9 +13,13 @@ use bench::limits::SHOW_EVERY;
 use bench::live::LiveView;
 use bench::load::{Load, LoadError, LoadOptions, LoadOutcome};
 use bench::report::PutReport;
+use serde::Serialize;
 use thiserror::Error;
 
-use super::load::{LoadArgs, WriteError, check_writable, write_json};
+use super::interrupt::Interrupt;
+use super::load::LoadArgs;
+use super::outlet::{JsonArgs, WriteError};
+use crate::args::GlobalArgs;
 
 /// Flags of `quorate bench`.
 #[derive(clap::Args, Clone, Debug)]
@@ -50,9 +55,17 @@ struct PutArgs {
     /// Milliseconds a write may take before its outcome counts as unknown
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     timeout_ms: u64,
-    /// Write the result as JSON to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    json: JsonArgs,
+}
+
+/// The result, as programs read it.
+#[derive(Serialize)]
+struct Measured<'a> {
+    #[serde(flatten)]
+    report: &'a PutReport,
+    /// A signal ended it before its time.
+    interrupted: bool,
 }
 
 /// Why a measurement failed.
@@ -66,11 +79,25 @@ pub enum BenchError {
     Write(#[from] WriteError),
     /// No runtime.
     #[error("cannot start a runtime: {0}")]
-    Runtime(std::io::Error),
+    Runtime(io::Error),
+    /// Signals cannot be taken.
+    #[error("cannot handle signals: {0}")]
+    Signals(io::Error),
+    /// A signal came before the first write.
+    #[error("interrupted before the first write")]
+    Interrupted,
     /// The cluster took no write at all.
     #[error("no write was acknowledged{}", example(.failures))]
     Nothing {
         /// What it said instead.
+        failures: FailureCounts,
+    },
+    /// Some writes failed.
+    #[error("{} of {} writes failed{}", .failures.total(), .acknowledged + .failures.total(), example(.failures))]
+    Failures {
+        /// Writes that did not.
+        acknowledged: u64,
+        /// What was said of the others.
         failures: FailureCounts,
     },
 }
@@ -79,39 +106,60 @@ fn example(failures: &FailureCounts) -> String {
     failures.lines().first().map(|line| format!(": {line}")).unwrap_or_default()
 }
 
-/// Measures the cluster at `endpoints` and prints the result.
+/// Measures the cluster and prints the result, also when a signal ends it before its time.
 ///
 /// # Errors
-/// The cluster cannot be reached, took no write at all, or the result cannot be written.
-pub fn run(args: &Args, endpoints: &[String]) -> Result<(), BenchError> {
+/// The cluster cannot be reached, writes failed, or the result cannot be written.
+pub fn run(args: &Args, global: &GlobalArgs) -> Result<ExitCode, BenchError> {
     let Workload::Put(put) = &args.workload;
-    if let Some(file) = &put.json {
-        check_writable(file)?;
-    }
+    let outlet = put.json.open(global.write_out)?;
+    let interrupt = Interrupt::register().map_err(BenchError::Signals)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BenchError::Runtime)?;
     let options = put.load_options();
-    let outcome = runtime.block_on(drive(put, &options, endpoints))?;
+    let endpoints = global.endpoint_texts();
+    let outcome = runtime.block_on(drive(put, &options, &endpoints, &interrupt))?;
     let report = PutReport::new(endpoints.len(), put.key_space, &options, &outcome);
-    if let Some(file) = &put.json {
-        write_json(file, &report)?;
-    }
     let mut failures = outcome.drain.failures.clone();
     outcome.phases.iter().for_each(|phase| failures.merge(&phase.failures));
-    if let Some(measured) = outcome.phases.first() {
-        print!("{}", report.text(&measured.latency, &failures));
+    let exit_code = interrupt.exit_code();
+    if exit_code.is_some() {
+        eprintln!(
+            "note: interrupted after {:.1} of {} s; this is what was measured until then",
+            report.seconds, put.seconds
+        );
     }
-    if report.acknowledged == 0 { Err(BenchError::Nothing { failures }) } else { Ok(()) }
+    outlet.finish(&Measured { report: &report, interrupted: exit_code.is_some() }, || {
+        outcome.phases.first().map(|measured| report.text(&measured.latency, &failures)).unwrap_or_default()
+    })?;
+    verdict(&report, failures).map(|()| exit_code.unwrap_or(ExitCode::SUCCESS))
 }
 
-async fn drive(put: &PutArgs, options: &LoadOptions, endpoints: &[String]) -> Result<LoadOutcome, BenchError> {
+/// Whether all writes were acknowledged, those that were in flight at the end included.
+fn verdict(report: &PutReport, failures: FailureCounts) -> Result<(), BenchError> {
+    match report.acknowledged + report.acknowledged_after_end {
+        0 => Err(BenchError::Nothing { failures }),
+        acknowledged if failures.total() > 0 => Err(BenchError::Failures { acknowledged, failures }),
+        _ => Ok(()),
+    }
+}
+
+async fn drive(
+    put: &PutArgs,
+    options: &LoadOptions,
+    endpoints: &[String],
+    interrupt: &Interrupt,
+) -> Result<LoadOutcome, BenchError> {
     let timeout = Duration::from_millis(put.timeout_ms);
     let connector =
         ClusterConnector { endpoints: endpoints.to_vec(), request_timeout: timeout, connect_timeout: timeout };
     let total = Duration::from_secs(put.seconds);
-    let load = Load::start(options.clone(), connector).await?;
-    let mut live = LiveView::new(total);
+    let load = tokio::select! {
+        load = Load::start(options.clone(), connector) => load?,
+        () = interrupt.wait() => return Err(BenchError::Interrupted),
+    };
+    let mut live = LiveView::new(total, true);
     let deadline = load.origin() + total;
-    loop {
+    while !interrupt.came() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;

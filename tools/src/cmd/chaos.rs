@@ -34,6 +34,9 @@ use self::clients::Worker;
 use self::lab::Lab;
 use self::nemesis::Nemesis;
 use super::demo::{DemoError, own_program, own_token, register_signals, until_set};
+use super::outlet::{JsonArgs, Outlet, WriteError};
+use crate::args::{WriteOut, parse_minutes};
+use crate::output::{figures, terminal_columns};
 
 use crate::limits::{CHAOS_POLL, CHAOS_SEGMENT_BYTES, COMPLAINTS_MAX, CONVERGE_WITHIN};
 
@@ -44,8 +47,8 @@ const SEARCH_LIMITS: Limits = Limits { key_steps: 20_000_000, shard_steps: 20_00
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Minutes of faults
-    #[arg(long, value_name = "M", default_value_t = 1.0)]
-    minutes: f64,
+    #[arg(long, value_name = "M", default_value = "1", value_parser = parse_minutes)]
+    minutes: Duration,
     /// Chooses faults and operations; without it a fresh one
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -70,9 +73,8 @@ pub struct Args {
     /// Prefix of the namespaces that this process is among
     #[arg(long, hide = true, value_name = "PREFIX")]
     inside_namespaces: Option<String>,
-    /// Write the figures to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 /// Why the chaos test could not run, or what it found.
@@ -84,6 +86,9 @@ pub enum ChaosError {
     /// What it shares with the demo failed, or a signal ended it.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// The figures could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// No runtime for the clients.
     #[error("cannot start a runtime: {0}")]
     Runtime(io::Error),
@@ -167,7 +172,7 @@ struct Summary {
 ///
 /// # Errors
 /// It could not be run, or the nodes did not come back. A violation is an exit code.
-pub fn run(args: &Args) -> Result<ExitCode, ChaosError> {
+pub fn run(args: &Args, form: WriteOut) -> Result<ExitCode, ChaosError> {
     let interrupted = register_signals()?;
     if args.inside_namespaces.is_none() && !args.no_namespaces {
         match Namespaces::create(args.nodes.into()) {
@@ -175,17 +180,18 @@ pub fn run(args: &Args) -> Result<ExitCode, ChaosError> {
             Err(reason) => eprintln!("note: the nodes run side by side, without namespaces: {reason}"),
         }
     }
+    let outlet = args.json.open(form)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(ChaosError::Runtime)?.block_on(async {
         tokio::select! {
-            outcome = run_nodes(args) => outcome,
+            outcome = run_nodes(args, &outlet) => outcome,
             // Dropping the nodes stops them.
             () = until_set(&interrupted) => Err(DemoError::Interrupted.into()),
         }
     })
 }
 
-async fn run_nodes(args: &Args) -> Result<ExitCode, ChaosError> {
+async fn run_nodes(args: &Args, outlet: &Outlet) -> Result<ExitCode, ChaosError> {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let seed = args.seed.unwrap_or(since_epoch.as_secs());
     let mut flags = own_token();
@@ -197,7 +203,7 @@ async fn run_nodes(args: &Args) -> Result<ExitCode, ChaosError> {
     let mut nodes = Nodes::create(own_program()?, shape, &args.dir, args.keep)?;
     // Declared after the nodes: its disks are let go before the directory they are in is removed.
     let lab = Lab::set_up(&mut nodes, args.nodes.into(), args.inside_namespaces.as_deref())?;
-    let mut nemesis = Nemesis::new(seed, Duration::from_secs_f64(args.minutes * 60.0), lab);
+    let mut nemesis = Nemesis::new(seed, args.minutes, lab);
     let shared = Arc::new(Shared {
         started: Instant::now(),
         endpoints: nodes.endpoints(),
@@ -217,7 +223,7 @@ async fn run_nodes(args: &Args) -> Result<ExitCode, ChaosError> {
             tokio::spawn(worker.run())
         })
         .collect();
-    let progress = progress_bar(args.minutes);
+    let progress = progress_bar(in_minutes(args));
     nemesis.run(&mut nodes, &shared, &progress).await?;
     shared.is_over.store(true, Ordering::SeqCst);
     for worker in workers {
@@ -232,7 +238,11 @@ async fn run_nodes(args: &Args) -> Result<ExitCode, ChaosError> {
     // A node that does not stop, or a shard that stopped by itself in some life of its node, is a failure like a lost write.
     nodes.stop().into_iter().for_each(|complaint| shared.complain(complaint));
     nodes.lines_with(SHARD_STOPPED)?.into_iter().for_each(|line| shared.complain(line));
-    report(args, seed, &shared, &nemesis)
+    report(args, seed, outlet, &shared, &nemesis)
+}
+
+fn in_minutes(args: &Args) -> f64 {
+    args.minutes.as_secs_f64() / 60.0
 }
 
 fn progress_bar(minutes: f64) -> ProgressBar {
@@ -286,7 +296,7 @@ async fn converge(nodes: &mut Nodes, shared: &Shared) -> Result<(), ChaosError> 
     }
 }
 
-fn report(args: &Args, seed: u64, shared: &Shared, nemesis: &Nemesis) -> Result<ExitCode, ChaosError> {
+fn report(args: &Args, seed: u64, outlet: &Outlet, shared: &Shared, nemesis: &Nemesis) -> Result<ExitCode, ChaosError> {
     let history = shared.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (violation, search_gave_up_after) = judge_all(&history);
     let wrong = shared.wrong.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -294,7 +304,7 @@ fn report(args: &Args, seed: u64, shared: &Shared, nemesis: &Nemesis) -> Result<
     let summary = Summary {
         seed,
         nodes: args.nodes,
-        minutes: args.minutes,
+        minutes: in_minutes(args),
         acknowledged: history.iter().filter(|operation| operation.outcome.is_some()).count(),
         unknown: history.iter().filter(|operation| operation.outcome.is_none()).count(),
         refused: shared.refused.load(Ordering::Relaxed),
@@ -303,16 +313,12 @@ fn report(args: &Args, seed: u64, shared: &Shared, nemesis: &Nemesis) -> Result<
         search_gave_up_after,
         violation,
     };
-    print_summary(&summary, nemesis);
-    if let Some(path) = &args.json {
-        let io_error = |source| ChaosError::Io { action: "write", path: path.clone(), source };
-        std::fs::write(path, serde_json::to_vec_pretty(&summary).map_err(io::Error::from).map_err(io_error)?)
-            .map_err(io_error)?;
-    }
+    nemesis.lines().try_for_each(|line| outlet.tell(&line))?;
+    outlet.finish(&summary, || summary_text(&summary))?;
     let Some(violation) = summary.violation else { return Ok(ExitCode::SUCCESS) };
     let path = args.dir.join(format!("quorate-chaos-{seed}.history"));
     save(&path, &history).map_err(|source| ChaosError::Io { action: "write", path: path.clone(), source })?;
-    println!("VIOLATION: {violation}\nthe history is in {}", path.display());
+    outlet.tell(&format!("VIOLATION: {violation}\nthe history is in {}", path.display()))?;
     Ok(ExitCode::FAILURE)
 }
 
@@ -329,15 +335,9 @@ fn judge_all(history: &[Operation]) -> (Option<String>, Option<u64>) {
     }
 }
 
-fn print_summary(summary: &Summary, nemesis: &Nemesis) {
-    for line in nemesis.lines() {
-        println!("{line}");
-    }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
-    let mut row = |what: &str, figure: String| {
-        table.add_row(vec![what.to_owned(), figure]);
-    };
+fn summary_text(summary: &Summary) -> String {
+    let mut rows = Vec::new();
+    let mut row = |what: &str, figure: String| rows.push((what.to_owned(), figure));
     row("seed", summary.seed.to_string());
     row("operations answered and judged", summary.acknowledged.to_string());
     row("of unknown outcome", summary.unknown.to_string());
@@ -351,10 +351,8 @@ fn print_summary(summary: &Summary, nemesis: &Nemesis) {
         "lost, not linearizable or otherwise wrong",
         summary.violation.as_ref().map_or("0", |_| "SEE BELOW").to_owned(),
     );
-    println!("{table}");
-    for reason in &summary.not_injected {
-        println!("not injected: {reason}");
-    }
+    let lacks = summary.not_injected.iter().map(|reason| format!("not injected: {reason}\n"));
+    figures(rows, terminal_columns()) + "\n" + &lacks.collect::<String>()
 }
 
 /// One operation on each line, as JSON.

@@ -23,19 +23,23 @@ pub async fn run<W: Write>(
     global: &GlobalArgs,
     printer: &mut Printer<W>,
 ) -> Result<(), CommandError> {
-    let client = cluster::connect(global).await?;
+    let (client, origin) = cluster::connect_and_ask(global).await?;
     let (key, range_end) = args.del.span.bounds();
     let response = if args.in_parts && !range_end.is_empty() {
         delete_in_parts(&client, key, range_end).await?
     } else {
         client.delete_with(&key, Some(&range_end), args.del.prev_kv).await?
     };
-    Ok(print_delete(&response, printer)?)
+    Ok(print_delete(&response, &origin, printer)?)
 }
 
 /// Deletes the keys that are found, page by page. Stops at the first failure; what was deleted before stays deleted, and the error
 /// says how much that was.
-async fn delete_in_parts(client: &Client, from: Vec<u8>, range_end: Vec<u8>) -> Result<DeleteResponse, CommandError> {
+pub(super) async fn delete_in_parts(
+    client: &Client,
+    from: Vec<u8>,
+    range_end: Vec<u8>,
+) -> Result<DeleteResponse, CommandError> {
     let mut total = DeleteResponse { revision: 0, deleted: 0, prev_kvs: Vec::new() };
     match delete_pages(client, from, range_end, &mut total).await {
         Ok(()) => Ok(total),

@@ -25,8 +25,10 @@ use thiserror::Error;
 use self::observer::Observer;
 use self::report::{DemoReport, Observed, Setup};
 use self::story::Story;
-use super::load::{LoadArgs, WriteError, check_writable, write_json};
+use super::load::LoadArgs;
+use super::outlet::{JsonArgs, Outlet, WriteError};
 
+use crate::args::WriteOut;
 use crate::limits::SIGNAL_POLL;
 
 /// Flags of `quorate demo`.
@@ -50,9 +52,8 @@ pub struct Args {
     /// Executors (threads) of each node
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     cores: u32,
-    /// Write the result as JSON to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    json: JsonArgs,
     /// Directory to create the demo's own directory in [default: the system's for temporary files]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -152,16 +153,14 @@ impl DemoError {
     }
 }
 
-/// Runs the demo and prints its story and result; the last line on standard output is `lost: N`.
+/// Runs the demo and prints its story and result; for people the last line on standard output is `lost: N`.
 ///
 /// # Errors
 /// Anything that went wrong, a lost write above all. Whatever it is, all nodes are stopped.
-pub fn run(args: &Args) -> Result<(), DemoError> {
+pub fn run(args: &Args, form: WriteOut) -> Result<(), DemoError> {
     let interrupted = register_signals()?;
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
-    if let Some(file) = &args.json {
-        check_writable(file)?;
-    }
+    let outlet = args.json.open(form)?;
     for note in host::check(&parent, &args.plan())? {
         eprintln!("{note}");
     }
@@ -173,39 +172,35 @@ pub fn run(args: &Args) -> Result<(), DemoError> {
         .build_local(tokio::runtime::LocalOptions::default())
         .map_err(|source| DemoError::io("start a runtime in", Path::new("this process"), source))?;
     let (observed, outcome) = runtime.block_on(async {
-        let story = new_story(&setup, &mut nodes, args.load.threads());
+        let story = new_story(&setup, &mut nodes, args.load.threads(), &outlet);
         tokio::select! {
             told = story.run() => told,
             () = until_set(&interrupted) => Err(DemoError::Interrupted),
         }
     })?;
     let complaints = nodes.stop();
-    conclude(args, &setup, &observed, &outcome, nodes.dir(), &complaints)
+    if args.keep {
+        outlet.tell(&format!("data and logs are kept in {}", nodes.dir().display()))?;
+    }
+    conclude(&outlet, &setup, &observed, &outcome, &complaints)
 }
 
-fn new_story<'a>(setup: &'a Setup, nodes: &'a mut Nodes, threads: usize) -> Story<'a> {
+fn new_story<'a>(setup: &'a Setup, nodes: &'a mut Nodes, threads: usize, outlet: &Outlet) -> Story<'a> {
     let observer = Observer::new(nodes.endpoints());
-    let live = LiveView::new(Duration::from_secs(setup.seconds));
+    let live = LiveView::new(Duration::from_secs(setup.seconds), outlet.is_for_people());
     Story { setup, nodes, observer, threads, live, observed: Observed::default() }
 }
 
 /// Prints and writes the result, and turns what is not as it should be into an error.
 fn conclude(
-    args: &Args,
+    outlet: &Outlet,
     setup: &Setup,
     observed: &Observed,
     outcome: &LoadOutcome,
-    dir: &Path,
     complaints: &[String],
 ) -> Result<(), DemoError> {
     let report = DemoReport::new(setup, observed, outcome);
-    if let Some(file) = &args.json {
-        write_json(file, &report)?;
-    }
-    if args.keep {
-        println!("data and logs are kept in {}", dir.display());
-    }
-    println!("{}", report.text(observed, outcome));
+    outlet.finish(&report, || report.text(observed, outcome) + "\n")?;
     if observed.lost > 0 {
         return Err(DemoError::Lost { lost: observed.lost });
     }

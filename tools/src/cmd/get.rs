@@ -1,11 +1,15 @@
 //! `quorate get`.
 //!
 //! An answer has a largest size; a range that does not fit is read in several pieces, of one revision where all keys are in
-//! one shard.
+//! one shard. Nodes answer in the order of keys: what is to be sorted otherwise is read whole, and sorted here.
+
+mod arranging;
 
 use std::io::Write;
 
 use client::{Client, ClientError, RangeRequest, RangeResponse};
+
+use arranging::{arrange, needs_all, needs_values};
 
 use super::{CommandError, cluster};
 use crate::args::{Consistency, GetArgs, GlobalArgs};
@@ -17,12 +21,15 @@ use crate::results::print_range;
 /// # Errors
 /// The read was refused, or had no answer.
 pub async fn run<W: Write>(args: &GetArgs, global: &GlobalArgs, printer: &mut Printer<W>) -> Result<(), CommandError> {
-    let client = cluster::connect(global).await?;
-    let response = match args.consistency {
+    let (client, origin) = cluster::connect_and_ask(global).await?;
+    let mut response = match args.consistency {
         Consistency::Linearizable => read_all(&client, None, args).await?,
         Consistency::Serializable => read_serializable(&client, &global.endpoint_texts(), args).await?,
     };
-    Ok(print_range(&response, args.into(), printer)?)
+    if needs_all(args) {
+        arrange(&mut response, args);
+    }
+    Ok(print_range(&response, &origin, args.into(), printer)?)
 }
 
 /// Reads what a node has: the first of the endpoints that answers, and all of it from that one.
@@ -43,8 +50,9 @@ async fn read_serializable(
 
 async fn read_all(client: &Client, endpoint: Option<&str>, args: &GetArgs) -> Result<RangeResponse, ClientError> {
     let mut request = request(args);
+    let whole_limit = request.limit;
     let mut all = read(client, endpoint, &request).await?;
-    while let Some((key, limit)) = next_piece(&all, args.limit) {
+    while let Some((key, limit)) = next_piece(&all, whole_limit) {
         if client.shard_count() == 1 {
             request.revision = all.revision;
         }
@@ -72,9 +80,9 @@ pub fn request(args: &GetArgs) -> RangeRequest {
     RangeRequest {
         key,
         range_end,
-        limit: args.limit,
+        limit: if needs_all(args) { 0 } else { args.limit },
         revision: args.rev,
-        keys_only: args.keys_only,
+        keys_only: args.keys_only && !needs_values(args),
         count_only: args.count_only,
         serializable: args.consistency == Consistency::Serializable,
     }

@@ -1,11 +1,6 @@
-//! What the commands that put a cluster under load share: flags of the load, and the file that the result goes to.
-
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::path::{Path, PathBuf};
+//! What the commands that put a cluster under load share: flags of the load.
 
 use bench::limits::OUTSTANDING_MAX;
-use serde::Serialize;
 
 /// How a load is spread.
 #[derive(clap::Args, Clone, Debug)]
@@ -36,31 +31,4 @@ impl LoadArgs {
     pub(super) fn threads(&self) -> usize {
         usize::from(self.threads).min(self.connections())
     }
-}
-
-/// The result cannot be written.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write {}: {source}", path.display())]
-pub struct WriteError {
-    /// The file.
-    path: PathBuf,
-    /// What the system said.
-    source: io::Error,
-}
-
-impl WriteError {
-    fn of(file: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self { path: file.to_owned(), source }
-    }
-}
-
-/// Fails now rather than after the run if the result could not be written.
-pub(super) fn check_writable(file: &Path) -> Result<(), WriteError> {
-    OpenOptions::new().create(true).append(true).open(file).map(drop).map_err(WriteError::of(file))
-}
-
-/// Writes a result to its file.
-pub(super) fn write_json(file: &Path, result: &impl Serialize) -> Result<(), WriteError> {
-    let json = serde_json::to_string_pretty(result).map_err(io::Error::from);
-    json.and_then(|json| fs::write(file, json + "\n")).map_err(WriteError::of(file))
 }

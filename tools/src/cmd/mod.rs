@@ -2,11 +2,16 @@
 
 pub mod bench;
 pub mod chaos;
+pub(crate) mod check;
 mod cluster;
+pub(crate) mod completion;
 pub mod del;
 pub mod demo;
+pub(crate) mod endpoint;
 pub mod get;
+mod interrupt;
 mod load;
+mod outlet;
 pub mod put;
 pub mod sim;
 pub mod start;
@@ -16,6 +21,8 @@ pub mod version;
 pub mod wal;
 
 use std::io;
+
+pub(crate) use cluster::Origin;
 
 use crate::settings::SettingsError;
 use crate::txn_text::TxnTextError;
@@ -54,9 +61,43 @@ pub enum CommandError {
     /// The chaos test could not run, or found something.
     #[error(transparent)]
     Chaos(#[from] chaos::ChaosError),
+    /// The figures of a run could not be written.
+    #[error(transparent)]
+    Write(#[from] outlet::WriteError),
+    /// Signals cannot be taken.
+    #[error("cannot handle signals: {0}")]
+    Signals(io::Error),
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
+    /// Something that etcdctl does and this does not.
+    #[error("{what} is not built yet: {why}")]
+    NotBuilt {
+        /// The command, or its option.
+        what: String,
+        /// Why not, or what there is instead.
+        why: &'static str,
+    },
+    /// `put --ignore-value` of a key that is not there.
+    #[error("there is no key \"{key}\" whose value could be written once more")]
+    NoKey {
+        /// The key, readable.
+        key: String,
+    },
+    /// `put --ignore-value` of a key that others go on changing.
+    #[error("others changed key \"{key}\" each time before its value was written once more; it was not written")]
+    KeyChanges {
+        /// The key, readable.
+        key: String,
+    },
+    /// `check perf` finds keys where it wants to write.
+    #[error(
+        "there are keys that begin with {prefix:?}; delete them with quorate del --prefix {prefix:?}, or give another --prefix"
+    )]
+    KeysThere {
+        /// The prefix.
+        prefix: String,
+    },
     /// `put` has no value.
     #[error(
         "put needs a value: a second argument, or something on standard input, which was empty; for an empty value write \

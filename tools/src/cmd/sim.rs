@@ -3,7 +3,7 @@
 //! Prints what was run, and for a seed that fails one line that runs it again. The simulator itself is the engine's.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -12,6 +12,12 @@ use std::time::{Duration, Instant};
 use engine::testing::sim::{self, Failure, Options, Report};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+
+use super::CommandError;
+use super::interrupt::Interrupt;
+use super::outlet::JsonArgs;
+use crate::args::{WriteOut, parse_minutes};
+use crate::output::{figures, terminal_columns};
 
 use crate::limits::{FAILURES_MAX, RAREST_MARKS_MAX, TRACE_LINES_MAX};
 
@@ -25,8 +31,8 @@ pub struct Args {
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// Run seeds for so many minutes instead of a fixed number
-    #[arg(long, value_name = "M", conflicts_with = "seeds")]
-    minutes: Option<f64>,
+    #[arg(long, value_name = "M", conflicts_with = "seeds", value_parser = parse_minutes)]
+    minutes: Option<Duration>,
     /// Threads; by default one for each core
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -36,9 +42,8 @@ pub struct Args {
     /// Print every event of the first seed that fails, or of the only one
     #[arg(long)]
     trace: bool,
-    /// Write the figures to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 /// The figures of all runs.
@@ -64,16 +69,20 @@ struct Summary {
     /// For each mark the number of seeds that reached it.
     marks: BTreeMap<&'static str, u64>,
     faults: BTreeMap<&'static str, u64>,
+    /// A signal ended it before its time.
+    interrupted: bool,
 }
 
-/// Runs the seeds.
+/// Runs the seeds, until a signal ends it at the latest.
 ///
 /// # Errors
-/// The output cannot be written to.
-pub fn run(args: &Args) -> io::Result<ExitCode> {
+/// The figures cannot be written.
+pub fn run(args: &Args, form: WriteOut) -> Result<ExitCode, CommandError> {
+    let outlet = args.json.open(form)?;
+    let interrupt = Interrupt::register().map_err(CommandError::Signals)?;
     let first_seed = args.seed.unwrap_or_else(fresh_seed);
     let started = Instant::now();
-    let (total, failures, seeds) = run_all(args, first_seed);
+    let (total, failures, seeds) = run_all(args, first_seed, &interrupt);
     let wall_s = started.elapsed().as_secs_f64();
     let simulated_s = total.simulated_us as f64 / 1e6;
     let marks = total.marks();
@@ -98,21 +107,20 @@ pub fn run(args: &Args) -> io::Result<ExitCode> {
         marks_unreached,
         marks: marks.iter().copied().collect(),
         faults: total.faults.clone(),
+        interrupted: interrupt.came(),
     };
-    let mut out = io::stdout().lock();
     for failure in &failures {
-        print_failure(&mut out, failure, args.trace)?;
+        outlet.tell(&failure_text(failure, args.trace))?;
     }
-    print_summary(&mut out, &summary)?;
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&summary)?)?;
-    }
+    outlet.finish(&summary, || summary_text(&summary))?;
     let lacks_marks = args.all_marks && !summary.marks_unreached.is_empty();
     if lacks_marks {
         let advice = "run more seeds, aim a fault at the branch, or remove the mark of one that no run can take";
-        writeln!(out, "FAILED coverage marks were not reached, as listed above; {advice}")?;
+        outlet.tell(&format!("FAILED coverage marks were not reached, as listed above; {advice}"))?;
     }
-    Ok(if failures.is_empty() && !lacks_marks { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_well = failures.is_empty() && !lacks_marks;
+    let exit_code = if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    Ok(interrupt.exit_code().filter(|_| is_well).unwrap_or(exit_code))
 }
 
 fn fresh_seed() -> u64 {
@@ -121,9 +129,9 @@ fn fresh_seed() -> u64 {
 }
 
 /// Runs seeds on several threads until there are enough. Failures in order of their seeds.
-fn run_all(args: &Args, first_seed: u64) -> (Report, Vec<Failure>, u64) {
+fn run_all(args: &Args, first_seed: u64, interrupt: &Interrupt) -> (Report, Vec<Failure>, u64) {
     let next = AtomicU64::new(0);
-    let deadline = args.minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(minutes * 60.0));
+    let deadline = args.minutes.map(|minutes| Instant::now() + minutes);
     let count = if deadline.is_some() { u64::MAX } else { args.seeds };
     let default_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = args.threads.unwrap_or(default_threads).max(1);
@@ -143,7 +151,7 @@ fn run_all(args: &Args, first_seed: u64) -> (Report, Vec<Failure>, u64) {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-                    if number >= count || is_over {
+                    if number >= count || is_over || interrupt.came() {
                         return;
                     }
                     let result = sim::run(first_seed.wrapping_add(number), options);
@@ -188,14 +196,13 @@ fn progress_bar(args: &Args) -> ProgressBar {
     progress
 }
 
-fn print_failure(out: &mut impl Write, failure: &Failure, all: bool) -> io::Result<()> {
-    writeln!(out, "FAILED {failure}")?;
-    writeln!(out, "  {}", failure.plan)?;
+fn failure_text(failure: &Failure, all: bool) -> String {
     let skipped = if all { 0 } else { failure.trace.len().saturating_sub(TRACE_LINES_MAX) };
-    for line in &failure.trace[skipped..] {
-        writeln!(out, "  {line}")?;
-    }
-    writeln!(out, "again: quorate sim --seeds 1 --seed {} --trace   (version {})", failure.seed, version())
+    let plan = failure.plan.to_string();
+    let lines = std::iter::once(&plan).chain(&failure.trace[skipped..]);
+    let mut text = format!("FAILED {failure}\n");
+    lines.for_each(|line| writeln!(text, "  {line}").expect("a string takes everything"));
+    text + &format!("again: quorate sim --seeds 1 --seed {} --trace   (version {})", failure.seed, version())
 }
 
 fn version() -> String {
@@ -203,12 +210,9 @@ fn version() -> String {
     format!("{}, commit {commit}", env!("CARGO_PKG_VERSION"))
 }
 
-fn print_summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
-    let mut row = |what: &str, figure: String| {
-        table.add_row(vec![what.to_owned(), figure]);
-    };
+fn summary_text(summary: &Summary) -> String {
+    let mut rows = Vec::new();
+    let mut row = |what: &str, figure: String| rows.push((what.to_owned(), figure));
     row("seeds", format!("{} from {}", summary.seeds, summary.first_seed));
     row("failed", summary.failed.len().to_string());
     row(
@@ -232,6 +236,6 @@ fn print_summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     for (name, count) in &summary.faults {
         row(name, count.to_string());
     }
-    writeln!(out, "{table}")?;
-    summary.marks_unreached.iter().try_for_each(|name| writeln!(out, "not reached: {name}"))
+    let unreached = summary.marks_unreached.iter().map(|name| format!("not reached: {name}\n"));
+    figures(rows, terminal_columns()) + "\n" + &unreached.collect::<String>()
 }

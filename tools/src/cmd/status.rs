@@ -54,23 +54,15 @@ const HEADER: [&str; 12] = [
 /// # Errors
 /// The output cannot be written to.
 pub async fn run<W: Write>(global: &GlobalArgs, printer: &mut Printer<W>) -> Result<bool, CommandError> {
-    let ask = |endpoint: String| {
-        let global = global.clone();
-        tokio::spawn(async move { (status_of(&endpoint, &global).await, endpoint) })
-    };
-    let asked: Vec<_> = global.endpoint_texts().into_iter().map(ask).collect();
+    let asked = cluster::ask_each(global, |endpoint, global| async move { status_of(&endpoint, &global).await });
     let mut all_answered = true;
     let mut rows = Vec::new();
-    for task in asked {
-        match task.await {
-            Ok((Ok(shards), endpoint)) => rows.extend(shards.into_iter().map(|shard| Row::new(&endpoint, shard))),
-            Ok((Err(error), endpoint)) => {
-                all_answered = false;
-                eprintln!("error: {}", about(&endpoint, &error));
-            }
+    for (endpoint, answer) in asked.await {
+        match answer {
+            Ok(shards) => rows.extend(shards.into_iter().map(|shard| Row::new(&endpoint, shard))),
             Err(error) => {
                 all_answered = false;
-                eprintln!("error: a request ended badly: {error}");
+                eprintln!("error: {}", about(&endpoint, &error));
             }
         }
     }
@@ -84,7 +76,7 @@ pub async fn run<W: Write>(global: &GlobalArgs, printer: &mut Printer<W>) -> Res
 }
 
 /// What is said of an endpoint that did not answer. Most errors name it themselves.
-fn about(endpoint: &str, error: &ClientError) -> String {
+pub(super) fn about(endpoint: &str, error: &ClientError) -> String {
     let text = error.to_string();
     let authority = endpoint.trim().trim_start_matches("http://").trim_end_matches('/');
     if text.contains(authority) { text } else { format!("{endpoint}: {text}") }
@@ -98,6 +90,7 @@ async fn status_of(endpoint: &str, global: &GlobalArgs) -> Result<Vec<ShardStatu
 fn print<W: Write>(rows: &[Row], printer: &mut Printer<W>) -> std::io::Result<()> {
     match printer.form() {
         WriteOut::Json => printer.json(&rows),
+        WriteOut::Fields => rows.iter().try_for_each(|row| printer.fields_of(row)),
         WriteOut::Table => printer.table(&HEADER, rows.iter().map(|row| row.cells().to_vec()).collect()),
         WriteOut::Simple => rows.iter().try_for_each(|row| printer.line(row.cells().join(", ").as_bytes())),
     }

@@ -1,6 +1,6 @@
 //! `quorate txn`.
 
-use std::io::Write;
+use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::OsStringExt;
 
 use client::{CompareResult, CompareTarget, Op, PutOptions, Txn};
@@ -9,26 +9,47 @@ use super::{CommandError, cluster, get};
 use crate::args::{GlobalArgs, TxnArgs};
 use crate::output::Printer;
 use crate::results::{RangeLooks, print_txn};
-use crate::txn_text::{self, Compare, Operation, Relation, Target, Transaction, TxnTextError};
+use crate::txn_text::{self, Compare, Operation, Reader, Relation, Target, Transaction, TxnTextError};
 
-const HINT: &str = "compares, a blank line, operations if they hold, a blank line, operations if not; end with ctrl-D";
+/// What `-i` prints before each part. They are etcdctl's: programs that drive it wait for these lines.
+const PROMPTS: [&str; 3] = ["compares:", "success requests (get, put, del):", "failure requests (get, put, del):"];
 
 /// Runs the transaction on standard input.
 ///
 /// # Errors
 /// The text is no transaction, it was refused, or nobody knows whether it was done.
 pub async fn run<W: Write>(args: TxnArgs, global: &GlobalArgs, printer: &mut Printer<W>) -> Result<(), CommandError> {
-    if args.interactive {
-        eprintln!("{HINT}");
-    }
-    let text = String::from_utf8(cluster::read_input()?).map_err(|_| TxnTextError::NotText)?;
-    let transaction = txn_text::parse(&text)?;
+    let transaction = if args.interactive {
+        converse(io::stdin().lock(), printer)?
+    } else {
+        let text = String::from_utf8(cluster::read_input()?).map_err(|_| TxnTextError::NotText)?;
+        txn_text::parse(&text)?
+    };
     let looks = [range_looks(&transaction.success), range_looks(&transaction.failure)];
-    let client = cluster::connect(global).await?;
+    let (client, origin) = cluster::connect_and_ask(global).await?;
     let response = client.txn(&request(transaction)).await?;
     let [success, failure] = looks;
     let looks = if response.succeeded { success } else { failure };
-    Ok(print_txn(response, &looks, printer)?)
+    Ok(print_txn(response, &origin, &looks, printer)?)
+}
+
+/// Reads a transaction from somebody who is told what comes next. A line that is wrong ends it at once, as the third part does.
+fn converse<W: Write>(mut input: impl BufRead, printer: &mut Printer<W>) -> Result<Transaction, CommandError> {
+    let mut reader = Reader::default();
+    let mut prompted = 0;
+    while let Some(prompt) = PROMPTS.get(reader.part()) {
+        if prompted == reader.part() {
+            printer.line(prompt.as_bytes())?;
+            printer.flush()?;
+            prompted += 1;
+        }
+        let mut line = Vec::new();
+        if input.read_until(b'\n', &mut line).map_err(CommandError::Input)? == 0 {
+            break;
+        }
+        reader.take(std::str::from_utf8(&line).map_err(|_| TxnTextError::NotText)?)?;
+    }
+    Ok(reader.finish()?)
 }
 
 /// How the answer to each operation is printed.
@@ -77,5 +98,38 @@ fn operation(operation: Operation) -> Op {
             let (key, range_end) = del.span.bounds();
             Op::Delete { key, range_end, prev_kv: del.prev_kv }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::WriteOut;
+
+    /// What is printed while this is typed, and the transaction, or what was wrong with it. And what was not read.
+    fn typed(text: &str) -> (String, Result<Transaction, String>, String) {
+        let (mut out, mut input) = (Vec::new(), text.as_bytes());
+        let mut printer = Printer::new(WriteOut::Simple, &mut out);
+        let read = converse(&mut input, &mut printer).map_err(|error| error.to_string());
+        (String::from_utf8(out).expect("text"), read, String::from_utf8_lossy(input).into_owned())
+    }
+
+    #[test]
+    fn three_prompts_and_the_third_blank_line_ends_it() {
+        let (said, read, rest) = typed("mod(\"a\") > \"0\"\n\nput a 1\nget a\n\n\nnot read\n");
+        assert_eq!(said, "compares:\nsuccess requests (get, put, del):\nfailure requests (get, put, del):\n");
+        let transaction = read.expect("a transaction");
+        assert_eq!((transaction.compares.len(), transaction.success.len(), transaction.failure.len()), (1, 2, 0));
+        assert_eq!(rest, "not read\n");
+    }
+
+    #[test]
+    fn a_wrong_line_ends_it_at_once() {
+        let (said, read, rest) = typed("mod(a) > \"0\"\n\nput a 1\n");
+        assert_eq!((said.as_str(), rest.as_str()), ("compares:\n", "\nput a 1\n"));
+        assert!(read.expect_err("no compare").contains("line 1: "));
+        let (said, read, _) = typed("\nput a 1");
+        assert!(read.is_ok(), "the end of the input ends the last part");
+        assert_eq!(said.lines().count(), 2);
     }
 }

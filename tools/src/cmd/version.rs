@@ -34,6 +34,7 @@ pub fn run<W: Write>(printer: &mut Printer<W>) -> io::Result<()> {
     ];
     match printer.form() {
         WriteOut::Json => printer.json(&versions),
+        WriteOut::Fields => printer.fields_of(&versions),
         WriteOut::Simple => {
             rows.iter().try_for_each(|(what, version)| printer.line(format!("{what}: {version}").as_bytes()))
         }

@@ -97,6 +97,7 @@ fn verify<W: Write>(dirs: &[PathBuf], printer: &mut Printer<W>) -> Result<bool, 
         let report = wal::verify::verify(dir)?;
         all_sound &= report.is_sound();
         match printer.form() {
+            WriteOut::Fields => printer.fields_of(&ReportJson::new(dir, &report))?,
             WriteOut::Simple | WriteOut::Table => {
                 report_lines(dir, &report).iter().try_for_each(|line| printer.line(line.as_bytes()))?;
             }
@@ -113,18 +114,21 @@ fn verify<W: Write>(dirs: &[PathBuf], printer: &mut Printer<W>) -> Result<bool, 
 fn dump<W: Write>(dirs: &[PathBuf], printer: &mut Printer<W>) -> Result<bool, WalError> {
     let mut all_sound = true;
     let is_json = printer.form() == WriteOut::Json;
+    // Whatever cannot be opened is known before half of the JSON is printed.
+    let logs = dirs.iter().map(|dir| Ok((dir, LogFiles::open(dir)?))).collect::<Result<Vec<_>, VerifyError>>()?;
     let mut separator: &[u8] = b"[";
-    for dir in dirs {
-        let log = LogFiles::open(dir)?;
-        if !is_json {
+    for (dir, log) in logs {
+        if !printer.form().is_for_programs() {
             printer.line(format!("{}:", dir.display()).as_bytes())?;
         }
         for found in log.walk() {
             all_sound &= !matches!(found, Found::Damage(_));
             if is_json {
                 printer.raw(separator)?;
-                printer.json(&FoundJson::new(dir, &found))?;
+                printer.json_part(&FoundJson::new(dir, &found))?;
                 separator = b",";
+            } else if printer.form() == WriteOut::Fields {
+                printer.fields_of(&FoundJson::new(dir, &found))?;
             } else {
                 printer.line(found_line(&found).as_bytes())?;
             }

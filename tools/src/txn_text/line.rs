@@ -24,7 +24,7 @@ pub enum LineError {
         rest: String,
     },
     /// A string has no end.
-    #[error("a string is not closed with a double quote")]
+    #[error("a string is not closed with the quote that it began with")]
     Unclosed,
     /// An escape in a string that is none.
     #[error("\\{got} is no escape; write \\n \\r \\t \\\\ \\\" \\xNN \\uNNNN or three octal digits")]
@@ -118,12 +118,18 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Splits a line into words at blanks. Double quotes keep blanks together, anywhere in a word.
+/// Splits a line into words at blanks. Double quotes keep blanks together, anywhere in a word. A word in single quotes is taken as it
+/// is, without escapes.
 pub(super) fn words(text: &str) -> Result<Vec<OsString>, LineError> {
     let mut words = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
         let mut word = Vec::new();
+        if let Some(quoted) = rest.strip_prefix('\'') {
+            let (literal, after) = quoted.split_once('\'').ok_or(LineError::Unclosed)?;
+            word.extend_from_slice(literal.as_bytes());
+            rest = after;
+        }
         while let Some(c) = rest.chars().next().filter(|c| !c.is_whitespace()) {
             let (first, after) = rest.split_at(c.len_utf8());
             if c == '"' {

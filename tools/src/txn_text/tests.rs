@@ -50,6 +50,18 @@ fn every_property_and_relation_has_its_short_and_long_name() {
 }
 
 #[test]
+fn single_quotes_take_a_word_as_it_is() {
+    let put = |line: &str| match parse(&format!("\n{line}")).map_err(|error| error.to_string())?.success.remove(0) {
+        Operation::Put(put) => Ok((put.key.as_bytes().to_vec(), put.value.expect("a value").as_bytes().to_vec())),
+        other => panic!("expected a put, got {other:?}"),
+    };
+    let pair = |key: &str, value: &str| Ok::<_, String>((key.as_bytes().to_vec(), value.as_bytes().to_vec()));
+    assert_eq!(put(r#"put 'a b' '{"c": "\n"}'"#), pair("a b", r#"{"c": "\n"}"#));
+    assert_eq!(put(r#"put don't ''"#), pair("don't", ""));
+    assert!(put("put a 'b c").expect_err("no end").contains("not closed"));
+}
+
+#[test]
 fn parts_may_be_empty() {
     let txn = parse("\nput a b\n").expect("no compares");
     assert_eq!((txn.compares.len(), txn.success.len(), txn.failure.len()), (0, 1, 0));
@@ -81,10 +93,10 @@ fn mistakes_are_named_with_their_line() {
         ("mod(\"k\") > -1", "line 1: \"-1\" is no number"),
         ("lease(\"k\") = zz", "line 1: \"zz\" is no lease id; it is a hexadecimal number"),
         ("size(\"k\") > 1", "line 1: \"size\" cannot be compared; it is one of ver, create, mod, value, lease"),
-        ("mod(\"k) > 0", "line 1: a string is not closed with a double quote"),
+        ("mod(\"k) > 0", "line 1: a string is not closed with the quote that it began with"),
         (r#"mod("\q") > 0"#, r#"line 1: \q is no escape; write \n \r \t \\ \" \xNN \uNNNN or three octal digits"#),
         (r#"mod("\xg") > 0"#, r#"line 1: \xg" is no escape; write \n \r \t \\ \" \xNN \uNNNN or three octal digits"#),
-        ("\nput a \"b\n", "line 2: a string is not closed with a double quote"),
+        ("\nput a \"b\n", "line 2: a string is not closed with the quote that it began with"),
         ("\nput a\n", "line 2: put needs its value on the line"),
         (
             "\nput a b\n\nput a c\n\nput a d\n",
@@ -166,6 +178,7 @@ proptest! {
                 TxnTextError::Line { line, .. }
                 | TxnTextError::Operation { line, .. }
                 | TxnTextError::PutWithoutValue { line }
+                | TxnTextError::NotBuilt { line, .. }
                 | TxnTextError::FourthPart { line },
             ) => assert!(text.lines().nth(line - 1).is_some_and(|line| !line.trim().is_empty()), "{line} of {text:?}"),
             Err(TxnTextError::Empty) => assert!(text.trim().is_empty(), "{text:?}"),
@@ -210,4 +223,33 @@ fn line() -> impl Strategy<Value = String> {
         2 => compare().prop_map(|compare| line_of(&compare, &[3])),
         1 => "\\PC{0,20}",
     ]
+}
+
+#[test]
+fn options_that_nodes_do_not_know_are_refused_with_their_line() {
+    for (operation, option) in [
+        ("get a --prefix --sort-by VERSION", "sorting"),
+        ("get a --order descend", "sorting"),
+        ("get a --min-mod-rev 3", "choosing keys by their revisions"),
+        ("put a --ignore-value", "--ignore-value"),
+        ("put a b --ignore-lease", "--ignore-lease"),
+    ] {
+        let error = parse(&format!("\n\n{operation}\n")).expect_err(operation).to_string();
+        assert!(error.starts_with("line 3: ") && error.contains(option), "{error}");
+        assert!(error.ends_with(" in a transaction is not built yet"), "{error}");
+    }
+}
+
+#[test]
+fn a_reader_knows_which_part_comes_next() {
+    let mut reader = Reader::default();
+    let mut parts = Vec::new();
+    for line in ["ver(\"a\") = 0\n", "\n", "put a b\n", "put c d\n", "\n", "\n", "\n"] {
+        parts.push(reader.part());
+        reader.take(line).expect(line);
+    }
+    assert_eq!((parts, reader.part()), (vec![0, 0, 1, 1, 1, 2, 3], 3));
+    assert!(matches!(reader.take("get a"), Err(TxnTextError::FourthPart { line: 8 })));
+    let transaction = reader.finish().expect("a transaction");
+    assert_eq!((transaction.compares.len(), transaction.success.len(), transaction.failure.len()), (1, 2, 0));
 }

@@ -128,6 +128,7 @@ fn dump_prints_every_frame_in_order() {
     assert_eq!(text.lines().filter(|line| line.contains(" commands ")).count(), 20, "{text}");
     assert!(text.ends_with("clean end\n"), "{text}");
     let (_, json) = run_on(root.path(), WalCommand::Dump, WriteOut::Json);
+    assert_eq!((json.lines().count(), json.ends_with("]\n")), (1, true), "{json}");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     let found = json.as_array().expect("a list");
     let origin = &found[0]["frame"];
@@ -141,6 +142,17 @@ fn dump_prints_every_frame_in_order() {
         "{text}"
     );
     assert_eq!(found.last().expect("an end")["tail"]["state"], "clean");
+}
+
+#[test]
+fn a_dump_that_cannot_be_whole_prints_no_half_of_its_json() {
+    let root = data_dir();
+    fs::create_dir_all(root.path().join("shards/0001/wal")).expect("created");
+    let mut out = Vec::new();
+    let command = WalCommand::Dump(LogArgs { dir: root.path().to_owned() });
+    let error = run(&command, &mut Printer::new(WriteOut::Json, &mut out)).expect_err("the second log has no segments");
+    assert!(error.to_string().contains("shards/0001/wal"), "{error}");
+    assert_eq!(String::from_utf8_lossy(&out), "");
 }
 
 #[test]
