@@ -38,6 +38,8 @@ pub enum Command {
     Sim(cmd::sim::Args),
     /// Kill, stop and damage real nodes while clients write and read, and judge what they saw
     Chaos(cmd::chaos::Args),
+    /// Cut the power of real nodes again and again, and judge what clients were told
+    Certify(cmd::certify::Args),
     /// Look into a stopped node's log
     #[command(subcommand)]
     Wal(cmd::wal::WalCommand),

@@ -171,3 +171,29 @@ pub(crate) const CUT_MS: (u64, u64) = (500, 8_000);
 
 /// How long a disk is full: long enough for the log to need another segment. Unit: ms.
 pub(crate) const FULL_MS: (u64, u64) = (6_000, 20_000);
+
+// `certify`.
+
+/// Cuts that one cluster goes through before it is judged and another one begins.
+pub(crate) const CUTS_PER_ROUND: u32 = 10;
+
+/// Answers that come between two cuts, at most.
+pub(crate) const ANSWERS_BETWEEN_CUTS_MAX: u64 = 600;
+
+/// Changes or syncs of files after which the power goes, at most.
+pub(crate) const CHANGES_BEFORE_CUT_MAX: u64 = 60;
+
+/// Changes or syncs of names after which the power goes, at most: there are few.
+pub(crate) const NAMES_BEFORE_CUT_MAX: u64 = 4;
+
+/// The power goes after so long in any case.
+pub(crate) const CUT_WITHIN: Duration = Duration::from_secs(3);
+
+/// Pause between two looks at whether the power has gone.
+pub(crate) const CUT_POLL: Duration = Duration::from_millis(1);
+
+/// Time between two steps of the spinner.
+pub(crate) const SPINNER_EVERY: Duration = Duration::from_millis(200);
+
+// The end of a wait is seen soon.
+const _: () = assert!(CUT_POLL.as_millis() * 100 < CUT_WITHIN.as_millis());

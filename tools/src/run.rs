@@ -7,7 +7,8 @@ use crate::args::GlobalArgs;
 use crate::cli::variables;
 use crate::cli::{Cli, ClientCommand, Command};
 use crate::cmd::{
-    CommandError, bench, chaos, check, completion, del, demo, endpoint, get, put, sim, start, status, txn, version, wal,
+    CommandError, bench, certify, chaos, check, completion, del, demo, endpoint, get, put, sim, start, status, txn,
+    version, wal,
 };
 use crate::output::{Printer, terminal_columns};
 
@@ -64,6 +65,10 @@ pub fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Chaos(args) => {
             drop(printer);
             return Ok(chaos::run(&args, global.write_out)?);
+        }
+        Command::Certify(args) => {
+            drop(printer);
+            return Ok(certify::run(&args, global.write_out)?);
         }
         Command::Sim(args) => {
             drop(printer);

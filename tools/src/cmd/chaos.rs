@@ -5,7 +5,6 @@
 //! `disks`); where the machine allows none, the nodes run side by side and those faults are left out, and named as left out.
 //! Delays, loss and corruption on the wire and failing syncs are the simulator's (`quorate sim`).
 
-mod clients;
 mod disks;
 mod faults;
 mod lab;
@@ -13,35 +12,30 @@ mod nemesis;
 mod network;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use api::status::SHARD_STOPPED;
 use bench::namespaces::Namespaces;
 use bench::nodes::{Nodes, NodesError, Shape};
-use client::{Client, ClientOptions, ShardStatus};
-use engine::testing::history::Operation;
-use engine::testing::search::{self, Limits, Verdict};
-use engine::testing::{history_json, judge};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use self::clients::Worker;
 use self::lab::Lab;
 use self::nemesis::Nemesis;
 use super::demo::{DemoError, own_program, own_token, register_signals, until_set};
 use super::outlet::{JsonArgs, Outlet, WriteError};
+use super::power::PowerError;
+use super::recorded::clients::read_everything;
+use super::recorded::{ConvergeError, Shared, converge, join_clients, spawn_clients};
 use crate::args::{WriteOut, parse_minutes};
 use crate::output::{figures, terminal_columns};
 
-use crate::limits::{CHAOS_POLL, CHAOS_SEGMENT_BYTES, COMPLAINTS_MAX, CONVERGE_WITHIN};
-
-/// How long the judge that searches may.
-const SEARCH_LIMITS: Limits = Limits { key_steps: 20_000_000, shard_steps: 20_000_000 };
+use crate::limits::CHAOS_SEGMENT_BYTES;
 
 /// Flags of `quorate chaos`.
 #[derive(clap::Args, Clone, Debug)]
@@ -67,6 +61,9 @@ pub struct Args {
     /// Keep the nodes' data and logs
     #[arg(long)]
     keep: bool,
+    /// Put the nodes on file systems that lose what was not synced, and cut their power, too; `certify` does nothing else
+    #[arg(long)]
+    power: bool,
     /// Run the nodes side by side: networks are not cut, disks not filled
     #[arg(long)]
     no_namespaces: bool,
@@ -89,6 +86,9 @@ pub enum ChaosError {
     /// The figures could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The power could not be cut.
+    #[error(transparent)]
+    Power(#[from] PowerError),
     /// No runtime for the clients.
     #[error("cannot start a runtime: {0}")]
     Runtime(io::Error),
@@ -105,50 +105,9 @@ pub enum ChaosError {
         /// What the system said.
         source: io::Error,
     },
-    /// The nodes did not agree after the faults.
-    #[error("{within_s} s after the last fault the nodes do not agree: {state}; their logs end with:\n{logs}")]
-    NoConvergence {
-        /// How long was waited. Unit: s.
-        within_s: u64,
-        /// What they said.
-        state: String,
-        /// Ends of their logs.
-        logs: String,
-    },
-}
-
-/// What the clients and the faults share.
-#[derive(Debug)]
-struct Shared {
-    started: Instant,
-    endpoints: Vec<String>,
-    /// Counts the processes of each node.
-    lives: Vec<AtomicU64>,
-    history: Mutex<Vec<Operation>>,
-    /// Operations that certainly took no effect, or reads without an answer.
-    refused: AtomicU64,
-    is_over: AtomicBool,
-    /// What was seen to be wrong, whatever the judges say of the history.
-    wrong: Mutex<Vec<String>>,
-}
-
-impl Shared {
-    fn now_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// Something is wrong that no history shows.
-    fn complain(&self, what: String) {
-        let mut wrong = self.wrong.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if wrong.len() < COMPLAINTS_MAX {
-            wrong.push(what);
-        }
-    }
-
-    fn record(&self, operation: Operation) {
-        // A panic elsewhere leaves whole operations.
-        self.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(operation);
-    }
+    /// The nodes did not agree.
+    #[error(transparent)]
+    Converge(#[from] ConvergeError),
 }
 
 /// The figures of a run.
@@ -202,38 +161,21 @@ async fn run_nodes(args: &Args, outlet: &Outlet) -> Result<ExitCode, ChaosError>
     let shape = Shape { nodes: args.nodes.into(), shards: 1, cores: 1, flags };
     let mut nodes = Nodes::create(own_program()?, shape, &args.dir, args.keep)?;
     // Declared after the nodes: its disks are let go before the directory they are in is removed.
-    let lab = Lab::set_up(&mut nodes, args.nodes.into(), args.inside_namespaces.as_deref())?;
+    let lab = Lab::set_up(&mut nodes, args.nodes.into(), args.inside_namespaces.as_deref(), args.power)?;
     let mut nemesis = Nemesis::new(seed, args.minutes, lab);
-    let shared = Arc::new(Shared {
-        started: Instant::now(),
-        endpoints: nodes.endpoints(),
-        lives: (0..args.nodes).map(|_| AtomicU64::new(0)).collect(),
-        history: Mutex::default(),
-        refused: AtomicU64::new(0),
-        is_over: AtomicBool::new(false),
-        wrong: Mutex::default(),
-    });
+    let shared = Arc::new(Shared::new(&nodes));
     for node in 0..usize::from(args.nodes) {
         nodes.start(node)?;
     }
     converge(&mut nodes, &shared).await?;
-    let workers: Vec<_> = (0..usize::from(args.clients))
-        .map(|number| {
-            let worker = Worker::new(number, seed, args.keys.into(), Arc::clone(&shared));
-            tokio::spawn(worker.run())
-        })
-        .collect();
+    let workers = spawn_clients(&shared, args.clients, seed, args.keys);
     let progress = progress_bar(in_minutes(args));
     nemesis.run(&mut nodes, &shared, &progress).await?;
     shared.is_over.store(true, Ordering::SeqCst);
-    for worker in workers {
-        if let Err(error) = worker.await {
-            std::panic::resume_unwind(error.into_panic());
-        }
-    }
+    join_clients(workers).await;
     progress.set_message("faults have ended; waiting for the nodes to agree");
     converge(&mut nodes, &shared).await?;
-    clients::read_everything(&shared, args.keys.into()).await;
+    read_everything(&shared, args.keys.into()).await;
     progress.finish_and_clear();
     // A node that does not stop, or a shard that stopped by itself in some life of its node, is a failure like a lost write.
     nodes.stop().into_iter().for_each(|complaint| shared.complain(complaint));
@@ -253,60 +195,15 @@ fn progress_bar(minutes: f64) -> ProgressBar {
     progress
 }
 
-/// The statuses of the nodes that answer.
-async fn statuses(shared: &Shared) -> Vec<ShardStatus> {
-    let mut found = Vec::new();
-    for endpoint in &shared.endpoints {
-        let options = ClientOptions {
-            endpoints: vec![endpoint.clone()],
-            request_timeout: Duration::from_millis(500),
-            connect_timeout: Duration::from_millis(500),
-            ..ClientOptions::default()
-        };
-        if let Ok(client) = Client::connect(options).await
-            && let Ok(shards) = client.status(endpoint).await
-        {
-            found.extend(shards);
-        }
-    }
-    found
-}
-
-/// Waits until all nodes run, know a leader, miss nothing and have applied the same.
-async fn converge(nodes: &mut Nodes, shared: &Shared) -> Result<(), ChaosError> {
-    let started = Instant::now();
-    loop {
-        nodes.check()?;
-        let statuses = statuses(shared).await;
-        let is_level = |status: &ShardStatus| {
-            status.leader != 0 && status.under_repair.is_none() && status.applied_index == status.last_index
-        };
-        let first = statuses.first().map(|status| status.applied_index);
-        if statuses.len() == shared.endpoints.len()
-            && statuses.iter().all(|status| is_level(status) && Some(status.applied_index) == first)
-        {
-            return Ok(());
-        }
-        if started.elapsed() > CONVERGE_WITHIN {
-            let within_s = CONVERGE_WITHIN.as_secs();
-            let state = format!("{statuses:?}");
-            return Err(ChaosError::NoConvergence { within_s, state, logs: nodes.log_tails() });
-        }
-        tokio::time::sleep(CHAOS_POLL).await;
-    }
-}
-
 fn report(args: &Args, seed: u64, outlet: &Outlet, shared: &Shared, nemesis: &Nemesis) -> Result<ExitCode, ChaosError> {
-    let history = shared.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let (violation, search_gave_up_after) = judge_all(&history);
-    let wrong = shared.wrong.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let violation = violation.or_else(|| (!wrong.is_empty()).then(|| wrong.join("; ")));
+    let (violation, search_gave_up_after) = shared.verdict();
+    let (acknowledged, unknown) = shared.counts();
     let summary = Summary {
         seed,
         nodes: args.nodes,
         minutes: in_minutes(args),
-        acknowledged: history.iter().filter(|operation| operation.outcome.is_some()).count(),
-        unknown: history.iter().filter(|operation| operation.outcome.is_none()).count(),
+        acknowledged,
+        unknown,
         refused: shared.refused.load(Ordering::Relaxed),
         faults: nemesis.counts(),
         not_injected: nemesis.lacks(),
@@ -317,22 +214,9 @@ fn report(args: &Args, seed: u64, outlet: &Outlet, shared: &Shared, nemesis: &Ne
     outlet.finish(&summary, || summary_text(&summary))?;
     let Some(violation) = summary.violation else { return Ok(ExitCode::SUCCESS) };
     let path = args.dir.join(format!("quorate-chaos-{seed}.history"));
-    save(&path, &history).map_err(|source| ChaosError::Io { action: "write", path: path.clone(), source })?;
+    shared.save(&path).map_err(|source| ChaosError::Io { action: "write", path: path.clone(), source })?;
     outlet.tell(&format!("VIOLATION: {violation}\nthe history is in {}", path.display()))?;
     Ok(ExitCode::FAILURE)
-}
-
-/// Both judges: what is wrong, if anything, and after how many steps the one that searches gave up, if it did.
-fn judge_all(history: &[Operation]) -> (Option<String>, Option<u64>) {
-    let operations: Vec<&Operation> = history.iter().collect();
-    if let Err(what) = judge::judge(&operations) {
-        return (Some(what), None);
-    }
-    match search::judge(&operations, SEARCH_LIMITS) {
-        Verdict::Linearizable => (None, None),
-        Verdict::GaveUp { steps } => (None, Some(steps)),
-        Verdict::NotLinearizable(refutation) => (Some(refutation.to_string()), None),
-    }
 }
 
 fn summary_text(summary: &Summary) -> String {
@@ -353,13 +237,4 @@ fn summary_text(summary: &Summary) -> String {
     );
     let lacks = summary.not_injected.iter().map(|reason| format!("not injected: {reason}\n"));
     figures(rows, terminal_columns()) + "\n" + &lacks.collect::<String>()
-}
-
-/// One operation on each line, as JSON.
-fn save(path: &std::path::Path, history: &[Operation]) -> io::Result<()> {
-    let mut file = io::BufWriter::new(std::fs::File::create(path)?);
-    for operation in history {
-        writeln!(file, "{}", history_json::to_line(operation))?;
-    }
-    file.flush()
 }

@@ -1,6 +1,7 @@
 //! What each command does. One module for each.
 
 pub mod bench;
+pub mod certify;
 pub mod chaos;
 pub(crate) mod check;
 mod cluster;
@@ -12,7 +13,9 @@ pub mod get;
 mod interrupt;
 mod load;
 mod outlet;
+mod power;
 pub mod put;
+mod recorded;
 pub mod sim;
 pub mod start;
 pub mod status;
@@ -67,6 +70,9 @@ pub enum CommandError {
     /// Signals cannot be taken.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
+    /// Power cuts could not be had.
+    #[error(transparent)]
+    Certify(#[from] certify::CertifyError),
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),

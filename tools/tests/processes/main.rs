@@ -234,3 +234,26 @@ fn chaos_on_real_nodes_finds_nothing_lost() {
     assert!(text.contains("operations answered and judged"), "{text}");
     assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0, "everything it made is removed");
 }
+
+#[test]
+fn power_cuts_of_real_nodes_lose_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().to_str().expect("a path");
+    let output = quorate(&["certify", path, "--cuts", "5", "--seed", "7"]);
+    let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if said.contains("power cuts cannot be had here") || said.contains("unshare") {
+        eprintln!("not run: {said}");
+        return;
+    }
+    assert!(output.status.success(), "{text}\n{said}");
+    assert!(text.contains("operations acknowledged and judged"), "{text}");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0, "everything it made is removed");
+}
+
+#[test]
+fn where_power_cuts_cannot_be_had_one_line_says_why() {
+    let output = quorate(&["certify", "/nowhere-at-all"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("power cuts cannot be had here"), "{said}");
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+}

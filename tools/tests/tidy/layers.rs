@@ -21,12 +21,22 @@ const PACKAGES: &[(&str, &str, &[&str])] = &[
     (
         "tools",
         "quorate",
-        &["quorate-api", "quorate-bench", "quorate-client", "quorate-engine", "quorate-net", "quorate-wal"],
+        &[
+            "quorate-api",
+            "quorate-bench",
+            "quorate-client",
+            "quorate-engine",
+            "quorate-net",
+            "quorate-powerfs",
+            "quorate-wal",
+        ],
     ),
+    ("tools/powerfs", "quorate-powerfs", &["quorate-wal"]),
 ];
 
 /// Sources that may only hold deterministic values, except for the shells below.
-const CORES: &[&str] = &["wal/src/", "net/src/", "net/codec/src/", "engine/src/", "engine/api/src/"];
+const CORES: &[&str] =
+    &["wal/src/", "net/src/", "net/codec/src/", "engine/src/", "engine/api/src/", "tools/powerfs/src/"];
 
 /// Files of those packages that meet the real world: real time, files, sockets, threads.
 const SHELLS: &[&str] = &[
@@ -45,6 +55,10 @@ const SHELLS: &[&str] = &[
     "net/src/resolve.rs",
     "net/src/testing/corpus.rs",
     "engine/src/shell/",
+    "tools/powerfs/src/host_files.rs",
+    "tools/powerfs/src/mount.rs",
+    "tools/powerfs/src/requests.rs",
+    "tools/powerfs/src/supply.rs",
 ];
 
 /// What a core does without, and what it uses instead.

@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 
 use bench::nodes::Nodes;
 use indicatif::ProgressBar;
+use powerfs::Remains;
 use rustix::process::Signal;
 use wal::limits::PAGE_BYTES;
 use wal::testing::SimRng;
 
+use super::ChaosError;
 use super::faults::{self, Fault};
 use super::lab::Lab;
-use super::{ChaosError, Shared, statuses};
+use crate::cmd::power::plan::Cut;
+use crate::cmd::recorded::{Shared, statuses};
 
 use crate::limits::{CUT_MS, FAULT_PAUSE_MS, FULL_MS, LASTS_MS};
 
@@ -162,8 +165,8 @@ impl Nemesis {
         let count = shared.endpoints.len();
         let any = usize::try_from(self.rng.below(count as u64)).expect("few");
         match fault {
-            Fault::KillMajority => (0..=count / 2).map(|step| (any + step) % count).collect(),
-            Fault::KillAll => (0..count).collect(),
+            Fault::KillMajority | Fault::PowerMajority => (0..=count / 2).map(|step| (any + step) % count).collect(),
+            Fault::KillAll | Fault::PowerAll => (0..count).collect(),
             Fault::CutPair => vec![any, (any + 1) % count],
             fault if fault.hits_leader() => {
                 let statuses = statuses(shared).await;
@@ -215,6 +218,14 @@ impl Nemesis {
                     start(nodes, shared, *node)?;
                 }
             }
+            Fault::PowerOne | Fault::PowerLeader | Fault::PowerMajority | Fault::PowerAll => {
+                let remains = self.cut_power(targets, nodes).await?;
+                what = format!("{what}, {remains}");
+                self.pause(LASTS_MS).await;
+                for node in targets {
+                    start(nodes, shared, *node)?;
+                }
+            }
             Fault::CutOne | Fault::CutLeader | Fault::CutOutgoing | Fault::CutIncoming | Fault::CutPair => {
                 let cuts = cuts(fault, targets, shared.endpoints.len());
                 self.cut(cuts)?;
@@ -246,6 +257,17 @@ impl Nemesis {
         let is_filled = self.lab.disks.as_ref().is_ok_and(|disks| disks.is_filled(target));
         let is_whole = |status: &client::ShardStatus| status.under_repair.is_none() && status.new.is_none();
         !is_filled && all.len() >= shared.endpoints.len().max(3) && all.iter().all(is_whole)
+    }
+
+    /// Returns what was left, in words.
+    async fn cut_power(&mut self, targets: &[usize], nodes: &mut Nodes) -> Result<String, ChaosError> {
+        let cut = Cut::of(targets.iter().map(|node| 1 << node).sum(), &mut self.rng);
+        let Some(power) = &mut self.lab.power else { return Ok(String::new()) };
+        let left = power.cut(nodes, &cut).await?;
+        let Remains { sectors_kept, sectors_lost, names_kept, names_lost } = left;
+        Ok(format!(
+            "not synced: {sectors_kept} sectors kept, {sectors_lost} lost, {names_kept} names kept, {names_lost} lost"
+        ))
     }
 
     fn cut(&mut self, cuts: Vec<(usize, usize)>) -> Result<(), ChaosError> {

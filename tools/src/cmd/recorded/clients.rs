@@ -198,7 +198,7 @@ async fn transact(client: &Client, txn: &Txn) -> Result<Response, ClientError> {
 
 /// Reads every key from every node, linearizably and not, into the history: what was acknowledged must be there. The nodes
 /// agree and nothing is wrong any more, so what can't be read counts as lost.
-pub(super) async fn read_everything(shared: &Shared, keys: u64) {
+pub(in crate::cmd) async fn read_everything(shared: &Shared, keys: u64) {
     for (node, endpoint) in shared.endpoints.iter().enumerate() {
         let reading = async {
             // It knows no other node to ask first.
