@@ -114,9 +114,9 @@ impl Raft {
             common.asking.of == (term, Some(from)) && life == common.config.life && batch == common.asking.batch;
         let known_index = common.known_index();
         let is_compared = self.state.following().is_some_and(|following| following.matched_index() >= known_index);
-        if is_asked && index <= known_index && !is_compared {
-            // The answer names nothing beyond what is applied here, and that may be of another history: nobody has compared the two logs
-            // yet. So the answer is dropped. The question is asked again, and its answer counts once the logs were compared.
+        if is_asked && !is_compared {
+            // What is known here may be of another history than the leader's: nobody has compared the two logs yet. So the answer is
+            // dropped. The question is asked again, and its answer counts once the logs were compared.
             return;
         }
         let Some(question) = common.asking.question.take_if(|_| is_asked) else {

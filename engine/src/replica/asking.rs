@@ -8,6 +8,7 @@ use net::api::Status;
 use wal::Storage;
 
 use super::Replica;
+use super::turns::Read;
 use crate::call::{Call, Origin, Refusal};
 use crate::types::{Index, NodeId};
 
@@ -67,7 +68,7 @@ impl<S: Storage> Replica<S> {
 
     /// Reads whose leader was lost are asked about again as soon as there is a leader that can be asked.
     fn ask_about_unasked(&mut self) {
-        let Some(leader) = self.raft.leader() else { return };
+        let Some(leader) = self.raft.leader_of_one_history() else { return };
         let can_ask = leader == self.options.raft.id || self.connected.contains(&leader);
         for read in self.waiting.reads.take_unasked() {
             if can_ask {
@@ -82,7 +83,32 @@ impl<S: Storage> Replica<S> {
 
     /// Raft gave up a read. A node that passed it on asks elsewhere; what came in here is asked about again.
     pub(super) fn on_read_failed(&mut self, id: u64) {
-        let Some(read) = self.waiting.reads.fail(id) else { return };
+        if let Some(read) = self.waiting.reads.fail(id) {
+            self.take_back(read);
+        }
+    }
+
+    /// This node has parted from its leader, which has another history. What that leader said of reads counts no more: none of them may be
+    /// answered once this node has applied entries of another leader up to the index.
+    pub(super) fn take_back_reads_after_parting(&mut self) {
+        if !self.has_parted() {
+            return;
+        }
+        assert!(self.raft.leader() != Some(self.options.raft.id), "a leader parts from nobody");
+        for read in self.waiting.reads.take_awaiting(self.machine.applied_index()) {
+            self.take_back(read);
+        }
+    }
+
+    /// The leader that this node hears has another history.
+    pub(super) fn has_parted(&self) -> bool {
+        let (heard, followed) = (self.raft.leader(), self.raft.leader_of_one_history());
+        assert!(followed.is_none() || followed == heard, "{followed:?} is followed, and {heard:?} is heard");
+        heard != followed
+    }
+
+    /// A read is not confirmed, or not any more.
+    fn take_back(&mut self, read: Read) {
         if let Origin::Peer { .. } = read.origin {
             let message = "the leader changed before it could confirm the read; try again";
             self.refuse(read.origin, Refusal::not_executed(Status::Unavailable, message));
@@ -102,7 +128,7 @@ impl<S: Storage> Replica<S> {
 
     /// Passes reads on to the leader that have waited for this node's own state for too long: it lags behind, and may do so for long.
     pub(super) fn pass_on_late_reads(&mut self) {
-        let leader = self.raft.leader();
+        let leader = self.raft.leader_of_one_history();
         let can_pass_on = self.standing.takes_part() && leader.is_some_and(|leader| self.connected.contains(&leader));
         let applied = self.machine.applied_index();
         let awaited = self.waiting.reads.first_awaited(applied);

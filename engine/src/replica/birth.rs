@@ -60,6 +60,11 @@ impl<S: Storage> Replica<S> {
 
     /// Says why there is no leader to pass a call on to: this node is new, nodes have lost their data, or no leader is elected yet.
     pub(super) fn why_no_leader(&self) -> String {
+        if self.has_parted() {
+            return "this shard has no leader that this node can follow: the one that leads has another history than this node, whose \
+                    log says where they part; ask another node"
+                .to_owned();
+        }
         let reason = self.raft.birth_view().map(|view| view.to_string()).unwrap_or_else(|| {
             self.with_lost_nodes("a majority of its nodes is not reachable, or an election is under way").into_owned()
         });

@@ -36,9 +36,9 @@ impl LeaderWatch {
 impl<S: Storage> Replica<S> {
     /// Answers what was passed on to a node that has not led for an election timeout. The same for what this node appended as the
     /// leader, if it has not learned by then what became of it: nobody leads, or what the next leader says does not get through to
-    /// this node, or that leader finds no quorum.
+    /// this node, or that leader finds no quorum. A leader with another history is none.
     pub(super) fn answer_lost_requests(&mut self) {
-        let leader = self.raft.leader();
+        let leader = self.raft.leader_of_one_history();
         let ticks = u64::from(self.options.raft.election_ticks);
         if !self.leader_watch.is_steady(leader, self.now_tick, ticks) {
             return;

@@ -62,6 +62,7 @@ pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
 use net::api::Status;
 use wal::{AppendError, Log, Noted, Simulated, Storage};
 
+use crate::entries_error::EntriesError;
 use crate::limits::EXPIRE_EVERY_TICKS;
 use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role, Tip};
 use crate::state_machine::StateMachine;
@@ -417,8 +418,12 @@ impl<S: Storage> Replica<S> {
             Ok(parsed) => parsed,
             Err(error) => {
                 self.stats.appends_corrupt += 1;
+                // What this version does not know stays unknown however often it comes, and the leader's copy of it is whole.
+                match error {
+                    EntriesError::Form { .. } => self.raft.on_no_room(from, append, &self.log),
+                    _ => self.raft.on_damaged(from, append, &self.log),
+                }
                 self.tell(Remark::CorruptAppend { from, error });
-                self.raft.on_damaged(from, append, &self.log);
                 self.after_raft();
                 return;
             }
@@ -568,6 +573,7 @@ impl<S: Storage> Replica<S> {
         for (id, index) in ready.reads_ready {
             self.waiting.reads.confirm(id.0, index);
         }
+        self.take_back_reads_after_parting();
         for id in ready.reads_failed {
             self.on_read_failed(id.0);
         }

@@ -73,11 +73,20 @@ impl<S: Storage> Replica<S> {
             // An entry may have been superseded or dropped meanwhile.
             let Some(entry) = entry else { continue };
             entry.verify().map_err(|error| {
-                let reason = format!("the disk gives it damaged: {error}; start this node again to repair its log");
+                let reason = format!("memory or the disk gives it damaged: {error}; {}", self.how_to_repair());
                 Fault::Read { index, reason }
             })?;
         }
         Ok(())
+    }
+
+    /// What people can do about a damaged entry.
+    fn how_to_repair(&self) -> &'static str {
+        if self.raft.membership().can_repair(self.options.raft.id) {
+            return "start this node again to repair its log";
+        }
+        "start this node again; if the disk gives the entry damaged then, too, the node does not start, and the other nodes are too few to \
+         repair its log: put back a whole copy of its data directory, or copy what is left into a new cluster"
     }
 
     /// The last entry of a window that begins at `first` and ends once it has `READ_IN_BYTES`, or at `may_apply`.

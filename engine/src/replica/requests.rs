@@ -39,7 +39,8 @@ impl<S: Storage> Replica<S> {
             Ok(()) => self.queue_read(origin, call),
             Err(NotLeader { leader }) if self.reads_here(origin, &call, leader) => self.queue_read(origin, call),
             Err(NotLeader { .. }) if self.may_hold(&call) => self.hold(origin, call),
-            Err(NotLeader { leader }) => self.relay(origin, call, leader),
+            // Nothing is passed on to a leader with another history: its answers may be at odds with what this node knows.
+            Err(NotLeader { .. }) => self.relay(origin, call, self.raft.leader_of_one_history()),
         }
     }
 

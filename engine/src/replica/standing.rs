@@ -126,7 +126,7 @@ impl<S: Storage> Replica<S> {
     pub(crate) fn leadership(&self) -> Leadership {
         let mut shown = Leadership {
             term: self.raft.term(),
-            leader: self.raft.leader(),
+            leader: self.raft.leader_of_one_history(),
             is_leader: self.raft.role() == Role::Leader,
         };
         assert!(!shown.is_leader || shown.leader == Some(self.options.raft.id), "a leader knows of itself: {shown:?}");

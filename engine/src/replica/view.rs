@@ -40,8 +40,8 @@ pub enum Fault {
         /// Voters of the cluster.
         voters_count: usize,
     },
-    /// A committed entry could not be read back.
-    #[error("committed entry {index} cannot be read from the log: {reason}")]
+    /// An entry of the log could not be read back.
+    #[error("entry {index} cannot be read from the log: {reason}")]
     Read {
         /// Which entry.
         index: Index,
@@ -108,7 +108,7 @@ pub struct ReplicaStats {
 pub(crate) struct Leadership {
     /// Current term.
     pub term: Term,
-    /// The leader this node knows of.
+    /// The leader this node knows of; `None` if its log was found to have another history.
     pub leader: Option<NodeId>,
     /// This node leads the shard.
     pub is_leader: bool,

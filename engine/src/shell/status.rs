@@ -143,7 +143,9 @@ impl StatusBoard {
                     return Err(format!("shard {shard}: {birth}"));
                 }
                 Some(posted) if posted.view.leader.is_none() => {
-                    return Err(format!("shard {shard} has no leader: no majority of its nodes is connected"));
+                    return Err(format!(
+                        "shard {shard} has no leader: no majority of its nodes is connected, or the leader has another history"
+                    ));
                 }
                 Some(Posted { view, .. }) if view.applied_index.plus(READY_LAG_ENTRIES) < view.commit_index => {
                     let (applied, committed) = (view.applied_index, view.commit_index);

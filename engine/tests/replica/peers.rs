@@ -3,6 +3,7 @@
 mod hanging_disk;
 mod lanes;
 mod names;
+mod parted;
 mod reads;
 
 use std::collections::BTreeMap;

@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use api::command::{KeyRange, Op, RangeOp, Txn, encode_txn_command};
 use api::response::{OpResponse, Response};
 use engine::call::{CallKind, Ticket};
+use engine::log_store;
 use engine::replica::{Event, Fault, ReadingLimits, ReplicaOptions};
-use engine::types::Index;
+use engine::state_machine::batch::{self, BatchHeader};
+use engine::types::{EntryId, Index, Term};
 use net::api::{Executed, Status};
+use wal::EntryHeader;
 
 use crate::answers::{EXPIRED_TICKS, Trio};
-use crate::host::{Host, NODES_COUNT, open, options};
+use crate::host::{Host, NODES_COUNT, new_disk, open, options};
 use crate::ops::{op_command, put, request, whole};
 
 /// A trio whose replicas have options of their own.
@@ -158,12 +161,31 @@ fn entries_that_are_read_in_damaged_are_neither_applied_nor_sent() {
     let _effects = node.handle(Event::Loaded { first, last, result: Ok(()) });
     match node.replica.fault() {
         Some(Fault::Read { index, reason }) => {
-            assert!(*index == last && reason.contains("checksum"), "{index}: {reason}")
+            assert!(*index == last && reason.contains("checksum"), "{index}: {reason}");
+            assert!(reason.ends_with("start this node again to repair its log"), "{reason}");
         }
         other => panic!("{other:?}"),
     }
     let _effects = node.handle(Event::Turn);
     assert_eq!(node.replica.view().applied_index, Index::ZERO, "what is whole before it need not be applied either");
+}
+
+#[test]
+fn a_node_whose_log_nobody_can_repair_does_not_promise_a_repair() {
+    let mut options = options(0, 9);
+    options.raft.founders.truncate(2);
+    let mut log = open(0, new_disk(0, 1 << 20, 1));
+    log.append_hard_state(wal::HardStateRecord { term: Term::new(1), vote: 0 }).expect("room");
+    let id = EntryId::new(Term::new(1), Index::new(1));
+    let mut payload = Vec::new();
+    batch::encode(BatchHeader::default(), [op_command(&put(b"k", &[7; 1000])).as_slice()], &mut payload);
+    log.append_entry(&EntryHeader::new(id, log_store::KIND_COMMANDS, &payload), &payload).expect("room");
+    let (seq, offset) = log.place_of(id.index).expect("held");
+    log.storage_mut().flip_bit(seq, offset + 500, 1);
+    let mut node = Host::new(options, log);
+    let _effects = node.handle(Event::Loaded { first: id.index, last: id.index, result: Ok(()) });
+    let fault = node.replica.fault().expect("it stops").to_string();
+    assert!(fault.contains("too few to repair"), "{fault}");
 }
 
 #[test]

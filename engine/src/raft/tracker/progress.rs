@@ -156,6 +156,12 @@ impl Progress {
 
     /// Its disk works, by what it acknowledged: it has all there is, or took more of it within the last `ticks`.
     pub(in crate::raft) fn disk_works(&self, last_index: Index, ticks: u32, now_tick: u64) -> bool {
+        assert!(
+            self.match_index <= last_index,
+            "durable through {}, and the log ends at {last_index}",
+            self.match_index
+        );
+        assert!(self.matched_tick <= now_tick, "ticks only rise");
         self.match_index == last_index || now_tick < self.matched_tick + u64::from(ticks)
     }
 

@@ -5,6 +5,7 @@ use engine::raft::{self, AppendEntries, AppendOutcome, Message};
 use engine::replica::{Event, Lane, NotTaken};
 use engine::types::{EntryId, Index, NodeId, Term};
 use net::api::{Executed, Status};
+use wal::{EntryHeader, EntryKind};
 
 use super::{SEGMENT_BYTES, Sent, Subject, fresh, log_with, node_id, options, outcomes};
 
@@ -150,6 +151,19 @@ fn entries_that_came_damaged_are_sent_again_soon_and_not_at_once() {
     let (first, second) = (ticks_until_sent(), ticks_until_sent());
     assert!(first > 1 && second > 1, "its own copy may be damaged");
     assert!(first < 10 && second < 10, "before they would count as lost: {first}, {second}");
+}
+
+#[test]
+fn entries_of_an_unknown_kind_are_not_called_damaged() {
+    let mut log = log_with(&[1, 1], 0, 1 << 20);
+    let id = EntryId::new(Term::new(1), Index::new(3));
+    log.append_entry(&EntryHeader::new(id, EntryKind::new(99), &[]), &[]).expect("room");
+    let mut subject = fresh(options(19));
+    subject.append(&log, 1, 2, false);
+    subject.sent();
+    subject.append(&log, 3, 3, false);
+    let refused = AppendOutcome::NoRoom { matched_index: Index::new(2), persisted_index: Index::new(2) };
+    assert_eq!(outcomes(subject.sent()), [refused]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use net::api::{Executed, Status};
 use super::{SEGMENT_BYTES, Sent, Subject, fresh, log_with, node_id, options};
 
 /// A question about reads: life and number.
-type Question = (u64, u64);
+pub(super) type Question = (u64, u64);
 
 /// A follower of node 2 in term 1 that has applied two entries of three.
 fn follower(seed: u64) -> Subject {
@@ -20,12 +20,12 @@ fn follower(seed: u64) -> Subject {
     subject
 }
 
-fn heartbeat(term: u64, commit_index: u64) -> Message {
+pub(super) fn heartbeat(term: u64, commit_index: u64) -> Message {
     Message::Heartbeat { term: Term::new(term), commit_index: Index::new(commit_index), round: 1 }
 }
 
 /// What the follower asked a node about reads since it was last looked.
-fn questions(subject: &mut Subject, to: u64) -> Vec<Question> {
+pub(super) fn questions(subject: &mut Subject, to: u64) -> Vec<Question> {
     let question = |(asked, sent)| match sent {
         Sent::Message(Message::ReadIndexRequest { life, batch, .. }) if asked == node_id(to) => Some((life, batch)),
         _ => None,
@@ -33,12 +33,12 @@ fn questions(subject: &mut Subject, to: u64) -> Vec<Question> {
     subject.sent().into_iter().filter_map(question).collect()
 }
 
-fn answer(subject: &mut Subject, from: u64, term: u64, (life, batch): Question, index: u64) {
+pub(super) fn answer(subject: &mut Subject, from: u64, term: u64, (life, batch): Question, index: u64) {
     let (term, index) = (Term::new(term), Index::new(index));
     subject.hear(from, Message::ReadIndexResponse { term, life, batch, index });
 }
 
-fn is_answered(subject: &Subject, read: u64) -> bool {
+pub(super) fn is_answered(subject: &Subject, read: u64) -> bool {
     subject.answers.get(&read).is_some_and(Result::is_ok)
 }
 
