@@ -23,7 +23,7 @@ macro_rules! mark {
 
 pub mod call;
 pub mod config;
-#[cfg(feature = "shell")]
+#[cfg(any(feature = "shell", feature = "testing"))]
 pub(crate) mod desk;
 #[cfg(any(feature = "shell", feature = "testing"))]
 pub(crate) mod directory;

@@ -25,6 +25,7 @@ impl BetweenCores {
         if bytes <= self.small_bytes || under_way_bytes.saturating_add(bytes) <= self.bytes_limit {
             return (Ok(part.into_owned()), false);
         }
+        mark!("desk: an answer between cores is dropped");
         let message = "too many bytes of answers are on their way between the cores of this node; this one was dropped, read again later";
         let refusal = Refusal::unknown(Status::Overloaded, message);
         match part {

@@ -2,6 +2,7 @@
 
 use net::api::Status;
 
+use super::DeskLimits;
 use crate::call::Refusal;
 
 /// The state of a connection. Each request that `begin`s is `answered` once, whatever becomes of the connection.
@@ -27,11 +28,12 @@ impl Conversation {
     /// A request may begin.
     ///
     /// # Errors
-    /// `limit` of them wait already. The new one took no effect.
-    pub(crate) fn may_begin(self, limit: u32) -> Result<(), Refusal> {
-        if self.waiting_count < limit {
+    /// As many as may wait already. The new one took no effect.
+    pub(crate) fn may_begin(self, limits: &DeskLimits) -> Result<(), Refusal> {
+        if self.waiting_count < limits.requests_per_connection {
             return Ok(());
         }
+        mark!("desk: a connection has too many requests");
         let message = format!(
             "{} requests of this connection wait for an answer already; the limit is --max-requests-per-connection",
             self.waiting_count
@@ -56,6 +58,7 @@ impl Conversation {
     ///
     /// `None`: it was said before, or requests wait for an answer, of which it would be wrong.
     pub(crate) fn goodbye(&mut self, status: Status, message: impl Into<String>) -> Option<Refusal> {
+        mark!("desk: a goodbye waits for answers" if self.waiting_count > 0);
         if self.waiting_count > 0 || self.is_over {
             return None;
         }
@@ -66,6 +69,7 @@ impl Conversation {
 
 #[cfg(test)]
 mod tests {
+    use api::command::Limits;
     use net::api::Executed;
 
     use super::*;
@@ -85,13 +89,15 @@ mod tests {
 
     #[test]
     fn a_connection_has_no_more_requests_than_it_may() {
+        let command = Limits { request_bytes: 1, txn_ops: 1, shard_count: 1 };
+        let limits = DeskLimits { command, shard_count: 1, requests_per_connection: 3, queued_bytes: 1, requests: 1 };
         let mut conversation = Conversation::default();
         for _ in 0..3 {
-            conversation.may_begin(3).expect("room");
+            conversation.may_begin(&limits).expect("room");
             conversation.begin();
         }
-        let refused = conversation.may_begin(3).expect_err("no room");
+        let refused = conversation.may_begin(&limits).expect_err("no room");
         assert_eq!((refused.status, refused.executed), (Status::Overloaded, Executed::No));
-        assert!(!conversation.answered() && conversation.may_begin(3).is_ok());
+        assert!(!conversation.answered() && conversation.may_begin(&limits).is_ok());
     }
 }

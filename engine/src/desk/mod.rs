@@ -14,8 +14,7 @@ mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use net::api::{Executed, Status};
-use net::handshake::ClientLimits;
+use net::api::Status;
 
 pub(crate) use between::{BetweenCores, Brought};
 pub(crate) use conversation::Conversation;
@@ -48,17 +47,6 @@ pub struct DeskLimits {
     pub queued_bytes: u64,
     /// Requests of this core that wait for an answer, at most. As many more may be given up and not be answered yet.
     pub requests: usize,
-}
-
-impl DeskLimits {
-    /// What a client is told of them, so that it waits instead of being refused.
-    pub(crate) fn told(&self) -> ClientLimits {
-        ClientLimits {
-            requests: self.requests_per_connection,
-            request_bytes: u32::try_from(self.command.request_bytes).unwrap_or(u32::MAX),
-            queued_bytes: self.queued_bytes,
-        }
-    }
 }
 
 /// A call that was taken.
@@ -95,11 +83,13 @@ impl<W> Desk<W> {
     /// A number for a connection, by which its calls are known.
     pub(crate) fn number_conn(&mut self) -> u32 {
         self.last_conn = self.last_conn.checked_add(1).unwrap_or(NO_CONN + 1);
+        assert_ne!(self.last_conn, NO_CONN, "nobody's number is not given away");
         self.last_conn
     }
 
     /// The core that owns a shard, the same on every node.
     pub(crate) const fn owner(shard: ShardId, cores: usize) -> usize {
+        assert!(cores > 0, "a node has a core");
         shard.get() as usize % cores
     }
 
@@ -145,9 +135,13 @@ impl<W> Desk<W> {
             Err((waiting, why)) => {
                 let message = match why {
                     NoPlace::Bytes(bytes) => {
+                        mark!("desk: too many bytes of requests wait");
                         format!("{bytes} bytes of requests wait on this core; slow down and try again")
                     }
-                    NoPlace::Count => "too many requests wait on this core; slow down and try again".to_owned(),
+                    NoPlace::Count => {
+                        mark!("desk: too many requests wait");
+                        "too many requests wait on this core; slow down and try again".to_owned()
+                    }
                 };
                 Err((waiting, Refusal::not_executed(Status::Overloaded, message)))
             }
@@ -156,6 +150,7 @@ impl<W> Desk<W> {
 
     /// A call that was taken could not be brought to its shard's core, which never sees it. `None`: nobody waits for it.
     pub(crate) fn not_taken(&mut self, ticket: Ticket) -> (Option<W>, Refusal) {
+        mark!("desk: the queue to another core is full");
         let message = "the queue to the shard's core is full; slow down and try again";
         (self.last(ticket), Refusal::not_executed(Status::Overloaded, message))
     }
@@ -164,25 +159,26 @@ impl<W> Desk<W> {
     pub(crate) fn take_part(&mut self, ticket: Ticket, take: impl FnOnce(&mut W) -> bool) {
         let place = self.place(ticket);
         if place.waiting.as_mut().is_some_and(|waiting| !take(waiting)) {
+            mark!("desk: the rest of an answer finds nobody");
             place.waiting = None;
         }
     }
 
-    /// A part of an answer was lost on its way, and others follow, which are dropped. Whoever waits is to be told at once.
-    pub(crate) fn lose_part(&mut self, ticket: Ticket) -> Option<W> {
-        self.place(ticket).waiting.take()
+    /// A part of an answer was lost on its way, and others follow, which are dropped. Whoever waits is to be told at once. Says which shard
+    /// answered.
+    pub(crate) fn lose_part(&mut self, ticket: Ticket) -> (ShardId, Option<W>) {
+        mark!("desk: a part of an answer was lost between cores");
+        let place = self.place(ticket);
+        (place.shard, place.waiting.take())
     }
 
     /// The last part of an answer came, so that the call's place is free. `None`: nobody waits for it any more.
     pub(crate) fn last(&mut self, ticket: Ticket) -> Option<W> {
         // Looked at first: a ticket that names another call's place must not free it.
         self.place(ticket);
-        self.waits.remove(place_of(ticket)).and_then(|place| place.waiting)
-    }
-
-    /// The shard that a call is about, until its last answer.
-    pub(crate) fn shard_of(&mut self, ticket: Ticket) -> ShardId {
-        self.place(ticket).shard
+        let waiting = self.waits.remove(place_of(ticket)).and_then(|place| place.waiting);
+        mark!("desk: nobody waits for an answer any more" if waiting.is_none());
+        waiting
     }
 
     /// A client's connection is gone. Its calls keep their places, since their answers name these. Returns their tickets, for each shard
@@ -191,6 +187,7 @@ impl<W> Desk<W> {
         assert_ne!(conn, NO_CONN, "it has a number");
         let mut left: BTreeMap<ShardId, Vec<Ticket>> = BTreeMap::new();
         for (number, place) in self.waits.iter().filter(|(_, place)| place.conn == conn) {
+            mark!("desk: a client left while calls waited");
             left.entry(place.shard).or_default().push(self.ticket(conn, number));
         }
         left
@@ -211,10 +208,12 @@ impl<W> Desk<W> {
     /// Looks through `count` places from `first` on for calls of a silent shard. Returns who waited for them, and where to go on, if there
     /// are more. The calls leave their room to others; their answers may still come.
     pub(crate) fn give_up_some(&mut self, shard: ShardId, first: usize, count: usize) -> (Vec<W>, Option<usize>) {
+        assert!(count > 0, "there is an end to it");
         let mut waiting = Vec::new();
         let end = first + count;
         for number in first..end.min(self.waits.len()) {
             if let Some(place) = self.waits.get_mut(number).filter(|place| place.shard == shard) {
+                mark!("desk: calls of a silent shard are given up" if place.waiting.is_some());
                 waiting.extend(place.waiting.take());
                 self.waits.give_up(number);
             }
@@ -242,11 +241,6 @@ impl<W> Desk<W> {
     }
 }
 
-/// Another node may do what was refused here.
-pub(crate) fn asks_elsewhere(refusal: &Refusal) -> bool {
-    refusal.executed == Executed::No && matches!(refusal.status, Status::Unavailable | Status::ShuttingDown)
-}
-
 fn place_of(ticket: Ticket) -> usize {
     usize::try_from(ticket.0 & ((1 << TICKET_NUMBER_BITS) - 1)).unwrap_or(usize::MAX)
 }
@@ -262,6 +256,8 @@ fn status_of(error: &CommandError) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use net::api::Executed;
+
     use super::*;
     use crate::call::CallKind;
 
@@ -327,7 +323,7 @@ mod tests {
         let other = take(&mut desk, 1, conn, 10).expect("room").ticket;
         desk.fell_silent(ShardId::new(0));
         let refused = take(&mut desk, 0, conn, 1).expect_err("it says nothing");
-        assert!(refused.executed == Executed::No && asks_elsewhere(&refused));
+        assert_eq!((refused.status, refused.executed), (Status::Unavailable, Executed::No));
         assert_eq!(desk.give_up_some(ShardId::new(0), 0, 1), (vec!["somebody"], Some(1)));
         assert_eq!(desk.give_up_some(ShardId::new(0), 1, 1), (Vec::new(), None));
         assert_eq!(Desk::<&str>::silence().executed, Executed::Unknown);
@@ -344,7 +340,10 @@ mod tests {
         desk.take_part(slow, |_| true);
         desk.take_part(slow, |_| false);
         desk.take_part(slow, |_| unreachable!("nobody waits for it"));
-        assert_eq!((desk.lose_part(unlucky), desk.lose_part(unlucky)), (Some("somebody"), None));
+        assert_eq!(
+            [desk.lose_part(unlucky), desk.lose_part(unlucky)].map(|(_, waiting)| waiting),
+            [Some("somebody"), None]
+        );
         assert_eq!((desk.last(slow), desk.last(unlucky)), (None, None));
     }
 

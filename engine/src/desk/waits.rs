@@ -79,6 +79,7 @@ impl<W> Waits<W> {
             u32::try_from(self.places.len() - 1).expect("places are bounded")
         });
         self.bytes = sum;
+        assert!(self.bytes <= self.bytes_limit, "what counts is bounded");
         let before = self.places[number as usize].replace(request);
         assert!(before.is_none(), "a place is free before it is taken");
         Ok(number)
@@ -125,6 +126,7 @@ impl<W> Waits<W> {
             self.given_up_count += 1;
             self.given_up_bytes += bytes;
             self.bytes -= bytes;
+            assert!(self.given_up_bytes <= self.bytes_limit, "what was given up is bounded");
         }
     }
 }

@@ -19,7 +19,7 @@ use super::limits::{
 };
 use super::partial::GivenUp;
 use crate::call::Refusal;
-use crate::desk::Conversation;
+use crate::desk::{Conversation, DeskLimits};
 
 /// What takes the place of a large answer while too much waits. All reads of a round are answered at once, and clients may be slow
 /// to take it all.
@@ -259,12 +259,12 @@ impl ClientConn {
         self.conversation.get().waiting_count()
     }
 
-    /// Whether a request may begin while no more than `limit` wait.
+    /// Whether another request may begin.
     ///
     /// # Errors
     /// As many wait already.
-    pub(super) fn may_begin(&self, limit: u32) -> Result<(), Refusal> {
-        self.conversation.get().may_begin(limit)
+    pub(super) fn may_begin(&self, limits: &DeskLimits) -> Result<(), Refusal> {
+        self.conversation.get().may_begin(limits)
     }
 
     /// Bytes arrived just now.

@@ -469,7 +469,7 @@ impl Core {
             Some(refusal) => Err(refusal),
             None => self.clients.enter(&conn, address.ip()).ok_or_else(|| TurnedAway::busy(self.clients.limit())),
         };
-        let welcome = self.door.welcome_client(admitted.as_ref().err(), self.gateway.limits().told());
+        let welcome = self.door.welcome_client(admitted.as_ref().err(), self.gateway.told());
         let (metrics, board) = (&self.shared.metrics, self.shared.board.clone());
         metrics.client_connections.set(self.clients.total() as u64);
         if let Ok(place) = &admitted {

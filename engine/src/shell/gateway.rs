@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use net::api::{REQUEST_HEAD_BYTES, Response, ResponsePart, Status};
+use net::api::{Executed, REQUEST_HEAD_BYTES, Response, ResponsePart, Status};
+use net::handshake::ClientLimits;
 use net::shell::Writers;
 use prometheus_client::metrics::counter::Counter;
 
@@ -25,7 +26,7 @@ use super::partial::Partials;
 use super::replies::Replies;
 use super::shard::Shard;
 use crate::call::{Call, Origin, Part, Refusal, Ticket};
-use crate::desk::{Desk, DeskLimits, NO_CONN, Taken, asks_elsewhere};
+use crate::desk::{Desk, DeskLimits, NO_CONN, Taken};
 use crate::replica::Event;
 use crate::types::ShardId;
 use api::command;
@@ -96,6 +97,15 @@ impl Gateway {
         &self.limits
     }
 
+    /// What a client is told of the limits, so that it waits instead of being refused.
+    pub(super) fn told(&self) -> ClientLimits {
+        ClientLimits {
+            requests: self.limits.requests_per_connection,
+            request_bytes: u32::try_from(self.limits.command.request_bytes).unwrap_or(u32::MAX),
+            queued_bytes: self.limits.queued_bytes,
+        }
+    }
+
     /// A connection of a client of this core at this address. `answers_dropped` counts for the node.
     pub(super) fn new_conn(&self, address: SocketAddr, answers_dropped: Counter) -> ClientConn {
         let number = self.desk.borrow_mut().number_conn();
@@ -152,7 +162,7 @@ impl Gateway {
         if let Err(refusal) = self.check(&call) {
             return conn.refuse(id, refusal.status, &refusal.message);
         }
-        if let Err(refusal) = conn.may_begin(self.limits.requests_per_connection) {
+        if let Err(refusal) = conn.may_begin(&self.limits) {
             return conn.refuse(id, refusal.status, &refusal.message);
         }
         conn.request_began();
@@ -260,10 +270,7 @@ impl Gateway {
 
     /// Refuses a call of this core of whose answer a part was lost. What still comes of it is dropped.
     pub(super) fn give_up(&self, ticket: Ticket, why: &Refusal) {
-        let (shard, waiting) = {
-            let mut desk = self.desk.borrow_mut();
-            (desk.shard_of(ticket), desk.lose_part(ticket))
-        };
+        let (shard, waiting) = self.desk.borrow_mut().lose_part(ticket);
         if let Some(waiting) = waiting {
             self.answer_refused(shard, waiting, why);
         }
@@ -360,4 +367,9 @@ impl Replies for Gateway {
         let answer = self.mesh.answer(part);
         self.mesh.send(core, MeshMessage::Reply { shard, ticket, answer, relayed });
     }
+}
+
+/// Another node may do what was refused here.
+fn asks_elsewhere(refusal: &Refusal) -> bool {
+    refusal.executed == Executed::No && matches!(refusal.status, Status::Unavailable | Status::ShuttingDown)
 }

@@ -2,10 +2,11 @@
 //!
 //! A retry is safe only when the refusal says that nothing happened; everything else ends as an unknown outcome.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use wal::testing::SimRng;
 
+use super::front::Attempt;
 use super::plan::{Plan, pick};
 use crate::call::{CallKind, Refusal};
 use crate::testing::history::{Input, Operation};
@@ -84,8 +85,10 @@ pub(super) struct Running {
     pub(super) is_open: bool,
     /// How often it arrived at a node that was there.
     pub(super) attempts_count: u64,
-    /// How often a node said that it took no effect.
-    pub(super) void_count: u64,
+    /// Attempts of which a node said that they take no effect.
+    pub(super) void: BTreeSet<u64>,
+    /// The attempt that the client waits for.
+    pub(super) last_attempt: u64,
 }
 
 impl Running {
@@ -118,6 +121,7 @@ pub(super) struct Clients {
     /// No new operations but scripted ones.
     is_finishing: bool,
     values_count: u64,
+    attempts_count: u64,
     shards: u64,
     keys: u64,
 }
@@ -131,6 +135,7 @@ impl Clients {
             operations: Vec::new(),
             is_finishing: false,
             values_count: 0,
+            attempts_count: 0,
             shards: plan.shards.into(),
             keys: plan.keys,
         }
@@ -266,7 +271,8 @@ impl Clients {
             deadline_us,
             is_open: true,
             attempts_count: 0,
-            void_count: 0,
+            void: BTreeSet::new(),
+            last_attempt: 0,
         });
         self.clients[client].open = Some(number);
         Some((number as u64, deadline_us))
@@ -284,6 +290,20 @@ impl Clients {
     /// Where a client asks first.
     pub(super) fn home(&self, client: usize) -> Option<usize> {
         self.clients[client].home
+    }
+
+    /// Whose operation it is.
+    pub(super) fn client_of(&self, op: u64) -> usize {
+        self.operations[usize::try_from(op).expect("small")].operation.client
+    }
+
+    /// Another attempt at an operation.
+    pub(super) fn attempt(&mut self, op: u64) -> Attempt {
+        self.attempts_count += 1;
+        let number = self.attempts_count;
+        assert!(self.running(op).last_attempt < number, "attempts are numbered in their order");
+        self.running(op).last_attempt = number;
+        Attempt { op, number }
     }
 
     /// A client asks anybody from now on.
@@ -354,7 +374,9 @@ impl Clients {
                 matches!(input, Input::Put { .. } | Input::PutBoth { .. } | Input::Swap { .. })
                     || matches!(running.extra, Extra::DeleteTo(_))
             })
-            .map(|running| (running.operation.input.encode(running.extra), running.attempts_count - running.void_count))
+            .map(|running| {
+                (running.operation.input.encode(running.extra), running.attempts_count - running.void.len() as u64)
+            })
     }
 
     pub(super) fn note_answer(&mut self, op: u64, home: usize) {

@@ -151,9 +151,26 @@ impl World {
                 return Err(format!("liveness: {} s after the last fault {reason}", LIVENESS_US / 1_000_000));
             }
         }
+        self.check_all_answered()?;
         for host in &self.hosts {
             for (shard, checks) in host.shards.iter().zip(&mut self.checks) {
                 checks.check_digest(host.id, shard.replica.as_ref().ok_or("a node is down")?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every request has got its answer, once its time was over at the latest.
+    fn check_all_answered(&mut self) -> Result<(), String> {
+        self.run_until(self.now_us + 2 * self.plan.timeout_us)?;
+        for (number, host) in self.hosts.iter().enumerate() {
+            let at_shards = host.shards.iter().map(|shard| shard.waiting.len()).sum::<usize>();
+            if at_shards + host.front.open_count() > 0 {
+                let front = &host.front;
+                return Err(format!(
+                    "node {} leaves {at_shards} requests at its shards unanswered: {front:?}",
+                    number + 1
+                ));
             }
         }
         Ok(())
@@ -190,6 +207,7 @@ impl World {
         for host in 0..self.hosts.len() {
             let node = &mut self.hosts[host];
             node.paused_until_us = 0;
+            node.hung = None;
             node.slowness = 1;
             node.disk_is_full = false;
             node.file_work_us_max = FILE_WORK_US_MAX;

@@ -12,7 +12,7 @@ type Rate = fn(&Faults) -> Every;
 type Inject = fn(&mut World) -> Result<bool, String>;
 
 /// Every kind of fault: its name, how often it strikes, what it does.
-const KINDS: [(&str, Rate, Inject); 19] = [
+const KINDS: [(&str, Rate, Inject); 22] = [
     ("process killed", |faults| faults.kill, |world| world.kill_some(false)),
     ("power lost", |faults| faults.power_loss, |world| world.kill_some(true)),
     ("everything killed", |faults| faults.kill_all, World::kill_all),
@@ -32,6 +32,9 @@ const KINDS: [(&str, Rate, Inject); 19] = [
     ("leader's disk", |faults| faults.leader_disk, World::spoil_leaders_disk),
     ("power lost and damaged log", |faults| faults.rot_after_power_loss, World::rot_some_after_power_loss),
     ("no room", |faults| faults.starve, World::starve_some),
+    ("client left", |faults| faults.client_leaves, World::leave_some),
+    ("client parted from", |faults| faults.client_parted, World::part_from_some),
+    ("core hung", |faults| faults.core_hangs, World::hang_some_core),
 ];
 
 /// A fault of this kind strikes.

@@ -125,6 +125,7 @@ impl World {
                 ));
             }
         }
+        self.say_goodbye_to_all(host);
         let power_is_lost = !self.is_calm && self.plan.faults.power_loss.is_some() && self.rng.chance(1, 2);
         self.kill(host, power_is_lost);
         for (shard, settled) in settled.into_iter().enumerate() {

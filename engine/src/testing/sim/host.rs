@@ -8,6 +8,7 @@ use wal::{Log, LogOptions, OpenError, SegmentIdentity, SegmentSeq, Storage};
 use super::directory::{CLUSTER, Directory, NoStart, identity_of};
 use super::durable::OnDisk;
 use super::files::{Files, Made};
+use super::front::{Attempt, Front, Waiter};
 use super::plan::Plan;
 use crate::call::{CallKind, Refusal};
 use crate::opening::Opening;
@@ -51,10 +52,10 @@ pub(super) struct ShardHost {
     pub(super) linked: BTreeSet<NodeId>,
     /// What its disk holds for good.
     pub(super) on_disk: OnDisk,
-    /// Operations that wait for this replica's answer.
-    pub(super) waiting: BTreeSet<u64>,
+    /// Who waits for this replica's answer, and to what.
+    pub(super) waiting: BTreeMap<Waiter, Attempt>,
     /// What came of answers that are not whole.
-    pub(super) parts: BTreeMap<u64, Vec<u8>>,
+    pub(super) parts: BTreeMap<Waiter, Vec<u8>>,
     /// What the checks saw last.
     pub(super) seen: Seen,
     /// The term in which it was told that its node is going to stop.
@@ -90,6 +91,8 @@ pub(super) struct Host {
     pub(super) is_up: bool,
     /// Its process is stopped until then. Unit: us.
     pub(super) paused_until_us: u64,
+    /// This core of it hangs until then. Unit: us.
+    pub(super) hung: Option<(usize, u64)>,
     /// Length of its ticks on the true clock. Unit: us.
     pub(super) tick_us: u64,
     /// Syncs take this many times as long.
@@ -106,6 +109,8 @@ pub(super) struct Host {
     pub(super) directory: Directory,
     /// Files are lost without which it must not start.
     pub(super) must_refuse: bool,
+    /// Its desks, and the connections of clients.
+    pub(super) front: Front,
     pub(super) shards: Vec<ShardHost>,
 }
 
@@ -127,7 +132,7 @@ impl Host {
                 turn_is_due: false,
                 linked: BTreeSet::new(),
                 on_disk: OnDisk::default(),
-                waiting: BTreeSet::new(),
+                waiting: BTreeMap::new(),
                 parts: BTreeMap::new(),
                 seen: Seen::default(),
                 told_to_stop: None,
@@ -140,6 +145,7 @@ impl Host {
             life: 0,
             is_up: false,
             paused_until_us: 0,
+            hung: None,
             tick_us,
             slowness: 1,
             disk_is_full: false,
@@ -148,6 +154,7 @@ impl Host {
             next_sync_fails: false,
             directory: Directory::default(),
             must_refuse: false,
+            front: Front::new(plan.front, plan.shards),
             shards: shards.collect(),
         }
     }
@@ -227,9 +234,9 @@ impl Host {
         }
     }
 
-    /// The process ends; with `power_is_lost` the host does. Returns the operations that nobody answers any more.
-    pub(super) fn stop(&mut self, power_is_lost: bool) -> Vec<u64> {
-        let mut unanswered = Vec::new();
+    /// The process ends; with `power_is_lost` the host does. Returns the requests that nobody answers any more.
+    pub(super) fn stop(&mut self, power_is_lost: bool) -> Vec<Attempt> {
+        let mut unanswered = self.front.end();
         for shard in &mut self.shards {
             if let Some(replica) = shard.replica.take() {
                 shard.had_fault = replica.fault().is_some();
@@ -256,13 +263,15 @@ impl Host {
             shard.turn_is_due = false;
             shard.told_to_stop = None;
             shard.linked.clear();
-            unanswered.extend(std::mem::take(&mut shard.waiting));
+            let own = |(waiter, attempt)| matches!(waiter, Waiter::Own(_)).then_some(attempt);
+            unanswered.extend(std::mem::take(&mut shard.waiting).into_iter().filter_map(own));
             shard.parts.clear();
         }
         let no_fault = |shard: &ShardHost| !shard.had_fault;
         self.disk_is_whole = !power_is_lost && self.shards.iter().all(no_fault);
         self.is_up = false;
         self.paused_until_us = 0;
+        self.hung = None;
         self.next_sync_fails = false;
         unanswered
     }

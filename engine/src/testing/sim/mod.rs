@@ -1,12 +1,12 @@
 //! The cluster simulator: real replicas, logs and state machines; simulated time, disks, links and clients.
 //!
-//! A run is a function of its seed. It has a phase of faults, in which only safety is asked for, and a phase without, in which
-//! the cluster must converge and answer everything. What is simulated: time and its speed on each node (`world`), connections
-//! (`network`), processes and disks (`host`, on the log's own `SimStorage`; `durable` reads what they hold for good), the other files
-//! of a data directory (`directory`, `files`), clients (`clients`). Faults (`faults`, `ambush`, `minority`, `starve`, `handover`, `wipe`,
-//! `lost_files`, `tampering`), a node that joins (`joining`) and the course of a run (`course`, `put_back`, `second_leader`) act on
-//! the world from outside. What is checked on the way: `checks`; afterwards: the judges of histories in the module above. It does not
-//! simulate threads or memory.
+//! A run is a function of its seed. It has a phase of faults, in which only safety is asked for, and a phase without, in which the
+//! cluster must converge and answer everything. What is simulated: time and its speed on each node (`world`), connections (`network`),
+//! processes and disks (`host`, on the log's own `SimStorage`; `durable` reads what they hold for good), the other files of a data
+//! directory (`directory`, `files`), desks (`front`), clients (`clients`). Faults (`faults`, `ambush`, `minority`, `starve`, `handover`,
+//! `wipe`, `lost_files`, `tampering`, `hung_core`), a node that joins (`joining`) and the course of a run (`course`, `put_back`,
+//! `second_leader`) act on the world from outside. What is checked on the way: `checks`; afterwards: the judges of histories in the
+//! module above. It does not simulate threads or memory.
 
 mod ambush;
 mod beats;
@@ -18,8 +18,10 @@ mod directory;
 mod durable;
 mod faults;
 mod files;
+mod front;
 mod handover;
 mod host;
+mod hung_core;
 mod joining;
 mod lost_files;
 mod marks;

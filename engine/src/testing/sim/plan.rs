@@ -4,6 +4,8 @@
 
 use wal::testing::SimRng;
 
+use super::front::FrontLimits;
+use crate::desk::BetweenCores;
 use crate::raft;
 use crate::replica::ReadingLimits;
 use crate::types::{EntryId, Index, NodeId, Term};
@@ -15,7 +17,7 @@ const PUT_BACK_ONE_IN: u64 = 5;
 const TIGHT_ONE_IN: u64 = 4;
 
 /// One in this many of the others elects a second leader in a term that had one.
-const SECOND_LEADER_ONE_IN: u64 = 8;
+const SECOND_LEADER_ONE_IN: u64 = 5;
 
 /// In one of this many runs a node joins as a learner.
 const LEARNER_ONE_IN: u64 = 4;
@@ -69,6 +71,12 @@ pub(super) struct Faults {
     pub(super) rot_after_power_loss: Every,
     /// Logs get no room: see `starve`.
     pub(super) starve: Every,
+    /// A client leaves a node, whatever it waits for.
+    pub(super) client_leaves: Every,
+    /// A node parts from a client that waits for nothing, to make room for others.
+    pub(super) client_parted: Every,
+    /// A core of a node hangs for a while.
+    pub(super) core_hangs: Every,
 }
 
 /// Limits of a replica that are far away in production; see `ReplicaOptions` and `state_machine::Options`.
@@ -134,6 +142,8 @@ pub(super) struct Plan {
     pub(super) pending_limit: usize,
     /// Limits that are small in some runs, so that they are met.
     pub(super) limits: SmallLimits,
+    /// Cores of each node, and limits between clients and shards.
+    pub(super) front: FrontLimits,
     /// See `ReplicaOptions`. Unit: ticks.
     pub(super) slow_disk_ticks: u64,
     /// Length of a tick on a clock that runs right. Unit: us.
@@ -214,7 +224,6 @@ impl Plan {
         // Small enough that reads and entries take several turns, and some commands visit too many keys. From numbers of their own,
         // so that everything else stays what it was for each seed.
         let work = &mut SimRng::new(seed ^ 0x3042);
-        let reading = small_reading(work);
         // From numbers of their own, too.
         let start = &mut SimRng::new(seed ^ 0x6f72_6967);
         let begins_late = start.chance(2, 3);
@@ -234,8 +243,8 @@ impl Plan {
             pipeline_batches_limit: usize::try_from(between(rng, 1, 8)).expect("small"),
             batch_bytes_target: usize::try_from(between(rng, 1, 4096)).expect("small"),
             apply_bytes_per_turn: between(rng, 1, 8192),
+            reading: small_reading(work),
             apply_keys_per_turn: pick(work, &[1, 2, 5, 10, 1_000]),
-            reading,
             command_keys_limit: pick(work, &[3, 5, 8, 1_000]),
             // Drawn from the seed alone, so that the rest of the plan stays what it was before there was this.
             absent_one_in: pick(&mut SimRng::new(!seed), &[0, 0, 1, 3, 20]),
@@ -254,11 +263,12 @@ impl Plan {
             chaos_us: between(rng, 5, 40) * 1_000_000,
             faults,
             uncommitted_bytes_limit: pick(rng, &[256 << 10, 16 << 10, 4 << 10, 1 << 10]),
-            lane_bytes_limit: pick(rng, &[64 << 20, 64 << 20, 64 << 10, 8 << 10, 2 << 10]),
+            lane_bytes_limit: pick(rng, &[64 << 20, 64 << 10, 4 << 10, 2 << 10, 1 << 10]),
             endures: more.chance(1, 3),
             churns: false,
             put_back: None,
             limits: SmallLimits::choose(more),
+            front: small_front(seed),
         };
         plan.of_its_kind(rng.chance(1, PUT_BACK_ONE_IN))
     }
@@ -290,6 +300,7 @@ impl Plan {
         let faults = Faults {
             starve: Some(1000 * between(rng, 300, 1_000)),
             reset: self.faults.reset,
+            client_leaves: self.faults.client_leaves,
             kill: self.faults.kill.filter(|_| rng.chance(1, 3)),
             power_loss: self.faults.power_loss.filter(|_| rng.chance(1, 3)),
             ambush: self.faults.ambush.filter(|_| rng.chance(1, 3)),
@@ -326,6 +337,24 @@ impl Plan {
         let is_image = SimRng::new(self.seed ^ 0x6f6c_6420).chance(3, 4);
         let put_back = Some(if is_image { PutBack::Image } else { PutBack::Replaced });
         Self { voters: 3, learner: false, shards: 1, raft, prefers_leaders: false, clients, faults, put_back, ..self }
+    }
+}
+
+/// From numbers of its own, so that everything else stays what it was for each seed.
+fn small_front(seed: u64) -> FrontLimits {
+    let rng = &mut SimRng::new(seed ^ 0x6672_6f6e_7420);
+    FrontLimits {
+        cores: pick(rng, &[1, 1, 2, 2, 3]),
+        request_bytes: pick(rng, &[1 << 20, 1 << 20, 1 << 20, 300]),
+        requests_per_connection: pick(rng, &[10_000, 10_000, 3, 1]),
+        queued_bytes: pick(rng, &[1 << 30, 4_000, 2_500, 1_500]),
+        requests: pick(rng, &[100_000, 100_000, 8, 3]),
+        queue_len: pick(rng, &[4096, 4096, 2, 1]),
+        between: BetweenCores {
+            bytes_limit: pick(rng, &[256 << 20, 2_000, 500, 200]),
+            small_bytes: pick(rng, &[200, 100, 20]),
+        },
+        drops_one_in: pick(rng, &[0, 0, 20, 4]),
     }
 }
 
@@ -382,6 +411,9 @@ impl Faults {
             wipe: every(1_000, 8_000),
             rot_after_power_loss: more.chance(1, 3).then(|| 1000 * between(more, 1_000, 8_000)),
             starve: None,
+            client_leaves: more.chance(1, 2).then(|| 1000 * between(more, 20, 1_000)),
+            client_parted: more.chance(1, 3).then(|| 1000 * between(more, 20, 1_000)),
+            core_hangs: more.chance(1, 2).then(|| 1000 * between(more, 500, 8_000)),
         }
     }
 }

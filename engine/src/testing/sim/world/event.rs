@@ -8,6 +8,7 @@ use super::World;
 use crate::raft::BirthRecord;
 use crate::replica::Lane;
 use crate::testing::sim::clients::Answer;
+use crate::testing::sim::front::Attempt;
 use crate::testing::sim::network::Packet;
 use crate::types::Index;
 
@@ -103,12 +104,19 @@ pub(in crate::testing::sim) enum Event {
     },
     /// A client's request arrives at a node.
     Arrive {
-        op: u64,
+        attempt: Attempt,
         at: Place,
+    },
+    /// The next message from one core of a node to another arrives there.
+    Between {
+        host: usize,
+        life: u64,
+        from: usize,
+        to: usize,
     },
     /// A node's answer arrives at the client.
     Answer {
-        op: u64,
+        attempt: Attempt,
         answer: Answer,
     },
     /// A client waits no longer.
@@ -138,10 +146,23 @@ pub(in crate::testing::sim) enum Event {
 }
 
 impl Event {
+    /// The shard of a process that this happens to, if it is about one.
+    pub(super) fn shard(&self) -> Option<usize> {
+        match self {
+            Self::Turn { at, .. } | Self::LaneHasRoom { at, .. } => Some(at.shard),
+            Self::SyncEnd { at, .. } | Self::NoteSyncEnd { at, .. } | Self::SegmentEnd { at, .. } => Some(at.shard),
+            Self::RepairEnd { at, .. } | Self::LoadEnd { at, .. } => Some(at.shard),
+            Self::BirthEnd { at, .. } | Self::BirthMarkEnd { at, .. } => Some(at.shard),
+            Self::Packet(packet) => Some(packet.shard),
+            _ => None,
+        }
+    }
+
     /// The process that this happens to.
     pub(super) fn process(&self) -> Option<usize> {
         match self {
             Self::Tick { host, .. } | Self::Notice { host, .. } | Self::Replaced { host, .. } => Some(*host),
+            Self::Between { host, .. } => Some(*host),
             Self::Turn { at, .. } | Self::Arrive { at, .. } | Self::LaneHasRoom { at, .. } => Some(at.host),
             Self::SyncEnd { at, .. } | Self::NoteSyncEnd { at, .. } => Some(at.host),
             Self::SegmentEnd { at, .. } | Self::RepairEnd { at, .. } | Self::LoadEnd { at, .. } => Some(at.host),

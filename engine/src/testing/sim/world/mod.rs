@@ -3,6 +3,7 @@
 //! The world is state and steps. It knows nothing of the faults that strike it, of their aims, or of the course of a run: those
 //! act on it from outside, and what they are going to do stands in its queue as values ([`FaultStep`]).
 
+mod desks;
 mod disks;
 mod event;
 mod links;
@@ -20,12 +21,12 @@ use wal::testing::SimRng;
 use super::beats::Beats;
 use super::checks::{self, HandOverChecks, ShardChecks};
 use super::clients::Clients;
+use super::front::Waiter;
 use super::host::Host;
 use super::network::Network;
 use super::plan::{Plan, between};
 use super::trace::Trace;
 use super::verdict::{Failure, Report};
-use crate::call::Ticket;
 use crate::raft::Stage;
 use crate::replica::{self, Action};
 use crate::types::NodeId;
@@ -66,6 +67,8 @@ impl Ord for Scheduled {
 pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) rng: SimRng,
+    /// For what happens between clients and shards.
+    front_rng: SimRng,
     pub(super) now_us: u64,
     queue: BinaryHeap<Reverse<Scheduled>>,
     scheduled_count: u64,
@@ -101,6 +104,7 @@ impl World {
             beats: Beats::default(),
             cut_for_good: Vec::new(),
             report: Report { seed: plan.seed, ..Report::default() },
+            front_rng: SimRng::new(plan.seed ^ 0xF207),
             plan,
             rng,
             now_us: 0,
@@ -146,6 +150,10 @@ impl World {
             self.schedule_at(at_us, event);
             return Ok(());
         }
+        if let Some(at_us) = self.hangs_until(&event) {
+            self.schedule_at(at_us, event);
+            return Ok(());
+        }
         match event {
             Event::Tick { host, life } => self.tick(host, life),
             Event::Turn { at, life } => self.turn(at, life),
@@ -171,9 +179,10 @@ impl World {
                 self.ask(client);
                 Ok(())
             }
-            Event::Arrive { op, at } => self.arrive(op, at),
-            Event::Answer { op, answer } => {
-                self.answer(op, answer);
+            Event::Arrive { attempt, at } => self.arrive(attempt, at),
+            Event::Between { host, life, from, to } => self.arrive_between(host, life, from, to),
+            Event::Answer { attempt, answer } => {
+                self.answer(attempt, answer);
                 Ok(())
             }
             Event::GiveUp { op } => {
@@ -199,13 +208,33 @@ impl World {
         }
     }
 
+    /// When the core goes on that this happens on, if it hangs.
+    fn hangs_until(&self, event: &Event) -> Option<u64> {
+        let host = event.process()?;
+        let (hung, until_us) = self.hosts[host].hung.filter(|(_, until_us)| *until_us > self.now_us)?;
+        let front = &self.hosts[host].front;
+        let core = match event {
+            Event::Between { to, .. } => *to,
+            Event::Arrive { attempt, .. } => {
+                let client = self.clients.client_of(attempt.op);
+                front.conn_of(client)?.0
+            }
+            other => front.owner(other.shard()?),
+        };
+        (core == hung).then_some(until_us)
+    }
+
     fn tick(&mut self, host: usize, life: u64) -> Result<(), String> {
         if !self.is_alive(host, life) {
             return Ok(());
         }
         self.schedule(self.hosts[host].tick_us, Event::Tick { host, life });
         self.tell_entries_that_wait(host)?;
+        let hung = self.hosts[host].hung.map(|(core, _)| core);
         for shard in 0..self.hosts[host].shards.len() {
+            if hung == Some(self.hosts[host].front.owner(shard)) {
+                continue;
+            }
             self.deliver(Place { host, shard }, replica::Event::Tick)?;
         }
         Ok(())
@@ -264,9 +293,13 @@ impl World {
                         dropped.extend(replica::Event::of_unsent(NodeId::new(to as u64 + 1), &message, why));
                     }
                 }
-                Action::Reply { ticket: Ticket(op), reply } | Action::OwnReply { number: op, reply } => {
+                Action::Reply { ticket, reply } => {
                     let part = reply.part.as_ref().map(|range| replica.body(range)).into_owned();
-                    self.reply_part(at, op, part, reply.relayed)?;
+                    self.reply_part(at, Waiter::Desk(ticket), part, reply.relayed)?;
+                }
+                Action::OwnReply { number, reply } => {
+                    let part = reply.part.as_ref().map(|range| replica.body(range)).into_owned();
+                    self.reply_part(at, Waiter::Own(number), part, reply.relayed)?;
                 }
                 Action::Sync(request) => self.begin_sync(at, request),
                 Action::SyncNote => self.begin_note_sync(at),

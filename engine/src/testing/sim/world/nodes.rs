@@ -34,11 +34,11 @@ impl World {
             return;
         }
         self.trace.note(self.now_us, || format!("node {} dies, power lost: {power_is_lost}", host + 1));
-        for op in self.hosts[host].stop(power_is_lost) {
+        for attempt in self.hosts[host].stop(power_is_lost) {
             // Some clients see the connection break, others wait until they have waited enough.
             if self.rng.chance(1, 2) {
                 let delay_us = between(&mut self.rng, 10, 50_000);
-                self.schedule(delay_us, Event::Answer { op, answer: Answer::Broken { was_sent: true } });
+                self.schedule(delay_us, Event::Answer { attempt, answer: Answer::Broken { was_sent: true } });
             }
         }
         for other in self.others(host) {

@@ -1,14 +1,14 @@
 //! What becomes of clients' requests: on their way to a node, and back.
 
 use super::{Event, Place, World};
-use crate::call::{Call, Origin, Part, Refusal, Ticket};
-use crate::replica;
+use crate::call::Call;
 use crate::testing::sim::clients::Answer;
+use crate::testing::sim::front::Attempt;
 use crate::testing::sim::host::TICK_MS;
 use crate::testing::sim::plan::between;
 use crate::types::ShardId;
 use api::response::Response;
-use net::api::{Executed, Status};
+use net::api::Executed;
 
 /// Pause before an operation that was refused is tried again. Unit: us.
 const RETRY_US: (u64, u64) = (5_000, 100_000);
@@ -30,88 +30,35 @@ impl World {
         };
         let (low, high) = self.plan.delay_us;
         let delay_us = pause_us + between(&mut self.rng, low, high);
-        self.schedule(delay_us, Event::Arrive { op, at: Place { host, shard } });
+        let attempt = self.clients.attempt(op);
+        self.schedule(delay_us, Event::Arrive { attempt, at: Place { host, shard } });
     }
 
     /// A request arrives, even if nobody waits for it any more.
-    pub(super) fn arrive(&mut self, op: u64, at: Place) -> Result<(), String> {
+    pub(super) fn arrive(&mut self, attempt: Attempt, at: Place) -> Result<(), String> {
         if !self.hosts[at.host].is_up {
             let delay_us = between(&mut self.rng, 10, 5_000);
-            self.schedule(delay_us, Event::Answer { op, answer: Answer::Broken { was_sent: false } });
+            self.schedule(delay_us, Event::Answer { attempt, answer: Answer::Broken { was_sent: false } });
             return Ok(());
         }
         let life = self.hosts[at.host].life;
-        let running = self.clients.running(op);
+        let running = self.clients.running(attempt.op);
         running.attempts_count += 1;
         running.operation.process = (at.host, life);
         let (kind, payload) = (running.operation.input.kind(), running.encode());
         // What is left of the client's time.
         let left_us = running.deadline_us.saturating_sub(self.now_us).max(1);
         let timeout_ticks = u32::try_from(left_us.div_ceil(self.plan.tick_us)).expect("short");
-        self.hosts[at.host].shards[at.shard].waiting.insert(op);
-        // A node's own calls are like those of clients to everybody.
-        let origin = if op % 8 == 7 { Origin::Internal(op) } else { Origin::Local(Ticket(op)) };
         let shard = ShardId::new(u32::try_from(at.shard).expect("few"));
         let call = Call::borrowed(shard, kind, timeout_ticks * TICK_MS, &payload);
-        self.deliver(at, replica::Event::Call { origin, call })
+        self.ask_node(at, attempt, call)
     }
 
-    /// A replica gave a part of an answer. What is not whole is nothing to anybody.
-    pub(super) fn reply_part(
-        &mut self,
-        at: Place,
-        op: u64,
-        part: Part<Vec<u8>>,
-        is_relayed: bool,
-    ) -> Result<(), String> {
-        let kind = self.clients.kind(op);
-        let shard = &mut self.hosts[at.host].shards[at.shard];
-        let result = match part {
-            Part::More(_) if !shard.waiting.contains(&op) => {
-                return Err(format!("node {} goes on answering operation {op} after the last part", at.host + 1));
-            }
-            Part::More(bytes) => {
-                shard.parts.entry(op).or_default().extend(bytes);
-                self.report.parts_count += 1;
-                return Ok(());
-            }
-            Part::Last(result) => result,
-        };
-        let parts = shard.parts.remove(&op).unwrap_or_default();
-        let result = result.map(|bytes| [parts, bytes].concat());
-        shard.check_shown(kind, &result, is_relayed)?;
-        self.reply(at, op, result)
-    }
-
-    /// A replica answered; the answer is on its way to the client.
-    pub(super) fn reply(&mut self, at: Place, op: u64, result: Result<Vec<u8>, Refusal>) -> Result<(), String> {
-        if !self.hosts[at.host].shards[at.shard].waiting.remove(&op) {
-            let number = at.host + 1;
-            return Err(format!("node {number} answers operation {op} a second time: {result:?}"));
-        }
-        // What every replica refuses alike when it applies the entry is in the log, and takes no effect there.
-        let is_in_no_log = |refusal: &Refusal| {
-            refusal.executed == Executed::No
-                && refusal.status != Status::FutureRevision
-                && refusal.status != Status::TooLarge
-        };
-        if result.as_ref().is_err_and(is_in_no_log) {
-            self.clients.running(op).void_count += 1;
-        }
-        let answer = match result {
-            Ok(body) => Answer::Done(body),
-            Err(refusal) => Answer::Refused(refusal),
-        };
-        let (low, high) = self.plan.delay_us;
-        let delay_us = between(&mut self.rng, low, high);
-        self.schedule(delay_us, Event::Answer { op, answer });
-        Ok(())
-    }
-
-    pub(super) fn answer(&mut self, op: u64, answer: Answer) {
+    pub(super) fn answer(&mut self, Attempt { op, number }: Attempt, answer: Answer) {
         let now_us = self.now_us;
         let running = self.clients.running(op);
-        if !running.is_open {
+        // Of a connection that it took for broken a client hears nothing any more.
+        if !running.is_open || running.last_attempt != number {
             return;
         }
         let operation = &mut running.operation;
