@@ -14,7 +14,7 @@ use crate::types::{EntryId, Index, NodeId, Term};
 const PUT_BACK_ONE_IN: u64 = 5;
 
 /// In one of this many runs the logs soon have no room: see `Plan::into_tight`.
-const TIGHT_ONE_IN: u64 = 4;
+const TIGHT_ONE_IN: u64 = 3;
 
 /// One in this many of the others elects a second leader in a term that had one.
 const SECOND_LEADER_ONE_IN: u64 = 5;
@@ -301,6 +301,7 @@ impl Plan {
             starve: Some(1000 * between(rng, 300, 1_000)),
             reset: self.faults.reset,
             client_leaves: self.faults.client_leaves,
+            core_hangs: self.faults.core_hangs.filter(|_| rng.chance(1, 3)),
             kill: self.faults.kill.filter(|_| rng.chance(1, 3)),
             power_loss: self.faults.power_loss.filter(|_| rng.chance(1, 3)),
             ambush: self.faults.ambush.filter(|_| rng.chance(1, 3)),
@@ -408,7 +409,7 @@ impl Faults {
             transfer: every(100, 4_000),
             leader_disk: every(1_000, 10_000),
             // The last, so that it changes nothing about the others.
-            wipe: every(1_000, 8_000),
+            wipe: every(500, 5_000),
             rot_after_power_loss: more.chance(1, 3).then(|| 1000 * between(more, 1_000, 8_000)),
             starve: None,
             client_leaves: more.chance(1, 2).then(|| 1000 * between(more, 20, 1_000)),
