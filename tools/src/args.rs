@@ -20,6 +20,7 @@ pub use start::StartArgs;
 
 /// Options of every client command, before or after its name.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every command")]
 pub struct GlobalArgs {
     /// Client addresses of the cluster's nodes, separated by commas: host:port or http://host:port
     #[arg(
@@ -91,11 +92,11 @@ impl GlobalArgs {
     }
 }
 
-/// Endpoints as they are given at once; at least one.
+/// The endpoints of one `--endpoints`; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EndpointList(Vec<Url>);
 
-/// Reads a list of endpoints. What is empty between commas, or behind the last one, is none.
+/// Reads a list of endpoints. Empty items, between commas or behind the last one, are passed over.
 fn parse_endpoints(text: &str) -> Result<EndpointList, String> {
     let given = text.split(',').map(str::trim).filter(|endpoint| !endpoint.is_empty());
     let parse = |endpoint: &str| Url::parse_endpoint(endpoint).map_err(|error| format!("{endpoint:?}: {error}"));
@@ -106,7 +107,7 @@ fn parse_endpoints(text: &str) -> Result<EndpointList, String> {
     Ok(EndpointList(list))
 }
 
-/// Options of etcdctl that are not built yet: refused as such wherever they stand.
+/// Options of etcdctl that are not built yet. They are refused with the reason, before or after the command's name.
 #[derive(Args, Clone, Debug)]
 struct MissingArgs {
     #[arg(id = "missing_cacert", value_name = "FILE", long = "cacert", global = true, hide = true, value_parser = refuse_tls)]
@@ -135,7 +136,7 @@ fn refuse_discovery(_: &str) -> Result<String, String> {
     Err("not built yet: name the nodes in --endpoints".to_owned())
 }
 
-/// Reads a form by its name.
+/// Parses the name of a form. `protobuf` is known and refused.
 fn form_parser() -> impl TypedValueParser<Value = WriteOut> {
     let forms = WriteOut::value_variants().iter().filter_map(ValueEnum::to_possible_value);
     PossibleValuesParser::new(forms.chain([PossibleValue::new(PROTOBUF).hide(true)])).try_map(|name| {
@@ -146,7 +147,7 @@ fn form_parser() -> impl TypedValueParser<Value = WriteOut> {
     })
 }
 
-/// A form that etcdctl has.
+/// Name of a form that etcdctl has and this has not.
 const PROTOBUF: &str = "protobuf";
 
 /// How results are printed.
@@ -163,7 +164,7 @@ pub enum WriteOut {
 }
 
 impl WriteOut {
-    /// It is for programs: answers say who gave them, and nothing stands beside them.
+    /// True if programs read this form: answers say who gave them, and nothing else is printed.
     pub(crate) fn is_for_programs(self) -> bool {
         match self {
             Self::Json | Self::Fields => true,

@@ -47,7 +47,7 @@ pub enum Command {
     Version,
     /// Print a script that makes a shell complete commands and options
     Completion(cmd::completion::Args),
-    /// What etcdctl has and this has not.
+    /// Commands of etcdctl that are not built yet.
     #[command(flatten)]
     Missing(missing::Missing),
 }

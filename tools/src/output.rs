@@ -21,7 +21,7 @@ pub struct Printer<W> {
     form: WriteOut,
     /// Keys, values and ids are printed in hexadecimal.
     is_hex: bool,
-    /// Of the terminal that `out` is, if it is one.
+    /// Columns of the terminal that `out` is; `None` if it is none.
     columns: Option<u16>,
     out: W,
 }
@@ -32,17 +32,17 @@ impl<W: Write> Printer<W> {
         Self { form, is_hex: false, columns: None, out }
     }
 
-    /// Tables fit a terminal of so many columns from now on; `None`: they may be of any width.
+    /// From now on tables fit a terminal with this many columns; with `None` they may be of any width.
     pub(crate) fn set_columns(&mut self, columns: Option<u16>) {
         self.columns = columns;
     }
 
-    /// Whether keys, values and ids are printed in hexadecimal from now on.
+    /// From now on keys, values and ids are printed in hexadecimal, or not.
     pub(crate) fn set_hex(&mut self, is_hex: bool) {
         self.is_hex = is_hex;
     }
 
-    /// Whether they are.
+    /// True if keys, values and ids are printed in hexadecimal.
     pub(crate) fn is_hex(&self) -> bool {
         self.is_hex
     }
@@ -85,7 +85,7 @@ impl<W: Write> Printer<W> {
         Ok(())
     }
 
-    /// The fields of something that etcdctl does not have: those of its JSON, and an empty line behind them.
+    /// The fields of a value's JSON and an empty line, for commands that etcdctl does not have.
     ///
     /// # Errors
     /// The output cannot be written to.
@@ -156,12 +156,12 @@ impl<W: Write> Printer<W> {
     }
 }
 
-/// What a field has.
+/// The value of a field.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FieldValue<'a> {
     /// A number.
     Number(u64),
-    /// Something that stands without quotes.
+    /// A word, without quotes.
     Word(&'a str),
     /// Text, in quotes.
     Text(&'a str),

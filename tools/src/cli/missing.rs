@@ -1,4 +1,4 @@
-//! Commands of etcdctl that are not built yet. They are understood, so that whoever types one learns that, and what there is instead.
+//! Commands of etcdctl that are not built yet. They are parsed, so that the refusal can say that they are missing, and what to do instead.
 
 use std::ffi::OsString;
 
@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use crate::cmd::CommandError;
 
-/// What follows the name of a command that is not built yet; nothing of it is looked at but the name of its subcommand.
+/// The words behind the name of a command that is not built yet. Only the name of a subcommand among them is used.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Words {
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -67,7 +67,7 @@ pub(crate) enum Missing {
 }
 
 impl Missing {
-    /// The refusal.
+    /// The error that names the command and says why it is missing.
     pub(crate) fn refusal(&self) -> CommandError {
         let (name, words, why) = match self {
             Self::Watch(words) => {
@@ -99,7 +99,7 @@ impl Missing {
             Self::Downgrade(words) => ("downgrade", words, "there is no older version"),
             Self::Options(words) => ("options", words, "the help of every command lists them"),
         };
-        // Names of subcommands only: keys and values are not repeated.
+        // Only names of subcommands are repeated in the error, never keys, values or passwords.
         let has_subcommands = matches!(
             self,
             Self::Lease(_)

@@ -64,7 +64,7 @@ struct PutArgs {
 struct Measured<'a> {
     #[serde(flatten)]
     report: &'a PutReport,
-    /// A signal ended it before its time.
+    /// True if a signal ended the measurement early.
     interrupted: bool,
 }
 
@@ -95,7 +95,7 @@ pub enum BenchError {
     /// Some writes failed.
     #[error("{} of {} writes failed{}", .failures.total(), .acknowledged + .failures.total(), example(.failures))]
     Failures {
-        /// Writes that did not.
+        /// Writes that were acknowledged.
         acknowledged: u64,
         /// What was said of the others.
         failures: FailureCounts,
@@ -106,7 +106,7 @@ fn example(failures: &FailureCounts) -> String {
     failures.lines().first().map(|line| format!(": {line}")).unwrap_or_default()
 }
 
-/// Measures the cluster and prints the result, also when a signal ends it before its time.
+/// Measures the cluster and prints the result. A signal ends the measurement early; the result is printed all the same.
 ///
 /// # Errors
 /// The cluster cannot be reached, writes failed, or the result cannot be written.
@@ -134,7 +134,7 @@ pub fn run(args: &Args, global: &GlobalArgs) -> Result<ExitCode, BenchError> {
     verdict(&report, failures).map(|()| exit_code.unwrap_or(ExitCode::SUCCESS))
 }
 
-/// Whether all writes were acknowledged, those that were in flight at the end included.
+/// Fails if a write was not acknowledged. Writes that were in flight at the end count, too.
 fn verdict(report: &PutReport, failures: FailureCounts) -> Result<(), BenchError> {
     match report.acknowledged + report.acknowledged_after_end {
         0 => Err(BenchError::Nothing { failures }),

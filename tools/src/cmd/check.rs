@@ -1,7 +1,7 @@
 //! `quorate check perf`: whether a cluster keeps up with one of etcdctl's four loads of writes. The answer is yes or no.
 //!
-//! Rates, numbers of clients, sizes and bounds are etcdctl's (`docs/from-etcd.md`). Clients share a few connections: each has one
-//! write under way, which is what counts. `quorate bench put` measures what a cluster can do.
+//! Rates, numbers of clients, sizes and bounds are etcdctl's (`docs/from-etcd.md`). Each client has one write under way; clients share
+//! a few connections. `quorate bench put` measures how much a cluster can do.
 
 mod load;
 mod verdict;
@@ -82,7 +82,7 @@ impl Model {
     }
 }
 
-/// Runs the check. Returns whether the cluster passed.
+/// Runs the check. Returns true if the cluster passed.
 ///
 /// # Errors
 /// It could not be run: the cluster cannot be reached, or has keys in its place.
@@ -127,7 +127,7 @@ async fn check<W: Write>(args: &PerfArgs, global: &GlobalArgs, printer: &mut Pri
     Ok(verdict.passed)
 }
 
-/// Keys that were there before would be deleted at the end.
+/// Fails if there are keys with the prefix: the check would delete them at the end.
 async fn refuse_keys(client: &Client, args: &PerfArgs, key: Vec<u8>, range_end: Vec<u8>) -> Result<(), CommandError> {
     let request = RangeRequest { key, range_end, limit: 1, keys_only: true, ..RangeRequest::default() };
     if client.range(request).await?.kvs.is_empty() {

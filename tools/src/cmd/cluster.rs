@@ -12,7 +12,7 @@ use net::frame::FrameKind;
 use super::CommandError;
 use crate::args::GlobalArgs;
 
-/// Who answers: what etcd's answers have in their headers.
+/// The node that answers, and its cluster: what etcd's answers have in their headers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
     /// The cluster.
@@ -29,14 +29,14 @@ impl Origin {
         let client = net::client::Client::connect(options).await?;
         let row = CallKind::Status.row();
         let kind = Kind { number: FrameKind::new(row.number), writes: row.writes };
-        // Whichever node it is, it answers for itself.
+        // Any node answers a request for its status by itself.
         let answer = client.request(Target::Leader, kind, 0, &[], global.command_timeout).await?;
         let shards = serde_json::from_slice(&answer);
         let shards = shards.map_err(|error| ClientError::Malformed { reason: error.to_string() })?;
         Ok(Self { cluster_id: client.info().cluster_id, shards })
     }
 
-    /// The node; 0 = it was not asked.
+    /// Id of the node; 0 = no node was asked.
     pub(crate) fn member_id(&self) -> u64 {
         self.shards.first().map_or(0, |shard| shard.node_id)
     }
@@ -52,9 +52,9 @@ pub async fn connect(global: &GlobalArgs) -> Result<Client, ClientError> {
     connect_to(global.endpoint_texts(), global).await
 }
 
-/// The same, and asks who answers if the form of the output says so.
+/// Connects, and asks a node for its ids if the form of the output shows them.
 ///
-/// It asks before anything is written: a write that was done is never reported as failed because this failed.
+/// It asks before the command's own request. So a write that was done is never reported as failed because this question failed.
 pub(super) async fn connect_and_ask(global: &GlobalArgs) -> Result<(Client, Origin), ClientError> {
     let client = connect(global).await?;
     let is_asked = global.write_out.is_for_programs();
@@ -71,7 +71,7 @@ async fn connect_to(endpoints: Vec<String>, global: &GlobalArgs) -> Result<Clien
     Client::connect(options(endpoints, global.command_timeout, global)).await
 }
 
-/// How a client of these endpoints connects, one that waits so long for an answer.
+/// Options of a client of these endpoints.
 pub(super) fn options(endpoints: Vec<String>, request_timeout: Duration, global: &GlobalArgs) -> ClientOptions {
     let (connect_timeout, silence_limit) = (global.dial_timeout(), global.keepalive_timeout);
     ClientOptions { endpoints, request_timeout, connect_timeout, silence_limit, ..ClientOptions::default() }

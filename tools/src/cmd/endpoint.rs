@@ -1,6 +1,6 @@
 //! `quorate endpoint health` and `quorate endpoint status`, as etcdctl has them: one look at each endpoint.
 //!
-//! What both cannot know is left out: no node tells clients its version or the size of its state. `quorate status` shows more.
+//! Nodes tell clients neither their version nor the size of their state: those columns say `unknown`. `quorate status` shows more.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use crate::args::{GlobalArgs, WriteOut};
 use crate::output::{FieldValue, Printer};
 use crate::results::HeaderJson;
 
-/// What stands where a node tells nothing.
+/// Stands in a column whose value no node tells.
 const UNKNOWN: &str = "unknown";
 
-/// The key that is read to see whether reads are answered, as in etcdctl. It need not be there.
+/// The key that `health` reads, as in etcdctl. It need not exist.
 const HEALTH_KEY: &[u8] = b"health";
 
 /// `endpoint`.
@@ -97,7 +97,7 @@ const STATUS_HEADER: [&str; 11] = [
     "shard",
 ];
 
-/// Asks all endpoints at the same time. Returns whether all is well.
+/// Asks all endpoints at the same time. Returns true if all of them answered and are healthy.
 ///
 /// # Errors
 /// What was asked for is not built yet, or the output cannot be written to.
@@ -140,7 +140,7 @@ async fn health<W: Write>(global: &GlobalArgs, printer: &mut Printer<W>) -> Resu
     Ok(all_well)
 }
 
-/// A read of every shard that this endpoint has to have confirmed by a majority.
+/// Reads from every shard through this endpoint. The read is linearizable: a majority has to confirm it.
 async fn read_through(endpoint: &str, global: &GlobalArgs) -> Result<(), ClientError> {
     let client = cluster::connect_to_one(endpoint.to_owned(), global).await?;
     let range_end = [HEALTH_KEY, &[0]].concat();

@@ -1,7 +1,7 @@
 //! `quorate get`.
 //!
 //! An answer has a largest size; a range that does not fit is read in several pieces, of one revision where all keys are in
-//! one shard. Nodes answer in the order of keys: what is to be sorted otherwise is read whole, and sorted here.
+//! one shard. Nodes answer in the order of keys; for any other order the whole range is read and sorted here.
 
 mod arranging;
 

@@ -10,7 +10,7 @@ use signal_hook::flag;
 
 use crate::limits::SIGNAL_POLL;
 
-/// What shells add to a signal's number to make the exit code of a process that it ended.
+/// A shell adds this to the number of the signal that ended a process, and shows the sum as the exit code.
 const EXIT_SIGNALLED: i32 = 128;
 
 /// Notes the signal that asks for the end.
@@ -34,19 +34,19 @@ impl Interrupt {
         Ok(Self { signal })
     }
 
-    /// Whether one came.
+    /// True if a signal came.
     pub(super) fn came(&self) -> bool {
         self.signal.load(Ordering::Relaxed) != 0
     }
 
-    /// Waits for one.
+    /// Waits until a signal comes.
     pub(super) async fn wait(&self) {
         while !self.came() {
             tokio::time::sleep(SIGNAL_POLL).await;
         }
     }
 
-    /// The exit code of a run that one ended: what a shell would make of the signal. `None`: none came.
+    /// The exit code that a shell would show for the signal; `None` if no signal came.
     pub(super) fn exit_code(&self) -> Option<ExitCode> {
         let signal = u8::try_from(self.signal.load(Ordering::Relaxed)).unwrap_or(u8::MAX);
         let code = u8::try_from(EXIT_SIGNALLED).unwrap_or(u8::MAX).saturating_add(signal);

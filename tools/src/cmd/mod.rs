@@ -76,7 +76,7 @@ pub enum CommandError {
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
-    /// Something that etcdctl does and this does not.
+    /// etcdctl has it, and it is not built yet.
     #[error("{what} is not built yet: {why}")]
     NotBuilt {
         /// The command, or its option.
@@ -96,7 +96,7 @@ pub enum CommandError {
         /// The key, readable.
         key: String,
     },
-    /// `check perf` finds keys where it wants to write.
+    /// `check perf` found keys with its prefix.
     #[error(
         "there are keys that begin with {prefix:?}; delete them with quorate del --prefix {prefix:?}, or give another --prefix"
     )]

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::args::WriteOut;
 use crate::output::Printer;
 
-/// What stands for standard output in place of a file.
+/// Stands for standard output in place of a file's name.
 const STANDARD_OUTPUT: &str = "-";
 
 /// The flag that names the file.
@@ -32,7 +32,7 @@ pub struct WriteError {
     source: io::Error,
 }
 
-/// Takes the result.
+/// Where the result goes, and in which form.
 #[derive(Clone, Debug)]
 pub(super) struct Outlet {
     form: WriteOut,
@@ -40,7 +40,7 @@ pub(super) struct Outlet {
 }
 
 impl JsonArgs {
-    /// Fails now rather than after the run if the file cannot be written.
+    /// Decides where the result goes. Fails now, and not after the run, if the file cannot be written.
     pub(super) fn open(&self, form: WriteOut) -> Result<Outlet, WriteError> {
         match &self.json {
             Some(file) if file.as_os_str() == STANDARD_OUTPUT => Ok(Outlet { form: WriteOut::Json, file: None }),
@@ -64,23 +64,23 @@ impl WriteError {
 }
 
 impl Outlet {
-    /// Standard output is read by people.
+    /// True if people read standard output.
     pub(super) fn is_for_people(&self) -> bool {
         !self.form.is_for_programs()
     }
 
-    /// Says how the run goes on. It is no part of the result.
+    /// Prints a line of the run's story, which is no part of the result.
     pub(super) fn tell(&self, line: &str) -> Result<(), WriteError> {
         if self.is_for_people() {
             writeln!(io::stdout(), "{line}").map_err(WriteError::of_output)
         } else {
-            // The result counts, whether or not somebody reads how it came about.
+            // Nobody may be reading the story; the result is written all the same.
             drop(writeln!(io::stderr(), "{line}"));
             Ok(())
         }
     }
 
-    /// Writes the result; `text` makes what people read of it.
+    /// Writes the result. `text` makes the form for people.
     pub(super) fn finish(&self, result: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), WriteError> {
         if let Some(file) = &self.file {
             let json = serde_json::to_string_pretty(result).map_err(io::Error::from);

@@ -39,7 +39,8 @@ pub async fn run<W: Write>(args: PutArgs, global: &GlobalArgs, printer: &mut Pri
     Ok(print_put(&response, &origin, printer)?)
 }
 
-/// Writes the value that the key has. Reads it, and writes it if nobody changed it meanwhile; otherwise reads again.
+/// Writes the value that the key has. A transaction writes it only if nobody changed the key since it was read; otherwise it is read
+/// again.
 async fn put_again(
     client: &Client,
     key: &[u8],

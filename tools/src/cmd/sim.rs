@@ -69,11 +69,11 @@ struct Summary {
     /// For each mark the number of seeds that reached it.
     marks: BTreeMap<&'static str, u64>,
     faults: BTreeMap<&'static str, u64>,
-    /// A signal ended it before its time.
+    /// True if a signal ended the run early.
     interrupted: bool,
 }
 
-/// Runs the seeds, until a signal ends it at the latest.
+/// Runs the seeds. A signal ends the run once the seeds under way are done.
 ///
 /// # Errors
 /// The figures cannot be written.

@@ -49,7 +49,7 @@ const HEADER: [&str; 12] = [
     "revision",
 ];
 
-/// Prints the state of every endpoint that answers. Returns whether all did.
+/// Prints the state of every endpoint that answers. Returns true if all did.
 ///
 /// # Errors
 /// The output cannot be written to.

@@ -11,7 +11,7 @@ use crate::output::Printer;
 use crate::results::{RangeLooks, print_txn};
 use crate::txn_text::{self, Compare, Operation, Reader, Relation, Target, Transaction, TxnTextError};
 
-/// What `-i` prints before each part. They are etcdctl's: programs that drive it wait for these lines.
+/// `-i` prints these before the three parts. They are etcdctl's own lines: programs that drive it wait for them.
 const PROMPTS: [&str; 3] = ["compares:", "success requests (get, put, del):", "failure requests (get, put, del):"];
 
 /// Runs the transaction on standard input.
@@ -33,7 +33,7 @@ pub async fn run<W: Write>(args: TxnArgs, global: &GlobalArgs, printer: &mut Pri
     Ok(print_txn(response, &origin, &looks, printer)?)
 }
 
-/// Reads a transaction from somebody who is told what comes next. A line that is wrong ends it at once, as the third part does.
+/// Reads a transaction line by line and prompts for each part. A wrong line is refused at once. The third blank line ends the reading.
 fn converse<W: Write>(mut input: impl BufRead, printer: &mut Printer<W>) -> Result<Transaction, CommandError> {
     let mut reader = Reader::default();
     let mut prompted = 0;
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use crate::args::WriteOut;
 
-    /// What is printed while this is typed, and the transaction, or what was wrong with it. And what was not read.
+    /// Returns the output while `text` is typed, the transaction or its error, and the input that was left.
     fn typed(text: &str) -> (String, Result<Transaction, String>, String) {
         let (mut out, mut input) = (Vec::new(), text.as_bytes());
         let mut printer = Printer::new(WriteOut::Simple, &mut out);

@@ -12,7 +12,7 @@ const BASE64_DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrs
 pub(crate) struct Base64<'a>(pub(crate) &'a [u8]);
 
 impl Base64<'_> {
-    /// There are none.
+    /// True if there are no bytes.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -85,7 +85,7 @@ pub(super) fn go_quoted(bytes: &[u8]) -> String {
                 '\t' => text.push_str("\\t"),
                 '\x0b' => text.push_str("\\v"),
                 c if c.is_ascii_control() => text.push_str(&hex(&[c as u8])),
-                // Rust escapes what nobody could see, as Go does, and this sign beside it.
+                // Rust escapes invisible characters, as Go does. It also escapes this quote, which Go leaves.
                 c if c == '\'' || c.escape_debug().len() == 1 => text.push(c),
                 c if u32::from(c) > 0xffff => {
                     write!(text, "\\U{:08x}", u32::from(c)).expect("a string takes everything");

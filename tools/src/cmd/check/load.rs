@@ -24,7 +24,7 @@ pub(super) struct Plan {
     pub(super) lasts: Duration,
 }
 
-/// What came of the writes. Times are those of the writes that were acknowledged. Unit: s.
+/// Outcomes of the writes. Times are those of acknowledged writes. Unit: s.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) acknowledged: u64,
@@ -42,14 +42,15 @@ struct Shared {
     plan: Plan,
     started: Instant,
     interrupt: Interrupt,
-    /// When the last write that somebody has taken is due.
+    /// When the latest write is due that a client has taken.
     last_due: Mutex<Instant>,
     acknowledged: AtomicU64,
     failed: AtomicU64,
 }
 
 impl Shared {
-    /// When the next write is due; `None`: no more. Time in which nobody was free is not made up for.
+    /// Takes the next write and returns when it is due; `None` if there are no more. Time in which no client was free is lost: the rate
+    /// is never exceeded to make up for it.
     fn next_due(&self) -> Option<Instant> {
         let interval = Duration::from_nanos(1_000_000_000 / self.plan.rate);
         // The lock holds a whole value whoever panicked.
@@ -134,7 +135,7 @@ pub(super) async fn drive(plan: &Plan, connections: &[Client], interrupt: &Inter
     tally
 }
 
-/// One client.
+/// Writes as one client, one write after the other.
 async fn write(shared: Arc<Shared>, client: Client, mut keys: SplitMix64) -> Tally {
     let mut tally = Tally::default();
     let value = vec![0; CHECK_VALUE_BYTES];

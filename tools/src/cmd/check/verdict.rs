@@ -20,12 +20,12 @@ pub(super) struct Verdict {
     errors: u64,
     rate: u64,
     seconds: f64,
-    /// The lines for people, but for the last.
+    /// The lines that people read, without the last one.
     lines: Vec<String>,
 }
 
 impl Verdict {
-    /// Judges what was measured at this rate, over so many seconds if no signal ended it.
+    /// Compares the outcome with the bounds. `asked_seconds` is how long the check should have lasted.
     pub(super) fn new(rate: u64, asked_seconds: u64, tally: &Tally, is_interrupted: bool) -> Self {
         let (throughput, slowest, deviation) = (tally.throughput(), tally.slowest, tally.deviation());
         let errors: u64 = tally.errors.values().sum();
@@ -67,7 +67,7 @@ impl Verdict {
         verdict
     }
 
-    /// The keys that were written are still there.
+    /// Adds that the keys could not be deleted.
     pub(super) fn cleanup_failed(&mut self, error: &str) {
         self.fail(format!("Cleanup failed during key deletion: ERROR({error})"));
     }

@@ -6,19 +6,19 @@ use client::{KeyValue, RangeResponse};
 
 use crate::args::{Arrangement, GetArgs, SortOrder, SortTarget};
 
-/// Whether all keys have to be read before the first one can be printed.
+/// True if all keys have to be read before the first one can be printed.
 pub(super) fn needs_all(args: &GetArgs) -> bool {
     let Arrangement { sort_by, order, min_create_rev, max_create_rev, min_mod_rev, max_mod_rev } = args.arrangement;
     let is_sorted = sort_by.is_some_and(|target| target != SortTarget::Key) || order == Some(SortOrder::Descend);
     is_sorted || [min_create_rev, max_create_rev, min_mod_rev, max_mod_rev].iter().any(|revision| *revision > 0)
 }
 
-/// Whether values have to be read although they are not printed.
+/// True if values have to be read although they are not printed.
 pub(super) fn needs_values(args: &GetArgs) -> bool {
     args.arrangement.sort_by == Some(SortTarget::Value)
 }
 
-/// Leaves of all keys of a range those that were asked for, in the order that was asked for. `count` stays that of the range.
+/// Filters, sorts and cuts the keys of a whole range as the arguments say. `count` stays that of the range.
 pub(super) fn arrange(range: &mut RangeResponse, args: &GetArgs) {
     let arrangement = args.arrangement;
     range.kvs.retain(|kv| is_picked(kv, &arrangement));
@@ -67,7 +67,7 @@ mod tests {
         }
     }
 
-    /// Keys in their order, and what each was asked to be sorted by is sorted differently.
+    /// Four keys whose order differs for every target.
     fn range() -> RangeResponse {
         let kv = |(key, create_revision, mod_revision, version, value): (&str, u64, u64, u64, &str)| KeyValue {
             key: key.as_bytes().to_vec(),
