@@ -404,7 +404,7 @@ impl Faults {
             sync_failure: every(2_000, 20_000),
             disk_full: every(2_000, 20_000),
             damage: every(1_000, 8_000),
-            ambush: every(1_000, 8_000),
+            ambush: every(500, 3_000),
             orderly_stop: every(500, 8_000),
             transfer: every(100, 4_000),
             leader_disk: every(1_000, 10_000),
