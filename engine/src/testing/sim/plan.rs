@@ -11,13 +11,13 @@ use crate::replica::ReadingLimits;
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// One in this many runs puts a disk back to an earlier image.
-const PUT_BACK_ONE_IN: u64 = 5;
+const PUT_BACK_ONE_IN: u64 = 6;
 
 /// In one of this many runs the logs soon have no room: see `Plan::into_tight`.
-const TIGHT_ONE_IN: u64 = 3;
+const TIGHT_ONE_IN: u64 = 4;
 
 /// One in this many of the others elects a second leader in a term that had one.
-const SECOND_LEADER_ONE_IN: u64 = 5;
+const SECOND_LEADER_ONE_IN: u64 = 6;
 
 /// In one of this many runs a node joins as a learner.
 const LEARNER_ONE_IN: u64 = 4;
@@ -263,7 +263,7 @@ impl Plan {
             chaos_us: between(rng, 5, 40) * 1_000_000,
             faults,
             uncommitted_bytes_limit: pick(rng, &[256 << 10, 16 << 10, 4 << 10, 1 << 10]),
-            lane_bytes_limit: pick(rng, &[64 << 20, 64 << 10, 4 << 10, 2 << 10, 1 << 10]),
+            lane_bytes_limit: pick(rng, &[64 << 20, 64 << 20, 64 << 10, 4 << 10, 1 << 10]),
             endures: more.chance(1, 3),
             churns: false,
             put_back: None,
