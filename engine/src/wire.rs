@@ -155,13 +155,16 @@ pub fn encode_message(message: &Message, speaker: Speaker, shard: ShardId, out: 
             kind::REQUEST_VOTE_RESPONSE
         }
         Message::AppendEntries(_) => panic!("AppendEntries are encoded with their entries"),
-        Message::AppendEntriesResponse { outcome, .. } => put_outcome(outcome, &mut meta),
-        Message::Heartbeat { commit_index, round, .. } => {
-            put(&mut meta, &[commit_index.get(), *round]);
+        Message::AppendEntriesResponse { life, outcome, .. } => {
+            put(&mut meta, &[*life]);
+            put_outcome(outcome, &mut meta)
+        }
+        Message::Heartbeat { life, commit_index, round, .. } => {
+            put(&mut meta, &[*life, commit_index.get(), *round]);
             kind::HEARTBEAT
         }
-        Message::HeartbeatResponse { round, persisted_index, matched_index, health, .. } => {
-            put(&mut meta, &[*round, persisted_index.get(), matched_index.get()]);
+        Message::HeartbeatResponse { life, round, persisted_index, matched_index, health, .. } => {
+            put(&mut meta, &[*life, *round, persisted_index.get(), matched_index.get()]);
             put(&mut meta, &[health.applied_index.get(), ailments_of(health)]);
             kind::HEARTBEAT_RESPONSE
         }
@@ -173,8 +176,8 @@ pub fn encode_message(message: &Message, speaker: Speaker, shard: ShardId, out: 
             put(&mut meta, &[*nonce, last.term.get(), last.index.get(), *challenge]);
             kind::REPAIR_REQUEST
         }
-        Message::RepairResponse { nonce, last_index, challenge, .. } => {
-            put(&mut meta, &[*nonce, last_index.get(), *challenge]);
+        Message::RepairResponse { life, nonce, last_index, challenge, .. } => {
+            put(&mut meta, &[*life, *nonce, last_index.get(), *challenge]);
             kind::REPAIR_RESPONSE
         }
         Message::BirthRequest { incarnation, .. } => {
@@ -185,8 +188,8 @@ pub fn encode_message(message: &Message, speaker: Speaker, shard: ShardId, out: 
             put(&mut meta, &[*asked, *incarnation, birth_answer_to_wire(*answer)]);
             kind::BIRTH_RESPONSE
         }
-        Message::ReadIndexRequest { life, batch, .. } => {
-            put(&mut meta, &[*life, *batch]);
+        Message::ReadIndexRequest { leader_life, life, batch, .. } => {
+            put(&mut meta, &[*leader_life, *life, *batch]);
             kind::READ_INDEX_REQUEST
         }
         Message::ReadIndexResponse { life, batch, index, .. } => {
@@ -250,7 +253,8 @@ pub fn encode_append<S: Storage>(
     let prev = append.prev;
     let last = append.last.max(prev.index);
     put(out, &head(append.term, speaker));
-    put(out, &[prev.term.get(), prev.index.get(), append.prev_lineage.get(), last.get(), append.commit_index.get()]);
+    put(out, &[append.life, prev.term.get(), prev.index.get(), append.prev_lineage.get()]);
+    put(out, &[last.get(), append.commit_index.get()]);
     builder.end_meta(out);
     let mut index = prev.index;
     while index < last {
@@ -439,16 +443,29 @@ impl Fields<'_> {
     }
 
     fn repair_response(&mut self, term: Term) -> Result<Message, DecodeError> {
-        let (nonce, last_index) = (self.u64()?, self.index()?);
-        Ok(Message::RepairResponse { term, nonce, last_index, challenge: self.u64()? })
+        let (life, nonce, last_index) = (self.u64()?, self.u64()?, self.index()?);
+        Ok(Message::RepairResponse { term, life, nonce, last_index, challenge: self.u64()? })
     }
 
-    fn about_reads(&mut self, kind: FrameKind, term: Term) -> Result<Message, DecodeError> {
+    fn read_index_request(&mut self, term: Term) -> Result<Message, DecodeError> {
+        let (leader_life, life, batch) = (self.u64()?, self.u64()?, self.u64()?);
+        Ok(Message::ReadIndexRequest { term, leader_life, life, batch })
+    }
+
+    fn read_index_response(&mut self, term: Term) -> Result<Message, DecodeError> {
         let (life, batch) = (self.u64()?, self.u64()?);
-        Ok(match kind {
-            kind::READ_INDEX_REQUEST => Message::ReadIndexRequest { term, life, batch },
-            _ => Message::ReadIndexResponse { term, life, batch, index: self.index()? },
-        })
+        Ok(Message::ReadIndexResponse { term, life, batch, index: self.index()? })
+    }
+
+    /// An `AppendEntries` without its entries.
+    fn append(mut self, term: Term) -> Result<AppendEntries, DecodeError> {
+        let (life, prev, prev_lineage) = (self.u64()?, self.entry_id()?, self.lineage()?);
+        let (last, commit_index) = (self.index()?, self.index()?);
+        self.reader.finish("AppendEntries")?;
+        if last < prev.index {
+            return Err(DecodeError::Unknown { what: "the last index of an AppendEntries", got: last.get() });
+        }
+        Ok(AppendEntries { term, life, prev, prev_lineage, first: prev.index.next(), last, commit_index })
     }
 
     fn birth_response(&mut self, term: Term) -> Result<Message, DecodeError> {
@@ -524,24 +541,20 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
         }
         kind::REQUEST_VOTE => Message::RequestVote { term, last: fields.entry_id()?, transfer: fields.flag()? },
         kind::REQUEST_VOTE_RESPONSE => Message::RequestVoteResponse { term, granted: fields.flag()? },
-        kind::APPEND_ENTRIES => {
-            let (prev, prev_lineage) = (fields.entry_id()?, fields.lineage()?);
-            let (last, commit_index) = (fields.index()?, fields.index()?);
-            fields.reader.finish("AppendEntries")?;
-            if last < prev.index {
-                return Err(DecodeError::Unknown { what: "the last index of an AppendEntries", got: last.get() });
-            }
-            let append = AppendEntries { term, prev, prev_lineage, first: prev.index.next(), last, commit_index };
-            return Ok(Incoming::Append(speaker, append, frame.rest));
-        }
+        kind::APPEND_ENTRIES => return Ok(Incoming::Append(speaker, fields.append(term)?, frame.rest)),
         kind::APPEND_ACCEPTED
         | kind::APPEND_NO_ROOM
         | kind::APPEND_DAMAGED
         | kind::APPEND_REJECTED
-        | kind::APPEND_OTHER_HISTORY => Message::AppendEntriesResponse { term, outcome: fields.outcome(frame.kind)? },
-        kind::HEARTBEAT => Message::Heartbeat { term, commit_index: fields.index()?, round: fields.u64()? },
+        | kind::APPEND_OTHER_HISTORY => {
+            Message::AppendEntriesResponse { term, life: fields.u64()?, outcome: fields.outcome(frame.kind)? }
+        }
+        kind::HEARTBEAT => {
+            Message::Heartbeat { term, life: fields.u64()?, commit_index: fields.index()?, round: fields.u64()? }
+        }
         kind::HEARTBEAT_RESPONSE => Message::HeartbeatResponse {
             term,
+            life: fields.u64()?,
             round: fields.u64()?,
             persisted_index: fields.index()?,
             matched_index: fields.index()?,
@@ -554,7 +567,8 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
         kind::REPAIR_RESPONSE => fields.repair_response(term)?,
         kind::BIRTH_REQUEST => Message::BirthRequest { term, incarnation: fields.u64()? },
         kind::BIRTH_RESPONSE => fields.birth_response(term)?,
-        kind::READ_INDEX_REQUEST | kind::READ_INDEX_RESPONSE => fields.about_reads(frame.kind, term)?,
+        kind::READ_INDEX_REQUEST => fields.read_index_request(term)?,
+        kind::READ_INDEX_RESPONSE => fields.read_index_response(term)?,
         kind::OUTDATED => fields.outdated(term)?,
         kind => return Err(unknown_kind(kind)),
     };

@@ -35,6 +35,9 @@ const SHARD: ShardId = ShardId::new(3);
 const TERM: Term = Term::new(5);
 const SEGMENT_BYTES: u64 = 64 << 10;
 
+/// Of the leader that speaks or is answered.
+const LIFE: u64 = 0x5a5a;
+
 const SPEAKER: Speaker = Speaker { incarnation: 0xfeed, is_joining: false };
 
 /// Names in the document, as the code has them.
@@ -91,7 +94,7 @@ fn speaker_of(message: &Message) -> Speaker {
 }
 
 fn append_response(outcome: AppendOutcome) -> Message {
-    Message::AppendEntriesResponse { term: TERM, outcome }
+    Message::AppendEntriesResponse { term: TERM, life: LIFE, outcome }
 }
 
 fn other_history(entry: EntryId, lineage: u64) -> AppendOutcome {
@@ -105,7 +108,7 @@ fn golden_health() -> Health {
 /// The messages without entries whose golden bytes the document has.
 fn messages() -> Vec<(&'static str, Message)> {
     let (persisted_index, matched_index) = (Index::new(88), Index::new(91));
-    let (term, last, nonce) = (TERM, id(4, 90), 0x1234);
+    let (term, life, last, nonce) = (TERM, LIFE, id(4, 90), 0x1234);
     let rejected = AppendOutcome::Rejected { prev_index: Index::new(90), hint: id(3, 70) };
     vec![
         ("RequestPreVote", Message::RequestPreVote { term, last }),
@@ -119,21 +122,31 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("AppendEntriesResponse, rejected", append_response(rejected)),
         ("AppendEntriesResponse, no room", append_response(AppendOutcome::NoRoom { persisted_index, matched_index })),
         ("AppendEntriesResponse, damaged", append_response(AppendOutcome::Damaged { persisted_index, matched_index })),
-        ("Heartbeat", Message::Heartbeat { term, commit_index: Index::new(80), round: 17 }),
+        ("Heartbeat", Message::Heartbeat { term, life, commit_index: Index::new(80), round: 17 }),
         (
             "HeartbeatResponse",
-            Message::HeartbeatResponse { term, round: 17, persisted_index, matched_index, health: golden_health() },
+            Message::HeartbeatResponse {
+                term,
+                life,
+                round: 17,
+                persisted_index,
+                matched_index,
+                health: golden_health(),
+            },
         ),
         ("TimeoutNow", Message::TimeoutNow { term, last_index: Index::new(90) }),
         ("RepairRequest", Message::RepairRequest { term, nonce, last, challenge: 0x5678 }),
-        ("RepairResponse", Message::RepairResponse { term, nonce, last_index: Index::new(99), challenge: 0x5678 }),
+        (
+            "RepairResponse",
+            Message::RepairResponse { term, life, nonce, last_index: Index::new(99), challenge: 0x5678 },
+        ),
         ("BirthRequest", Message::BirthRequest { term, incarnation: 0xabcd }),
         (
             "BirthResponse",
             Message::BirthResponse { term, asked: 0xabcd, incarnation: 0x9876, answer: BirthAnswer::Stranger },
         ),
         ("Outdated", Message::Outdated { term, incarnation: 0x9876, since: Index::new(77) }),
-        ("ReadIndexRequest", Message::ReadIndexRequest { term, life: 0x4321, batch: 6 }),
+        ("ReadIndexRequest", Message::ReadIndexRequest { term, leader_life: LIFE, life: 0x4321, batch: 6 }),
         ("ReadIndexResponse", Message::ReadIndexResponse { term, life: 0x4321, batch: 6, index: Index::new(80) }),
         ("AppendEntriesResponse, another history", append_response(other_history(last, 0x1357))),
     ]
@@ -175,7 +188,7 @@ fn golden_log() -> Log<SimStorage> {
 fn golden_append() -> AppendEntries {
     let prev = id(4, 90);
     let (first, last, prev_lineage) = (Index::new(91), Index::new(92), Lineage::new(0x2468));
-    AppendEntries { term: TERM, prev, prev_lineage, first, last, commit_index: Index::new(80) }
+    AppendEntries { term: TERM, life: LIFE, prev, prev_lineage, first, last, commit_index: Index::new(80) }
 }
 
 fn golden_refusal() -> Refusal {
@@ -415,8 +428,8 @@ fn number() -> impl Strategy<Value = u64> {
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    let parts = (0..messages().len(), prop::array::uniform4(number()), any::<bool>());
-    parts.prop_map(|(kind, [term, one, two, three], flag)| {
+    let parts = (0..messages().len(), prop::array::uniform5(number()), any::<bool>());
+    parts.prop_map(|(kind, [term, life, one, two, three], flag)| {
         let (term, last) = (Term::new(term), id(one, two));
         let index = Index::new;
         match kind {
@@ -427,25 +440,25 @@ fn message() -> impl Strategy<Value = Message> {
             4 => {
                 let (persisted_index, matched_index) = (index(one.min(two)), index(one.max(two)));
                 let outcome = AppendOutcome::Accepted { persisted_index, matched_index };
-                Message::AppendEntriesResponse { term, outcome }
+                Message::AppendEntriesResponse { term, life, outcome }
             }
-            17 => Message::AppendEntriesResponse { term, outcome: other_history(last, three) },
+            17 => Message::AppendEntriesResponse { term, life, outcome: other_history(last, three) },
             5 => {
                 let outcome = AppendOutcome::Rejected { prev_index: index(three), hint: last };
-                Message::AppendEntriesResponse { term, outcome }
+                Message::AppendEntriesResponse { term, life, outcome }
             }
-            6 => Message::Heartbeat { term, commit_index: index(one), round: two },
+            6 => Message::Heartbeat { term, life, commit_index: index(one), round: two },
             7 => {
                 let (persisted_index, matched_index) = (index(one.min(two)), index(one.max(two)));
                 let health = Health { applied_index: index(two), may_lead: flag, has_room: !flag, disk_keeps_up: flag };
-                Message::HeartbeatResponse { term, round: three, persisted_index, matched_index, health }
+                Message::HeartbeatResponse { term, life, round: three, persisted_index, matched_index, health }
             }
             8 => Message::TimeoutNow { term, last_index: index(one) },
             9 => Message::RepairRequest { term, nonce: three, last, challenge: one },
-            10 => Message::RepairResponse { term, nonce: one, last_index: index(two), challenge: three },
+            10 => Message::RepairResponse { term, life, nonce: one, last_index: index(two), challenge: three },
             11 => Message::BirthRequest { term, incarnation: one },
             12 => Message::Outdated { term, incarnation: one, since: index(two) },
-            13 => Message::ReadIndexRequest { term, life: one, batch: two },
+            13 => Message::ReadIndexRequest { term, leader_life: life, life: one, batch: two },
             14 => Message::ReadIndexResponse { term, life: one, batch: two, index: index(three) },
             _ => {
                 let answer = BIRTH_ANSWERS[usize::try_from(three % 4).expect("small")].1;
@@ -477,7 +490,7 @@ fn announce(entries: &Entries, prev: usize, last: usize, commit_index: u64) -> A
     let term = Term::new(entries.last().map_or(1, |entry| entry.0));
     let commit_index = Index::new(commit_index);
     let (first, last, prev_lineage) = (prev.index.next(), Index::new(last as u64), Lineage::new(commit_index.get()));
-    AppendEntries { term, prev, prev_lineage, first, last, commit_index }
+    AppendEntries { term, life: LIFE, prev, prev_lineage, first, last, commit_index }
 }
 
 /// What a peer gets out of the bytes of an `AppendEntries`; `None` if it takes nothing.

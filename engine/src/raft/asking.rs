@@ -6,6 +6,7 @@
 //! was asked, in its term, and for the question that is under way in this life of the node. The leader's part is in `leader::reads`. The
 //! replica waits until the index is applied.
 
+use super::follower::LeaderLife;
 use super::{Common, Message, Raft, ReadId, ReadIndexError, State};
 use crate::limits::PENDING_READS_MAX;
 use crate::types::{Index, NodeId, Term};
@@ -20,7 +21,7 @@ pub(super) struct Asking {
     /// Reads that arrived since it was asked.
     waiting: Vec<ReadId>,
     /// The leader that all these reads are asked of, and its term. Without reads it means nothing.
-    of: (Term, Option<NodeId>),
+    of: (Term, Option<LeaderLife>),
 }
 
 /// A question that was asked and has no answer.
@@ -35,6 +36,11 @@ struct ReadQuestion {
 impl Asking {
     fn is_empty(&self) -> bool {
         self.question.is_none() && self.waiting.is_empty()
+    }
+
+    /// The reads are asked of this node.
+    fn asks(&self, node: NodeId) -> bool {
+        self.of.1.is_some_and(|leader| leader.node == node)
     }
 
     fn pending_count(&self) -> usize {
@@ -52,13 +58,14 @@ impl Common {
     fn send_question(&mut self) {
         let (Some(question), (term, Some(leader))) = (&mut self.asking.question, self.asking.of) else { return };
         question.sent_tick = self.now_tick;
-        let message = Message::ReadIndexRequest { term, life: self.config.life, batch: self.asking.batch };
-        self.out.messages.push((leader, message));
+        let (LeaderLife { node, life: leader_life }, life) = (leader, self.config.life);
+        let message = Message::ReadIndexRequest { term, leader_life, life, batch: self.asking.batch };
+        self.out.messages.push((node, message));
     }
 
     /// Asks this leader again, if it was asked and has not answered: the question may not have left.
     pub(super) fn repeat_question(&mut self, leader: NodeId) {
-        if self.asking.of == (self.hard_state.term, Some(leader)) {
+        if self.asking.of.0 == self.hard_state.term && self.asking.asks(leader) {
             self.send_question();
         }
     }
@@ -93,7 +100,7 @@ impl Raft {
     pub(super) fn queue_read_for_leader(&mut self, read: ReadId) -> Result<(), ReadIndexError> {
         self.fail_reads_of_lost_leader();
         let State::Follower(following) = &self.state else { return Err(ReadIndexError::NobodyToAsk) };
-        let leader = following.leader().filter(|_| !following.has_parted()).ok_or(ReadIndexError::NobodyToAsk)?;
+        let leader = following.leader_life().filter(|_| !following.has_parted()).ok_or(ReadIndexError::NobodyToAsk)?;
         let term = self.common.hard_state.term;
         let asking = &mut self.common.asking;
         let pending_count = asking.pending_count();
@@ -106,12 +113,24 @@ impl Raft {
         Ok(())
     }
 
+    /// A follower asks for its reads the leader of this term, in this life.
+    pub(super) fn on_read_index_request(&mut self, from: NodeId, asked: (Term, u64), life: u64, batch: u64) {
+        if let State::Leader(leading) = &mut self.state
+            && asked == (self.common.hard_state.term, self.common.config.life)
+        {
+            assert!(self.common.is_peer(from), "members ask");
+            leading.on_read_index_request(&mut self.common, from, life, batch);
+        }
+    }
+
     /// The leader answered a question.
     pub(super) fn on_read_index_response(&mut self, from: NodeId, term: Term, life: u64, batch: u64, index: Index) {
         self.fail_reads_of_lost_leader();
         let common = &mut self.common;
-        let is_asked =
-            common.asking.of == (term, Some(from)) && life == common.config.life && batch == common.asking.batch;
+        let is_asked = common.asking.of.0 == term
+            && common.asking.asks(from)
+            && life == common.config.life
+            && batch == common.asking.batch;
         let known_index = common.known_index();
         let is_compared = self.state.following().is_some_and(|following| following.matched_index() >= known_index);
         if is_asked && !is_compared {
@@ -129,7 +148,7 @@ impl Raft {
     /// Gives up the reads of a leader that is not the leader of the current term any more, or has another history.
     pub(super) fn fail_reads_of_lost_leader(&mut self) {
         if !self.common.asking.is_empty()
-            && self.common.asking.of != (self.common.hard_state.term, self.leader_of_one_history())
+            && self.common.asking.of != (self.common.hard_state.term, self.leader_life_of_one_history())
         {
             mark!("raft: the leader that was asked about reads is lost");
             self.common.asking.drain_all(&mut self.common.out.reads_failed);
@@ -138,7 +157,7 @@ impl Raft {
 
     /// Gives up the reads that were asked of a node which cannot be reached any more.
     pub(super) fn fail_reads_of(&mut self, node: NodeId) {
-        if self.common.asking.of.1 == Some(node) {
+        if self.common.asking.asks(node) {
             self.common.asking.drain_all(&mut self.common.out.reads_failed);
         }
     }

@@ -1,5 +1,6 @@
 //! Settings of one Raft replica. Checked once, when `Raft` is made.
 
+use super::message::NO_LIFE;
 use crate::types::NodeId;
 
 /// Settings of one Raft replica; the same on all nodes except for `id`, `life` and `seed`. Who the members are stands in the log.
@@ -21,7 +22,7 @@ pub struct Config {
     pub inflight_bytes_limit: u64,
     /// Bytes of entries in one `AppendEntries`; a single larger entry travels alone. Unit: bytes.
     pub append_bytes_limit: u64,
-    /// Names this life of the node: no other life of it has the same number.
+    /// Names this life of the node: no other life of it has the same number. Never 0.
     pub life: u64,
     /// Seed of everything random; mixed with `id`, so that nodes may share it.
     pub seed: u64,
@@ -32,6 +33,7 @@ pub struct Config {
 impl Config {
     /// Panics on settings that cannot work. They come from code that has checked the user's settings already.
     pub(super) fn assert_valid(&self) {
+        assert!(self.life != NO_LIFE, "a life's number must not be 0");
         assert!(self.heartbeat_ticks >= 1, "heartbeat_ticks must be at least 1");
         assert!(self.election_ticks > self.heartbeat_ticks, "election_ticks must exceed heartbeat_ticks");
         assert!(self.inflight_messages_limit >= 1, "inflight_messages_limit must be at least 1");

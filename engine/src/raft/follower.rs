@@ -3,8 +3,20 @@
 //! Thesis 3.5 (log replication), 3.6 (safety). Appending itself is the replica's.
 
 use super::log_view::{LogView, last_not_after_term, term_at};
-use super::{AppendDecision, AppendEntries, AppendOutcome, Common, Fork, Health, Message, Nonsense, Raft, Tip};
+use super::message::NO_LIFE;
+use super::parting::Parting;
+use super::{AppendDecision, AppendEntries, AppendOutcome, Common, Health, Message, Nonsense, Raft, Tip};
 use crate::types::{EntryId, Index, Lineage, NodeId, Term};
+
+/// A leader: a node, and one life of it.
+///
+/// A leader's vote for itself is durable, so that no node leads one term in two lives. One that does has lost that vote: its data directory
+/// was put back to an older copy. Its earlier life is another leader for the others (`histories`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LeaderLife {
+    pub(super) node: NodeId,
+    pub(super) life: u64,
+}
 
 /// What a node knows of the log of the current term's leader. It is kept while the node asks for pre-votes in that term.
 #[derive(Debug, Default)]
@@ -13,10 +25,11 @@ pub(super) struct Following {
     leader: Option<NodeId>,
     /// Who leads the current term, as far as this node heard. Unlike `leader` it stays when this node doubts the leader: a term
     /// has one leader, and a node that followed it grants its vote of that term to nobody else.
-    leader_of_term: Option<NodeId>,
+    leader_of_term: Option<LeaderLife>,
     /// Highest index through which this node's log is known to equal the leader's, in the current term.
     ///
-    /// Starts at 0 and never decreases within a term. Every later leader's log contains what is committed (thesis 3.6.3); it
+    /// Starts at 0 and never decreases within a term, but for a return to 0 when this node parts from a leader that contradicts what it
+    /// said. Every later leader's log contains what is committed (thesis 3.6.3); it
     /// is compared all the same, so that nothing is acknowledged to a leader that lacks it (see `known`).
     /// Invariant: matched_index <= last_index while there is a leader.
     matched_index: Index,
@@ -27,8 +40,8 @@ pub(super) struct Following {
     taking: Taking,
     /// The last answer that was no, and nothing was taken since. It is repeated if it may not have left.
     rejected: Option<AppendOutcome>,
-    /// The leader's log has another history: nothing is taken from it in this term any more.
-    parted: Option<Fork>,
+    /// Why nothing is taken from the leader in this term any more: its log has another history.
+    parted: Option<Parting>,
     /// The leader's commit index as it was last told, in the current term. It may be told before the entries arrive; the part that
     /// this node's log does not match yet counts once it does. A heartbeat replaces what came before it, so a wrong one counts for
     /// one interval only.
@@ -85,8 +98,7 @@ impl Raft {
             return AppendDecision::Drop;
         }
         let Some(following) = self.state.following_mut() else { return AppendDecision::Drop };
-        if let Some(why) = following.contradiction(append, entries, log) {
-            self.common.refuse(from, why);
+        if following.is_contradicted(&mut self.common, append, entries, log) {
             return AppendDecision::Drop;
         }
         if !following.shares_history(&mut self.common, entries, log) {
@@ -117,7 +129,7 @@ impl Raft {
             self.tell_term(from);
             return false;
         }
-        if !self.follow(from, append.term) {
+        if !self.follow(LeaderLife { node: from, life: append.life }, append.term) {
             return false;
         }
         if !self.common.agrees_with_committed(from, append.term, append.prev_tip(), log) {
@@ -146,20 +158,19 @@ impl Raft {
     /// The log has no room for the entries of an `AppendEntries` that was admitted: they were dropped. Tells the leader.
     ///
     /// What stands before them matches all the same, and is acknowledged: a node without room still counts for what it has.
-    pub fn on_no_room(&mut self, from: NodeId, append: &AppendEntries, log: &impl LogView) {
-        let Some(following) = self.state.following_mut() else { return };
-        match following.contradiction(append, &[], log) {
-            Some(why) => self.common.refuse(from, why),
-            None => following.on_not_taken(&mut self.common, append, Taking::NoRoom, log),
-        }
+    pub fn on_no_room(&mut self, append: &AppendEntries, log: &impl LogView) {
+        self.on_not_taken(append, Taking::NoRoom, log);
     }
 
     /// The entries of an `AppendEntries` that was admitted are damaged: they were dropped. Tells the leader, as above.
-    pub fn on_damaged(&mut self, from: NodeId, append: &AppendEntries, log: &impl LogView) {
+    pub fn on_damaged(&mut self, append: &AppendEntries, log: &impl LogView) {
+        self.on_not_taken(append, Taking::Damaged, log);
+    }
+
+    fn on_not_taken(&mut self, append: &AppendEntries, why: Taking, log: &impl LogView) {
         let Some(following) = self.state.following_mut() else { return };
-        match following.contradiction(append, &[], log) {
-            Some(why) => self.common.refuse(from, why),
-            None => following.on_not_taken(&mut self.common, append, Taking::Damaged, log),
+        if !following.is_contradicted(&mut self.common, append, &[], log) {
+            following.on_not_taken(&mut self.common, append, why, log);
         }
     }
 
@@ -181,7 +192,7 @@ impl Raft {
 
     pub(super) fn on_heartbeat(
         &mut self,
-        from: NodeId,
+        leader: LeaderLife,
         term: Term,
         commit_index: Index,
         round: u64,
@@ -191,10 +202,10 @@ impl Raft {
             return;
         }
         if term < self.common.hard_state.term {
-            self.tell_term(from);
+            self.tell_term(leader.node);
             return;
         }
-        if !self.follow(from, term) {
+        if !self.follow(leader, term) {
             return;
         }
         let (health, is_under_repair) = (self.own_health(), self.is_under_repair());
@@ -210,36 +221,55 @@ impl Raft {
     /// Answers a message of an earlier term, so that its sender learns that it was deposed.
     ///
     /// The answer is of this node's term, which the sender may be leading by now. So it must repeat nothing that was asked in
-    /// the earlier one: a round of that term would pass for one of this term and confirm reads that it knows nothing of.
+    /// the earlier one: a round of that term would pass for one of this term and confirm reads that it knows nothing of. And it answers
+    /// no life of a leader.
     fn tell_term(&mut self, from: NodeId) {
         mark!("raft: a deposed leader is told the term");
-        let (term, matched_index, persisted_index) = (self.common.hard_state.term, Index::ZERO, Index::ZERO);
-        let health = self.own_health();
-        self.common
-            .respond(from, Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index, health });
+        self.answer_nothing(from, NO_LIFE);
     }
 
-    /// `from` says that it leads `term`, which is not older than this node's. `false` if another node does: there is no second
-    /// leader of a term, so the message is refused.
-    fn follow(&mut self, from: NodeId, term: Term) -> bool {
-        if term > self.common.hard_state.term || self.leader() != Some(from) {
+    /// Answers that nothing is confirmed, matched or durable.
+    fn answer_nothing(&mut self, to: NodeId, life: u64) {
+        let (term, matched_index, persisted_index) = (self.common.hard_state.term, Index::ZERO, Index::ZERO);
+        let health = self.own_health();
+        let answer = Message::HeartbeatResponse { term, life, round: 0, matched_index, persisted_index, health };
+        self.common.respond(to, answer);
+    }
+
+    /// `leader` says that it leads `term`, which is not older than this node's. `false` if another node or another life of it does: there
+    /// is no second leader of a term, so the message is refused.
+    fn follow(&mut self, leader: LeaderLife, term: Term) -> bool {
+        let own_term = self.common.hard_state.term;
+        let leader_of_term = self.state.following().and_then(|following| following.leader_of_term);
+        if let Some(known) = leader_of_term.filter(|known| term == own_term && *known != leader) {
+            self.refuse_second_leader(known, leader);
+            return false;
+        }
+        if term > own_term || self.leader() != Some(leader.node) {
             if term == self.common.led_term {
                 // This node won that term itself, even if it has stepped down since.
-                self.common.refuse(from, Nonsense::SecondLeader { term, leader: self.common.config.id });
+                self.common.refuse(leader.node, Nonsense::SecondLeader { term, leader: self.common.config.id });
                 return false;
             }
-            let leader_of_term = self.state.following().and_then(|following| following.leader_of_term);
-            if term == self.common.hard_state.term
-                && let Some(leader) = leader_of_term.filter(|leader| *leader != from)
-            {
-                self.common.refuse(from, Nonsense::SecondLeader { term, leader });
-                return false;
-            }
-            self.become_follower(term, Some(from));
+            self.become_follower(term, Some(leader));
         }
-        assert!(self.leader() == Some(from), "a node with another leader is a follower");
+        assert!(self.leader() == Some(leader.node), "a node with another leader is a follower");
         self.common.heard_leader();
         true
+    }
+
+    /// `second` claims to lead the term that `known` leads. If it is another life of the same node it is told which life this node heard:
+    /// then it knows that it forgot, and gives up the term.
+    fn refuse_second_leader(&mut self, known: LeaderLife, second: LeaderLife) {
+        assert!(known != second, "{known:?} leads the term");
+        let term = self.common.hard_state.term;
+        if known.node != second.node {
+            self.common.refuse(second.node, Nonsense::SecondLeader { term, leader: known.node });
+            return;
+        }
+        mark!("raft: a leader comes back in another life of one term");
+        self.common.refuse(second.node, Nonsense::SecondLife { term });
+        self.answer_nothing(second.node, known.life);
     }
 }
 
@@ -259,8 +289,13 @@ impl Following {
         self.matched_index
     }
 
-    /// Where the leader's log was found to have another history, in this term.
-    pub(super) fn parted(&self) -> Option<Fork> {
+    /// Who leads the current term, while this node believes in it.
+    pub(super) fn leader_life(&self) -> Option<LeaderLife> {
+        self.leader_of_term.filter(|_| self.leader.is_some())
+    }
+
+    /// Why nothing is taken from the leader in this term any more.
+    pub(super) fn parted(&self) -> Option<Parting> {
         self.parted
     }
 
@@ -269,17 +304,21 @@ impl Following {
         self.parted.is_some()
     }
 
-    /// The leader's log has another history: nothing more is taken from it in this term. The first place stays.
-    pub(super) fn part(&mut self, fork: Fork) {
-        assert!(fork.ours != fork.theirs, "{fork:?} is none");
-        self.parted.get_or_insert(fork);
+    /// The leader's log has another history: nothing more is taken from it in this term. The first reason stays.
+    pub(super) fn part(&mut self, parting: Parting) {
+        self.parted.get_or_insert(parting);
+    }
+
+    /// What this node told its leader counts for nothing any more: nothing says which of the leader's words were true.
+    pub(super) fn forget_match(&mut self) {
+        self.matched_index = Index::ZERO;
     }
 
     /// From here on this node believes in this leader of the current term, or in none.
-    pub(super) fn set_leader(&mut self, leader: Option<NodeId>) {
+    pub(super) fn set_leader(&mut self, leader: Option<LeaderLife>) {
         let is_second = leader.is_some() && self.leader_of_term.is_some() && leader != self.leader_of_term;
         assert!(!is_second, "a term has one leader");
-        self.leader = leader;
+        self.leader = leader.map(|leader| leader.node);
         self.leader_of_term = self.leader_of_term.or(leader);
     }
 
@@ -302,7 +341,7 @@ impl Following {
     /// Whether the log holds the entry before those of an `AppendEntries`. Tells the leader if not.
     fn admit(&mut self, common: &mut Common, append: &AppendEntries, log: &impl LogView) -> bool {
         self.appending = None;
-        // What matched before in this term and does not any more is refused later, and parts nobody (`contradiction`).
+        // What matched before in this term and does not any more contradicts what the leader said: that is looked at later.
         let is_matched = append.prev.index <= self.matched_index && !self.has_parted();
         if !is_matched && !self.shares_history(common, &[append.prev_tip()], log) {
             return false;
@@ -429,8 +468,8 @@ impl Following {
 
     /// Answers an `AppendEntries` of the leader.
     pub(super) fn answer(&self, common: &mut Common, outcome: AppendOutcome) {
-        if let Some(leader) = self.leader {
-            common.respond(leader, Message::AppendEntriesResponse { term: common.hard_state.term, outcome });
+        if let Some(LeaderLife { node, life }) = self.leader_life() {
+            common.respond(node, Message::AppendEntriesResponse { term: common.hard_state.term, life, outcome });
         }
     }
 
@@ -471,7 +510,7 @@ impl Following {
         health: Health,
         log: &impl LogView,
     ) {
-        let Some(leader) = self.leader else { return };
+        let Some(LeaderLife { node, life }) = self.leader_life() else { return };
         self.told_commit_index = commit_index;
         self.match_through(common, Index::ZERO, commit_index, log);
         let (matched_index, persisted_index) = (self.matched_index, self.persisted_match(log));
@@ -480,7 +519,7 @@ impl Following {
         let is_compared = matched_index >= common.known_index() && !self.has_parted();
         let round = if is_compared { round } else { 0 };
         let term = common.hard_state.term;
-        common.respond(leader, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
+        common.respond(node, Message::HeartbeatResponse { term, life, round, matched_index, persisted_index, health });
         if matches!(self.taking, Taking::Again | Taking::Damaged) {
             self.acknowledge(common, log);
         }

@@ -14,11 +14,21 @@
 //!   this leader in this term, acknowledges nothing beyond what agreed, confirms no round, answers no reads with its help, and tells the
 //!   leader and people. The next leader is compared anew: a leader that lies about a lineage stops this follower for one term only.
 //!
+//! The second leader of a term may be the node that led it first, put back to before it campaigned. So whatever a follower hears from a
+//! leader, and tells it, names the *life* of the leader: a number drawn at each start of a node. Another life is another leader, and a term
+//! has one (`Raft::follow`): the follower takes nothing from it in this term, and names the life that it heard. A leader takes no answer
+//! that names another life than its own; it has led the term before, forgot it, and gives the term up (`Raft::on_answer_to_other_life`).
+//!
+//! A leader whose one life contradicts itself (its memory was put back, too) is parted from like one with another history. What the
+//! follower had told it counts for nothing any more.
+//!
 //! Not noticed: two histories that hold the entries of one term at different indexes, unless it is the leader's own term.
 
-use super::follower::Following;
+use super::follower::{Following, LeaderLife};
 use super::log_view::{LogView, term_at};
-use super::{AppendEntries, AppendOutcome, Common, Nonsense, Raft, Tip};
+use super::message::NO_LIFE;
+use super::parting::Parting;
+use super::{AppendEntries, AppendOutcome, Common, Nonsense, Raft, State, Tip};
 use crate::types::{EntryId, Lineage, NodeId};
 
 /// An entry whose term and index two logs share, while the entry itself or one before it differs.
@@ -48,11 +58,37 @@ pub(super) fn fork_at(theirs: Tip, log: &impl LogView) -> Option<Fork> {
 }
 
 impl Raft {
+    /// The same for a node that follows, with the leader's life.
+    pub(super) fn leader_life_of_one_history(&self) -> Option<LeaderLife> {
+        let following = self.state.following().filter(|following| !following.has_parted());
+        following.and_then(Following::leader_life)
+    }
+
     /// The leader, unless its log was found to differ from this node's.
     pub(crate) fn leader_of_one_history(&self) -> Option<NodeId> {
         let has_parted = self.state.following().is_some_and(Following::has_parted);
         self.leader().filter(|_| !has_parted)
     }
+
+    /// A member answers this leader, in its term, and names another life of it. So this node led the term before, and forgot it: what the
+    /// member tells was compared with another log. A term with two leaders ends here; the next one's leader is compared with everyone anew.
+    pub(super) fn on_answer_to_other_life(&mut self, from: NodeId, life: u64) {
+        if life == NO_LIFE {
+            return;
+        }
+        mark!("raft: a leader that led its term in another life gives it up");
+        let term = self.common.hard_state.term;
+        assert!(matches!(self.state, State::Leader(_)), "a leader is answered");
+        assert!(life != self.common.config.life, "life {life} is this node's own");
+        self.common.refuse(from, Nonsense::OtherLifeOfLeader { term });
+        self.become_follower(term, None);
+        assert!(self.common.led_term == term, "it leads term {term} no more, and nobody else does");
+    }
+}
+
+fn of_fork(fork: Fork) -> Parting {
+    assert!(fork.ours != fork.theirs, "{fork:?} is none");
+    Parting { why: Nonsense::OtherHistory(fork), own: Tip { id: fork.entry, lineage: fork.ours } }
 }
 
 impl Following {
@@ -60,34 +96,49 @@ impl Following {
     /// that, tells the leader, and returns `false`; then nothing is taken from this leader in this term any more.
     pub(super) fn shares_history(&mut self, common: &mut Common, theirs: &[Tip], log: &impl LogView) -> bool {
         let last_index = log.last_id().index;
-        let fork = self.parted().or_else(|| {
+        let parting = self.parted().or_else(|| {
             let mut known = theirs.iter().take_while(|tip| tip.id.index <= last_index);
-            known.find_map(|tip| fork_at(*tip, log))
+            known.find_map(|tip| fork_at(*tip, log)).map(of_fork)
         });
-        let (Some(fork), Some(leader)) = (fork, self.leader()) else { return true };
+        let Some(parting) = parting else { return true };
         mark!("raft: two histories share an entry");
-        self.part(fork);
-        common.refuse(leader, Nonsense::OtherHistory(fork));
-        self.answer(common, AppendOutcome::OtherHistory { entry: fork.entry, lineage: fork.ours });
+        self.part_from_leader(common, parting);
         false
+    }
+
+    /// Whether the leader contradicts what it said before in this life and term. Then this node parts from it, and tells it.
+    pub(super) fn is_contradicted(
+        &mut self,
+        common: &mut Common,
+        append: &AppendEntries,
+        entries: &[Tip],
+        log: &impl LogView,
+    ) -> bool {
+        let Some(parting) = self.contradiction(append, entries, log) else { return false };
+        self.forget_match();
+        self.part_from_leader(common, parting);
+        true
+    }
+
+    fn part_from_leader(&mut self, common: &mut Common, parting: Parting) {
+        let Some(leader) = self.leader() else { return };
+        self.part(parting);
+        assert!(self.has_parted(), "it has parted from {leader}");
+        common.refuse(leader, parting.why);
+        self.answer(common, AppendOutcome::OtherHistory { entry: parting.own.id, lineage: parting.own.lineage });
     }
 
     /// Says what is wrong with a message that contradicts what this leader sent before in this term, or that would cut entries of its
     /// own term. Both mean that the term has two leaders.
-    pub(super) fn contradiction(
-        &self,
-        append: &AppendEntries,
-        entries: &[Tip],
-        log: &impl LogView,
-    ) -> Option<Nonsense> {
+    fn contradiction(&self, append: &AppendEntries, entries: &[Tip], log: &impl LogView) -> Option<Parting> {
         let matched_index = self.matched_index();
         let prev = append.prev_tip();
         let mut known = std::iter::once(&prev).chain(entries).take_while(|tip| tip.id.index <= matched_index);
         let changed = known.find_map(|tip| {
             let (got, term) = (tip.id, term_at(log, tip.id.index));
             match term.filter(|term| *term != got.term) {
-                Some(matched) => Some(Nonsense::OtherEntry { got, matched }),
-                None => fork_at(*tip, log).map(Nonsense::OtherHistory),
+                Some(matched) => Parting::at(got.index, Nonsense::OtherEntry { got, matched }, log),
+                None => fork_at(*tip, log).map(of_fork),
             }
         });
         changed.or_else(|| cuts_own_term(append, entries, log))
@@ -95,12 +146,13 @@ impl Following {
 }
 
 /// Returns `CutsOwnTerm` if the message would cut entries of the leader's own term: a leader never supersedes what it made itself.
-fn cuts_own_term(append: &AppendEntries, entries: &[Tip], log: &impl LogView) -> Option<Nonsense> {
+fn cuts_own_term(append: &AppendEntries, entries: &[Tip], log: &impl LogView) -> Option<Parting> {
     let cut = log.last_id();
     if cut.term != append.term {
         return None;
     }
     let mut held = entries.iter().take_while(|tip| tip.id.index <= cut.index);
-    let is_other = |tip: &Tip| term_at(log, tip.id.index).is_some_and(|term| term != tip.id.term);
-    held.any(is_other).then_some(Nonsense::CutsOwnTerm { cut })
+    let is_other = |tip: &&Tip| term_at(log, tip.id.index).is_some_and(|term| term != tip.id.term);
+    let first = held.find(is_other)?.id.index;
+    Parting::at(first, Nonsense::CutsOwnTerm { cut }, log)
 }

@@ -7,6 +7,9 @@
 use super::BirthAnswer;
 use crate::types::{EntryId, Index, Lineage, Term};
 
+/// The life that an answer names which answers no leader of its term. No node has it.
+pub(super) const NO_LIFE: u64 = 0;
+
 /// The log that a message speaks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Speaker {
@@ -58,6 +61,8 @@ pub enum Message {
     AppendEntriesResponse {
         /// The follower's term.
         term: Term,
+        /// The life of the leader that is answered. It counts for no other life.
+        life: u64,
         /// Whether the logs agreed.
         outcome: AppendOutcome,
     },
@@ -65,6 +70,8 @@ pub enum Message {
     Heartbeat {
         /// The leader's term.
         term: Term,
+        /// Names this life of the leader.
+        life: u64,
         /// The leader's `commit_index`. The follower takes no more of it than it knows to match.
         commit_index: Index,
         /// The newest round of leadership confirmation (`read_index`); never decreases within a term.
@@ -74,6 +81,8 @@ pub enum Message {
     HeartbeatResponse {
         /// The follower's term.
         term: Term,
+        /// The life of the leader that is answered, or `NO_LIFE`. It counts for no other life.
+        life: u64,
         /// The round that is answered. 0 confirms nothing: it answers a message of an earlier term, and nodes under repair say it.
         round: u64,
         /// How much of the leader's log arrived; see `AppendOutcome::Accepted`.
@@ -109,6 +118,8 @@ pub enum Message {
     RepairResponse {
         /// The answering node's term.
         term: Term,
+        /// Names this life of the answering node.
+        life: u64,
         /// Repeats the question's.
         nonce: u64,
         /// 0, or the end of the leader's log when it was asked, if a quorum without the asking node has confirmed it as the
@@ -139,6 +150,8 @@ pub enum Message {
     ReadIndexRequest {
         /// The sender's term, in which it takes the receiver for the leader.
         term: Term,
+        /// The life of the leader that is asked. No other life of it answers.
+        leader_life: u64,
         /// Names this life of the sender.
         life: u64,
         /// Number of the question in this life; rises. All reads that it is for arrived before it was first sent.
@@ -199,6 +212,8 @@ pub struct Tip {
 pub struct AppendEntries {
     /// The leader's term.
     pub term: Term,
+    /// Names this life of the leader.
+    pub life: u64,
     /// The entry before `first` in the leader's log; zero before the first entry.
     pub prev: EntryId,
     /// Lineage of the leader's log up to `prev`. A follower that has another one at `prev` has another history.

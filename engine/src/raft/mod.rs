@@ -47,6 +47,7 @@ mod log_view;
 mod membership;
 mod membership_history;
 mod message;
+mod parting;
 mod ready;
 mod refused;
 mod repair;
@@ -76,7 +77,7 @@ use crate::types::{EntryId, Index, NodeId, Term};
 use asking::Asking;
 use birth::Newcomer;
 use candidate::{Candidate, PreCandidate};
-use follower::Following;
+use follower::{Following, LeaderLife};
 use histories::base_tip;
 use leader::{Holding, Leading, Pacing};
 use membership_history::{MembershipHistory, Weight};
@@ -226,14 +227,16 @@ impl Raft {
                 let decision = self.step_append(from, &append, &[], log);
                 assert!(decision == AppendDecision::Drop, "an append without entries changed the log");
             }
-            Message::Heartbeat { term, commit_index, round } => self.on_heartbeat(from, term, commit_index, round, log),
-            Message::AppendEntriesResponse { term, outcome } => {
-                if let Some((leading, common, weight)) = self.answered_leader(from, speaker, term) {
+            Message::Heartbeat { term, life, commit_index, round } => {
+                self.on_heartbeat(LeaderLife { node: from, life }, term, commit_index, round, log);
+            }
+            Message::AppendEntriesResponse { term, life, outcome } => {
+                if let Some((leading, common, weight)) = self.answered_leader(from, speaker, term, life) {
                     leading.on_append_response(common, from, weight, outcome, log);
                 }
             }
-            Message::HeartbeatResponse { term, round, matched_index, persisted_index, health } => {
-                if let Some((leading, common, weight)) = self.answered_leader(from, speaker, term) {
+            Message::HeartbeatResponse { term, life, round, matched_index, persisted_index, health } => {
+                if let Some((leading, common, weight)) = self.answered_leader(from, speaker, term, life) {
                     leading.note_health(common, from, matched_index, health);
                     let holding = Holding { matched_index, persisted_index };
                     leading.on_heartbeat_response(common, from, weight, round, holding, log);
@@ -243,8 +246,9 @@ impl Raft {
             Message::RepairRequest { nonce, last, challenge, .. } => {
                 self.on_repair_request(from, speaker, Question { nonce, last, challenge }, log);
             }
-            Message::RepairResponse { term, nonce, last_index, challenge } => {
-                self.on_repair_response(from, term, Answer { nonce, last_index, challenge }, log);
+            Message::RepairResponse { term, life, nonce, last_index, challenge } => {
+                let of = LeaderLife { node: from, life };
+                self.on_repair_response(of, term, Answer { nonce, last_index, challenge }, log);
             }
             Message::BirthRequest { incarnation, .. } => self.common.on_birth_request(from, incarnation),
             Message::BirthResponse { asked, incarnation, answer, .. } => {
@@ -252,12 +256,8 @@ impl Raft {
                     newcomer.on_response(&mut self.common, from, asked, incarnation, answer);
                 }
             }
-            Message::ReadIndexRequest { term, life, batch } => {
-                if let State::Leader(leading) = &mut self.state
-                    && term == self.common.hard_state.term
-                {
-                    leading.on_read_index_request(&mut self.common, from, life, batch);
-                }
+            Message::ReadIndexRequest { term, leader_life, life, batch } => {
+                self.on_read_index_request(from, (term, leader_life), life, batch);
             }
             Message::ReadIndexResponse { term, life, batch, index } => {
                 self.on_read_index_response(from, term, life, batch, index);
@@ -272,12 +272,17 @@ impl Raft {
         from: NodeId,
         speaker: Speaker,
         term: Term,
+        life: u64,
     ) -> Option<(&mut Leading, &mut Common, Weight)> {
-        if !self.is_current(term) {
+        if !self.is_current(term) || !matches!(self.state, State::Leader(_)) {
+            return None;
+        }
+        let weight = self.common.weigh(from, speaker)?;
+        if life != self.common.config.life {
+            self.on_answer_to_other_life(from, life);
             return None;
         }
         let State::Leader(leading) = &mut self.state else { return None };
-        let weight = self.common.weigh(from, speaker)?;
         Some((leading.as_mut(), &mut self.common, weight))
     }
 
@@ -605,10 +610,11 @@ impl Raft {
 
     /// Ends whatever this node was; from here on it follows `leader`, if there is one, in `term`. A new node and one under repair
     /// remain that.
-    fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
+    fn become_follower(&mut self, term: Term, leader: Option<LeaderLife>) {
         let common = &mut self.common;
         assert!(term >= common.hard_state.term, "the term went back from {} to {term}", common.hard_state.term);
-        assert!(leader != Some(common.config.id), "a node does not follow itself");
+        let is_own = leader.is_some_and(|leader| leader.node == common.config.id);
+        assert!(!is_own, "a node does not follow itself");
         let is_later = term > common.hard_state.term;
         if let State::Leader(leading) = &mut self.state {
             leading.step_down(common, if is_later { HandOverEnd::Done } else { HandOverEnd::Deposed });

@@ -24,6 +24,24 @@ pub enum Nonsense {
         /// Who leads it.
         leader: NodeId,
     },
+    /// A node leads one term in two lives.
+    #[error(
+        "it leads term {term}, and led it in an earlier life before: its data directory was put back to an older copy since, and it forgot \
+         its vote. Nothing is taken from it in this term; docs/durability.md, `A leader in two lives`, says what to do"
+    )]
+    SecondLife {
+        /// The term.
+        term: Term,
+    },
+    /// The leader of a term gets an answer to an earlier life of its own, which led the same term.
+    #[error(
+        "it heard an earlier life of this node lead term {term}, and this node does not know that: its data directory was put back to an \
+         older copy since, and it forgot its vote. This node gives up the term; docs/durability.md, `A leader in two lives`, says what to do"
+    )]
+    OtherLifeOfLeader {
+        /// The term.
+        term: Term,
+    },
     /// Its term is too far above this node's.
     #[error("it names term {got}, too far above this node's term {own}")]
     FarTerm {

@@ -17,7 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::follower::Following;
+use super::follower::{Following, LeaderLife};
 use super::log_view::LogView;
 use super::{Common, Message, Raft, Speaker, State};
 use crate::types::{EntryId, Index, NodeId, Term};
@@ -47,6 +47,8 @@ pub(super) struct Repairing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Goal {
     term: Term,
+    /// Who said so. The log is compared with this leader's.
+    of: LeaderLife,
     last_index: Index,
 }
 
@@ -183,15 +185,16 @@ impl Raft {
             return;
         }
         let challenge = self.common.challenge(from);
-        let (term, nonce) = (self.common.hard_state.term, question.nonce);
-        self.common.respond(from, Message::RepairResponse { term, nonce, last_index: Index::ZERO, challenge });
+        let (term, life, nonce) = (self.common.hard_state.term, self.common.config.life, question.nonce);
+        let answer = Message::RepairResponse { term, life, nonce, last_index: Index::ZERO, challenge };
+        self.common.respond(from, answer);
         if let State::Leader(leading) = &mut self.state {
             leading.on_repair_request(&mut self.common, from, speaker, question, log);
         }
     }
 
     /// A peer told its term and, if it leads and was confirmed since, how far its log reached when it was asked.
-    pub(super) fn on_repair_response(&mut self, from: NodeId, term: Term, answer: Answer, log: &impl LogView) {
+    pub(super) fn on_repair_response(&mut self, from: LeaderLife, term: Term, answer: Answer, log: &impl LogView) {
         if !self.asked_for_repair(answer.nonce) {
             mark!("raft: an answer to a question of an earlier life is ignored");
             return;
@@ -253,16 +256,17 @@ impl Repairing {
         self.check_goal(common, log);
     }
 
-    fn on_response(&mut self, common: &mut Common, from: NodeId, term: Term, answer: Answer) {
-        let Answer { last_index, challenge, .. } = answer;
+    fn on_response(&mut self, common: &mut Common, of: LeaderLife, term: Term, answer: Answer) {
+        let (from, Answer { last_index, challenge, .. }) = (of.node, answer);
         self.answered.insert(from);
         if challenge != 0 && self.challenges.insert(from, challenge) != Some(challenge) {
             // There is no reason to wait: the question that repeats it leaves with the next tick.
             self.elapsed_ticks = common.config.heartbeat_ticks;
         }
         if last_index > Index::ZERO {
-            if self.goal.is_none_or(|goal| goal.term < term) {
-                self.goal = Some(Goal { term, last_index });
+            let is_of_followed = |goal: Goal| self.following.leader_life() == Some(goal.of);
+            if self.goal.is_none_or(|goal| goal.term < term || (goal.term == term && !is_of_followed(goal))) {
+                self.goal = Some(Goal { term, of, last_index });
             }
             common.check_end_of_leader(from, term, last_index);
         }
@@ -288,7 +292,7 @@ impl Repairing {
             mark!("raft: the leader that a repair follows was deposed");
             self.goal = None;
         } else if goal.term == term
-            && self.following.leader().is_some()
+            && self.following.leader_life() == Some(goal.of)
             && (self.hard_state_is_settled || common.only_learns())
             && !self.is_reached
             && common.hard_state_is_durable()

@@ -420,8 +420,8 @@ impl<S: Storage> Replica<S> {
                 self.stats.appends_corrupt += 1;
                 // What this version does not know stays unknown however often it comes, and the leader's copy of it is whole.
                 match error {
-                    EntriesError::Form { .. } => self.raft.on_no_room(from, append, &self.log),
-                    _ => self.raft.on_damaged(from, append, &self.log),
+                    EntriesError::Form { .. } => self.raft.on_no_room(append, &self.log),
+                    _ => self.raft.on_damaged(append, &self.log),
                 }
                 self.tell(Remark::CorruptAppend { from, error });
                 self.after_raft();
@@ -457,7 +457,7 @@ impl<S: Storage> Replica<S> {
                 }
                 self.raft.on_appended(&self.log);
                 if !has_room {
-                    self.raft.on_no_room(from, append, &self.log);
+                    self.raft.on_no_room(append, &self.log);
                 }
             }
         }

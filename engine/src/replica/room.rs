@@ -25,7 +25,7 @@ impl<S: Storage> Replica<S> {
             // No segment will ever have room for it, and stopping would not help either: the rest of the cluster goes on.
             self.stats.appends_without_room += 1;
             self.tell(Remark::CorruptAppend { from, error: EntriesError::TooLarge { index: id.index, got, limit } });
-            self.raft.on_no_room(from, append, &self.log);
+            self.raft.on_no_room(append, &self.log);
             return false;
         }
         let has_room = self.log.has_room_for(wire::announced_entries(entries).map(|(_, payload_len)| payload_len));
@@ -36,7 +36,7 @@ impl<S: Storage> Replica<S> {
         mark!("replica: there is no room for entries");
         self.device.segment.on_missed(self.now_tick);
         self.stats.appends_without_room += 1;
-        self.raft.on_no_room(from, append, &self.log);
+        self.raft.on_no_room(append, &self.log);
         false
     }
 }

@@ -319,7 +319,7 @@ fn open_shard(
     options.raft.seed = seed;
     options.machine.hash_seed = hash_seed;
     options.birth = birth;
-    options.raft.life = nonce;
+    options.raft.life = nonce.max(1);
     // Numbers are counted up from here; half of all is left.
     options.relay_id_floor = relay_id_floor >> 1;
     options.repair = repair.map(|repair| {

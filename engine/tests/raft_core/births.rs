@@ -57,7 +57,7 @@ fn a_new_node_only_asks() {
     for message in [
         Message::RequestPreVote { term, last: id(4, 9) },
         Message::RequestVote { term, last: id(4, 9), transfer: false },
-        Message::Heartbeat { term, commit_index: Index::new(9), round: 3 },
+        Message::Heartbeat { term, life: 1, commit_index: Index::new(9), round: 3 },
         Message::RepairRequest { term, nonce: 1, last: id(4, 8), challenge: 0 },
         Message::TimeoutNow { term, last_index: Index::ZERO },
     ] {

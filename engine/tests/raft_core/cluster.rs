@@ -120,7 +120,7 @@ pub fn config(voters: u64) -> Config {
         election_ticks: 10,
         heartbeat_ticks: 2,
         inflight_messages_limit: 4,
-        life: 0,
+        life: 1,
         inflight_bytes_limit: 1000,
         append_bytes_limit: 100,
         seed: 1,

@@ -29,6 +29,7 @@ fn append(leader: &SimLog, term: u64, prev: u64, last: u64) -> (AppendEntries, V
     let prev_id = leader.id_at(prev).unwrap_or(EntryId::ZERO);
     let append = AppendEntries {
         term: Term::new(term),
+        life: 1,
         prev: prev_id,
         prev_lineage: leader.lineage(prev).expect("held"),
         first: prev.next(),
@@ -57,6 +58,14 @@ fn other_history(log: &SimLog, index: u64) -> AppendOutcome {
     AppendOutcome::OtherHistory { entry: log.id_at(index).expect("held"), lineage: log.lineage(index).expect("held") }
 }
 
+/// The life, the round and the index that matches in the last answer to a heartbeat.
+fn last_answer(cluster: &mut Cluster) -> Option<(u64, u64, Index)> {
+    sent_by(cluster, 1).into_iter().rev().find_map(|(_, message)| match message {
+        Message::HeartbeatResponse { life, round, matched_index, .. } => Some((life, round, matched_index)),
+        _ => None,
+    })
+}
+
 fn confirmed_round(cluster: &mut Cluster) -> Option<u64> {
     sent_by(cluster, 1).into_iter().rev().find_map(|(_, message)| match message {
         Message::HeartbeatResponse { round, .. } => Some(round),
@@ -81,7 +90,7 @@ fn a_follower_with_another_history_takes_nothing_and_says_so_until_another_leads
         assert_eq!(outcomes(&mut cluster), [other_history(&own, 3)], "behind entry {prev}");
     }
     assert_eq!(cluster.raft(0).refused_count(), 5);
-    step(&mut cluster, 0, 2, Message::Heartbeat { term: Term::new(3), commit_index: Index::new(4), round: 9 });
+    step(&mut cluster, 0, 2, Message::Heartbeat { term: Term::new(3), life: 1, commit_index: Index::new(4), round: 9 });
     assert_eq!(confirmed_round(&mut cluster), Some(0));
     cluster.with_raft(0, |raft, log| {
         assert_eq!(raft.read_index(ReadId(1), log), Err(ReadIndexError::NobodyToAsk));
@@ -145,17 +154,31 @@ fn what_was_noted_and_is_not_in_the_log_is_told_apart_too() {
 }
 
 #[test]
-fn a_leader_that_contradicts_itself_is_refused_and_parts_nobody() {
+fn who_contradicts_itself_in_one_life_is_confirmed_no_more() {
+    // Its memory was put back, or somebody speaks in its name who read its life. Which of its words were true nobody knows.
     let leader = SimLog::with_terms(&[1, 1, 3], hard_state(3));
     let mut cluster = Cluster::with_logs(config(3), vec![SimLog::with_terms(&[1, 1, 3], hard_state(3)); 3]);
+    let own = cluster.nodes[0].log.clone();
     receive(&mut cluster, 2, append(&leader, 3, 3, 3));
-    let matched = outcomes(&mut cluster);
+    assert_eq!(outcomes(&mut cluster).len(), 1);
+    let heartbeat = Message::Heartbeat { term: Term::new(3), life: 1, commit_index: Index::ZERO, round: 9 };
+    step(&mut cluster, 0, 2, heartbeat.clone());
+    assert_eq!(confirmed_round(&mut cluster), Some(9));
     let (mut lie, entries) = append(&leader, 3, 3, 3);
     lie.prev_lineage = Lineage::new(5);
     receive(&mut cluster, 2, (lie, entries));
-    assert_eq!((outcomes(&mut cluster), cluster.raft(0).refused_count()), (Vec::new(), 1));
+    assert_eq!((outcomes(&mut cluster), cluster.raft(0).refused_count()), (vec![other_history(&own, 3)], 1));
     receive(&mut cluster, 2, append(&leader, 3, 3, 3));
-    assert_eq!(outcomes(&mut cluster), matched);
+    assert_eq!(outcomes(&mut cluster), [other_history(&own, 3)]);
+    step(&mut cluster, 0, 2, heartbeat);
+    assert_eq!(last_answer(&mut cluster), Some((1, 0, Index::ZERO)));
+    cluster.with_raft(0, |raft, log| {
+        assert_eq!(raft.read_index(ReadId(1), log), Err(ReadIndexError::NobodyToAsk));
+    });
+    // The leader of a later term is compared anew.
+    let mut next = own.clone();
+    next.append_entry(id(4, 4));
+    assert_eq!(receive(&mut cluster, 2, append(&next, 4, 3, 4)), AppendDecision::Append { skip: 0 });
 }
 
 #[test]
@@ -163,7 +186,8 @@ fn a_leader_that_cuts_off_entries_of_its_own_term_is_the_second_one() {
     let leader = SimLog::with_terms(&[1, 3], hard_state(3));
     let mut cluster = Cluster::with_logs(config(3), vec![SimLog::with_terms(&[1, 1, 3], hard_state(3)); 3]);
     assert_eq!(receive(&mut cluster, 2, append(&leader, 3, 1, 2)), AppendDecision::Drop);
-    assert_eq!((outcomes(&mut cluster), cluster.nodes[0].log.last_id()), (Vec::new(), id(3, 3)));
+    let own = cluster.nodes[0].log.clone();
+    assert_eq!((outcomes(&mut cluster), own.last_id()), (vec![other_history(&own, 2)], id(3, 3)));
     cluster.with_raft(0, |raft, _| {
         assert_eq!(raft.refused_count(), 1);
     });
@@ -192,9 +216,9 @@ fn a_leader_counts_a_follower_with_another_history_for_nothing_and_goes_on_askin
     let lie =
         AppendOutcome::OtherHistory { entry: last, lineage: cluster.nodes[0].log.lineage(last.index).expect("held") };
     let term = cluster.raft(0).term();
-    step(&mut cluster, 0, 2, Message::AppendEntriesResponse { term, outcome: lie });
+    step(&mut cluster, 0, 2, Message::AppendEntriesResponse { term, life: 1, outcome: lie });
     let lie = AppendOutcome::OtherHistory { entry: id(term.get(), 999), lineage: Lineage::START };
-    step(&mut cluster, 0, 2, Message::AppendEntriesResponse { term, outcome: lie });
+    step(&mut cluster, 0, 2, Message::AppendEntriesResponse { term, life: 1, outcome: lie });
     assert_eq!(cluster.raft(0).refused_count(), refused);
     // Somebody exchanges its directory.
     cluster.crash(2, 0);

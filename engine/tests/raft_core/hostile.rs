@@ -9,14 +9,14 @@ use crate::paper::{id, led_by_first, sent_by, step, tick_all};
 use crate::sim_log::SimLog;
 
 fn heartbeat(term: Term, round: u64) -> Message {
-    Message::Heartbeat { term, commit_index: Index::ZERO, round }
+    Message::Heartbeat { term, life: 1, commit_index: Index::ZERO, round }
 }
 
 fn append(term: u64, prev: EntryId, entries: &[EntryId]) -> (AppendEntries, Vec<EntryId>) {
     let last = Index::new(prev.index.get() + entries.len() as u64);
     let (term, first) = (Term::new(term), prev.index.next());
     (
-        AppendEntries { term, prev, prev_lineage: Lineage::START, first, last, commit_index: Index::ZERO },
+        AppendEntries { term, life: 1, prev, prev_lineage: Lineage::START, first, last, commit_index: Index::ZERO },
         entries.to_vec(),
     )
 }
@@ -65,7 +65,7 @@ fn a_leader_that_stepped_down_knows_that_nobody_else_leads_its_term() {
 }
 
 #[test]
-fn a_leader_that_contradicts_itself_changes_nothing() {
+fn a_leader_that_contradicts_itself_changes_no_log() {
     let mut cluster = follower_with(&[1, 1, 2], Term::new(2));
     receive(&mut cluster, 2, append(3, id(2, 3), &[]));
     for (at, lie) in [append(3, id(1, 3), &[]), append(3, id(1, 1), &[id(2, 2), id(3, 3)])].into_iter().enumerate() {
@@ -91,12 +91,13 @@ fn a_term_far_above_the_own_one_is_refused_whatever_names_it() {
         Message::PreVoteResponse { term, campaign_term: Term::new(2), granted: false },
         Message::HeartbeatResponse {
             term,
+            life: 1,
             round: 0,
             matched_index: nothing,
             persisted_index: nothing,
             health: Health::default(),
         },
-        Message::RepairResponse { term, nonce: 0, last_index: nothing, challenge: 0 },
+        Message::RepairResponse { term, life: 1, nonce: 0, last_index: nothing, challenge: 0 },
         Message::AppendEntries(append(term.get(), EntryId::ZERO, &[]).0),
     ];
     let mut cluster = follower_with(&[1], Term::new(1));
@@ -200,6 +201,7 @@ fn an_answer_to_a_round_that_was_not_begun_confirms_nothing() {
     let (term, nothing) = (cluster.raft(0).term(), Index::ZERO);
     let answer = Message::HeartbeatResponse {
         term,
+        life: 1,
         round: 1 << 40,
         matched_index: nothing,
         persisted_index: nothing,
@@ -232,7 +234,7 @@ fn a_follower_without_room_counts_for_what_it_has_in_a_new_term() {
     let message = cluster.nodes[0].log.as_if_shared(message);
     cluster.with_raft(0, |raft, log| {
         assert!(raft.admit_append(node_id(2), &message, log));
-        raft.on_no_room(node_id(2), &message, log);
+        raft.on_no_room(&message, log);
     });
     assert_eq!(outcomes(&mut cluster), [no_room(1)]);
 }
@@ -245,7 +247,7 @@ fn a_follower_without_room_says_so_and_says_when_it_has_some_until_it_is_heard()
     let refuse = |cluster: &mut Cluster| {
         cluster.with_raft(0, |raft, log| {
             assert!(raft.admit_append(node_id(2), &message, log));
-            raft.on_no_room(node_id(2), &message, log);
+            raft.on_no_room(&message, log);
         });
     };
     receive(&mut cluster, 2, append(1, id(1, 1), &[]));
@@ -284,18 +286,30 @@ fn a_leader_sends_nothing_to_a_follower_without_room_and_everything_once_there_i
     let matched = cluster.nodes[0].log.last_id().index.get();
     assert!(cluster.propose(0, 1));
     assert_eq!(entries_sent_to(&mut cluster, node_id(2)), 1);
-    let answer = |outcome| Message::AppendEntriesResponse { term, outcome };
+    let answer = |outcome| Message::AppendEntriesResponse { term, life: 1, outcome };
     step(&mut cluster, 0, 2, answer(no_room(matched)));
     let (matched_index, persisted_index) = (Index::new(matched), Index::new(matched));
     for _ in 0..10 {
         assert!(cluster.propose(0, 1));
         cluster.tick(0);
-        let alive =
-            Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index, health: Health::default() };
+        let alive = Message::HeartbeatResponse {
+            term,
+            life: 1,
+            round: 0,
+            matched_index,
+            persisted_index,
+            health: Health::default(),
+        };
         step(&mut cluster, 0, 2, alive);
         assert_eq!(entries_sent_to(&mut cluster, node_id(2)), 0);
-        let alive =
-            Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index, health: Health::default() };
+        let alive = Message::HeartbeatResponse {
+            term,
+            life: 1,
+            round: 0,
+            matched_index,
+            persisted_index,
+            health: Health::default(),
+        };
         step(&mut cluster, 0, 3, alive);
     }
     step(&mut cluster, 0, 2, answer(accepted(matched)));
@@ -306,7 +320,7 @@ fn a_leader_sends_nothing_to_a_follower_without_room_and_everything_once_there_i
 fn a_node_that_doubts_its_leader_follows_no_other_in_its_term() {
     let mut cluster = follower_with(&[1, 1], Term::new(1));
     let term = Term::new(2);
-    let told = Message::Heartbeat { term, commit_index: Index::new(50), round: 1 };
+    let told = Message::Heartbeat { term, life: 1, commit_index: Index::new(50), round: 1 };
     step(&mut cluster, 0, 2, told);
     while cluster.raft(0).role() == Role::Follower {
         cluster.tick(0);
@@ -325,7 +339,7 @@ fn a_node_that_doubts_its_leader_follows_no_other_in_its_term() {
 fn a_commit_index_that_lies_counts_until_the_next_heartbeat() {
     let mut cluster = follower_with(&[1, 1], Term::new(1));
     let term = Term::new(2);
-    step(&mut cluster, 0, 2, Message::Heartbeat { term, commit_index: Index::new(1 << 60), round: 1 });
+    step(&mut cluster, 0, 2, Message::Heartbeat { term, life: 1, commit_index: Index::new(1 << 60), round: 1 });
     step(&mut cluster, 0, 2, heartbeat(term, 2));
     assert!(matches!(receive(&mut cluster, 2, append(2, id(1, 2), &[id(2, 3)])), AppendDecision::Append { .. }));
     assert!(cluster.raft(0).commit_index() < Index::new(3));
@@ -343,7 +357,7 @@ fn a_follower_that_lacks_what_it_acknowledged_is_sent_it_again() {
     sent_by(&mut cluster, 1);
     let before = refused(&cluster);
     let rejected = AppendOutcome::Rejected { prev_index: had, hint: EntryId::ZERO };
-    step(&mut cluster, 0, 2, Message::AppendEntriesResponse { term, outcome: rejected });
+    step(&mut cluster, 0, 2, Message::AppendEntriesResponse { term, life: 1, outcome: rejected });
     let sent = sent_by(&mut cluster, 1);
     let is_first =
         |message: &Message| matches!(message, Message::AppendEntries(append) if append.prev == EntryId::ZERO);

@@ -25,6 +25,7 @@ fn append(term: u64, prev: EntryId, entries: &[EntryId]) -> AppendEntries {
     let last = Index::new(prev.index.get() + entries.len() as u64);
     AppendEntries {
         term: Term::new(term),
+        life: 1,
         prev,
         prev_lineage: Lineage::START,
         first: prev.index.next(),
@@ -57,7 +58,7 @@ fn what_was_noted_is_committed_from_the_start_if_the_log_holds_it() {
 fn a_leader_is_confirmed_only_once_its_log_was_seen_to_have_what_was_noted() {
     // The host crashed before the noted entry was on its disk.
     let (mut raft, log) = knowing(&[1, 1], id(1, 3));
-    let heartbeat = Message::Heartbeat { term: Term::new(2), commit_index: Index::ZERO, round: 3 };
+    let heartbeat = Message::Heartbeat { term: Term::new(2), life: 1, commit_index: Index::ZERO, round: 3 };
     raft.step(node_id(2), Speaker::default(), heartbeat, &log);
     let confirmed = raft.ready().messages.into_iter().find_map(|(_, message)| match message {
         Message::HeartbeatResponse { round, .. } => Some(round),
@@ -82,7 +83,7 @@ fn before_a_term_is_durable_only_entries_of_the_term_before_it_are_noted_as_comm
         let (mut raft, log) = knowing(terms, EntryId::ZERO);
         let last = log.last_id();
         after(&mut raft, &log, term, last, &[]);
-        let heartbeat = Message::Heartbeat { term: Term::new(term), commit_index: last.index, round: 1 };
+        let heartbeat = Message::Heartbeat { term: Term::new(term), life: 1, commit_index: last.index, round: 1 };
         raft.step(node_id(2), Speaker::default(), heartbeat, &log);
         let hard_state = raft.hard_state();
         assert_eq!(raft.commit_index(), last.index);
@@ -100,7 +101,7 @@ fn before_a_term_is_durable_only_entries_of_the_term_before_it_are_noted_as_comm
     raft.step(
         node_id(2),
         Speaker::default(),
-        Message::Heartbeat { term: Term::new(3), commit_index: Index::new(3), round: 1 },
+        Message::Heartbeat { term: Term::new(3), life: 1, commit_index: Index::new(3), round: 1 },
         &log,
     );
     assert_eq!((raft.commit_index(), raft.notable_index(&log)), (Index::new(3), Index::new(2)));
@@ -152,11 +153,12 @@ fn a_leader_of_an_earlier_term_is_only_told_the_term() {
 #[test]
 fn nothing_is_confirmed_or_acknowledged_before_the_logs_were_compared() {
     let (mut raft, log) = knowing(&[1, 1, 1], id(1, 3));
-    let heartbeat = Message::Heartbeat { term: Term::new(2), commit_index: Index::ZERO, round: 9 };
+    let heartbeat = Message::Heartbeat { term: Term::new(2), life: 1, commit_index: Index::ZERO, round: 9 };
     let answer = |round, index| {
         let (term, index) = (Term::new(2), Index::new(index));
         let answer = Message::HeartbeatResponse {
             term,
+            life: 1,
             round,
             matched_index: index,
             persisted_index: index,

@@ -12,6 +12,7 @@ mod histories;
 mod history;
 mod hostile;
 mod known;
+mod lives;
 mod members;
 mod paper;
 mod paper_replication;

@@ -94,13 +94,17 @@ impl Node {
     fn hear_acknowledged(&mut self, from: u64, speaker: Speaker, index: u64) {
         let index = Index::new(index);
         let outcome = AppendOutcome::Accepted { matched_index: index, persisted_index: index };
-        self.hear(from, speaker, Message::AppendEntriesResponse { term: Term::new(1), outcome });
+        self.hear(from, speaker, Message::AppendEntriesResponse { term: Term::new(1), life: 1, outcome });
     }
 
     fn hear_confirmed(&mut self, from: u64, speaker: Speaker, round: u64) {
         let (matched_index, persisted_index, health) = (Index::ZERO, Index::ZERO, Health::default());
         let term = Term::new(1);
-        self.hear(from, speaker, Message::HeartbeatResponse { term, round, matched_index, persisted_index, health });
+        self.hear(
+            from,
+            speaker,
+            Message::HeartbeatResponse { term, life: 1, round, matched_index, persisted_index, health },
+        );
     }
 
     /// Node 3 asks for a log in the place of its earlier one, which was not heard for long, and repeats what it was told to.
@@ -281,7 +285,7 @@ fn a_node_that_knows_better_does_not_believe_one_peer_that_its_log_was_given_up(
 
     // It hears a leader, which would say so itself.
     let mut node = Node::new(Stage::Restored);
-    let heartbeat = Message::Heartbeat { term: Term::new(1), commit_index: Index::ZERO, round: 0 };
+    let heartbeat = Message::Heartbeat { term: Term::new(1), life: 1, commit_index: Index::ZERO, round: 0 };
     node.hear(2, SECOND, heartbeat);
     node.hear(3, OLD, told(9));
     assert_eq!(refused(&node), (None, 1));
@@ -302,10 +306,11 @@ fn a_node_whose_own_log_names_another_one_campaigns_no_more_and_stops_once_that_
     let mut node = Node::new(Stage::Founded([(node_id(2), 2), (node_id(3), 3)].into()));
     let term = Term::new(1);
     let other = Membership::new((1..=3).map(node_id).collect()).with_named(node_id(1), 101, Index::new(1));
-    node.hear(2, SECOND, Message::Heartbeat { term, commit_index: Index::ZERO, round: 0 });
+    node.hear(2, SECOND, Message::Heartbeat { term, life: 1, commit_index: Index::ZERO, round: 0 });
     let id = EntryId::new(term, Index::new(1));
     let append = |commit_index: u64, prev: EntryId, last: u64| AppendEntries {
         term,
+        life: 1,
         prev,
         prev_lineage: Lineage::START,
         first: prev.index.next(),
@@ -388,7 +393,7 @@ fn a_learner_elects_nobody() {
 
 #[test]
 fn a_node_that_cannot_lead_lets_go_of_a_leader_that_is_silent_and_follows_again_whom_it_hears() {
-    let heartbeat = || Message::Heartbeat { term: Term::new(1), commit_index: Index::ZERO, round: 0 };
+    let heartbeat = || Message::Heartbeat { term: Term::new(1), life: 1, commit_index: Index::ZERO, round: 0 };
     let mut repairing = Node::new(Stage::Restored);
     repairing.raft.begin_repair(7, true);
     let mut given_up = Node::new(Stage::Restored);
@@ -418,7 +423,7 @@ fn a_log_that_was_given_up_and_then_damaged_stops_when_it_is_told_what_it_holds(
         node.raft.begin_repair(7, true);
         node.raft.recall_committed(node.log.last_tip(), &node.log);
         if hears_another {
-            node.hear(3, OLD, Message::Heartbeat { term: Term::new(1), commit_index: Index::ZERO, round: 0 });
+            node.hear(3, OLD, Message::Heartbeat { term: Term::new(1), life: 1, commit_index: Index::ZERO, round: 0 });
         }
         node.settle();
         assert_eq!(
@@ -447,10 +452,11 @@ fn a_node_joins_while_a_voter_is_down() {
     node.raft.on_birth_persisted(7);
 
     let term = Term::new(1);
-    node.hear(2, SECOND, Message::RepairResponse { term, nonce: 7, last_index: Index::ZERO, challenge: 0 });
+    node.hear(2, SECOND, Message::RepairResponse { term, life: 1, nonce: 7, last_index: Index::ZERO, challenge: 0 });
     let id = EntryId::new(term, Index::new(1));
     let (prev, first, last) = (EntryId::ZERO, id.index, id.index);
-    let append = AppendEntries { term, prev, prev_lineage: Lineage::START, first, last, commit_index: Index::ZERO };
+    let append =
+        AppendEntries { term, life: 1, prev, prev_lineage: Lineage::START, first, last, commit_index: Index::ZERO };
     let entries = crate::sim_log::tips(Lineage::START, &[id]);
     let decision = node.raft.step_append(node_id(2), &append, &entries, &node.log);
     assert_eq!(decision, AppendDecision::Append { skip: 0 });
@@ -459,14 +465,14 @@ fn a_node_joins_while_a_voter_is_down() {
     node.settle();
     assert!(!node.is_repaired, "it does not know yet how far the log must reach");
     assert_eq!(node.raft.repair_view().expect("under repair").awaited, []);
-    node.hear(2, SECOND, Message::RepairResponse { term, nonce: 7, last_index: id.index, challenge: 0 });
+    node.hear(2, SECOND, Message::RepairResponse { term, life: 1, nonce: 7, last_index: id.index, challenge: 0 });
     assert!(node.is_repaired);
     node.raft.end_repair();
 
     // A voter that comes back with an empty directory waits for everybody: it may have promised something.
     let mut voter = Node::of(1, Stage::Replaced);
     voter.raft.begin_repair(7, false);
-    voter.hear(2, SECOND, Message::RepairResponse { term, nonce: 7, last_index: Index::ZERO, challenge: 0 });
+    voter.hear(2, SECOND, Message::RepairResponse { term, life: 1, nonce: 7, last_index: Index::ZERO, challenge: 0 });
     assert_eq!(voter.raft.step_append(node_id(2), &append, &entries, &voter.log), AppendDecision::Drop);
     assert_eq!(voter.raft.repair_view().expect("under repair").awaited, [node_id(3)]);
 }

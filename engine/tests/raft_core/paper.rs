@@ -50,7 +50,7 @@ fn vote(term: u64, granted: bool) -> Message {
 }
 
 fn heartbeat(term: u64) -> Message {
-    Message::Heartbeat { term: Term::new(term), commit_index: Index::ZERO, round: 0 }
+    Message::Heartbeat { term: Term::new(term), life: 1, commit_index: Index::ZERO, round: 0 }
 }
 
 #[test]
@@ -553,7 +553,7 @@ fn a_follower_learns_of_a_commit_that_overtook_the_entry() {
     cluster.settle();
     cluster.heal();
     let last_index = cluster.raft(0).commit_index();
-    step(&mut cluster, 1, 1, Message::Heartbeat { term: Term::new(1), commit_index: last_index, round: 0 });
+    step(&mut cluster, 1, 1, Message::Heartbeat { term: Term::new(1), life: 1, commit_index: last_index, round: 0 });
     assert!(cluster.raft(1).commit_index() < last_index, "the entry is not there yet");
     // They were sent before the third node had them, and say nothing of the commit.
     receive_all(&mut cluster, entries);

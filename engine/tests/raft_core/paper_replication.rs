@@ -20,6 +20,7 @@ fn append(term: u64, prev: EntryId, entries: &[EntryId], commit: u64) -> (Append
     let last = Index::new(prev.index.get() + entries.len() as u64);
     let append = AppendEntries {
         term: Term::new(term),
+        life: 1,
         prev,
         prev_lineage: Lineage::START,
         first,
@@ -109,12 +110,12 @@ fn section_3_5_a_durable_suffix_of_another_term_is_never_acknowledged() {
     cluster.sync(0);
     assert_eq!(outcomes(&mut cluster), [accepted(1, 1)]);
     assert_eq!(cluster.raft(0).commit_index(), Index::new(1), "nor committed, whatever the leader has committed");
-    let heartbeat = Message::Heartbeat { term: Term::new(3), commit_index: Index::new(4), round: 0 };
+    let heartbeat = Message::Heartbeat { term: Term::new(3), life: 1, commit_index: Index::new(4), round: 0 };
     step(&mut cluster, 0, 2, heartbeat);
     assert_eq!(cluster.raft(0).commit_index(), Index::new(1));
     // A later leader's log need not go on where this one's did.
     let mut cluster = follower_with(&[1, 1, 2, 2], 2);
-    let heartbeat = Message::Heartbeat { term: Term::new(4), commit_index: Index::ZERO, round: 7 };
+    let heartbeat = Message::Heartbeat { term: Term::new(4), life: 1, commit_index: Index::ZERO, round: 7 };
     receive(&mut cluster, append(3, id(1, 1), &[id(1, 2), id(3, 3)], 1));
     cluster.sync(0);
     sent_by(&mut cluster, 1);
@@ -125,6 +126,7 @@ fn section_3_5_a_durable_suffix_of_another_term_is_never_acknowledged() {
     let (term, nothing) = (Term::new(4), Index::ZERO);
     let answer = Message::HeartbeatResponse {
         term,
+        life: 1,
         round: 0,
         matched_index: nothing,
         persisted_index: nothing,
@@ -137,7 +139,7 @@ fn section_3_5_a_durable_suffix_of_another_term_is_never_acknowledged() {
 fn section_3_8_nothing_is_promised_in_a_term_that_is_not_durable() {
     let mut cluster = follower_with(&[1], 1);
     receive(&mut cluster, append(2, id(1, 1), &[], 0));
-    step(&mut cluster, 0, 2, Message::Heartbeat { term: Term::new(2), commit_index: Index::ZERO, round: 1 });
+    step(&mut cluster, 0, 2, Message::Heartbeat { term: Term::new(2), life: 1, commit_index: Index::ZERO, round: 1 });
     receive(&mut cluster, append(2, id(2, 9), &[], 0));
     assert_eq!(sent_by(&mut cluster, 1), []);
     cluster.sync(0);
@@ -155,7 +157,7 @@ fn section_3_5_malformed_appends_are_dropped() {
         (AppendEntries { last: index(u64::MAX), ..good }, entries.clone()),
         (AppendEntries { prev: id(1, u64::MAX), ..good }, entries.clone()),
         (AppendEntries { prev: id(0, 2), ..good }, entries.clone()),
-        (AppendEntries { term: Term::new(2), ..good }, entries.clone()),
+        (AppendEntries { term: Term::new(2), life: 1, ..good }, entries.clone()),
         (good, vec![id(2, 3)]),
         (good, vec![id(2, 3), id(3, 5)]),
         (good, vec![id(3, 3), id(2, 4)]),
@@ -314,7 +316,7 @@ fn stale_rejections_and_impossible_acknowledgements_change_nothing() {
     let beyond = [accepted(90, 90), accepted(2, 4), accepted(u64::MAX, 1)];
     let stale = [rejected(1, EntryId::ZERO), rejected(4, id(1, 1)), rejected(70, id(1, 2))];
     for outcome in beyond.into_iter().chain(stale) {
-        step(&mut cluster, 0, 2, Message::AppendEntriesResponse { term, outcome });
+        step(&mut cluster, 0, 2, Message::AppendEntriesResponse { term, life: 1, outcome });
         assert_eq!(sent_by(&mut cluster, 1), [], "{outcome:?}");
     }
     let commit_index = cluster.raft(0).commit_index();

@@ -76,28 +76,13 @@ fn describe(message: &Message) -> String {
             if append.last < append.first { "none".to_owned() } else { format!("{}..{}", append.first, append.last) },
             append.commit_index
         ),
-        Message::AppendEntriesResponse {
-            term,
-            outcome: AppendOutcome::Accepted { matched_index, persisted_index },
-        } => {
-            format!("AppendEntriesResponse term {term}, matched {matched_index}, persisted {persisted_index}")
+        Message::AppendEntriesResponse { term, outcome, .. } => {
+            format!("AppendEntriesResponse term {term}, {}", describe_outcome(outcome))
         }
-        Message::AppendEntriesResponse { term, outcome: AppendOutcome::NoRoom { matched_index, persisted_index } } => {
-            format!("AppendEntriesResponse term {term}, no room, matched {matched_index}, persisted {persisted_index}")
-        }
-        Message::AppendEntriesResponse { term, outcome: AppendOutcome::Damaged { matched_index, persisted_index } } => {
-            format!("AppendEntriesResponse term {term}, damaged, matched {matched_index}, persisted {persisted_index}")
-        }
-        Message::AppendEntriesResponse { term, outcome: AppendOutcome::Rejected { prev_index, hint } } => {
-            format!("AppendEntriesResponse term {term}, rejected behind {prev_index}, try {hint}")
-        }
-        Message::AppendEntriesResponse { term, outcome: AppendOutcome::OtherHistory { entry, lineage } } => {
-            format!("AppendEntriesResponse term {term}, another history at {entry}, lineage {lineage}")
-        }
-        Message::Heartbeat { term, commit_index, round } => {
+        Message::Heartbeat { term, life: _, commit_index, round } => {
             format!("Heartbeat term {term}, commit {commit_index}, round {round}")
         }
-        Message::HeartbeatResponse { term, round, matched_index, persisted_index, health } => {
+        Message::HeartbeatResponse { term, life: _, round, matched_index, persisted_index, health } => {
             let ailments =
                 [(health.may_lead, "may not lead"), (health.has_room, "no room"), (health.disk_keeps_up, "slow disk")];
             let ailments: String =
@@ -111,20 +96,36 @@ fn describe(message: &Message) -> String {
         Message::RepairRequest { term, nonce, last, .. } => {
             format!("RepairRequest term {term} life {nonce} last {last}")
         }
-        Message::RepairResponse { term, nonce, last_index, .. } => {
+        Message::RepairResponse { term, life: _, nonce, last_index, .. } => {
             format!("RepairResponse term {term} life {nonce} last {last_index}")
         }
         Message::BirthRequest { incarnation, .. } => format!("BirthRequest {incarnation:x}"),
         Message::BirthResponse { asked, incarnation, answer, .. } => {
             format!("BirthResponse to {asked:x} of {incarnation:x}: {answer:?}")
         }
-        Message::ReadIndexRequest { term, life, batch } => {
+        Message::ReadIndexRequest { term, life, batch, .. } => {
             format!("ReadIndexRequest term {term} life {life} question {batch}")
         }
         Message::ReadIndexResponse { term, life, batch, index } => {
             format!("ReadIndexResponse term {term} life {life} question {batch}: {index}")
         }
         Message::Outdated { incarnation, since, .. } => format!("Outdated, entry {since} named {incarnation:x}"),
+    }
+}
+
+fn describe_outcome(outcome: &AppendOutcome) -> String {
+    match outcome {
+        AppendOutcome::Accepted { matched_index, persisted_index } => {
+            format!("matched {matched_index}, persisted {persisted_index}")
+        }
+        AppendOutcome::NoRoom { matched_index, persisted_index } => {
+            format!("no room, matched {matched_index}, persisted {persisted_index}")
+        }
+        AppendOutcome::Damaged { matched_index, persisted_index } => {
+            format!("damaged, matched {matched_index}, persisted {persisted_index}")
+        }
+        AppendOutcome::Rejected { prev_index, hint } => format!("rejected behind {prev_index}, try {hint}"),
+        AppendOutcome::OtherHistory { entry, lineage } => format!("another history at {entry}, lineage {lineage}"),
     }
 }
 

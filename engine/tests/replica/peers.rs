@@ -192,7 +192,7 @@ impl Subject {
         let view = self.host.replica.view();
         let (matched_index, persisted_index) = (view.last_index, view.last_index);
         let outcome = AppendOutcome::Accepted { matched_index, persisted_index };
-        self.hear(2, Message::AppendEntriesResponse { term: view.term, outcome });
+        self.hear(2, Message::AppendEntriesResponse { term: view.term, life: 1, outcome });
     }
 
     fn put(&mut self, origin: Option<Origin>, value_bytes: usize) -> u64 {
@@ -224,7 +224,7 @@ impl Subject {
         let (term, commit_index) = (log.last_id().term, Index::ZERO);
         let (first, last) = (Index::new(first), Index::new(last));
         let prev_lineage = log.lineage(prev_index).expect("held");
-        let append = AppendEntries { term, prev, prev_lineage, first, last, commit_index };
+        let append = AppendEntries { term, life: 1, prev, prev_lineage, first, last, commit_index };
         let mut bytes = Vec::new();
         wire::encode_append(&append, Speaker::default(), log, SHARD, &mut bytes).expect("held");
         if damage {
@@ -363,7 +363,7 @@ fn the_queue_is_bounded_and_who_leaves_it_is_told_that_nothing_happened() {
     assert_eq!(subject.refusal(refused), (Status::Overloaded, Executed::No));
     assert!((20..40).contains(&tickets.len()), "{} of 2000 bytes in 64 KiB", tickets.len());
     let term = subject.host.replica.view().term.next();
-    subject.hear(2, Message::Heartbeat { term, commit_index: Index::ZERO, round: 1 });
+    subject.hear(2, Message::Heartbeat { term, life: 1, commit_index: Index::ZERO, round: 1 });
     for ticket in tickets {
         assert_eq!(subject.refusal(ticket), (Status::Unavailable, Executed::No));
     }
@@ -411,7 +411,7 @@ fn to_the_node_that_passed_it_on_a_lost_answer_is_unknown_for_a_write_and_harmle
     let repair = engine::replica::RepairOptions { nonce: 1, hard_state_is_certain: true, damage: String::new() };
     let mut subject = fresh(ReplicaOptions { repair: Some(repair), ..options(8) });
     let term = Term::new(1);
-    subject.hear(2, Message::Heartbeat { term, commit_index: Index::ZERO, round: 1 });
+    subject.hear(2, Message::Heartbeat { term, life: 1, commit_index: Index::ZERO, round: 1 });
     subject.sent();
     let (write, read) = (subject.put(None, 10), subject.read());
     let numbers: Vec<u64> = subject
@@ -452,19 +452,20 @@ fn any_message(rng: &mut SimRng, term: u64, index: u64) -> Message {
         3 => Message::RequestVoteResponse { term, granted: flag },
         4 => {
             let outcome = AppendOutcome::Accepted { matched_index: one, persisted_index: other };
-            Message::AppendEntriesResponse { term, outcome }
+            Message::AppendEntriesResponse { term, life: 1, outcome }
         }
         5 => {
             let outcome = AppendOutcome::NoRoom { matched_index: one, persisted_index: other };
-            Message::AppendEntriesResponse { term, outcome }
+            Message::AppendEntriesResponse { term, life: 1, outcome }
         }
         6 => {
             let outcome = AppendOutcome::Rejected { prev_index: other, hint: entry };
-            Message::AppendEntriesResponse { term, outcome }
+            Message::AppendEntriesResponse { term, life: 1, outcome }
         }
-        7 => Message::Heartbeat { term, commit_index: one, round: number(rng, 3) },
+        7 => Message::Heartbeat { term, life: 1, commit_index: one, round: number(rng, 3) },
         8 => Message::HeartbeatResponse {
             term,
+            life: 1,
             round: number(rng, 3),
             matched_index: one,
             persisted_index: other,
@@ -472,7 +473,9 @@ fn any_message(rng: &mut SimRng, term: u64, index: u64) -> Message {
         },
         9 => Message::TimeoutNow { term, last_index: one },
         10 => Message::RepairRequest { term, nonce: number(rng, 3), last: entry, challenge: number(rng, 3) },
-        _ => Message::RepairResponse { term, nonce: number(rng, 3), last_index: one, challenge: number(rng, 3) },
+        _ => {
+            Message::RepairResponse { term, life: 1, nonce: number(rng, 3), last_index: one, challenge: number(rng, 3) }
+        }
     }
 }
 
@@ -494,6 +497,7 @@ fn well_formed_messages_that_make_no_sense_trip_no_assertion() {
                     let prev = EntryId::new(Term::new(number(rng, view.term.get())), Index::new(prev));
                     let mut append = AppendEntries {
                         term,
+                        life: 1,
                         prev,
                         prev_lineage: subject.host.replica.log().lineage(prev.index).unwrap_or_default(),
                         first: prev.index.next(),
@@ -572,7 +576,8 @@ fn a_replacement_says_that_it_waits_to_be_taken_in() {
     let shown = |subject: &Subject| subject.host.replica.view().repair.expect("under repair").to_string();
     let awaited = format!("waits to hear the terms of nodes {} {};", node_id(2), node_id(3));
     assert!(shown(&subject).starts_with(&awaited), "{}", shown(&subject));
-    let answer = Message::RepairResponse { term: Term::new(1), nonce: 1, last_index: Index::ZERO, challenge: 0 };
+    let answer =
+        Message::RepairResponse { term: Term::new(1), life: 1, nonce: 1, last_index: Index::ZERO, challenge: 0 };
     for node in [2, 3] {
         subject.hear(node, answer.clone());
     }
@@ -583,7 +588,7 @@ fn a_replacement_says_that_it_waits_to_be_taken_in() {
 fn a_stopped_replica_shows_no_leader_that_has_been_silent_for_an_election_timeout() {
     let mut subject = fresh(options(50));
     let election_ticks = u64::from(host::options(0, 50).raft.election_ticks);
-    let heartbeat = |term| Message::Heartbeat { term: Term::new(term), commit_index: Index::ZERO, round: 1 };
+    let heartbeat = |term| Message::Heartbeat { term: Term::new(term), life: 1, commit_index: Index::ZERO, round: 1 };
     let shown = |subject: &Subject| subject.host.replica.view().leader;
     subject.hear(2, heartbeat(1));
     subject.deliver(Event::LogNotInPlace("it is elsewhere".to_owned()));

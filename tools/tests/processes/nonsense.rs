@@ -65,9 +65,10 @@ impl Liar {
             1 => Message::RequestVote { term, last, transfer: self.rng.chance(1, 2) },
             2 => Message::RequestVoteResponse { term, granted: false },
             3 => Message::PreVoteResponse { term, campaign_term: term, granted: false },
-            4 => Message::Heartbeat { term, commit_index: one, round: self.number() },
+            4 => Message::Heartbeat { term, life: 1, commit_index: one, round: self.number() },
             5 => Message::HeartbeatResponse {
                 term,
+                life: 1,
                 round: 1 << 60,
                 matched_index: one,
                 persisted_index: other,
@@ -75,10 +76,16 @@ impl Liar {
             },
             6 => {
                 let outcome = AppendOutcome::Rejected { prev_index: one, hint: last };
-                Message::AppendEntriesResponse { term, outcome }
+                Message::AppendEntriesResponse { term, life: 1, outcome }
             }
             7 => Message::TimeoutNow { term, last_index: one },
-            8 => Message::RepairResponse { term, nonce: self.number(), last_index: one, challenge: self.number() },
+            8 => Message::RepairResponse {
+                term,
+                life: 1,
+                nonce: self.number(),
+                last_index: one,
+                challenge: self.number(),
+            },
             9 => Message::BirthRequest { term, incarnation: self.number() },
             _ => {
                 let (asked, incarnation) = (self.number(), self.number());

@@ -349,8 +349,8 @@ impl Leading {
 /// Sends a heartbeat. It says all that is committed, whatever the follower has acknowledged: a follower applies what it is told to what
 /// its log matches. One whose disk hangs may acknowledge nothing, and clients may wait there for what it appended when it led.
 fn send_heartbeat(common: &mut Common, to: NodeId, round: u64) {
-    let (term, commit_index) = (common.hard_state.term, common.commit_index);
-    common.out.messages.push((to, Message::Heartbeat { term, commit_index, round }));
+    let (term, life, commit_index) = (common.hard_state.term, common.config.life, common.commit_index);
+    common.out.messages.push((to, Message::Heartbeat { term, life, commit_index, round }));
 }
 
 /// Sends messages with entries as the follower's state and window allow, up to some full ones: its answer to these asks for more.
@@ -362,6 +362,7 @@ fn send_entries(common: &mut Common, to: NodeId, progress: &mut Progress, log: &
         bytes_left = bytes_left.saturating_sub(next.bytes);
         let append = AppendEntries {
             term: common.hard_state.term,
+            life: common.config.life,
             prev: next.prev,
             prev_lineage: log.lineage(next.prev.index).expect("the log holds the entry before what it holds"),
             first: next.prev.index.next(),

@@ -152,7 +152,8 @@ impl Leading {
                         common.out.messages.push((node, message));
                     }
                     Awaiting::Repair { node, nonce, last_index } => {
-                        let message = Message::RepairResponse { term, nonce, last_index, challenge: 0 };
+                        let life = common.config.life;
+                        let message = Message::RepairResponse { term, life, nonce, last_index, challenge: 0 };
                         common.out.messages.push((node, message));
                     }
                 }

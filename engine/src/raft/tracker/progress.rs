@@ -635,7 +635,7 @@ mod tests {
             inflight_messages_limit: 10,
             inflight_bytes_limit: 10_000,
             append_bytes_limit: 400,
-            life: 0,
+            life: 1,
             seed: 0,
             preferred_leader: None,
         }

@@ -75,6 +75,7 @@ fn written(incoming: &Incoming<'_>, shard: ShardId) -> Vec<u8> {
                 append.term.get(),
                 speaker.incarnation,
                 u64::from(speaker.is_joining),
+                append.life,
                 append.prev.term.get(),
                 append.prev.index.get(),
                 append.prev_lineage.get(),

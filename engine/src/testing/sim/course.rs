@@ -30,6 +30,7 @@ impl World {
             Some(PutBack::Image) => return self.put_back(),
             Some(PutBack::Replaced) => return self.return_replaced(),
             Some(PutBack::BeforeVote) => return self.elect_twice(),
+            Some(PutBack::BeforeCampaign) => return self.lead_again(),
             None => {}
         }
         self.schedule_faults();

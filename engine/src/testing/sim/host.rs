@@ -159,6 +159,11 @@ impl Host {
         }
     }
 
+    /// What names this life of a shard's replica.
+    pub(super) const fn raft_life(&self, shard: usize) -> u64 {
+        self.life << 8 | shard as u64
+    }
+
     /// Starts the process, by the steps of a real one.
     pub(super) fn start(&mut self, plan: &Plan) -> Result<(), NoStart> {
         self.life += 1;
@@ -173,11 +178,10 @@ impl Host {
         }
         let mut replicas = Vec::new();
         for number in 0..plan.shards {
-            let options = self.log_options(plan, number);
+            let (options, nonce) = (self.log_options(plan, number), self.raft_life(number as usize));
             let shard = &mut self.shards[number as usize];
             let disk = shard.disk.take().expect("a disk without a replica");
             let log = shard.open(disk, options).map_err(|error| NoStart::Refused(error.to_string()))?;
-            let nonce = self.life << 8 | u64::from(number);
             let repair = shard.repair.map(|hard_state_is_certain| RepairOptions {
                 nonce,
                 hard_state_is_certain,

@@ -24,6 +24,8 @@ pub(super) const ALL: &[&str] = &[
     "raft: logs do not agree",
     "raft: a deposed leader is told the term",
     "raft: two histories share an entry",
+    "raft: a leader comes back in another life of one term",
+    "raft: a leader that led its term in another life gives it up",
     "raft: a follower without room is tried again",
     "raft: a probe is repeated without entries",
     "raft: entries got lost and are sent again",

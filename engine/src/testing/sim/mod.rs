@@ -5,8 +5,8 @@
 //! processes and disks (`host`, on the log's own `SimStorage`; `durable` reads what they hold for good), the other files of a data
 //! directory (`directory`, `files`), desks (`front`), clients (`clients`). Faults (`faults`, `ambush`, `minority`, `starve`, `handover`,
 //! `wipe`, `lost_files`, `tampering`, `hung_core`), a node that joins (`joining`) and the course of a run (`course`, `put_back`,
-//! `second_leader`) act on the world from outside. What is checked on the way: `checks`; afterwards: the judges of histories in the
-//! module above. It does not simulate threads or memory.
+//! `second_leader`, `second_life`) act on the world from outside. What is checked on the way: `checks`; afterwards: the judges of
+//! histories in the module above. It does not simulate threads or memory.
 
 mod ambush;
 mod beats;
@@ -32,6 +32,7 @@ mod put_back;
 mod recovery;
 mod replaced;
 mod second_leader;
+mod second_life;
 mod starve;
 mod tampering;
 mod trace;

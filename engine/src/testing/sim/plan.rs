@@ -16,8 +16,8 @@ const PUT_BACK_ONE_IN: u64 = 6;
 /// In one of this many runs the logs soon have no room: see `Plan::into_tight`.
 const TIGHT_ONE_IN: u64 = 4;
 
-/// One in this many of the others elects a second leader in a term that had one.
-const SECOND_LEADER_ONE_IN: u64 = 6;
+/// One in this many of the others elects a second leader in a term that had one, or the same one in another life.
+const SECOND_LEADER_ONE_IN: u64 = 5;
 
 /// In one of this many runs a node joins as a learner.
 const LEARNER_ONE_IN: u64 = 4;
@@ -191,6 +191,8 @@ pub(super) enum PutBack {
     Replaced,
     /// An image of a node's disk from before it voted: see `second_leader`.
     BeforeVote,
+    /// An image of a leader's disk from before it campaigned: see `second_life`.
+    BeforeCampaign,
 }
 
 impl Plan {
@@ -276,12 +278,14 @@ impl Plan {
     /// Most runs are of the usual kind.
     fn of_its_kind(self, is_put_back: bool) -> Self {
         // From numbers of their own, so that all other runs stay what they were before there was this.
-        let elects_twice = SimRng::new(self.seed ^ 0x7477_6963_6520).chance(1, SECOND_LEADER_ONE_IN);
+        let twice = &mut SimRng::new(self.seed ^ 0x7477_6963_6520);
+        let elects_twice = twice.chance(1, SECOND_LEADER_ONE_IN);
+        let put_back = if twice.chance(1, 4) { PutBack::BeforeCampaign } else { PutBack::BeforeVote };
         let tight = &mut SimRng::new(self.seed ^ 0x7469_6768);
         let is_tight = tight.chance(1, TIGHT_ONE_IN);
         match (is_put_back, elects_twice) {
             (true, _) => self.into_put_back(),
-            (false, true) => Self { put_back: Some(PutBack::BeforeVote), ..self.into_put_back() },
+            (false, true) => Self { put_back: Some(put_back), ..self.into_put_back() },
             (false, false) if is_tight => self.into_tight(tight),
             (false, false) => self,
         }

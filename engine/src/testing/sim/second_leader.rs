@@ -14,7 +14,7 @@ use crate::replica::{Fault, Remark};
 use crate::types::{EntryId, Index, Term};
 
 /// Polling interval while a leader is to be elected that must not commit anything. Unit: us.
-const ELECTED_LOOK_EVERY_US: u64 = 500;
+pub(super) const ELECTED_LOOK_EVERY_US: u64 = 500;
 
 /// Name of the fault: both leaders led one term.
 const SECOND_LEADER: &str = "second leader of a term";
@@ -135,41 +135,42 @@ impl World {
     }
 
     /// All entries of a node that runs.
-    fn history(&self, host: usize) -> Vec<Tip> {
+    pub(super) fn history(&self, host: usize) -> Vec<Tip> {
         let Some(replica) = &self.hosts[host].shards[0].replica else { return Vec::new() };
         let (first, last) = (replica.log().base().index.get(), replica.log().last_id().index.get());
         (first..=last).filter_map(|index| self.tip_at(host, Index::new(index))).collect()
     }
 
-    fn has(&self, host: usize, tip: Tip) -> bool {
+    pub(super) fn has(&self, host: usize, tip: Tip) -> bool {
         self.tip_at(host, tip.id.index) == Some(tip)
     }
 
-    fn tip_at(&self, host: usize, index: Index) -> Option<Tip> {
+    pub(super) fn tip_at(&self, host: usize, index: Index) -> Option<Tip> {
         let log = self.hosts[host].shards[0].replica.as_ref()?.log();
         Some(Tip { id: EntryId::new(log.term(index)?, index), lineage: log.lineage(index)? })
     }
 
-    fn work_for(&mut self, min_us: u64, max_us: u64) -> Result<(), String> {
+    pub(super) fn work_for(&mut self, min_us: u64, max_us: u64) -> Result<(), String> {
         let work_us = between(&mut self.rng, min_us, max_us);
         self.run_until(self.now_us + work_us)
     }
 
     /// Whoever says how much of its log equals that of a leader has the same history up to there.
     pub(super) fn check_same_history(&self, at: Place, to: usize, message: &Message) -> Result<(), String> {
-        let matched_index = match message {
+        let (life, matched_index) = match message {
             Message::AppendEntriesResponse {
+                life,
                 outcome: AppendOutcome::Accepted { matched_index, .. } | AppendOutcome::NoRoom { matched_index, .. },
                 ..
             }
-            | Message::HeartbeatResponse { matched_index, .. } => *matched_index,
+            | Message::HeartbeatResponse { life, matched_index, .. } => (*life, *matched_index),
             _ => return Ok(()),
         };
         let lineage = |host: usize| {
             let replica = self.hosts[host].shards[at.shard].replica.as_ref();
             replica.filter(|replica| replica.view().term == message.term())?.log().lineage(matched_index)
         };
-        let is_led = self.leads(to, at.shard) == Some(message.term());
+        let is_led = self.leads(to, at.shard) == Some(message.term()) && life == self.hosts[to].raft_life(at.shard);
         match (lineage(at.host), lineage(to)) {
             (Some(own), Some(theirs)) if is_led && own != theirs => {
                 Err(format!("its log differs from the leader's up to {matched_index}, and it says {message:?}"))
@@ -181,7 +182,14 @@ impl World {
     /// What a replica tells people. Nobody has another history unless somebody forgot a vote.
     pub(super) fn note_remark(&mut self, at: Place, remark: &Remark) -> Result<(), String> {
         let Remark::Nonsense { from, error } = remark else { return Ok(()) };
-        if !matches!(error, Nonsense::OtherHistory(_) | Nonsense::CutsOwnTerm { .. }) {
+        let speaks_of_two_leaders = matches!(
+            error,
+            Nonsense::OtherHistory(_)
+                | Nonsense::CutsOwnTerm { .. }
+                | Nonsense::SecondLife { .. }
+                | Nonsense::OtherLifeOfLeader { .. }
+        );
+        if !speaks_of_two_leaders {
             return Ok(());
         }
         if !self.checks[at.shard].is_broken {

@@ -45,7 +45,7 @@ fn a_write_under_way_when_a_leader_with_a_hanging_disk_hands_over_is_answered_on
     let leader = next_leader(&subject, 2, 2);
     subject.append(&leader, 3, 3, false);
     assert!(!subject.answers.contains_key(&ticket), "nobody knows yet");
-    subject.hear(2, Message::Heartbeat { term: Term::new(2), commit_index: Index::new(3), round: 1 });
+    subject.hear(2, Message::Heartbeat { term: Term::new(2), life: 1, commit_index: Index::new(3), round: 1 });
     assert!(subject.answers.get(&ticket).is_some_and(Result::is_ok), "{:?}", subject.answers);
     // It promises nothing of the term that is not on its disk, and notes nothing of that term's entries.
     assert!(outcomes(subject.sent()).is_empty());
@@ -66,14 +66,16 @@ fn a_write_whose_fate_a_deposed_leader_does_not_learn_is_unknown_after_an_electi
         let (mut subject, ticket) = deposed_while_its_disk_hangs(11, term);
         let (leader, last) = (next_leader(&subject, shared, term), shared + 1);
         subject.append(&leader, last, last, false);
-        let heartbeat = Message::Heartbeat { term: Term::new(term), commit_index: Index::new(commit_index), round: 1 };
+        let heartbeat =
+            Message::Heartbeat { term: Term::new(term), life: 1, commit_index: Index::new(commit_index), round: 1 };
         for _ in 0..25 {
             subject.hear(2, heartbeat.clone());
             subject.tick(1);
         }
         assert_eq!(subject.refusal(ticket), (Status::Unavailable, Executed::Unknown), "term {term}, {shared}");
         // Nobody gets a second answer.
-        subject.hear(2, Message::Heartbeat { term: Term::new(term), commit_index: Index::new(last), round: 2 });
+        subject
+            .hear(2, Message::Heartbeat { term: Term::new(term), life: 1, commit_index: Index::new(last), round: 2 });
         subject.disk_goes_on();
         assert_eq!(subject.host.replica.view().applied_index, Index::new(last));
         assert_eq!(subject.host.replica.view().pending_writes_count, 0);

@@ -21,7 +21,7 @@ fn appends(sent: Vec<(NodeId, Sent)>) -> Vec<AppendEntries> {
 /// The answer to a heartbeat of a follower that has everything through this index.
 fn alive(subject: &Subject, matched_index: Index) -> Message {
     let (term, health) = (subject.host.replica.view().term, raft::Health::default());
-    Message::HeartbeatResponse { term, round: 0, matched_index, persisted_index: matched_index, health }
+    Message::HeartbeatResponse { term, life: 1, round: 0, matched_index, persisted_index: matched_index, health }
 }
 
 /// A leader that sent node 2 one entry, and the message with that entry.
@@ -93,7 +93,7 @@ fn entries_that_have_not_left_yet_do_not_count_as_lost() {
 #[test]
 fn who_finds_a_lane_full_or_gone_is_told_which() {
     let mut subject = fresh(options(13));
-    subject.hear(2, Message::Heartbeat { term: Term::new(1), commit_index: Index::ZERO, round: 1 });
+    subject.hear(2, Message::Heartbeat { term: Term::new(1), life: 1, commit_index: Index::ZERO, round: 1 });
     for (why, status) in [(NotTaken::NoCredit, Status::Overloaded), (NotTaken::NoConnection, Status::Unavailable)] {
         subject.sent();
         let write = subject.put(None, 10);
@@ -133,7 +133,7 @@ fn entries_that_came_damaged_are_sent_again_soon_and_not_at_once() {
     let (mut subject, sent) = leader_with_entry_in_flight(16);
     let (term, matched_index) = (subject.host.replica.view().term, sent.prev.index);
     let outcome = AppendOutcome::Damaged { matched_index, persisted_index: matched_index };
-    let (alive, damaged) = (alive(&subject, matched_index), Message::AppendEntriesResponse { term, outcome });
+    let (alive, damaged) = (alive(&subject, matched_index), Message::AppendEntriesResponse { term, life: 1, outcome });
     let mut ticks_until_sent = || {
         for ticks in 0..100 {
             // Both are said again and again.
@@ -175,7 +175,7 @@ fn a_follower_says_that_entries_came_damaged_until_they_come_whole() {
     subject.append(&leader, 2, 3, true);
     let damaged = AppendOutcome::Damaged { matched_index: Index::new(1), persisted_index: Index::new(1) };
     assert_eq!(outcomes(subject.sent()), [damaged]);
-    let heartbeat = Message::Heartbeat { term: Term::new(1), commit_index: Index::ZERO, round: 1 };
+    let heartbeat = Message::Heartbeat { term: Term::new(1), life: 1, commit_index: Index::ZERO, round: 1 };
     subject.hear(2, heartbeat.clone());
     assert_eq!(outcomes(subject.sent()), [damaged], "it may have got lost");
     subject.append(&leader, 2, 3, false);
@@ -198,7 +198,7 @@ fn a_follower_that_could_not_hear_its_leader_says_that_it_missed_entries() {
     let mut term = 1;
     loop {
         term += 1;
-        subject.hear(2, Message::Heartbeat { term: Term::new(term), commit_index: Index::ZERO, round: 1 });
+        subject.hear(2, Message::Heartbeat { term: Term::new(term), life: 1, commit_index: Index::ZERO, round: 1 });
         if subject.sent().is_empty() {
             break;
         }
@@ -255,7 +255,7 @@ fn answers_on_a_connection_that_was_replaced_are_not_waited_for() {
     assert_eq!(appends(subject.sent()), [sent]);
     // A node that passed a write on to it does not learn what became of that.
     let mut subject = fresh(options(21));
-    subject.hear(2, Message::Heartbeat { term: Term::new(1), commit_index: Index::ZERO, round: 1 });
+    subject.hear(2, Message::Heartbeat { term: Term::new(1), life: 1, commit_index: Index::ZERO, round: 1 });
     let write = subject.put(None, 10);
     for lane in [Lane::Control, Lane::Bulk] {
         subject.deliver(Event::LaneReplaced { from: node_id(2), lane });

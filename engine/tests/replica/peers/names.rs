@@ -102,7 +102,7 @@ fn entries_that_come_again_are_acknowledged_whatever_they_name() {
     subject.append(&log, 1, 3, false);
     // What is committed is never superseded, so that the membership before entry 3 is forgotten once there is a later one.
     let (term, commit_index) = (Term::new(1), Index::new(3));
-    subject.hear(2, Message::Heartbeat { term, commit_index, round: 0 });
+    subject.hear(2, Message::Heartbeat { term, life: 1, commit_index, round: 0 });
     subject.append(&log, 4, 4, false);
     subject.sent();
     for first in 2..=4 {

@@ -21,7 +21,7 @@ fn follower(seed: u64) -> Subject {
 }
 
 pub(super) fn heartbeat(term: u64, commit_index: u64) -> Message {
-    Message::Heartbeat { term: Term::new(term), commit_index: Index::new(commit_index), round: 1 }
+    Message::Heartbeat { term: Term::new(term), life: 1, commit_index: Index::new(commit_index), round: 1 }
 }
 
 /// What the follower asked a node about reads since it was last looked.

@@ -64,6 +64,7 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) id: NodeId,
+    life: u64,
     pub(super) replica: Replica<SimStorage>,
     pub(super) sent: Vec<Sent>,
     /// Answers to its own clients.
@@ -115,6 +116,7 @@ impl Node {
         let replica = Replica::new(options(id, repair, &birth, life), log);
         let mut node = Self {
             id,
+            life,
             replica,
             sent: Vec::new(),
             answers: Vec::new(),
@@ -235,8 +237,8 @@ impl Node {
     fn what_confirms(&self, from: NodeId, incoming: &Incoming<'_>) -> Option<Heard> {
         match incoming {
             _ if !self.has_peer(from) => None,
-            Incoming::Message(speaker, Message::HeartbeatResponse { term, round, .. }) if !speaker.is_joining => {
-                let counts = self.members().may_count(from, speaker.incarnation);
+            Incoming::Message(speaker, Message::HeartbeatResponse { term, life, round, .. }) if !speaker.is_joining => {
+                let counts = *life == self.life && self.members().may_count(from, speaker.incarnation);
                 counts.then_some(Heard::Round(*term, *round))
             }
             Incoming::Message(_, Message::ReadIndexResponse { term, life, batch, index }) => {

@@ -51,7 +51,7 @@ impl Confirmations {
     pub(super) fn on_sent(&mut self, to: NodeId, message: &Message) {
         match *message {
             Message::Heartbeat { term, round, .. } => self.round = self.round.max((term, round)),
-            Message::ReadIndexRequest { term, life, batch } => {
+            Message::ReadIndexRequest { term, life, batch, .. } => {
                 self.question = Some(Question { to, term, life, batch });
             }
             _ => {}

@@ -170,7 +170,8 @@ impl<'a> Story<'a> {
     fn near(&self) -> Near<'_> {
         let view = self.node.replica.view();
         let log = self.node.replica.log();
-        Near { term: view.term, commit_index: view.commit_index, log, committed: self.facts.committed }
+        let (term, commit_index, committed) = (view.term, view.commit_index, self.facts.committed);
+        Near { term, life: self.life, commit_index, log, committed }
     }
 
     /// One of the two other members.
