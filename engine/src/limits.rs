@@ -111,6 +111,9 @@ pub(crate) const NO_ROOM_STALLS: u64 = 16;
 /// A follower that got damaged entries is sent them again after this many stall timeouts.
 pub(crate) const DAMAGED_STALLS: u64 = 1;
 
+/// Entries that came damaged so many times in a row are compared with their checksums here before they are sent once more.
+pub(crate) const DAMAGED_UNVERIFIED_MAX: u32 = 2;
+
 // The replica: what a turn does, and what waits for another one.
 
 /// A batch of this many bytes takes no further command, even if no turn comes in between: a follower takes an entry in one piece.

@@ -71,7 +71,8 @@ pub struct Ready {
     /// nothing may be proposed before it; without room for it now, append it as soon as there is some, unless the role or
     /// the term has changed by then.
     pub append_noop: Option<EntryId>,
-    /// Read these entries, first and last, into memory and call `on_loaded`. Followers that wait for them are sent nothing before.
+    /// Read these entries, first and last, into memory, compare them with their checksums and call `on_loaded`. Followers that wait for
+    /// them are sent nothing before.
     pub loads: Vec<(Index, Index)>,
     /// This node, which was under repair, has everything back: make that durable, then call `end_repair`.
     pub repaired: bool,

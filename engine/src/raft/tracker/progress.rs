@@ -5,7 +5,7 @@
 //! follower's disk never are, nor are those that have not left this node: a lane that takes none says so, and says when it has room.
 
 use super::Inflights;
-use crate::limits::{DAMAGED_STALLS, NO_ROOM_STALLS};
+use crate::limits::{DAMAGED_STALLS, DAMAGED_UNVERIFIED_MAX, NO_ROOM_STALLS};
 use crate::raft::Config;
 use crate::raft::log_view::{LogView, last_not_after_term, term_at};
 use crate::types::{EntryId, Index};
@@ -38,9 +38,9 @@ enum ProbePhase {
 /// Why a follower did not take entries, by its own account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::raft) enum Why {
-    /// Its log has no room for them.
+    /// Its log has no room for them, or takes none of their form.
     NoRoom,
-    /// They came damaged. Sent once more they may be whole; if the leader's own copy is damaged they are not.
+    /// They came damaged. Sent once more they may be whole. If they are not, the leader looks at its own copy (`damaged_count`).
     Damaged,
 }
 
@@ -89,11 +89,14 @@ pub struct Progress {
     /// Newest round of leadership confirmation the follower answered.
     confirmed_round: u64,
     loading: Loading,
+    /// Times in a row that entries came damaged.
+    damaged_count: u32,
     /// The way to it took no more entries, and has not said since that it has room: nothing is sent.
     lane_is_full: bool,
 }
 
-/// Entries of the next message that are not in memory: whether they were asked for. Each variant names the first and the last.
+/// Entries of the next message that are to be read in and compared with their checksums first: whether that was asked for. They are not in
+/// memory, or came damaged again and again. Each variant names the first and the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loading {
     /// Nothing is waited for.
@@ -121,6 +124,7 @@ impl Progress {
             heard_tick: now_tick,
             confirmed_round: 0,
             loading: Loading::No,
+            damaged_count: 0,
             lane_is_full: false,
         }
     }
@@ -279,9 +283,16 @@ impl Progress {
         if matched_index > last_index {
             return;
         }
+        // It says so again and again. Nothing was sent since it said so last, because the leader looks at its own copy.
+        let is_looked_at =
+            self.state == ProgressState::Probe && self.probe == ProbePhase::Due && self.damaged_count > 0;
+        if is_looked_at && why == Why::Damaged {
+            return;
+        }
         let is_news = self.not_taken() != Some(why);
         self.become_probe(matched_index.max(self.match_index).next());
         self.probe = ProbePhase::NotTaken(why);
+        self.damaged_count = self.damaged_count.saturating_add(u32::from(is_news && why == Why::Damaged));
         // It may say so again and again. That is no reason to wait for longer.
         if is_news {
             self.progressed_tick = now_tick;
@@ -290,6 +301,7 @@ impl Progress {
 
     /// The follower takes entries: if it did not before, it is probed now.
     pub(in crate::raft) fn on_taken(&mut self) {
+        self.damaged_count = 0;
         if self.not_taken().is_some() {
             self.probe = ProbePhase::Due;
         }
@@ -422,7 +434,7 @@ impl Progress {
         }
     }
 
-    /// Entries, first and last, that must be read into memory before the next message can be sent. Returned once.
+    /// Entries, first and last, that must be read into memory, and found to be whole, before the next message can be sent. Returned once.
     pub(in crate::raft) fn take_load_request(&mut self) -> Option<(Index, Index)> {
         let Loading::Due(first, last) = self.loading else { return None };
         mark!("raft: entries are read in before they are sent");
@@ -439,14 +451,15 @@ impl Progress {
         is_awaited
     }
 
-    /// Whether the entries after `prev_index` through `last` may be read now. If not, they are waited for.
+    /// Whether the entries after `prev_index` through `last` may be sent now. If not, they are waited for.
     fn can_read(&mut self, log: &impl LogView, prev_index: Index, last: Index) -> bool {
         let first = prev_index.next();
         if last < first {
             return true;
         }
         let was_loaded = matches!(self.loading, Loading::Done(from, to) if from <= first && last <= to);
-        let can_read = was_loaded || log.is_resident(first, last);
+        let are_suspect = self.damaged_count >= DAMAGED_UNVERIFIED_MAX;
+        let can_read = was_loaded || (!are_suspect && log.is_resident(first, last));
         self.loading = if can_read { Loading::No } else { Loading::Due(first, last) };
         can_read
     }

@@ -2,7 +2,7 @@
 
 use engine::call::Origin;
 use engine::raft::{self, AppendEntries, AppendOutcome, Message};
-use engine::replica::{Event, Lane, NotTaken};
+use engine::replica::{Event, Fault, Lane, NotTaken};
 use engine::types::{EntryId, Index, NodeId, Term};
 use net::api::{Executed, Status};
 use wal::{EntryHeader, EntryKind};
@@ -139,6 +139,9 @@ fn entries_that_came_damaged_are_sent_again_soon_and_not_at_once() {
             // Both are said again and again.
             subject.hear(2, alive.clone());
             subject.hear(2, damaged.clone());
+            for (first, last) in std::mem::take(&mut subject.host.loads) {
+                subject.deliver(Event::Loaded { first, last, result: Ok(()) });
+            }
             let again = appends(subject.sent());
             if !again.is_empty() {
                 assert_eq!(again, [sent]);
@@ -151,6 +154,42 @@ fn entries_that_came_damaged_are_sent_again_soon_and_not_at_once() {
     let (first, second) = (ticks_until_sent(), ticks_until_sent());
     assert!(first > 1 && second > 1, "its own copy may be damaged");
     assert!(first < 10 && second < 10, "before they would count as lost: {first}, {second}");
+}
+
+#[test]
+fn a_leader_whose_own_copy_of_an_entry_is_damaged_finds_that_once_it_came_damaged_twice() {
+    for is_own_copy in [true, false] {
+        let (mut subject, sent) = leader_with_entry_in_flight(18);
+        let (seq, offset) = subject.host.replica.log().place_of(sent.last).expect("held");
+        let end = usize::try_from(subject.host.replica.log().entry_bytes(sent.last)).expect("small");
+        if is_own_copy {
+            subject.host.replica.storage_mut().flip_bit(seq, offset + end - 16, 1);
+        }
+        let (term, matched_index) = (subject.host.replica.view().term, sent.prev.index);
+        let outcome = AppendOutcome::Damaged { matched_index, persisted_index: matched_index };
+        let (alive, damaged) =
+            (alive(&subject, matched_index), Message::AppendEntriesResponse { term, life: 1, outcome });
+        let mut sent_again = Vec::new();
+        for _ in 0..100 {
+            subject.hear(2, alive.clone());
+            subject.hear(2, damaged.clone());
+            if !subject.host.loads.is_empty() {
+                break;
+            }
+            sent_again.extend(appends(subject.sent()));
+            subject.deliver(Event::Tick);
+        }
+        assert_eq!(sent_again, [sent], "it is not sent once more before it was looked at");
+        assert_eq!(subject.host.loads, [(sent.first, sent.last)]);
+        subject.deliver(Event::Loaded { first: sent.first, last: sent.last, result: Ok(()) });
+        let fault = subject.host.replica.fault();
+        let is_told = matches!(fault, Some(Fault::Read { index, .. }) if *index == sent.last);
+        assert_eq!((is_told, fault.is_some()), (is_own_copy, is_own_copy), "{fault:?}");
+        assert_eq!(subject.host.replica.view().is_leader, !is_own_copy);
+        if !is_own_copy {
+            assert_eq!(appends(subject.sent()), [sent], "it was damaged on its way");
+        }
+    }
 }
 
 #[test]
