@@ -219,9 +219,10 @@ impl ClientConn {
         share.clamp(SHARE_BYTES_MIN, SHARE_BYTES_MAX)
     }
 
-    /// True if too many bytes wait on this core, and too many of them for this client.
-    fn is_over_share(&self) -> bool {
-        self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX && self.writer.queued_bytes() > self.share_bytes()
+    /// True if too many bytes wait on this core, and too many of them waited for this client before it was sent more. One that had taken
+    /// what it was sent may get an answer that is larger than its share.
+    fn was_over_share(&self, bytes_before: usize) -> bool {
+        self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX && bytes_before > self.share_bytes()
     }
 
     /// What waits for the client, and for how long it has taken next to nothing of it, as far as it was looked at. Unit: bytes.
@@ -372,7 +373,7 @@ impl ClientConn {
         let before = self.writer.queued_bytes();
         let is_refused = self.writer.push(append).is_err() && !self.writer.is_closed();
         self.pushed_bytes.set(self.pushed_bytes.get() + (self.writer.queued_bytes() - before) as u64);
-        if is_refused || self.is_over_share() {
+        if is_refused || self.was_over_share(before) {
             self.writer.abort();
         }
     }

@@ -148,6 +148,7 @@ fn in_memory<const COUNT: usize>(test: impl AsyncFn([&InMemory; COUNT])) {
             let (log, _) = Log::open(device, options).expect("a new log");
             let mut options = replica_options(&config, id);
             options.raft.preferred_leader = None;
+            options.raft.life = 1;
             let (replica, metrics) = (Replica::new(options, log), metrics.shard(id));
             let (wal_dir, names) = (root.to_owned(), Names::default());
             let parts = ShardParts { id, replica, wal_dir, identity, segment_bytes, metrics, tick_ms: 10, names };

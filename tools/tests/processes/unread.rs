@@ -114,11 +114,15 @@ async fn a_small_read_does_not_wait_for_large_ones_that_strangers_pipeline_and_n
     let started = Instant::now();
     raw.stream.write_all(&gets_of_key(READS, 60_000)).expect("an open connection");
     for _ in 0..READS {
-        assert!(matches!(raw.answer(), Some((_, None))));
+        let answer = raw.answer();
+        assert!(matches!(answer, Some((_, None))), "{answer:?}");
     }
     println!("{:?} for {READS} large reads beside them", started.elapsed());
-    if is_full_run() {
-        assert!(count_of(&cluster, 0, "quorate_client_connections_slow_total") > 0);
+    // Those reads may have found room before anybody had been slow for long enough.
+    let started = Instant::now();
+    while is_full_run() && count_of(&cluster, 0, "quorate_client_connections_slow_total") == 0 {
+        assert!(started.elapsed() < PATIENCE, "nobody is closed as slow");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     drop(held);
     wait_for_memory_back(&cluster, before);
