@@ -41,6 +41,9 @@ fn written_end(disk: &SimStorage) -> (SegmentSeq, usize) {
 /// Damages one place, anywhere, with a preference for the end of the log. Says what it did.
 pub(super) fn damage(disk: &mut SimStorage, rng: &mut SimRng, segment_bytes: u64) -> Option<String> {
     let segments = disk.segments();
+    if segments.is_empty() {
+        return None;
+    }
     let mut choose = || {
         let seq = pick(rng, &segments);
         let bytes = disk.bytes(seq);
