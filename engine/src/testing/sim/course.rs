@@ -4,6 +4,7 @@ use wal::Log;
 use wal::testing::SimStorage;
 
 use super::host::{FILE_WORK_US_MAX, Host, ShardHost};
+use super::hung_core::HANGS_US_MAX;
 use super::plan::{PutBack, between};
 use super::world::{Event, World};
 
@@ -161,9 +162,13 @@ impl World {
         Ok(())
     }
 
-    /// Every request has got its answer, once its time was over at the latest.
+    /// Every request has got its answer, once its time was over at the latest. What was on its way to a core that hung comes once the
+    /// core was to go on, even if all faults have ended meanwhile.
     fn check_all_answered(&mut self) -> Result<(), String> {
         self.run_until(self.now_us + 2 * self.plan.timeout_us)?;
+        if self.hosts.iter().any(|host| host.front.open_count() > 0) {
+            self.run_until(self.now_us + HANGS_US_MAX + 2 * self.plan.timeout_us)?;
+        }
         for (number, host) in self.hosts.iter().enumerate() {
             let at_shards = host.shards.iter().map(|shard| shard.waiting.len()).sum::<usize>();
             if at_shards + host.front.open_count() > 0 {

@@ -8,7 +8,7 @@ use super::world::{Event, FaultStep, World};
 use crate::types::ShardId;
 
 /// Longest time that a core hangs. Unit: us.
-const HANGS_US_MAX: u64 = 3_000_000;
+pub(super) const HANGS_US_MAX: u64 = 3_000_000;
 
 /// After so long the others notice. Unit: us.
 const NOTICED_US: (u64, u64) = (20_000, 1_000_000);
