@@ -229,7 +229,7 @@ fn tell_link(shard: ShardId, peer: &str, role: HelloRole, event: &LinkEvent, lef
             tracing::debug!(%shard, peer, ?role, %reason, left_out, "cannot connect; trying again");
         }
         LinkEvent::Refused { verdict, message } => {
-            tracing::error!(%shard, peer, ?verdict, ?message, left_out, "the peer refuses this node");
+            tracing::error!(%shard, peer, ?verdict, reason = ?message, left_out, "the peer refuses this node");
         }
     }
 }
@@ -491,7 +491,7 @@ impl Core {
             Err(TurnedAway { verdict, said, .. }) => {
                 metrics.connections_refused.inc();
                 if let Some(left_out) = self.said.may_say(Complaint::ClientRefused) {
-                    tracing::warn!(%address, ?verdict, message = %said, left_out, "refused a client connection");
+                    tracing::warn!(%address, ?verdict, reason = %said, left_out, "refused a client connection");
                 }
             }
         }
@@ -528,7 +528,7 @@ impl Core {
             if let Some(left_out) = self.said.may_say(Complaint::PeerRefused) {
                 let address = address_of(stream);
                 // The name is the caller's, and may hold any text: it must not look like lines of the log.
-                tracing::error!(%address, peer = ?hello.name, ?verdict, message = %said, left_out, "refused a peer");
+                tracing::error!(%address, peer = ?hello.name, ?verdict, reason = %said, left_out, "refused a peer");
             }
             return Ok(());
         }
