@@ -576,6 +576,7 @@ impl Core {
         assert_ne!(call.meta.shard, super::handle::PANICS, "a task gives up");
         #[cfg(test)]
         if call.meta.shard == super::handle::HANGS {
+            super::handle::IS_HANGING.store(true, Ordering::SeqCst);
             drop(super::handle::HOLDS.lock());
         }
         match self.gateway.check(&call) {

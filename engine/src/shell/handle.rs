@@ -14,6 +14,10 @@ pub const HANGS: crate::types::ShardId = crate::types::ShardId::new(u32::MAX - 1
 #[cfg(test)]
 pub static HOLDS: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
+/// A core hangs, or is about to in the same task.
+#[cfg(test)]
+pub(super) static IS_HANGING: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
 /// The way back to a waiting caller.
 pub struct HandleReply {
     caller: async_channel::Sender<Result<Vec<u8>, Refusal>>,

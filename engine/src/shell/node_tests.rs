@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use api::command::{KeyRange, Op, RangeOp, encode_op_command, encode_range};
@@ -18,7 +19,7 @@ use rustix::fs::{OFlags, fcntl_setfl};
 
 use super::*;
 use crate::config::Config;
-use crate::shell::handle::{HANGS, HOLDS, PANICS};
+use crate::shell::handle::{HANGS, HOLDS, IS_HANGING, PANICS};
 
 /// Tells a second process of this test what to do.
 const TASK: &str = "QUORATE_TEST_TASK";
@@ -310,6 +311,10 @@ fn nobody_waits_for_a_shard_of_another_core_that_hangs() {
     let holds = HOLDS.lock().expect("no test panicked");
     let handle = node.handle();
     let hanging = std::thread::spawn(move || block_on(handle.propose(HANGS, Vec::new(), PATIENCE)));
+    while !IS_HANGING.load(Ordering::SeqCst) {
+        assert!(started.elapsed() < PATIENCE, "the core takes the call that makes it hang");
+        std::thread::yield_now();
+    }
     for client in &mut clients {
         client.ask(1, kind(CallKind::Write), &put);
         client.ask(2, KIND_PING, b"");
