@@ -55,6 +55,14 @@ impl DiskWatch {
         }
     }
 
+    /// For how long the sync under way, or the oldest read, has lasted; 0 if there is none. Unit: ticks.
+    #[must_use]
+    pub(super) fn waits_ticks(&self, now_tick: u64) -> u64 {
+        let oldest_read = self.reads.first().map(|read| read.since_tick);
+        let since = self.sync_since_tick.into_iter().chain(oldest_read).min();
+        since.map_or(0, |since_tick| now_tick.saturating_sub(since_tick))
+    }
+
     /// Whether syncs and reads end within `limit_ticks`, and did so for a while; 0 = no limit.
     #[must_use]
     pub fn keeps_up(&mut self, now_tick: u64, limit_ticks: u64) -> bool {
@@ -180,10 +188,13 @@ mod tests {
     #[test]
     fn a_disk_that_was_slow_counts_as_slow_for_a_while() {
         let mut watch = DiskWatch::default();
+        assert_eq!(watch.waits_ticks(10), 0);
         watch.on_sync_started(10);
+        assert_eq!(watch.waits_ticks(19), 9);
         assert!(watch.keeps_up(19, 10) && watch.keeps_up(1_000, 0));
         assert!(!watch.keeps_up(20, 10));
         watch.on_sync_ended();
+        assert_eq!(watch.waits_ticks(99), 0);
         assert!(!watch.keeps_up(99, 10));
         assert!(watch.keeps_up(100, 10));
     }

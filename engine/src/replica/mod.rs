@@ -57,7 +57,7 @@ use proposals::Proposals;
 use read_in::ReadIn;
 use standing::Standing;
 pub(crate) use view::Leadership;
-pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView};
+pub use view::{Fault, RepairProgress, ReplicaStats, ReplicaView, Shortage};
 
 use net::api::Status;
 use wal::{AppendError, Log, Noted, Simulated, Storage};
@@ -299,9 +299,12 @@ impl<S: Storage> Replica<S> {
             last_index: self.log.last_id().index,
             persisted_index: self.log.persisted_index(),
             commit_index: self.raft.commit_index(),
+            told_commit_index: self.raft.told_commit_index(),
             applied_index: self.machine.applied_index(),
             revision: self.machine.revision(),
             state_bytes: self.machine.state_bytes(),
+            shortage: self.shortage(),
+            disk_waits_ms: self.device.watch.waits_ticks(self.now_tick).saturating_mul(self.options.tick_ms),
             pending_writes_count: self.waiting.writes.len() + self.proposals.len(),
             pending_reads_count: self.waiting.reads.len(),
             relayed_count: self.waiting.relays.len(),
@@ -315,6 +318,15 @@ impl<S: Storage> Replica<S> {
             needs_state: self.raft.needs_state().collect(),
             is_learner: !self.raft.membership().is_voter(self.options.raft.id),
         }
+    }
+
+    /// What this node lacks for more writes, whoever leads.
+    fn shortage(&self) -> Option<Shortage> {
+        if let Some(reason) = self.device.segment.shortage() {
+            return Some(Shortage::Segment { reason: reason.to_owned() });
+        }
+        let (state_bytes, quota_bytes) = (self.machine.state_bytes(), self.options.quota_bytes);
+        (state_bytes >= quota_bytes).then_some(Shortage::Quota { state_bytes, quota_bytes })
     }
 
     /// Last entry in the log, and last one known durable on a quorum.

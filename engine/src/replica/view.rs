@@ -114,6 +114,39 @@ pub(crate) struct Leadership {
     pub is_leader: bool,
 }
 
+/// What this node's own disk or settings lack for more writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// The next segment of the log cannot be prepared.
+    Segment {
+        /// What the system said.
+        reason: String,
+    },
+    /// The state has used up this node's quota.
+    Quota {
+        /// Size of the state. Unit: bytes.
+        state_bytes: u64,
+        /// What it may have. Unit: bytes.
+        quota_bytes: u64,
+    },
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Segment { reason } => write!(
+                f,
+                "the next log segment cannot be prepared, so that writes are refused, at the latest once the present segment is full: {reason}"
+            ),
+            Self::Quota { state_bytes, quota_bytes } => write!(
+                f,
+                "writes that add data are refused: the state holds {state_bytes} bytes and the quota is {quota_bytes}; raise \
+                 --quota-backend-bytes"
+            ),
+        }
+    }
+}
+
 /// What a replica shows of itself, for `status` and metrics.
 #[derive(Clone, Debug)]
 pub struct ReplicaView {
@@ -131,12 +164,18 @@ pub struct ReplicaView {
     pub persisted_index: Index,
     /// Last entry known durable on a quorum.
     pub commit_index: Index,
+    /// What this node's leader said last that is committed; this node's log may lack some of it. At least `commit_index`.
+    pub told_commit_index: Index,
     /// Last entry applied.
     pub applied_index: Index,
     /// Current MVCC revision.
     pub revision: Revision,
     /// Estimated size of the state. Unit: bytes.
     pub state_bytes: u64,
+    /// What is missing for more writes.
+    pub shortage: Option<Shortage>,
+    /// For how long the sync that is under way, or the oldest read of the log, has lasted; 0 if there is none. Unit: ms.
+    pub disk_waits_ms: u64,
     /// Writes that wait for a quorum.
     pub pending_writes_count: usize,
     /// Reads that wait for a leader to confirm them, for their index to be applied, or for their turn.

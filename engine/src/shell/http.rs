@@ -1,6 +1,6 @@
-//! HTTP on the client port: `/metrics`, `/health`, `/livez`, `/readyz`.
+//! HTTP on the client port: `/metrics`, `/health`, `/livez`, `/readyz`, `/version`. `docs/probes.md` describes them.
 //!
-//! hyper parses and writes; this module adapts a glommio stream to it and answers four paths. It takes no requests that
+//! hyper parses and writes; this module adapts a glommio stream to it and answers five paths. It takes no requests that
 //! change anything, and one connection ends after `PROBE_S_MAX`, or when others need its place.
 
 use std::cell::{Cell, RefCell};
@@ -27,7 +27,7 @@ use super::exposition::Format;
 use super::guests::Guest;
 use super::limits::{PROBE_HEAD_BYTES_MAX, PROBE_PIECE_BYTES, PROBE_S_MAX};
 use super::metrics::NodeMetrics;
-use super::status::StatusBoard;
+use super::status::{Asked, StatusBoard};
 
 /// What the paths answer from.
 #[derive(Clone, Debug)]
@@ -121,13 +121,35 @@ fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<Bytes>>
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         },
         "/livez" => verdict(probes.board.live()),
-        "/readyz" => verdict(probes.board.ready()),
-        "/health" => health(probes.board.ready()),
+        "/readyz" => {
+            // Who is ready serves clients in full; only `/health` may ask for less.
+            let asked = Asked { serializable: false, ..asked_for(request.uri().query()) };
+            verdict(probes.board.serves(&asked))
+        }
+        "/health" => health(probes.board.serves(&asked_for(request.uri().query()))),
+        "/version" => json(
+            StatusCode::OK,
+            &serde_json::json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "log_format": wal::segment::FORMAT_VERSION as u32,
+                "protocol": net::handshake::PROTOCOL_VERSION,
+            }),
+        ),
         path => text(
             StatusCode::NOT_FOUND,
-            format!("{path} is not served here; there are /metrics, /health, /livez and /readyz\n"),
+            format!("{path} is not served here; there are /metrics, /health, /livez, /readyz and /version\n"),
         ),
     }
+}
+
+/// What a query asks for, in etcd's words: `serializable=true`, and `exclude=NOSPACE`, which may come again with other alarms.
+fn asked_for(query: Option<&str>) -> Asked {
+    let pairs = query.into_iter().flat_map(|query| query.split('&')).filter_map(|pair| pair.split_once('='));
+    pairs.fold(Asked::default(), |asked, (name, value)| match name {
+        "serializable" => Asked { serializable: value == "true", ..asked },
+        "exclude" if value.eq_ignore_ascii_case("NOSPACE") => Asked { without_room: true, ..asked },
+        _ => asked,
+    })
 }
 
 /// The format of figures that a caller prefers.
@@ -149,6 +171,10 @@ fn health(result: Result<(), String>) -> Response<Full<Bytes>> {
         Ok(()) => (StatusCode::OK, serde_json::json!({"health": "true", "reason": ""})),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, serde_json::json!({"health": "false", "reason": reason})),
     };
+    json(status, &body)
+}
+
+fn json(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
     respond(status, "application/json", format!("{body}\n"))
 }
 
@@ -204,5 +230,30 @@ impl hyper::rt::Write for HttpStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_asks_in_words_of_etcd() {
+        let all = Asked::default();
+        let alone = Asked { serializable: true, ..all };
+        let without_room = Asked { without_room: true, ..all };
+        for (query, expected) in [
+            (None, all),
+            (Some(""), all),
+            (Some("serializable"), all),
+            (Some("serializable=false"), all),
+            (Some("serializable=true"), alone),
+            (Some("exclude=NOSPACE"), without_room),
+            (Some("exclude=CORRUPT&exclude=nospace"), without_room),
+            (Some("exclude=CORRUPT&verbose"), all),
+            (Some("exclude=NOSPACE&serializable=true"), Asked { serializable: true, without_room: true }),
+        ] {
+            assert_eq!(asked_for(query), expected, "{query:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ mod core;
 mod cores;
 pub mod data_dir;
 mod device;
+mod disk_notices;
 mod door;
 mod exposition;
 mod gateway;

@@ -198,7 +198,7 @@ impl Handle {
         self.board.statuses()
     }
 
-    /// Every shard has a leader and none has stopped.
+    /// This node serves reads and writes of every shard.
     ///
     /// # Errors
     /// Why not.

@@ -1,13 +1,14 @@
-//! What people are told of a shard, once: who leads it, which members are connected, syncs that took long; and that nodes turn
-//! out to be new, to have lost data, or to need a state. Decides nothing.
+//! What people are told of a shard, once: who leads it, which members are connected; and that nodes turn out to
+//! be new, to have lost data, or to need a state. Decides nothing.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::limits::{NEW_NODE_LOOKS, NO_LEADER_SAID_AFTER, SLOW_SYNC};
+use super::disk_notices::DiskNotices;
+use super::limits::{NEW_NODE_LOOKS, NO_LEADER_SAID_AFTER};
 use super::said::{Complaint, Said};
 use crate::raft::{HandOverEnd, LeadershipStep, LostView, Nonsense};
 use crate::replica::{Remark, ReplicaView};
@@ -55,6 +56,7 @@ pub(super) struct Notices {
     told: RefCell<Told>,
     /// What peers say may change with each of their messages.
     said: Said,
+    pub(super) disk: DiskNotices,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +79,7 @@ impl Notices {
     /// Nothing was told of the shard yet.
     #[must_use]
     pub(super) fn new(shard: ShardId, names: Names) -> Self {
-        Self { shard, names, told: RefCell::default(), said: Said::default() }
+        Self { shard, names, told: RefCell::default(), said: Said::default(), disk: DiskNotices::new(shard) }
     }
 
     /// All connections with a member are up, or one of them broke.
@@ -113,16 +115,6 @@ impl Notices {
             left_out,
             "cannot connect to a member; trying again until it answers"
         );
-    }
-
-    /// A sync of the log ended.
-    pub(super) fn synced(&self, took: Duration) {
-        if took < SLOW_SYNC {
-            return;
-        }
-        let Some(left_out) = self.said.may_say(Complaint::SlowSync) else { return };
-        let (shard, took_ms) = (self.shard, took.as_millis() as u64);
-        tracing::warn!(%shard, took_ms, left_out, "a sync of the log took long: the disk is slow, or busy with other work");
     }
 
     /// Logs what people should know. Complaints about peers are bounded in number; how leadership changes hands is rare, and what
@@ -201,6 +193,7 @@ impl Notices {
     /// Tells what is new in a view.
     pub(super) fn look_at(&self, view: &ReplicaView) {
         let shard = self.shard;
+        self.disk.look_at(view);
         let mut told = self.told.borrow_mut();
         self.look_at_leader(&mut told, view, Instant::now());
         let waiting = view.birth.as_ref().map(ToString::to_string);

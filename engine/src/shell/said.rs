@@ -36,12 +36,10 @@ pub enum Complaint {
     SlowClient,
     /// Places at the peer port are all members'.
     Crowded,
-    /// A segment cannot be prepared.
-    NoSegment,
-    /// A sync of the log took long.
-    SlowSync,
-    /// The note beside the log cannot be synced.
-    NoteSync,
+    /// There is no room for writes.
+    NoRoom,
+    /// A sync of the log takes long.
+    SlowDisk,
     /// Old entries cannot be read by a helper.
     Reading,
     /// A file beside the log cannot be written or removed.
@@ -58,7 +56,7 @@ impl Complaint {
     /// Lines within `SAID_PAUSE`.
     const fn lines_max(self) -> u64 {
         match self {
-            Self::Link | Self::Leadership | Self::Lost => LINES_OF_MEMBERS,
+            Self::Link | Self::Leadership | Self::Lost | Self::NoRoom => LINES_OF_MEMBERS,
             _ => LINES_OF_STRANGERS,
         }
     }

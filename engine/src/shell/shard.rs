@@ -515,7 +515,6 @@ impl<D: ShardDevice> Shard<D> {
             let syncing = shard.replica.borrow().log().storage().sync(request.seq);
             let result = syncing.await;
             shard.metrics.synced(started.elapsed());
-            shard.notices.synced(started.elapsed());
             shard.deliver(Event::Synced { id: request.id, result });
         });
     }
@@ -549,12 +548,8 @@ impl<D: ShardDevice> Shard<D> {
         self.classes.spawn_here(Class::Commit, async move {
             let syncing = shard.replica.borrow().log().storage().sync_note();
             let result = syncing.await;
-            if let Err(error) = &result
-                && let Some(left_out) = shard.said.may_say(Complaint::NoteSync)
-            {
-                let error = &error.reason;
-                tracing::warn!(shard = %shard.id, %error, left_out, "the note beside the log cannot be synced; the log itself goes on");
-            }
+            let failure = result.as_ref().err().map(|error| &error.reason as &dyn fmt::Display);
+            shard.notices.disk.note_synced(failure);
             shard.deliver(Event::NoteSynced(result));
         });
     }
@@ -675,9 +670,6 @@ impl<D: ShardDevice> Shard<D> {
                 Err(unknown) => unknown.to_string(),
                 Ok(Err(error)) => error.to_string(),
             };
-            if let Some(left_out) = self.said.may_say(Complaint::NoSegment) {
-                tracing::warn!(shard = %self.id, %error, left_out, "the next log segment cannot be prepared; trying again");
-            }
             self.deliver(Event::SegmentUnavailable(error));
             glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
         }

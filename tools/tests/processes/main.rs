@@ -10,6 +10,7 @@ mod door;
 mod from_etcd;
 mod handover;
 mod harness;
+mod health;
 mod hosts;
 mod large;
 mod load;
