@@ -126,6 +126,9 @@ impl MappedSegment {
 #[derive(Debug)]
 pub(crate) struct NoteFile {
     pub(crate) file: Arc<File>,
+    /// The same file, opened once more, for the syncs that the removal of segments rests on. The system reports a failed write-back once
+    /// for each open file: through `file` it may be reported to a periodic sync, to which it makes no difference.
+    pub(crate) file_for_removal: Arc<File>,
     pub(crate) map: MmapMut,
 }
 
@@ -158,7 +161,9 @@ impl NoteFile {
             take_space(&file, &parts).map_err(failed("write what has no blocks of its own in"))?;
             file.sync_all().map_err(failed("sync"))?;
         }
-        Ok(Self { map: map_mut(&file).map_err(failed("map"))?, file: Arc::new(file) })
+        // Opened before anything is stored, so that it misses no failure.
+        let file_for_removal = Arc::new(open().map_err(failed("open"))?);
+        Ok(Self { map: map_mut(&file).map_err(failed("map"))?, file: Arc::new(file), file_for_removal })
     }
 }
 

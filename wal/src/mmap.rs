@@ -172,7 +172,7 @@ impl LogDevice for FileDevice {
     fn removing_dropped(&mut self) -> Option<impl FnOnce() -> Result<(), StorageError> + Send + 'static> {
         let dropped = std::mem::take(&mut self.dropped);
         let last = *dropped.last()?;
-        let note = self.note_file();
+        let note = self.note.as_ref().map(|note| Arc::clone(&note.file_for_removal));
         let (dir, dir_file) = (self.dir.clone(), Arc::clone(&self.dir_file));
         Some(move || {
             let failed =

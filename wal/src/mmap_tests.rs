@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::device::{LogDevice, PrepareError};
 use crate::format::EntryHeader;
+use crate::mapped::NoteFile;
 use crate::mmap::FileDevice;
 use crate::prepare::prepare_segment;
 use crate::test_support::{IDENTITY, KIND, id, payload, prepare_files, seq};
@@ -405,6 +406,18 @@ fn with_dropped_segments(dir: &TempDir) -> (Log<FileDevice>, LogOptions) {
     assert!(first > seq(2) && !log.storage().contains(seq(1)) && path_of(dir, 1).exists());
     let state = EntryId::new(log.term(Index::new(25)).expect("held"), Index::new(25));
     (log, LogOptions { state, ..OPTIONS })
+}
+
+#[test]
+fn the_removal_of_dropped_segments_learns_of_a_failure_that_another_sync_of_the_note_learned_of_before() {
+    use std::io::{Seek, SeekFrom};
+    let dir = TempDir::new().expect("a directory");
+    let note = NoteFile::open(dir.path()).expect("a note");
+    // The system reports a failure once for each open file, and the place to read at is each open file's own, too.
+    (&*note.file).seek(SeekFrom::Start(7)).expect("a place");
+    assert_eq!((&*note.file_for_removal).stream_position().expect("a place"), 0, "it is opened once, not twice");
+    let inode = |file: &File| file.metadata().expect("a file").ino();
+    assert_eq!(inode(&note.file), inode(&note.file_for_removal));
 }
 
 #[test]

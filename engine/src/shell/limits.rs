@@ -250,9 +250,9 @@ pub(super) const PROCESS_FILES: u64 = 48;
 /// What an executor has open besides its listeners: rings, events, timers. Unit: descriptors.
 pub(super) const CORE_FILES: u64 = 16;
 
-/// What a shard has open besides segments: directories, the note, a segment being prepared, old segments being read, records
+/// What a shard has open besides segments: directories, the note (twice), a segment being prepared, old segments being read, records
 /// being written. Unit: descriptors.
-pub(super) const SHARD_FILES: u64 = 8;
+pub(super) const SHARD_FILES: u64 = 9;
 
 /// Segments that a shard has open: those that are ready, the one being written, and those before it that are not durable yet.
 /// Unit: descriptors.
