@@ -12,6 +12,7 @@ use crate::entries_error::EntriesError;
 use crate::raft::{
     AddLearnerError, AppendEntries, BirthRecord, LeadershipStep, Message, Nonsense, Speaker, TransferError,
 };
+use crate::state_machine::section::AsOf;
 use crate::types::{Index, NodeId};
 
 /// Something that happened to a replica, or that whoever drives it wants of it. `P` is a prepared segment as the log's storage
@@ -131,6 +132,9 @@ pub enum Event<'a, P = SegmentSeq> {
         /// What the system said, if the device failed.
         result: Result<(), String>,
     },
+    /// The state as it was at this moment is kept beside the log, durably, so that a start needs no entry up to it. It was this replica's
+    /// state once ([`Replica::state_to_keep`](super::Replica::state_to_keep)).
+    StateKept(AsOf),
     /// What `Action::FinishRepair` asked for is durable.
     RepairFinished,
     /// The log's files are not where the next start will look for them. The text says what is where. Ends the replica.
@@ -229,6 +233,8 @@ pub enum Action {
         /// The last entry.
         last: Index,
     },
+    /// The log dropped segments that nothing needs any more: remove their files (`wal::LogDevice::removing_dropped`). Nothing waits for it.
+    RemoveDropped,
     /// The log holds again what this node lost: make it durable that it is under repair no more, and report
     /// `Event::RepairFinished`. Until then it goes on as a node under repair.
     FinishRepair,

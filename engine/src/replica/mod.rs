@@ -22,6 +22,7 @@ mod durability;
 pub(crate) mod event;
 mod handover;
 mod invariants;
+mod kept;
 mod lost;
 mod membership;
 mod noted;
@@ -216,6 +217,7 @@ impl<S: Storage> Replica<S> {
             Event::NoteSynced(result) => self.on_note_synced(&result),
             Event::SegmentPrepared(_) => unreachable!("it was taken before"),
             Event::SegmentUnavailable(reason) => self.device.segment.on_unavailable(reason),
+            Event::StateKept(as_of) => self.on_state_kept(&as_of),
             Event::RepairFinished => {
                 self.raft.end_repair();
                 self.show_from_repaired();
@@ -482,6 +484,8 @@ impl<S: Storage> Replica<S> {
         self.device.watch.on_read_ended(first, last);
         let sound = match result {
             Ok(()) => self.verify(first, last),
+            // They were read for a follower, and their file was removed meanwhile.
+            Err(_) if first <= self.log.base().index => Ok(()),
             Err(reason) => {
                 mark!("replica: a read of old entries failed");
                 Err(Fault::Read { index: first, reason })

@@ -91,7 +91,7 @@ impl<S: Storage> Replica<S> {
     /// True if a read of this node's own state would be answered now. A follower passes reads on to its leader while this is false, and
     /// the simulator's judges look at it.
     #[must_use]
-    pub fn shows_own_state(&self) -> bool {
+    pub(crate) fn shows_own_state(&self) -> bool {
         self.standing.is_running() && self.why_hidden().is_none()
     }
 

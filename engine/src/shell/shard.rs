@@ -413,6 +413,7 @@ impl<D: ShardDevice> Shard<D> {
                     }
                     Action::Sync(_)
                     | Action::SyncNote
+                    | Action::RemoveDropped
                     | Action::PrepareSegment(_)
                     | Action::FinishRepair
                     | Action::PersistBirth(_)
@@ -441,6 +442,7 @@ impl<D: ShardDevice> Shard<D> {
             match task {
                 Action::Sync(request) => self.start_sync(request),
                 Action::SyncNote => self.start_note_sync(),
+                Action::RemoveDropped => self.start_removing_dropped(),
                 Action::PrepareSegment(seq) => self.start_preparing(seq),
                 Action::FinishRepair => self.start_finishing_repair(),
                 Action::Load { first, last } => self.start_loading(first, last),
@@ -578,6 +580,19 @@ impl<D: ShardDevice> Shard<D> {
                 result => result.map_err(|error| error.to_string()),
             };
             shard.deliver(Event::Loaded { first, last, result });
+        });
+    }
+
+    /// Removes the files of segments that the log dropped, on a helper thread. What is left after an error goes at the next start.
+    fn start_removing_dropped(self: &Rc<Self>) {
+        let shard = Rc::clone(self);
+        let Some(removing) = self.replica.borrow_mut().device_to_remove_from().removing_dropped() else { return };
+        self.classes.spawn(Class::Background, async move {
+            if let Err(error) = shard.helpers.run(removing).await
+                && let Some(left_out) = shard.said.may_say(Complaint::Files)
+            {
+                tracing::warn!(shard = %shard.id, %error, left_out, "dropped segments cannot be removed; the next start removes them");
+            }
         });
     }
 

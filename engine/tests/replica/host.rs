@@ -165,6 +165,7 @@ impl Host {
                 Action::Tell(remark) => self.remarks.push(remark),
                 // Nothing waits for it.
                 Action::SyncNote => {}
+                Action::RemoveDropped => replica.storage_mut().complete_removal(),
                 Action::FinishRepair => panic!("nothing was damaged"),
                 Action::Load { first, last } => self.loads.push((first, last)),
                 Action::PersistBirth(_) => panic!("no node is new"),

@@ -1,6 +1,7 @@
 //! One shipped replica whose peers are played by the test: what they may send, what finds no room, and which writes wait.
 
 mod hanging_disk;
+mod kept;
 mod lanes;
 mod names;
 mod parted;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use wal::Log;
 use wal::testing::SimStorage;
 
 use super::host::{Host, Seen, ShardHost};
@@ -25,6 +26,8 @@ pub(super) struct ShardChecks {
     committed: Vec<(EntryId, Term)>,
     /// State at an index.
     digests: BTreeMap<Index, (u64, NodeId)>,
+    /// The entry that all logs of the run began after.
+    origin: EntryId,
     /// A node was made to forget what it promised: from then on only what each node may do by itself is checked.
     pub(super) is_broken: bool,
 }
@@ -39,7 +42,7 @@ fn check_cannot_be_lost(hosts: &[Host], shard: usize, committed: Option<EntryId>
     let Some(id) = committed else { return Ok(()) };
     let may_vote = |host: &&Host| host.votes && host.shards[shard].may_vote();
     let logs = || hosts.iter().filter(may_vote).filter_map(|host| host.shards[shard].replica.as_ref());
-    for lacking in logs().filter(|replica| replica.log().term(id.index) != Some(id.term)) {
+    for lacking in logs().filter(|replica| !has_committed(replica.log(), id)) {
         let last = lacking.log().last_id();
         let voters = logs().filter(|voter| last >= voter.log().last_id()).count();
         if voters > voters_of(hosts).count() / 2 {
@@ -55,7 +58,7 @@ fn check_later_leaders(hosts: &[Host], shard: usize, committed: Option<EntryId>,
     for host in hosts {
         let Some(replica) = &host.shards[shard].replica else { continue };
         let view = replica.view();
-        if view.role == Role::Leader && view.term > term && replica.log().term(id.index) != Some(id.term) {
+        if view.role == Role::Leader && view.term > term && !has_committed(replica.log(), id) {
             let (node, later) = (host.id, view.term);
             return Err(format!(
                 "leader completeness: {id} is committed in term {term}, {node} leads {later} without it"
@@ -65,7 +68,16 @@ fn check_later_leaders(hosts: &[Host], shard: usize, committed: Option<EntryId>,
     Ok(())
 }
 
+/// Whether a log has an entry that is committed. What it dropped it had.
+fn has_committed(log: &Log<SimStorage>, id: EntryId) -> bool {
+    id.index < log.base().index || log.term(id.index) == Some(id.term)
+}
+
 impl ShardChecks {
+    pub(super) fn new(origin: EntryId) -> Self {
+        Self { origin, ..Self::default() }
+    }
+
     pub(super) fn leaders_count(&self) -> usize {
         self.leaders.len()
     }
@@ -77,10 +89,11 @@ impl ShardChecks {
     /// A node whose repair ends has got back everything that it promised and that may count: what is committed, and what the leader
     /// of its own term has.
     pub(super) fn check_repaired(&self, node: NodeId, shard: &ShardHost) -> Result<(), String> {
-        let Some(replica) = shard.replica.as_ref().filter(|_| !self.is_broken) else { return Ok(()) };
-        let base = replica.log().base();
+        if shard.replica.is_none() || self.is_broken {
+            return Ok(());
+        }
         for id in shard.seen.promised.iter().filter(|id| !shard.on_disk.holds(**id)) {
-            let position = position_behind(base, id.index)?;
+            let position = position_behind(self.origin, id.index)?;
             if position.checked_sub(1).and_then(|at| self.committed.get(at)).is_some_and(|(known, _)| known == id) {
                 return Err(format!("is repaired without {id}, which it acknowledged and which is committed"));
             }
@@ -172,6 +185,7 @@ impl ShardChecks {
         let log = replica.log();
         let last = log.last_id();
         let base = log.base();
+        seen.drop_to(base);
         let known = position_behind(base, last.index)?;
         let index_at = |position: usize| base.index.plus(position as u64);
         if seen.ids.len() == known && seen.ids.last().is_none_or(|id| *id == last) {
@@ -219,7 +233,7 @@ impl ShardChecks {
         }
         let earlier = self.committed.iter().rev().find(|(_, committed_in)| *committed_in < term);
         match earlier {
-            Some((last, _)) if replica.log().term(last.index) != Some(last.term) => {
+            Some((last, _)) if !has_committed(replica.log(), *last) => {
                 Err(format!("leader completeness: leads term {term} without the committed entry {last}"))
             }
             _ => Ok(()),
@@ -241,7 +255,7 @@ impl ShardChecks {
         for index in (from.get() + 1..=to.get()).map(Index::new) {
             let entry_term = replica.log().term(index).ok_or_else(|| format!("committed {index} without having it"))?;
             let id = EntryId::new(entry_term, index);
-            let at = position_behind(replica.log().base(), index)? - 1;
+            let at = position_behind(self.origin, index)? - 1;
             match self.committed.get(at) {
                 Some((known, _)) if *known != id => {
                     return Err(format!("state machine safety: committed {id}, but {known} is"));
@@ -276,7 +290,7 @@ impl ShardChecks {
     }
 }
 
-/// Position of an entry in a log: 0 for the entry that the log begins after. All logs of a run begin after the same entry.
+/// Position of an entry in a log: 0 for the entry that the log begins after.
 fn position_behind(base: EntryId, index: Index) -> Result<usize, String> {
     let position = index.get().checked_sub(base.index.get()).ok_or_else(|| format!("{index} lies before {base}"))?;
     usize::try_from(position).map_err(|_| "a log without bounds".to_owned())

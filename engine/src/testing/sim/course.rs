@@ -36,6 +36,7 @@ impl World {
         }
         self.schedule_faults();
         self.schedule_joining();
+        self.schedule_keeping();
         self.run_until(self.plan.chaos_us)?;
         self.conclude()?;
         self.wipe_majority()

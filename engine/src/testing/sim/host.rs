@@ -9,6 +9,7 @@ use super::directory::{CLUSTER, Directory, NoStart, identity_of};
 use super::durable::OnDisk;
 use super::files::{Files, Made};
 use super::front::{Attempt, Front, Waiter};
+use super::kept_state::KeptState;
 use super::plan::Plan;
 use crate::call::{CallKind, Refusal};
 use crate::opening::Opening;
@@ -44,6 +45,8 @@ pub(super) struct ShardHost {
     pub(super) is_outdated: bool,
     /// Durable bytes rotted since the log was last open.
     pub(super) is_damaged: bool,
+    /// The state that is kept beside the log. Durable.
+    pub(super) kept: Option<KeptState>,
     /// Which files a start finds. Durable.
     pub(super) files: Files,
     /// A turn is on its way.
@@ -72,12 +75,24 @@ pub(super) struct Seen {
     pub(super) applied_index: Index,
     /// It said that another node has another history.
     pub(super) has_parted: bool,
+    /// The entry that its log begins after.
+    base: EntryId,
     /// Its entries.
     pub(super) ids: Vec<EntryId>,
     /// Entries that were durable when it went down, or that it lost; it may have acknowledged them.
     pub(super) promised: BTreeSet<EntryId>,
     /// Term and vote that were durable then: it may have told them.
     pub(super) promised_vote: (Term, u64),
+}
+
+impl Seen {
+    /// The log begins after that entry now.
+    pub(super) fn drop_to(&mut self, base: EntryId) {
+        let dropped = base.index.get().saturating_sub(self.base.index.get());
+        let dropped = usize::try_from(dropped).unwrap_or(usize::MAX).min(self.ids.len());
+        self.ids.drain(..dropped);
+        self.base = base;
+    }
 }
 
 /// A node.
@@ -128,6 +143,7 @@ impl Host {
                 is_wiped: false,
                 is_outdated: false,
                 is_damaged: false,
+                kept: None,
                 files: Files::NONE,
                 turn_is_due: false,
                 linked: BTreeSet::new(),
@@ -189,7 +205,11 @@ impl Host {
             });
             let birth = (shard.birth.clone(), nonce);
             let options = replica_options(plan, self.id, self.life, number, repair, birth);
-            let machine = StateMachine::at(options.machine, AsOf { applied: plan.origin, ..AsOf::EMPTY });
+            let begin = AsOf { applied: plan.origin, ..AsOf::EMPTY };
+            let machine = match &self.shards[number as usize].kept {
+                Some(kept) => kept.restore(options.machine).map_err(NoStart::Refused)?,
+                None => StateMachine::at(options.machine, begin),
+            };
             replicas.push(Replica::with_state(options, log, machine));
         }
         for (shard, replica) in self.shards.iter_mut().zip(replicas) {
@@ -230,11 +250,12 @@ impl Host {
 
     pub(super) fn log_options(&self, plan: &Plan, shard: u32) -> LogOptions {
         let node = usize::try_from(self.id.get() - 1).expect("few");
+        let kept = self.shards[shard as usize].kept.as_ref();
         LogOptions {
             identity: identity(plan, node, shard),
             segment_bytes: plan.segment_bytes,
-            state: plan.origin,
-            state_lineage: wal::Lineage::START,
+            state: kept.map_or(plan.origin, |kept| kept.as_of.applied),
+            state_lineage: kept.map_or(wal::Lineage::START, |kept| kept.lineage),
         }
     }
 

@@ -80,6 +80,7 @@ pub(super) const ALL: &[&str] = &[
     "replica: another leader's entry took a write's place",
     "replica: the own state is not shown yet",
     "replica: a sync of the note failed",
+    "replica: segments below a kept state are dropped",
     "replica: a leader was lost before it answered",
     "replica: the outcome of a deposed leader's write is unknown",
     "replica: a deposed leader does not learn from the next one what became of a write",

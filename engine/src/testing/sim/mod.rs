@@ -23,6 +23,8 @@ mod handover;
 mod host;
 mod hung_core;
 mod joining;
+mod keeping;
+mod kept_state;
 mod lost_files;
 mod marks;
 mod minority;

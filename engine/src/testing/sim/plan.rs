@@ -25,6 +25,9 @@ const LEARNER_ONE_IN: u64 = 4;
 /// In one of this many of those no leader stays meanwhile.
 const CHURNS_ONE_IN: u64 = 3;
 
+/// In one of this many of the usual runs, and of those with little room, nodes keep their state beside the log.
+const KEEPS_ONE_IN: u64 = 6;
+
 /// How often something happens: mean time between two. `None`: never.
 pub(super) type Every = Option<u64>;
 
@@ -178,6 +181,8 @@ pub(super) struct Plan {
     pub(super) endures: bool,
     /// While logs have no room no leader stays: see `starve`.
     pub(super) churns: bool,
+    /// Nodes keep their state beside the log, and drop what lies before it: see `keeping`. Unit: us between two on one node.
+    pub(super) keeps: Every,
     /// The run is one of its own kind, without other faults.
     pub(super) put_back: Option<PutBack>,
 }
@@ -216,8 +221,7 @@ impl Plan {
             seed,
             preferred_leader: None,
         };
-        let delay_min_us = between(rng, 20, 500);
-        let sync_min_us = between(rng, 50, 500);
+        let (delay_min_us, sync_min_us) = (between(rng, 20, 500), between(rng, 50, 500));
         let think_min_us = between(rng, 100, 20_000);
         let value_bytes = pick(rng, &[16, 64, 300, 1000]);
         let timeout_us = between(rng, 300_000, 3_000_000);
@@ -268,6 +272,7 @@ impl Plan {
             lane_bytes_limit: pick(rng, &[64 << 20, 64 << 20, 64 << 10, 4 << 10, 1 << 10]),
             endures: more.chance(1, 3),
             churns: false,
+            keeps: None,
             put_back: None,
             limits: SmallLimits::choose(more),
             front: small_front(seed),
@@ -286,9 +291,22 @@ impl Plan {
         match (is_put_back, elects_twice) {
             (true, _) => self.into_put_back(),
             (false, true) => Self { put_back: Some(put_back), ..self.into_put_back() },
-            (false, false) if is_tight => self.into_tight(tight),
-            (false, false) => self,
+            (false, false) if is_tight => self.into_tight(tight).into_keeping(),
+            (false, false) => self.into_keeping(),
         }
+    }
+
+    /// In some runs nodes keep their state beside the log. Nothing makes them need entries that were dropped then: no node joins, and none
+    /// loses what it had durably.
+    fn into_keeping(self) -> Self {
+        // From numbers of their own, so that all other runs stay what they were before there was this.
+        let rng = &mut SimRng::new(self.seed ^ 0x6b65_6570);
+        if !rng.chance(1, KEEPS_ONE_IN) {
+            return self;
+        }
+        let faults = Faults { damage: None, wipe: None, rot_after_power_loss: None, ambush: None, ..self.faults };
+        let segment_bytes = self.segment_bytes.min(32 << 10);
+        Self { learner: false, keeps: Some(1000 * between(rng, 50, 2_000)), segment_bytes, faults, ..self }
     }
 
     /// Small segments that fill up fast, writes that wait for room for a short time only, and elections that follow each other closely.

@@ -102,6 +102,7 @@ impl World {
         for (number, shard) in self.hosts[host].shards.iter_mut().enumerate() {
             let number = u32::try_from(number).expect("few");
             shard.disk = Some(new_disk(&self.plan, host, number, wipes));
+            shard.kept = None;
             shard.birth = birth_record(&self.plan, host, number, wipes);
             shard.repair = repair_of_new_log(&self.plan, host);
             shard.is_damaged = false;

@@ -203,6 +203,7 @@ impl Node {
             Action::Load { first, last } => self.loads.push_back((first, last)),
             Action::FinishRepair => self.repair_is_ending = true,
             Action::PersistBirth(record) => self.born = Some(record),
+            Action::RemoveDropped => return Err("nobody here keeps a state beside the log".to_owned()),
             Action::Link(_) | Action::Tell(_) => {}
         }
         Ok(())

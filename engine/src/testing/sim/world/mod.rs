@@ -99,7 +99,7 @@ impl World {
         Self {
             network: Network::new(&plan),
             clients: Clients::new(&plan),
-            checks: (0..plan.shards).map(|_| ShardChecks::default()).collect(),
+            checks: (0..plan.shards).map(|_| ShardChecks::new(plan.origin)).collect(),
             hand_overs: HandOverChecks::default(),
             beats: Beats::default(),
             cut_for_good: Vec::new(),
@@ -318,6 +318,7 @@ impl World {
                 Action::PersistBirth(record) => {
                     self.begin_file_work(at, |life| Event::BirthEnd { at, life, record });
                 }
+                Action::RemoveDropped => self.begin_removal(at),
                 Action::Link(nodes) => self.link(at, nodes),
                 Action::Tell(remark) => self.note_remark(at, &remark)?,
             }
