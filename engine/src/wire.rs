@@ -13,7 +13,7 @@ use crate::call::{AnsweredBy, Call, Origin, Part, Refusal};
 use crate::entries_error::EntriesError;
 use crate::limits::COUNT_HINT_MAX;
 use crate::log_store::{FormError, check_form, membership_of};
-use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership, Message, Speaker, Tip};
+use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership, Message, NO_LIFE, Speaker, Tip};
 use crate::replica::event::Event;
 use crate::types::{EntryId, Index, Lineage, NodeId, ShardId, Term};
 
@@ -438,28 +438,36 @@ impl Fields<'_> {
         })
     }
 
+    /// A life of a node. No node draws 0, and whoever believed in a leader without a life would refuse the real one for a whole term.
+    fn life(&mut self) -> Result<u64, DecodeError> {
+        match self.u64()? {
+            NO_LIFE => Err(DecodeError::Unknown { what: "a life in a peer's message", got: NO_LIFE }),
+            life => Ok(life),
+        }
+    }
+
     fn outdated(&mut self, term: Term) -> Result<Message, DecodeError> {
         Ok(Message::Outdated { term, incarnation: self.u64()?, since: self.index()? })
     }
 
     fn repair_response(&mut self, term: Term) -> Result<Message, DecodeError> {
-        let (life, nonce, last_index) = (self.u64()?, self.u64()?, self.index()?);
+        let (life, nonce, last_index) = (self.life()?, self.u64()?, self.index()?);
         Ok(Message::RepairResponse { term, life, nonce, last_index, challenge: self.u64()? })
     }
 
     fn read_index_request(&mut self, term: Term) -> Result<Message, DecodeError> {
-        let (leader_life, life, batch) = (self.u64()?, self.u64()?, self.u64()?);
+        let (leader_life, life, batch) = (self.life()?, self.life()?, self.u64()?);
         Ok(Message::ReadIndexRequest { term, leader_life, life, batch })
     }
 
     fn read_index_response(&mut self, term: Term) -> Result<Message, DecodeError> {
-        let (life, batch) = (self.u64()?, self.u64()?);
+        let (life, batch) = (self.life()?, self.u64()?);
         Ok(Message::ReadIndexResponse { term, life, batch, index: self.index()? })
     }
 
     /// An `AppendEntries` without its entries.
     fn append(mut self, term: Term) -> Result<AppendEntries, DecodeError> {
-        let (life, prev, prev_lineage) = (self.u64()?, self.entry_id()?, self.lineage()?);
+        let (life, prev, prev_lineage) = (self.life()?, self.entry_id()?, self.lineage()?);
         let (last, commit_index) = (self.index()?, self.index()?);
         self.reader.finish("AppendEntries")?;
         if last < prev.index {
@@ -547,13 +555,14 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
         | kind::APPEND_DAMAGED
         | kind::APPEND_REJECTED
         | kind::APPEND_OTHER_HISTORY => {
-            Message::AppendEntriesResponse { term, life: fields.u64()?, outcome: fields.outcome(frame.kind)? }
+            Message::AppendEntriesResponse { term, life: fields.life()?, outcome: fields.outcome(frame.kind)? }
         }
         kind::HEARTBEAT => {
-            Message::Heartbeat { term, life: fields.u64()?, commit_index: fields.index()?, round: fields.u64()? }
+            Message::Heartbeat { term, life: fields.life()?, commit_index: fields.index()?, round: fields.u64()? }
         }
         kind::HEARTBEAT_RESPONSE => Message::HeartbeatResponse {
             term,
+            // It may answer no leader of its term (`NO_LIFE`).
             life: fields.u64()?,
             round: fields.u64()?,
             persisted_index: fields.index()?,

@@ -257,6 +257,30 @@ fn golden_bytes_are_read_back() {
     }
 }
 
+#[test]
+fn life_0_is_refused_in_every_message_but_the_answer_that_is_for_no_leader() {
+    // Counted in numbers from the beginning of the metadata: term, incarnation and the flag of a joining sender come first.
+    let places = |name: &str| match name {
+        "ReadIndexRequest" => vec![3, 4],
+        "AppendEntries" | "Heartbeat" | "HeartbeatResponse" | "RepairResponse" | "ReadIndexResponse" => vec![3],
+        name if name.starts_with("AppendEntriesResponse") => vec![3],
+        _ => Vec::new(),
+    };
+    let mut lives_count = 0;
+    for (name, bytes) in golden() {
+        for place in places(name) {
+            let is_taken = with_frame(&bytes, |frame| {
+                let mut meta = frame.meta.to_vec();
+                meta[8 * place..8 * (place + 1)].fill(0);
+                decode(&Frame { meta: &meta, ..*frame }).is_ok()
+            });
+            assert_eq!(is_taken, name == "HeartbeatResponse", "{name} without the life at {place}");
+            lives_count += 1;
+        }
+    }
+    assert_eq!(lives_count, 12);
+}
+
 /// What is relayed, as text.
 fn relayed(incoming: &Incoming<'_>) -> String {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -431,6 +455,8 @@ fn message() -> impl Strategy<Value = Message> {
     let parts = (0..messages().len(), prop::array::uniform5(number()), any::<bool>());
     parts.prop_map(|(kind, [term, life, one, two, three], flag)| {
         let (term, last) = (Term::new(term), id(one, two));
+        let any_life = life;
+        let life = life.max(1);
         let index = Index::new;
         match kind {
             0 => Message::RequestPreVote { term, last },
@@ -451,15 +477,15 @@ fn message() -> impl Strategy<Value = Message> {
             7 => {
                 let (persisted_index, matched_index) = (index(one.min(two)), index(one.max(two)));
                 let health = Health { applied_index: index(two), may_lead: flag, has_room: !flag, disk_keeps_up: flag };
-                Message::HeartbeatResponse { term, life, round: three, persisted_index, matched_index, health }
+                Message::HeartbeatResponse { term, life: any_life, round: three, persisted_index, matched_index, health }
             }
             8 => Message::TimeoutNow { term, last_index: index(one) },
             9 => Message::RepairRequest { term, nonce: three, last, challenge: one },
             10 => Message::RepairResponse { term, life, nonce: one, last_index: index(two), challenge: three },
             11 => Message::BirthRequest { term, incarnation: one },
             12 => Message::Outdated { term, incarnation: one, since: index(two) },
-            13 => Message::ReadIndexRequest { term, leader_life: life, life: one, batch: two },
-            14 => Message::ReadIndexResponse { term, life: one, batch: two, index: index(three) },
+            13 => Message::ReadIndexRequest { term, leader_life: life, life: one.max(1), batch: two },
+            14 => Message::ReadIndexResponse { term, life, batch: two, index: index(three) },
             _ => {
                 let answer = BIRTH_ANSWERS[usize::try_from(three % 4).expect("small")].1;
                 Message::BirthResponse { term, asked: one, incarnation: two, answer }

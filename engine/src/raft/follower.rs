@@ -537,6 +537,7 @@ fn is_sane(append: &AppendEntries) -> bool {
         && append.first == append.prev.index.next()
         && append.prev.term <= append.term
         && append.term > Term::ZERO
+        && append.life != NO_LIFE
 }
 
 /// The ids are those the message announces: contiguous, of terms that do not decrease or exceed the leader's.

@@ -7,8 +7,8 @@
 use super::BirthAnswer;
 use crate::types::{EntryId, Index, Lineage, Term};
 
-/// The life that an answer names which answers no leader of its term. No node has it.
-pub(super) const NO_LIFE: u64 = 0;
+/// The life that an answer names which answers no leader of its term. No node has it, and only a `HeartbeatResponse` may name it.
+pub(crate) const NO_LIFE: u64 = 0;
 
 /// The log that a message speaks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -311,6 +311,30 @@ impl Message {
                 | Self::BirthResponse { .. }
                 | Self::Outdated { .. }
         )
+    }
+
+    /// False if the message names no life of the leader that speaks or is answered, or of the node that asks. No honest node leaves it out.
+    #[must_use]
+    pub(super) const fn names_its_lives(&self) -> bool {
+        match self {
+            Self::AppendEntries(AppendEntries { life, .. })
+            | Self::AppendEntriesResponse { life, .. }
+            | Self::Heartbeat { life, .. }
+            | Self::RepairResponse { life, .. }
+            | Self::ReadIndexResponse { life, .. } => *life != NO_LIFE,
+            Self::ReadIndexRequest { leader_life, life, .. } => *leader_life != NO_LIFE && *life != NO_LIFE,
+            // It may answer no leader of its term.
+            Self::HeartbeatResponse { .. } => true,
+            Self::RequestPreVote { .. }
+            | Self::PreVoteResponse { .. }
+            | Self::RequestVote { .. }
+            | Self::RequestVoteResponse { .. }
+            | Self::TimeoutNow { .. }
+            | Self::RepairRequest { .. }
+            | Self::BirthRequest { .. }
+            | Self::BirthResponse { .. }
+            | Self::Outdated { .. } => true,
+        }
     }
 
     /// The term the message was sent in; for `RequestPreVote` the term it asks about.

@@ -63,6 +63,7 @@ pub use leadership::{HandOverEnd, HandOverReason, LeadershipStep};
 pub use log_view::LogView;
 pub(crate) use membership::MEMBERSHIP_BYTES_MAX;
 pub use membership::Membership;
+pub(crate) use message::NO_LIFE;
 pub use message::{AppendEntries, AppendOutcome, Health, Message, Speaker, Tip};
 pub use ready::{
     AddLearnerError, AppendDecision, HardState, NotLeader, Outdated, ReadId, ReadIndexError, Ready, Role, TransferError,
@@ -201,6 +202,10 @@ impl Raft {
     pub fn step(&mut self, from: NodeId, speaker: Speaker, message: Message, log: &impl LogView) {
         let may_elect = !self.is_under_repair();
         if !self.common.is_peer(from) || !self.may_hear(&message) || (!may_elect && message.is_about_elections()) {
+            return;
+        }
+        if !message.names_its_lives() {
+            self.common.refuse(from, Nonsense::NoLife);
             return;
         }
         self.tell_outdated(from, speaker);

@@ -92,6 +92,9 @@ pub enum Nonsense {
         /// The entry that is said to do so.
         since: Index,
     },
+    /// It names life 0 of a node, and no node has that. If a follower believed in such a leader, it would refuse the real one.
+    #[error("it names a life of a node that no node has")]
+    NoLife,
     /// It answers a round of heartbeats that was never begun.
     #[error("it confirms round {got} of heartbeats; the newest is {newest}")]
     FutureRound {

@@ -77,6 +77,20 @@ fn a_second_life_of_a_terms_leader_gets_nothing_and_is_told_of_the_first() {
 }
 
 #[test]
+fn a_forged_heartbeat_of_life_0_binds_no_follower() {
+    let (mut cluster, log) = follower();
+    step(&mut cluster, 0, 2, heartbeat(0, 1));
+    assert_eq!(append(&mut cluster, 0, &log, 3, 3), AppendDecision::Drop);
+    assert_eq!((cluster.raft(0).leader(), cluster.raft(0).refused_count()), (None, 1));
+    assert_eq!(answers(&mut cluster), []);
+    // The leader itself is followed.
+    append(&mut cluster, FIRST, &log, 3, 3);
+    step(&mut cluster, 0, 2, heartbeat(FIRST, 4));
+    let known = Index::new(3);
+    assert_eq!(answers(&mut cluster), [(FIRST, 0, known), (FIRST, 4, known)]);
+}
+
+#[test]
 fn a_follower_that_doubts_the_first_life_believes_the_second_no_more_than_before() {
     let (mut cluster, log) = follower();
     append(&mut cluster, FIRST, &log, 3, 3);
