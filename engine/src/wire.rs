@@ -163,8 +163,9 @@ pub fn encode_message(message: &Message, speaker: Speaker, shard: ShardId, out: 
             put(&mut meta, &[*life, commit_index.get(), *round]);
             kind::HEARTBEAT
         }
-        Message::HeartbeatResponse { life, round, persisted_index, matched_index, health, .. } => {
-            put(&mut meta, &[*life, *round, persisted_index.get(), matched_index.get()]);
+        Message::HeartbeatResponse { life, round, persisted_index, matched_index, lineage, health, .. } => {
+            put(&mut meta, &[*life, *round]);
+            put_holding(*persisted_index, *matched_index, *lineage, &mut meta);
             put(&mut meta, &[health.applied_index.get(), ailments_of(health)]);
             kind::HEARTBEAT_RESPONSE
         }
@@ -204,18 +205,23 @@ pub fn encode_message(message: &Message, speaker: Speaker, shard: ShardId, out: 
     encode_frame(out, kind, 0, shard.get(), 0, &meta);
 }
 
+/// What a follower has of its leader's log. A lineage that it does not know is 0.
+fn put_holding(persisted_index: Index, matched_index: Index, lineage: Option<Lineage>, meta: &mut Vec<u8>) {
+    put(meta, &[persisted_index.get(), matched_index.get(), lineage.unwrap_or(Lineage::START).get()]);
+}
+
 fn put_outcome(outcome: &AppendOutcome, meta: &mut Vec<u8>) -> FrameKind {
     match outcome {
-        AppendOutcome::Accepted { persisted_index, matched_index } => {
-            put(meta, &[persisted_index.get(), matched_index.get()]);
+        AppendOutcome::Accepted { persisted_index, matched_index, lineage } => {
+            put_holding(*persisted_index, *matched_index, *lineage, meta);
             kind::APPEND_ACCEPTED
         }
-        AppendOutcome::NoRoom { persisted_index, matched_index } => {
-            put(meta, &[persisted_index.get(), matched_index.get()]);
+        AppendOutcome::NoRoom { persisted_index, matched_index, lineage } => {
+            put_holding(*persisted_index, *matched_index, *lineage, meta);
             kind::APPEND_NO_ROOM
         }
-        AppendOutcome::Damaged { persisted_index, matched_index } => {
-            put(meta, &[persisted_index.get(), matched_index.get()]);
+        AppendOutcome::Damaged { persisted_index, matched_index, lineage } => {
+            put_holding(*persisted_index, *matched_index, *lineage, meta);
             kind::APPEND_DAMAGED
         }
         AppendOutcome::Rejected { prev_index, hint } => {
@@ -408,6 +414,11 @@ impl Fields<'_> {
         self.u64().map(Lineage::new)
     }
 
+    /// A lineage that may be unknown: 0.
+    fn known_lineage(&mut self) -> Result<Option<Lineage>, DecodeError> {
+        self.lineage().map(|lineage| (lineage != Lineage::START).then_some(lineage))
+    }
+
     fn health(&mut self) -> Result<Health, DecodeError> {
         let applied_index = self.index()?;
         let ailments = self.u64()?;
@@ -430,11 +441,11 @@ impl Fields<'_> {
         if kind == kind::APPEND_OTHER_HISTORY {
             return Ok(AppendOutcome::OtherHistory { entry: self.entry_id()?, lineage: self.lineage()? });
         }
-        let (persisted_index, matched_index) = (self.index()?, self.index()?);
+        let (persisted_index, matched_index, lineage) = (self.index()?, self.index()?, self.known_lineage()?);
         Ok(match kind {
-            kind::APPEND_NO_ROOM => AppendOutcome::NoRoom { persisted_index, matched_index },
-            kind::APPEND_DAMAGED => AppendOutcome::Damaged { persisted_index, matched_index },
-            _ => AppendOutcome::Accepted { persisted_index, matched_index },
+            kind::APPEND_NO_ROOM => AppendOutcome::NoRoom { persisted_index, matched_index, lineage },
+            kind::APPEND_DAMAGED => AppendOutcome::Damaged { persisted_index, matched_index, lineage },
+            _ => AppendOutcome::Accepted { persisted_index, matched_index, lineage },
         })
     }
 
@@ -567,6 +578,7 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Incoming<'a>, DecodeError> {
             round: fields.u64()?,
             persisted_index: fields.index()?,
             matched_index: fields.index()?,
+            lineage: fields.known_lineage()?,
             health: fields.health()?,
         },
         kind::TIMEOUT_NOW => Message::TimeoutNow { term, last_index: fields.index()? },

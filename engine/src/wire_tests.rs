@@ -107,7 +107,7 @@ fn golden_health() -> Health {
 
 /// The messages without entries whose golden bytes the document has.
 fn messages() -> Vec<(&'static str, Message)> {
-    let (persisted_index, matched_index) = (Index::new(88), Index::new(91));
+    let (persisted_index, matched_index, lineage) = (Index::new(88), Index::new(91), Some(Lineage::new(0x77)));
     let (term, life, last, nonce) = (TERM, LIFE, id(4, 90), 0x1234);
     let rejected = AppendOutcome::Rejected { prev_index: Index::new(90), hint: id(3, 70) };
     vec![
@@ -117,11 +117,17 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("RequestVoteResponse", Message::RequestVoteResponse { term, granted: false }),
         (
             "AppendEntriesResponse, accepted",
-            append_response(AppendOutcome::Accepted { persisted_index, matched_index }),
+            append_response(AppendOutcome::Accepted { persisted_index, matched_index, lineage }),
         ),
         ("AppendEntriesResponse, rejected", append_response(rejected)),
-        ("AppendEntriesResponse, no room", append_response(AppendOutcome::NoRoom { persisted_index, matched_index })),
-        ("AppendEntriesResponse, damaged", append_response(AppendOutcome::Damaged { persisted_index, matched_index })),
+        (
+            "AppendEntriesResponse, no room",
+            append_response(AppendOutcome::NoRoom { persisted_index, matched_index, lineage }),
+        ),
+        (
+            "AppendEntriesResponse, damaged",
+            append_response(AppendOutcome::Damaged { persisted_index, matched_index, lineage }),
+        ),
         ("Heartbeat", Message::Heartbeat { term, life, commit_index: Index::new(80), round: 17 }),
         (
             "HeartbeatResponse",
@@ -131,6 +137,7 @@ fn messages() -> Vec<(&'static str, Message)> {
                 round: 17,
                 persisted_index,
                 matched_index,
+                lineage,
                 health: golden_health(),
             },
         ),
@@ -465,7 +472,8 @@ fn message() -> impl Strategy<Value = Message> {
             3 => Message::RequestVoteResponse { term, granted: flag },
             4 => {
                 let (persisted_index, matched_index) = (index(one.min(two)), index(one.max(two)));
-                let outcome = AppendOutcome::Accepted { persisted_index, matched_index };
+                let lineage = flag.then(|| Lineage::new(three.max(1)));
+                let outcome = AppendOutcome::Accepted { persisted_index, matched_index, lineage };
                 Message::AppendEntriesResponse { term, life, outcome }
             }
             17 => Message::AppendEntriesResponse { term, life, outcome: other_history(last, three) },
@@ -476,8 +484,17 @@ fn message() -> impl Strategy<Value = Message> {
             6 => Message::Heartbeat { term, life, commit_index: index(one), round: two },
             7 => {
                 let (persisted_index, matched_index) = (index(one.min(two)), index(one.max(two)));
+                let lineage = flag.then(|| Lineage::new(three.max(1)));
                 let health = Health { applied_index: index(two), may_lead: flag, has_room: !flag, disk_keeps_up: flag };
-                Message::HeartbeatResponse { term, life: any_life, round: three, persisted_index, matched_index, health }
+                Message::HeartbeatResponse {
+                    term,
+                    life: any_life,
+                    round: three,
+                    persisted_index,
+                    matched_index,
+                    lineage,
+                    health,
+                }
             }
             8 => Message::TimeoutNow { term, last_index: index(one) },
             9 => Message::RepairRequest { term, nonce: three, last, challenge: one },

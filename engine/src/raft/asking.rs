@@ -12,7 +12,7 @@ use crate::limits::PENDING_READS_MAX;
 use crate::types::{Index, NodeId, Term};
 
 /// Reads of a node that does not lead, and what it asked about them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Asking {
     /// Number of the last question. It rises through all terms of a life of the node.
     batch: u64,
@@ -25,7 +25,7 @@ pub(super) struct Asking {
 }
 
 /// A question that was asked and has no answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ReadQuestion {
     /// The reads that it is for. No read is added later.
     reads: Vec<ReadId>,

@@ -60,7 +60,7 @@ pub enum BirthAnswer {
 }
 
 /// A node that takes no part yet: it asks every other voter whether the cluster is new.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Newcomer {
     /// Who answered this incarnation, with which incarnation of its own.
     answers: BTreeMap<NodeId, (u64, BirthAnswer)>,

@@ -10,7 +10,7 @@ use super::{Common, Message};
 use crate::types::{EntryId, NodeId};
 
 /// A node that asks its peers whether they would vote for it. It stays in its term, as a follower without a leader.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PreCandidate {
     /// What it knows of the log of its term's leader. It is needed again if that leader is heard after all.
     pub(super) following: Following,
@@ -18,7 +18,7 @@ pub(super) struct PreCandidate {
 }
 
 /// A node that asks for votes in a new term.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Candidate {
     votes: Votes,
     /// The leader of the term before asked for this campaign, to hand leadership over.
@@ -26,7 +26,7 @@ pub(super) struct Candidate {
 }
 
 /// Answers to a campaign.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Votes {
     /// The last entry of this node's log, as the questions state it.
     last: EntryId,

@@ -2,6 +2,7 @@
 //!
 //! Thesis 3.5 (log replication), 3.6 (safety). Appending itself is the replica's.
 
+use super::holding::Holding;
 use super::log_view::{LogView, last_not_after_term, term_at};
 use super::message::NO_LIFE;
 use super::parting::Parting;
@@ -19,7 +20,7 @@ pub(super) struct LeaderLife {
 }
 
 /// What a node knows of the log of the current term's leader. It is kept while the node asks for pre-votes in that term.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Following {
     /// The leader that this node believes in.
     leader: Option<NodeId>,
@@ -232,7 +233,9 @@ impl Raft {
     fn answer_nothing(&mut self, to: NodeId, life: u64) {
         let (term, matched_index, persisted_index) = (self.common.hard_state.term, Index::ZERO, Index::ZERO);
         let health = self.own_health();
-        let answer = Message::HeartbeatResponse { term, life, round: 0, matched_index, persisted_index, health };
+        let lineage = None;
+        let answer =
+            Message::HeartbeatResponse { term, life, round: 0, matched_index, persisted_index, lineage, health };
         self.common.respond(to, answer);
     }
 
@@ -455,13 +458,13 @@ impl Following {
         if self.leader.is_none() {
             return;
         }
-        let (matched_index, persisted_index) = (self.matched_index, self.persisted_match(log));
+        let Holding { matched_index, persisted_index, lineage } = self.holding(log);
         self.acked_index = persisted_index;
         self.has_told_match = true;
         let outcome = match self.taking {
-            Taking::NoRoom => AppendOutcome::NoRoom { matched_index, persisted_index },
-            Taking::Damaged => AppendOutcome::Damaged { matched_index, persisted_index },
-            Taking::Yes | Taking::Again => AppendOutcome::Accepted { matched_index, persisted_index },
+            Taking::NoRoom => AppendOutcome::NoRoom { matched_index, persisted_index, lineage },
+            Taking::Damaged => AppendOutcome::Damaged { matched_index, persisted_index, lineage },
+            Taking::Yes | Taking::Again => AppendOutcome::Accepted { matched_index, persisted_index, lineage },
         };
         self.answer(common, outcome);
     }
@@ -497,6 +500,11 @@ impl Following {
         }
     }
 
+    /// What this node's log has of the leader's.
+    fn holding(&self, log: &impl LogView) -> Holding {
+        Holding::of(self.matched_index, self.persisted_match(log), log)
+    }
+
     /// The part of the leader's log that is durable here.
     pub(super) fn persisted_match(&self, log: &impl LogView) -> Index {
         self.matched_index.min(log.persisted_index())
@@ -513,13 +521,14 @@ impl Following {
         let Some(LeaderLife { node, life }) = self.leader_life() else { return };
         self.told_commit_index = commit_index;
         self.match_through(common, Index::ZERO, commit_index, log);
-        let (matched_index, persisted_index) = (self.matched_index, self.persisted_match(log));
+        let Holding { matched_index, persisted_index, lineage } = self.holding(log);
         self.acked_index = self.acked_index.max(persisted_index);
         // Nobody confirms a leader whose log was not yet seen to have what is committed, or was seen to have another history.
         let is_compared = matched_index >= common.known_index() && !self.has_parted();
         let round = if is_compared { round } else { 0 };
         let term = common.hard_state.term;
-        common.respond(node, Message::HeartbeatResponse { term, life, round, matched_index, persisted_index, health });
+        let answer = Message::HeartbeatResponse { term, life, round, matched_index, persisted_index, lineage, health };
+        common.respond(node, answer);
         if matches!(self.taking, Taking::Again | Taking::Damaged) {
             self.acknowledge(common, log);
         }

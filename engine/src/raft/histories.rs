@@ -17,18 +17,17 @@
 //! The second leader of a term may be the node that led it first, put back to before it campaigned. So whatever a follower hears from a
 //! leader, and tells it, names the *life* of the leader: a number drawn at each start of a node. Another life is another leader, and a term
 //! has one (`Raft::follow`): the follower takes nothing from it in this term, and names the life that it heard. A leader takes no answer
-//! that names another life than its own; it has led the term before, forgot it, and gives the term up (`Raft::on_answer_to_other_life`).
+//! that names another life than its own; it has led the term before, forgot it, and gives the term up (`answers`).
 //!
 //! A leader whose one life contradicts itself (its memory was put back, too) is parted from like one with another history. What the
-//! follower had told it counts for nothing any more.
+//! follower had told it counts for nothing any more, and its answer makes the leader give the term up (`answers`).
 //!
 //! Not noticed: two histories that hold the entries of one term at different indexes, unless it is the leader's own term.
 
 use super::follower::{Following, LeaderLife};
 use super::log_view::{LogView, term_at};
-use super::message::NO_LIFE;
 use super::parting::Parting;
-use super::{AppendEntries, AppendOutcome, Common, Nonsense, Raft, State, Tip};
+use super::{AppendEntries, AppendOutcome, Common, Nonsense, Raft, Tip};
 use crate::types::{EntryId, Lineage, NodeId};
 
 /// An entry whose term and index two logs share, while the entry itself or one before it differs.
@@ -68,21 +67,6 @@ impl Raft {
     pub(crate) fn leader_of_one_history(&self) -> Option<NodeId> {
         let has_parted = self.state.following().is_some_and(Following::has_parted);
         self.leader().filter(|_| !has_parted)
-    }
-
-    /// A member answers this leader, in its term, and names another life of it. So this node led the term before, and forgot it: what the
-    /// member tells was compared with another log. A term with two leaders ends here; the next one's leader is compared with everyone anew.
-    pub(super) fn on_answer_to_other_life(&mut self, from: NodeId, life: u64) {
-        if life == NO_LIFE {
-            return;
-        }
-        mark!("raft: a leader that led its term in another life gives it up");
-        let term = self.common.hard_state.term;
-        assert!(matches!(self.state, State::Leader(_)), "a leader is answered");
-        assert!(life != self.common.config.life, "life {life} is this node's own");
-        self.common.refuse(from, Nonsense::OtherLifeOfLeader { term });
-        self.become_follower(term, None);
-        assert!(self.common.led_term == term, "it leads term {term} no more, and nobody else does");
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Common, Membership, Message, Nonsense, Outdated, Raft, Speaker, Stat
 use crate::types::{Index, NodeId};
 
 /// The memberships in the log that may still be needed, by the index of their entries.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct MembershipHistory {
     /// The membership in force before the first entry of `later`.
     base: Membership,

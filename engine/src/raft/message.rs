@@ -89,6 +89,8 @@ pub enum Message {
         matched_index: Index,
         /// How much of it is durable; see `AppendOutcome::Accepted`.
         persisted_index: Index,
+        /// See `AppendOutcome::Accepted`.
+        lineage: Option<Lineage>,
         /// Whether the follower could lead.
         health: Health,
     },
@@ -251,6 +253,9 @@ pub enum AppendOutcome {
         ///
         /// Invariant: persisted_index <= matched_index.
         persisted_index: Index,
+        /// Lineage of the follower's log up to `matched_index`, which the leader compares with its own (see `answers`). `None` if the
+        /// log does not reach back to there.
+        lineage: Option<Lineage>,
     },
     /// The logs agreed, but the follower's log has no room for the entries: it dropped them. It takes entries again once it
     /// answers `Accepted`. The fields are those of `Accepted`.
@@ -259,6 +264,8 @@ pub enum AppendOutcome {
         matched_index: Index,
         /// See `Accepted`.
         persisted_index: Index,
+        /// See `Accepted`.
+        lineage: Option<Lineage>,
     },
     /// The logs agreed, but the entries came damaged: the follower dropped them. It keeps saying so until entries come whole. The fields
     /// are those of `Accepted`.
@@ -267,6 +274,8 @@ pub enum AppendOutcome {
         matched_index: Index,
         /// See `Accepted`.
         persisted_index: Index,
+        /// See `Accepted`.
+        lineage: Option<Lineage>,
     },
     /// The follower has no entry at `prev_index`, or another one.
     Rejected {

@@ -33,6 +33,7 @@
 //! * A read is confirmed by a round of heartbeats that started after the read arrived (thesis 6.4).
 //! * Messages may be lost, repeated and reordered: nothing rests on how they arrive.
 
+mod answers;
 mod asking;
 mod birth;
 mod candidate;
@@ -40,6 +41,7 @@ mod config;
 mod election;
 mod follower;
 mod histories;
+mod holding;
 mod known;
 mod leader;
 mod leadership;
@@ -80,22 +82,23 @@ use birth::Newcomer;
 use candidate::{Candidate, PreCandidate};
 use follower::{Following, LeaderLife};
 use histories::base_tip;
-use leader::{Holding, Leading, Pacing};
-use membership_history::{MembershipHistory, Weight};
+use holding::Holding;
+use leader::{Leading, Pacing};
+use membership_history::MembershipHistory;
 use refused::RefusedMessages;
 use repair::{Answer, Question, Repairing};
 use timer::ElectionTimer;
 use wal::random::SplitMix64;
 
 /// One replica of one Raft group. See the module's documentation for the calling order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Raft {
     common: Common,
     state: State,
 }
 
 /// What a node has in every state.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Common {
     config: Config,
     /// The members according to the log, whether that is committed or not. Invariant: the last of `history`.
@@ -147,7 +150,7 @@ struct Common {
 }
 
 /// What a node is at present, and what only such a node remembers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     /// Its log is new, and it takes part in nothing before it knows whether the cluster is.
     New(Newcomer),
@@ -236,16 +239,11 @@ impl Raft {
                 self.on_heartbeat(LeaderLife { node: from, life }, term, commit_index, round, log);
             }
             Message::AppendEntriesResponse { term, life, outcome } => {
-                if let Some((leading, common, weight)) = self.answered_leader(from, speaker, term, life) {
-                    leading.on_append_response(common, from, weight, outcome, log);
-                }
+                self.on_append_response(from, speaker, (term, life), outcome, log);
             }
-            Message::HeartbeatResponse { term, life, round, matched_index, persisted_index, health } => {
-                if let Some((leading, common, weight)) = self.answered_leader(from, speaker, term, life) {
-                    leading.note_health(common, from, matched_index, health);
-                    let holding = Holding { matched_index, persisted_index };
-                    leading.on_heartbeat_response(common, from, weight, round, holding, log);
-                }
+            Message::HeartbeatResponse { term, life, round, matched_index, persisted_index, lineage, health } => {
+                let holding = Holding { matched_index, persisted_index, lineage };
+                self.on_heartbeat_response(from, speaker, (term, life), (round, health), holding, log);
             }
             Message::TimeoutNow { term, last_index } => self.on_timeout_now(from, term, last_index, log),
             Message::RepairRequest { nonce, last, challenge, .. } => {
@@ -269,26 +267,6 @@ impl Raft {
             }
             Message::Outdated { incarnation, since, .. } => self.on_told_outdated(from, incarnation, since, log),
         }
-    }
-
-    /// The leader that a peer's answer is for, and what the answer is worth; `None` if it is worth nothing.
-    fn answered_leader(
-        &mut self,
-        from: NodeId,
-        speaker: Speaker,
-        term: Term,
-        life: u64,
-    ) -> Option<(&mut Leading, &mut Common, Weight)> {
-        if !self.is_current(term) || !matches!(self.state, State::Leader(_)) {
-            return None;
-        }
-        let weight = self.common.weigh(from, speaker)?;
-        if life != self.common.config.life {
-            self.on_answer_to_other_life(from, life);
-            return None;
-        }
-        let State::Leader(leading) = &mut self.state else { return None };
-        Some((leading.as_mut(), &mut self.common, weight))
     }
 
     /// The log grew: by the entries of an `AppendDecision::Append`, or by this leader's own batch or no-op.

@@ -48,7 +48,7 @@ impl std::fmt::Display for Outdated {
 pub struct ReadId(pub u64);
 
 /// Outputs since they were last drained, to be carried out in the order of the fields.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
     /// A leader lacks what this node knows to be committed. Stop for good, and carry out nothing else of this `Ready`.
     pub contradiction: Option<Contradiction>,

@@ -92,11 +92,36 @@ pub enum Nonsense {
         /// The entry that is said to do so.
         since: Index,
     },
+    /// A follower has more of a leader's log, by its own account, than there is. Like the next two this shows that the leader was put back
+    /// within one life, or that the term has another leader (see `answers`).
+    #[error(
+        "it has this leader's log up to {got}, and that ends at {last}: the memory and the disk of one of the two were put back to an earlier          image. This node gives up the term; docs/durability.md, `A leader in two lives`, says what to do"
+    )]
+    MatchBeyondEnd {
+        /// What it says that it has.
+        got: Index,
+        /// Where the leader's log ends.
+        last: Index,
+    },
+    /// A follower's log, by its own account, equals the leader's up to an entry, and its lineage is another one.
+    #[error(
+        "it has this leader's log up to {}, with lineage {} there and {} here: the memory and the disk of one of the two were put back to an          earlier image. This node gives up the term; docs/durability.md, `A leader in two lives`, says what to do",
+        .0.entry, .0.theirs, .0.ours
+    )]
+    OtherMatch(Fork),
+    /// A follower has another entry of the leader's own term than the leader, who made them all.
+    #[error(
+        "it has another entry {entry} of the term that this node leads: this node was put back to an earlier image, or another one led the term          before. This node gives up the term; docs/durability.md, `A leader in two lives`, says what to do"
+    )]
+    ForgottenEntry {
+        /// The entry.
+        entry: EntryId,
+    },
     /// It names life 0 of a node, and no node has that. If a follower believed in such a leader, it would refuse the real one.
     #[error("it names a life of a node that no node has")]
     NoLife,
-    /// It answers a round of heartbeats that was never begun.
-    #[error("it confirms round {got} of heartbeats; the newest is {newest}")]
+    /// It answers a round of heartbeats that was never begun: the leader forgot it (see `answers`), or somebody lies.
+    #[error("it confirms round {got} of heartbeats; the newest is {newest}. This node gives up the term")]
     FutureRound {
         /// The round that it answers.
         got: u64,
@@ -106,7 +131,7 @@ pub enum Nonsense {
 }
 
 /// Messages that were refused.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct RefusedMessages {
     count: u64,
     last: Option<(NodeId, Nonsense)>,

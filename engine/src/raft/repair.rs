@@ -23,7 +23,7 @@ use super::{Common, Message, Raft, Speaker, State};
 use crate::types::{EntryId, Index, NodeId, Term};
 
 /// A follower that is under repair.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Repairing {
     /// What it knows of its leader's log.
     pub(super) following: Following,

@@ -7,7 +7,7 @@ use super::Common;
 use crate::types::{EntryId, NodeId, Term};
 
 /// When this node campaigns next, and whether it still believes in its leader.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ElectionTimer {
     /// Ticks since the timer was started.
     pub(super) elapsed_ticks: u32,

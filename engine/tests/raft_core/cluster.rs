@@ -297,6 +297,21 @@ impl Cluster {
         }
     }
 
+    /// Memory and disk of a node as they are now.
+    pub fn image(&self, at: usize) -> (Raft, SimLog) {
+        (self.raft(at).clone(), self.nodes[at].log.clone())
+    }
+
+    /// Memory and disk of a node become what they were, in one life; its connections break.
+    pub fn put_back(&mut self, at: usize, (raft, log): (Raft, SimLog)) {
+        self.network.retain(|packet| packet.from != self.nodes[at].id && packet.to != self.nodes[at].id);
+        let node = &mut self.nodes[at];
+        (node.commit_seen, node.role_seen) = (raft.commit_index(), raft.role());
+        (node.raft, node.log, node.sync) = (Some(raft), log, None);
+        node.held.clear();
+        node.hard_states.clear();
+    }
+
     /// Appends and announces `count` entries if the node takes proposals. False if it does not.
     pub fn propose(&mut self, at: usize, count: usize) -> bool {
         let Some(raft) = &self.nodes[at].raft else { return false };

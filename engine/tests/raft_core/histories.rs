@@ -217,8 +217,6 @@ fn a_leader_counts_a_follower_with_another_history_for_nothing_and_goes_on_askin
         AppendOutcome::OtherHistory { entry: last, lineage: cluster.nodes[0].log.lineage(last.index).expect("held") };
     let term = cluster.raft(0).term();
     step(&mut cluster, 0, 2, Message::AppendEntriesResponse { term, life: 1, outcome: lie });
-    let lie = AppendOutcome::OtherHistory { entry: id(term.get(), 999), lineage: Lineage::START };
-    step(&mut cluster, 0, 2, Message::AppendEntriesResponse { term, life: 1, outcome: lie });
     assert_eq!(cluster.raft(0).refused_count(), refused);
     // Somebody exchanges its directory.
     cluster.crash(2, 0);

@@ -154,7 +154,7 @@ fn a_leader_of_an_earlier_term_is_only_told_the_term() {
 fn nothing_is_confirmed_or_acknowledged_before_the_logs_were_compared() {
     let (mut raft, log) = knowing(&[1, 1, 1], id(1, 3));
     let heartbeat = Message::Heartbeat { term: Term::new(2), life: 1, commit_index: Index::ZERO, round: 9 };
-    let answer = |round, index| {
+    let answer = |round, index, lineage| {
         let (term, index) = (Term::new(2), Index::new(index));
         let answer = Message::HeartbeatResponse {
             term,
@@ -162,15 +162,16 @@ fn nothing_is_confirmed_or_acknowledged_before_the_logs_were_compared() {
             round,
             matched_index: index,
             persisted_index: index,
+            lineage,
             health: Health::default(),
         };
         vec![(node_id(2), answer)]
     };
     raft.step(node_id(2), Speaker::default(), heartbeat.clone(), &log);
-    assert_eq!(raft.ready().messages, answer(0, 0));
+    assert_eq!(raft.ready().messages, answer(0, 0, None));
     after(&mut raft, &log, 2, id(1, 3), &[]);
     raft.step(node_id(2), Speaker::default(), heartbeat, &log);
-    assert_eq!(raft.ready().messages, answer(9, 3));
+    assert_eq!(raft.ready().messages, answer(9, 3, log.lineage(Index::new(3))));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! A leader that was put back to before it campaigned, and leads the very term again: its second life is another leader.
 
 use engine::raft::{AppendDecision, AppendEntries, AppendOutcome, HardState, Health, LogView, Message, ReadId, Role};
-use engine::types::{EntryId, Index, Term};
+use engine::types::{EntryId, Index, Lineage, Term};
 
 use crate::cluster::{Cluster, Packet, config, node_id};
-use crate::paper::{id, led_by_first, sent_by, step};
+use crate::paper::{id, led_by_first, sent_by, step, tick_all};
 use crate::sim_log::SimLog;
 
 const FIRST: u64 = 71;
@@ -115,10 +115,10 @@ fn an_answer_to_another_life_counts_for_nothing_and_ends_the_term() {
     let committed = cluster.raft(0).commit_index();
     assert!(committed < last);
     let all = |life| {
-        let (matched_index, persisted_index) = (last, last);
-        let accepted = AppendOutcome::Accepted { matched_index, persisted_index };
+        let (matched_index, persisted_index, lineage) = (last, last, None);
+        let accepted = AppendOutcome::Accepted { matched_index, persisted_index, lineage };
         [
-            Message::HeartbeatResponse { term, life, round: 0, matched_index, persisted_index, health },
+            Message::HeartbeatResponse { term, life, round: 0, matched_index, persisted_index, lineage, health },
             Message::AppendEntriesResponse { term, life, outcome: accepted },
         ]
     };
@@ -132,7 +132,131 @@ fn an_answer_to_another_life_counts_for_nothing_and_ends_the_term() {
         step(&mut cluster, 0, 2, message);
         assert_eq!((cluster.raft(0).role(), cluster.raft(0).commit_index()), (Role::Follower, committed));
     }
-    assert_eq!((cluster.raft(0).term(), cluster.raft(0).refused_count()), (term, 1));
+    // Life 0 is refused where it makes no sense, too.
+    assert_eq!((cluster.raft(0).term(), cluster.raft(0).refused_count()), (term, 2));
+}
+
+#[test]
+fn what_a_leader_never_did_in_its_term_ends_the_term() {
+    let (term, entry, persisted_index) = (Term::new(1), id(1, 90), Index::ZERO);
+    let outcomes = |matched: u64, lineage| {
+        let matched_index = Index::new(matched);
+        [
+            AppendOutcome::Accepted { matched_index, persisted_index, lineage },
+            AppendOutcome::NoRoom { matched_index, persisted_index, lineage },
+            AppendOutcome::Damaged { matched_index, persisted_index, lineage },
+        ]
+    };
+    let other = Lineage::new(5);
+    let elsewhere = [
+        AppendOutcome::OtherHistory { entry, lineage: other },
+        AppendOutcome::OtherHistory { entry: id(1, 2), lineage: other },
+        AppendOutcome::Rejected { prev_index: entry.index.next(), hint: entry },
+    ];
+    let answer = |outcome| Message::AppendEntriesResponse { term, life: 1, outcome };
+    let outcomes = outcomes(90, None).into_iter().chain(outcomes(2, Some(other))).chain(elsewhere);
+    let health = Health::default();
+    let beats = [(90, None, 0), (2, Some(other), 0), (0, None, 1 << 40)].map(|(matched, lineage, round)| {
+        let matched_index = Index::new(matched);
+        Message::HeartbeatResponse { term, life: 1, round, matched_index, persisted_index, lineage, health }
+    });
+    for message in outcomes.map(answer).chain(beats) {
+        let mut cluster = led_by_first();
+        cluster.propose(0, 2);
+        cluster.settle();
+        sent_by(&mut cluster, 1);
+        let (committed, refused) = (cluster.raft(0).commit_index(), cluster.raft(0).refused_count());
+        step(&mut cluster, 0, 2, message.clone());
+        let raft = cluster.raft(0);
+        assert_eq!((raft.role(), raft.term(), raft.commit_index()), (Role::Follower, term, committed), "{message:?}");
+        assert_eq!((raft.refused_count(), raft.leader()), (refused + 1, None), "{message:?}");
+        // Nobody else leads the term that it led.
+        step(&mut cluster, 0, 3, Message::Heartbeat { term, life: 3, commit_index: Index::ZERO, round: 1 });
+        assert_eq!(cluster.raft(0).leader(), None);
+    }
+}
+
+#[test]
+fn the_truth_ends_no_term() {
+    let mut cluster = led_by_first();
+    cluster.propose(0, 2);
+    cluster.settle();
+    let (term, matched_index) = (Term::new(1), Index::new(3));
+    let (persisted_index, lineage) = (matched_index, cluster.nodes[0].log.lineage(matched_index));
+    let answer = |outcome| Message::AppendEntriesResponse { term, life: 1, outcome };
+    let own = cluster.nodes[0].log.lineage(Index::new(2)).expect("held");
+    for outcome in [
+        AppendOutcome::Accepted { matched_index, persisted_index, lineage },
+        AppendOutcome::Accepted { matched_index, persisted_index, lineage: None },
+        // An answer that is late, and one that says nothing.
+        AppendOutcome::Rejected { prev_index: matched_index, hint: id(1, 2) },
+        AppendOutcome::OtherHistory { entry: id(1, 2), lineage: own },
+    ] {
+        step(&mut cluster, 0, 2, answer(outcome));
+        assert_eq!(cluster.raft(0).role(), Role::Leader, "{outcome:?}");
+    }
+}
+
+/// Node 1 led and node 2 followed, with so many entries, when the memory and the disk of node 1 were put back. Since then it made so many
+/// others. A read waits there.
+fn put_back_leader(forgotten: usize, made: usize) -> (Cluster, ReadId) {
+    let mut cluster = led_by_first();
+    let image = cluster.image(0);
+    cluster.isolate(node_id(3));
+    cluster.propose(0, forgotten);
+    cluster.settle();
+    let committed = cluster.raft(0).commit_index();
+    assert_eq!(committed, cluster.nodes[1].log.last_id().index);
+    cluster.put_back(0, image);
+    for _ in 0..made {
+        let next = cluster.raft(0).next_entry_id(&cluster.nodes[0].log);
+        cluster.nodes[0].log.append_content(next, 7);
+        cluster.with_raft(0, |raft, log| raft.on_appended(log));
+    }
+    cluster.sync(0);
+    let read = cluster.read(0).expect("it leads");
+    (cluster, read)
+}
+
+#[test]
+fn a_leader_that_was_put_back_in_one_life_counts_nothing_that_was_told_to_the_log_it_forgot() {
+    for (forgotten, made) in [(1, 0), (3, 0), (3, 2), (3, 3), (3, 5), (1, 4)] {
+        let (mut cluster, read) = put_back_leader(forgotten, made);
+        let committed = cluster.raft(0).commit_index();
+        for _ in 0..4 {
+            // Its entries are late, so that its follower does not see that it contradicts itself.
+            cluster.network.retain(|packet| !matches!(packet.message, Message::AppendEntries(_)));
+            cluster.deliver_all();
+            cluster.tick(0);
+        }
+        let (raft, what) = (cluster.raft(0), format!("{forgotten} forgotten, {made} made"));
+        assert_eq!((raft.role(), raft.commit_index(), raft.refused_count()), (Role::Follower, committed, 1), "{what}");
+        assert_eq!((&cluster.reads_ready, &cluster.reads_failed), (&Vec::new(), &vec![read]), "{what}");
+    }
+}
+
+#[test]
+fn a_follower_with_another_history_keeps_no_leader_in_office() {
+    // It parts over an entry of an earlier term: that is no reason to give the term up at once.
+    let log = SimLog::with_terms(&[1, 1], HardState { term: Term::new(1), vote: None });
+    let mut cluster = Cluster::with_logs(config(3), vec![log; 3]);
+    cluster.elect(0);
+    tick_all(&mut cluster, 2);
+    cluster.isolate(node_id(3));
+    let (term, life) = (cluster.raft(0).term(), 1);
+    let outcome = AppendOutcome::OtherHistory { entry: id(1, 2), lineage: Lineage::new(5) };
+    for tick in 0..40 {
+        cluster.tick(0);
+        sent_by(&mut cluster, 1);
+        step(&mut cluster, 0, 2, Message::AppendEntriesResponse { term, life, outcome });
+        let (matched_index, persisted_index, health) = (Index::ZERO, Index::ZERO, Health::default());
+        let lineage = None;
+        let message =
+            Message::HeartbeatResponse { term, life, round: 0, matched_index, persisted_index, lineage, health };
+        step(&mut cluster, 0, 2, message);
+        assert!(tick > 0 || cluster.is_leader(0), "it may come back with another directory");
+    }
+    assert!(!cluster.is_leader(0));
 }
 
 #[test]

@@ -93,17 +93,18 @@ impl Node {
 
     fn hear_acknowledged(&mut self, from: u64, speaker: Speaker, index: u64) {
         let index = Index::new(index);
-        let outcome = AppendOutcome::Accepted { matched_index: index, persisted_index: index };
+        let outcome = AppendOutcome::Accepted { matched_index: index, persisted_index: index, lineage: None };
         self.hear(from, speaker, Message::AppendEntriesResponse { term: Term::new(1), life: 1, outcome });
     }
 
     fn hear_confirmed(&mut self, from: u64, speaker: Speaker, round: u64) {
         let (matched_index, persisted_index, health) = (Index::ZERO, Index::ZERO, Health::default());
+        let lineage = None;
         let term = Term::new(1);
         self.hear(
             from,
             speaker,
-            Message::HeartbeatResponse { term, life: 1, round, matched_index, persisted_index, health },
+            Message::HeartbeatResponse { term, life: 1, round, matched_index, persisted_index, lineage, health },
         );
     }
 
@@ -175,7 +176,7 @@ fn the_end_of_the_log_is_told_once_the_others_have_the_entry_that_names_the_new_
     // What the replacement has counts for nothing, and confirms nothing.
     node.hear_acknowledged(3, JOINING, 2);
     node.hear_question();
-    node.hear_confirmed(3, JOINING, 1);
+    node.hear_confirmed(3, JOINING, 0);
     assert_eq!((node.commit_index(), node.told_end()), (1, None));
     let progress = node.raft.progress().find(|(node, _)| *node == node_id(3)).expect("a follower").1;
     assert_eq!((progress.received_index(), progress.match_index()), (Index::new(2), Index::ZERO));

@@ -82,7 +82,7 @@ fn describe(message: &Message) -> String {
         Message::Heartbeat { term, life: _, commit_index, round } => {
             format!("Heartbeat term {term}, commit {commit_index}, round {round}")
         }
-        Message::HeartbeatResponse { term, life: _, round, matched_index, persisted_index, health } => {
+        Message::HeartbeatResponse { term, life: _, round, matched_index, persisted_index, lineage: _, health } => {
             let ailments =
                 [(health.may_lead, "may not lead"), (health.has_room, "no room"), (health.disk_keeps_up, "slow disk")];
             let ailments: String =
@@ -115,13 +115,13 @@ fn describe(message: &Message) -> String {
 
 fn describe_outcome(outcome: &AppendOutcome) -> String {
     match outcome {
-        AppendOutcome::Accepted { matched_index, persisted_index } => {
+        AppendOutcome::Accepted { matched_index, persisted_index, lineage: _ } => {
             format!("matched {matched_index}, persisted {persisted_index}")
         }
-        AppendOutcome::NoRoom { matched_index, persisted_index } => {
+        AppendOutcome::NoRoom { matched_index, persisted_index, lineage: _ } => {
             format!("no room, matched {matched_index}, persisted {persisted_index}")
         }
-        AppendOutcome::Damaged { matched_index, persisted_index } => {
+        AppendOutcome::Damaged { matched_index, persisted_index, lineage: _ } => {
             format!("damaged, matched {matched_index}, persisted {persisted_index}")
         }
         AppendOutcome::Rejected { prev_index, hint } => format!("rejected behind {prev_index}, try {hint}"),

@@ -72,6 +72,7 @@ impl Liar {
                 round: 1 << 60,
                 matched_index: one,
                 persisted_index: other,
+                lineage: None,
                 health: Health { may_lead: false, ..Health::default() },
             },
             6 => {

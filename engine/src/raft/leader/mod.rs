@@ -11,6 +11,7 @@ pub use transfer::{Transfer, Unfit};
 use std::collections::BTreeMap;
 
 use super::histories::fork_at;
+use super::holding::Holding;
 use super::log_view::LogView;
 use super::membership_history::Weight;
 use super::tracker::{Progress, Rejection, Why};
@@ -22,7 +23,7 @@ pub(super) use transfer::Pacing;
 use transfer::{HealthReport, Leaving};
 
 /// What a node remembers while it leads; made anew for each term.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Leading {
     /// Every other member.
     progress: BTreeMap<NodeId, Progress>,
@@ -45,13 +46,6 @@ pub(super) struct Leading {
     heartbeat_elapsed_ticks: u32,
     /// Since when the preferred leader could take over. Unit: ticks of this core.
     preferred_since_tick: Option<u64>,
-}
-
-/// What a follower says that its log has of the leader's. The fields are those of `AppendOutcome::Accepted`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Holding {
-    pub(super) matched_index: Index,
-    pub(super) persisted_index: Index,
 }
 
 impl Leading {
@@ -96,6 +90,11 @@ impl Leading {
     /// Index of this term's first entry, the no-op; not in the log at first.
     pub(super) fn opening_index(&self) -> Index {
         self.opening_index
+    }
+
+    /// Newest round of heartbeats that was begun.
+    pub(super) fn newest_round(&self) -> u64 {
+        self.rounds.newest()
     }
 
     pub(super) fn followers(&self) -> impl Iterator<Item = (NodeId, &Progress)> {
@@ -230,21 +229,21 @@ impl Leading {
         log: &impl LogView,
     ) {
         let Some(progress) = self.progress.get_mut(&from) else { return };
-        if weight == Weight::Full {
+        if weight == Weight::Full && !matches!(outcome, AppendOutcome::OtherHistory { .. }) {
             progress.on_heard(common.now_tick);
         }
         match outcome {
-            AppendOutcome::NoRoom { matched_index, persisted_index } => {
+            AppendOutcome::NoRoom { matched_index, persisted_index, lineage } => {
                 progress.on_not_taken(Why::NoRoom, matched_index, log.last_id().index, common.now_tick);
-                self.take_report(common, from, weight, Holding { matched_index, persisted_index }, log);
+                self.take_report(common, from, weight, Holding { matched_index, persisted_index, lineage }, log);
             }
-            AppendOutcome::Damaged { matched_index, persisted_index } => {
+            AppendOutcome::Damaged { matched_index, persisted_index, lineage } => {
                 progress.on_not_taken(Why::Damaged, matched_index, log.last_id().index, common.now_tick);
-                self.take_report(common, from, weight, Holding { matched_index, persisted_index }, log);
+                self.take_report(common, from, weight, Holding { matched_index, persisted_index, lineage }, log);
             }
-            AppendOutcome::Accepted { matched_index, persisted_index } => {
+            AppendOutcome::Accepted { matched_index, persisted_index, lineage } => {
                 progress.on_taken();
-                self.take_report(common, from, weight, Holding { matched_index, persisted_index }, log);
+                self.take_report(common, from, weight, Holding { matched_index, persisted_index, lineage }, log);
             }
             AppendOutcome::Rejected { prev_index, hint } => {
                 if let Rejection::Forgot { had } = progress.on_rejected(prev_index, hint, log) {
@@ -271,13 +270,9 @@ impl Leading {
         holding: Holding,
         log: &impl LogView,
     ) {
-        let newest = self.rounds.newest();
         let Some(progress) = self.progress.get_mut(&from) else { return };
-        if round > newest {
-            common.refuse(from, Nonsense::FutureRound { got: round, newest });
-            return;
-        }
-        if weight == Weight::Full {
+        // Who has another history keeps nobody in office.
+        if weight == Weight::Full && !progress.has_parted() {
             progress.on_heard(common.now_tick);
             progress.on_round(round);
         }
@@ -294,7 +289,7 @@ impl Leading {
         common: &mut Common,
         from: NodeId,
         weight: Weight,
-        Holding { matched_index, persisted_index }: Holding,
+        Holding { matched_index, persisted_index, .. }: Holding,
         log: &impl LogView,
     ) {
         let Some(progress) = self.progress.get_mut(&from) else { return };

@@ -9,7 +9,7 @@ use crate::raft::{Common, Message, ReadId, ReadIndexError};
 use crate::types::{Index, NodeId};
 
 /// The rounds of heartbeats of one leader's term, and the reads that wait for them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ReadRounds {
     /// Newest round started; strictly increases. 0 = none yet.
     round: u64,

@@ -86,7 +86,7 @@ impl fmt::Display for Unfit {
 ///
 /// Each hand-over doubles the waiting time `wait_ticks`, up to `wait_max_ticks`. Whenever `wait_max_ticks` pass without a hand-over, it
 /// is halved again.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::raft) struct Pacing {
     /// The waiting time: how long the preferred leader must have been fit before it is handed leadership, or how long an ailing leader
     /// waits after a hand-over before the next. Unit: ticks.

@@ -93,6 +93,8 @@ pub struct Progress {
     damaged_count: u32,
     /// The way to it took no more entries, and has not said since that it has room: nothing is sent.
     lane_is_full: bool,
+    /// It said that its log has another history. Ends when it connects again: its directory may have been exchanged.
+    has_parted: bool,
 }
 
 /// Entries of the next message that are to be read in and compared with their checksums first: whether that was asked for. They are not in
@@ -126,6 +128,7 @@ impl Progress {
             loading: Loading::No,
             damaged_count: 0,
             lane_is_full: false,
+            has_parted: false,
         }
     }
 
@@ -359,9 +362,15 @@ impl Progress {
             self.match_index = Index::ZERO;
             self.received_index = Index::ZERO;
         }
+        self.has_parted = true;
         self.become_probe(index.next());
         self.probe = ProbePhase::Sent { last: index, bytes: 0 };
         self.progressed_tick = now_tick;
+    }
+
+    /// It said that its log has another history: it helps to keep nobody in office.
+    pub(in crate::raft) fn has_parted(&self) -> bool {
+        self.has_parted
     }
 
     /// The follower lost entries, and its log now ends at `last`. If it may have acknowledged some of them, nothing is known of its
@@ -380,6 +389,7 @@ impl Progress {
     /// The connection broke: what was in flight is lost. Nothing is sent until the follower is heard from.
     pub(in crate::raft) fn on_disconnected(&mut self) {
         self.lane_is_full = false;
+        self.has_parted = false;
         self.become_probe(self.match_index.next());
         self.received_index = self.match_index;
         self.probe = ProbePhase::Sent { last: self.match_index, bytes: 0 };

@@ -21,7 +21,15 @@ fn appends(sent: Vec<(NodeId, Sent)>) -> Vec<AppendEntries> {
 /// The answer to a heartbeat of a follower that has everything through this index.
 fn alive(subject: &Subject, matched_index: Index) -> Message {
     let (term, health) = (subject.host.replica.view().term, raft::Health::default());
-    Message::HeartbeatResponse { term, life: 1, round: 0, matched_index, persisted_index: matched_index, health }
+    Message::HeartbeatResponse {
+        term,
+        life: 1,
+        round: 0,
+        matched_index,
+        persisted_index: matched_index,
+        lineage: None,
+        health,
+    }
 }
 
 /// A leader that sent node 2 one entry, and the message with that entry.
@@ -132,7 +140,7 @@ fn an_entry_that_has_no_bytes_did_not_leave() {
 fn entries_that_came_damaged_are_sent_again_soon_and_not_at_once() {
     let (mut subject, sent) = leader_with_entry_in_flight(16);
     let (term, matched_index) = (subject.host.replica.view().term, sent.prev.index);
-    let outcome = AppendOutcome::Damaged { matched_index, persisted_index: matched_index };
+    let outcome = AppendOutcome::Damaged { matched_index, persisted_index: matched_index, lineage: None };
     let (alive, damaged) = (alive(&subject, matched_index), Message::AppendEntriesResponse { term, life: 1, outcome });
     let mut ticks_until_sent = || {
         for ticks in 0..100 {
@@ -166,7 +174,7 @@ fn a_leader_whose_own_copy_of_an_entry_is_damaged_finds_that_once_it_came_damage
             subject.host.replica.storage_mut().flip_bit(seq, offset + end - 16, 1);
         }
         let (term, matched_index) = (subject.host.replica.view().term, sent.prev.index);
-        let outcome = AppendOutcome::Damaged { matched_index, persisted_index: matched_index };
+        let outcome = AppendOutcome::Damaged { matched_index, persisted_index: matched_index, lineage: None };
         let (alive, damaged) =
             (alive(&subject, matched_index), Message::AppendEntriesResponse { term, life: 1, outcome });
         let mut sent_again = Vec::new();
@@ -201,7 +209,7 @@ fn entries_of_an_unknown_kind_are_not_called_damaged() {
     subject.append(&log, 1, 2, false);
     subject.sent();
     subject.append(&log, 3, 3, false);
-    let refused = AppendOutcome::NoRoom { matched_index: Index::new(2), persisted_index: Index::new(2) };
+    let refused = AppendOutcome::NoRoom { matched_index: Index::new(2), persisted_index: Index::new(2), lineage: None };
     assert_eq!(outcomes(subject.sent()), [refused]);
 }
 
@@ -212,13 +220,14 @@ fn a_follower_says_that_entries_came_damaged_until_they_come_whole() {
     subject.append(&leader, 1, 1, false);
     subject.sent();
     subject.append(&leader, 2, 3, true);
-    let damaged = AppendOutcome::Damaged { matched_index: Index::new(1), persisted_index: Index::new(1) };
+    let damaged =
+        AppendOutcome::Damaged { matched_index: Index::new(1), persisted_index: Index::new(1), lineage: None };
     assert_eq!(outcomes(subject.sent()), [damaged]);
     let heartbeat = Message::Heartbeat { term: Term::new(1), life: 1, commit_index: Index::ZERO, round: 1 };
     subject.hear(2, heartbeat.clone());
     assert_eq!(outcomes(subject.sent()), [damaged], "it may have got lost");
     subject.append(&leader, 2, 3, false);
-    let whole = AppendOutcome::Accepted { matched_index: Index::new(3), persisted_index: Index::new(3) };
+    let whole = AppendOutcome::Accepted { matched_index: Index::new(3), persisted_index: Index::new(3), lineage: None };
     assert_eq!(outcomes(subject.sent()).last(), Some(&whole));
     subject.hear(2, heartbeat);
     assert_eq!(outcomes(subject.sent()), []);
@@ -269,7 +278,8 @@ fn a_follower_repeats_what_did_not_leave_once_its_lane_has_room() {
     subject.append(&leader, 4, 5, false);
     let rejected =
         AppendOutcome::Rejected { prev_index: Index::new(3), hint: EntryId::new(Term::new(1), Index::new(2)) };
-    let accepted = AppendOutcome::Accepted { matched_index: Index::new(2), persisted_index: Index::new(2) };
+    let accepted =
+        AppendOutcome::Accepted { matched_index: Index::new(2), persisted_index: Index::new(2), lineage: None };
     assert_eq!(outcomes(subject.sent()).last(), Some(&rejected));
     subject.deliver(Event::LaneHasRoom { to: node_id(3), lane: Lane::Control });
     assert!(subject.sent().is_empty(), "that is not its leader");
@@ -278,7 +288,8 @@ fn a_follower_repeats_what_did_not_leave_once_its_lane_has_room() {
     subject.append(&leader, 3, 5, false);
     subject.sent();
     subject.deliver(Event::LaneHasRoom { to: node_id(2), lane: Lane::Control });
-    let accepted = AppendOutcome::Accepted { matched_index: Index::new(5), persisted_index: Index::new(5) };
+    let accepted =
+        AppendOutcome::Accepted { matched_index: Index::new(5), persisted_index: Index::new(5), lineage: None };
     assert_eq!(outcomes(subject.sent()), [accepted], "nothing is rejected any more");
 }
 

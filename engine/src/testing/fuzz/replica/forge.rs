@@ -46,6 +46,15 @@ impl Near<'_> {
         }
     }
 
+    /// What a follower says of the lineage at an index: the truth, mostly.
+    fn lineage_at(&self, index: Index) -> Option<Lineage> {
+        match index.get() % 16 {
+            7 => Some(Lineage::new(index.get())),
+            11 => None,
+            _ => self.log.lineage(index).filter(|lineage| *lineage != Lineage::START),
+        }
+    }
+
     fn any_append_response(&self, term: Term, input: &mut Input<'_>) -> Message {
         let outcome = self.any_outcome(input);
         let number = match outcome {
@@ -127,10 +136,11 @@ impl Near<'_> {
     fn any_outcome(&self, input: &mut Input<'_>) -> AppendOutcome {
         let choice = input.below(4);
         let (one, other) = (self.any_index(input), self.any_index(input));
+        let lineage = self.lineage_at(one);
         match choice {
-            0 | 1 => AppendOutcome::Accepted { matched_index: one, persisted_index: other },
-            2 if one <= other => AppendOutcome::NoRoom { matched_index: one, persisted_index: other },
-            2 => AppendOutcome::Damaged { matched_index: one, persisted_index: other },
+            0 | 1 => AppendOutcome::Accepted { matched_index: one, persisted_index: other, lineage },
+            2 if one <= other => AppendOutcome::NoRoom { matched_index: one, persisted_index: other, lineage },
+            2 => AppendOutcome::Damaged { matched_index: one, persisted_index: other, lineage },
             // From a byte that was read already, so that inputs which were kept go on as before.
             _ if one.get() % 4 == 3 => {
                 AppendOutcome::OtherHistory { entry: self.any_id(input), lineage: Lineage::new(other.get()) }
@@ -157,7 +167,8 @@ impl Near<'_> {
                 let round = Self::any_round(input);
                 let (matched_index, persisted_index) = (self.any_index(input), self.any_index(input));
                 let (life, health) = (self.answered_life(round), self.any_health(input));
-                Message::HeartbeatResponse { term, life, round, matched_index, persisted_index, health }
+                let lineage = self.lineage_at(matched_index);
+                Message::HeartbeatResponse { term, life, round, matched_index, persisted_index, lineage, health }
             }
             10 => Message::TimeoutNow { term, last_index: self.any_index(input) },
             // Nobody drew these challenges; `answer_to` has those that somebody did.
@@ -215,7 +226,8 @@ impl Near<'_> {
             }
             Message::AppendEntries(append) => {
                 let persisted_index = if is_yes { append.last } else { self.any_index(input) };
-                let accepted = AppendOutcome::Accepted { matched_index: append.last, persisted_index };
+                let lineage = self.lineage_at(append.last);
+                let accepted = AppendOutcome::Accepted { matched_index: append.last, persisted_index, lineage };
                 if input.below(4) == 3 {
                     self.any_append_response(term, input)
                 } else {
@@ -226,7 +238,8 @@ impl Near<'_> {
                 let matched_index = if is_yes { self.log.last_id().index } else { self.any_index(input) };
                 let health = self.any_health(input);
                 let persisted_index = matched_index;
-                Message::HeartbeatResponse { term, life: *life, round: *round, matched_index, persisted_index, health }
+                let (life, round, lineage) = (*life, *round, self.lineage_at(matched_index));
+                Message::HeartbeatResponse { term, life, round, matched_index, persisted_index, lineage, health }
             }
             Message::RepairRequest { nonce, .. } => {
                 let end = Index::new(self.committed.len() as u64);
