@@ -65,6 +65,23 @@ fn a_leader_with_a_sick_disk_hands_over_although_another_disk_was_slow_lately() 
 }
 
 #[test]
+fn a_follower_that_had_everything_before_its_disk_was_slow_is_no_reason_to_hand_over() {
+    for ail in [HANGS, IS_FULL] {
+        let mut cluster = led_by_first();
+        // Nothing was acknowledged since, so that nothing says that this disk works again.
+        HANGS(&mut cluster, 1);
+        tick_all(&mut cluster, 4);
+        ail(&mut cluster, 0);
+        tick_all(&mut cluster, 60);
+        assert!(cluster.is_leader(0), "two sick disks of three");
+        // It works again, and that shows with the next write.
+        cluster.nodes[1].disk_hangs = false;
+        tick_under_load(&mut cluster, 10);
+        assert_eq!(cluster.leader(), Some(2));
+    }
+}
+
+#[test]
 fn a_preferred_leader_with_a_sick_disk_is_not_preferred() {
     let preferred_leader = Some(node_id(2));
     let mut cluster = Cluster::new(Config { preferred_leader, ..config(3) });

@@ -50,6 +50,8 @@ pub(super) struct HealthReport {
     health: Health,
     /// Highest index that the follower could have applied when it said so: committed, and in its log.
     due_index: Index,
+    /// When it said first that its disk is slow; it says so ever since. Unit: ticks of this core.
+    slow_since_tick: Option<u64>,
 }
 
 /// Why a node cannot take leadership now.
@@ -125,7 +127,9 @@ impl Leading {
     /// Notes what a follower says of itself, and what it could have applied by then.
     pub(in crate::raft) fn note_health(&mut self, common: &Common, from: NodeId, matched_index: Index, health: Health) {
         let due_index = matched_index.min(common.commit_index);
-        self.health.insert(from, HealthReport { health, due_index });
+        let slow_before = self.health.get(&from).and_then(|report| report.slow_since_tick);
+        let slow_since_tick = (!health.disk_keeps_up).then(|| slow_before.unwrap_or(common.now_tick));
+        self.health.insert(from, HealthReport { health, due_index, slow_since_tick });
     }
 
     /// The transfer under way.
@@ -312,8 +316,11 @@ impl Leading {
         match (self.unfit(common, node), self.progress.get(&node)) {
             (None, _) => true,
             (Some(Unfit::SlowDisk), Some(progress)) => {
-                let ticks = common.config.answer_ticks();
-                is_level(common, progress) && progress.disk_works(log.last_id().index, ticks, common.now_tick)
+                let (last_index, ticks) = (log.last_id().index, common.config.answer_ticks());
+                let slow_since_tick = self.health.get(&node).and_then(|report| report.slow_since_tick);
+                is_level(common, progress)
+                    && slow_since_tick
+                        .is_some_and(|since| progress.disk_works(last_index, since, ticks, common.now_tick))
             }
             (Some(_), _) => false,
         }

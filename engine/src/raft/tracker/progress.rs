@@ -161,15 +161,23 @@ impl Progress {
         self.heard_tick
     }
 
-    /// Its disk works, by what it acknowledged: it has all there is, or took more of it within the last `ticks`.
-    pub(in crate::raft) fn disk_works(&self, last_index: Index, ticks: u32, now_tick: u64) -> bool {
+    /// Its disk works, by what it acknowledged: it took more of the log within the last `ticks`, or took the rest of it after
+    /// `slow_since_tick`, when it first said that its disk is slow. That it had all before says nothing.
+    pub(in crate::raft) fn disk_works(
+        &self,
+        last_index: Index,
+        slow_since_tick: u64,
+        ticks: u32,
+        now_tick: u64,
+    ) -> bool {
         assert!(
             self.match_index <= last_index,
             "durable through {}, and the log ends at {last_index}",
             self.match_index
         );
         assert!(self.matched_tick <= now_tick, "ticks only rise");
-        self.match_index == last_index || now_tick < self.matched_tick + u64::from(ticks)
+        let took_the_rest = self.match_index == last_index && self.matched_tick > slow_since_tick;
+        took_the_rest || (self.matched_tick > 0 && now_tick < self.matched_tick + u64::from(ticks))
     }
 
     /// Newest round of leadership confirmation it answered.
