@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 
@@ -25,6 +26,8 @@ pub struct Resolver {
 struct Shared {
     lookup: Box<Lookup>,
     names: Mutex<BTreeMap<String, Name>>,
+    /// Told whenever a lookup has ended.
+    ended: Condvar,
 }
 
 /// What is known of one name.
@@ -55,14 +58,16 @@ impl Default for Resolver {
 }
 
 impl Resolver {
-    fn of_system() -> Self {
+    /// One that asks the system on threads of its own.
+    #[must_use]
+    pub fn of_system() -> Self {
         Self::new(|name| std::net::ToSocketAddrs::to_socket_addrs(name).map(Iterator::collect))
     }
 
     /// A resolver that asks `lookup`; `default` asks the system.
     #[must_use]
     pub fn new(lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
-        Self { shared: Arc::new(Shared { lookup: Box::new(lookup), names: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { lookup: Box::new(lookup), names: Mutex::default(), ended: Condvar::new() }) }
     }
 
     /// Sees to it that lookups of these names run, and waits until they have ended, which may take for ever.
@@ -103,6 +108,17 @@ impl Resolver {
         let mut seen = std::collections::BTreeSet::new();
         addresses.retain(|address| seen.insert(*address));
         if addresses.is_empty() { Err(failures.join("; ")) } else { Ok(addresses) }
+    }
+
+    /// Waits until no lookup runs, and returns the names of those that do when the time is up. Blocks.
+    ///
+    /// Whoever waited for a lookup that has ended was told so by then.
+    #[must_use]
+    pub fn wait_until_idle(&self, patience: Duration) -> Vec<String> {
+        let runs = |names: &mut BTreeMap<String, Name>| names.values().any(|name| name.is_running);
+        let waited = self.shared.ended.wait_timeout_while(self.shared.lock(), patience, runs);
+        let (names, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        names.iter().filter(|(_, name)| name.is_running).map(|(authority, _)| authority.clone()).collect()
     }
 
     /// Sees to it that a lookup of `authority` runs. The channel ends with it.
@@ -157,5 +173,6 @@ impl Shared {
             }
             Err(error) => name.failure = Some(error.to_string()),
         }
+        self.ended.notify_all();
     }
 }

@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -19,6 +20,7 @@ use glommio::{Latency, Shares, TaskQueueHandle};
 use super::limits::{CONTROL_WITHIN, POLL_WITHIN, PULSE, PULSES_AHEAD, SLICE_BYTES, SLICE_FRAMES};
 use super::metrics::SliceMetrics;
 use super::slices::Slices;
+use super::tasks::Tasks;
 use super::work::Work;
 
 /// What a piece of work is for.
@@ -54,6 +56,7 @@ pub struct Classes {
     serving: TaskQueueHandle,
     background: TaskQueueHandle,
     slices: Rc<Slices>,
+    tasks: Rc<Tasks>,
 }
 
 impl Classes {
@@ -68,6 +71,7 @@ impl Classes {
             serving: queue(1000, Latency::Matters(POLL_WITHIN), "serving"),
             background: queue(100, Latency::Matters(POLL_WITHIN), "background"),
             slices: Slices::of_this_thread(metrics),
+            tasks: Rc::default(),
         }
     }
 
@@ -79,14 +83,21 @@ impl Classes {
     /// Runs what a core does, in the class of commits, and wakes the executor now and then for as long as that runs.
     pub async fn run(&self, work: impl Future<Output = ()> + 'static) {
         // First polled here and now: its timers are armed before the preempt timer is short.
-        let _pulses = glommio::spawn_local(pulse());
+        let pulses = glommio::spawn_local(pulse());
         // The executor arms a short timer only when it comes round with a task of a class waiting.
         let work = glommio::spawn_local_into(work, self.commit).expect("the queue was just made");
         glommio::timer::sleep(Duration::ZERO).await;
         work.await;
+        pulses.cancel().await;
+    }
+
+    /// The tasks that were started here and have not ended.
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// Starts a task in a class. It first runs when the class has its turn, not at once.
+    #[track_caller]
     pub fn spawn(&self, class: Class, task: impl Future<Output = ()> + 'static) {
         let queue = match class {
             Class::Control => self.control,
@@ -99,15 +110,17 @@ impl Classes {
     }
 
     /// Starts a task in the queue of the calling one. It first runs at once, inside this call.
+    #[track_caller]
     pub(super) fn spawn_here(&self, class: Class, task: impl Future<Output = ()> + 'static) {
         glommio::spawn_local(self.measured(class, task)).detach();
     }
 
-    /// A task whose slices are measured.
+    /// A task whose slices are measured, and which ends when all are to end.
+    #[track_caller]
     fn measured<F: Future<Output = ()>>(&self, class: Class, task: F) -> impl Future<Output = ()> + use<F> {
         let slices = Rc::clone(&self.slices);
         // In a box: each future that takes it over would set room aside for it anew, three times for every connection.
-        let task = Box::pin(task);
+        let task = self.tasks.enter(Location::caller(), Box::pin(task));
         async move { slices.measure(class.work(), task).await }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_lite::{AsyncWriteExt, FutureExt};
-use glommio::channels::channel_mesh::{Full, MeshBuilder};
+use glommio::channels::channel_mesh::{Full, MeshBuilder, Receivers, Senders};
 use glommio::net::TcpListener;
 use net::handshake::{Hello, HelloRole, PROTOCOL_VERSION, Welcome};
 use net::patience;
@@ -19,6 +19,7 @@ use net::shell::{
     listen,
 };
 
+use super::callers::Callers;
 use super::classes::{Class, Classes, Slice, give_way};
 use super::client_conn::ClientConn;
 use super::client_requests;
@@ -91,7 +92,7 @@ pub struct CoreParts {
     /// The node's mesh, if it has more than one core.
     pub mesh: Option<MeshBuilder<MeshMessage, Full>>,
     /// Calls of handles; one core takes them.
-    pub handles: Option<async_channel::Receiver<HandleCall>>,
+    pub(super) callers: Option<Callers>,
     /// Closes when the node is to stop.
     pub stop: async_channel::Receiver<()>,
     /// Brings a word when the shards may start. Closes if they may not.
@@ -101,6 +102,7 @@ pub struct CoreParts {
 }
 
 struct Core {
+    number: usize,
     shared: Shared,
     gateway: Rc<Gateway>,
     mesh: Rc<Mesh>,
@@ -116,32 +118,25 @@ struct Core {
     classes: Classes,
 }
 
-/// Runs one core until the node stops.
-pub async fn run(parts: CoreParts, classes: Classes) {
+/// Runs one core until the node stops, and returns what is left of it then, if its start came that far. Its tasks have not ended: answers
+/// of other cores may still be on their way.
+pub(super) async fn run(parts: CoreParts, classes: Classes) -> Option<Remains> {
     let listeners = listen_all(&parts.shared.config);
-    let mut receivers = None;
-    let cores = parts.shared.config.cores() as usize;
-    let mut senders = None;
-    if let Some(builder) = parts.mesh {
-        // A core that is not coming must not keep this one waiting: the start has failed then.
-        let stopped = async {
-            let _closed = parts.stop.recv().await;
-            Err("another core did not start".to_owned())
-        };
-        let joined = async { builder.join().await.map_err(|error| format!("the cores cannot be connected: {error}")) };
-        parts.starting.is_at("waiting for the other cores");
-        match joined.or(stopped).await {
-            Ok((outgoing, incoming)) => {
-                senders = Some(outgoing);
-                receivers = Some(incoming);
-            }
-            Err(reason) => return parts.starting.tell(Err(reason)),
+    let connected = connect_cores(parts.mesh, &parts.starting, &parts.stop).await;
+    let prepared = match connected {
+        Ok(ends) => {
+            once_all_are_prepared(listeners, &parts.starting, &parts.go).await.map(|listeners| (listeners, ends))
         }
-    }
-    let listeners = match once_all_are_prepared(listeners, &parts.starting, &parts.go).await {
-        Ok(listeners) => listeners,
-        Err(reason) => return parts.starting.tell(Err(reason)),
+        Err(reason) => Err(reason),
     };
+    let (listeners, (senders, receivers)) = match prepared {
+        Ok(prepared) => prepared,
+        Err(reason) => {
+            parts.starting.tell(Err(reason));
+            return None;
+        }
+    };
+    let cores = parts.shared.config.cores() as usize;
     let mesh = Mesh::new(cores, senders, parts.shared.metrics.core_answers_dropped.clone());
     let (board, roster, helpers) = (&parts.shared.board, &parts.shared.roster, &parts.shared.helpers);
     let open = |shard| Shard::new(shard, board, roster, helpers, classes.clone());
@@ -156,6 +151,7 @@ pub async fn run(parts: CoreParts, classes: Classes) {
     let gateway = Gateway::new(parts.core, parts.shared.limits, by_number, Rc::clone(&mesh), waiting, hints);
     let Shared { config, resolver, metrics, room, connections, probes, .. } = parts.shared.clone();
     let core = Rc::new(Core {
+        number: parts.core,
         peer_partials: peer_conn::partials(limits::body_bytes_max(config.segment_bytes())),
         clients: Guests::new(connections, room.connections, metrics.connections_made_room.clone()),
         probes: Guests::new(probes, PROBES, metrics.probes_made_room.clone()),
@@ -166,26 +162,55 @@ pub async fn run(parts: CoreParts, classes: Classes) {
         shards,
         said: Said::default(),
         stopping: Cell::new(false),
-        classes: classes.clone(),
+        classes,
     });
-    core.start(listeners, parts.handles);
-    if let Some(mut receivers) = receivers {
-        for (_, receiver) in receivers.streams() {
-            let core = Rc::clone(&core);
-            classes.spawn(Class::Serving, async move {
-                let slice = Slice::default();
-                while let Some(message) = receiver.recv().await {
-                    let bytes = message.bytes();
-                    core.on_message(message);
-                    slice.spend(bytes).await;
-                }
-            });
-        }
+    core.start(listeners, parts.callers);
+    if let Some(receivers) = receivers {
+        core.hear_other_cores(receivers);
     }
     parts.starting.tell(Ok(()));
     // The channel carries nothing: it ends when the node is to stop.
     let _closed = parts.stop.recv().await;
     core.stop().await;
+    Some(Remains(core))
+}
+
+/// A core that has stopped.
+pub(super) struct Remains(Rc<Core>);
+
+impl Remains {
+    /// Drops what the core had, once its tasks have ended: logs, mappings, connections. Returns whether all of it is gone, and names in
+    /// the log what is not.
+    pub(super) fn end(self) -> bool {
+        let (core, number) = (Rc::downgrade(&self.0), self.0.number);
+        let shards: Vec<_> = self.0.shards.iter().map(|shard| (shard.id(), Rc::downgrade(shard))).collect();
+        drop(self);
+        for (shard, _) in shards.iter().filter(|(_, shard)| shard.strong_count() > 0) {
+            tracing::error!(%shard, "the shard is still held; its log stays mapped until this process ends");
+        }
+        if core.strong_count() > 0 {
+            tracing::error!(core = number, "the core is still held; its memory stays until this process ends");
+        }
+        core.strong_count() == 0 && shards.iter().all(|(_, shard)| shard.strong_count() == 0)
+    }
+}
+
+/// The ends of the mesh on this core, if there are others. A core that is not coming must not keep this one waiting: the start has failed
+/// then.
+async fn connect_cores(
+    mesh: Option<MeshBuilder<MeshMessage, Full>>,
+    starting: &Starting,
+    stop: &async_channel::Receiver<()>,
+) -> Result<(Option<Senders<MeshMessage>>, Option<Receivers<MeshMessage>>), String> {
+    let Some(builder) = mesh else { return Ok((None, None)) };
+    let stopped = async {
+        let _closed = stop.recv().await;
+        Err("another core did not start".to_owned())
+    };
+    let joined = async { builder.join().await.map_err(|error| format!("the cores cannot be connected: {error}")) };
+    starting.is_at("waiting for the other cores");
+    let (senders, receivers) = joined.or(stopped).await?;
+    Ok((Some(senders), Some(receivers)))
 }
 
 /// Waits until nothing is left on any core that keeps a shard from starting.
@@ -275,7 +300,7 @@ fn listen_all(config: &ValidConfig) -> Result<Listeners, String> {
 }
 
 impl Core {
-    fn start(self: &Rc<Self>, listeners: Listeners, handles: Option<async_channel::Receiver<HandleCall>>) {
+    fn start(self: &Rc<Self>, listeners: Listeners, callers: Option<Callers>) {
         for mover in self.mesh.movers() {
             self.classes.spawn(Class::Serving, mover);
         }
@@ -302,13 +327,28 @@ impl Core {
             let core = Rc::clone(self);
             self.classes.spawn(Class::Control, async move { core.accept(listener, Port::Peer).await });
         }
-        if let Some(handles) = handles {
+        if let Some(callers) = callers {
             let core = Rc::clone(self);
             self.classes.spawn(Class::Serving, async move {
                 let slice = Slice::default();
-                while let Ok(asked) = handles.recv().await {
+                while let Some(asked) = callers.next().await {
                     let bytes = asked.call.payload.len();
                     core.on_handle(asked);
+                    slice.spend(bytes).await;
+                }
+            });
+        }
+    }
+
+    /// Takes what other cores send.
+    fn hear_other_cores(self: &Rc<Self>, mut receivers: Receivers<MeshMessage>) {
+        for (_, receiver) in receivers.streams() {
+            let core = Rc::clone(self);
+            self.classes.spawn(Class::Serving, async move {
+                let slice = Slice::default();
+                while let Some(message) = receiver.recv().await {
+                    let bytes = message.bytes();
+                    core.on_message(message);
                     slice.spend(bytes).await;
                 }
             });

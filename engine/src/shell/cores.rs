@@ -8,28 +8,42 @@ use std::time::Duration;
 
 use glommio::channels::channel_mesh::MeshBuilder;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
-use rustix::thread::{MembarrierCommand, membarrier};
+use net::shell::Resolver;
+use rustix::thread::{MembarrierCommand, membarrier, set_name};
 
+use super::callers::Callers;
 use super::classes::Classes;
 use super::core::{self, CoreParts, Shared};
 use super::data_dir::DataDir;
-use super::handle::HandleCall;
+use super::ending::{CoreEnd, Ending, Step};
 use super::helpers::Helpers;
-use super::limits::{BEFORE_CLASSES, EXECUTOR_IO_MEMORY_BYTES, HELPERS_WITHIN, MESH_CHANNEL_LEN};
+use super::leftover::Leftover;
+use super::limits::{
+    BEFORE_CLASSES, CORE_ENDS_WITHIN, EXECUTOR_IO_MEMORY_BYTES, EXECUTOR_RING_ENTRIES, HELPERS_MAX, HELPERS_PER_CORE,
+    HELPERS_WITHIN, LOOK_FOR_END, LOOKUPS_WITHIN, MESH_CHANNEL_LEN,
+};
 use super::panics;
+use super::ports::PortHold;
 use super::shard::ShardParts;
 use super::starting::{Starting, Told};
 use super::steps::Steps;
+use super::stop_error::StopError;
 
 /// The running executors of a node, and the data directory that they work in.
 #[derive(Debug)]
 pub struct Cores {
     /// Closing it stops the cores.
     stop: Option<async_channel::Sender<()>>,
-    executors: Vec<ExecutorJoinHandle<()>>,
+    ending: Ending,
+    /// With the number of the core.
+    executors: Vec<(usize, ExecutorJoinHandle<()>)>,
     helpers: Helpers,
+    callers: Callers,
+    resolver: Resolver,
     /// Keeps others out for as long as a thread of this node may write.
     data_dir: Option<DataDir>,
+    /// The node's addresses are its own for as long as a core of it may listen.
+    ports: Vec<PortHold>,
 }
 
 impl Cores {
@@ -41,25 +55,40 @@ impl Cores {
     pub fn start(
         shared: &Shared,
         shards: Vec<ShardParts>,
-        handles: async_channel::Receiver<HandleCall>,
+        callers: Callers,
         data_dir: DataDir,
         steps: &Steps,
     ) -> Result<Self, String> {
         steps.enter("starting the cores");
         register_for_barriers();
+        let ending = Ending::default();
         let (stop, stopped) = async_channel::bounded(1);
         let cores_count = shared.config.cores() as usize;
         let (go, going) = async_channel::bounded(cores_count);
-        let helpers = shared.helpers.clone();
-        let mut cores = Self { stop: Some(stop), executors: Vec::new(), helpers, data_dir: Some(data_dir) };
+        let mut cores = Self {
+            stop: Some(stop),
+            ending: ending.clone(),
+            executors: Vec::new(),
+            helpers: shared.helpers.clone(),
+            callers: callers.clone(),
+            resolver: shared.resolver.clone(),
+            data_dir: Some(data_dir),
+            ports: Vec::new(),
+        };
+        let helpers_count = (HELPERS_PER_CORE * cores_count).min(HELPERS_MAX);
+        if let Err(error) = cores.helpers.start(helpers_count).and_then(|()| callers.start()) {
+            let said =
+                format!("cannot start a thread beside the cores: {error}; raise the limit on threads or processes");
+            return Err(cores.give_up(vec![said]));
+        }
         let (result, results) = mpsc::channel();
         let mut reasons = Vec::new();
         let starting = |core| Starting::new(core, result.clone(), steps.clone());
-        for parts in split(shared, shards, handles, &Signals { stopped, going }, starting) {
+        for parts in split(shared, shards, callers, &Signals { stopped, going }, starting) {
             let core = parts.core;
             parts.starting.is_at("waiting for its thread and rings");
-            match spawn(parts) {
-                Ok(executor) => cores.executors.push(executor),
+            match spawn(parts, ending.of_core(core)) {
+                Ok(executor) => cores.executors.push((core, executor)),
                 Err(reason) => reasons.push(format!("core {core} cannot start: {reason}")),
             }
         }
@@ -83,11 +112,21 @@ impl Cores {
         }
         // Those that wait for it end.
         drop(go);
-        let ended = cores.end(DataDir::discard);
+        Err(cores.give_up(reasons))
+    }
+
+    /// Ends a start that failed; says why it did.
+    fn give_up(mut self, mut reasons: Vec<String>) -> String {
+        let ended = self.end(DataDir::discard);
         // The first is the cause of the others, but a thread that ended without a word says why only now.
         reasons.truncate(1);
-        reasons.extend(ended.err());
-        Err(reasons.join("; "))
+        reasons.extend(ended.err().map(|error| error.to_string()));
+        reasons.join("; ")
+    }
+
+    /// Keeps the node's addresses until no core can listen at them any more.
+    pub(super) fn hold(&mut self, ports: Vec<PortHold>) {
+        self.ports = ports;
     }
 
     /// Waits until every core has done its next step, or says why it cannot.
@@ -102,35 +141,65 @@ impl Cores {
         }
     }
 
-    /// Stops the cores, waits until every thread that may write has ended, and gives the data directory free.
+    /// Stops the cores, waits until every thread of the node has ended, and gives the data directory and the addresses free. Does nothing
+    /// the second time.
     ///
     /// # Errors
-    /// A core did not end well; the text says which.
-    pub fn join(&mut self) -> Result<(), String> {
+    /// What did not end in order, and what is left of it.
+    pub fn join(&mut self) -> Result<(), StopError> {
         self.end(drop)
     }
 
     /// The same; `leave` gives the data directory free.
-    fn end(&mut self, leave: impl FnOnce(DataDir)) -> Result<(), String> {
+    fn end(&mut self, leave: impl FnOnce(DataDir)) -> Result<(), StopError> {
+        let Some(data_dir) = self.data_dir.take() else { return Ok(()) };
         drop(self.stop.take());
+        let mut hanging = self.ending.wait(Step::Stopped, CORE_ENDS_WITHIN, |_| true);
+        self.ending.allow(Step::Idle);
+        let others = self.ending.wait(Step::Idle, CORE_ENDS_WITHIN, |core| !hanging.contains(&core));
+        hanging.extend(others);
+        // From here on nobody may wake a task of a core: first whoever could comes to its end.
+        self.callers.end();
+        let helpers_ended = self.helpers.end(HELPERS_WITHIN);
+        for name in self.resolver.wait_until_idle(LOOKUPS_WITHIN) {
+            tracing::warn!(name, "a lookup of this name has not ended; its thread goes on until it does");
+        }
+        self.ending.allow(Step::Gone);
         let mut result = Ok(());
-        for (core, executor) in self.executors.drain(..).enumerate() {
+        for (core, executor) in self.executors.drain(..).filter(|(core, _)| !hanging.contains(core)) {
             if let Err(error) = executor.join() {
-                result = Err(format!("core {core} did not end well: {error}"));
+                result = Err(StopError::Core { core, reason: error.to_string() });
             }
         }
-        let data_dir = self.data_dir.take();
-        if self.helpers.wait_until_idle(HELPERS_WITHIN) {
-            data_dir.map(leave);
-        } else {
+        let leftovers = self.ending.take_leftovers();
+        // Whatever goes on might still wake a task of a core, and would write to the descriptor.
+        if hanging.is_empty()
+            && helpers_ended
+            && !leftovers.into_iter().map(Leftover::close).fold(true, |all, is| all & is)
+        {
+            tracing::debug!("an executor's descriptor was not found; it stays open until this process ends");
+        }
+        if let Some(&core) = hanging.first() {
+            // Whoever had them now would meet the core that hangs.
+            std::mem::forget((data_dir, std::mem::take(&mut self.ports)));
+            return Err(StopError::CoreHangs { core });
+        }
+        self.ports.clear();
+        if !helpers_ended {
             // Whoever opened the directory now would write beside it.
             std::mem::forget(data_dir);
-            result = Err(format!(
-                "a helper thread still works in the data directory after {HELPERS_WITHIN:?}: the disk may hang; the \
-                 directory stays locked until this process ends"
-            ));
+            return Err(StopError::HelperHangs);
         }
+        leave(data_dir);
         result
+    }
+}
+
+impl Drop for Cores {
+    fn drop(&mut self) {
+        if let Err(error) = self.join() {
+            tracing::error!(%error, "while stopping");
+        }
     }
 }
 
@@ -156,7 +225,7 @@ struct Signals {
 fn split(
     shared: &Shared,
     shards: Vec<ShardParts>,
-    handles: async_channel::Receiver<HandleCall>,
+    callers: Callers,
     signals: &Signals,
     starting: impl Fn(usize) -> Starting,
 ) -> Vec<CoreParts> {
@@ -166,13 +235,13 @@ fn split(
     for shard in shards {
         owned[shard.id.get() as usize % cores].push(shard);
     }
-    let mut handles = Some(handles);
+    let mut callers = Some(callers);
     let parts = owned.into_iter().enumerate().map(|(core, shards)| CoreParts {
         core,
         shared: shared.clone(),
         shards,
         mesh: mesh.clone(),
-        handles: handles.take(),
+        callers: callers.take(),
         stop: signals.stopped.clone(),
         go: signals.going.clone(),
         starting: starting(core),
@@ -180,26 +249,64 @@ fn split(
     parts.collect()
 }
 
-fn spawn(parts: CoreParts) -> Result<ExecutorJoinHandle<()>, String> {
+fn spawn(parts: CoreParts, end: CoreEnd) -> Result<ExecutorJoinHandle<()>, String> {
     let config = &parts.shared.config;
     let placement = if config.pin_cores() { Placement::Fixed(parts.core) } else { Placement::Unbound };
+    let name = thread_name(parts.core);
+    // No helper threads of the executor: nobody could wait for their end. The node has its own.
     let mut builder = LocalExecutorBuilder::new(placement)
-        .name(&format!("quorate-{}", parts.core))
+        .name(&name)
         .io_memory(EXECUTOR_IO_MEMORY_BYTES)
+        .ring_depth(EXECUTOR_RING_ENTRIES)
         .preempt_timer(BEFORE_CLASSES)
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(2));
+        .blocking_thread_pool_placement(PoolPlacement::Custom(Vec::new()));
     if config.spin_us() > 0 {
         builder = builder.spin_before_park(Duration::from_micros(config.spin_us()));
     }
     let spawned = builder.spawn(move || {
         panics::thread_is_node("a core");
+        name_this_thread(&name);
         async move {
             parts.starting.is_at("running");
             let classes = Classes::create(parts.shared.metrics.slices());
-            classes.run(core::run(parts, classes.clone())).await;
+            let work = run_to_the_end(parts, end, classes.clone());
+            classes.run(work).await;
         }
     });
     spawned.map_err(|error| error.to_string())
+}
+
+/// Runs a core until the node stops, and ends all that it started.
+async fn run_to_the_end(parts: CoreParts, end: CoreEnd, classes: Classes) {
+    let core = parts.core;
+    let all = core::run(parts, classes.clone()).await;
+    end.has_reached(Step::Stopped);
+    end.until_allowed(Step::Idle).await;
+    let ended = classes.tasks().end().await;
+    for started in ended.as_ref().err().into_iter().flatten() {
+        tracing::error!(core, %started, "a task of this core does not end; what it holds stays until this process ends");
+    }
+    let is_gone = all.is_none_or(core::Remains::end) && ended.is_ok();
+    end.has_reached(Step::Idle);
+    end.until_allowed(Step::Gone).await;
+    // Takes the wake-ups that came before: there are no others.
+    glommio::timer::sleep(LOOK_FOR_END).await;
+    if is_gone {
+        end.leaves(Leftover::of_this_executor().await);
+    }
+}
+
+/// What the thread of a core is called. Linux keeps 15 bytes of it.
+fn thread_name(core: usize) -> String {
+    if core < 1_000 { format!("quorate-core{core}") } else { format!("quor-core{core}") }
+}
+
+/// Names the calling thread: the executor adds a number of its own to its name.
+fn name_this_thread(name: &str) {
+    let named = std::ffi::CString::new(name).map(|name| set_name(&name));
+    if !matches!(named, Ok(Ok(()))) {
+        tracing::debug!(name, "this thread has another name");
+    }
 }
 
 #[test]
@@ -207,4 +314,12 @@ fn executors_need_no_registration_of_their_own() {
     register_for_barriers();
     // Refused to a process that is not registered.
     membarrier(MembarrierCommand::PrivateExpedited).expect("it is registered");
+}
+
+#[test]
+fn names_of_threads_fit_into_what_the_kernel_keeps() {
+    for core in [0, 999, crate::limits::CORES_MAX as usize - 1] {
+        let name = thread_name(core);
+        assert!(name.len() <= 15 && name.ends_with(&core.to_string()), "{name}");
+    }
 }

@@ -90,8 +90,18 @@ pub(super) const MESH_ANSWER_BYTES_MAX: usize = 256 << 20;
 /// Answers up to this size are brought whatever else is on its way. Unit: bytes.
 pub(super) const MESH_SMALL_ANSWER_BYTES: usize = 1 << 10;
 
+/// Helper threads for each core, and at most.
+pub(super) const HELPERS_PER_CORE: usize = 2;
+/// See `HELPERS_PER_CORE`.
+pub(super) const HELPERS_MAX: usize = 32;
+
 /// Calls of handles that may wait to be taken.
 pub(super) const HANDLE_QUEUE_LEN: usize = 4096;
+
+/// The part of the time of a handle's call that is left for the way back of the node's answer; see `HANDLE_MARGIN_MS_MAX`.
+pub(super) const HANDLE_MARGIN_SHARE: u32 = 10;
+/// And how long that is at most. Unit: ms.
+pub(super) const HANDLE_MARGIN_MS_MAX: u32 = 100;
 
 // The largest answer has room, and some that are not small.
 const _: () = assert!(ANSWER_BYTES_MAX <= MESH_ANSWER_BYTES_MAX && MESH_SMALL_ANSWER_BYTES < MESH_ANSWER_BYTES_MAX);
@@ -371,6 +381,9 @@ pub(super) const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 /// pass through it here, and an unprivileged user's limit on locked memory counts it.
 pub(super) const EXECUTOR_IO_MEMORY_BYTES: usize = 64 * 1024;
 
+/// Entries of each of an executor's rings. Unit: requests.
+pub(super) const EXECUTOR_RING_ENTRIES: usize = 128;
+
 /// Entries of the ring that is made to ask what the kernel can do.
 pub(super) const QUESTION_RING_ENTRIES: u32 = 2;
 
@@ -522,9 +535,38 @@ pub(super) const SETTLE_MS_MAX: u64 = 1000;
 /// Pause between two looks at whether the note is synced. Unit: ms.
 pub(super) const SETTLE_STEP_MS: u64 = 2;
 
+/// How long a stop waits for a core to come to its next step. Its own waits are all shorter; only a core that hangs takes longer.
+pub(super) const CORE_ENDS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a core waits for its tasks to end. They end when they are polled. Unit: ms.
+pub(super) const TASKS_WITHIN_MS: u64 = 5_000;
+
+/// Pause between two looks of a core at whether it may end.
+pub(super) const LOOK_FOR_END: Duration = Duration::from_millis(1);
+
 /// How long a stop waits for helper threads, which may be filling a segment.
 pub(super) const HELPERS_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long a stop waits for lookups of names. One that hangs goes on by itself; it holds nothing of the node's.
+pub(super) const LOOKUPS_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often an executor that ended is asked for its descriptor.
+pub(super) const LEFTOVER_ROUNDS: usize = 3;
+/// Wake-ups of a round, at least.
+pub(super) const LEFTOVER_WAKES_MIN: u64 = 5;
+/// And how many numbers of them there are, of which one is drawn.
+pub(super) const LEFTOVER_WAKES_MORE: u64 = 40;
+// A task of glommio counts its wakers in 15 bits.
+const _: () = assert!(LEFTOVER_ROUNDS as u64 * (LEFTOVER_WAKES_MIN + LEFTOVER_WAKES_MORE) < 1 << 10);
+
+/// What a task may have asked the kernel for at a time: to read and to write a connection, to sync, to accept. Unit: requests.
+pub(super) const REQUESTS_PER_TASK_MAX: usize = 4;
+
+// A core that does not hang ends in time, on a host that is eight times too busy.
+const _: () = assert!(
+    (HAND_OVER_MS_MAX + LINGER_MS_MAX + LAST_ANSWERS_MS_MAX + SETTLE_MS_MAX) as u128 * 8 < CORE_ENDS_WITHIN.as_millis()
+);
+const _: () = assert!((TASKS_WITHIN_MS as u128) < CORE_ENDS_WITHIN.as_millis());
 // Quiet is seen in several looks, and before the time to linger is over.
 const _: () = assert!(2 * STOP_STEP_MS <= QUIET_MS && QUIET_MS < LINGER_MS_MAX);
 const _: () = assert!(SETTLE_STEP_MS < SETTLE_MS_MAX);

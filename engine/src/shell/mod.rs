@@ -3,6 +3,7 @@
 //! `node::Node` is the way in, for the binary and for programs that embed a node. It decides nothing that the core decides.
 
 mod birth_file;
+mod callers;
 mod classes;
 mod client_conn;
 mod client_requests;
@@ -12,6 +13,7 @@ pub mod data_dir;
 mod device;
 mod disk_notices;
 mod door;
+mod ending;
 mod exposition;
 mod gateway;
 mod greetings;
@@ -21,6 +23,7 @@ mod held;
 mod helpers;
 mod http;
 mod incoming;
+mod leftover;
 mod limits;
 mod links;
 #[cfg(test)]
@@ -50,6 +53,8 @@ mod start_error;
 mod starting;
 mod status;
 mod steps;
+mod stop_error;
+mod tasks;
 mod uring;
 mod work;
 

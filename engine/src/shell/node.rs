@@ -12,21 +12,20 @@ use wal::repair::{Repair, open_or_salvage};
 use wal::{Log, LogOptions, RecoveryReport, SegmentIdentity};
 
 use super::Device;
+use super::callers::Callers;
 use super::core::Shared;
 use super::cores::Cores;
 use super::data_dir::DataDir;
-use super::handle::{HandleCall, HandleReply};
 use super::helpers::Helpers;
 use super::limits::{
     APPEND_BYTES_LIMIT, APPLY_BYTES_PER_TURN, APPLY_KEYS_PER_TURN, BATCH_BYTES_TARGET, CORE_WAITING_MAX,
-    HANDLE_QUEUE_LEN, INFLIGHT_BYTES_LIMIT, INFLIGHT_MESSAGES_LIMIT, NOTE_BUSY_MS, NOTE_IDLE_MS, PART_BYTES_MAX,
-    PENDING_READS_LIMIT, PENDING_WRITES_LIMIT, PIPELINE_BATCHES_LIMIT, QUEUED_WRITE_BYTES_LIMIT, RELAYED_LIMIT,
-    TICK_MS, UNCOMMITTED_BYTES_LIMIT,
+    HANDLE_MARGIN_MS_MAX, HANDLE_MARGIN_SHARE, INFLIGHT_BYTES_LIMIT, INFLIGHT_MESSAGES_LIMIT, NOTE_BUSY_MS,
+    NOTE_IDLE_MS, PART_BYTES_MAX, PENDING_READS_LIMIT, PENDING_WRITES_LIMIT, PIPELINE_BATCHES_LIMIT,
+    QUEUED_WRITE_BYTES_LIMIT, RELAYED_LIMIT, TICK_MS, TIMEOUT_MS_MAX, UNCOMMITTED_BYTES_LIMIT,
 };
 use super::metrics::NodeMetrics;
 use super::notices::Names;
 use super::origin::Found;
-use super::ports::PortHold;
 use super::preflight;
 use super::room::Room;
 use super::roster::Roster;
@@ -34,6 +33,7 @@ use super::shard::ShardParts;
 pub use super::start_error::StartError;
 use super::status::StatusBoard;
 use super::steps::Steps;
+pub use super::stop_error::StopError;
 use crate::call::{Call, CallKind, Meta, Refusal};
 use crate::config::{ClusterState, ValidConfig};
 use crate::desk::DeskLimits;
@@ -51,14 +51,12 @@ use api::status::ShardStatus;
 pub struct Node {
     handle: Handle,
     cores: Cores,
-    /// Its addresses are its own for as long as it lives.
-    _ports: Vec<PortHold>,
 }
 
 /// Proposes to a node of this process and reads from it. Clones share it; any thread may use it.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    calls: async_channel::Sender<HandleCall>,
+    callers: Callers,
     board: StatusBoard,
     config: Arc<ValidConfig>,
 }
@@ -86,7 +84,7 @@ impl Node {
             ports.push(preflight::take_address(*address, "peers")?);
         }
         let mut node = Self::start_checked(config, room, &steps)?;
-        node._ports = ports;
+        node.cores.hold(ports);
         Ok(node)
     }
 
@@ -105,17 +103,16 @@ impl Node {
             connections: Arc::default(),
             probes: Arc::default(),
             waiting: Arc::new(AtomicU64::new(0)),
-            resolver: net::shell::Resolver::default(),
+            resolver: net::shell::Resolver::of_system(),
             metrics,
             board: board.clone(),
             config: Arc::clone(&config),
             roster: Roster::new(shards.iter().map(|shard| shard.replica.other_members())),
             helpers: Helpers::default(),
         };
-        let (calls, taken) = async_channel::bounded(HANDLE_QUEUE_LEN);
-        let handle = Handle { calls, board, config };
-        let cores = Cores::start(&shared, shards, taken, data_dir, steps).map_err(StartError::Core)?;
-        Ok(Self { handle, cores, _ports: Vec::new() })
+        let handle = Handle { callers: Callers::default(), board, config };
+        let cores = Cores::start(&shared, shards, handle.callers.clone(), data_dir, steps).map_err(StartError::Core)?;
+        Ok(Self { handle, cores })
     }
 
     /// Proposes and reads without a socket.
@@ -124,11 +121,12 @@ impl Node {
         self.handle.clone()
     }
 
-    /// Stops the node: leaderships are handed over, what waits is refused, and every thread has ended on return.
+    /// Stops the node: leaderships are handed over, what waits is refused, and every thread has ended on return, with its sockets, files
+    /// and mappings. The same program can start the node again at once. Blocks; do not call it on an async executor.
     ///
     /// # Errors
-    /// A core panicked; the text says which.
-    pub fn stop(mut self) -> Result<(), String> {
+    /// Something did not end in order; what of the node is left then.
+    pub fn stop(mut self) -> Result<(), StopError> {
         self.cores.join()
     }
 }
@@ -154,16 +152,9 @@ fn tell_settings(config: &ValidConfig) {
     );
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Err(error) = self.cores.join() {
-            tracing::error!(%error, "while stopping");
-        }
-    }
-}
-
 impl Handle {
-    /// Proposes an encoded command to the shard that owns its keys and waits until it is applied.
+    /// Proposes an encoded command to the shard that owns its keys and waits until it is applied, for as long as `timeout`, whatever the
+    /// node does meanwhile. After a stop it is refused at once.
     ///
     /// # Errors
     /// Why not, and whether it can still take effect.
@@ -219,12 +210,11 @@ impl Handle {
         payload: Vec<u8>,
         timeout: Duration,
     ) -> Result<Vec<u8>, Refusal> {
-        let (reply, answer) = async_channel::bounded(1);
-        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-        let stopped = || Refusal::unknown(net::api::Status::ShuttingDown, "the node has stopped");
+        // The node has a little less: what it says of a call whose time is over is more exact than what can be said here.
+        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).min(TIMEOUT_MS_MAX);
+        let timeout_ms = (timeout_ms - (timeout_ms / HANDLE_MARGIN_SHARE).min(HANDLE_MARGIN_MS_MAX)).max(1);
         let call = Call { meta: Meta { shard, timeout_ms }, kind, payload: payload.into() };
-        self.calls.send(HandleCall { call, reply: HandleReply::to(reply) }).await.map_err(|_closed| stopped())?;
-        answer.recv().await.unwrap_or_else(|_closed| Err(stopped()))
+        self.callers.ask(call, timeout).await
     }
 }
 
@@ -411,3 +401,7 @@ pub(super) fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOp
 #[cfg(test)]
 #[path = "node_tests.rs"]
 pub(super) mod tests;
+
+#[cfg(test)]
+#[path = "cycles_tests.rs"]
+mod cycles;

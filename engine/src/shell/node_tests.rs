@@ -191,25 +191,19 @@ fn a_first_start_that_fails_late_leaves_no_thread_no_lock_and_no_file() {
 #[test]
 fn a_start_that_fails_late_takes_nothing_from_a_node_that_ran() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut settings = config(dir.path());
-    settings.initial_advertise_peer_urls = settings.listen_peer_urls.clone();
-    // The same node at other addresses: within one process those of a node that ended are free a while later.
-    let elsewhere = || {
-        let ((_client, client_url), (_peer, peer_url)) = (free_url(), free_url());
-        Config { listen_client_urls: vec![client_url], listen_peer_urls: vec![peer_url], ..settings.clone() }
-    };
-    Node::start(valid(elsewhere())).expect("it starts").stop().expect("it stops");
+    let settings = config(dir.path());
+    Node::start(valid(settings.clone())).expect("it starts").stop().expect("it stops");
     let (taken, url) = free_url();
-    let mut failing = elsewhere();
+    let mut failing = settings.clone();
     failing.listen_client_urls.push(url);
     let failing = valid(failing);
     let room = preflight::check_host(&failing).expect("a host");
     Node::start_checked(failing, room, &Steps::default()).expect_err("a late failure");
     drop(taken);
-    let other = Config { shards: settings.shards + 1, ..elsewhere() };
+    let other = Config { shards: settings.shards + 1, ..settings.clone() };
     let error = Node::start(valid(other)).expect_err("the directory is that of the first node").to_string();
     assert!(error.contains("shard count"), "{error}");
-    Node::start(valid(elsewhere())).expect("it starts again").stop().expect("it stops");
+    Node::start(valid(settings)).expect("it starts again").stop().expect("it stops");
 }
 
 #[test]

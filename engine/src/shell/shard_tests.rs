@@ -32,7 +32,7 @@ fn with_shard(root: &Path, test: impl AsyncFn(Rc<Shard>, Rc<Gateway>)) {
     let board = StatusBoard::new(config.name(), config.node_id(), 1);
     LocalExecutor::default().run(async {
         let classes = Classes::create(SliceMetrics::default());
-        let shard = Shard::new(parts.remove(0), &board, &nobody(), &Helpers::default(), classes);
+        let shard = Shard::new(parts.remove(0), &board, &nobody(), &helpers(), classes);
         let by_number = vec![Some(Rc::clone(&shard))];
         let gateway = Gateway::new(
             0,
@@ -47,6 +47,13 @@ fn with_shard(root: &Path, test: impl AsyncFn(Rc<Shard>, Rc<Gateway>)) {
         test(Rc::clone(&shard), gateway).await;
         shard.stop();
     });
+}
+
+/// Threads that prepare segments.
+fn helpers() -> Helpers {
+    let helpers = Helpers::default();
+    helpers.start(1).expect("a thread");
+    helpers
 }
 
 /// The roster of shards that have one member each.
@@ -152,7 +159,7 @@ fn in_memory<const COUNT: usize>(test: impl AsyncFn([&InMemory; COUNT])) {
             let (replica, metrics) = (Replica::new(options, log), metrics.shard(id));
             let (wal_dir, names) = (root.to_owned(), Names::default());
             let parts = ShardParts { id, replica, wal_dir, identity, segment_bytes, metrics, tick_ms: 10, names };
-            let shard = Shard::new(parts, &board, &nobody(), &Helpers::default(), classes.clone());
+            let shard = Shard::new(parts, &board, &nobody(), &helpers(), classes.clone());
             InMemory { shard, answers: Rc::clone(&answers), syncs, note_syncs, last_ticket: Cell::new(0) }
         });
         for InMemory { shard, .. } in &shards {

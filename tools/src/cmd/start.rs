@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 
 use engine::config::{Url, ValidConfig};
-use engine::shell::node::{Node, StartError};
+use engine::shell::node::{Node, StartError, StopError};
 use engine::shell::panics;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXCPU, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -32,11 +32,8 @@ pub enum StartCommandError {
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     /// It did not stop in order.
-    #[error("while stopping: {reason}")]
-    Stop {
-        /// What went wrong.
-        reason: String,
-    },
+    #[error("while stopping: {0}")]
+    Stop(#[from] StopError),
 }
 
 /// Runs a node; returns when it has stopped.
@@ -68,7 +65,7 @@ fn run_until_stopped(config: ValidConfig, log: LogQueue) -> Result<(), StartComm
     // From here on nobody takes a signal: the next one ends the process.
     drop(stop);
     tracing::info!(signal, "stopping");
-    node.stop().map_err(|reason| StartCommandError::Stop { reason })?;
+    node.stop()?;
     tracing::info!("stopped");
     Ok(())
 }
