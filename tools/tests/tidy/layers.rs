@@ -116,7 +116,10 @@ pub fn check_manifests(tree: &Tree) -> Vec<Finding> {
     for file in tree.files.iter().filter(|file| file.path.ends_with("/Cargo.toml")) {
         let folder = file.path.trim_end_matches("/Cargo.toml");
         match PACKAGES.iter().find(|(known, _, _)| *known == folder) {
-            Some(&(_, name, allowed)) => findings.extend(check_manifest(&file.path, &file.text, name, allowed)),
+            Some(&(_, name, allowed)) => {
+                findings.extend(check_manifest(&file.path, &file.text, name, allowed));
+                findings.extend(check_packaged(folder, &file.text, |path| tree.has(path)));
+            }
             None => {
                 findings.push(Finding::new(&file.path, 0, "this package has no place in the layers; see layers.rs"))
             }
@@ -153,6 +156,25 @@ fn check_manifest(path: &str, text: &str, name: &str, allowed: &[&str]) -> Vec<F
     findings
 }
 
+/// A package that others may get says what it is, and has the licences inside.
+fn check_packaged(folder: &str, text: &str, has: impl Fn(&str) -> bool) -> Vec<Finding> {
+    let manifest: toml::Table = text.parse().unwrap_or_default();
+    let Some(package) = manifest.get("package").and_then(toml::Value::as_table) else { return Vec::new() };
+    if package.get("publish") == Some(&toml::Value::Boolean(false)) {
+        return Vec::new();
+    }
+    let fields = ["description", "keywords", "categories", "readme", "license", "repository"];
+    let missing = fields.iter().filter(|field| !package.contains_key(**field)).map(|field| format!("has no `{field}`"));
+    let readme = package.get("readme").and_then(toml::Value::as_str).filter(|readme| !readme.starts_with("../"));
+    let files = ["LICENSE-APACHE", "LICENSE-MIT"].into_iter().chain(readme);
+    let gone =
+        files.map(|file| format!("{folder}/{file}")).filter(|path| !has(path)).map(|path| format!("needs {path}"));
+    missing
+        .chain(gone)
+        .map(|what| Finding::new(&format!("{folder}/Cargo.toml"), 0, format!("the package {what}")))
+        .collect()
+}
+
 /// A list that names what is no longer there protects nothing.
 pub fn check_lists(tree: &Tree) -> Vec<Finding> {
     let decoders: Vec<&str> = DECODERS.iter().map(|&(path, _)| path).collect();
@@ -183,6 +205,18 @@ fn cores_have_no_clock_files_threads_or_sockets() {
         assert_eq!(found("wal/src/segment.rs", &format!("#[cfg(test)]\nmod tests {{\n    {text}\n}}")), 0, "{text}");
     }
     assert_eq!(found("engine/src/config/url.rs", "use std::net::{IpAddr, SocketAddr};"), 0);
+}
+
+#[test]
+fn a_package_has_its_licences_and_says_what_it_is() {
+    let packaged =
+        "[package]\ndescription = \"a\"\nkeywords = []\ncategories = []\nreadme = \"README.md\"\nlicense = \"MIT\"\n";
+    let found = check_packaged("wal", packaged, |path| path != "wal/LICENSE-MIT");
+    assert_eq!(
+        found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["wal/Cargo.toml: the package has no `repository`", "wal/Cargo.toml: the package needs wal/LICENSE-MIT"]
+    );
+    assert!(check_packaged("x", "[package]\npublish = false\n", |_| false).is_empty());
 }
 
 #[test]
