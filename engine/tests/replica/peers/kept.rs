@@ -58,7 +58,8 @@ fn a_state_that_is_not_durable_here_is_not_kept() {
     // Nodes 2 and 3 commit it without this node's disk.
     subject.acknowledge_all();
     let view = subject.host.replica.view();
-    let outcome = AppendOutcome::Accepted { matched_index: view.last_index, persisted_index: view.last_index };
+    let outcome =
+        AppendOutcome::Accepted { matched_index: view.last_index, persisted_index: view.last_index, lineage: None };
     subject.hear(3, Message::AppendEntriesResponse { term: view.term, life: 1, outcome });
     assert_eq!(subject.host.replica.view().applied_index, view.last_index, "a quorum of others has it");
     assert_eq!(subject.host.replica.state_to_keep(), None);
