@@ -16,6 +16,7 @@ mod large;
 mod load;
 mod namespaces;
 mod nonsense;
+mod packaging;
 mod peers;
 mod place;
 mod probes;
