@@ -206,9 +206,13 @@ impl<W> Desk<W> {
     }
 
     /// Looks through `count` places from `first` on for calls of a silent shard. Returns who waited for them, and where to go on, if there
-    /// are more. The calls leave their room to others; their answers may still come.
+    /// are more. The calls leave their room to others; their answers may still come. Nothing more is given up once the shard speaks
+    /// again: it answers what it was given, before and since.
     pub(crate) fn give_up_some(&mut self, shard: ShardId, first: usize, count: usize) -> (Vec<W>, Option<usize>) {
         assert!(count > 0, "there is an end to it");
+        if !self.silent.contains(&shard) {
+            return (Vec::new(), None);
+        }
         let mut waiting = Vec::new();
         let end = first + count;
         for number in first..end.min(self.waits.len()) {
@@ -327,8 +331,11 @@ mod tests {
         assert_eq!(desk.give_up_some(ShardId::new(0), 0, 1), (vec!["somebody"], Some(1)));
         assert_eq!(desk.give_up_some(ShardId::new(0), 1, 1), (Vec::new(), None));
         assert_eq!(Desk::<&str>::silence().executed, Executed::Unknown);
-        assert!(take(&mut desk, 1, conn, 90).is_ok(), "they leave their room to others");
+        assert!(take(&mut desk, 1, conn, 80).is_ok(), "they leave their room to others");
         desk.speaks(ShardId::new(0));
+        let next = take(&mut desk, 0, conn, 1).expect("it speaks again").ticket;
+        assert_eq!(desk.give_up_some(ShardId::new(0), 0, 10), (Vec::new(), None), "it answers what it is given");
+        assert_eq!(desk.last(next), Some("somebody"));
         desk.take_part(silent, |_| unreachable!("nobody waits for it"));
         assert_eq!((desk.last(silent), desk.last(other)), (None, Some("somebody")));
     }

@@ -14,10 +14,11 @@ use prometheus_client::metrics::counter::Counter;
 use super::guests::Guest;
 use super::held::{Held, HeldTotal, Reads};
 use super::limits::{
-    CLIENT_ANSWER_BYTES_MAX, CORE_ANSWER_BYTES_MAX, CORE_CROWDED_BYTES, CORE_ROOM_AGAIN_BYTES, PROGRESS_BYTES_MIN,
-    PROGRESS_SHARE, READ_PAUSE_BYTES, SHARE_BYTES_MAX, SHARE_BYTES_MIN, SMALL_ANSWER_BYTES, STUCK_AFTER,
+    CLIENT_ANSWER_BYTES_MAX, CLIENT_PUT_OFF_BYTES, CORE_ANSWER_BYTES_MAX, CORE_CROWDED_BYTES, CORE_ROOM_AGAIN_BYTES,
+    READ_PAUSE_BYTES, SHARE_BYTES_MAX, SHARE_BYTES_MIN, SMALL_ANSWER_BYTES,
 };
 use super::partial::GivenUp;
+use super::taking::{Taking, TakingTime};
 use crate::call::Refusal;
 use crate::desk::{Conversation, DeskLimits};
 
@@ -28,6 +29,17 @@ const NO_ROOM: Refused<'static> = Refused {
     executed: Executed::Unknown,
     message: "too many bytes of answers wait for clients of this node; this one was dropped, read again later",
 };
+
+/// What the connections of one core have in common.
+#[derive(Debug, Default)]
+pub(super) struct OfCore {
+    /// Their writers.
+    pub(super) writers: Rc<Writers>,
+    /// What the reads take that they hold back.
+    pub(super) held: HeldTotal,
+    /// Time for which their clients could take answers.
+    pub(super) taking_time: Rc<TakingTime>,
+}
 
 /// What all tasks of a connection share.
 #[derive(Debug)]
@@ -47,10 +59,8 @@ pub struct ClientConn {
     asked_at: Cell<Option<Instant>>,
     /// The task that waits until every request is answered (`all_answered`).
     last_answer: RefCell<Option<Waker>>,
-    /// Bytes of answers that were queued since the start.
-    pushed_bytes: Cell<u64>,
-    /// How much of its answers the client should have taken soon after the last look (`is_stuck`).
-    progress: Cell<Option<Progress>>,
+    /// How the client takes its answers.
+    taking: Taking,
     /// Counts answers in whose place a refusal was sent.
     answers_dropped: Counter,
 }
@@ -66,11 +76,15 @@ pub(super) struct ReadUnderWay {
 }
 
 impl ReadUnderWay {
-    /// So many bytes of its answer have come. `true`: there is no room for them, and nothing came before; the read is held back again.
+    /// So many bytes of its answer have come. `true`: there is no room for them on the core, or much waits for the client, and nothing
+    /// came before; the read is held back again.
     pub(super) fn is_put_off(&mut self, bytes: usize) -> bool {
         let is_first = self.bytes == 0;
         self.bytes = self.bytes.saturating_add(bytes);
-        let Some(read) = self.again.take_if(|_| is_first && self.conn.has_no_room_for(bytes)) else { return false };
+        let has_no_room = |conn: &ClientConn| {
+            conn.has_no_room_for(bytes) || (bytes > 0 && conn.writer.queued_bytes() > CLIENT_PUT_OFF_BYTES)
+        };
+        let Some(read) = self.again.take_if(|_| is_first && has_no_room(&self.conn)) else { return false };
         let is_held = self.conn.reads.hold(read).is_ok();
         self.conn.writer.look_again();
         is_held
@@ -83,35 +97,21 @@ impl Drop for ReadUnderWay {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Progress {
-    since: Instant,
-    /// Bytes that will have been written in all once the client has taken some of what waited at `since`.
-    goal_bytes: u64,
-}
-
 impl ClientConn {
-    /// A connection on which nothing was asked yet. `writers` are those of the core, `held` counts what it holds back there, and
-    /// `answers_dropped` counts for the node.
-    pub(super) fn new(
-        number: u32,
-        address: SocketAddr,
-        writers: Rc<Writers>,
-        held: HeldTotal,
-        answers_dropped: Counter,
-    ) -> Self {
+    /// A connection of this core on which nothing was asked yet. `answers_dropped` counts for the node.
+    pub(super) fn new(number: u32, address: SocketAddr, of_core: &OfCore, answers_dropped: Counter) -> Self {
+        let writers = Rc::clone(&of_core.writers);
         Self {
             number,
             address,
             writer: ConnWriter::among(CLIENT_ANSWER_BYTES_MAX, Rc::clone(&writers)),
             writers,
             conversation: Cell::default(),
-            reads: Reads::new(held),
+            reads: Reads::new(Rc::clone(&of_core.held)),
             read_at: Cell::new(Instant::now()),
             asked_at: Cell::new(None),
             last_answer: RefCell::default(),
-            pushed_bytes: Cell::new(0),
-            progress: Cell::new(None),
+            taking: Taking::new(Rc::clone(&of_core.taking_time)),
             answers_dropped,
         }
     }
@@ -157,16 +157,31 @@ impl ClientConn {
         self.writers.queued_bytes() > CORE_CROWDED_BYTES
     }
 
+    /// Another read may be answered with much while much waits, for this client or those of its core: it must be one that can be asked
+    /// again. No answer takes more than `largest_bytes`.
+    pub(super) fn may_put_off(&self, largest_bytes: usize) -> bool {
+        let under_way = self.reads.under_way();
+        let all_bytes = largest_bytes.saturating_mul(under_way + 1).saturating_add(self.writer.queued_bytes());
+        self.is_crowded() || (under_way > 0 && all_bytes > CLIENT_PUT_OFF_BYTES)
+    }
+
     /// Too much waits for the clients of this core for an answer of so many bytes to wait, too.
     fn has_no_room_for(&self, answer_bytes: usize) -> bool {
         answer_bytes > SMALL_ANSWER_BYTES && self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX
     }
 
+    /// A read whose answer found no room on this core may be asked again.
+    fn has_room_again(&self) -> bool {
+        self.writers.queued_bytes() <= CORE_ROOM_AGAIN_BYTES
+    }
+
+    /// True if a read that is held back may be brought to its shard while `queued_bytes` wait for the client.
+    fn may_begin_held(&self, queued_bytes: usize) -> bool {
+        self.reads.has_next(self.has_room_again()) && self.may_begin_read(queued_bytes)
+    }
+
     /// True if another read may be brought to its shard while `queued_bytes` wait for the client.
     fn may_begin_read(&self, queued_bytes: usize) -> bool {
-        if self.reads.needs_room() && self.writers.queued_bytes() > CORE_ROOM_AGAIN_BYTES {
-            return false;
-        }
         let limit = if self.is_crowded() { self.share_bytes() } else { READ_PAUSE_BYTES };
         self.reads.may_begin(queued_bytes, limit)
     }
@@ -181,8 +196,8 @@ impl ClientConn {
         self.reads.hold(read)
     }
 
-    /// Waits until the first read that is held back may be begun, and returns it; or returns the reads whose time is over before that.
-    /// Waits for as long as no read is held back.
+    /// Waits until a read that is held back may be begun, and returns it; or returns the reads whose time is over before that. Waits for
+    /// as long as no read is held back. One that waits for room on its core does not keep those behind it.
     ///
     /// The task that takes the connection's requests and writes its answers must poll this after both: every change of what this waits
     /// for wakes that task.
@@ -192,12 +207,12 @@ impl ClientConn {
             if self.writer.is_closed() {
                 return std::future::pending().await;
             }
-            if !self.may_begin_read(self.writer.queued_bytes()) {
+            if !self.may_begin_held(self.writer.queued_bytes()) {
                 let deadline = self.reads.first_deadline();
                 let may_begin = async {
                     // One that is held back meanwhile may have less time.
                     let is_over =
-                        |queued_bytes| self.may_begin_read(queued_bytes) || self.reads.first_deadline() < deadline;
+                        |queued_bytes| self.may_begin_held(queued_bytes) || self.reads.first_deadline() < deadline;
                     self.writer.room_when(is_over).await;
                     Ok(())
                 };
@@ -207,7 +222,7 @@ impl ClientConn {
                 }
                 continue;
             }
-            if let Some(read) = self.reads.take() {
+            if let Some(read) = self.reads.take(self.has_room_again()) {
                 return Ok(read);
             }
         }
@@ -226,23 +241,9 @@ impl ClientConn {
     }
 
     /// What waits for the client, and for how long it has taken next to nothing of it, as far as it was looked at. Unit: bytes.
-    pub(super) fn untaken(&self, now: Instant) -> (usize, Duration) {
+    pub(super) fn untaken(&self) -> (usize, Duration) {
         let queued_bytes = self.writer.queued_bytes();
-        let written_bytes = self.pushed_bytes.get() - queued_bytes as u64;
-        if let Some(progress) = self.progress.get()
-            && written_bytes < progress.goal_bytes
-        {
-            return (queued_bytes, now.saturating_duration_since(progress.since));
-        }
-        let queued = queued_bytes as u64;
-        let goal_bytes = written_bytes + (queued / PROGRESS_SHARE).max(PROGRESS_BYTES_MIN).min(queued);
-        self.progress.set(Some(Progress { since: now, goal_bytes }));
-        (queued_bytes, Duration::ZERO)
-    }
-
-    /// The client has taken next to nothing of its answers for long.
-    fn is_stuck(&self, now: Instant) -> bool {
-        self.untaken(now).1 >= STUCK_AFTER
+        (queued_bytes, self.taking.untaken_for(queued_bytes))
     }
 
     /// What the reads take that are held back. Unit: bytes.
@@ -372,7 +373,7 @@ impl ClientConn {
         // One that closed its side still gets what is queued.
         let before = self.writer.queued_bytes();
         let is_refused = self.writer.push(append).is_err() && !self.writer.is_closed();
-        self.pushed_bytes.set(self.pushed_bytes.get() + (self.writer.queued_bytes() - before) as u64);
+        self.taking.pushed(self.writer.queued_bytes() - before);
         if is_refused || self.was_over_share(before) {
             self.writer.abort();
         }
@@ -387,8 +388,9 @@ impl Guest for ClientConn {
     fn is_idle(&self) -> bool {
         // Reads are held back for as long as the client takes nothing, or others do.
         let held_count = self.reads.held_count();
-        let is_taken = self.writer.queued_bytes() == 0 && held_count == 0;
-        self.waiting_count() as usize == held_count && (is_taken || self.is_stuck(Instant::now()))
+        let queued_bytes = self.writer.queued_bytes();
+        let is_taken = queued_bytes == 0 && held_count == 0;
+        self.waiting_count() as usize == held_count && (is_taken || self.taking.is_stuck(queued_bytes))
     }
 
     /// Ends the connection. What the client has sent meanwhile is not looked at; the client is told so, and sends it again on another
@@ -414,6 +416,7 @@ impl Guest for ClientConn {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use super::super::limits::{PROGRESS_BYTES_MIN, STUCK_AFTER};
     use super::*;
     use crate::call::{Call, CallKind};
     use crate::types::ShardId;
@@ -422,10 +425,10 @@ mod tests {
 
     /// A connection with a request under way, while so many bytes wait for others.
     fn conn(core_bytes: usize) -> (ClientConn, ConnWriter) {
-        let writers = Rc::new(Writers::default());
-        let others = ConnWriter::among(usize::MAX, Rc::clone(&writers));
+        let of_core = OfCore::default();
+        let others = ConnWriter::among(usize::MAX, Rc::clone(&of_core.writers));
         others.push(|queue| *queue = vec![0; core_bytes]).expect("room");
-        let conn = ClientConn::new(1, ADDRESS, writers, HeldTotal::default(), Counter::default());
+        let conn = ClientConn::new(1, ADDRESS, &of_core, Counter::default());
         conn.request_began();
         (conn, others)
     }
@@ -450,11 +453,7 @@ mod tests {
     #[test]
     fn a_read_whose_answer_finds_no_room_is_held_back_until_there_is_some() {
         let large = SMALL_ANSWER_BYTES + 1;
-        let read = || {
-            let call = Call::borrowed(ShardId::new(0), CallKind::Read, 90, &[]).into_owned();
-            let deadline = Instant::now() + Duration::from_mins(1);
-            Some(Held { id: 1, deadline, call, needs_room: true })
-        };
+        let read = || Some(held_read(1));
         let (conn, others) = conn(CORE_ANSWER_BYTES_MAX + 1);
         let conn = Rc::new(conn);
         let mut taken = Vec::new();
@@ -462,14 +461,20 @@ mod tests {
         assert!(!conn.read_began(read()).is_put_off(SMALL_ANSWER_BYTES), "a small answer is always given");
         assert!(!conn.read_began(None).is_put_off(large), "nobody can ask again");
         assert!(conn.read_began(read()).is_put_off(large) && conn.reads.held_count() == 1);
-        assert!(!conn.may_begin_read(0), "there is still no room");
+        assert!(!conn.may_begin_held(0), "there is still no room");
         while others.queued_bytes() > CORE_ROOM_AGAIN_BYTES {
-            assert!(!conn.may_begin_read(0));
+            assert!(!conn.may_begin_held(0));
             assert!(futures_lite::future::block_on(futures_lite::future::poll_once(&mut running)).is_none());
         }
-        assert!(conn.may_begin_read(0));
+        assert!(conn.may_begin_held(0));
         let mut begun = conn.read_began(read());
         assert!(!begun.is_put_off(large) && !begun.is_put_off(large));
+    }
+
+    /// A read that was begun and may be asked again.
+    fn held_read(id: u64) -> Held {
+        let call = Call::borrowed(ShardId::new(0), CallKind::Read, 90, &[]).into_owned();
+        Held { id, deadline: Instant::now() + Duration::from_mins(1), call, needs_room: true }
     }
 
     fn is_pending(future: impl Future<Output = ()>) -> bool {
@@ -482,8 +487,8 @@ mod tests {
         let answers_in_a_share = SHARE_BYTES_MAX / SMALL_ANSWER_BYTES;
         for (core_bytes, is_cut) in [(CORE_ANSWER_BYTES_MAX / 4, false), (CORE_ANSWER_BYTES_MAX + 1, true)] {
             let (greedy, _others) = conn(core_bytes);
-            let writers = Rc::clone(&greedy.writers);
-            let modest = ClientConn::new(2, ADDRESS, writers, HeldTotal::default(), Counter::default());
+            let of_core = OfCore { writers: Rc::clone(&greedy.writers), ..OfCore::default() };
+            let modest = ClientConn::new(2, ADDRESS, &of_core, Counter::default());
             for id in 0..=answers_in_a_share as u64 {
                 greedy.push(&Response { id, leader_hint: None, result: Ok(&body) });
             }
@@ -527,24 +532,70 @@ mod tests {
 
     #[test]
     fn a_client_that_takes_next_to_nothing_of_its_answers_counts_as_idle() {
-        let (conn, _others) = conn(0);
+        let of_core = OfCore::default();
+        let conn = ClientConn::new(1, ADDRESS, &of_core, Counter::default());
         let body = vec![7; 2 * usize::try_from(PROGRESS_BYTES_MIN).expect("small")];
+        conn.request_began();
         conn.answer(&Response { id: 1, leader_hint: None, result: Ok(&body) });
-        let start = Instant::now();
-        assert!(!conn.is_stuck(start) && !conn.is_stuck(start + STUCK_AFTER / 2) && !conn.is_idle());
-        assert!(conn.is_stuck(start + STUCK_AFTER));
+        let look_on = || (0..STUCK_AFTER.as_millis() / 250).for_each(|_| of_core.taking_time.look(STUCK_AFTER));
+        assert!(!conn.is_idle());
+        of_core.taking_time.look(STUCK_AFTER);
+        assert!(!conn.is_idle(), "the core hung meanwhile");
+        look_on();
+        assert!(conn.is_idle());
         let mut taken = Vec::new();
         let mut running = Box::pin(conn.writer.run(&mut taken));
         assert!(futures_lite::future::block_on(futures_lite::future::poll_once(&mut running)).is_none());
-        assert!(!conn.is_stuck(start + STUCK_AFTER), "it has taken its answer");
-        // An answer that has just been queued has its time, however long ago the last look was.
+        assert_eq!(conn.untaken(), (0, Duration::ZERO), "it has taken its answer");
         conn.push(&Response { id: 2, leader_hint: None, result: Ok(&body) });
-        assert!(!conn.is_stuck(start + STUCK_AFTER * 3));
-        assert!(conn.is_stuck(start + STUCK_AFTER * 4));
-        conn.progress.set(Some(Progress { since: Instant::now() - STUCK_AFTER, goal_bytes: u64::MAX }));
+        look_on();
+        assert!(!conn.is_idle(), "a new answer has its time, however long ago the last look was");
+        look_on();
         conn.make_room();
         let ended = futures_lite::future::block_on(running);
         assert!(ended.is_err() && !conn.is_over(), "no goodbye would reach it");
+    }
+
+    #[test]
+    fn a_client_that_pipelines_reads_keeps_its_connection_however_large_their_answers_turn_out() {
+        const LARGEST: usize = 5 << 20;
+        let (conn, _others) = conn(0);
+        let conn = Rc::new(conn);
+        // Reads of which all before were small: a thousand are begun at once.
+        let begin = |id| {
+            let again = conn.may_put_off(LARGEST).then(|| held_read(id));
+            conn.read_began(again)
+        };
+        (0..200).for_each(|id| drop(begin(id)));
+        let mut begun = Vec::new();
+        while conn.may_begin_now() && begun.len() < 1_000 {
+            conn.request_began();
+            begun.push(begin(begun.len() as u64));
+        }
+        assert_eq!(begun.len(), 1_000);
+        let body = vec![7; 1 << 20];
+        let mut answered = 0;
+        for mut read in begun {
+            if !read.is_put_off(body.len()) {
+                conn.answer(&Response { id: 1, leader_hint: None, result: Ok(&body) });
+                answered += 1;
+            }
+        }
+        assert!(!conn.writer.is_closed(), "it is cut with {answered} answers");
+        assert!(answered >= 10 && conn.reads.held_count() + answered == 1_000);
+        assert!(!conn.may_begin_held(conn.writer.queued_bytes()), "they wait until it has taken some");
+    }
+
+    #[test]
+    fn a_read_that_waits_for_room_on_its_core_does_not_keep_those_behind_it() {
+        let (conn, _others) = conn(CORE_ANSWER_BYTES_MAX + 1);
+        let conn = Rc::new(conn);
+        assert!(conn.read_began(Some(held_read(1))).is_put_off(SMALL_ANSWER_BYTES + 1));
+        let mut next = Box::pin(conn.next_held());
+        let mut look = || futures_lite::future::block_on(futures_lite::future::poll_once(&mut next));
+        conn.hold(Held { needs_room: false, ..held_read(2) }).expect("room");
+        let read = look().expect("it goes before").expect("there is time");
+        assert_eq!((read.id, conn.reads.held_count()), (2, 1));
     }
 
     #[test]

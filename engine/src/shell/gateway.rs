@@ -13,20 +13,21 @@ use std::time::{Duration, Instant};
 
 use net::api::{Executed, REQUEST_HEAD_BYTES, Response, ResponsePart, Status};
 use net::handshake::ClientLimits;
-use net::shell::Writers;
 use prometheus_client::metrics::counter::Counter;
 
 use super::classes::{Slice, give_way};
-use super::client_conn::{ClientConn, ReadUnderWay};
+use super::client_conn::{ClientConn, OfCore, ReadUnderWay};
 use super::handle::HandleReply;
-use super::held::{Held, HeldTotal};
+use super::held::Held;
 use super::limits::{CLIENTS_PARTIAL_BYTES_MAX, PLACES_AT_ONCE, TIMEOUT_MS_MAX};
 use super::mesh::{Mesh, MeshMessage};
 use super::partial::Partials;
 use super::replies::Replies;
 use super::shard::Shard;
+use super::taking::TakingTime;
 use crate::call::{Call, Origin, Part, Refusal, Ticket};
 use crate::desk::{Desk, DeskLimits, NO_CONN, Taken};
+use crate::limits::{ANSWER_HEADS_BYTES, RANGE_BYTES_LIMIT};
 use crate::replica::Event;
 use crate::types::ShardId;
 use api::command;
@@ -48,12 +49,10 @@ pub struct Gateway {
     /// This core's shards, by number.
     shards: Vec<Option<Rc<Shard>>>,
     mesh: Rc<Mesh>,
-    /// What reads take that are held back until clients take their answers.
-    held: HeldTotal,
     /// Reads that were held back so far.
     held_back_count: Cell<u64>,
-    /// Carries answers to this core's clients.
-    writers: Rc<Writers>,
+    /// What the connections of this core's clients have in common.
+    of_core: OfCore,
     /// Requests of which only a part has arrived.
     partials: Rc<Partials>,
     waiting_total: Arc<AtomicU64>,
@@ -81,9 +80,8 @@ impl Gateway {
             desk: RefCell::new(Desk::new(core, mesh.cores(), limits)),
             shards,
             mesh,
-            held: HeldTotal::default(),
             held_back_count: Cell::new(0),
-            writers: Rc::default(),
+            of_core: OfCore::default(),
             partials: Partials::of_many(CLIENTS_PARTIAL_BYTES_MAX.max(4 * limits.command.request_bytes_limit())),
             waiting_total,
             taken_count: Cell::new(0),
@@ -109,12 +107,17 @@ impl Gateway {
     /// A connection of a client of this core at this address. `answers_dropped` counts for the node.
     pub(super) fn new_conn(&self, address: SocketAddr, answers_dropped: Counter) -> ClientConn {
         let number = self.desk.borrow_mut().number_conn();
-        ClientConn::new(number, address, Rc::clone(&self.writers), Rc::clone(&self.held), answers_dropped)
+        ClientConn::new(number, address, &self.of_core, answers_dropped)
     }
 
     /// Bytes of answers that wait for clients of this core, and of reads that are held back.
     pub(super) fn untaken_bytes(&self) -> (usize, usize) {
-        (self.writers.queued_bytes(), self.held.get())
+        (self.of_core.writers.queued_bytes(), self.of_core.held.get())
+    }
+
+    /// Time for which the clients of this core could take answers.
+    pub(super) fn taking_time(&self) -> &TakingTime {
+        &self.of_core.taking_time
     }
 
     /// Reads that were held back so far.
@@ -173,7 +176,7 @@ impl Gateway {
         if conn.may_begin_now() {
             // Of most reads nobody asks when their time is over.
             let deadline = || Instant::now() + Duration::from_millis(call.meta.timeout_ms.into());
-            let deadline = conn.is_crowded().then(deadline);
+            let deadline = conn.may_put_off(self.largest_answer_bytes()).then(deadline);
             return self.begin_read(conn, id, call, deadline);
         }
         self.held_back_count.set(self.held_back_count.get() + 1);
@@ -185,6 +188,11 @@ impl Gateway {
             let refusal = Refusal::not_executed(Status::Overloaded, message);
             self.answer_refused(read.call.meta.shard, Waiting::Conn(Rc::clone(conn), id, None), &refusal);
         }
+    }
+
+    /// No answer to a read takes more. Unit: bytes.
+    fn largest_answer_bytes(&self) -> usize {
+        RANGE_BYTES_LIMIT + ANSWER_HEADS_BYTES + self.limits.command.request_bytes_limit()
     }
 
     /// Brings a read to its shard. With a deadline it is asked again if its answer finds no room.
@@ -202,7 +210,8 @@ impl Gateway {
                 Ok(Held { id, deadline, mut call, .. }) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     call.meta.timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).clamp(1, TIMEOUT_MS_MAX);
-                    self.begin_read(conn, id, call, conn.is_crowded().then_some(deadline));
+                    let may_put_off = conn.may_put_off(self.largest_answer_bytes());
+                    self.begin_read(conn, id, call, may_put_off.then_some(deadline));
                     slice.spend(0).await;
                 }
                 Err(late) => {

@@ -68,6 +68,11 @@ impl Reads {
         (under_way == 0 && queued_bytes == 0) || queued_bytes.saturating_add(expected) <= limit_bytes
     }
 
+    /// Reads that a shard has and has not answered.
+    pub(super) const fn under_way(&self) -> usize {
+        self.under_way.get()
+    }
+
     /// A read is brought to its shard.
     pub(super) fn began(&self) {
         self.under_way.set(self.under_way.get() + 1);
@@ -93,11 +98,21 @@ impl Reads {
         Ok(())
     }
 
-    /// Takes the read that has been held back for longest.
-    pub(super) fn take(&self) -> Option<Held> {
-        let read = self.held.borrow_mut().pop_front()?;
+    /// Takes the read that has been held back for longest, of those that need no room on their core if it has none.
+    pub(super) fn take(&self, core_has_room: bool) -> Option<Held> {
+        let place = self.place_of_next(core_has_room)?;
+        let read = self.held.borrow_mut().remove(place)?;
         self.count(self.held_bytes.get() - read.bytes());
         Some(read)
+    }
+
+    /// There is one to take.
+    pub(super) fn has_next(&self, core_has_room: bool) -> bool {
+        self.place_of_next(core_has_room).is_some()
+    }
+
+    fn place_of_next(&self, core_has_room: bool) -> Option<usize> {
+        self.held.borrow().iter().position(|read| core_has_room || !read.needs_room)
     }
 
     /// Takes those whose time is over.
@@ -107,11 +122,6 @@ impl Reads {
         *held = waiting;
         self.count(held.iter().map(Held::bytes).sum());
         late.into()
-    }
-
-    /// The next of them waits until there is room on its core.
-    pub(super) fn needs_room(&self) -> bool {
-        self.held.borrow().front().is_some_and(|read| read.needs_room)
     }
 
     /// When the first of them must be taken.
@@ -202,9 +212,21 @@ mod tests {
         assert_eq!((reads.held_count(), total.get()), (4, 4 * (HELD_READ_BYTES + 10)));
         assert_eq!(reads.first_deadline(), Some(now));
         assert_eq!(reads.take_late(now).iter().map(|read| read.id).collect::<Vec<_>>(), [0, 2]);
-        assert_eq!((reads.take().map(|read| read.id), total.get()), (Some(1), HELD_READ_BYTES + 10));
+        assert_eq!((reads.take(true).map(|read| read.id), total.get()), (Some(1), HELD_READ_BYTES + 10));
         drop(reads);
         assert_eq!(total.get(), 0);
+    }
+
+    #[test]
+    fn those_that_need_room_on_their_core_let_others_pass_until_there_is_some() {
+        let now = Instant::now();
+        let reads = Reads::new(HeldTotal::default());
+        for id in 0..4 {
+            reads.hold(Held { needs_room: id % 2 == 0, ..held(id, now, 10) }).expect("room");
+        }
+        let next = |core_has_room| reads.take(core_has_room).map(|read| read.id);
+        assert_eq!([next(false), next(true), next(false), next(false)], [Some(1), Some(0), Some(3), None]);
+        assert!(!reads.has_next(false) && reads.has_next(true));
     }
 
     #[test]
@@ -218,6 +240,6 @@ mod tests {
         let others = Reads::new(Rc::clone(&total));
         while others.hold(held(2, now, 1_000)).is_ok() {}
         assert!((HELD_CORE_BYTES_MAX - 2_000..=HELD_CORE_BYTES_MAX).contains(&total.get()));
-        assert!(reads.take().is_some() && others.hold(held(2, now, 1_000)).is_ok(), "what leaves makes room");
+        assert!(reads.take(true).is_some() && others.hold(held(2, now, 1_000)).is_ok(), "what leaves makes room");
     }
 }

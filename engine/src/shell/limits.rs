@@ -149,6 +149,9 @@ const _: () = assert!(FINISHED_MS_MAX > TIMEOUT_MS_MAX as u64);
 /// Bytes of answers that may wait for a client that does not read them; beyond, the connection is cut. Unit: bytes.
 pub(super) const CLIENT_ANSWER_BYTES_MAX: usize = 64 << 20;
 
+/// While more answers wait for a client, one to a read that can be asked again is put off until it has taken some. Unit: bytes.
+pub(super) const CLIENT_PUT_OFF_BYTES: usize = CLIENT_ANSWER_BYTES_MAX / 4;
+
 /// Bytes of answers that may wait for all clients of a core; beyond, an answer that is not small is replaced by a refusal, unless it is
 /// one to a read that can be asked again, and whoever is sent more than its share loses its connection. Unit: bytes.
 pub(super) const CORE_ANSWER_BYTES_MAX: usize = 512 << 20;
@@ -165,6 +168,10 @@ pub(super) const SLOW_AFTER: Duration = Duration::from_secs(2);
 
 /// Pause between two looks at the clients of a core that is crowded.
 pub(super) const SLOW_LOOK_PAUSE: Duration = Duration::from_millis(250);
+
+/// What counts of the time between two looks at the clients of a core, at most: a core that looks later hung, and no client could take
+/// anything meanwhile.
+pub(super) const TAKING_TIME_PER_LOOK_MAX: Duration = Duration::from_millis(500);
 
 /// Answers up to this size are never replaced. Unit: bytes.
 pub(super) const SMALL_ANSWER_BYTES: usize = 16 << 10;
@@ -213,10 +220,20 @@ const _: () = assert!(
     READ_PAUSE_BYTES + RANGE_BYTES_LIMIT + REQUEST_BYTES_CHOSEN_MAX as usize + ANSWER_HEADS_BYTES
         <= CLIENT_ANSWER_BYTES_MAX
 );
+// Reads that cannot be asked again are begun only as long as the largest answers to all of them fit into `CLIENT_PUT_OFF_BYTES`, or one at
+// a time. So a client whose reads alone are answered never loses its connection: what is put off begins before, and all the rest fits.
+const _: () = assert!(READ_PAUSE_BYTES < CLIENT_PUT_OFF_BYTES && 3 * CLIENT_PUT_OFF_BYTES < CLIENT_ANSWER_BYTES_MAX);
+const _: () = assert!(
+    CLIENT_PUT_OFF_BYTES + RANGE_BYTES_LIMIT + REQUEST_BYTES_CHOSEN_MAX as usize + ANSWER_HEADS_BYTES
+        < CLIENT_ANSWER_BYTES_MAX
+);
 // What is freed when slow clients are closed is room for reads to be asked again.
 const _: () = assert!(CORE_CROWDED_BYTES < CORE_ROOM_AGAIN_BYTES && CORE_ROOM_AGAIN_BYTES < CORE_ANSWER_BYTES_MAX);
 // A client is looked at often before it counts as slow, and is slow before it counts as idle.
 const _: () = assert!(SLOW_LOOK_PAUSE.as_millis() * 4 <= SLOW_AFTER.as_millis());
+// A look in time counts in full, and one that comes late makes nobody slow.
+const _: () = assert!(SLOW_LOOK_PAUSE.as_millis() < TAKING_TIME_PER_LOOK_MAX.as_millis());
+const _: () = assert!(TAKING_TIME_PER_LOOK_MAX.as_millis() * 4 <= SLOW_AFTER.as_millis());
 const _: () = assert!(SLOW_AFTER.as_millis() <= STUCK_AFTER.as_millis());
 // One client leaves others of its core room.
 const _: () = assert!(CLIENT_ANSWER_BYTES_MAX < CORE_ANSWER_BYTES_MAX);

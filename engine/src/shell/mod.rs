@@ -54,6 +54,7 @@ mod starting;
 mod status;
 mod steps;
 mod stop_error;
+mod taking;
 mod tasks;
 mod uring;
 mod work;

@@ -30,8 +30,10 @@ struct Untaken {
 pub(super) async fn watch(gateway: Rc<Gateway>, metrics: Arc<NodeMetrics>) {
     let said = Said::default();
     let (mut shown_bytes, mut shown_count) = (0, 0);
+    let mut looked_at = Instant::now();
     loop {
         glommio::timer::sleep(SLOW_LOOK_PAUSE).await;
+        gateway.taking_time().look(std::mem::replace(&mut looked_at, Instant::now()).elapsed());
         let (answer_bytes, held_bytes) = gateway.untaken_bytes();
         let held_back_count = gateway.held_back_count();
         metrics.client_reads_held_back.inc_by(held_back_count - std::mem::replace(&mut shown_count, held_back_count));
@@ -61,9 +63,8 @@ const fn is_crowded(answer_bytes: usize, held_bytes: usize) -> bool {
 }
 
 fn close_slow(conns: &[Rc<ClientConn>], core_bytes: (usize, usize), metrics: &NodeMetrics, said: &Said) {
-    let now = Instant::now();
     let untaken = conns.iter().map(|conn| {
-        let (answer_bytes, since) = conn.untaken(now);
+        let (answer_bytes, since) = conn.untaken();
         Untaken { answer_bytes, held_bytes: conn.held_bytes(), since }
     });
     let untaken: Vec<Untaken> = untaken.collect();

@@ -127,3 +127,26 @@ async fn a_small_read_does_not_wait_for_large_ones_that_strangers_pipeline_and_n
     drop(held);
     wait_for_memory_back(&cluster, before);
 }
+
+#[tokio::test]
+async fn a_client_that_pipelines_reads_gets_all_answers_however_large_they_turn_out() {
+    /// Together far more than may wait for one client.
+    const GETS: u64 = 1_000;
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client_of(&[0], PATIENCE).await;
+    client.put(b"key", b"small").await.expect("a write");
+    let mut raw = Raw::connect(&cluster);
+    let mut ask = |is_slow: bool| {
+        raw.stream.write_all(&gets_of_key(GETS, 60_000)).expect("an open connection");
+        if is_slow {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        for _ in 0..GETS {
+            let answer = raw.answer();
+            assert!(matches!(answer, Some((_, None))), "{answer:?}");
+        }
+    };
+    ask(false);
+    client.put(b"key", &[7; 200 << 10]).await.expect("a write");
+    ask(true);
+}
