@@ -5,6 +5,7 @@
 //! unless it certainly took no effect; where nobody knows, the error is `ClientError::Unknown`.
 
 mod error;
+mod pages;
 mod range;
 mod types;
 
@@ -21,6 +22,7 @@ pub use api::command::CompareResult;
 pub use api::response::KeyValue;
 pub use api::status::ShardStatus;
 pub use error::{ClientError, PartOutcome, ShardPart};
+pub use pages::RangePages;
 pub use types::{
     ClientOptions, Compare, CompareTarget, DeleteResponse, Op, OpResult, PutOptions, PutResponse, RangeRequest,
     RangeResponse, Txn, TxnResponse,
@@ -86,7 +88,8 @@ impl Client {
         Ok(self.range(request).await?.kvs.into_iter().next())
     }
 
-    /// Reads keys. A range asks every shard and merges the answers by key; each shard has revisions of its own.
+    /// Reads keys. A range asks every shard and merges the answers by key; each shard has revisions of its own. An answer has a largest
+    /// size, and says with `more` that keys are missing: `range_pages` reads them all.
     ///
     /// # Errors
     /// Why not.
@@ -101,6 +104,21 @@ impl Client {
     pub async fn range_on(&self, endpoint: &str, request: RangeRequest) -> Result<RangeResponse, ClientError> {
         let endpoint: Endpoint = endpoint.parse().map_err(net::client::ClientError::from)?;
         self.range_at(Some(&endpoint), request).await
+    }
+
+    /// Reads keys page by page, so that all of them come, however many there are: each shard as of one revision.
+    #[must_use]
+    pub fn range_pages(&self, request: RangeRequest) -> RangePages {
+        RangePages::new(self.clone(), None, request)
+    }
+
+    /// Reads keys page by page from this endpoint and no other.
+    ///
+    /// # Errors
+    /// It is not written as an endpoint.
+    pub fn range_pages_on(&self, endpoint: &str, request: RangeRequest) -> Result<RangePages, ClientError> {
+        let endpoint: Endpoint = endpoint.parse().map_err(net::client::ClientError::from)?;
+        Ok(RangePages::new(self.clone(), Some(endpoint), request))
     }
 
     /// Deletes a key, or the keys from `key` to `range_end`.

@@ -24,7 +24,7 @@ impl Client {
         Ok(merge(pages, request.limit))
     }
 
-    async fn range_of_shard(
+    pub(crate) async fn range_of_shard(
         &self,
         endpoint: Option<&Endpoint>,
         shard: u32,

@@ -88,7 +88,7 @@ pub struct RangeResponse {
     pub revision: u64,
     /// Keys found, in order.
     pub kvs: Vec<KeyValue>,
-    /// There are more: the limit, or the size of an answer, was reached. Ask again from the key after the last one.
+    /// There are more: the limit, or the size of an answer, was reached. `Client::range_pages` reads them all.
     pub more: bool,
     /// How many there are in all.
     pub count: u64,

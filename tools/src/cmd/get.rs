@@ -1,7 +1,7 @@
 //! `quorate get`.
 //!
-//! An answer has a largest size; a range that does not fit is read in several pieces, of one revision where all keys are in
-//! one shard. Nodes answer in the order of keys; for any other order the whole range is read and sorted here.
+//! An answer has a largest size; a range that does not fit is read in several pages, each shard as of one revision. Nodes answer in the
+//! order of keys; for any other order the whole range is read and sorted here.
 
 mod arranging;
 
@@ -49,29 +49,11 @@ async fn read_serializable(
 }
 
 async fn read_all(client: &Client, endpoint: Option<&str>, args: &GetArgs) -> Result<RangeResponse, ClientError> {
-    let mut request = request(args);
-    let whole_limit = request.limit;
-    let mut all = read(client, endpoint, &request).await?;
-    while let Some((key, limit)) = next_piece(&all, whole_limit) {
-        if client.shard_count() == 1 {
-            request.revision = all.revision;
-        }
-        (request.key, request.limit) = (key, limit);
-        let piece = read(client, endpoint, &request).await?;
-        all.more = piece.more;
-        if piece.kvs.is_empty() {
-            break;
-        }
-        all.kvs.extend(piece.kvs);
-    }
-    Ok(all)
-}
-
-async fn read(client: &Client, endpoint: Option<&str>, request: &RangeRequest) -> Result<RangeResponse, ClientError> {
-    match endpoint {
-        Some(endpoint) => client.range_on(endpoint, request.clone()).await,
-        None => client.range(request.clone()).await,
-    }
+    let pages = match endpoint {
+        Some(endpoint) => client.range_pages_on(endpoint, request(args))?,
+        None => client.range_pages(request(args)),
+    };
+    pages.collect().await
 }
 
 /// The request of the command, also as an operation of a transaction.
@@ -85,46 +67,5 @@ pub fn request(args: &GetArgs) -> RangeRequest {
         keys_only: args.keys_only && !needs_values(args),
         count_only: args.count_only,
         serializable: args.consistency == Consistency::Serializable,
-    }
-}
-
-/// Where to read on and how many keys, if something is missing; `limit` 0 = no limit.
-fn next_piece(so_far: &RangeResponse, limit: u64) -> Option<(Vec<u8>, u64)> {
-    let found = so_far.kvs.len() as u64;
-    let left = limit.saturating_sub(found);
-    if !so_far.more || limit > 0 && left == 0 {
-        return None;
-    }
-    let mut key = so_far.kvs.last()?.key.clone();
-    // The first key after it in byte order.
-    key.push(0);
-    Some((key, left))
-}
-
-#[cfg(test)]
-mod tests {
-    use client::KeyValue;
-
-    use super::*;
-
-    fn found(keys: &[&str], more: bool) -> RangeResponse {
-        let kv = |key: &&str| KeyValue {
-            key: key.as_bytes().to_vec(),
-            value: Vec::new(),
-            create_revision: 1,
-            mod_revision: 1,
-            version: 1,
-            lease: 0,
-        };
-        RangeResponse { revision: 5, kvs: keys.iter().map(kv).collect(), more, count: 9 }
-    }
-
-    #[test]
-    fn reading_goes_on_behind_the_last_key_until_limit_or_end() {
-        assert_eq!(next_piece(&found(&["a", "b"], true), 0), Some((b"b\0".to_vec(), 0)));
-        assert_eq!(next_piece(&found(&["a", "b"], true), 5), Some((b"b\0".to_vec(), 3)));
-        assert_eq!(next_piece(&found(&["a", "b"], true), 2), None);
-        assert_eq!(next_piece(&found(&["a", "b"], false), 0), None);
-        assert_eq!(next_piece(&found(&[], true), 0), None);
     }
 }

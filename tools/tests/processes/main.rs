@@ -17,6 +17,7 @@ mod load;
 mod namespaces;
 mod nonsense;
 mod packaging;
+mod pages;
 mod peers;
 mod place;
 mod probes;
