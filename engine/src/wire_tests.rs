@@ -356,7 +356,7 @@ fn documented_kinds_are_all_there_are() {
 fn documented_calls_are_the_ones_in_the_code() {
     let documented: Vec<Vec<String>> = WIRE_DOC.table("Calls");
     let coded = CallKind::ALL.map(|kind| {
-        let CallRow { name, number, writes, answered_by, payload } = kind.row();
+        let CallRow { name, number, writes, lasts, answered_by, payload } = kind.row();
         let answered_by = match answered_by {
             AnsweredBy::Leader => "the shard's leader",
             AnsweredBy::Replica => "the shard on the node that is asked",
@@ -367,9 +367,9 @@ fn documented_calls_are_the_ones_in_the_code() {
             PayloadForm::Range => "range request",
             PayloadForm::Nothing => "none",
         };
-        let writes = if writes { "yes" } else { "no" };
+        let [writes, lasts] = [writes, lasts].map(|is| if is { "yes" } else { "no" });
         assert!(is_call(FrameKind::new(number)), "{kind:?}");
-        [number.to_string().as_str(), name, writes, answered_by, payload].map(str::to_owned).to_vec()
+        [number.to_string().as_str(), name, writes, lasts, answered_by, payload].map(str::to_owned).to_vec()
     });
     assert_eq!(documented, coded);
 }

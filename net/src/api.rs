@@ -16,6 +16,8 @@ pub const KIND_PING: FrameKind = FrameKind::new(3);
 pub const KIND_RESPONSE: FrameKind = FrameKind::new(4);
 /// Frame kind of a part of an answer, in front of the answer itself.
 pub const KIND_RESPONSE_PART: FrameKind = FrameKind::new(5);
+/// Frame kind of a cancel: nobody takes the answer to the request of this number any more. It ends a call that lasts.
+pub const KIND_CANCEL: FrameKind = FrameKind::new(6);
 /// The first frame kind of what is asked of the engine; its own table says what each means.
 pub(crate) const CALL_KIND_MIN: u16 = 8;
 /// The last of them.
@@ -31,7 +33,7 @@ pub(crate) const FLAG_LEADER_HINT: u16 = 4;
 pub struct Request<'a> {
     /// The sender's number for it.
     pub id: u64,
-    /// What it is: a ping, or something for the engine.
+    /// What it is: a ping, a cancel, or something for the engine.
     pub kind: FrameKind,
     /// The shard it is about.
     pub shard: u32,
@@ -54,6 +56,12 @@ impl<'a> Request<'a> {
         Self { id, kind: KIND_PING, shard: 0, timeout_ms, payload: &[] }
     }
 
+    /// Says that nobody takes the answer to the request of this number any more.
+    #[must_use]
+    pub const fn cancel(id: u64) -> Self {
+        Self { id, kind: KIND_CANCEL, shard: 0, timeout_ms: 0, payload: &[] }
+    }
+
     /// Appends the frame.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let builder = FrameBuilder::begin(out, self.kind, 0, self.shard, self.id);
@@ -67,7 +75,7 @@ impl<'a> Request<'a> {
     /// # Errors
     /// The frame is no request, or does not follow the format.
     pub fn decode(frame: &Frame<'a>) -> Result<Self, DecodeError> {
-        if frame.kind != KIND_PING && !is_call(frame.kind) {
+        if ![KIND_PING, KIND_CANCEL].contains(&frame.kind) && !is_call(frame.kind) {
             return Err(DecodeError::Unknown { what: "the kind of a request", got: frame.kind.get().into() });
         }
         if frame.flags != 0 {
@@ -78,6 +86,14 @@ impl<'a> Request<'a> {
         let timeout_ms = reader.u32("the timeout of a request")?;
         if frame.kind == KIND_PING {
             reader.clone().finish("a ping")?;
+        }
+        if frame.kind == KIND_CANCEL {
+            reader.clone().finish("a cancel")?;
+            for (what, got) in [("the timeout of a cancel", timeout_ms), ("the shard of a cancel", frame.shard)] {
+                if got != 0 {
+                    return Err(DecodeError::Unknown { what, got: got.into() });
+                }
+            }
         }
         Ok(Self { id: frame.id, kind: frame.kind, shard: frame.shard, timeout_ms, payload: reader.rest() })
     }
@@ -214,7 +230,8 @@ pub struct Response<'a> {
     pub result: Result<&'a [u8], Refused<'a>>,
 }
 
-/// A part of an answer's body, in front of the response that holds the rest. If that is a refusal, the parts count for nothing.
+/// A part of an answer's body, in front of the response that holds the rest. If that is a refusal, the parts count for nothing, unless the
+/// call is one that lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponsePart<'a> {
     /// The sender's number for the request.

@@ -33,8 +33,12 @@ fn documented_kinds_and_flags_are_the_ones_in_the_code() {
         WIRE_DOC.numbers("Handshake"),
         kinds(&[(handshake::KIND_HELLO, "Hello"), (handshake::KIND_WELCOME, "Welcome")])
     );
-    let client =
-        [(api::KIND_PING, "ping"), (api::KIND_RESPONSE, "response"), (api::KIND_RESPONSE_PART, "part of a response")];
+    let client = [
+        (api::KIND_PING, "ping"),
+        (api::KIND_RESPONSE, "response"),
+        (api::KIND_RESPONSE_PART, "part of a response"),
+        (api::KIND_CANCEL, "cancel"),
+    ];
     assert_eq!(WIRE_DOC.numbers("Client protocol"), kinds(&client));
     let flags = [
         (api::KIND_RESPONSE, api::FLAG_REFUSED, "REFUSED"),
@@ -205,6 +209,7 @@ fn golden_bytes_are_read_back() {
         ("A call", samples::call()),
         ("A call without payload", samples::call_without_payload()),
         ("A ping", samples::ping()),
+        ("A cancel", samples::cancel()),
     ] {
         with_frame(&WIRE_DOC.golden(name), |frame| assert_eq!(Request::decode(frame), Ok(request), "{name}"));
     }

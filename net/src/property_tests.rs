@@ -6,8 +6,8 @@
 use proptest::prelude::*;
 
 use crate::api::{
-    CALL_KIND_MAX, CALL_KIND_MIN, Executed, KIND_PING, KIND_RESPONSE, KIND_RESPONSE_PART, Refused, Request, Response,
-    ResponsePart, Status,
+    CALL_KIND_MAX, CALL_KIND_MIN, Executed, KIND_CANCEL, KIND_PING, KIND_RESPONSE, KIND_RESPONSE_PART, Refused,
+    Request, Response, ResponsePart, Status,
 };
 use crate::deframer::{Deframer, Skipped};
 use crate::frame::{FRAME_HEADER_BYTES, Frame, FrameBuilder, FrameError, FrameKind, encode_frame};
@@ -187,8 +187,8 @@ fn welcome() -> impl Strategy<Value = Welcome> {
 }
 
 /// Kinds of the client protocol, all but most calls.
-const CLIENT_KINDS: [u16; 5] =
-    [KIND_PING.get(), KIND_RESPONSE.get(), KIND_RESPONSE_PART.get(), CALL_KIND_MIN, CALL_KIND_MAX];
+const CLIENT_KINDS: [u16; 6] =
+    [KIND_PING.get(), KIND_RESPONSE.get(), KIND_RESPONSE_PART.get(), KIND_CANCEL.get(), CALL_KIND_MIN, CALL_KIND_MAX];
 
 fn request_kind() -> impl Strategy<Value = FrameKind> {
     prop_oneof![1 => Just(KIND_PING), 4 => (CALL_KIND_MIN..=CALL_KIND_MAX).prop_map(FrameKind::new)]

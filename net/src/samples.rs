@@ -30,6 +30,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("A call", bytes(&|out| call().encode(out))),
         ("A call without payload", bytes(&|out| call_without_payload().encode(out))),
         ("A ping", bytes(&|out| ping().encode(out))),
+        ("A cancel", bytes(&|out| cancel().encode(out))),
         ("A response", bytes(&|out| response().encode(out))),
         ("A response with a hint", bytes(&|out| hinted_response().encode(out))),
         ("A part of a response", bytes(&|out| response_part().encode(out))),
@@ -115,6 +116,10 @@ pub(crate) const fn call_without_payload() -> Request<'static> {
 
 pub(crate) const fn ping() -> Request<'static> {
     Request::ping(11, 1000)
+}
+
+pub(crate) const fn cancel() -> Request<'static> {
+    Request::cancel(12)
 }
 
 pub(crate) const fn response() -> Response<'static> {

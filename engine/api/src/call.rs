@@ -54,6 +54,9 @@ pub struct CallRow {
     pub number: u16,
     /// It may change the state: without an answer its outcome is unknown, and nobody sends it twice.
     pub writes: bool,
+    /// Its answer goes on, part by part, until the client, the node or the connection ends it. Its first part shows that it has begun; from
+    /// then on it has no limit in time.
+    pub lasts: bool,
     /// Who answers it.
     pub answered_by: AnsweredBy,
     /// What its payload is.
@@ -69,14 +72,14 @@ impl CallKind {
     #[must_use]
     pub const fn row(self) -> CallRow {
         use {AnsweredBy as By, PayloadForm as Form};
-        let (name, number, writes, answered_by, payload) = match self {
-            Self::Write => ("write", 8, true, By::Leader, Form::Command),
-            Self::Read => ("read", 9, false, By::Leader, Form::Range),
-            Self::ReadSerializable => ("serializable read", 10, false, By::Replica, Form::Range),
-            Self::Status => ("status", 11, false, By::Node, Form::Nothing),
-            Self::Hash => ("hash", 12, false, By::Replica, Form::Nothing),
+        let (name, number, writes, lasts, answered_by, payload) = match self {
+            Self::Write => ("write", 8, true, false, By::Leader, Form::Command),
+            Self::Read => ("read", 9, false, false, By::Leader, Form::Range),
+            Self::ReadSerializable => ("serializable read", 10, false, false, By::Replica, Form::Range),
+            Self::Status => ("status", 11, false, false, By::Node, Form::Nothing),
+            Self::Hash => ("hash", 12, false, false, By::Replica, Form::Nothing),
         };
-        CallRow { name, number, writes, answered_by, payload }
+        CallRow { name, number, writes, lasts, answered_by, payload }
     }
 
     /// The kind with this number on the wire.
@@ -93,6 +96,13 @@ impl CallKind {
     #[must_use]
     pub const fn writes(self) -> bool {
         self.row().writes
+    }
+
+    /// True if its answer goes on until somebody ends it.
+    #[inline]
+    #[must_use]
+    pub const fn lasts(self) -> bool {
+        self.row().lasts
     }
 
     /// Who answers it.
@@ -116,6 +126,17 @@ impl CallKind {
         }
     }
 }
+
+// What lasts is answered by the shard on the node that was asked. So no node passes on an answer without end: one that is lost in between
+// could be neither noticed nor held up. And it changes nothing, so that it may be opened anew whenever it ends.
+const _: () = {
+    let mut number = 0;
+    while number < CallKind::ALL.len() {
+        let row = CallKind::ALL[number].row();
+        assert!(!row.lasts || (matches!(row.answered_by, AnsweredBy::Replica) && !row.writes));
+        number += 1;
+    }
+};
 
 #[cfg(test)]
 mod tests {

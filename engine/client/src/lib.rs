@@ -236,7 +236,7 @@ impl Client {
         payload: &[u8],
         timeout: Duration,
     ) -> Result<Vec<u8>, ClientError> {
-        let kind = Kind { number: FrameKind::new(kind.row().number), writes: kind.writes() };
+        let kind = Kind { number: FrameKind::new(kind.row().number), writes: kind.writes(), lasts: kind.lasts() };
         Ok(self.net.request(target, kind, shard, payload, timeout).await?)
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Calling order: a call is `check`ed once and taken by `take`. Its ticket then comes back with any number of parts of the answer
 //! (`take_part`, or `lose_part` if one was lost on its way) and one last (`last`), or at once by `not_taken`. Until then the call keeps
-//! its place, whether anybody waits for it or not.
+//! its place, whether anybody waits for it or not; if nobody does any more, its shard is to be told.
 
 mod between;
 mod conversation;
@@ -43,10 +43,14 @@ pub struct DeskLimits {
     pub shard_count: u32,
     /// Requests of one connection that wait for an answer, at most.
     pub requests_per_connection: u32,
+    /// Calls of one connection that last, at most.
+    pub lasting_per_connection: u32,
     /// Bytes of requests of this core that wait for an answer, at most. Unit: bytes.
     pub queued_bytes: u64,
     /// Requests of this core that wait for an answer, at most. As many more may be given up and not be answered yet.
     pub requests: usize,
+    /// Calls of this core that last, at most.
+    pub lasting: usize,
 }
 
 /// A call that was taken.
@@ -57,6 +61,16 @@ pub(crate) struct Taken {
     pub(crate) ticket: Ticket,
     /// The core that owns its shard.
     pub(crate) owner: usize,
+}
+
+/// A call has had its last answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) struct Ended<W> {
+    /// Who waited for it; `None`: nobody did any more.
+    pub(crate) waiting: Option<W>,
+    /// It was a call that lasts.
+    pub(crate) lasted: bool,
 }
 
 /// The desk of one core. `W` is whoever waits for an answer.
@@ -70,14 +84,16 @@ pub(crate) struct Desk<W> {
     last_conn: u32,
     /// Shards of other cores that say nothing any more.
     silent: BTreeSet<ShardId>,
+    /// Calls whose answers go on and find nobody, by their shards, which are to be told.
+    unwanted: BTreeMap<ShardId, BTreeSet<Ticket>>,
 }
 
 impl<W> Desk<W> {
     /// The desk of `core`, of so many cores.
     pub(crate) const fn new(core: usize, cores: usize, limits: DeskLimits) -> Self {
         assert!(core < cores, "cores are numbered from 0");
-        let waits = Waits::new(limits.queued_bytes, limits.requests);
-        Self { core, cores, limits, waits, last_conn: NO_CONN, silent: BTreeSet::new() }
+        let waits = Waits::new(limits.queued_bytes, limits.requests, limits.lasting);
+        Self { core, cores, limits, waits, last_conn: NO_CONN, silent: BTreeSet::new(), unwanted: BTreeMap::new() }
     }
 
     /// A number for a connection, by which its calls are known.
@@ -119,18 +135,19 @@ impl<W> Desk<W> {
         }
     }
 
-    /// Takes a checked call of a connection, or of nobody's (`NO_CONN`).
+    /// Takes a checked call of a connection, or of nobody's (`NO_CONN`). `lasts`: its kind is one that lasts.
     ///
     /// # Errors
     /// It is not taken, and certainly took no effect: whoever waits comes back with what to say.
-    pub(crate) fn take(&mut self, call: &Call<'_>, conn: u32, waiting: W) -> Result<Taken, (W, Refusal)> {
+    pub(crate) fn take(&mut self, call: &Call<'_>, conn: u32, waiting: W, lasts: bool) -> Result<Taken, (W, Refusal)> {
         let shard = call.meta.shard;
         assert!(shard.get() < self.limits.shard_count, "the call was checked");
         if self.silent.contains(&shard) {
             return Err((waiting, Refusal::not_executed(Status::Unavailable, HANGS)));
         }
         let bytes = u32::try_from(call.payload.len()).unwrap_or(u32::MAX);
-        match self.waits.take(Place::new(waiting, conn, shard, bytes)) {
+        let place = if lasts { Place::lasting(waiting, conn, shard) } else { Place::new(waiting, conn, shard, bytes) };
+        match self.waits.take(place) {
             Ok(number) => Ok(Taken { ticket: self.ticket(conn, number), owner: Self::owner(shard, self.cores) }),
             Err((waiting, why)) => {
                 let message = match why {
@@ -138,6 +155,7 @@ impl<W> Desk<W> {
                         mark!("desk: too many bytes of requests wait");
                         format!("{bytes} bytes of requests wait on this core; slow down and try again")
                     }
+                    NoPlace::Lasting(count) => format!("{count} calls that last are open on this core already"),
                     NoPlace::Count => {
                         mark!("desk: too many requests wait");
                         "too many requests wait on this core; slow down and try again".to_owned()
@@ -148,37 +166,71 @@ impl<W> Desk<W> {
         }
     }
 
-    /// A call that was taken could not be brought to its shard's core, which never sees it. `None`: nobody waits for it.
-    pub(crate) fn not_taken(&mut self, ticket: Ticket) -> (Option<W>, Refusal) {
+    /// A call that was taken could not be brought to its shard's core, which never sees it.
+    pub(crate) fn not_taken(&mut self, ticket: Ticket) -> (Ended<W>, Refusal) {
         mark!("desk: the queue to another core is full");
         let message = "the queue to the shard's core is full; slow down and try again";
         (self.last(ticket), Refusal::not_executed(Status::Overloaded, message))
     }
 
-    /// A part of an answer came, and others follow. `take` takes it for whoever waits; `false`: whoever it is waits no longer.
-    pub(crate) fn take_part(&mut self, ticket: Ticket, take: impl FnOnce(&mut W) -> bool) {
+    /// A part of an answer came, and others follow. `take` takes it for whoever waits; `false`: whoever it is waits no longer. Says whether
+    /// the shard is to be told that nobody waits (`take_unwanted`).
+    #[must_use]
+    pub(crate) fn take_part(&mut self, ticket: Ticket, take: impl FnOnce(&mut W) -> bool) -> bool {
         let place = self.place(ticket);
-        if place.waiting.as_mut().is_some_and(|waiting| !take(waiting)) {
-            mark!("desk: the rest of an answer finds nobody");
-            place.waiting = None;
+        if place.waiting.as_mut().is_some_and(take) {
+            return false;
         }
+        mark!("desk: the rest of an answer finds nobody");
+        place.waiting = None;
+        self.unwant(ticket)
     }
 
-    /// A part of an answer was lost on its way, and others follow, which are dropped. Whoever waits is to be told at once. Says which shard
-    /// answered.
+    /// A part of an answer was lost on its way, and others follow, which are dropped. Whoever waits is to be told at once, and the shard by
+    /// `take_unwanted`. Says which shard answered.
     pub(crate) fn lose_part(&mut self, ticket: Ticket) -> (ShardId, Option<W>) {
         mark!("desk: a part of an answer was lost between cores");
         let place = self.place(ticket);
-        (place.shard, place.waiting.take())
+        let (shard, waiting) = (place.shard, place.waiting.take());
+        self.unwant(ticket);
+        (shard, waiting)
     }
 
-    /// The last part of an answer came, so that the call's place is free. `None`: nobody waits for it any more.
-    pub(crate) fn last(&mut self, ticket: Ticket) -> Option<W> {
+    /// Nobody takes more of the answer to a call: its shard is to be told (`take_unwanted`), once. Its last part still comes. Says whether
+    /// this is news.
+    pub(crate) fn unwant(&mut self, ticket: Ticket) -> bool {
+        let place = self.place(ticket);
+        let (shard, is_news) = (place.shard, !std::mem::replace(&mut place.is_unwanted, true));
+        if is_news {
+            self.unwanted.entry(shard).or_default().insert(ticket);
+        }
+        is_news
+    }
+
+    /// Takes the calls whose shards are to be told that nobody takes more of their answers (`Event::Left`), in ascending order. What cannot
+    /// be told now is given back by `not_told`.
+    pub(crate) fn take_unwanted(&mut self) -> BTreeMap<ShardId, BTreeSet<Ticket>> {
+        std::mem::take(&mut self.unwanted)
+    }
+
+    /// A shard could not be told of these calls. Those that have not ended are told another time.
+    pub(crate) fn not_told(&mut self, shard: ShardId, tickets: impl IntoIterator<Item = Ticket>) {
+        mark!("desk: the queue to another core has no room for those that left");
+        self.unwanted.entry(shard).or_default().extend(tickets);
+    }
+
+    /// The last part of an answer came, so that the call's place is free.
+    pub(crate) fn last(&mut self, ticket: Ticket) -> Ended<W> {
         // Looked at first: a ticket that names another call's place must not free it.
-        self.place(ticket);
+        let place = self.place(ticket);
+        let (lasted, shard) = (place.lasts(), place.shard);
+        // The next call at this place may have the same ticket.
+        if let Some(unwanted) = self.unwanted.get_mut(&shard) {
+            unwanted.remove(&ticket);
+        }
         let waiting = self.waits.remove(place_of(ticket)).and_then(|place| place.waiting);
         mark!("desk: nobody waits for an answer any more" if waiting.is_none());
-        waiting
+        Ended { waiting, lasted }
     }
 
     /// A client's connection is gone. Its calls keep their places, since their answers name these. Returns their tickets, for each shard
@@ -269,14 +321,20 @@ mod tests {
         command: Limits { request_bytes: 1 << 10, txn_ops: 8, shard_count: 2 },
         shard_count: 2,
         requests_per_connection: 2,
+        lasting_per_connection: 2,
         queued_bytes: 100,
         requests: 3,
+        lasting: 1,
     };
 
     fn take(desk: &mut Desk<&'static str>, shard: u32, conn: u32, bytes: usize) -> Result<Taken, Refusal> {
         let payload = vec![0; bytes];
         let call = Call::borrowed(ShardId::new(shard), CallKind::Write, 100, &payload);
-        desk.take(&call, conn, "somebody").map_err(|(_, refusal)| refusal)
+        desk.take(&call, conn, "somebody", false).map_err(|(_, refusal)| refusal)
+    }
+
+    const fn ended(waiting: Option<&'static str>) -> Ended<&'static str> {
+        Ended { waiting, lasted: false }
     }
 
     #[test]
@@ -288,7 +346,7 @@ mod tests {
         let refused = take(&mut desk, 1, conn, 41).expect_err("too many bytes");
         assert_eq!((refused.status, refused.executed), (Status::Overloaded, Executed::No));
         let (waiting, refusal) = desk.not_taken(first.ticket);
-        assert_eq!((waiting, refusal.executed), (Some("somebody"), Executed::No));
+        assert_eq!((waiting, refusal.executed), (ended(Some("somebody")), Executed::No));
         assert!(desk.left(conn).is_empty() && take(&mut desk, 1, conn, 100).is_ok());
     }
 
@@ -301,10 +359,10 @@ mod tests {
         let left = BTreeMap::from([(ShardId::new(0), vec![first]), (ShardId::new(1), vec![second])]);
         assert_eq!(desk.left(gone), left);
         assert!(take(&mut desk, 0, stays, 10).is_err(), "their places are not free");
-        assert_eq!(desk.last(second), Some("somebody"));
+        assert_eq!(desk.last(second), ended(Some("somebody")));
         let again = take(&mut desk, 0, stays, 10).expect("a place is free").ticket;
         assert_eq!((again.0 ^ second.0) & 0xfffff, 0, "the same place, under another ticket");
-        assert_eq!([first, third, again].map(|ticket| desk.last(ticket)), [Some("somebody"); 3]);
+        assert_eq!([first, third, again].map(|ticket| desk.last(ticket)), [ended(Some("somebody")); 3]);
     }
 
     #[test]
@@ -313,10 +371,10 @@ mod tests {
         let mut desk = Desk::new(0, 1, LIMITS);
         let (one, other) = (desk.number_conn(), desk.number_conn());
         let first = take(&mut desk, 0, one, 10).expect("room").ticket;
-        desk.last(first);
+        assert_eq!(desk.last(first), ended(Some("somebody")));
         let second = take(&mut desk, 0, other, 10).expect("room").ticket;
         assert_eq!(place_of(first), place_of(second));
-        desk.last(first);
+        let _nobodys = desk.last(first);
     }
 
     #[test]
@@ -335,23 +393,51 @@ mod tests {
         desk.speaks(ShardId::new(0));
         let next = take(&mut desk, 0, conn, 1).expect("it speaks again").ticket;
         assert_eq!(desk.give_up_some(ShardId::new(0), 0, 10), (Vec::new(), None), "it answers what it is given");
-        assert_eq!(desk.last(next), Some("somebody"));
-        desk.take_part(silent, |_| unreachable!("nobody waits for it"));
-        assert_eq!((desk.last(silent), desk.last(other)), (None, Some("somebody")));
+        assert_eq!(desk.last(next), ended(Some("somebody")));
+        assert!(desk.take_part(silent, |_| unreachable!("nobody waits for it")), "it need not go on");
+        assert_eq!((desk.last(silent), desk.last(other)), (ended(None), ended(Some("somebody"))));
     }
 
     #[test]
     fn whoever_does_not_take_a_part_waits_no_longer_and_the_rest_is_dropped() {
         let mut desk = Desk::new(0, 1, LIMITS);
         let [slow, unlucky] = [10, 10].map(|bytes| take(&mut desk, 0, NO_CONN, bytes).expect("room").ticket);
-        desk.take_part(slow, |_| true);
-        desk.take_part(slow, |_| false);
-        desk.take_part(slow, |_| unreachable!("nobody waits for it"));
+        assert!(!desk.take_part(slow, |_| true) && desk.take_part(slow, |_| false));
+        assert!(!desk.take_part(slow, |_| unreachable!("nobody waits for it")));
         assert_eq!(
             [desk.lose_part(unlucky), desk.lose_part(unlucky)].map(|(_, waiting)| waiting),
             [Some("somebody"), None]
         );
-        assert_eq!((desk.last(slow), desk.last(unlucky)), (None, None));
+        let shard = ShardId::new(0);
+        assert_eq!(
+            desk.take_unwanted(),
+            BTreeMap::from([(shard, BTreeSet::from([slow, unlucky]))]),
+            "their shard is told"
+        );
+        assert!(desk.take_unwanted().is_empty(), "once");
+        desk.not_told(shard, [slow, unlucky]);
+        assert_eq!(
+            (desk.last(slow), desk.take_unwanted()[&shard].len()),
+            (ended(None), 1),
+            "what has ended goes without"
+        );
+        assert_eq!(desk.last(unlucky), ended(None));
+        // The next call at the same place has the same ticket, and is wanted.
+        let next = take(&mut desk, 0, NO_CONN, 10).expect("room").ticket;
+        assert!(next == unlucky && desk.take_unwanted().is_empty());
+    }
+
+    #[test]
+    fn what_lasts_has_a_limit_of_its_own_and_says_so_at_its_end() {
+        let mut desk = Desk::new(0, 1, LIMITS);
+        let payload = [0; 90];
+        let call = Call::borrowed(ShardId::new(0), CallKind::ReadSerializable, 100, &payload);
+        let lasting = desk.take(&call, NO_CONN, "somebody", true).expect("room").ticket;
+        let (_, refused) = desk.take(&call, NO_CONN, "somebody", true).expect_err("one may last");
+        assert_eq!((refused.status, refused.executed), (Status::Overloaded, Executed::No));
+        assert!(take(&mut desk, 0, NO_CONN, 90).is_ok(), "it takes no room of others");
+        assert_eq!(desk.last(lasting), Ended { waiting: Some("somebody"), lasted: true });
+        assert!(desk.take(&call, NO_CONN, "somebody", true).is_ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The answers of one client's connection, in any order. What arrives on it is taken by `client_requests`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,11 +16,11 @@ use super::guests::Guest;
 use super::held::{Held, HeldTotal, Reads};
 use super::limits::{
     CLIENT_ANSWER_BYTES_MAX, CLIENT_PUT_OFF_BYTES, CORE_ANSWER_BYTES_MAX, CORE_CROWDED_BYTES, CORE_ROOM_AGAIN_BYTES,
-    READ_PAUSE_BYTES, SHARE_BYTES_MAX, SHARE_BYTES_MIN, SMALL_ANSWER_BYTES,
+    LASTING_UNTAKEN_BYTES_MAX, READ_PAUSE_BYTES, SHARE_BYTES_MAX, SHARE_BYTES_MIN, SMALL_ANSWER_BYTES,
 };
 use super::partial::GivenUp;
 use super::taking::{Taking, TakingTime};
-use crate::call::Refusal;
+use crate::call::{Refusal, Ticket};
 use crate::desk::{Conversation, DeskLimits};
 
 /// What takes the place of a large answer while too much waits. All reads of a round are answered at once, and clients may be slow
@@ -28,6 +29,13 @@ const NO_ROOM: Refused<'static> = Refused {
     status: Status::Overloaded,
     executed: Executed::Unknown,
     message: "too many bytes of answers wait for clients of this node; this one was dropped, read again later",
+};
+
+/// Why a call that lasts ends.
+const TAKES_TOO_LITTLE: Refused<'static> = Refused {
+    status: Status::Overloaded,
+    executed: Executed::No,
+    message: "its client takes too little of what waits for it; open the call again from where it ended",
 };
 
 /// What the connections of one core have in common.
@@ -53,6 +61,8 @@ pub struct ClientConn {
     writers: Rc<Writers>,
     conversation: Cell<Conversation>,
     reads: Reads,
+    /// Calls that last, by the client's numbers for them.
+    lasting: RefCell<BTreeMap<u64, Ticket>>,
     /// When bytes arrived last.
     read_at: Cell<Instant>,
     /// When the bytes of the last request arrived; `None` before the first.
@@ -108,6 +118,7 @@ impl ClientConn {
             writers,
             conversation: Cell::default(),
             reads: Reads::new(Rc::clone(&of_core.held)),
+            lasting: RefCell::default(),
             read_at: Cell::new(Instant::now()),
             asked_at: Cell::new(None),
             last_answer: RefCell::default(),
@@ -256,9 +267,14 @@ impl ClientConn {
         self.writer.abort();
     }
 
-    /// Requests of this connection that wait for an answer.
+    /// Requests of this connection that wait for an answer, without the calls that last.
     pub fn waiting_count(&self) -> u32 {
         self.conversation.get().waiting_count()
+    }
+
+    /// Nothing that was asked for on this connection is under way.
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.conversation.get().owes_nothing()
     }
 
     /// Whether another request may begin.
@@ -266,7 +282,55 @@ impl ClientConn {
     /// # Errors
     /// As many wait already.
     pub(super) fn may_begin(&self, limits: &DeskLimits) -> Result<(), Refusal> {
-        self.conversation.get().may_begin(limits)
+        self.conversation.get().may_begin(limits, false)
+    }
+
+    /// Whether another call that lasts may begin, under the client's number for it.
+    ///
+    /// # Errors
+    /// As many last already, or one of this number does.
+    pub(super) fn may_open(&self, id: u64, limits: &DeskLimits) -> Result<(), Refusal> {
+        if self.lasting.borrow().contains_key(&id) {
+            let message = format!("a call that lasts has number {id} already on this connection");
+            return Err(Refusal::not_executed(Status::Invalid, message));
+        }
+        self.conversation.get().may_begin(limits, true)
+    }
+
+    /// A call that lasts was taken, and will be ended by `end_lasting`.
+    pub(super) fn lasting_began(&self) {
+        self.asked_at.set(Some(self.read_at.get()));
+        self.converse(|conversation| conversation.begin(true));
+    }
+
+    /// It has this ticket.
+    pub(super) fn note_lasting(&self, id: u64, ticket: Ticket) {
+        let before = self.lasting.borrow_mut().insert(id, ticket);
+        assert!(before.is_none(), "a number names one call that lasts");
+    }
+
+    /// The ticket of a call that lasts.
+    pub(super) fn lasting(&self, id: u64) -> Option<Ticket> {
+        self.lasting.borrow().get(&id).copied()
+    }
+
+    /// Ends a call that `lasting_began` counted.
+    pub(super) fn end_lasting(&self, response: &Response<'_>) {
+        self.lasting.borrow_mut().remove(&response.id);
+        let was_last_request = self.converse(|conversation| conversation.answered(true));
+        assert!(!was_last_request, "nobody waits for what lasts");
+        self.push(response);
+    }
+
+    /// Queues a part of what lasts. `false`: the client takes too little, and the call has ended.
+    pub(super) fn take_lasting(&self, part: &ResponsePart<'_>) -> bool {
+        let queued_bytes = self.writer.queued_bytes();
+        if queued_bytes > LASTING_UNTAKEN_BYTES_MAX || self.has_no_room_for(part.bytes.len()) {
+            self.end_lasting(&Response { id: part.id, leader_hint: None, result: Err(TAKES_TOO_LITTLE) });
+            return false;
+        }
+        self.push_frame(|out| part.encode(out));
+        true
     }
 
     /// Bytes arrived just now.
@@ -277,7 +341,7 @@ impl ClientConn {
     /// A request was taken and will be answered by `answer`.
     pub fn request_began(&self) {
         self.asked_at.set(Some(self.read_at.get()));
-        self.converse(Conversation::begin);
+        self.converse(|conversation| conversation.begin(false));
     }
 
     /// A read is brought to its shard, and goes on until the result is dropped. Should its answer find no room, it is held back as `again`.
@@ -288,7 +352,7 @@ impl ClientConn {
 
     /// Answers a request that `request_began` counted.
     pub fn answer(&self, response: &Response<'_>) {
-        if self.converse(Conversation::answered)
+        if self.converse(|conversation| conversation.answered(false))
             && let Some(waker) = self.last_answer.borrow_mut().take()
         {
             waker.wake();

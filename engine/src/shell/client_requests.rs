@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncReadExt};
-use net::api::{Executed, KIND_PING, Refused, Request, Response, Status};
+use net::api::{Executed, KIND_CANCEL, KIND_PING, Refused, Request, Response, Status};
 use net::deframer::Deframer;
 use net::frame::{Frame, FrameError};
 use net::shell::Stream;
@@ -171,6 +171,9 @@ fn take_request(conn: &Rc<ClientConn>, frame: &Frame<'_>, gateway: &Gateway, boa
     };
     if request.kind == KIND_PING {
         return conn.push(&Response { id: request.id, leader_hint: None, result: Ok(b"") });
+    }
+    if request.kind == KIND_CANCEL {
+        return gateway.cancel(conn, request.id);
     }
     match Call::of_request(&request) {
         Ok(call) if call.kind.answered_by() == AnsweredBy::Node => {

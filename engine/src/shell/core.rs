@@ -307,6 +307,7 @@ impl Core {
         for partials in [self.gateway.partials(), &self.peer_partials] {
             self.classes.spawn(Class::Serving, Rc::clone(partials).sweep_now_and_then());
         }
+        self.classes.spawn(Class::Serving, Rc::clone(&self.gateway).tell_unwanted());
         let slow = slow_clients::watch(Rc::clone(&self.gateway), Arc::clone(&self.shared.metrics));
         self.classes.spawn(Class::Serving, slow);
         if self.shared.config.cores() > 1 {

@@ -19,23 +19,34 @@ use super::classes::{Slice, give_way};
 use super::client_conn::{ClientConn, OfCore, ReadUnderWay};
 use super::handle::HandleReply;
 use super::held::Held;
-use super::limits::{CLIENTS_PARTIAL_BYTES_MAX, PLACES_AT_ONCE, TIMEOUT_MS_MAX};
+use super::limits::{CLIENTS_PARTIAL_BYTES_MAX, PLACES_AT_ONCE, TIMEOUT_MS_MAX, UNWANTED_RETRY_PAUSE};
 use super::mesh::{Mesh, MeshMessage};
+use super::notify::Notify;
 use super::partial::Partials;
 use super::replies::Replies;
 use super::shard::Shard;
 use super::taking::TakingTime;
 use crate::call::{Call, Origin, Part, Refusal, Ticket};
-use crate::desk::{Desk, DeskLimits, NO_CONN, Taken};
+use crate::desk::{Desk, DeskLimits, Ended, NO_CONN, Taken};
 use crate::limits::{ANSWER_HEADS_BYTES, RANGE_BYTES_LIMIT};
 use crate::replica::Event;
 use crate::types::ShardId;
 use api::command;
 
+/// What a client's connection waits for.
+pub(super) enum Awaited {
+    /// An answer that comes once, to a write or to a read that was not begun.
+    Answer,
+    /// The answer to a read that was begun.
+    Read(ReadUnderWay),
+    /// An answer that goes on.
+    Lasting,
+}
+
 /// Who waits for an answer.
-pub enum Waiting {
-    /// A client's connection, under its number for the request; the last is there if it is a read.
-    Conn(Rc<ClientConn>, u64, Option<ReadUnderWay>),
+pub(super) enum Waiting {
+    /// A client's connection, under its number for the request.
+    Conn(Rc<ClientConn>, u64, Awaited),
     /// A program that embeds the node.
     Handle(HandleReply),
 }
@@ -55,7 +66,10 @@ pub struct Gateway {
     of_core: OfCore,
     /// Requests of which only a part has arrived.
     partials: Rc<Partials>,
+    /// Requests of the node that wait for an answer, without the calls that last.
     waiting_total: Arc<AtomicU64>,
+    /// Shards are to be told that nobody takes the rest of some answers.
+    has_unwanted: Notify,
     /// Requests that were taken so far.
     taken_count: Cell<u64>,
     /// Connections of this core's clients; some may be gone.
@@ -84,6 +98,7 @@ impl Gateway {
             of_core: OfCore::default(),
             partials: Partials::of_many(CLIENTS_PARTIAL_BYTES_MAX.max(4 * limits.command.request_bytes_limit())),
             waiting_total,
+            has_unwanted: Notify::default(),
             taken_count: Cell::new(0),
             conns: RefCell::default(),
             leader_hints,
@@ -165,13 +180,16 @@ impl Gateway {
         if let Err(refusal) = self.check(&call) {
             return conn.refuse(id, refusal.status, &refusal.message);
         }
+        if call.kind.lasts() {
+            return self.open(conn, id, call);
+        }
         if let Err(refusal) = conn.may_begin(&self.limits) {
             return conn.refuse(id, refusal.status, &refusal.message);
         }
         conn.request_began();
         call.meta.timeout_ms = call.meta.timeout_ms.clamp(1, TIMEOUT_MS_MAX);
         if call.kind.writes() {
-            return self.route(call, Waiting::Conn(Rc::clone(conn), id, None));
+            return self.route(call, Waiting::Conn(Rc::clone(conn), id, Awaited::Answer));
         }
         if conn.may_begin_now() {
             // Of most reads nobody asks when their time is over.
@@ -186,7 +204,27 @@ impl Gateway {
             let message = "reads wait on this core until clients take their answers, and there is no room for more of them; slow \
                            down and try again";
             let refusal = Refusal::not_executed(Status::Overloaded, message);
-            self.answer_refused(read.call.meta.shard, Waiting::Conn(Rc::clone(conn), id, None), &refusal);
+            self.answer_refused(read.call.meta.shard, Waiting::Conn(Rc::clone(conn), id, Awaited::Answer), &refusal);
+        }
+    }
+
+    /// Takes a checked call that lasts. It is no read: it takes no room of theirs and holds none of them back.
+    pub(super) fn open(&self, conn: &Rc<ClientConn>, id: u64, mut call: Call<'_>) {
+        if let Err(refusal) = conn.may_open(id, &self.limits) {
+            return conn.refuse(id, refusal.status, &refusal.message);
+        }
+        conn.lasting_began();
+        // This is the time until it begins.
+        call.meta.timeout_ms = call.meta.timeout_ms.clamp(1, TIMEOUT_MS_MAX);
+        self.route(call, Waiting::Conn(Rc::clone(conn), id, Awaited::Lasting));
+    }
+
+    /// A client takes no more of the answer to a call of its connection. Its shard is told if that is a call that lasts; any other is
+    /// answered all the same.
+    pub(super) fn cancel(&self, conn: &ClientConn, id: u64) {
+        let is_news = conn.lasting(id).is_some_and(|ticket| self.desk.borrow_mut().unwant(ticket));
+        if is_news {
+            self.has_unwanted.notify();
         }
     }
 
@@ -198,7 +236,7 @@ impl Gateway {
     /// Brings a read to its shard. With a deadline it is asked again if its answer finds no room.
     fn begin_read(&self, conn: &Rc<ClientConn>, id: u64, call: Call<'_>, deadline: Option<Instant>) {
         let again = deadline.map(|deadline| Held { id, deadline, call: call.clone().into_owned(), needs_room: true });
-        self.route(call, Waiting::Conn(Rc::clone(conn), id, Some(conn.read_began(again))));
+        self.route(call, Waiting::Conn(Rc::clone(conn), id, Awaited::Read(conn.read_began(again))));
     }
 
     /// Brings the reads that a connection holds back to their shards, each when its client has taken enough of its answers, or
@@ -219,7 +257,11 @@ impl Gateway {
                                    of this node; read faster, or try again later";
                     let refusal = Refusal::not_executed(Status::Timeout, message);
                     for Held { id, call, .. } in late {
-                        self.answer_refused(call.meta.shard, Waiting::Conn(Rc::clone(conn), id, None), &refusal);
+                        self.answer_refused(
+                            call.meta.shard,
+                            Waiting::Conn(Rc::clone(conn), id, Awaited::Answer),
+                            &refusal,
+                        );
                     }
                 }
             }
@@ -241,38 +283,44 @@ impl Gateway {
     }
 
     /// Brings a checked call to its shard.
-    pub fn route(&self, call: Call<'_>, waiting: Waiting) {
+    pub(super) fn route(&self, call: Call<'_>, waiting: Waiting) {
         let shard = call.meta.shard;
-        let conn = match &waiting {
-            Waiting::Conn(conn, ..) => conn.number(),
-            Waiting::Handle(_) => NO_CONN,
+        let (conn, opened) = match &waiting {
+            Waiting::Conn(conn, id, Awaited::Lasting) => (conn.number(), Some((Rc::clone(conn), *id))),
+            Waiting::Conn(conn, ..) => (conn.number(), None),
+            Waiting::Handle(_) => (NO_CONN, None),
         };
-        let taken = self.desk.borrow_mut().take(&call, conn, waiting);
+        let taken = self.desk.borrow_mut().take(&call, conn, waiting, opened.is_some());
         let Taken { ticket, owner } = match taken {
             Ok(taken) => taken,
             Err((waiting, refusal)) => return self.answer_refused(shard, waiting, &refusal),
         };
-        self.waiting_total.fetch_add(1, Ordering::Relaxed);
+        match opened {
+            Some((conn, id)) => conn.note_lasting(id, ticket),
+            None => _ = self.waiting_total.fetch_add(1, Ordering::Relaxed),
+        }
         self.taken_count.set(self.taken_count.get() + 1);
         if let Some(shard) = self.shard(shard) {
             return shard.deliver(Event::Call { origin: Origin::Local(ticket), call });
         }
         let message = MeshMessage::Call { ticket, call: call.into_owned() };
         if self.mesh.try_send(owner, message).is_err() {
-            let (waiting, refusal) = self.desk.borrow_mut().not_taken(ticket);
-            self.waiting_total.fetch_sub(1, Ordering::Relaxed);
-            self.answer_last(shard, waiting, Err(&refusal), false);
+            let (ended, refusal) = self.desk.borrow_mut().not_taken(ticket);
+            self.answer_last(shard, ended, Err(&refusal), false);
         }
     }
 
     /// Takes a part of the answer to a call that waits on this core.
     pub(super) fn reply_here(&self, shard: ShardId, ticket: Ticket, part: Part<&[u8], &Refusal>, relayed: bool) {
         match part {
-            Part::More(bytes) => self.desk.borrow_mut().take_part(ticket, |waiting| waiting.take_part(bytes)),
+            Part::More(bytes) => {
+                if self.desk.borrow_mut().take_part(ticket, |waiting| waiting.take_part(bytes)) {
+                    self.has_unwanted.notify();
+                }
+            }
             Part::Last(result) => {
-                let waiting = self.desk.borrow_mut().last(ticket);
-                self.waiting_total.fetch_sub(1, Ordering::Relaxed);
-                self.answer_last(shard, waiting, result, relayed);
+                let ended = self.desk.borrow_mut().last(ticket);
+                self.answer_last(shard, ended, result, relayed);
             }
         }
     }
@@ -280,25 +328,61 @@ impl Gateway {
     /// Refuses a call of this core of whose answer a part was lost. What still comes of it is dropped.
     pub(super) fn give_up(&self, ticket: Ticket, why: &Refusal) {
         let (shard, waiting) = self.desk.borrow_mut().lose_part(ticket);
+        self.has_unwanted.notify();
         if let Some(waiting) = waiting {
             self.answer_refused(shard, waiting, why);
         }
     }
 
-    /// A client's connection is gone: tells the shards that the reads it waits for need not be continued. If there is no room on the way
-    /// to another core, they are continued until their time is up.
+    /// A client's connection is gone: tells the shards that the reads it waits for need not be continued, nor what it has opened.
     pub(super) fn client_left(&self, conn: &ClientConn) {
-        if conn.waiting_count() == 0 {
+        if conn.owes_nothing() {
             return;
         }
         let left = self.desk.borrow().left(conn.number());
         for (shard, tickets) in left {
-            if let Some(shard) = self.shard(shard) {
-                shard.deliver(Event::Left(&tickets));
-            } else if self.mesh.try_send(self.mesh.owner(shard), MeshMessage::Left { shard, tickets }).is_err() {
-                tracing::debug!(%shard, "the queue to the shard's core is full: reads of a client that left go on");
+            if let Err(tickets) = self.tell_left(shard, tickets) {
+                self.desk.borrow_mut().not_told(shard, tickets);
+                self.has_unwanted.notify();
             }
         }
+    }
+
+    /// Tells shards that nobody takes the rest of some answers, for ever. They are not told within the event that brings a part of one.
+    pub(super) async fn tell_unwanted(self: Rc<Self>) {
+        loop {
+            self.has_unwanted.wait().await;
+            let unwanted = self.desk.borrow_mut().take_unwanted();
+            let mut is_to_go_on = false;
+            for (shard, tickets) in unwanted {
+                if let Err(tickets) = self.tell_left(shard, tickets.into_iter().collect()) {
+                    self.desk.borrow_mut().not_told(shard, tickets);
+                    is_to_go_on = true;
+                }
+                give_way().await;
+            }
+            if is_to_go_on {
+                glommio::timer::sleep(UNWANTED_RETRY_PAUSE).await;
+                self.has_unwanted.notify();
+            }
+        }
+    }
+
+    /// Requests of the node that wait for an answer, and calls of a connection that have a place.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, conn: &ClientConn) -> (u64, usize) {
+        let places = self.desk.borrow().left(conn.number()).values().map(Vec::len).sum();
+        (self.waiting_total.load(Ordering::Relaxed), places)
+    }
+
+    /// Tells a shard which calls need not be gone on with. Returns them if there is no room on the way to its core.
+    fn tell_left(&self, shard: ShardId, tickets: Vec<Ticket>) -> Result<(), Vec<Ticket>> {
+        if let Some(shard) = self.shard(shard) {
+            shard.deliver(Event::Left(&tickets));
+            return Ok(());
+        }
+        let message = MeshMessage::Left { shard, tickets: tickets.clone() };
+        self.mesh.try_send(self.mesh.owner(shard), message).map_err(|()| tickets)
     }
 
     /// A shard of another core says nothing any more: new calls for it are refused, nobody goes on waiting for those that it was given,
@@ -323,15 +407,19 @@ impl Gateway {
     }
 
     /// Gives the last part of an answer to whoever waits for it.
-    fn answer_last(&self, shard: ShardId, waiting: Option<Waiting>, body: Result<&[u8], &Refusal>, relayed: bool) {
-        match waiting {
-            Some(Waiting::Conn(conn, id, mut read)) => {
-                if read.as_mut().is_some_and(|read| read.is_put_off(body.map_or(0, <[u8]>::len))) {
+    fn answer_last(&self, shard: ShardId, ended: Ended<Waiting>, body: Result<&[u8], &Refusal>, relayed: bool) {
+        if !ended.lasted {
+            self.waiting_total.fetch_sub(1, Ordering::Relaxed);
+        }
+        match ended.waiting {
+            Some(Waiting::Conn(conn, id, mut awaited)) => {
+                if awaited.is_put_off(body.map_or(0, <[u8]>::len)) {
                     return;
                 }
                 let wants_hint = relayed || body.is_err_and(asks_elsewhere);
                 let hint = if wants_hint { (self.leader_hints)(shard) } else { None };
-                conn.answer(&Response { id, leader_hint: hint.as_deref(), result: body.map_err(Refusal::as_refused) });
+                let response = Response { id, leader_hint: hint.as_deref(), result: body.map_err(Refusal::as_refused) };
+                awaited.answer(&conn, &response);
             }
             Some(Waiting::Handle(reply)) => reply.answer(body.map_err(Refusal::clone)),
             None => {}
@@ -341,11 +429,30 @@ impl Gateway {
     /// Answers a call of which its shard says nothing.
     fn answer_refused(&self, shard: ShardId, waiting: Waiting, refusal: &Refusal) {
         match waiting {
-            Waiting::Conn(conn, id, _) => {
+            Waiting::Conn(conn, id, awaited) => {
                 let hint = if asks_elsewhere(refusal) { (self.leader_hints)(shard) } else { None };
-                conn.answer(&Response { id, leader_hint: hint.as_deref(), result: Err(refusal.as_refused()) });
+                let response = Response { id, leader_hint: hint.as_deref(), result: Err(refusal.as_refused()) };
+                awaited.answer(&conn, &response);
             }
             Waiting::Handle(reply) => reply.answer(Err(refusal.clone())),
+        }
+    }
+}
+
+impl Awaited {
+    /// So many bytes of it have come. `true`: it is a read that is asked again (`ReadUnderWay::is_put_off`).
+    fn is_put_off(&mut self, bytes: usize) -> bool {
+        match self {
+            Self::Read(read) => read.is_put_off(bytes),
+            Self::Answer | Self::Lasting => false,
+        }
+    }
+
+    /// It has ended with this.
+    fn answer(&self, conn: &ClientConn, response: &Response<'_>) {
+        match self {
+            Self::Answer | Self::Read(_) => conn.answer(response),
+            Self::Lasting => conn.end_lasting(response),
         }
     }
 }
@@ -354,9 +461,9 @@ impl Waiting {
     /// Takes a part of the answer. `false`: it was answered with a refusal instead, or is asked again, and waits no longer.
     fn take_part(&mut self, bytes: &[u8]) -> bool {
         match self {
-            Self::Conn(conn, id, read) => {
-                let is_put_off = read.as_mut().is_some_and(|read| read.is_put_off(bytes.len()));
-                !is_put_off && conn.take_part(&ResponsePart { id: *id, bytes })
+            Self::Conn(conn, id, Awaited::Lasting) => conn.take_lasting(&ResponsePart { id: *id, bytes }),
+            Self::Conn(conn, id, awaited) => {
+                !awaited.is_put_off(bytes.len()) && conn.take_part(&ResponsePart { id: *id, bytes })
             }
             Self::Handle(reply) => {
                 reply.take_part(bytes);

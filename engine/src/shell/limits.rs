@@ -111,8 +111,19 @@ const _: () = assert!(ANSWER_BYTES_MAX <= MESH_ANSWER_BYTES_MAX && MESH_SMALL_AN
 /// Most requests of one core that wait for an answer. As many more may be given up and not be answered yet.
 pub(super) const CORE_WAITING_MAX: usize = 1 << 17;
 
+/// Most calls of one core that last. A shard that answers them bounds what it keeps of each.
+pub(super) const CORE_LASTING_MAX: usize = 1 << 14;
+
+/// Most calls of one connection that last.
+pub(super) const CONN_LASTING_MAX: u32 = 1 << 10;
+
+/// Pause before a core is told again, whose queue had no room, that nobody takes the rest of an answer.
+pub(super) const UNWANTED_RETRY_PAUSE: Duration = Duration::from_millis(10);
+
 // A ticket has room for the number of a place, and for that of a core beside 32 bits for the connection.
-const _: () = assert!(2 * CORE_WAITING_MAX <= 1 << TICKET_NUMBER_BITS);
+const _: () = assert!(2 * CORE_WAITING_MAX + CORE_LASTING_MAX <= 1 << TICKET_NUMBER_BITS);
+// No connection takes all that may last on its core.
+const _: () = assert!((CONN_LASTING_MAX as usize) < CORE_LASTING_MAX);
 const _: () = assert!((CORES_MAX as u64) << (TICKET_NUMBER_BITS + 32) >> (TICKET_NUMBER_BITS + 32) == CORES_MAX as u64);
 
 /// Places that are looked through at a time for requests of a shard.
@@ -151,6 +162,9 @@ pub(super) const CLIENT_ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// While more answers wait for a client, one to a read that can be asked again is put off until it has taken some. Unit: bytes.
 pub(super) const CLIENT_PUT_OFF_BYTES: usize = CLIENT_ANSWER_BYTES_MAX / 4;
+
+/// While more answers wait for a client, no part of what lasts is taken for it: the call ends. Unit: bytes.
+pub(super) const LASTING_UNTAKEN_BYTES_MAX: usize = CLIENT_ANSWER_BYTES_MAX / 8;
 
 /// Bytes of answers that may wait for all clients of a core; beyond, an answer that is not small is replaced by a refusal, unless it is
 /// one to a read that can be asked again, and whoever is sent more than its share loses its connection. Unit: bytes.
@@ -227,6 +241,8 @@ const _: () = assert!(
     CLIENT_PUT_OFF_BYTES + RANGE_BYTES_LIMIT + REQUEST_BYTES_CHOSEN_MAX as usize + ANSWER_HEADS_BYTES
         < CLIENT_ANSWER_BYTES_MAX
 );
+// What lasts ends before it takes the room of reads that wait for the same client, and not for what a client has been sent just now.
+const _: () = assert!(READ_PAUSE_BYTES < LASTING_UNTAKEN_BYTES_MAX && LASTING_UNTAKEN_BYTES_MAX < CLIENT_PUT_OFF_BYTES);
 // What is freed when slow clients are closed is room for reads to be asked again.
 const _: () = assert!(CORE_CROWDED_BYTES < CORE_ROOM_AGAIN_BYTES && CORE_ROOM_AGAIN_BYTES < CORE_ANSWER_BYTES_MAX);
 // A client is looked at often before it counts as slow, and is slow before it counts as idle.

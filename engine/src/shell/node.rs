@@ -18,10 +18,10 @@ use super::cores::Cores;
 use super::data_dir::DataDir;
 use super::helpers::Helpers;
 use super::limits::{
-    APPEND_BYTES_LIMIT, APPLY_BYTES_PER_TURN, APPLY_KEYS_PER_TURN, BATCH_BYTES_TARGET, CORE_WAITING_MAX,
-    HANDLE_MARGIN_MS_MAX, HANDLE_MARGIN_SHARE, INFLIGHT_BYTES_LIMIT, INFLIGHT_MESSAGES_LIMIT, NOTE_BUSY_MS,
-    NOTE_IDLE_MS, PART_BYTES_MAX, PENDING_READS_LIMIT, PENDING_WRITES_LIMIT, PIPELINE_BATCHES_LIMIT,
-    QUEUED_WRITE_BYTES_LIMIT, RELAYED_LIMIT, TICK_MS, TIMEOUT_MS_MAX, UNCOMMITTED_BYTES_LIMIT,
+    APPEND_BYTES_LIMIT, APPLY_BYTES_PER_TURN, APPLY_KEYS_PER_TURN, BATCH_BYTES_TARGET, CONN_LASTING_MAX,
+    CORE_LASTING_MAX, CORE_WAITING_MAX, HANDLE_MARGIN_MS_MAX, HANDLE_MARGIN_SHARE, INFLIGHT_BYTES_LIMIT,
+    INFLIGHT_MESSAGES_LIMIT, NOTE_BUSY_MS, NOTE_IDLE_MS, PART_BYTES_MAX, PENDING_READS_LIMIT, PENDING_WRITES_LIMIT,
+    PIPELINE_BATCHES_LIMIT, QUEUED_WRITE_BYTES_LIMIT, RELAYED_LIMIT, TICK_MS, TIMEOUT_MS_MAX, UNCOMMITTED_BYTES_LIMIT,
 };
 use super::metrics::NodeMetrics;
 use super::notices::Names;
@@ -229,8 +229,10 @@ pub(super) fn gateway_limits(config: &ValidConfig) -> DeskLimits {
         command: command_limits(config),
         shard_count: config.shards(),
         requests_per_connection: limits.requests_per_connection,
+        lasting_per_connection: CONN_LASTING_MAX,
         queued_bytes: limits.queued_bytes,
         requests: CORE_WAITING_MAX,
+        lasting: CORE_LASTING_MAX,
     }
 }
 

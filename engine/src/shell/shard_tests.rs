@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use glommio::LocalExecutor;
 
+use super::super::client_conn::ClientConn;
 use super::super::gateway::{Gateway, Waiting};
+use super::super::guests::Guest;
 use super::super::handle::HandleReply;
+use super::super::limits::LASTING_UNTAKEN_BYTES_MAX;
 use super::super::memory_device::{MemoryDevice, Syncs};
 use super::super::mesh::Mesh;
 use super::super::metrics::{NodeMetrics, SliceMetrics};
@@ -212,6 +215,124 @@ fn a_client_that_is_gone_needs_no_answer_to_its_reads() {
         );
         gone.all_answered().await;
         stays.all_answered().await;
+    });
+}
+
+/// A call that lasts, as far as the gateway sees: no kind lasts yet, so a read stands for one, and these tests for the shard that gives
+/// parts of its answer. The shard itself says nothing before its next turn.
+struct Lasting<'a> {
+    gateway: &'a Rc<Gateway>,
+    conn: Rc<ClientConn>,
+    /// The gateway's task that tells shards of what nobody takes; it goes on when it is polled.
+    telling: std::pin::Pin<Box<dyn Future<Output = ()> + 'a>>,
+}
+
+impl<'a> Lasting<'a> {
+    /// Opens one as request 1 of a new connection.
+    fn open(gateway: &'a Rc<Gateway>) -> Self {
+        let address = (std::net::Ipv4Addr::LOCALHOST, 1).into();
+        let conn = Rc::new(gateway.new_conn(address, prometheus_client::metrics::counter::Counter::default()));
+        let mut get = Vec::new();
+        let range = KeyRange { key: b"key", range_end: b"" };
+        let op = RangeOp { range, limit: 0, revision: 0, keys_only: false, count_only: false };
+        command::encode_range(&op, &mut get).expect("a valid range");
+        let call = || Call::borrowed(ShardId::new(0), CallKind::ReadSerializable, 60_000, &get);
+        gateway.open(&conn, 1, call());
+        gateway.open(&conn, 1, call());
+        let this = Self { gateway, conn, telling: Box::pin(Rc::clone(gateway).tell_unwanted()) };
+        assert!(this.is_open() && !this.conn.owes_nothing());
+        assert_eq!(this.answers(), [(1, Some(net::api::Status::Invalid))], "one of that number is open");
+        this
+    }
+
+    fn is_open(&self) -> bool {
+        self.conn.lasting(1).is_some()
+    }
+
+    /// Its shard gives a part.
+    fn give(&self, ticket: Ticket, bytes: &[u8]) {
+        self.gateway.reply(ShardId::new(0), ticket, Part::More(bytes), false);
+    }
+
+    fn tell_shards(&mut self) {
+        assert!(futures_lite::future::block_on(futures_lite::future::poll_once(&mut self.telling)).is_none());
+    }
+
+    /// What was queued for the client, without parts: it takes all of it.
+    fn answers(&self) -> Vec<(u64, Option<net::api::Status>)> {
+        let mut taken = Vec::new();
+        {
+            let mut running = Box::pin(self.conn.writer().run(&mut taken));
+            while self.conn.writer().queued_bytes() > 0 {
+                drop(futures_lite::future::block_on(futures_lite::future::poll_once(&mut running)));
+            }
+        }
+        let mut deframer = net::deframer::Deframer::new(64 << 20);
+        deframer.feed(&taken);
+        let mut answers = Vec::new();
+        while let Some(frame) = deframer.next_frame().expect("sound") {
+            if let Ok(response) = net::api::Response::decode(&frame) {
+                answers.push((response.id, response.result.err().map(|refused| refused.status)));
+            }
+        }
+        answers
+    }
+}
+
+#[test]
+fn what_lasts_holds_up_neither_its_connection_nor_a_stop() {
+    let root = tempfile::tempdir().expect("a directory");
+    with_shard(root.path(), async |_shard, gateway| {
+        let lasting = Lasting::open(&gateway);
+        let conn = &lasting.conn;
+        assert!(conn.is_idle() && conn.may_begin_now() && conn.waiting_count() == 0);
+        assert_eq!(gateway.waiting(conn), (0, 1), "an orderly stop waits for nothing");
+        conn.all_answered().await;
+        gateway.note_conn(conn);
+        gateway.say_goodbye();
+        assert!(conn.is_over() && lasting.is_open());
+        assert_eq!(lasting.answers(), [(0, Some(net::api::Status::ShuttingDown))]);
+    });
+}
+
+#[test]
+fn what_lasts_ends_at_its_shard_when_its_client_cancels_it_or_leaves() {
+    let root = tempfile::tempdir().expect("a directory");
+    with_shard(root.path(), async |_shard, gateway| {
+        let mut cancelled = Lasting::open(&gateway);
+        let ticket = cancelled.conn.lasting(1).expect("it is open");
+        cancelled.give(ticket, b"a part");
+        gateway.cancel(&cancelled.conn, 7);
+        gateway.cancel(&cancelled.conn, 1);
+        assert!(cancelled.is_open(), "its shard ends it");
+        cancelled.tell_shards();
+        assert_eq!(cancelled.answers(), [(1, Some(net::api::Status::Unavailable))]);
+        assert!(cancelled.conn.owes_nothing() && !cancelled.conn.writer().is_closed(), "its connection goes on");
+        gateway.cancel(&cancelled.conn, 1);
+        let gone = Lasting::open(&gateway);
+        gateway.client_left(&gone.conn);
+        assert!(gone.conn.owes_nothing());
+    });
+}
+
+#[test]
+fn what_lasts_ends_when_its_client_takes_too_little_and_its_shard_is_told() {
+    let root = tempfile::tempdir().expect("a directory");
+    with_shard(root.path(), async |_shard, gateway| {
+        let mut slow = Lasting::open(&gateway);
+        let ticket = slow.conn.lasting(1).expect("it is open");
+        let part = vec![7; 1 << 20];
+        for _ in 0..LASTING_UNTAKEN_BYTES_MAX / part.len() + 2 {
+            slow.give(ticket, &part);
+        }
+        assert!(slow.conn.owes_nothing() && !slow.conn.writer().is_closed(), "its connection goes on");
+        assert_eq!(slow.answers(), [(1, Some(net::api::Status::Overloaded))]);
+        // Its shard would give parts without end.
+        slow.give(ticket, &part);
+        assert_eq!(gateway.waiting(&slow.conn), (0, 1), "its place is kept until its shard has ended it");
+        slow.tell_shards();
+        assert_eq!(gateway.waiting(&slow.conn), (0, 0));
+        assert!(slow.answers().is_empty(), "nothing follows");
     });
 }
 

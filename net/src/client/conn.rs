@@ -4,7 +4,6 @@
 //! what would be more waits here. While something is owed and nothing arrives, the node is pinged; if it stays silent, the
 //! connection is given up. Whether a request is tried again elsewhere is not decided here.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,14 +14,17 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::dial::{ConnectError, Dialing};
 use super::limits::{BUFFER_KEPT_BYTES_MAX, QUEUE_BYTES_MAX, SILENT_LOOKS_MAX, UNSENT_BYTES_MAX, WAITING_MAX};
+use super::outcome::{Answer, CallError};
+use super::parts::{Heldup, Next, Parts};
+use super::waiting::{GivenBack, Taker, Waiting};
 use super::{Endpoint, ServerInfo, lock};
-use crate::api::{Executed, KIND_RESPONSE_PART, Request, Response, ResponsePart, Status};
+use crate::api::{Executed, KIND_RESPONSE_PART, Request, Response, ResponsePart};
 use crate::deframer::Deframer;
 use crate::frame::FrameKind;
 use crate::handshake::{ClientLimits, Hello, Verdict, Welcome};
@@ -37,26 +39,6 @@ pub(super) struct Silence {
     /// A connection on which nothing is owed is pinged after so long.
     pub idle: Duration,
 }
-
-/// An answer.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub body: Vec<u8>,
-    pub leader_hint: Option<String>,
-}
-
-/// Why a call has no answer.
-#[derive(Debug)]
-pub(super) enum CallError {
-    /// The request did not leave.
-    NotSent(String),
-    /// The connection broke after the request may have left.
-    Broken(String),
-    /// The node refused it.
-    Refused { status: Status, executed: Executed, message: String, leader_hint: Option<String> },
-}
-
-type Reply = oneshot::Sender<Result<Answer, CallError>>;
 
 /// An open connection. Three tasks serve it; they end with it, so a connection that nobody holds is closed.
 #[derive(Debug)]
@@ -80,7 +62,9 @@ struct Shared {
     queue: Mutex<Queue>,
     queued: Notify,
     /// Requests that were sent and not answered yet, those included whose caller is gone: the node still counts them.
-    waiting: Mutex<HashMap<u64, Waiting>>,
+    waiting: Mutex<Waiting>,
+    /// Callers that do not take the parts that came: nothing more is read meanwhile.
+    held_up: Arc<Heldup>,
     /// Places for requests, and for bytes of their payloads. Closed with the connection.
     places: Semaphore,
     bytes: Semaphore,
@@ -97,15 +81,6 @@ struct Shared {
     /// The watch waits for the first request. Changes under the lock of `queue`.
     is_watch_idle: AtomicBool,
     watch: Notify,
-}
-
-/// A request that was sent.
-#[derive(Debug)]
-struct Waiting {
-    reply: Reply,
-    bytes: u32,
-    /// Parts of its answer that have come.
-    parts: Vec<u8>,
 }
 
 /// Requests that have not begun to leave.
@@ -181,6 +156,7 @@ impl Conn {
             queue: Mutex::default(),
             queued: Notify::new(),
             waiting: Mutex::default(),
+            held_up: Arc::default(),
             places: Semaphore::new(places),
             bytes: Semaphore::new(bytes),
             open: AtomicBool::new(true),
@@ -248,20 +224,66 @@ impl Conn {
         deadline: Instant,
         payload: &[u8],
     ) -> Result<Answer, CallError> {
-        let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis();
-        let timeout_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
-        let (reply, answer) = oneshot::channel();
-        let waiting = Waiting { reply, bytes: place.bytes, parts: Vec::new() };
-        self.shared.enqueue(waiting, |id| Request { id, kind, shard, timeout_ms, payload })?;
+        let timeout_ms = ms_until(deadline);
+        let (taker, answer) = Taker::of_whole();
+        self.shared.enqueue(taker, place.bytes, |id| Request { id, kind, shard, timeout_ms, payload })?;
         // Whoever takes the answer gives it back.
         std::mem::forget(place);
         self.shared.queued.notify_one();
         answer.await.unwrap_or_else(|_dropped| Err(CallError::Broken("the connection was closed".to_owned())))
     }
+
+    /// Sends a call that lasts. Its place is free again once it has begun, with its first part.
+    pub(super) fn open_stream(
+        self: &Arc<Self>,
+        place: QueuePlace<'_>,
+        kind: FrameKind,
+        shard: u32,
+        deadline: Instant,
+        payload: &[u8],
+    ) -> Result<Stream, CallError> {
+        let timeout_ms = ms_until(deadline);
+        let parts = Parts::new(&self.shared.held_up);
+        let taker = Taker::OfParts(Arc::clone(&parts));
+        let id = self.shared.enqueue(taker, place.bytes, |id| Request { id, kind, shard, timeout_ms, payload })?;
+        std::mem::forget(place);
+        self.shared.queued.notify_one();
+        Ok(Stream { conn: Arc::clone(self), parts, id, is_over: false })
+    }
 }
 
-fn answer_too_large() -> String {
-    format!("the node's answer has more than {ANSWER_BYTES_MAX} bytes")
+fn ms_until(deadline: Instant) -> u32 {
+    u32::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u32::MAX)
+}
+
+/// The answer to a call that lasts, at its caller. Dropping it ends the call; the connection stays.
+#[derive(Debug)]
+pub(super) struct Stream {
+    conn: Arc<Conn>,
+    parts: Arc<Parts>,
+    id: u64,
+    is_over: bool,
+}
+
+impl Stream {
+    /// Waits for the next part, or the end. Nothing comes after the end.
+    pub(super) async fn next(&mut self) -> Option<Next> {
+        if self.is_over {
+            return None;
+        }
+        let next = self.parts.next().await;
+        self.is_over = matches!(next, Next::End(_));
+        Some(next)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.parts.leave();
+            self.conn.shared.cancel(self.id);
+        }
+    }
 }
 
 impl Shared {
@@ -274,22 +296,37 @@ impl Shared {
         self.bytes.add_permits(bytes);
     }
 
-    /// Queues the request that `make` makes of its number.
-    fn enqueue<'a>(&self, request: Waiting, make: impl FnOnce(u64) -> Request<'a>) -> Result<(), CallError> {
+    /// Queues the request that `make` makes of its number, which is returned. It has a place with so many bytes.
+    fn enqueue<'a>(&self, taker: Taker, bytes: u32, make: impl FnOnce(u64) -> Request<'a>) -> Result<u64, CallError> {
         let mut queue = lock(&self.queue);
         // Checked under the lock that `fail` takes, so that no request is left behind.
         if !self.is_open() {
             return Err(CallError::NotSent("the connection is closed".to_owned()));
         }
         let id = queue.last_id + 1;
-        lock(&self.waiting).insert(id, request);
+        lock(&self.waiting).insert(id, taker, bytes);
         queue.last_id = id;
         queue.ids.push(id);
         make(id).encode(&mut queue.bytes);
         if self.is_watch_idle.swap(false, Ordering::Relaxed) {
             self.watch.notify_one();
         }
-        Ok(())
+        Ok(id)
+    }
+
+    /// Tells the node that nobody takes the answer to a call any more, unless it has ended.
+    fn cancel(&self, id: u64) {
+        let mut queue = lock(&self.queue);
+        if !self.is_open() || !lock(&self.waiting).cancel(id) {
+            return;
+        }
+        Request::cancel(id).encode(&mut queue.bytes);
+        // An answer is owed now.
+        if self.is_watch_idle.swap(false, Ordering::Relaxed) {
+            self.watch.notify_one();
+        }
+        drop(queue);
+        self.queued.notify_one();
     }
 
     /// Asks the node to say something. Its answer is nobody's; that something arrives is what counts.
@@ -304,24 +341,22 @@ impl Shared {
         self.queued.notify_one();
     }
 
-    /// Hands every complete answer to its caller.
+    /// Hands every complete answer, and every part that its caller takes by itself, to its caller.
     fn take_answers(&self, deframer: &mut Deframer) -> Result<(), String> {
-        let (mut places, mut bytes) = (0, 0);
-        let result = self.take_all(deframer, |request| {
-            places += 1;
-            bytes += request.bytes as usize;
-        });
-        if places > 0 {
-            self.give_back(places, bytes);
+        let mut given_back = GivenBack::default();
+        let result = self.take_all(deframer, &mut given_back);
+        if given_back.places > 0 {
+            self.give_back(given_back.places, given_back.bytes);
+            self.has_answered.store(true, Ordering::Relaxed);
         }
         result
     }
 
-    fn take_all(&self, deframer: &mut Deframer, mut answered: impl FnMut(&Waiting)) -> Result<(), String> {
+    fn take_all(&self, deframer: &mut Deframer, given_back: &mut GivenBack) -> Result<(), String> {
         while let Some(frame) = deframer.next_frame().map_err(|error| error.to_string())? {
             if frame.kind == KIND_RESPONSE_PART {
                 let part = ResponsePart::decode(&frame).map_err(|error| error.to_string())?;
-                self.take_part(&part)?;
+                lock(&self.waiting).take_part(&part, given_back)?;
                 continue;
             }
             let response = Response::decode(&frame).map_err(|error| error.to_string())?;
@@ -344,38 +379,18 @@ impl Shared {
                 }),
             };
             // Callers that queue requests wait for this lock: nothing is copied under it.
-            let request = lock(&self.waiting).remove(&response.id);
+            let taker = lock(&self.waiting).remove(response.id, given_back);
             // A ping's answer is nobody's.
-            let Some(mut request) = request else { continue };
-            answered(&request);
-            self.has_answered.store(true, Ordering::Relaxed);
-            let result = result.and_then(|(body, leader_hint)| {
-                if request.parts.len() + body.len() > ANSWER_BYTES_MAX {
-                    return Err(CallError::Broken(answer_too_large()));
-                }
-                request.parts.extend_from_slice(body);
-                Ok(Answer { body: request.parts, leader_hint })
-            });
-            // A caller that gave up is not there any more.
-            drop(request.reply.send(result));
+            if let Some(taker) = taker {
+                taker.end(result);
+            }
         }
-        Ok(())
-    }
-
-    /// Keeps a part of an answer until the rest is there. Of an answer that nobody waits for nothing is kept.
-    fn take_part(&self, part: &ResponsePart<'_>) -> Result<(), String> {
-        let mut waiting = lock(&self.waiting);
-        let Some(request) = waiting.get_mut(&part.id) else { return Ok(()) };
-        if request.parts.len() + part.bytes.len() > ANSWER_BYTES_MAX {
-            return Err(answer_too_large());
-        }
-        request.parts.extend_from_slice(part.bytes);
         Ok(())
     }
 
     /// The connection is over: every caller learns it, and whether its request can have left.
     fn fail(&self, reason: &str) {
-        if !self.has_answered.load(Ordering::Relaxed) && !lock(&self.waiting).is_empty() {
+        if !self.has_answered.load(Ordering::Relaxed) && lock(&self.waiting).is_owed() {
             self.broke_unanswered.store(true, Ordering::Relaxed);
         }
         self.end(reason, CallError::Broken);
@@ -391,13 +406,14 @@ impl Shared {
         self.bytes.close();
         let Queue { ids, .. } = std::mem::take(&mut *queue);
         let mut waiting = lock(&self.waiting);
+        let mut given_back = GivenBack::default();
         for id in ids {
-            if let Some(request) = waiting.remove(&id) {
-                drop(request.reply.send(Err(CallError::NotSent(reason.to_owned()))));
+            if let Some(taker) = waiting.remove(id, &mut given_back) {
+                taker.end(Err(CallError::NotSent(reason.to_owned())));
             }
         }
-        for (_, request) in waiting.drain() {
-            drop(request.reply.send(Err(sent(reason.to_owned()))));
+        for taker in waiting.drain() {
+            taker.end(Err(sent(reason.to_owned())));
         }
         drop(waiting);
         drop(queue);
@@ -469,6 +485,7 @@ async fn read(running: Running, mut reading: OwnedReadHalf, mut deframer: Defram
         if let Err(reason) = shared.take_answers(&mut deframer) {
             break reason;
         }
+        shared.held_up.until_free().await;
         match reading.read(deframer.space()).await {
             Ok(0) => break "the node closed the connection".to_owned(),
             Ok(read) => {
@@ -489,13 +506,14 @@ async fn watch(running: Running, silence: Silence, served: [AbortHandle; 2]) {
     let pause = silence.limit / SILENT_LOOKS_MAX;
     let mut is_pinged = false;
     while shared.is_open() {
-        let is_owed = is_pinged || !lock(&shared.waiting).is_empty();
+        let is_owed = is_pinged || lock(&shared.waiting).is_owed();
         if !is_owed {
             is_pinged = wait_until_owed(shared, silence).await;
             continue;
         }
         tokio::time::sleep(pause).await;
-        if shared.heard.swap(false, Ordering::Relaxed) {
+        // What nobody here reads is not the node's silence.
+        if shared.heard.swap(false, Ordering::Relaxed) || shared.held_up.is_held_up() {
             is_pinged = false;
             shared.silent_looks.store(0, Ordering::Relaxed);
             continue;
@@ -521,7 +539,7 @@ async fn watch(running: Running, silence: Silence, served: [AbortHandle; 2]) {
 async fn wait_until_owed(shared: &Shared, silence: Silence) -> bool {
     {
         let _queue = lock(&shared.queue);
-        if !shared.is_open() || !lock(&shared.waiting).is_empty() {
+        if !shared.is_open() || lock(&shared.waiting).is_owed() {
             return false;
         }
         shared.is_watch_idle.store(true, Ordering::Relaxed);

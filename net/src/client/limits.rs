@@ -22,6 +22,14 @@ pub(super) const UNSENT_BYTES_MAX: u32 = 128 << 10;
 /// A silent connection is given up after this many looks without a sign of life.
 pub(super) const SILENT_LOOKS_MAX: u32 = 5;
 
+/// Parts of one answer that came and that their caller has not taken; beyond, nothing more is read from the connection. Unit: bytes.
+pub(super) const PARTS_BYTES_MAX: usize = 4 << 20;
+
+/// What a part takes besides its bytes, about. Unit: bytes.
+pub(super) const PART_HEAD_BYTES: usize = 64;
+
+// A part of usual size waits beside others.
+const _: () = assert!(PART_HEAD_BYTES < PARTS_BYTES_MAX && PARTS_BYTES_MAX <= QUEUE_BYTES_MAX);
 // Every request that is allowed has room.
 const _: () = assert!(REQUEST_BYTES_MAX <= QUEUE_BYTES_MAX);
 

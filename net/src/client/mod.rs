@@ -7,26 +7,32 @@
 mod conn;
 mod dial;
 mod endpoint;
+mod lasting;
 mod limits;
 mod options;
+mod outcome;
+mod parts;
 mod pool;
 mod race;
 mod said;
+mod waiting;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::api::{Executed, Status};
 use crate::limits::REQUEST_BYTES_MAX;
-use conn::{Answer, CallError, Conn};
+use conn::{Conn, QueuePlace};
 pub use endpoint::{Endpoint, EndpointError};
+pub use lasting::Opened;
 use limits::{ASKED_BESIDE_AFTER, ENDPOINTS_MAX, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, TIMEOUT_S_MAX};
 pub use options::{ClientError, Kind, Options, ServerInfo, Target};
+use outcome::{Answer, CallError};
 use pool::{Context, Pool};
 use race::{Choice, Chooser};
 use said::Said;
@@ -50,6 +56,16 @@ struct Inner {
     leaders: Mutex<HashMap<u32, Arc<Pool>>>,
     /// Counts up through the given endpoints.
     next: AtomicUsize,
+    /// The same endpoints, with other connections: for calls that last.
+    lasting: OnceLock<Client>,
+}
+
+/// What a call brings.
+enum Brought {
+    /// The whole answer.
+    Whole(Answer),
+    /// A call that lasts has begun.
+    Begun(Opened),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -98,6 +114,7 @@ impl Client {
                     hinted: Mutex::default(),
                     leaders: Mutex::default(),
                     next: AtomicUsize::new(next),
+                    lasting: OnceLock::new(),
                 };
                 Ok(Self { inner: Arc::new(inner) })
             }
@@ -144,6 +161,21 @@ impl Client {
         payload: &[u8],
         timeout: Duration,
     ) -> Result<Vec<u8>, ClientError> {
+        assert!(!kind.lasts, "a call that lasts is opened");
+        match self.ask(target, kind, shard, payload, timeout).await? {
+            Brought::Whole(answer) => Ok(answer.body),
+            Brought::Begun(_) => unreachable!("the call does not last"),
+        }
+    }
+
+    async fn ask(
+        &self,
+        target: Target<'_>,
+        kind: Kind,
+        shard: u32,
+        payload: &[u8],
+        timeout: Duration,
+    ) -> Result<Brought, ClientError> {
         check_size(payload.len(), REQUEST_BYTES_MAX)?;
         let started = Instant::now();
         let deadline = started + timeout.min(Duration::from_secs(TIMEOUT_S_MAX));
@@ -153,9 +185,11 @@ impl Client {
         loop {
             let attempt = self.attempt(target, &call, &mut said, true).await;
             let (error, leader_hint) = match attempt {
-                Ok(answer) => {
-                    self.note_hint(shard, answer.leader_hint.as_deref());
-                    return Ok(answer.body);
+                Ok(brought) => {
+                    if let Brought::Whole(answer) = &brought {
+                        self.note_hint(shard, answer.leader_hint.as_deref());
+                    }
+                    return Ok(brought);
                 }
                 Err(Attempt::Final(error)) => return Err(error),
                 Err(Attempt::OutOfTime) => return Err(self.unavailable(target, said, started)),
@@ -202,7 +236,7 @@ impl Client {
         call: &Call<'_>,
         said: &mut Said,
         may_ask_beside: bool,
-    ) -> Result<Answer, Attempt> {
+    ) -> Result<Brought, Attempt> {
         let (choice, conn) = self.connection(target, call, said).await?;
         let endpoint = &choice.pool.endpoint;
         if let Some(limit) = conn.request_bytes_limit() {
@@ -222,9 +256,10 @@ impl Client {
                 return Err(Attempt::Final(ClientError::Refused { status: Status::Overloaded, message }));
             }
         };
-        let answer = conn.call(place, call.kind.number, call.shard, call.deadline, call.payload);
+        let answer = send(endpoint, &conn, place, call);
         let mut answer = std::pin::pin!(tokio::time::timeout_at(call.deadline, answer));
-        let is_repeatable = target == Target::Leader && !call.kind.writes && self.inner.given.len() > 1;
+        let is_read = !call.kind.writes && !call.kind.lasts;
+        let is_repeatable = target == Target::Leader && is_read && self.inner.given.len() > 1;
         let outcome = if may_ask_beside && is_repeatable {
             match tokio::time::timeout(ASKED_BESIDE_AFTER, &mut answer).await {
                 Ok(outcome) => outcome,
@@ -241,9 +276,9 @@ impl Client {
             answer.await
         };
         match outcome {
-            Ok(Ok(answer)) => {
+            Ok(Ok(brought)) => {
                 choice.pool.answered();
-                Ok(answer)
+                Ok(brought)
             }
             Ok(Err(error)) => {
                 if matches!(error, CallError::Refused { .. }) {
@@ -453,6 +488,21 @@ impl Client {
         let pool = hinted.entry(endpoint.clone()).or_insert_with(|| Pool::new(endpoint.clone(), &self.inner.context));
         Some(Arc::clone(pool))
     }
+}
+
+/// Sends a call on a connection, and waits for its answer, or until it has begun to last.
+async fn send(
+    endpoint: &Endpoint,
+    conn: &Arc<Conn>,
+    place: QueuePlace<'_>,
+    call: &Call<'_>,
+) -> Result<Brought, CallError> {
+    let Kind { number, lasts, .. } = call.kind;
+    if lasts {
+        let stream = conn.open_stream(place, number, call.shard, call.deadline, call.payload)?;
+        return Opened::begin(endpoint, stream).await.map(Brought::Begun);
+    }
+    conn.call(place, number, call.shard, call.deadline, call.payload).await.map(Brought::Whole)
 }
 
 /// A random time, three to five quarters of `pause`. What failed together, when a connection broke, does not come again together.

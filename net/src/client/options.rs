@@ -60,6 +60,8 @@ pub struct Kind {
     pub number: FrameKind,
     /// It may change something: one that may have reached a node is never sent twice.
     pub writes: bool,
+    /// Its answer goes on until either side ends it: it is `open`ed, not `request`ed.
+    pub lasts: bool,
 }
 
 /// Why a request has no answer.

@@ -4,6 +4,7 @@
 mod addresses;
 mod answers;
 mod failures;
+mod lasting;
 mod lifetime;
 mod limits;
 mod server;

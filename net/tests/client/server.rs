@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use net::api::{Executed, KIND_PING, Refused, Request, Response, ResponsePart, Status};
+use net::api::{Executed, KIND_CANCEL, KIND_PING, Refused, Request, Response, ResponsePart, Status};
 use net::client::{Client, ClientError, Endpoint, Kind, Options, Target};
 use net::deframer::Deframer;
 use net::frame::FrameKind;
@@ -113,11 +113,13 @@ pub struct Session {
 }
 
 /// Kinds of requests of these tests: what they mean is the server's business.
-pub const WRITE: Kind = Kind { number: FrameKind::new(8), writes: true };
-pub const READ: Kind = Kind { number: FrameKind::new(9), writes: false };
-pub const STATUS: Kind = Kind { number: FrameKind::new(63), writes: false };
-pub const PING: Kind = Kind { number: KIND_PING, writes: false };
-const KINDS: [Kind; 4] = [WRITE, READ, STATUS, PING];
+pub const WRITE: Kind = Kind { number: FrameKind::new(8), writes: true, lasts: false };
+pub const READ: Kind = Kind { number: FrameKind::new(9), writes: false, lasts: false };
+pub const LASTING: Kind = Kind { number: FrameKind::new(62), writes: false, lasts: true };
+pub const STATUS: Kind = Kind { number: FrameKind::new(63), writes: false, lasts: false };
+pub const PING: Kind = Kind { number: KIND_PING, writes: false, lasts: false };
+pub const CANCEL: Kind = Kind { number: KIND_CANCEL, writes: false, lasts: false };
+const KINDS: [Kind; 6] = [WRITE, READ, LASTING, STATUS, PING, CANCEL];
 
 /// A request that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,7 +28,7 @@ impl Origin {
         let options = Options { endpoints, connect_timeout, silence_limit, ..Options::default() };
         let client = net::client::Client::connect(options).await?;
         let row = CallKind::Status.row();
-        let kind = Kind { number: FrameKind::new(row.number), writes: row.writes };
+        let kind = Kind { number: FrameKind::new(row.number), writes: row.writes, lasts: row.lasts };
         // Any node answers a request for its status by itself.
         let answer = client.request(Target::Leader, kind, 0, &[], global.command_timeout).await?;
         let shards = serde_json::from_slice(&answer);

@@ -118,6 +118,12 @@ async fn a_request_over_the_limit_is_refused_alone_and_the_connection_goes_on() 
     raw.put(2, &vec![7; 3 << 20]);
     raw.put(3, b"behind");
     raw.request(4, KIND_PING, b"");
+    // To cancel what has ended, never was or does not last changes nothing.
+    for id in [1, 2, 3, 77] {
+        let mut cancel = Vec::new();
+        Request::cancel(id).encode(&mut cancel);
+        raw.send(&cancel);
+    }
     let mut answers: Vec<_> = (0..4).map(|_| raw.answer().expect("the connection stays open")).collect();
     answers.sort_by_key(|(id, _)| *id);
     assert_eq!(answers, [(1, None), (2, Some(Status::TooLarge)), (3, None), (4, None)]);

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use net::api::Status;
 
 use crate::call::{Call, Part, Refusal, Ticket};
-use crate::desk::{BetweenCores, Brought, Conversation, Desk, DeskLimits, Taken};
+use crate::desk::{BetweenCores, Brought, Conversation, Desk, DeskLimits, Ended, Taken};
 use crate::types::ShardId;
 use api::command::Limits;
 
@@ -59,6 +59,8 @@ pub(super) type ConnId = (usize, u32);
 pub(super) struct Asked {
     conn: ConnId,
     attempt: Attempt,
+    /// It is a call that lasts.
+    lasts: bool,
     /// What came of the answer.
     bytes: Vec<u8>,
 }
@@ -90,10 +92,23 @@ pub(super) enum Asking {
 pub(super) struct Leaving {
     /// Its requests without an answer.
     pub(super) open: Vec<Attempt>,
+    /// The core that its connection is on.
+    pub(super) core: usize,
     /// Tickets of its calls at shards of its own core.
     pub(super) here: Vec<(ShardId, Vec<Ticket>)>,
     /// Cores to which a message with the tickets of others is on its way.
     pub(super) sent: Vec<usize>,
+    /// There was no way to some shard just now: `tell_unwanted` is to be called again.
+    pub(super) is_to_go_on: bool,
+}
+
+/// What a part of an answer brings about.
+#[derive(Debug)]
+pub(super) struct Taking {
+    /// What a client is told.
+    pub(super) told: Option<Told>,
+    /// The core whose shards, or ways to others, are to be told that nobody takes the rest (`tell_unwanted`).
+    pub(super) tells: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -102,8 +117,26 @@ struct Conn {
     conversation: Conversation,
     /// Requests without an answer.
     open: Vec<Attempt>,
+    /// Calls that last.
+    lasting: Vec<Attempt>,
     /// The client is gone.
     is_closed: bool,
+}
+
+impl Conn {
+    const fn list(&mut self, lasts: bool) -> &mut Vec<Attempt> {
+        if lasts { &mut self.lasting } else { &mut self.open }
+    }
+
+    /// All that it waits for or has opened.
+    fn all(&self) -> impl Iterator<Item = Attempt> {
+        self.open.iter().chain(&self.lasting).copied()
+    }
+
+    /// Nothing comes of it any more.
+    const fn is_done(&self) -> bool {
+        self.is_closed && self.open.is_empty() && self.lasting.is_empty()
+    }
 }
 
 /// All of it, for one life of a process.
@@ -125,8 +158,10 @@ impl Front {
             command: Limits { request_bytes: limits.request_bytes, txn_ops: u32::MAX, shard_count: 1 },
             shard_count,
             requests_per_connection: limits.requests_per_connection,
+            lasting_per_connection: limits.requests_per_connection,
             queued_bytes: limits.queued_bytes,
             requests: limits.requests,
+            lasting: limits.requests,
         };
         Self {
             limits,
@@ -140,7 +175,7 @@ impl Front {
 
     /// Nothing is left of it with the process. Returns the requests that nobody answers any more, as far as clients are there.
     pub(super) fn end(&mut self) -> Vec<Attempt> {
-        let open = self.conns.values().filter(|conn| !conn.is_closed).flat_map(|conn| conn.open.iter().copied());
+        let open = self.conns.values().filter(|conn| !conn.is_closed).flat_map(Conn::all);
         let open = open.collect();
         *self = Self::new(self.limits, self.desk_limits.shard_count);
         open
@@ -160,7 +195,13 @@ impl Front {
     pub(super) fn connect(&mut self, client: usize, core: usize) -> ConnId {
         assert!(self.conn_of(client).is_none(), "a client has one connection to a node");
         let id = (core, self.desks[core].number_conn());
-        let conn = Conn { client, conversation: Conversation::default(), open: Vec::new(), is_closed: false };
+        let conn = Conn {
+            client,
+            conversation: Conversation::default(),
+            open: Vec::new(),
+            lasting: Vec::new(),
+            is_closed: false,
+        };
         self.conns.insert(id, conn);
         id
     }
@@ -176,7 +217,7 @@ impl Front {
         if conn.conversation.is_over() {
             // It was on its way when the goodbye was; the next one comes on another connection.
             conn.is_closed = true;
-            if conn.open.is_empty() {
+            if conn.is_done() {
                 self.conns.remove(&id);
             }
             let refusal = Refusal::not_executed(Status::ShuttingDown, "the connection is over");
@@ -186,17 +227,18 @@ impl Front {
         if let Err(refusal) = self.desks[id.0].check(&of_first) {
             return Ok(Asking::Refused((attempt, Err(refusal))));
         }
-        if let Err(refusal) = conn.conversation.may_begin(&self.desk_limits) {
+        let lasts = call.kind.lasts();
+        if let Err(refusal) = conn.conversation.may_begin(&self.desk_limits, lasts) {
             return Ok(Asking::Refused((attempt, Err(refusal))));
         }
-        conn.conversation.begin();
-        conn.open.push(attempt);
+        conn.conversation.begin(lasts);
+        conn.list(lasts).push(attempt);
         if conn.open.len() > self.limits.requests_per_connection as usize {
             return Err(format!("{} requests of a connection wait for an answer", conn.open.len()));
         }
         let (core, number) = id;
-        let asked = Asked { conn: id, attempt, bytes: Vec::new() };
-        let taken = self.desks[core].take(call, number, asked);
+        let asked = Asked { conn: id, attempt, lasts, bytes: Vec::new() };
+        let taken = self.desks[core].take(call, number, asked, lasts);
         let Taken { ticket, owner } = match taken {
             Ok(taken) => taken,
             Err((asked, refusal)) => return self.refused(asked, refusal),
@@ -208,8 +250,8 @@ impl Front {
         if self.try_send(core, owner, message) {
             return Ok(Asking::Sent(owner));
         }
-        let (asked, refusal) = self.desks[core].not_taken(ticket);
-        self.refused(asked.ok_or("nobody waits for a call that was just taken")?, refusal)
+        let (Ended { waiting, .. }, refusal) = self.desks[core].not_taken(ticket);
+        self.refused(waiting.ok_or("nobody waits for a call that was just taken")?, refusal)
     }
 
     /// A client that was just there is told that its request was refused.
@@ -252,42 +294,71 @@ impl Front {
         message
     }
 
-    /// A part of an answer has come to the core that asked; `has_room`: to be taken by the client. Returns what it is told.
-    pub(super) fn take_part(&mut self, ticket: Ticket, part: Brought, has_room: bool) -> Result<Option<Told>, String> {
-        let desk = &mut self.desks[Desk::<Asked>::core_of(ticket)];
+    /// A part of an answer has come to the core that asked; `has_room`: to be taken by the client.
+    pub(super) fn take_part(&mut self, ticket: Ticket, part: Brought, has_room: bool) -> Result<Taking, String> {
+        let core = Desk::<Asked>::core_of(ticket);
+        let desk = &mut self.desks[core];
+        let mut is_unwanted = false;
         let (asked, result) = match part {
             Ok(Part::More(bytes)) => {
                 let mut lost = None;
-                desk.take_part(ticket, |asked| {
+                is_unwanted = desk.take_part(ticket, |asked| {
                     asked.bytes.extend(bytes);
-                    lost = (!has_room).then_some((asked.conn, asked.attempt));
+                    lost = (!has_room).then_some((asked.conn, asked.attempt, asked.lasts));
                     has_room
                 });
-                let asked = lost.map(|(conn, attempt)| Asked { conn, attempt, bytes: Vec::new() });
+                let asked = lost.map(|(conn, attempt, lasts)| Asked { conn, attempt, lasts, bytes: Vec::new() });
                 (asked, Err(Refusal::unknown(Status::Overloaded, "simulated: no room for answers")))
             }
-            Ok(Part::Last(result)) => (desk.last(ticket), result),
-            Err(refusal) => (desk.lose_part(ticket).1, Err(refusal)),
+            Ok(Part::Last(result)) => (desk.last(ticket).waiting, result),
+            Err(refusal) => {
+                is_unwanted = true;
+                (desk.lose_part(ticket).1, Err(refusal))
+            }
         };
-        let Some(mut asked) = asked else { return Ok(None) };
+        let tells = is_unwanted.then_some(core);
+        let Some(mut asked) = asked else { return Ok(Taking { told: None, tells }) };
         let before = std::mem::take(&mut asked.bytes);
-        self.answer(asked, result.map(|bytes| [before, bytes].concat()))
+        let told = self.answer(asked, result.map(|bytes| [before, bytes].concat()))?;
+        Ok(Taking { told, tells })
+    }
+
+    /// A core tells shards that nobody takes the rest of some answers.
+    pub(super) fn tell_unwanted(&mut self, core: usize) -> Leaving {
+        let mut leaving = Leaving { core, ..Leaving::default() };
+        for (shard, tickets) in self.desks[core].take_unwanted() {
+            self.leave(&mut leaving, shard, tickets.into_iter().collect());
+        }
+        leaving
+    }
+
+    /// Tells a shard which calls need not be gone on with. If there is no way to it just now, they are told another time.
+    fn leave(&mut self, leaving: &mut Leaving, shard: ShardId, tickets: Vec<Ticket>) {
+        let owner = Desk::<Asked>::owner(shard, self.limits.cores);
+        if owner == leaving.core {
+            leaving.here.push((shard, tickets));
+        } else if self.try_send(leaving.core, owner, Message::Left { shard, tickets: tickets.clone() }) {
+            leaving.sent.push(owner);
+        } else {
+            self.desks[leaving.core].not_told(shard, tickets);
+            leaving.is_to_go_on = true;
+        }
     }
 
     /// A request has its answer. `None`: its client is gone.
     fn answer(&mut self, asked: Asked, result: Result<Vec<u8>, Refusal>) -> Result<Option<Told>, String> {
-        let Asked { conn: id, attempt, .. } = asked;
+        let Asked { conn: id, attempt, lasts, .. } = asked;
         let conn = self.conns.get_mut(&id).ok_or_else(|| format!("{attempt:?} is answered after all were"))?;
-        let place = conn.open.iter().position(|open| *open == attempt);
-        conn.open.remove(place.ok_or_else(|| format!("{attempt:?} is answered a second time: {result:?}"))?);
-        if conn.conversation.answered() != conn.open.is_empty() {
+        let place = conn.list(lasts).iter().position(|open| *open == attempt);
+        conn.list(lasts).remove(place.ok_or_else(|| format!("{attempt:?} is answered a second time: {result:?}"))?);
+        if conn.conversation.answered(lasts) != (!lasts && conn.open.is_empty()) {
             return Err(format!(
                 "the connection of {attempt:?} has {} requests open, and says otherwise",
                 conn.open.len()
             ));
         }
         if conn.is_closed {
-            if conn.open.is_empty() {
+            if conn.is_done() {
                 self.conns.remove(&id);
             }
             return Ok(None);
@@ -300,22 +371,18 @@ impl Front {
         let conn = self.conns.get_mut(&id).expect("whoever leaves was there");
         assert!(!conn.is_closed, "a client leaves once");
         conn.is_closed = true;
-        let open = conn.open.clone();
-        if conn.conversation.waiting_count() == 0 {
-            self.conns.remove(&id);
-            return Leaving { open, ..Leaving::default() };
-        }
+        let open: Vec<Attempt> = conn.all().collect();
         let (core, number) = id;
-        let (mut here, mut sent) = (Vec::new(), Vec::new());
-        for (shard, tickets) in self.desks[core].left(number) {
-            let owner = Desk::<Asked>::owner(shard, self.limits.cores);
-            if owner == core {
-                here.push((shard, tickets));
-            } else if self.try_send(core, owner, Message::Left { shard, tickets }) {
-                sent.push(owner);
-            }
+        let mut leaving = Leaving { open, core, ..Leaving::default() };
+        if conn.conversation.owes_nothing() {
+            assert!(conn.is_done(), "what it waits for is known");
+            self.conns.remove(&id);
+            return leaving;
         }
-        Leaving { open, here, sent }
+        for (shard, tickets) in self.desks[core].left(number) {
+            self.leave(&mut leaving, shard, tickets);
+        }
+        leaving
     }
 
     /// A client is told that nothing more is taken on its connection, which closes. Returns what it is told of its requests without an
@@ -324,7 +391,7 @@ impl Front {
         let conn = self.conns.get_mut(&id).expect("whoever is told is there");
         assert!(!conn.is_closed, "who left hears nothing");
         let goodbye = conn.conversation.goodbye(Status::ShuttingDown, "simulated: others need its place")?;
-        Some(conn.open.iter().map(|attempt| (*attempt, Err(goodbye.clone()))).collect())
+        Some(conn.all().map(|attempt| (attempt, Err(goodbye.clone()))).collect())
     }
 
     /// A shard of another core says nothing any more. Returns what clients are told.
@@ -348,7 +415,7 @@ impl Front {
 
     /// Requests that have no answer, whoever waits for it.
     pub(super) fn open_count(&self) -> usize {
-        self.conns.values().map(|conn| conn.open.len()).sum()
+        self.conns.values().map(|conn| conn.all().count()).sum()
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Event, Place, World};
 use crate::call::{Call, Origin, Part, Refusal, Ticket};
 use crate::replica;
 use crate::testing::sim::clients::Answer;
-use crate::testing::sim::front::{Asking, Attempt, Leaving, Message, Told, Waiter};
+use crate::testing::sim::front::{Asking, Attempt, Leaving, Message, Taking, Told, Waiter};
 use crate::testing::sim::plan::between;
 use crate::types::ShardId;
 use net::api::{Executed, Status};
@@ -130,8 +130,41 @@ impl World {
     fn take_part(&mut self, host: usize, ticket: Ticket, part: Result<Part<Vec<u8>>, Refusal>) -> Result<(), String> {
         let one_in = self.plan.front.drops_one_in;
         let has_room = self.is_calm || one_in == 0 || !self.front_rng.chance(1, one_in);
-        if let Some(told) = self.hosts[host].front.take_part(ticket, part, has_room)? {
+        let Taking { told, tells } = self.hosts[host].front.take_part(ticket, part, has_room)?;
+        if let Some(told) = told {
             self.tell(told);
+        }
+        if let Some(core) = tells {
+            self.tell_unwanted_soon(host, core);
+        }
+        Ok(())
+    }
+
+    /// Not within the event that brought a part: a node tells its shards in a task of its own.
+    fn tell_unwanted_soon(&mut self, host: usize, core: usize) {
+        let life = self.hosts[host].life;
+        let delay_us = between(&mut self.front_rng, 1, BETWEEN_US_MAX);
+        self.schedule(delay_us, Event::Unwanted { host, life, core });
+    }
+
+    /// A core of a node tells shards that nobody takes the rest of some answers.
+    pub(super) fn tell_unwanted(&mut self, host: usize, life: u64, core: usize) -> Result<(), String> {
+        if !self.is_alive(host, life) {
+            return Ok(());
+        }
+        let leaving = self.hosts[host].front.tell_unwanted(core);
+        self.tell_all_left(host, leaving)
+    }
+
+    fn tell_all_left(&mut self, host: usize, leaving: Leaving) -> Result<(), String> {
+        for (shard, tickets) in leaving.here {
+            self.tell_left(host, shard, &tickets)?;
+        }
+        for to in leaving.sent {
+            self.send_between(host, leaving.core, to);
+        }
+        if leaving.is_to_go_on {
+            self.tell_unwanted_soon(host, leaving.core);
         }
         Ok(())
     }
@@ -169,19 +202,15 @@ impl World {
             return Ok(false);
         }
         let conn = conns[usize::try_from(self.rng.below(conns.len() as u64)).expect("few")];
-        let Leaving { open, here, sent } = self.hosts[host].front.close(conn);
+        let mut leaving = self.hosts[host].front.close(conn);
+        let open = std::mem::take(&mut leaving.open);
         self.trace.note(self.now_us, || format!("a client leaves node {}, with {open:?} open", host + 1));
         let leaves_requests = !open.is_empty();
         for attempt in open {
             let delay_us = between(&mut self.rng, 10, 5_000);
             self.schedule(delay_us, Event::Answer { attempt, answer: Answer::Broken { was_sent: true } });
         }
-        for (shard, tickets) in here {
-            self.tell_left(host, shard, &tickets)?;
-        }
-        for to in sent {
-            self.send_between(host, conn.0, to);
-        }
+        self.tell_all_left(host, leaving)?;
         Ok(leaves_requests)
     }
 

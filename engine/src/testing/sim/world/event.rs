@@ -114,6 +114,12 @@ pub(in crate::testing::sim) enum Event {
         from: usize,
         to: usize,
     },
+    /// A core of a node tells shards that nobody takes the rest of some answers.
+    Unwanted {
+        host: usize,
+        life: u64,
+        core: usize,
+    },
     /// A node's answer arrives at the client.
     Answer {
         attempt: Attempt,
@@ -162,7 +168,7 @@ impl Event {
     pub(super) fn process(&self) -> Option<usize> {
         match self {
             Self::Tick { host, .. } | Self::Notice { host, .. } | Self::Replaced { host, .. } => Some(*host),
-            Self::Between { host, .. } => Some(*host),
+            Self::Between { host, .. } | Self::Unwanted { host, .. } => Some(*host),
             Self::Turn { at, .. } | Self::Arrive { at, .. } | Self::LaneHasRoom { at, .. } => Some(at.host),
             Self::SyncEnd { at, .. } | Self::NoteSyncEnd { at, .. } => Some(at.host),
             Self::SegmentEnd { at, .. } | Self::RepairEnd { at, .. } | Self::LoadEnd { at, .. } => Some(at.host),

@@ -181,6 +181,7 @@ impl World {
             }
             Event::Arrive { attempt, at } => self.arrive(attempt, at),
             Event::Between { host, life, from, to } => self.arrive_between(host, life, from, to),
+            Event::Unwanted { host, life, core } => self.tell_unwanted(host, life, core),
             Event::Answer { attempt, answer } => {
                 self.answer(attempt, answer);
                 Ok(())
@@ -215,6 +216,7 @@ impl World {
         let front = &self.hosts[host].front;
         let core = match event {
             Event::Between { to, .. } => *to,
+            Event::Unwanted { core, .. } => *core,
             Event::Arrive { attempt, .. } => {
                 let client = self.clients.client_of(attempt.op);
                 front.conn_of(client)?.0
