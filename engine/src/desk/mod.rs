@@ -215,7 +215,6 @@ impl<W> Desk<W> {
 
     /// A shard could not be told of these calls. Those that have not ended are told another time.
     pub(crate) fn not_told(&mut self, shard: ShardId, tickets: impl IntoIterator<Item = Ticket>) {
-        mark!("desk: the queue to another core has no room for those that left");
         self.unwanted.entry(shard).or_default().extend(tickets);
     }
 

@@ -122,7 +122,6 @@ pub(super) const ALL: &[&str] = &[
     "desk: too many bytes of requests wait",
     "desk: too many requests wait",
     "desk: the queue to another core is full",
-    "desk: the queue to another core has no room for those that left",
     "desk: the rest of an answer finds nobody",
     "desk: a part of an answer was lost between cores",
     "desk: nobody waits for an answer any more",
