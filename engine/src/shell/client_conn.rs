@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use net::api::{Executed, Refused, Response, ResponsePart, Status};
 use net::shell::{ConnWriter, Writers};
-use prometheus_client::metrics::counter::Counter;
 
+use super::client_figures::ClientFigures;
 use super::guests::Guest;
 use super::held::{Held, HeldTotal, Reads};
 use super::limits::{
@@ -71,8 +71,8 @@ pub struct ClientConn {
     last_answer: RefCell<Option<Waker>>,
     /// How the client takes its answers.
     taking: Taking,
-    /// Counts answers in whose place a refusal was sent.
-    answers_dropped: Counter,
+    /// Counts what is refused, and answers in whose place a refusal was sent.
+    figures: ClientFigures,
 }
 
 /// A read that a shard has and has not answered.
@@ -108,8 +108,8 @@ impl Drop for ReadUnderWay {
 }
 
 impl ClientConn {
-    /// A connection of this core on which nothing was asked yet. `answers_dropped` counts for the node.
-    pub(super) fn new(number: u32, address: SocketAddr, of_core: &OfCore, answers_dropped: Counter) -> Self {
+    /// A connection of this core on which nothing was asked yet. `figures` are the node's.
+    pub(super) fn new(number: u32, address: SocketAddr, of_core: &OfCore, figures: ClientFigures) -> Self {
         let writers = Rc::clone(&of_core.writers);
         Self {
             number,
@@ -123,7 +123,7 @@ impl ClientConn {
             asked_at: Cell::new(None),
             last_answer: RefCell::default(),
             taking: Taking::new(Rc::clone(&of_core.taking_time)),
-            answers_dropped,
+            figures,
         }
     }
 
@@ -358,7 +358,7 @@ impl ClientConn {
             waker.wake();
         }
         if response.result.as_ref().is_ok_and(|body| self.has_no_room_for(body.len())) {
-            self.answers_dropped.inc();
+            self.figures.answers_dropped.inc();
             self.push(&Response { id: response.id, leader_hint: response.leader_hint, result: Err(NO_ROOM) });
         } else {
             self.push(response);
@@ -369,7 +369,7 @@ impl ClientConn {
     /// answered with that.
     pub(super) fn take_part(&self, part: &ResponsePart<'_>) -> bool {
         if self.writers.queued_bytes() > CORE_ANSWER_BYTES_MAX {
-            self.answers_dropped.inc();
+            self.figures.answers_dropped.inc();
             self.answer(&Response { id: part.id, leader_hint: None, result: Err(NO_ROOM) });
             return false;
         }
@@ -429,6 +429,9 @@ impl ClientConn {
 
     /// Queues an answer that nobody counted.
     pub fn push(&self, response: &Response<'_>) {
+        if let Err(refused) = &response.result {
+            self.figures.refused(refused.status);
+        }
         self.push_frame(|out| response.encode(out));
     }
 

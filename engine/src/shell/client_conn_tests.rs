@@ -14,7 +14,7 @@ fn conn(core_bytes: usize) -> (ClientConn, ConnWriter) {
     let of_core = OfCore::default();
     let others = ConnWriter::among(usize::MAX, Rc::clone(&of_core.writers));
     others.push(|queue| *queue = vec![0; core_bytes]).expect("room");
-    let conn = ClientConn::new(1, ADDRESS, &of_core, Counter::default());
+    let conn = ClientConn::new(1, ADDRESS, &of_core, ClientFigures::default());
     conn.request_began();
     (conn, others)
 }
@@ -31,7 +31,8 @@ fn large_answers_are_dropped_while_too_much_waits_and_small_ones_never() {
         conn.answer(&Response { id: 1, leader_hint: None, result: Ok(body) });
         let queued = conn.writer.queued_bytes();
         assert!(queued > 0 && (queued > body.len()) == is_given, "{queued} bytes for {}", body.len());
-        assert_eq!(conn.answers_dropped.get(), u64::from(!is_given));
+        assert_eq!(conn.figures.answers_dropped.get(), u64::from(!is_given));
+        assert_eq!(conn.figures.refused_count(Status::Overloaded), u64::from(!is_given));
         assert_eq!(conn.waiting_count(), 0);
     }
 }
@@ -74,7 +75,7 @@ fn whoever_does_not_read_loses_its_connection_once_the_core_holds_too_much() {
     for (core_bytes, is_cut) in [(CORE_ANSWER_BYTES_MAX / 4, false), (CORE_ANSWER_BYTES_MAX + 1, true)] {
         let (greedy, _others) = conn(core_bytes);
         let of_core = OfCore { writers: Rc::clone(&greedy.writers), ..OfCore::default() };
-        let modest = ClientConn::new(2, ADDRESS, &of_core, Counter::default());
+        let modest = ClientConn::new(2, ADDRESS, &of_core, ClientFigures::default());
         for id in 0..=answers_in_a_share as u64 {
             greedy.push(&Response { id, leader_hint: None, result: Ok(&body) });
         }
@@ -119,7 +120,7 @@ fn a_client_that_asks_for_more_than_its_share_waits_while_much_waits_for_others(
 #[test]
 fn a_client_that_takes_next_to_nothing_of_its_answers_counts_as_idle() {
     let of_core = OfCore::default();
-    let conn = ClientConn::new(1, ADDRESS, &of_core, Counter::default());
+    let conn = ClientConn::new(1, ADDRESS, &of_core, ClientFigures::default());
     let body = vec![7; 2 * usize::try_from(PROGRESS_BYTES_MIN).expect("small")];
     conn.request_began();
     conn.answer(&Response { id: 1, leader_hint: None, result: Ok(&body) });

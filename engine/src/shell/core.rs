@@ -505,7 +505,7 @@ impl Core {
 
     async fn serve_client(&self, mut stream: Stream, greeting: GreetingPlace, hello: &Hello) -> std::io::Result<()> {
         let address = stream.peer_addr().map_err(std::io::Error::from)?;
-        let conn = Rc::new(self.gateway.new_conn(address, self.shared.metrics.client_answers_dropped.clone()));
+        let conn = Rc::new(self.gateway.new_conn(address, self.shared.metrics.clients.clone()));
         let admitted = match self.door.judge_client(hello, self.stopping.get()) {
             Some(refusal) => Err(refusal),
             None => self.clients.enter(&conn, address.ip()).ok_or_else(|| TurnedAway::busy(self.clients.limit())),

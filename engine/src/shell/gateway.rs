@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use net::api::{Executed, REQUEST_HEAD_BYTES, Response, ResponsePart, Status};
 use net::handshake::ClientLimits;
-use prometheus_client::metrics::counter::Counter;
 
 use super::classes::{Slice, give_way};
 use super::client_conn::{ClientConn, OfCore, ReadUnderWay};
+use super::client_figures::ClientFigures;
 use super::handle::HandleReply;
 use super::held::Held;
 use super::limits::{CLIENTS_PARTIAL_BYTES_MAX, PLACES_AT_ONCE, TIMEOUT_MS_MAX, UNWANTED_RETRY_PAUSE};
@@ -119,10 +119,10 @@ impl Gateway {
         }
     }
 
-    /// A connection of a client of this core at this address. `answers_dropped` counts for the node.
-    pub(super) fn new_conn(&self, address: SocketAddr, answers_dropped: Counter) -> ClientConn {
+    /// A connection of a client of this core at this address. `figures` are the node's.
+    pub(super) fn new_conn(&self, address: SocketAddr, figures: ClientFigures) -> ClientConn {
         let number = self.desk.borrow_mut().number_conn();
-        ClientConn::new(number, address, &self.of_core, answers_dropped)
+        ClientConn::new(number, address, &self.of_core, figures)
     }
 
     /// Bytes of answers that wait for clients of this core, and of reads that are held back.

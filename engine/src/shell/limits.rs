@@ -518,6 +518,9 @@ pub(super) const PLACE_CHECK_MS: u64 = 1000;
 /// Looks in a row that may tell nothing, for want of memory or because a read failed; with the next one the shard stops.
 pub(super) const BLIND_LOOKS_MAX: u32 = 5;
 
+/// The room of the disk is measured at one of so many looks at the log's place.
+pub(super) const MEASURE_EVERY_LOOKS: u64 = 10;
+
 /// Batches whose time to commit is measured at once; more are not measured.
 pub(super) const TIMED_BATCHES_MAX: usize = 1024;
 

@@ -16,7 +16,10 @@ use prometheus_client::registry::Registry;
 
 use wal::LogStats;
 
+use super::client_figures::ClientFigures;
 use super::exposition::{self, Format};
+use super::process_metrics::ProcessMetrics;
+use super::standing_metrics::StandingMetrics;
 use super::work::Work;
 use crate::replica::{ReplicaStats, ReplicaView};
 use crate::types::ShardId;
@@ -62,8 +65,6 @@ pub struct ShardMetrics {
     tick_gap_own: Histogram,
     tick_gap_own_max: FGauge,
     is_leader: UGauge,
-    under_repair: UGauge,
-    stopped: UGauge,
     term: UGauge,
     last_index: UGauge,
     persisted_index: UGauge,
@@ -90,6 +91,8 @@ pub struct ShardMetrics {
     log: LogMetrics,
     note_syncs: Counter,
     note_syncs_failed: Counter,
+    /// How the shard stands.
+    pub(super) standing: StandingMetrics,
 }
 
 /// Reads that were answered without being the leader's.
@@ -210,6 +213,7 @@ impl ShardMetrics {
             "Time between two ticks without the time for which the core's thread waited for a processor",
         );
         let tick_gap_own_max = longest_gap(registry);
+        let standing = StandingMetrics::register(registry);
         let registry = std::cell::RefCell::new(registry);
         let gauge = |name: &str, help: &str| {
             let gauge = UGauge::default();
@@ -229,8 +233,6 @@ impl ShardMetrics {
             tick_gap_own,
             tick_gap_own_max,
             is_leader: gauge("raft_is_leader", "1 while this node leads the shard"),
-            under_repair: gauge("raft_under_repair", "1 while this node gets back log entries that it lost"),
-            stopped: gauge("shard_stopped", "1 once the shard stopped by itself; the node has to be restarted"),
             term: gauge("raft_term", "Current term"),
             last_index: gauge("raft_last_index", "Last entry in the log"),
             persisted_index: gauge("raft_persisted_index", "Last entry durable on this node's own disk"),
@@ -260,6 +262,7 @@ impl ShardMetrics {
             log: LogMetrics::register(&counter),
             note_syncs: counter("note_syncs", "Syncs of the note beside the log since the start"),
             note_syncs_failed: counter("note_syncs_failed", "Failed syncs of the note beside the log, since the start"),
+            standing,
         }
     }
 
@@ -292,11 +295,9 @@ impl ShardMetrics {
     }
 
     /// Takes over the state of the replica.
-    pub fn update(&self, view: &ReplicaView, stats: &ReplicaStats, log: &LogStats, is_stopped: bool) {
+    pub fn update(&self, view: &ReplicaView, stats: &ReplicaStats, log: &LogStats) {
         self.log.update(log);
-        self.stopped.set(u64::from(is_stopped));
         self.is_leader.set(u64::from(view.is_leader));
-        self.under_repair.set(u64::from(view.repair.is_some()));
         self.term.set(view.term.get());
         self.last_index.set(view.last_index.get());
         self.persisted_index.set(view.persisted_index.get());
@@ -373,9 +374,9 @@ pub struct NodeMetrics {
     pub client_frames_damaged: Counter,
     /// Connections to the peer port that were not taken.
     pub peer_connections_refused: Counter,
-    /// Answers to clients that a refusal took the place of, since too many bytes of answers waited for clients of their core.
-    pub client_answers_dropped: Counter,
-    /// The same of answers on their way from one core to another.
+    /// What clients were told instead of what they asked for.
+    pub(super) clients: ClientFigures,
+    /// Answers that were dropped on their way from one core to another.
     pub core_answers_dropped: Counter,
     /// Bytes of answers that wait until clients take them.
     pub(super) client_answer_bytes: UGauge,
@@ -389,9 +390,16 @@ impl NodeMetrics {
     /// Registers the figures of a node with `shard_count` shards.
     #[must_use]
     pub fn new(shard_count: u32) -> Arc<Self> {
-        let mut registry = Registry::with_prefix("quorate");
-        let shards = (0..shard_count).map(|shard| ShardMetrics::register(&mut registry, ShardId::new(shard))).collect();
-        let slices = SliceMetrics::register(&mut registry);
+        let mut whole = Registry::default();
+        whole.register_collector(Box::new(ProcessMetrics));
+        let registry = whole.sub_registry_with_prefix("quorate");
+        let built = registry.sub_registry_with_label(("version".into(), env!("CARGO_PKG_VERSION").into()));
+        let is_built = UGauge::default();
+        is_built.set(1);
+        built.register("build_info", "1, with the version of this build", is_built);
+        let shards = (0..shard_count).map(|shard| ShardMetrics::register(registry, ShardId::new(shard))).collect();
+        let slices = SliceMetrics::register(registry);
+        let clients = ClientFigures::register(registry);
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -409,10 +417,6 @@ impl NodeMetrics {
             counter("client_frames_damaged", "Client connections closed because what they sent was no sound frame");
         let peer_connections_refused =
             counter("peer_connections_refused", "Connections to the peer port that were not taken");
-        let client_answers_dropped = counter(
-            "client_answers_dropped",
-            "Answers replaced by a refusal because too many bytes of answers waited for clients",
-        );
         let core_answers_dropped = counter(
             "core_answers_dropped",
             "Answers replaced by a refusal because too many bytes of answers were on their way between cores",
@@ -434,7 +438,7 @@ impl NodeMetrics {
         let dropped = log_lines_dropped().clone();
         registry.register("log_lines_dropped", "Log lines lost because nobody took them in time", dropped);
         Arc::new(Self {
-            registry,
+            registry: whole,
             shards,
             slices,
             client_connections,
@@ -443,7 +447,7 @@ impl NodeMetrics {
             probes_made_room,
             client_frames_damaged,
             peer_connections_refused,
-            client_answers_dropped,
+            clients,
             core_answers_dropped,
             client_answer_bytes,
             client_reads_held_back,
@@ -494,7 +498,7 @@ mod tests {
         let rendered: std::collections::BTreeSet<String> = text.lines().filter_map(of_type).collect();
         // Other tables explain labels.
         let of_row = |line: &str| Some(line.strip_prefix("| `")?.split('`').next()?.to_owned());
-        let is_figure = |name: &String| name.starts_with("quorate_");
+        let is_figure = |name: &String| name.starts_with("quorate_") || name.starts_with("process_");
         let documented: std::collections::BTreeSet<String> =
             document.lines().filter_map(of_row).filter(is_figure).collect();
         assert_eq!(rendered, documented);

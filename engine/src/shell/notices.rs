@@ -102,6 +102,11 @@ impl Notices {
         }
     }
 
+    /// Members with which all connections are up.
+    pub(super) fn connected_count(&self) -> usize {
+        self.told.borrow().connected.len()
+    }
+
     /// A connection to a member could not be made.
     pub(super) fn unreachable(&self, node: NodeId, reason: &dyn fmt::Display) {
         if !self.told.borrow_mut().unreachable.insert(node) {

@@ -18,11 +18,12 @@ use wal::{SegmentIdentity, SegmentSeq, SyncRequest};
 
 use super::classes::{Class, Classes, give_way};
 use super::device::ShardDevice;
+use super::disk_space::DiskSpace;
 use super::helpers::Helpers;
 use super::incoming::{NewestConnections, OpenedConnection};
 use super::limits::{
-    BLIND_LOOKS_MAX, METRICS_EVERY_TICKS, PLACE_CHECK_MS, PREPARE_RETRY_MS, SETTLE_MS_MAX, SETTLE_STEP_MS,
-    TIMED_BATCHES_MAX,
+    BLIND_LOOKS_MAX, MEASURE_EVERY_LOOKS, METRICS_EVERY_TICKS, PLACE_CHECK_MS, PREPARE_RETRY_MS, SETTLE_MS_MAX,
+    SETTLE_STEP_MS, TIMED_BATCHES_MAX,
 };
 use super::links::{self, PeerLinks};
 use super::metrics::ShardMetrics;
@@ -95,6 +96,10 @@ pub struct Shard<D: ShardDevice = Device> {
     /// How many looks at the log's place in a row told nothing.
     blind_looks: Cell<u32>,
     fault_reported: Cell<bool>,
+    /// The last leader that this node knew.
+    last_leader: Cell<Option<NodeId>>,
+    /// When a sync of the log succeeded last; at first the start.
+    synced_at: Cell<Instant>,
     notices: Notices,
 }
 
@@ -132,6 +137,8 @@ impl<D: ShardDevice> Shard<D> {
             stopping: Cell::new(false),
             blind_looks: Cell::default(),
             fault_reported: Cell::new(false),
+            last_leader: Cell::new(None),
+            synced_at: Cell::new(Instant::now()),
             notices: Notices::new(parts.id, parts.names),
         })
     }
@@ -323,6 +330,9 @@ impl<D: ShardDevice> Shard<D> {
     fn post(&self) {
         let view = self.view();
         self.posted.set((view.term, view.leader));
+        if view.leader.is_some() && self.last_leader.replace(view.leader.or(self.last_leader.get())) != view.leader {
+            self.metrics.standing.leader_changed();
+        }
         self.board.post(self.id, view, self.fault());
     }
 
@@ -368,7 +378,11 @@ impl<D: ShardDevice> Shard<D> {
             if tick.is_multiple_of(METRICS_EVERY_TICKS) {
                 let replica = self.replica.borrow();
                 let log_stats = replica.log().stats();
-                self.metrics.update(&replica.view(), replica.stats(), &log_stats, replica.fault().is_some());
+                let view = replica.view();
+                self.metrics.update(&view, replica.stats(), &log_stats);
+                let since_sync = now.saturating_duration_since(self.synced_at.get());
+                self.metrics.standing.update(&view, replica.fault().is_some(), since_sync);
+                self.metrics.standing.connected(self.links.borrow().len(), self.notices.connected_count());
             }
         }
     }
@@ -517,6 +531,9 @@ impl<D: ShardDevice> Shard<D> {
             let syncing = shard.replica.borrow().log().storage().sync(request.seq);
             let result = syncing.await;
             shard.metrics.synced(started.elapsed());
+            if result.is_ok() {
+                shard.synced_at.set(Instant::now());
+            }
             shard.deliver(Event::Synced { id: request.id, result });
         });
     }
@@ -524,7 +541,13 @@ impl<D: ShardDevice> Shard<D> {
     /// Looks now and then, on a helper thread, whether the log is still in its place, until it is not or the shard stops. A place
     /// that can't be looked at for some time counts as wrong: the next start could not open the log there.
     async fn watch_place(self: Rc<Self>) {
-        while !self.stopping.get() {
+        for look in 0_u64.. {
+            if self.stopping.get() {
+                return;
+            }
+            if look.is_multiple_of(MEASURE_EVERY_LOOKS) {
+                self.measure_space().await;
+            }
             glommio::timer::sleep(Duration::from_millis(PLACE_CHECK_MS)).await;
             let place = self.replica.borrow().log().storage().place();
             match self.helpers.run(move || place.check()).await {
@@ -539,6 +562,19 @@ impl<D: ShardDevice> Shard<D> {
                 Err(error) => {
                     self.deliver(Event::LogNotInPlace(error.to_string()));
                     return;
+                }
+            }
+        }
+    }
+
+    /// Measures, on a helper thread, how much the log takes and how much is left for it.
+    async fn measure_space(&self) {
+        let wal_dir = self.wal_dir.clone();
+        match self.helpers.run(move || DiskSpace::of(&wal_dir)).await {
+            Ok(space) => self.metrics.standing.measured(space),
+            Err(error) => {
+                if let Some(left_out) = self.said.may_say(Complaint::Files) {
+                    tracing::warn!(shard = %self.id, %error, left_out, "the room of the disk cannot be measured");
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use glommio::LocalExecutor;
 
 use super::super::client_conn::ClientConn;
+use super::super::client_figures::ClientFigures;
 use super::super::gateway::{Gateway, Waiting};
 use super::super::guests::Guest;
 use super::super::handle::HandleReply;
@@ -192,7 +193,7 @@ fn a_client_that_is_gone_needs_no_answer_to_its_reads() {
     let root = tempfile::tempdir().expect("a directory");
     with_shard(root.path(), async |_shard, gateway| {
         let address = (std::net::Ipv4Addr::LOCALHOST, 1).into();
-        let conn = || Rc::new(gateway.new_conn(address, prometheus_client::metrics::counter::Counter::default()));
+        let conn = || Rc::new(gateway.new_conn(address, ClientFigures::default()));
         let (gone, stays) = (conn(), conn());
         let mut get = Vec::new();
         let range = KeyRange { key: b"key", range_end: b"" };
@@ -231,7 +232,7 @@ impl<'a> Lasting<'a> {
     /// Opens one as request 1 of a new connection.
     fn open(gateway: &'a Rc<Gateway>) -> Self {
         let address = (std::net::Ipv4Addr::LOCALHOST, 1).into();
-        let conn = Rc::new(gateway.new_conn(address, prometheus_client::metrics::counter::Counter::default()));
+        let conn = Rc::new(gateway.new_conn(address, ClientFigures::default()));
         let mut get = Vec::new();
         let range = KeyRange { key: b"key", range_end: b"" };
         let op = RangeOp { range, limit: 0, revision: 0, keys_only: false, count_only: false };

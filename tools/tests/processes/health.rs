@@ -6,7 +6,7 @@ use client::ClientError;
 
 use crate::harness::{Cluster, PATIENCE};
 use crate::hosts::limit_files;
-use crate::probes::get;
+use crate::probes::{figure, get};
 use crate::sick_disk::SickDisk;
 use crate::{ALL, others};
 
@@ -122,4 +122,38 @@ async fn a_node_says_its_version() {
     let version: serde_json::Value = serde_json::from_str(body).expect(&answer);
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"), "{answer}");
     assert!(version["log_format"].is_u64() && version["protocol"].is_u64(), "{answer}");
+}
+
+#[tokio::test]
+async fn figures_say_who_leads_who_is_connected_what_was_refused_and_what_the_process_takes() {
+    let mut cluster = Cluster::start(3).await;
+    wait_for_answer(&cluster, 0, "/metrics", "quorate_peers_connected{shard=\"0\"} 2").await;
+    wait_for_answer(&cluster, 0, "/metrics", "quorate_raft_has_leader{shard=\"0\"} 1").await;
+    let zero = ["quorate_raft_is_new", "quorate_raft_members_lost_data", "quorate_writes_have_no_room"];
+    for name in zero {
+        assert_eq!(figure(&cluster, 0, name), 0.0, "{name}");
+    }
+    for name in [
+        "quorate_peers",
+        "quorate_leader_changes_total",
+        "quorate_log_bytes",
+        "quorate_disk_free_bytes",
+        "quorate_log_since_sync_seconds",
+        "quorate_build_info",
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+        "process_start_time_seconds",
+    ] {
+        assert!(figure(&cluster, 0, name) > 0.0, "{name}");
+    }
+    for number in others(0) {
+        cluster.kill(number);
+    }
+    wait_for_answer(&cluster, 0, "/metrics", "quorate_peers_connected{shard=\"0\"} 0").await;
+    wait_for_answer(&cluster, 0, "/metrics", "quorate_raft_has_leader{shard=\"0\"} 0").await;
+    let client = cluster.client_of(&[0], Duration::from_millis(500)).await;
+    drop(client.put(b"key", b"value").await.expect_err("there is no majority"));
+    assert!(figure(&cluster, 0, "quorate_client_requests_refused_total") > 0.0);
 }
