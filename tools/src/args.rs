@@ -5,6 +5,7 @@
 mod duration;
 pub mod kv;
 mod start;
+mod start_missing;
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub use start::StartArgs;
 
 /// Options of every client command, before or after its name.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Options of every command")]
+#[command(next_help_heading = "Options of client commands")]
 pub struct GlobalArgs {
     /// Client addresses of the cluster's nodes, separated by commas: host:port or http://host:port
     #[arg(
@@ -44,7 +45,7 @@ pub struct GlobalArgs {
     )]
     pub write_out: WriteOut,
     /// Print keys and values as \xNN, and ids of members and clusters in hexadecimal
-    #[arg(long, global = true, env = "QUORATE_HEX")]
+    #[arg(long, global = true, env = "QUORATE_HEX", value_parser = parse_switch)]
     pub(crate) hex: bool,
     /// How long a command may take, such as 5s or 500ms
     #[arg(
@@ -89,6 +90,15 @@ impl GlobalArgs {
     /// How long connecting may take.
     pub(crate) fn dial_timeout(&self) -> Duration {
         self.dial_timeout.unwrap_or(self.command_timeout / 2)
+    }
+}
+
+/// Reads the value of a variable that stands for a switch.
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("write 1, true, yes or on, or 0, false, no or off".to_owned()),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Names and defaults are etcd's and etcdctl's wherever they mean the same.
 
+pub(crate) mod definition;
 mod missing;
 pub mod variables;
 

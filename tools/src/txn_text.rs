@@ -16,9 +16,11 @@ mod line;
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::args::{Arrangement, DelArgs, GetArgs, PutArgs};
+use crate::cli::definition::{in_plain_words, with_numbers_below_zero};
 use line::{Cursor, LineError};
 
 /// What a compare looks at.
@@ -94,13 +96,24 @@ pub enum TxnTextError {
         reason: LineError,
     },
     /// An operation is none, or its arguments are refused.
-    #[error("line {line}: {source}")]
+    #[error("line {line}: {reason}")]
     Operation {
         /// Number of the line, from 1.
         line: usize,
-        /// What the argument parser said.
-        source: Box<clap::Error>,
+        /// What the argument parser said, on one line.
+        reason: String,
     },
+    /// The first word is no operation.
+    #[error("line {line}: {got:?} is no operation; it is one of put, get, del")]
+    NoOperation {
+        /// Number of the line, from 1.
+        line: usize,
+        /// The word.
+        got: String,
+    },
+    /// Whoever typed it left before the end.
+    #[error("the input ended before the third blank line; nothing was sent and nothing was changed")]
+    NotEnded,
     /// A put that would read its value from standard input, which the transaction itself comes from.
     #[error("line {line}: put needs its value on the line")]
     PutWithoutValue {
@@ -244,9 +257,7 @@ fn lease(operand: &[u8]) -> Result<u64, LineError> {
 /// `put key "a value" --flag`: words as in a shell with double quotes only.
 fn parse_operation(line: usize, text: &str) -> Result<Operation, TxnTextError> {
     let words: Vec<OsString> = line::words(text).map_err(|reason| TxnTextError::Line { line, reason })?;
-    let operation = OperationLine::try_parse_from(words)
-        .map_err(|source| TxnTextError::Operation { line, source: Box::new(source) })?
-        .operation;
+    let operation = operation_of(line, &words)?;
     if let Some(option) = missing_option(&operation) {
         return Err(TxnTextError::NotBuilt { line, option });
     }
@@ -254,6 +265,22 @@ fn parse_operation(line: usize, text: &str) -> Result<Operation, TxnTextError> {
         Operation::Put(put) if put.value.is_none() => Err(TxnTextError::PutWithoutValue { line }),
         _ => Ok(operation),
     }
+}
+
+/// An operation from its words.
+fn operation_of(line: usize, words: &[OsString]) -> Result<Operation, TxnTextError> {
+    let mut command = with_numbers_below_zero(OperationLine::command());
+    let parsed = command.try_get_matches_from_mut(words).and_then(|matches| OperationLine::from_arg_matches(&matches));
+    parsed.map(|line| line.operation).map_err(|error| {
+        if error.kind() == ErrorKind::InvalidSubcommand {
+            let got = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+            return TxnTextError::NoOperation { line, got };
+        }
+        let said = in_plain_words(error.format(&mut command), &mut command).to_string();
+        // How the command is used, and what help there is, stands behind a blank line.
+        let said = said.trim_start_matches("error: ").lines().take_while(|line| !line.trim().is_empty());
+        TxnTextError::Operation { line, reason: said.map(str::trim).collect::<Vec<_>>().join(" ") }
+    })
 }
 
 /// An option of the command that nodes do not know, so that it has no meaning within a transaction.

@@ -8,6 +8,9 @@ use engine::config::{
     ClusterState, Config, ConfigError, LogFormat, LogLevel, WalIo, parse_initial_cluster, parse_list,
 };
 
+use super::parse_switch;
+use super::start_missing::MissingStartArgs;
+
 /// `start`. Each flag can also be given as `QUORATE_<FLAG>` and as a key of the file; a flag wins over the variable, the
 /// variable over the file, the file over the default.
 #[derive(Args, Clone, Debug, Default)]
@@ -79,7 +82,8 @@ pub struct StartArgs {
     #[arg(long, env = "QUORATE_MAX_QUEUED_BYTES", value_name = "BYTES")]
     max_queued_bytes: Option<u64>,
     /// Pin each executor to a core; only for hosts with cores to give away [default: false]
-    #[arg(long, env = "QUORATE_PIN_CORES", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, env = "QUORATE_PIN_CORES", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = parse_switch)]
     pin_cores: Option<bool>,
     /// Microseconds an idle executor spins before it sleeps [default: 0]
     #[arg(long, env = "QUORATE_SPIN_US", value_name = "US")]
@@ -94,6 +98,8 @@ pub struct StartArgs {
     /// How lines of the log are written: text, or json with one object on each line [default: text]
     #[arg(long, env = "QUORATE_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
+    #[command(flatten)]
+    _missing: MissingStartArgs,
 }
 
 impl StartArgs {

@@ -28,6 +28,7 @@ fn kind(words: &[&str]) -> ErrorKind {
 #[test]
 fn the_definition_is_sound() {
     Cli::command().debug_assert();
+    definition::command().debug_assert();
 }
 
 #[test]
@@ -233,7 +234,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key_of_the_file() {
     let command = Cli::command();
     let start = command.find_subcommand("start").expect("start");
     let mut flags = Vec::new();
-    for arg in start.get_arguments().filter(|arg| !arg.is_global_set()) {
+    for arg in start.get_arguments().filter(|arg| !arg.is_global_set() && !arg.is_hide_set()) {
         let Some(flag) = arg.get_long().filter(|&flag| !matches!(flag, "help" | "version")) else { continue };
         let variable = format!("QUORATE_{}", flag.to_uppercase().replace('-', "_"));
         assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(variable.as_str()), "--{flag}");
@@ -243,6 +244,28 @@ fn every_setting_is_a_flag_a_variable_and_a_key_of_the_file() {
     }
     flags.sort();
     assert_eq!(flags, file_keys());
+}
+
+#[test]
+fn each_command_lists_the_options_that_it_uses() {
+    let mut command = definition::command();
+    for (name, expected) in [
+        ("get", [true; 3]),
+        ("bench", [true; 3]),
+        ("endpoint", [true; 3]),
+        ("wal", [false, true, true]),
+        ("sim", [false, true, false]),
+        ("start", [false; 3]),
+        ("completion", [false; 3]),
+    ] {
+        let subcommand = command.find_subcommand_mut(name).expect(name);
+        let below = subcommand.get_subcommands().map(|below| below.clone().render_help().to_string());
+        let helps: Vec<String> = below.chain([subcommand.clone().render_help().to_string()]).collect();
+        for help in helps.iter().filter(|help| help.contains("--help")) {
+            let listed = ["--command-timeout", "--write-out", "--hex"].map(|option| help.contains(option));
+            assert_eq!(listed, expected, "{name}: {help}");
+        }
+    }
 }
 
 /// Words as a shell hands them over: flags of this command line, their values, and bytes of any kind.

@@ -7,15 +7,18 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Command, CommandFactory, FromArgMatches};
 
-use super::Cli;
+use super::{Cli, definition};
 
 /// Reads the command line and the variables; says what is wrong and ends the process if they make no sense.
 pub fn parse() -> Cli {
-    let mut command = without_empty(Cli::command());
     let words: Vec<OsString> = std::env::args_os().collect();
+    let mut command = without_empty(definition::command_for(&words));
     let parsed =
         command.try_get_matches_from_mut(&words).and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
-    parsed.unwrap_or_else(|error| name_variable(error.format(&mut command), &command, &words).exit())
+    parsed.unwrap_or_else(|error| {
+        let error = name_variable(error.format(&mut command), &command, &words);
+        definition::in_plain_words(error, &mut command).exit()
+    })
 }
 
 /// Forgets the variables that are empty.

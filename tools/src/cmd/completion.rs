@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use clap::{Command, CommandFactory};
+use clap::{Arg, Command};
 use clap_complete::Shell;
 
-use crate::cli::Cli;
+use crate::cli::definition;
 use crate::output::Printer;
 
 /// `completion`.
@@ -26,15 +26,19 @@ pub(crate) fn run<W: Write>(args: &Args, printer: &mut Printer<W>) -> io::Result
 
 fn script(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut visible(&Cli::command()), "quorate", &mut script);
+    clap_complete::generate(shell, &mut visible(&definition::command()), "quorate", &mut script);
     script
 }
 
 /// The command with its visible options and subcommands alone: no shell should propose what would be refused.
 fn visible(command: &Command) -> Command {
     let about = command.get_about().cloned().unwrap_or_default();
-    let args = command.get_arguments().filter(|arg| !arg.is_hide_set()).cloned();
-    let subcommands = command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()).map(visible);
+    // Every command has what it uses. Help and version come by themselves.
+    let is_own = |arg: &&Arg| !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version");
+    let args = command.get_arguments().filter(is_own);
+    let args = args.map(|arg| arg.clone().global(false));
+    let is_shown = |subcommand: &&Command| !subcommand.is_hide_set() && subcommand.get_name() != "help";
+    let subcommands = command.get_subcommands().filter(is_shown).map(visible);
     // clap takes names that live as long as the process; it ends once the script is printed.
     let name: &'static str = Box::leak(command.get_name().into());
     Command::new(name).about(about).args(args).subcommands(subcommands)
@@ -50,7 +54,7 @@ mod tests {
     fn every_shell_is_proposed_what_there_is_and_nothing_that_is_missing() {
         for shell in Shell::value_variants() {
             let script = String::from_utf8(script(*shell)).expect("text");
-            for known in ["sort-by", "health", "write-out", "demo"] {
+            for known in ["sort-by", "health", "write-out", "demo", "version"] {
                 assert!(script.contains(known), "{shell}: {known}");
             }
             for missing in ["watch", "hashkv", "move-leader", "cacert", "ignore-lease", "inside-namespaces"] {

@@ -33,7 +33,8 @@ pub async fn run<W: Write>(args: TxnArgs, global: &GlobalArgs, printer: &mut Pri
     Ok(print_txn(response, &origin, &looks, printer)?)
 }
 
-/// Reads a transaction line by line and prompts for each part. A wrong line is refused at once. The third blank line ends the reading.
+/// Reads a transaction line by line and prompts for each part. A wrong line is refused at once. The third blank line ends the reading;
+/// whoever ends the input before it wants nothing done.
 fn converse<W: Write>(mut input: impl BufRead, printer: &mut Printer<W>) -> Result<Transaction, CommandError> {
     let mut reader = Reader::default();
     let mut prompted = 0;
@@ -45,7 +46,7 @@ fn converse<W: Write>(mut input: impl BufRead, printer: &mut Printer<W>) -> Resu
         }
         let mut line = Vec::new();
         if input.read_until(b'\n', &mut line).map_err(CommandError::Input)? == 0 {
-            break;
+            return Err(TxnTextError::NotEnded.into());
         }
         reader.take(std::str::from_utf8(&line).map_err(|_| TxnTextError::NotText)?)?;
     }
@@ -128,8 +129,13 @@ mod tests {
         let (said, read, rest) = typed("mod(a) > \"0\"\n\nput a 1\n");
         assert_eq!((said.as_str(), rest.as_str()), ("compares:\n", "\nput a 1\n"));
         assert!(read.expect_err("no compare").contains("line 1: "));
-        let (said, read, _) = typed("\nput a 1");
-        assert!(read.is_ok(), "the end of the input ends the last part");
-        assert_eq!(said.lines().count(), 2);
+    }
+
+    #[test]
+    fn whoever_leaves_before_the_third_blank_line_changes_nothing() {
+        for text in ["", "\n", "\nput a 1", "\nput a 1\n", "mod(\"a\") > \"0\"\n\nput a 1\n\n", "\n\nput a 1\n"] {
+            let (_, read, _) = typed(text);
+            assert!(read.as_ref().is_err_and(|error| error.contains("nothing was changed")), "{text:?}: {read:?}");
+        }
     }
 }

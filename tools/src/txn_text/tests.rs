@@ -177,12 +177,13 @@ proptest! {
             Err(
                 TxnTextError::Line { line, .. }
                 | TxnTextError::Operation { line, .. }
+                | TxnTextError::NoOperation { line, .. }
                 | TxnTextError::PutWithoutValue { line }
                 | TxnTextError::NotBuilt { line, .. }
                 | TxnTextError::FourthPart { line },
             ) => assert!(text.lines().nth(line - 1).is_some_and(|line| !line.trim().is_empty()), "{line} of {text:?}"),
             Err(TxnTextError::Empty) => assert!(text.trim().is_empty(), "{text:?}"),
-            Err(error @ TxnTextError::NotText) => panic!("{error} of {text:?}"),
+            Err(error @ (TxnTextError::NotText | TxnTextError::NotEnded)) => panic!("{error} of {text:?}"),
         }
     }
 

@@ -41,6 +41,11 @@ async fn checks_and_completions() {
     check("check").await;
 }
 
+#[tokio::test]
+async fn words_of_refusals() {
+    check("words").await;
+}
+
 /// Replays one file.
 async fn check(name: &str) {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "testdata", &format!("cli_{name}.txt")].iter().collect();
