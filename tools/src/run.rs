@@ -26,14 +26,16 @@ pub fn report(error: &CommandError) -> ExitCode {
         {
             return ExitCode::SUCCESS;
         }
+        CommandError::Logged(_) => {}
         // Nobody may be reading; the exit code says it all the same.
         CommandError::Settings(error) => {
             drop(writeln!(io::stderr(), "error: {error}{}", variables::note(&error.to_string())));
         }
         _ => drop(writeln!(io::stderr(), "error: {error}")),
     }
+    let cause = if let CommandError::Logged(logged) = error { logged } else { error };
     let is_usage = matches!(
-        error,
+        cause,
         CommandError::Settings(_) | CommandError::TxnText(_) | CommandError::NoValue | CommandError::NotBuilt { .. }
     );
     ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_FAILED })

@@ -98,14 +98,19 @@ impl Default for BirthRecord {
 impl fmt::Display for BirthView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("this node is new and waits to hear whether these nodes are, too:")?;
-        self.awaited.iter().try_for_each(|node| write!(f, " {node}"))
+        list(&self.awaited, f)
     }
+}
+
+/// Writes ids behind a colon.
+fn list(nodes: &[NodeId], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    nodes.iter().enumerate().try_for_each(|(number, node)| write!(f, "{} {node}", if number > 0 { "," } else { "" }))
 }
 
 impl fmt::Display for LostView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("nodes that lost data:")?;
-        self.nodes.iter().try_for_each(|node| write!(f, " {node}"))?;
+        list(&self.nodes, f)?;
         if self.is_majority {
             f.write_str(
                 "; the others are no majority, so that nobody can be elected: acknowledged writes may be gone. Stop these \

@@ -564,6 +564,22 @@ impl Raft {
         &self.common.membership
     }
 
+    /// For how long nothing was heard of the leader that this node follows; 0 if it follows none. Unit: ticks.
+    pub(crate) fn leader_silent_ticks(&self) -> u64 {
+        let follows = self.leading().is_none() && self.leader().is_some();
+        if follows { u64::from(self.common.timer.elapsed_ticks) } else { 0 }
+    }
+
+    /// A leader's followers of which nothing was heard for an election timeout.
+    pub(crate) fn silent_followers(&self) -> impl Iterator<Item = NodeId> {
+        let common = &self.common;
+        let is_silent =
+            |leading: &Leading, node| !leading.heard_within(node, common.config.election_ticks, common.now_tick);
+        let followers =
+            self.leading().into_iter().flat_map(|leading| leading.followers().map(move |(node, _)| (leading, node)));
+        followers.filter(move |(leading, node)| is_silent(leading, *node)).map(|(_, node)| node)
+    }
+
     /// Followers that lack entries which this leader's log does not reach back to.
     pub(crate) fn needs_state(&self) -> impl Iterator<Item = NodeId> {
         self.progress().filter(|(_, progress)| progress.state() == ProgressState::NeedsState).map(|(node, _)| node)

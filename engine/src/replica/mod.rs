@@ -317,6 +317,8 @@ impl<S: Storage> Replica<S> {
             transfer: self.raft.transfer().filter(|_| is_running),
             birth: self.raft.birth_view(),
             lost: self.raft.lost_view(),
+            leader_silent_ms: self.raft.leader_silent_ticks().saturating_mul(self.options.tick_ms),
+            silent: self.raft.silent_followers().collect(),
             needs_state: self.raft.needs_state().collect(),
             is_learner: !self.raft.membership().is_voter(self.options.raft.id),
         }

@@ -190,6 +190,10 @@ pub struct ReplicaView {
     pub birth: Option<raft::BirthView>,
     /// Nodes that lost data and have not got it back.
     pub lost: raft::LostView,
+    /// For how long nothing was heard of the leader; 0 on the leader, and without one. Unit: ms.
+    pub leader_silent_ms: u64,
+    /// Followers of this leader of which nothing was heard for an election timeout.
+    pub silent: Vec<NodeId>,
     /// Followers that need a state before they can be sent entries: this leader's log begins beyond what they have.
     pub needs_state: Vec<NodeId>,
     /// This node has no vote: it gets all entries and counts in no quorum.

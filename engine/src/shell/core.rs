@@ -245,16 +245,30 @@ fn is_gone(error: &GreetError) -> bool {
     matches!(error, GreetError::Io(error) if error.kind() != std::io::ErrorKind::TimedOut)
 }
 
+/// What a caller of the client port speaks instead of what is served there, if it can be told.
+fn foreign_protocol(error: &GreetError) -> Option<&'static str> {
+    let GreetError::Unknown(first) = error else { return None };
+    Some(match first.as_slice() {
+        // A record of a handshake. Source: RFC 8446, 5.1.
+        [0x16, ..] => "TLS, which is not built yet: write http:// and no certificates",
+        // The preface is "PRI * HTTP/2.0". Source: RFC 9113, 3.4.
+        [b'P', b'R', ..] => "HTTP/2, as gRPC does: etcd's API is not built yet",
+        _ => "something else",
+    })
+}
+
 /// Logs what happened to a link.
 fn tell_link(shard: ShardId, peer: &str, role: HelloRole, event: &LinkEvent, left_out: u64) {
     match event {
-        LinkEvent::Up { .. } => tracing::debug!(%shard, peer, ?role, left_out, "connected"),
-        LinkEvent::Down { reason } => tracing::debug!(%shard, peer, ?role, %reason, left_out, "disconnected"),
+        LinkEvent::Up { .. } => tracing::debug!(shard = shard.get(), peer, ?role, left_out, "connected"),
+        LinkEvent::Down { reason } => {
+            tracing::debug!(shard = shard.get(), peer, ?role, %reason, left_out, "disconnected")
+        }
         LinkEvent::Failed { reason } => {
-            tracing::debug!(%shard, peer, ?role, %reason, left_out, "cannot connect; trying again");
+            tracing::debug!(shard = shard.get(), peer, ?role, %reason, left_out, "cannot connect; trying again");
         }
         LinkEvent::Refused { verdict, message } => {
-            tracing::error!(%shard, peer, ?verdict, reason = ?message, left_out, "the peer refuses this node");
+            tracing::error!(shard = shard.get(), peer, ?verdict, reason = ?message, left_out, "the peer refuses this node");
         }
     }
 }
@@ -359,7 +373,7 @@ impl Core {
     /// Starts all lanes to a member. `None` if the settings have no address of it: nothing but the settings says where members are.
     fn link_peer(&self, shard: &Rc<Shard>, node: NodeId) -> Option<PeerLinks> {
         let Some(member) = self.shared.config.members().iter().find(|member| member.id == node) else {
-            tracing::error!(shard = %shard.id(), %node, "the log names a member of which --initial-cluster has no address");
+            tracing::error!(shard = shard.id().get(), %node, "the log names a member of which --initial-cluster has no address");
             return None;
         };
         Some(PeerLinks {
@@ -396,9 +410,9 @@ impl Core {
             match event {
                 LinkEvent::Up { client_url } => {
                     board.note_client_url(id, &client_url);
-                    shard.link_changed(id, true);
+                    shard.link_up(id);
                 }
-                LinkEvent::Down { .. } => shard.link_changed(id, false),
+                LinkEvent::Down { reason } => shard.link_lost(id, &reason),
                 LinkEvent::Failed { reason } => shard.link_failed(id, &reason),
                 LinkEvent::Refused { .. } => {}
             }
@@ -418,12 +432,12 @@ impl Core {
                     // This core has just shown that it does not hang.
                     ShardChange::FellSilent(shard) if self.gateway.shard(shard).is_some() => {}
                     ShardChange::FellSilent(shard) => {
-                        tracing::warn!(%shard, within = ?SILENT_AFTER, "a shard says nothing: its core hangs");
+                        tracing::warn!(shard = shard.get(), within = ?SILENT_AFTER, "a shard says nothing: its core hangs");
                         board.note_silent(shard);
                         self.gateway.shard_fell_silent(shard).await;
                     }
                     ShardChange::Speaks(shard) => {
-                        tracing::info!(%shard, "a shard whose core hung goes on");
+                        tracing::info!(shard = shard.get(), "a shard whose core hung goes on");
                         self.gateway.shard_speaks(shard);
                     }
                 }
@@ -470,6 +484,17 @@ impl Core {
             Err(error) => {
                 if !is_gone(&error) {
                     self.shared.metrics.connections_refused.inc();
+                }
+                if let Some(spoken) = foreign_protocol(&error)
+                    && let Some(left_out) = self.said.may_say(Complaint::ForeignClient)
+                {
+                    let address = address_of(&stream);
+                    tracing::warn!(
+                        address,
+                        spoken,
+                        left_out,
+                        "refused a client connection: only Quorate's own protocol and HTTP/1 are served"
+                    );
                 }
                 tracing::debug!(%error, "a client connection ended before it was served");
                 return;

@@ -51,7 +51,7 @@ pub enum DataDirError {
         reason: String,
     },
     /// The directory belongs to something else.
-    #[error("data directory {path} was created with {what} {found}, and this start asks for {wanted}; use the directory's own settings or another --data-dir{unused}", path = path.display(), unused = if *was_used { "" } else { ", or remove it: the first start in it did not end, and no node ever ran there" })]
+    #[error("data directory {path} was created with {what} {found}, and this start asks for {wanted}; use the directory's own settings or another --data-dir{unused}{hint}", hint = why_differs(what), path = path.display(), unused = if *was_used { "" } else { ", or remove it: the first start in it did not end, and no node ever ran there" })]
     Mismatch {
         /// The directory.
         path: PathBuf,
@@ -70,6 +70,16 @@ pub enum DataDirError {
         /// The directory.
         path: PathBuf,
     },
+}
+
+/// What a property is made of, where that is not plain from its name.
+fn why_differs(what: &str) -> &'static str {
+    match what {
+        "cluster id" => {
+            ". The id is made of the names and peer URLs in --initial-cluster and of --initial-cluster-token: one of these is not what it was"
+        }
+        _ => "",
+    }
 }
 
 /// An open data directory. The lock is held until it is dropped.

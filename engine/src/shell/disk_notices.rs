@@ -46,27 +46,31 @@ impl DiskNotices {
 
     /// Tells what is new in a view.
     pub(super) fn look_at(&self, view: &ReplicaView) {
-        let shard = self.shard;
+        let shard = self.shard.get();
         for change in self.changes(view) {
             match change {
                 Change::Shortage(shortage) => {
                     if let Some(left_out) = self.said.may_say(Complaint::NoRoom) {
-                        tracing::warn!(%shard, left_out, "{shortage}");
+                        tracing::warn!(shard, left_out, "{shortage}");
                     }
                 }
                 Change::HasSegment => {
-                    tracing::info!(%shard, "the next log segment is prepared: there is room for writes again")
+                    tracing::info!(shard, "the next log segment is prepared: there is room for writes again")
                 }
                 Change::WithinQuota => {
-                    tracing::info!(%shard, "the state is smaller than the quota again: writes are taken")
+                    tracing::info!(shard, "the state is smaller than the quota again: writes are taken")
                 }
                 Change::Hangs(waits) => {
                     let waits_ms = waits.as_millis() as u64;
-                    tracing::warn!(%shard, waits_ms, "the disk does not answer: writes wait until the sync of the log ends");
+                    tracing::warn!(
+                        shard,
+                        waits_ms,
+                        "the disk does not answer: writes wait until the sync of the log ends"
+                    );
                 }
                 Change::Answers(waited) => {
                     let waited_ms = waited.as_millis() as u64;
-                    tracing::info!(%shard, waited_ms, "the disk answers again");
+                    tracing::info!(shard, waited_ms, "the disk answers again");
                 }
             }
         }
@@ -102,13 +106,13 @@ impl DiskNotices {
 
     /// A sync of the note beside the log ended; `failure` says why it failed, if it did.
     pub(super) fn note_synced(&self, failure: Option<&dyn fmt::Display>) {
-        let shard = self.shard;
+        let shard = self.shard.get();
         match failure {
             Some(error) if !self.note_fails.replace(true) => {
-                tracing::warn!(%shard, %error, "the note beside the log cannot be synced; the log itself goes on");
+                tracing::warn!(shard, %error, "the note beside the log cannot be synced; the log itself goes on");
             }
             None if self.note_fails.replace(false) => {
-                tracing::info!(%shard, "the note beside the log is synced again")
+                tracing::info!(shard, "the note beside the log is synced again")
             }
             None | Some(_) => {}
         }

@@ -383,6 +383,9 @@ pub(super) const LINES_OF_MEMBERS: u64 = 100;
 /// No leader for so long is said; elections take less.
 pub(super) const NO_LEADER_SAID_AFTER: Duration = Duration::from_secs(3);
 
+/// A node that stood still for so long says so.
+pub(super) const FROZEN_SAID_AFTER: Duration = Duration::from_secs(1);
+
 /// A sync that takes longer is said.
 pub(super) const SLOW_SYNC: Duration = Duration::from_secs(1);
 

@@ -33,6 +33,7 @@ mod memory_device;
 mod mesh;
 pub mod metrics;
 mod modes;
+mod names;
 pub mod node;
 mod notices;
 mod notify;

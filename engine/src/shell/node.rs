@@ -24,7 +24,7 @@ use super::limits::{
     PIPELINE_BATCHES_LIMIT, QUEUED_WRITE_BYTES_LIMIT, RELAYED_LIMIT, TICK_MS, TIMEOUT_MS_MAX, UNCOMMITTED_BYTES_LIMIT,
 };
 use super::metrics::NodeMetrics;
-use super::notices::Names;
+use super::names::Names;
 use super::origin::Found;
 use super::preflight;
 use super::room::Room;
@@ -94,6 +94,7 @@ impl Node {
         let metrics = NodeMetrics::new(config.shards());
         let (shards, data_dir) = open_shards(&config, &metrics, steps)?;
         let board = StatusBoard::new(config.name(), config.node_id(), config.shards());
+        board.set_names(Names::of_members(&config));
         if let Some(url) = config.advertise_client().first() {
             board.note_client_url(config.node_id(), &url.to_string());
         }
@@ -110,8 +111,10 @@ impl Node {
             roster: Roster::new(shards.iter().map(|shard| shard.replica.other_members())),
             helpers: Helpers::default(),
         };
+        let serving = Arc::clone(&config);
         let handle = Handle { callers: Callers::default(), board, config };
         let cores = Cores::start(&shared, shards, handle.callers.clone(), data_dir, steps).map_err(StartError::Core)?;
+        tell_serving(&serving);
         Ok(Self { handle, cores })
     }
 
@@ -150,6 +153,13 @@ fn tell_settings(config: &ValidConfig) {
         quota_backend_bytes = config.limits().quota_bytes,
         "starting"
     );
+}
+
+/// Says where the node listens, once it does.
+fn tell_serving(config: &ValidConfig) {
+    let list =
+        |addresses: &[std::net::SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    tracing::info!(clients = list(config.listen_client()), peers = list(config.listen_peer()), "listening");
 }
 
 impl Handle {
@@ -303,9 +313,20 @@ fn open_shard(
     if data_dir.is_ready() && report.segments_count == 0 && repair.is_none() {
         return Err(StartError::LogGone { shard, dir: wal_dir });
     }
-    tracing::info!(%shard, ?report, elapsed_ms = started.elapsed().as_millis() as u64, "log opened");
+    tracing::info!(
+        shard = shard.get(),
+        segments = report.segments_count,
+        entries = report.entries_count,
+        last_index = report.last.index.get(),
+        last_term = report.last.term.get(),
+        term = report.hard_state.term.get(),
+        end_bytes = report.end.get(),
+        is_torn = report.tail != wal::Tail::Clean,
+        elapsed_ms = started.elapsed().as_millis() as u64,
+        "log opened"
+    );
     if let Some(segment) = report.unused_from {
-        tracing::warn!(%shard, %segment, "segments from this one on were damaged or missing; they held nothing and are prepared anew");
+        tracing::warn!(shard = shard.get(), %segment, "segments from this one on were damaged or missing; they held nothing and are prepared anew");
     }
     let mut options = replica_options(config, shard);
     options.raft.seed = seed;
@@ -316,12 +337,12 @@ fn open_shard(
     options.relay_id_floor = relay_id_floor >> 1;
     options.repair = repair.map(|repair| {
         let damage = repair.damage;
-        tracing::error!(%shard, %damage, "the log lost durable entries; this node gets them back from the others");
+        tracing::error!(shard = shard.get(), %damage, "the log lost durable entries; this node gets them back from the others");
         RepairOptions { nonce, hard_state_is_certain: repair.hard_state_is_certain, damage }
     });
     let replica = Replica::new(options, log);
     let metrics = metrics.shard(shard);
-    let names = Names::new(config.members().iter().map(|member| (member.id, member.name.clone())));
+    let names = Names::of_members(config);
     let tick_ms = tick_ms(config);
     Ok(ShardParts { id: shard, replica, wal_dir, identity, segment_bytes, metrics, tick_ms, names })
 }

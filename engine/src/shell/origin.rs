@@ -52,7 +52,7 @@ impl Found<'_> {
             Opening::Make => self.make(),
             Opening::MakeSegment(record) => self.make_segment().map(|()| record),
             Opening::MakeAnew(record) => {
-                tracing::warn!(shard = %self.shard, "an empty log is damaged; it is made anew");
+                tracing::warn!(shard = self.shard.get(), "an empty log is damaged; it is made anew");
                 self.empty_directory().map_err(|source| self.io_error("make anew", source))?;
                 self.make_segment().map(|()| record)
             }

@@ -39,13 +39,13 @@ pub async fn serve(
     match read_frames(&mut stream, &shard, from, body_bytes_max, &partial).or(until_replaced).await {
         Ended::ByItself(reason) => {
             if let Some(left_out) = shard.may_say(Complaint::Link) {
-                tracing::debug!(shard = %shard.id(), %from, %reason, left_out, "a peer's connection ended");
+                tracing::debug!(shard = shard.id().get(), %from, %reason, left_out, "a peer's connection ended");
             }
         }
         Ended::ForFrame(error) => {
             shard.count_damaged_frame();
             if let Some(left_out) = shard.may_say(Complaint::PeerFrame) {
-                tracing::warn!(shard = %shard.id(), %from, ?lane, %error, left_out, "closed a peer's connection");
+                tracing::warn!(shard = shard.id().get(), %from, ?lane, %error, left_out, "closed a peer's connection");
             }
         }
     }

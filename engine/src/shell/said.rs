@@ -40,6 +40,10 @@ pub enum Complaint {
     NoRoom,
     /// A sync of the log takes long.
     SlowDisk,
+    /// The node stood still.
+    Frozen,
+    /// A client speaks another protocol.
+    ForeignClient,
     /// Old entries cannot be read by a helper.
     Reading,
     /// A file beside the log cannot be written or removed.

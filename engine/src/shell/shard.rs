@@ -27,7 +27,8 @@ use super::limits::{
 };
 use super::links::{self, PeerLinks};
 use super::metrics::ShardMetrics;
-use super::notices::{Names, Notices};
+use super::names::Names;
+use super::notices::Notices;
 use super::notify::Notify;
 use super::replies::Replies;
 use super::roster::Roster;
@@ -139,7 +140,7 @@ impl<D: ShardDevice> Shard<D> {
             fault_reported: Cell::new(false),
             last_leader: Cell::new(None),
             synced_at: Cell::new(Instant::now()),
-            notices: Notices::new(parts.id, parts.names),
+            notices: Notices::new(parts.id, parts.names, parts.tick_ms),
         })
     }
 
@@ -185,7 +186,7 @@ impl<D: ShardDevice> Shard<D> {
         if opened.is_another {
             self.deliver(Event::LaneReplaced { from: node, lane });
         }
-        self.link_changed(node, true);
+        self.link_up(node);
         opened
     }
 
@@ -193,22 +194,25 @@ impl<D: ShardDevice> Shard<D> {
     pub fn incoming_closed(self: &Rc<Self>, node: NodeId, lane: Lane, number: u64) {
         let is_newest = self.incoming.borrow_mut().closed(node, lane, number);
         if is_newest {
-            self.link_changed(node, false);
+            self.link_lost(node, &"it closed its connection to this node");
         }
     }
 
-    /// A lane to a peer or from it came up, or any connection with it broke. The peer is connected once all of them are up, in both
-    /// directions: what is relayed to a peer that cannot answer would wait in vain.
-    pub fn link_changed(self: &Rc<Self>, node: NodeId, up: bool) {
-        if !up {
-            self.notices.connected(node, false);
-            self.deliver(Event::PeerDisconnected(node));
-        }
+    /// A lane to a peer or from it came up. The peer is connected once all of them are up, in both directions: what is relayed to a peer
+    /// that cannot answer would wait in vain.
+    pub(super) fn link_up(self: &Rc<Self>, node: NodeId) {
         let all_up = self.links.borrow().get(&node).is_some_and(PeerLinks::are_up);
         if all_up && self.incoming.borrow().are_open(node) {
-            self.notices.connected(node, true);
+            self.notices.connected(node);
             self.deliver(Event::PeerConnected(node));
         }
+    }
+
+    /// Any connection with a peer broke. The others may be up: what is lost with one is lost with all.
+    pub(super) fn link_lost(self: &Rc<Self>, node: NodeId, reason: &dyn fmt::Display) {
+        self.notices.disconnected(node, reason);
+        self.deliver(Event::PeerDisconnected(node));
+        self.link_up(node);
     }
 
     /// A connection to a peer could not be made.
@@ -391,9 +395,10 @@ impl<D: ShardDevice> Shard<D> {
     fn note_tick(&self, gap: Duration, thread: ThreadTimes) {
         let longest_slice = self.classes.slices().take_longest_lately();
         self.metrics.ticked(gap, thread.waited);
+        self.notices.stood_still(gap, thread);
         if gap.saturating_sub(thread.waited) >= 2 * Duration::from_millis(self.tick_ms) {
             let ThreadTimes { ran, waited } = thread;
-            tracing::debug!(shard = %self.id, ?gap, ?waited, ?ran, ?longest_slice, "a tick came late");
+            tracing::debug!(shard = self.id.get(), ?gap, ?waited, ?ran, ?longest_slice, "a tick came late");
         }
     }
 
@@ -437,7 +442,7 @@ impl<D: ShardDevice> Shard<D> {
                     }
                     // Nothing in this shell asks for itself yet, so nothing waits.
                     Action::OwnReply { number, reply } => {
-                        tracing::debug!(shard = %self.id, number, ?reply, "an answer to this node itself");
+                        tracing::debug!(shard = self.id.get(), number, ?reply, "an answer to this node itself");
                     }
                     Action::Tell(remark) => self.notices.tell(&remark),
                 }
@@ -445,7 +450,7 @@ impl<D: ShardDevice> Shard<D> {
             if let Some(fault) = replica.fault()
                 && !self.fault_reported.replace(true)
             {
-                tracing::error!(shard = %self.id, %fault, "{SHARD_STOPPED}");
+                tracing::error!(shard = self.id.get(), %fault, "{SHARD_STOPPED}");
             }
         }
         for event in dropped {
@@ -518,7 +523,7 @@ impl<D: ShardDevice> Shard<D> {
         links.send(message, |out| encoded = replica.encode(message, self.id, out))?;
         encoded.map_err(|error| {
             if let Some(left_out) = self.said.may_say(Complaint::NotEncoded) {
-                tracing::error!(shard = %self.id, %to, %error, left_out, "a message could not be encoded");
+                tracing::error!(shard = self.id.get(), %to, %error, left_out, "a message could not be encoded");
             }
             NotTaken::NotEncoded
         })
@@ -556,7 +561,7 @@ impl<D: ShardDevice> Shard<D> {
                     self.blind_looks.set(self.blind_looks.get() + 1);
                     if let Some(left_out) = self.said.may_say(Complaint::Files) {
                         let path = path.display();
-                        tracing::warn!(shard = %self.id, %path, error = %source, left_out, "whether the log is in its place cannot be seen; looking again");
+                        tracing::warn!(shard = self.id.get(), %path, error = %source, left_out, "whether the log is in its place cannot be seen; looking again");
                     }
                 }
                 Err(error) => {
@@ -574,7 +579,7 @@ impl<D: ShardDevice> Shard<D> {
             Ok(space) => self.metrics.standing.measured(space),
             Err(error) => {
                 if let Some(left_out) = self.said.may_say(Complaint::Files) {
-                    tracing::warn!(shard = %self.id, %error, left_out, "the room of the disk cannot be measured");
+                    tracing::warn!(shard = self.id.get(), %error, left_out, "the room of the disk cannot be measured");
                 }
             }
         }
@@ -609,7 +614,7 @@ impl<D: ShardDevice> Shard<D> {
                 Err(error) if is_shortage(&error) => {
                     // The core reads them itself, and waits for the device.
                     if let Some(left_out) = shard.said.may_say(Complaint::Reading) {
-                        tracing::warn!(shard = %shard.id, %error, left_out, "old entries are read without a helper");
+                        tracing::warn!(shard = shard.id.get(), %error, left_out, "old entries are read without a helper");
                     }
                     Ok(())
                 }
@@ -640,7 +645,7 @@ impl<D: ShardDevice> Shard<D> {
     /// Removes the damaged log.
     async fn finish_repair(self: Rc<Self>) {
         if self.change_beside("the end of a repair cannot be made durable", birth_file::finish_repair).await {
-            tracing::warn!(shard = %self.id, "the log is repaired");
+            tracing::warn!(shard = self.id.get(), "the log is repaired");
             self.deliver(Event::RepairFinished);
         }
     }
@@ -685,7 +690,7 @@ impl<D: ShardDevice> Shard<D> {
                 Ok(Err(error)) => error.to_string(),
             };
             if let Some(left_out) = self.said.may_say(Complaint::Files) {
-                tracing::warn!(shard = %self.id, %error, left_out, "{failure}; trying again");
+                tracing::warn!(shard = self.id.get(), %error, left_out, "{failure}; trying again");
             }
             glommio::timer::sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
         }

@@ -13,6 +13,7 @@ use crate::types::{NodeId, ShardId};
 use api::status::ShardStatus;
 
 use super::limits::{READY_LAG_ENTRIES, SLOW_SYNC};
+use super::names::Names;
 
 /// The board; clones share it.
 #[derive(Clone, Debug)]
@@ -26,6 +27,7 @@ struct Board {
     node: NodeId,
     shards: Vec<Option<Posted>>,
     client_urls: BTreeMap<NodeId, String>,
+    names: Names,
 }
 
 #[derive(Debug)]
@@ -92,13 +94,19 @@ impl StatusBoard {
     #[must_use]
     pub fn new(name: &str, node: NodeId, shard_count: u32) -> Self {
         let shards = (0..shard_count).map(|_| None).collect();
-        let board = Board { name: name.to_owned(), node, shards, client_urls: BTreeMap::new() };
+        let board =
+            Board { name: name.to_owned(), node, shards, client_urls: BTreeMap::new(), names: Names::default() };
         Self { shared: Arc::new(Mutex::new(board)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Board> {
         // Every change is one assignment, so a panic elsewhere leaves nothing half done.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is shown of members names them from here on.
+    pub(super) fn set_names(&self, names: Names) {
+        self.lock().names = names;
     }
 
     /// Posts what a shard shows.
@@ -158,9 +166,9 @@ impl StatusBoard {
                 applied_index: view.applied_index.get(),
                 revision: view.revision.get(),
                 stopped: fault.clone(),
-                under_repair: view.repair.as_ref().map(ToString::to_string),
-                new: view.birth.as_ref().map(ToString::to_string),
-                lost_data: (!view.lost.nodes.is_empty()).then(|| view.lost.to_string()),
+                under_repair: view.repair.as_ref().map(|repair| board.names.in_words(&repair.to_string())),
+                new: view.birth.as_ref().map(|birth| board.names.in_words(&birth.to_string())),
+                lost_data: (!view.lost.nodes.is_empty()).then(|| board.names.in_words(&view.lost.to_string())),
             })
             .collect()
     }
@@ -188,7 +196,7 @@ impl StatusBoard {
         let board = self.lock();
         let why_not = |(shard, posted): (usize, &Option<Posted>)| match posted {
             None => Err(format!("shard {shard} has not started yet")),
-            Some(posted) => posted.serves(asked).map_err(|why| format!("shard {shard} {why}")),
+            Some(posted) => posted.serves(asked).map_err(|why| format!("shard {shard} {}", board.names.in_words(&why))),
         };
         board.shards.iter().enumerate().try_for_each(why_not)
     }
@@ -250,6 +258,8 @@ pub(super) mod tests {
             transfer: None,
             birth: None,
             lost: LostView::default(),
+            leader_silent_ms: 0,
+            silent: Vec::new(),
             needs_state: Vec::new(),
         }
     }

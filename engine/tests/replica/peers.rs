@@ -566,7 +566,7 @@ fn who_finds_no_leader_is_told_which_nodes_lost_their_data_or_are_new() {
     for ticket in [write, read] {
         let message = message_of(&subject, ticket);
         assert!(
-            message.contains(&format!("nodes that lost data: {} {}; the others", node_id(2), node_id(3))),
+            message.contains(&format!("nodes that lost data: {}, {}; the others", node_id(2), node_id(3))),
             "{message}"
         );
         assert_eq!(subject.refusal(ticket), (Status::Unavailable, Executed::No));
@@ -577,7 +577,7 @@ fn who_finds_no_leader_is_told_which_nodes_lost_their_data_or_are_new() {
     let ticket = subject.put(None, 10);
     let message = message_of(&subject, ticket);
     let awaited =
-        format!("this node is new and waits to hear whether these nodes are, too: {} {}", node_id(2), node_id(3));
+        format!("this node is new and waits to hear whether these nodes are, too: {}, {}", node_id(2), node_id(3));
     assert!(message.contains(&awaited), "{message}");
 }
 

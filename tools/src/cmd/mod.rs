@@ -55,6 +55,9 @@ pub enum CommandError {
     /// The node could not start, or stopped by itself.
     #[error(transparent)]
     Start(#[from] start::StartCommandError),
+    /// It was written to the node's log already.
+    #[error(transparent)]
+    Logged(Box<Self>),
     /// A log cannot be shown.
     #[error(transparent)]
     Wal(#[from] wal::WalError),

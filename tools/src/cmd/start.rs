@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 
-use engine::config::{Url, ValidConfig};
+use engine::config::{Config, LogFormat, Url, ValidConfig};
 use engine::shell::node::{Node, StartError, StopError};
 use engine::shell::panics;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXCPU, SIGXFSZ};
@@ -41,16 +41,25 @@ pub enum StartCommandError {
 /// # Errors
 /// Settings are refused, it cannot start, or it did not stop in order.
 pub fn run(args: StartArgs) -> Result<(), CommandError> {
-    let config = settings::merge(args)?.validate().map_err(SettingsError::from)?;
-    Ok(run_node(config)?)
-}
-
-fn run_node(config: ValidConfig) -> Result<(), StartCommandError> {
-    let log = logging::start(config.log_level(), config.log_format()).map_err(StartCommandError::Logging)?;
-    panics::process_is_node();
-    let result = run_until_stopped(config, log.clone());
+    let config = settings::merge(args)?;
+    let format = config.log_format;
+    let log = logging::start(config.log_level, format).map_err(StartCommandError::Logging)?;
+    let result = run_node(config, &log).map_err(|error| match format {
+        LogFormat::Text => error,
+        // Whoever reads the log reads objects, and this is the last of them.
+        LogFormat::Json => {
+            tracing::error!(%error, "the node does not run");
+            CommandError::Logged(Box::new(error))
+        }
+    });
     log.flush(LOG_FLUSH_WITHIN);
     result
+}
+
+fn run_node(config: Config, log: &LogQueue) -> Result<(), CommandError> {
+    let config = config.validate().map_err(SettingsError::from)?;
+    panics::process_is_node();
+    Ok(run_until_stopped(config, log.clone())?)
 }
 
 fn run_until_stopped(config: ValidConfig, log: LogQueue) -> Result<(), StartCommandError> {

@@ -102,7 +102,7 @@ impl Leading {
     }
 
     /// True if the follower was heard from within the last `ticks`.
-    fn heard_within(&self, node: NodeId, ticks: u32, now_tick: u64) -> bool {
+    pub(super) fn heard_within(&self, node: NodeId, ticks: u32, now_tick: u64) -> bool {
         self.progress.get(&node).is_some_and(|progress| progress.heard_tick() + u64::from(ticks) > now_tick)
     }
 
