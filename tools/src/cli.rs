@@ -48,6 +48,8 @@ pub enum Command {
     Version,
     /// Print a script that makes a shell complete commands and options
     Completion(cmd::completion::Args),
+    /// Write the manual pages of this binary and of its commands
+    Man(cmd::man::Args),
     /// Commands of etcdctl that are not built yet.
     #[command(flatten)]
     Missing(missing::Missing),

@@ -7,8 +7,8 @@ use crate::args::GlobalArgs;
 use crate::cli::variables;
 use crate::cli::{Cli, ClientCommand, Command};
 use crate::cmd::{
-    CommandError, bench, certify, chaos, check, completion, del, demo, endpoint, get, put, sim, start, status, txn,
-    version, wal,
+    CommandError, bench, certify, chaos, check, completion, del, demo, endpoint, get, man, put, sim, start, status,
+    txn, version, wal,
 };
 use crate::output::{Printer, terminal_columns};
 
@@ -79,6 +79,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, CommandError> {
         Command::Wal(command) => wal::run(&command, &mut printer)?,
         Command::Version => version::run(&mut printer).map(|()| true)?,
         Command::Completion(args) => completion::run(&args, &mut printer).map(|()| true)?,
+        Command::Man(args) => man::run(&args).map(|()| true).map_err(CommandError::Man)?,
         Command::Missing(missing) => return Err(missing.refusal()),
         Command::Client(command) => run_client(command, global, &mut printer)?,
     };

@@ -12,6 +12,7 @@ pub(crate) mod endpoint;
 pub mod get;
 mod interrupt;
 mod load;
+pub(crate) mod man;
 mod outlet;
 mod power;
 pub mod put;
@@ -58,6 +59,9 @@ pub enum CommandError {
     /// It was written to the node's log already.
     #[error(transparent)]
     Logged(Box<Self>),
+    /// The manual pages cannot be written.
+    #[error("cannot write the manual pages: {0}")]
+    Man(io::Error),
     /// A log cannot be shown.
     #[error(transparent)]
     Wal(#[from] wal::WalError),
