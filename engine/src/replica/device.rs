@@ -60,7 +60,10 @@ impl DiskWatch {
     pub(super) fn waits_ticks(&self, now_tick: u64) -> u64 {
         let oldest_read = self.reads.first().map(|read| read.since_tick);
         let since = self.sync_since_tick.into_iter().chain(oldest_read).min();
-        since.map_or(0, |since_tick| now_tick.saturating_sub(since_tick))
+        since.map_or(0, |since_tick| {
+            assert!(since_tick <= now_tick, "what waits was asked for before");
+            now_tick - since_tick
+        })
     }
 
     /// Whether syncs and reads end within `limit_ticks`, and did so for a while; 0 = no limit.

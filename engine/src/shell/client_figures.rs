@@ -32,7 +32,8 @@ impl ClientFigures {
             registry.register("client_requests_refused", help, counter.clone());
             (status, counter)
         });
-        let refused = refused.collect();
+        let refused: Arc<[(Status, Counter)]> = refused.collect();
+        assert!(!refused.is_empty(), "the first status has the number 1");
         Self { answers_dropped, refused }
     }
 

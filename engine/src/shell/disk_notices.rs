@@ -88,6 +88,7 @@ impl DiskNotices {
             });
             told.clone_from(&view.shortage);
         }
+        assert!(is_told(told.as_ref(), view.shortage.as_ref()), "what is missing was told");
         let waits = Duration::from_millis(view.disk_waits_ms);
         match self.hangs.get() {
             None if waits >= SLOW_SYNC && self.said.may_say(Complaint::SlowDisk).is_some() => {

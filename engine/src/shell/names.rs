@@ -51,6 +51,7 @@ impl Names {
         while let Some(at) = rest.find(is_digit) {
             let (before, from) = rest.split_at(at);
             let (word, after) = from.split_at(from.find(|c: char| !is_digit(c)).unwrap_or(from.len()));
+            assert!(!word.is_empty(), "a digit was found");
             told.push_str(before);
             let is_whole = word.len() == ID_DIGITS && !before.ends_with(|c: char| c.is_alphanumeric());
             let id = u64::from_str_radix(word, 16).ok().filter(|_| is_whole).map(NodeId::new);

@@ -18,13 +18,9 @@ use wal::{SegmentIdentity, SegmentSeq, SyncRequest};
 
 use super::classes::{Class, Classes, give_way};
 use super::device::ShardDevice;
-use super::disk_space::DiskSpace;
 use super::helpers::Helpers;
 use super::incoming::{NewestConnections, OpenedConnection};
-use super::limits::{
-    BLIND_LOOKS_MAX, MEASURE_EVERY_LOOKS, METRICS_EVERY_TICKS, PLACE_CHECK_MS, PREPARE_RETRY_MS, SETTLE_MS_MAX,
-    SETTLE_STEP_MS, TIMED_BATCHES_MAX,
-};
+use super::limits::{METRICS_EVERY_TICKS, PREPARE_RETRY_MS, SETTLE_MS_MAX, SETTLE_STEP_MS, TIMED_BATCHES_MAX};
 use super::links::{self, PeerLinks};
 use super::metrics::ShardMetrics;
 use super::names::Names;
@@ -543,48 +539,6 @@ impl<D: ShardDevice> Shard<D> {
         });
     }
 
-    /// Looks now and then, on a helper thread, whether the log is still in its place, until it is not or the shard stops. A place
-    /// that can't be looked at for some time counts as wrong: the next start could not open the log there.
-    async fn watch_place(self: Rc<Self>) {
-        for look in 0_u64.. {
-            if self.stopping.get() {
-                return;
-            }
-            if look.is_multiple_of(MEASURE_EVERY_LOOKS) {
-                self.measure_space().await;
-            }
-            glommio::timer::sleep(Duration::from_millis(PLACE_CHECK_MS)).await;
-            let place = self.replica.borrow().log().storage().place();
-            match self.helpers.run(move || place.check()).await {
-                Ok(()) => self.blind_looks.set(0),
-                Err(PlaceError::Unknown { path, source }) if self.blind_looks.get() < BLIND_LOOKS_MAX => {
-                    self.blind_looks.set(self.blind_looks.get() + 1);
-                    if let Some(left_out) = self.said.may_say(Complaint::Files) {
-                        let path = path.display();
-                        tracing::warn!(shard = self.id.get(), %path, error = %source, left_out, "whether the log is in its place cannot be seen; looking again");
-                    }
-                }
-                Err(error) => {
-                    self.deliver(Event::LogNotInPlace(error.to_string()));
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Measures, on a helper thread, how much the log takes and how much is left for it.
-    async fn measure_space(&self) {
-        let wal_dir = self.wal_dir.clone();
-        match self.helpers.run(move || DiskSpace::of(&wal_dir)).await {
-            Ok(space) => self.metrics.standing.measured(space),
-            Err(error) => {
-                if let Some(left_out) = self.said.may_say(Complaint::Files) {
-                    tracing::warn!(shard = self.id.get(), %error, left_out, "the room of the disk cannot be measured");
-                }
-            }
-        }
-    }
-
     /// Syncs the note beside the log. Nothing waits for it, and a failure is told and changes nothing else.
     fn start_note_sync(self: &Rc<Self>) {
         let shard = Rc::clone(self);
@@ -737,6 +691,8 @@ fn is_shortage(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
+#[path = "shard_place.rs"]
+mod place;
 #[cfg(test)]
 #[path = "shard_tests.rs"]
 mod tests;
