@@ -34,8 +34,18 @@ async fn put_until_refused(cluster: &Cluster, value_bytes: usize) -> ClientError
     panic!("no put was refused: {}", cluster.log_of(0));
 }
 
-fn lines_with(log: &str, text: &str) -> usize {
-    log.lines().filter(|line| line.contains(text)).count()
+/// Waits until a node's log has a line with this text, then says how many it has. A probe may tell before the log does.
+async fn lines_with(cluster: &Cluster, number: usize, text: &str) -> usize {
+    let started = Instant::now();
+    loop {
+        let log = cluster.log_of(number);
+        let count = log.lines().filter(|line| line.contains(text)).count();
+        if count > 0 {
+            return count;
+        }
+        assert!(started.elapsed() < PATIENCE, "{text:?} is not in the log: {log}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]
@@ -55,9 +65,8 @@ async fn a_full_disk_is_seen_by_probes_and_said_once() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     limit_files(&cluster, 0, None);
     wait_for_answer(&cluster, 0, "/health", "\"health\":\"true\"").await;
-    let log = cluster.log_of(0);
-    assert_eq!(lines_with(&log, "the next log segment cannot be prepared"), 1, "{log}");
-    assert_eq!(lines_with(&log, "there is room for writes again"), 1, "{log}");
+    assert_eq!(lines_with(&cluster, 0, "the next log segment cannot be prepared").await, 1, "{}", cluster.log_of(0));
+    assert_eq!(lines_with(&cluster, 0, "there is room for writes again").await, 1, "{}", cluster.log_of(0));
     cluster.client_of(&[0], PATIENCE).await.put(b"key", b"value").await.expect("it goes on");
 }
 
@@ -74,8 +83,7 @@ async fn a_quota_that_is_used_up_is_seen_by_probes_and_said_once() {
     }
     wait_for_answer(&cluster, 0, "/readyz?exclude=NOSPACE", "HTTP/1.1 200").await;
     drop(put_until_refused(&cluster, 1_000_000).await);
-    let log = cluster.log_of(0);
-    assert_eq!(lines_with(&log, "the quota is 16777216"), 1, "{log}");
+    assert_eq!(lines_with(&cluster, 0, "the quota is 16777216").await, 1, "{}", cluster.log_of(0));
 }
 
 #[tokio::test]
@@ -109,9 +117,8 @@ async fn a_disk_that_hangs_is_seen_by_probes_of_a_lone_node() {
     wait_for_answer(&cluster, 0, "/readyz", "HTTP/1.1 503").await;
     disk.go_on();
     wait_for_answer(&cluster, 0, "/health", "\"health\":\"true\"").await;
-    let log = cluster.log_of(0);
-    assert_eq!(lines_with(&log, "the disk does not answer"), 1, "{log}");
-    assert_eq!(lines_with(&log, "the disk answers again"), 1, "{log}");
+    assert_eq!(lines_with(&cluster, 0, "the disk does not answer").await, 1, "{}", cluster.log_of(0));
+    assert_eq!(lines_with(&cluster, 0, "the disk answers again").await, 1, "{}", cluster.log_of(0));
 }
 
 #[tokio::test]
