@@ -14,7 +14,8 @@ fn conn(core_bytes: usize) -> (ClientConn, ConnWriter) {
     let of_core = OfCore::default();
     let others = ConnWriter::among(usize::MAX, Rc::clone(&of_core.writers));
     others.push(|queue| *queue = vec![0; core_bytes]).expect("room");
-    let conn = ClientConn::new(1, ADDRESS, &of_core, ClientFigures::default());
+    let figures = ClientFigures::register(&mut prometheus_client::registry::Registry::default());
+    let conn = ClientConn::new(1, ADDRESS, &of_core, figures);
     conn.request_began();
     (conn, others)
 }

@@ -186,7 +186,10 @@ impl Remains {
         let shards: Vec<_> = self.0.shards.iter().map(|shard| (shard.id(), Rc::downgrade(shard))).collect();
         drop(self);
         for (shard, _) in shards.iter().filter(|(_, shard)| shard.strong_count() > 0) {
-            tracing::error!(%shard, "the shard is still held; its log stays mapped until this process ends");
+            tracing::error!(
+                shard = shard.get(),
+                "the shard is still held; its log stays mapped until this process ends"
+            );
         }
         if core.strong_count() > 0 {
             tracing::error!(core = number, "the core is still held; its memory stays until this process ends");

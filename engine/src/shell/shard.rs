@@ -586,7 +586,7 @@ impl<D: ShardDevice> Shard<D> {
             if let Err(error) = shard.helpers.run(removing).await
                 && let Some(left_out) = shard.said.may_say(Complaint::Files)
             {
-                tracing::warn!(shard = %shard.id, %error, left_out, "dropped segments cannot be removed; the next start removes them");
+                tracing::warn!(shard = shard.id.get(), %error, left_out, "dropped segments cannot be removed; the next start removes them");
             }
         });
     }

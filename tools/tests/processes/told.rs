@@ -156,6 +156,7 @@ async fn the_log_names_the_founder_that_is_missing_and_where_it_should_be() {
         wait_for_lines(&cluster, number, &["this node is new and waits to hear", &format!("{gone} ("), ") at http://"])
             .await;
     }
+    wait_for_lines(&cluster, 0, &["listening clients="]).await;
     // The probe's answer may be one tick older than the log.
     let started = Instant::now();
     loop {
