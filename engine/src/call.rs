@@ -12,6 +12,7 @@ use net::frame::FrameKind;
 
 pub use api::call::{AnsweredBy, CallKind};
 
+use crate::state_machine::batch::Sender;
 use crate::types::{NodeId, ShardId};
 
 /// Names a call at the gateway that waits for its answer. All that a replica sees in it is which calls have the same asker.
@@ -66,6 +67,8 @@ pub struct Meta {
     pub shard: ShardId,
     /// How long the answer may take, counted from this step on. Unit: ms.
     pub timeout_ms: u32,
+    /// Whose command it is, if it must not be applied twice.
+    pub sender: Option<Sender>,
 }
 
 /// What somebody asks for.
@@ -83,7 +86,7 @@ impl<'a> Call<'a> {
     /// A call with a payload that somebody else owns.
     #[must_use]
     pub const fn borrowed(shard: ShardId, kind: CallKind, timeout_ms: u32, payload: &'a [u8]) -> Self {
-        Self { meta: Meta { shard, timeout_ms }, kind, payload: Cow::Borrowed(payload) }
+        Self { meta: Meta { shard, timeout_ms, sender: None }, kind, payload: Cow::Borrowed(payload) }
     }
 
     /// The call that a frame of a client or a node holds. The payload is not checked.
@@ -92,14 +95,23 @@ impl<'a> Call<'a> {
     /// There is no such kind.
     pub(crate) fn of_request(request: &Request<'a>) -> Result<Self, DecodeError> {
         let kind = CallKind::from_number(request.kind.get())?;
-        Ok(Self::borrowed(ShardId::new(request.shard), kind, request.timeout_ms, request.payload))
+        let call = Self::borrowed(ShardId::new(request.shard), kind, request.timeout_ms, request.payload);
+        Ok(call.sent_by(Sender::new(request.session, request.sequence)))
     }
 
-    /// The call as it stands in a frame. `id` is the sender's number for it.
+    /// The same, as the command of this sender.
+    #[must_use]
+    pub const fn sent_by(mut self, sender: Option<Sender>) -> Self {
+        self.meta.sender = sender;
+        self
+    }
+
+    /// The call as it stands in a frame. `id` is the number that whoever sends the frame has for it.
     #[must_use]
     pub fn as_request(&self, id: u64) -> Request<'_> {
         let (kind, shard) = (FrameKind::new(self.kind.row().number), self.meta.shard.get());
-        Request { id, kind, shard, timeout_ms: self.meta.timeout_ms, payload: &self.payload }
+        let (session, sequence) = self.meta.sender.map_or((0, 0), |sender| (sender.session(), sender.sequence()));
+        Request { id, kind, shard, timeout_ms: self.meta.timeout_ms, session, sequence, payload: &self.payload }
     }
 
     /// The same with a payload of its own: it can wait.

@@ -36,6 +36,11 @@ pub enum FormError {
     /// Its batch, or a command of it, does not follow the format.
     #[error("its commands cannot be read: {0}; run the same version of quorate on every node")]
     Commands(#[from] DecodeError),
+    /// A command of it belongs to a session. The replica finds this, not `check_form`.
+    #[error(
+        "a command of it belongs to a session, and this version has none; run the same version of quorate on every node"
+    )]
+    Sender,
     /// Its payload is not a membership that this version can read.
     #[error("what it says of the members cannot be read: {0}; run the same version of quorate on every node")]
     Members(DecodeError),
@@ -54,22 +59,25 @@ pub enum FormError {
     ForgottenNames,
 }
 
-/// Checks that an entry can be applied. An entry from another node must pass before it is appended: its checksum proves only that it
-/// arrived as it was sent.
+/// Checks that an entry can be applied; says whether it holds a command that has a sender, which a state without sessions cannot apply.
+/// An entry from another node must pass before it is appended: its checksum proves only that it arrived as it was sent.
 ///
 /// # Errors
 /// The entry cannot be applied; the error says why.
-pub fn check_form(kind: EntryKind, payload: &[u8]) -> Result<(), FormError> {
+pub fn check_form(kind: EntryKind, payload: &[u8]) -> Result<bool, FormError> {
     match kind {
-        KIND_NOOP if payload.is_empty() => Ok(()),
+        KIND_NOOP if payload.is_empty() => Ok(false),
         KIND_NOOP => Err(FormError::NoopWithPayload(payload.len())),
         KIND_COMMANDS => {
+            let mut has_senders = false;
             for batched in batch::commands_of(payload)? {
-                command::decode(batched?.command)?;
+                let batched = batched?;
+                command::decode(batched.command)?;
+                has_senders |= batched.sender.is_some();
             }
-            Ok(())
+            Ok(has_senders)
         }
-        KIND_MEMBERS => membership_of(kind, payload).map(drop),
+        KIND_MEMBERS => membership_of(kind, payload).map(|_| false),
         kind => Err(FormError::Kind(kind)),
     }
 }

@@ -88,6 +88,8 @@ pub struct WireEntry<'a> {
     lineage: Lineage,
     /// The membership that it holds, if it holds one.
     pub membership: Option<Membership>,
+    /// A command of it has a sender.
+    pub(crate) has_senders: bool,
 }
 
 impl WireEntry<'_> {
@@ -311,13 +313,13 @@ pub fn parse_entries<'a>(append: &AppendEntries, bytes: &'a [u8]) -> Result<Vec<
             return Err(EntriesError::Sequence { got: header.id(), expected: index });
         }
         let refused = |error| EntriesError::Form { index, error };
-        check_form(header.kind(), payload).map_err(refused)?;
+        let has_senders = check_form(header.kind(), payload).map_err(refused)?;
         let membership = membership_of(header.kind(), payload).map_err(refused)?;
         if membership.as_ref().is_some_and(|membership| !membership.is_of_entry(index)) {
             return Err(refused(FormError::OtherNames));
         }
         lineage = header.lineage_behind(lineage);
-        entries.push(WireEntry { header, payload, lineage, membership });
+        entries.push(WireEntry { header, payload, lineage, membership, has_senders });
     }
     reader.finish("the entries of an AppendEntries")?;
     Ok(entries)

@@ -20,7 +20,7 @@ use crate::entries_error::EntriesError;
 use crate::log_store::{FormError, KIND_COMMANDS, KIND_MEMBERS, KIND_NOOP};
 use crate::raft::{AppendEntries, AppendOutcome, BirthAnswer, Health, Membership, Message, Speaker};
 use crate::replica::Event;
-use crate::state_machine::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
+use crate::state_machine::batch::{self, BATCH_HEADER_BYTES, BatchHeader, Sender};
 use crate::testing::fuzz;
 use crate::types::{EntryId, Index, Lineage, NodeId, ShardId, Term};
 use crate::wire::{
@@ -216,6 +216,8 @@ fn all_written() -> BTreeMap<&'static str, Vec<u8>> {
         written(|out| encode_relay_call(number, &call, out))
     };
     all.insert("A relayed write", relay(9, CallKind::Write, b"command"));
+    let of_a_session = Call::borrowed(SHARD, CallKind::Write, 100, b"command").sent_by(Sender::new(7, 258));
+    all.insert("A relayed write of a session", written(|out| encode_relay_call(9, &of_a_session, out)));
     all.insert("A relayed read", relay(10, CallKind::Read, b"range"));
     let reply = |number, part| written(|out| encode_relay_reply(number, part, 1000, out));
     all.insert("A relayed answer", reply(9, Part::Last(Ok(b"answer"))));
@@ -255,6 +257,7 @@ fn golden_bytes_are_read_back() {
     });
     for (name, expected) in [
         ("A relayed write", "9: Write of shard 3 for 100 ms, \"command\""),
+        ("A relayed write of a session", "9: Write of shard 3 for 100 ms, command 258 of session 7, \"command\""),
         ("A relayed read", "10: Read of shard 3 for 100 ms, \"range\""),
         ("A relayed answer", "9: Last \"answer\""),
         ("A relayed part", "9: More \"ans\""),
@@ -294,7 +297,10 @@ fn relayed(incoming: &Incoming<'_>) -> String {
     match incoming {
         Incoming::RelayCall { number, call } => {
             let (meta, kind, payload) = (call.meta, call.kind, text(&call.payload));
-            format!("{number}: {kind:?} of shard {} for {} ms, {payload:?}", meta.shard, meta.timeout_ms)
+            let sender =
+                meta.sender.map(|sender| format!("command {} of session {}, ", sender.sequence(), sender.session()));
+            let sender = sender.unwrap_or_default();
+            format!("{number}: {kind:?} of shard {} for {} ms, {sender}{payload:?}", meta.shard, meta.timeout_ms)
         }
         Incoming::RelayReply { number, part: Part::More(bytes) } => format!("{number}: More {:?}", text(bytes)),
         Incoming::RelayReply { number, part: Part::Last(Ok(bytes)) } => format!("{number}: Last {:?}", text(bytes)),
@@ -587,10 +593,11 @@ proptest! {
     #[test]
     fn what_is_relayed_arrives(
         number in any::<u64>(), is_read in any::<bool>(), timeout_ms in any::<u32>(), payload in prop::collection::vec(any::<u8>(), 0..60),
+        (session, sequence) in prop_oneof![Just((0, 0)), any::<(u64, u64)>()],
         (status, executed) in (0..u8::MAX, 0..2u8), message in ".{0,400}",
     ) {
         let kind = if is_read { CallKind::Read } else { CallKind::Write };
-        let call = Call::borrowed(SHARD, kind, timeout_ms, &payload);
+        let call = Call::borrowed(SHARD, kind, timeout_ms, &payload).sent_by(Sender::new(session, sequence));
         let bytes = written(|out| encode_relay_call(number, &call, out));
         let shown = |incoming: &Incoming<'_>| format!("{incoming:?}");
         let expected = shown(&Incoming::RelayCall { number, call: call.clone() });

@@ -23,6 +23,9 @@ pub(crate) const CALL_KIND_MIN: u16 = 8;
 /// The last of them.
 pub(crate) const CALL_KIND_MAX: u16 = 63;
 
+/// Flag of a request: session and sequence number stand in front of the payload.
+pub(crate) const FLAG_SENDER: u16 = 1;
+
 /// Flag of an answer: it is a refusal; status and message take the place of the body.
 pub(crate) const FLAG_REFUSED: u16 = 2;
 /// Flag of an answer: the node had to ask the leader, whose URL stands in front of the body.
@@ -37,8 +40,12 @@ pub struct Request<'a> {
     pub kind: FrameKind,
     /// The shard it is about.
     pub shard: u32,
-    /// How long the sender waits. Unit: ms.
+    /// How long whoever sends it waits. Unit: ms.
     pub timeout_ms: u32,
+    /// The session whose command it is; 0 = none.
+    pub session: u64,
+    /// The command's number within the session; 0 without one.
+    pub sequence: u64,
     /// What to do, opaque.
     pub payload: &'a [u8],
 }
@@ -53,19 +60,24 @@ impl<'a> Request<'a> {
     /// A question whether the other side is alive.
     #[must_use]
     pub const fn ping(id: u64, timeout_ms: u32) -> Self {
-        Self { id, kind: KIND_PING, shard: 0, timeout_ms, payload: &[] }
+        Self { id, kind: KIND_PING, shard: 0, timeout_ms, session: 0, sequence: 0, payload: &[] }
     }
 
     /// Says that nobody takes the answer to the request of this number any more.
     #[must_use]
     pub const fn cancel(id: u64) -> Self {
-        Self { id, kind: KIND_CANCEL, shard: 0, timeout_ms: 0, payload: &[] }
+        Self { id, kind: KIND_CANCEL, shard: 0, timeout_ms: 0, session: 0, sequence: 0, payload: &[] }
     }
 
     /// Appends the frame.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let builder = FrameBuilder::begin(out, self.kind, 0, self.shard, self.id);
+        let flags = if self.session == 0 { 0 } else { FLAG_SENDER };
+        let builder = FrameBuilder::begin(out, self.kind, flags, self.shard, self.id);
         out.extend_from_slice(&self.timeout_ms.to_le_bytes());
+        if self.session != 0 {
+            out.extend_from_slice(&self.session.to_le_bytes());
+            out.extend_from_slice(&self.sequence.to_le_bytes());
+        }
         out.extend_from_slice(self.payload);
         builder.finish(out);
     }
@@ -78,12 +90,21 @@ impl<'a> Request<'a> {
         if ![KIND_PING, KIND_CANCEL].contains(&frame.kind) && !is_call(frame.kind) {
             return Err(DecodeError::Unknown { what: "the kind of a request", got: frame.kind.get().into() });
         }
-        if frame.flags != 0 {
+        let has_sender = frame.flags == FLAG_SENDER && ![KIND_PING, KIND_CANCEL].contains(&frame.kind);
+        if frame.flags != 0 && !has_sender {
             return Err(DecodeError::Unknown { what: "the flags of a request", got: frame.flags.into() });
         }
         expect_no_rest(frame, "a request")?;
         let mut reader = Reader::new(frame.meta);
         let timeout_ms = reader.u32("the timeout of a request")?;
+        let (mut session, mut sequence) = (0, 0);
+        if has_sender {
+            session = reader.u64("the session of a request")?;
+            sequence = reader.u64("the sequence number of a request")?;
+            if session == 0 {
+                return Err(DecodeError::Unknown { what: "the session of a request", got: session });
+            }
+        }
         if frame.kind == KIND_PING {
             reader.clone().finish("a ping")?;
         }
@@ -95,7 +116,8 @@ impl<'a> Request<'a> {
                 }
             }
         }
-        Ok(Self { id: frame.id, kind: frame.kind, shard: frame.shard, timeout_ms, payload: reader.rest() })
+        let payload = reader.rest();
+        Ok(Self { id: frame.id, kind: frame.kind, shard: frame.shard, timeout_ms, session, sequence, payload })
     }
 }
 

@@ -40,12 +40,15 @@ fn documented_kinds_and_flags_are_the_ones_in_the_code() {
         (api::KIND_CANCEL, "cancel"),
     ];
     assert_eq!(WIRE_DOC.numbers("Client protocol"), kinds(&client));
+    let calls = format!("{}..={}", api::CALL_KIND_MIN, api::CALL_KIND_MAX);
+    let response = api::KIND_RESPONSE.get().to_string();
     let flags = [
-        (api::KIND_RESPONSE, api::FLAG_REFUSED, "REFUSED"),
-        (api::KIND_RESPONSE, api::FLAG_LEADER_HINT, "LEADER_HINT"),
+        (&response, api::FLAG_REFUSED, "REFUSED"),
+        (&response, api::FLAG_LEADER_HINT, "LEADER_HINT"),
+        (&calls, api::FLAG_SENDER, "SENDER"),
     ];
     let documented: Vec<_> = WIRE_DOC.table("Flags").into_iter().map(|row| row[..3].join(" ")).collect();
-    assert_eq!(documented, flags.map(|(kind, bit, name)| format!("{} {bit} {name}", kind.get())));
+    assert_eq!(documented, flags.map(|(kind, bit, name)| format!("{kind} {bit} {name}")));
 }
 
 #[test]
@@ -208,6 +211,7 @@ fn golden_bytes_are_read_back() {
     for (name, request) in [
         ("A call", samples::call()),
         ("A call without payload", samples::call_without_payload()),
+        ("A call of a session", samples::call_of_a_session()),
         ("A ping", samples::ping()),
         ("A cancel", samples::cancel()),
     ] {

@@ -353,10 +353,13 @@ proptest! {
         kind in request_kind(),
         shard in any::<u32>(),
         timeout_ms in any::<u32>(),
+        (session, sequence) in prop_oneof![Just((0, 0)), (1..=u64::MAX, any::<u64>())],
         payload in payload(),
     ) {
-        let payload = if kind == KIND_PING { &[] } else { payload.as_slice() };
-        let request = Request { id, kind, shard, timeout_ms, payload };
+        let is_ping = kind == KIND_PING;
+        let payload = if is_ping { &[] } else { payload.as_slice() };
+        let (session, sequence) = if is_ping { (0, 0) } else { (session, sequence) };
+        let request = Request { id, kind, shard, timeout_ms, session, sequence, payload };
         let mut bytes = Vec::new();
         request.encode(&mut bytes);
         with_frame(&bytes, |frame| {

@@ -29,6 +29,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("A Welcome to a stranger", bytes(&|out| stranger_welcome().encode(out))),
         ("A call", bytes(&|out| call().encode(out))),
         ("A call without payload", bytes(&|out| call_without_payload().encode(out))),
+        ("A call of a session", bytes(&|out| call_of_a_session().encode(out))),
         ("A ping", bytes(&|out| ping().encode(out))),
         ("A cancel", bytes(&|out| cancel().encode(out))),
         ("A response", bytes(&|out| response().encode(out))),
@@ -107,11 +108,31 @@ pub(crate) fn stranger_welcome() -> Welcome {
 }
 
 pub(crate) const fn call() -> Request<'static> {
-    Request { id: 7, kind: FrameKind::new(CALL_KIND_MIN), shard: 3, timeout_ms: 5000, payload: b"command" }
+    Request {
+        id: 7,
+        kind: FrameKind::new(CALL_KIND_MIN),
+        shard: 3,
+        timeout_ms: 5000,
+        session: 0,
+        sequence: 0,
+        payload: b"command",
+    }
 }
 
 pub(crate) const fn call_without_payload() -> Request<'static> {
-    Request { id: 10, kind: FrameKind::new(CALL_KIND_MAX), shard: 0, timeout_ms: 250, payload: b"" }
+    Request {
+        id: 10,
+        kind: FrameKind::new(CALL_KIND_MAX),
+        shard: 0,
+        timeout_ms: 250,
+        session: 0,
+        sequence: 0,
+        payload: b"",
+    }
+}
+
+pub(crate) const fn call_of_a_session() -> Request<'static> {
+    Request { session: 0x0102_0304_0506_0708, sequence: 258, ..call() }
 }
 
 pub(crate) const fn ping() -> Request<'static> {

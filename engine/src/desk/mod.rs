@@ -125,6 +125,9 @@ impl<W> Desk<W> {
             let message = format!("shard {named} does not exist, the cluster has {}", self.limits.shard_count);
             return Err(Refusal::not_executed(Status::WrongShard, message));
         }
+        if call.meta.sender.is_some() && !call.kind.writes() {
+            return Err(Refusal::not_executed(Status::Invalid, "only a write belongs to a session"));
+        }
         match call.kind.check(&call.payload, &self.limits.command) {
             Ok(Some(shard)) if shard != named => {
                 let message = format!("the key belongs to shard {shard}, the request names shard {named}");

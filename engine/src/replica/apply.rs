@@ -8,10 +8,12 @@ use super::outbox::Outbox;
 use super::pending::{Fate, Waiter};
 use super::{Fault, Replica};
 use crate::call::{Part, Refusal};
+use crate::entries_error::EntriesError;
 use crate::limits::WRITE_ANSWER_BYTES_PER_TURN;
-use crate::log_store::{KIND_COMMANDS, KIND_MEMBERS, KIND_NOOP};
+use crate::log_store::{FormError, KIND_COMMANDS, KIND_MEMBERS, KIND_NOOP};
 use crate::state_machine::{Answers, ApplyError, BatchEntry, Budget, CommandRefused};
 use crate::types::{EntryId, Index};
+use crate::wire::WireEntry;
 
 /// Answers of one batch on their way to those who wait for them.
 struct BatchAnswers<'a> {
@@ -128,6 +130,20 @@ impl<S: Storage> Replica<S> {
                 let reason = format!("its kind {kind:?} is unknown to this version; upgrade this node");
                 Err(Fault::Apply { index, reason })
             }
+        }
+    }
+
+    /// Looks for commands of sessions among a leader's entries. A state that keeps no answers would apply again what those of other nodes
+    /// do not.
+    ///
+    /// # Errors
+    /// There is one, and this state keeps no answers.
+    pub(super) fn check_senders<'a>(&self, entries: Vec<WireEntry<'a>>) -> Result<Vec<WireEntry<'a>>, EntriesError> {
+        match entries.iter().find(|entry| entry.has_senders) {
+            Some(entry) if !self.machine.keeps_answers() => {
+                Err(EntriesError::Form { index: entry.id().index, error: FormError::Sender })
+            }
+            _ => Ok(entries),
         }
     }
 

@@ -415,6 +415,7 @@ impl<S: Storage> Replica<S> {
         self.apply_committed();
         self.ask_about_reads();
         self.serve_reads();
+        self.end_dropped_readings();
         if let Some(seq) = self.device.segment.ask(|| self.log.needs_segment()) {
             self.out.push(Action::PrepareSegment(seq));
         }
@@ -429,7 +430,8 @@ impl<S: Storage> Replica<S> {
             self.after_raft();
             return;
         }
-        let checked = wire::parse_entries(append, entries).and_then(|parsed| self.check_memberships(parsed));
+        let parsed = wire::parse_entries(append, entries).and_then(|parsed| self.check_senders(parsed));
+        let checked = parsed.and_then(|parsed| self.check_memberships(parsed));
         let parsed = match checked {
             Ok(parsed) => parsed,
             Err(error) => {

@@ -5,6 +5,7 @@
 
 use crate::limits::{READ_KEPT_BYTES_LIMIT, READ_KEYS_PER_SLICE, READ_KEYS_PER_TURN};
 use crate::{raft, state_machine};
+use net::limits::ANSWER_BYTES_MAX;
 
 /// Limits and identity of a replica.
 #[derive(Clone, Debug)]
@@ -13,6 +14,9 @@ pub struct ReplicaOptions {
     pub raft: raft::Config,
     /// Settings of the state machine.
     pub machine: state_machine::Options,
+    /// Limit of answers to the writes that this node proposes while it leads: an answer with more bytes is not given, only that it is too
+    /// large. It leaves in one go, and everything else waits meanwhile. More than any single range takes. Unit: bytes.
+    pub answer_bytes_limit: u32,
     /// With this many uncommitted entries of its own, a leader keeps a batch open for more writes. At least 1.
     pub pipeline_batches_limit: usize,
     /// Size from which on a batch is closed whatever the pipeline holds. Unit: bytes.
@@ -65,6 +69,7 @@ impl ReplicaOptions {
         assert!(self.uncommitted_bytes_limit >= 1, "a leader must be able to append");
         assert!(self.apply_bytes_per_turn >= 1 && self.apply_keys_per_turn >= 1, "a turn must apply something");
         assert!(self.reading.keys_per_turn >= 1 && self.reading.keys_per_slice >= 1, "a turn must read something");
+        assert!(self.answer_bytes_limit as usize <= ANSWER_BYTES_MAX, "clients and other nodes take every answer");
         assert!(self.relay_id_floor <= u64::MAX / 2, "numbers for relayed requests must last for a life");
     }
 }

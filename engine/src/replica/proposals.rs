@@ -18,7 +18,7 @@ use crate::call::{Call, Origin, Refusal};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
 use crate::raft::Role;
-use crate::state_machine::batch::{BatchHeader, CommandHead};
+use crate::state_machine::batch::{BatchHeader, CommandHead, Sender};
 use crate::types::EntryId;
 
 /// What this leader puts into its log.
@@ -97,7 +97,7 @@ impl<S: Storage> Replica<S> {
         }
         let waiter = Waiter::new(origin, self.deadline_of(&call.meta));
         if self.proposals.queue.is_empty() && self.has_uncommitted_room() {
-            match self.push_write(waiter, &call.payload) {
+            match self.push_write(waiter, call.meta.sender, &call.payload) {
                 Ok(()) => return,
                 // The next segment is being prepared: the write waits in the queue below.
                 Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {
@@ -121,15 +121,19 @@ impl<S: Storage> Replica<S> {
         }
         mark!("replica: a write waits for room");
         self.stats.writes_queued += 1;
-        self.proposals.queue.push(waiter, call.into_owned().payload);
+        self.proposals.queue.push(waiter, call.into_owned());
     }
 
     /// Adds a write to the forming batch, closing the one before it if that is full or large. On an error nothing
     /// of it is in the log.
-    pub(super) fn push_write(&mut self, waiter: Waiter, command: &[u8]) -> Result<(), AppendError> {
+    pub(super) fn push_write(
+        &mut self,
+        waiter: Waiter,
+        sender: Option<Sender>,
+        command: &[u8],
+    ) -> Result<(), AppendError> {
         assert!(waiter.unanswered().is_some(), "a write that was answered is not proposed");
-        // Without a sender: there are no sessions yet.
-        let head = CommandHead::new(command, None);
+        let head = CommandHead::new(command, sender);
         let head = head.as_bytes();
         if self.log.batch_bytes() >= BATCH_BYTES_MAX {
             self.close_batch();
@@ -156,7 +160,7 @@ impl<S: Storage> Replica<S> {
             "{id} is not the next entry"
         );
         let time = self.proposals.clock.now(id.term, self.machine.time(), self.now_tick, self.options.tick_ms);
-        let header = BatchHeader { time }.encode();
+        let header = BatchHeader { time, answer_bytes_limit: self.options.answer_bytes_limit }.encode();
         self.log.begin_batch(id, KIND_COMMANDS, header.len() + head.len() + command.len())?;
         // `begin_batch` made sure of the room.
         if let Err(error) = self.log.batch_push(&[&header, head, command]) {

@@ -13,13 +13,15 @@ use wal::{AppendError, Storage};
 
 use super::Replica;
 use super::pending::Waiter;
-use crate::call::{Origin, Refusal};
+use crate::call::{Call, Origin, Refusal};
 use crate::limits::COMMAND_BYTES_PER_TURN;
+use crate::state_machine::batch::Sender;
 
 /// A write that is in no batch yet.
 #[derive(Debug)]
 struct Queued {
     waiter: Waiter,
+    sender: Option<Sender>,
     command: Cow<'static, [u8]>,
 }
 
@@ -52,9 +54,10 @@ impl Queue {
     }
 
     /// Adds a write after the others.
-    pub fn push(&mut self, waiter: Waiter, command: Cow<'static, [u8]>) {
+    pub fn push(&mut self, waiter: Waiter, call: Call<'static>) {
+        let (sender, command) = (call.meta.sender, call.payload);
         self.bytes += command.len() as u64;
-        self.writes.push_back(Queued { waiter, command });
+        self.writes.push_back(Queued { waiter, sender, command });
     }
 
     fn pop(&mut self) -> Option<Queued> {
@@ -106,7 +109,7 @@ impl<S: Storage> Replica<S> {
             }
             let Some(queued) = self.proposals.queue.pop() else { return };
             budget_bytes = budget_bytes.saturating_sub(queued.command.len() as u64);
-            match self.push_write(queued.waiter, &queued.command) {
+            match self.push_write(queued.waiter, queued.sender, &queued.command) {
                 Ok(()) => {}
                 Err(AppendError::SegmentNotReady) if self.device.segment.shortage().is_none() => {
                     mark!("replica: the segment is full before the queue is empty");

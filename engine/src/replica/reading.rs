@@ -14,7 +14,7 @@ use super::turns::Read;
 use crate::call::{CallKind, Part, Refusal};
 use crate::limits::{KEY_CHARGE_BYTES, READ_ANSWER_BYTES_PER_SLICE, READ_ANSWER_BYTES_PER_TURN};
 use crate::raft::Role;
-use crate::state_machine::{Budget, RangeError, Scan};
+use crate::state_machine::{Budget, RangeError, Reading, Scan};
 
 /// What reads may still do in a turn.
 struct TurnLeft {
@@ -52,6 +52,14 @@ impl<S: Storage> Replica<S> {
         match self.waiting.reads.take_ready(self.machine.applied_index()) {
             Some(read) => Some(BegunRead { read, scan: Scan::default(), bytes: Vec::new() }),
             None => self.waiting.reads.begun.pop(room, limit),
+        }
+    }
+
+    /// Ends the readings of reads that were given up.
+    pub(super) fn end_dropped_readings(&mut self) {
+        if self.machine.is_read() {
+            let held: Vec<Reading> = self.waiting.reads.begun.readings().collect();
+            self.machine.keep_readings(&held);
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::turns::{Read, Turns};
 use crate::call::{Origin, Ticket};
-use crate::state_machine::Scan;
+use crate::state_machine::{Reading, Scan};
 use crate::types::Index;
 
 /// Reads that wait, each in one of five stages: without a leader to ask, asked, confirmed, ready, or partly answered.
@@ -175,6 +175,11 @@ pub(super) struct BegunReads {
 }
 
 impl BegunReads {
+    /// What they read the state by, as far as they have begun a reading of it.
+    pub fn readings(&self) -> impl Iterator<Item = Reading> {
+        self.open.iter().filter_map(|begun| begun.scan.reading())
+    }
+
     pub(super) fn len(&self) -> usize {
         self.open.len() + self.parked.len()
     }

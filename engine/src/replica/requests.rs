@@ -22,6 +22,11 @@ impl<S: Storage> Replica<S> {
         if self.refuse_when_closed(origin) {
             return;
         }
+        if call.meta.sender.is_some()
+            && let Err(message) = self.check_sender(&call)
+        {
+            return self.refuse(origin, Refusal::not_executed(Status::Invalid, message));
+        }
         match call.kind.answered_by() {
             AnsweredBy::Leader => {}
             AnsweredBy::Replica => return self.answer_by_itself(origin, call),
@@ -42,6 +47,17 @@ impl<S: Storage> Replica<S> {
             // Nothing is passed on to a leader with another history: its answers may be at odds with what this node knows.
             Err(NotLeader { .. }) => self.relay(origin, call, self.raft.leader_of_one_history()),
         }
+    }
+
+    /// Whether a call may have a sender: whoever sends one relies on its command being applied once.
+    fn check_sender(&self, call: &Call<'_>) -> Result<(), &'static str> {
+        if !call.kind.writes() {
+            return Err("only a write belongs to a session");
+        }
+        if !self.machine.keeps_answers() {
+            return Err("sessions are not built yet: this node cannot see to it that a write is applied once");
+        }
+        Ok(())
     }
 
     /// The tick at which a call that arrives now has waited long enough.

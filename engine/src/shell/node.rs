@@ -38,7 +38,7 @@ use crate::call::{Call, CallKind, Meta, Refusal};
 use crate::config::{ClusterState, ValidConfig};
 use crate::desk::DeskLimits;
 use crate::directory::Identity;
-use crate::limits::ANSWER_HEADS_BYTES;
+use crate::limits::{ANSWER_HEADS_BYTES, COMMAND_ANSWER_BYTES_LIMIT, RANGE_BYTES_LIMIT};
 use crate::raft;
 use crate::replica::{ReadingLimits, RepairOptions, Replica, ReplicaOptions};
 use crate::state_machine;
@@ -223,7 +223,7 @@ impl Handle {
         // The node has a little less: what it says of a call whose time is over is more exact than what can be said here.
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).min(TIMEOUT_MS_MAX);
         let timeout_ms = (timeout_ms - (timeout_ms / HANDLE_MARGIN_SHARE).min(HANDLE_MARGIN_MS_MAX)).max(1);
-        let call = Call { meta: Meta { shard, timeout_ms }, kind, payload: payload.into() };
+        let call = Call { meta: Meta { shard, timeout_ms, sender: None }, kind, payload: payload.into() };
         self.callers.ask(call, timeout).await
     }
 }
@@ -369,11 +369,10 @@ fn tick_ms(config: &ValidConfig) -> u64 {
 }
 
 /// The answer to a transaction has room for a range, and for a value of any size beside it.
-fn machine_options(config: &ValidConfig) -> state_machine::Options {
-    let options = state_machine::Options::default();
-    let request_bytes = usize::try_from(config.limits().request_bytes).unwrap_or(usize::MAX);
-    let with_range_bytes = options.range_bytes_limit.saturating_add(request_bytes).saturating_add(ANSWER_HEADS_BYTES);
-    state_machine::Options { answer_bytes_limit: options.answer_bytes_limit.max(with_range_bytes), ..options }
+fn answer_bytes_limit(config: &ValidConfig) -> u32 {
+    let with_range_bytes =
+        config.limits().request_bytes.saturating_add((RANGE_BYTES_LIMIT + ANSWER_HEADS_BYTES) as u64);
+    u32::try_from(with_range_bytes.max(COMMAND_ANSWER_BYTES_LIMIT as u64)).unwrap_or(u32::MAX)
 }
 
 /// All but the numbers that each life has of its own.
@@ -397,7 +396,8 @@ pub(super) fn replica_options(config: &ValidConfig, shard: ShardId) -> ReplicaOp
             seed: 0,
             preferred_leader,
         },
-        machine: machine_options(config),
+        machine: state_machine::Options::default(),
+        answer_bytes_limit: answer_bytes_limit(config),
         pipeline_batches_limit: PIPELINE_BATCHES_LIMIT,
         batch_bytes_target: BATCH_BYTES_TARGET,
         pending_writes_limit: PENDING_WRITES_LIMIT,

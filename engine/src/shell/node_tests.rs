@@ -250,8 +250,12 @@ impl Client {
     }
 
     fn ask(&mut self, id: u64, kind: FrameKind, payload: &[u8]) {
+        self.ask_of(id, kind, payload, 0);
+    }
+
+    fn ask_of(&mut self, id: u64, kind: FrameKind, payload: &[u8], session: u64) {
         let mut bytes = Vec::new();
-        Request { id, kind, shard: 0, timeout_ms: 600_000, payload }.encode(&mut bytes);
+        Request { id, kind, shard: 0, timeout_ms: 600_000, session, sequence: session, payload }.encode(&mut bytes);
         self.stream.write_all(&bytes).expect("an open connection");
     }
 
@@ -277,6 +281,26 @@ impl Client {
             self.deframer.advance(read);
         }
     }
+}
+
+/// A client that relies on its write being applied once is told that this node cannot see to that.
+#[test]
+fn a_write_of_a_session_is_refused_and_its_connection_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = config(dir.path());
+    let url = settings.listen_client_urls[0].clone();
+    let node = Node::start(valid(settings)).expect("it starts");
+    let mut put = Vec::new();
+    encode_op_command(&Op::Put { key: b"k", value: b"value", lease: 0, prev_kv: false }, &mut put).expect("sound");
+    let kind = |kind: CallKind| FrameKind::new(kind.row().number);
+    let mut client = Client::connect(&url);
+    client.ask_of(1, kind(CallKind::Write), &put, 7);
+    assert_eq!(client.answer(PATIENCE), Some((1, Some((Status::Invalid, Executed::No)))));
+    client.ask_of(2, kind(CallKind::Status), b"", 7);
+    assert_eq!(client.answer(PATIENCE), Some((2, Some((Status::Invalid, Executed::No)))));
+    client.ask(3, kind(CallKind::Status), b"");
+    assert_eq!(client.answer(PATIENCE), Some((3, None)));
+    node.stop().expect("it stops");
 }
 
 /// What clients of one core get from a shard of another core that hangs: an answer, long before their time is up.

@@ -30,13 +30,13 @@ pub enum CommandRefused {
         "the write was applied, but its answer has over {bytes_limit} bytes; ask without prev_kv or for fewer keys"
     )]
     AnswerTooLarge {
-        /// `Options::answer_bytes_limit`. Unit: bytes.
+        /// `BatchHeader::answer_bytes_limit`. Unit: bytes.
         bytes_limit: usize,
     },
     /// It changed nothing, and its answer is too large to be given.
     #[error("the answer has over {bytes_limit} bytes, and nothing was changed; ask for fewer keys")]
     ReadTooLarge {
-        /// `Options::answer_bytes_limit`. Unit: bytes.
+        /// `BatchHeader::answer_bytes_limit`. Unit: bytes.
         bytes_limit: usize,
     },
 }

@@ -7,44 +7,43 @@ use codec::{DecodeError, Reader};
 use super::digest::Digest;
 use super::history::Version;
 use super::mvcc::Mvcc;
-use super::section::{AsOf, Section};
+use super::section::{AsOf, Section, SectionCursor, SectionKind};
 use super::values::ValueRef;
 use crate::limits::DIGEST_VALUE_BYTES;
 use crate::types::Revision;
 use api::command::KEY_BYTES_MAX;
 
-/// How far the keys are written out, or taken into a hash.
-#[derive(Clone, Debug, Default)]
-pub struct KeysCursor {
-    /// The key that was visited last; empty = none.
-    key: Vec<u8>,
-    /// Versions of it that were taken. What is older than a revision never changes, so the number names them for good.
-    versions: usize,
-}
-
+/// Its records are keys, and their parts are versions. What is older than a revision never changes, so a number of versions names them
+/// for good.
 impl Section for Mvcc {
-    type Cursor = KeysCursor;
+    fn kind(&self) -> SectionKind {
+        SectionKind::KEYS
+    }
+
+    fn bytes(&self) -> u64 {
+        self.size_bytes()
+    }
 
     fn chunk(
         &self,
         as_of: &AsOf,
-        cursor: &mut KeysCursor,
+        cursor: &mut SectionCursor,
         left: &mut u64,
         bytes_limit: usize,
         out: &mut Vec<u8>,
     ) -> bool {
         assert!(*left > 0, "a chunk visits a key at least");
-        assert!(!cursor.key.is_empty() || cursor.versions == 0, "versions were written of no key");
+        assert!(!cursor.record.is_empty() || cursor.taken == 0, "versions were written of no key");
         let at = std::mem::take(cursor);
-        let from = if at.key.is_empty() { Bound::Unbounded } else { Bound::Included(&at.key[..]) };
+        let from = if at.record.is_empty() { Bound::Unbounded } else { Bound::Included(&at.record[..]) };
         let start = out.len();
         for (key, history) in self.keys().range((from, Bound::Unbounded)) {
-            let written = if key == at.key { at.versions } else { 0 };
+            let written = if key == at.record { at.taken } else { 0 };
             let mut versions = history.all().skip(written).take_while(|version| version.mod_revision <= as_of.revision);
             let mut next = versions.next();
             let is_full = next.is_some() && out.len() >= bytes_limit && out.len() > start;
             if *left == 0 || is_full {
-                *cursor = KeysCursor { key: key.to_vec(), versions: written };
+                *cursor = SectionCursor { record: key.to_vec(), taken: written };
                 return false;
             }
             // A key that came later costs its visit.
@@ -63,7 +62,7 @@ impl Section for Mvcc {
             assert!(count > 0, "a key is written with a version at least");
             end_key(count_at, count, out);
             if next.is_some() {
-                *cursor = KeysCursor { key: key.to_vec(), versions: written + count as usize };
+                *cursor = SectionCursor { record: key.to_vec(), taken: written + count as usize };
                 return false;
             }
         }
@@ -78,12 +77,12 @@ impl Section for Mvcc {
         Ok(())
     }
 
-    fn digest(&self, as_of: &AsOf, cursor: &mut KeysCursor, left: &mut u64, digest: &mut Digest) -> bool {
-        assert!(!cursor.key.is_empty() || cursor.versions == 0, "versions were taken in of no key");
+    fn digest(&self, as_of: &AsOf, cursor: &mut SectionCursor, left: &mut u64, digest: &mut Digest) -> bool {
+        assert!(!cursor.record.is_empty() || cursor.taken == 0, "versions were taken in of no key");
         let at = std::mem::take(cursor);
-        let from = if at.key.is_empty() { Bound::Unbounded } else { Bound::Included(&at.key[..]) };
+        let from = if at.record.is_empty() { Bound::Unbounded } else { Bound::Included(&at.record[..]) };
         for (key, history) in self.keys().range((from, Bound::Unbounded)) {
-            let mut taken = if key == at.key { at.versions } else { 0 };
+            let mut taken = if key == at.record { at.taken } else { 0 };
             let versions = history.all().take_while(|version| version.mod_revision <= as_of.revision).skip(taken);
             // A key that came later costs its visit.
             let mut cost = 1;
@@ -105,7 +104,7 @@ impl Section for Mvcc {
                 cost = 0;
             }
             if *left == 0 {
-                *cursor = KeysCursor { key: key.to_vec(), versions: taken };
+                *cursor = SectionCursor { record: key.to_vec(), taken };
                 return false;
             }
             *left -= cost;

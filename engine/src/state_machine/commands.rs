@@ -31,18 +31,13 @@ pub(super) struct Running {
     ops_done: usize,
     /// How far the operation after those was done.
     op: RunningOp,
-    /// Somebody waited for the answer when it was begun.
+    /// An answer is made: somebody waited for it when the command was begun, or it is kept.
     is_wanted: bool,
     /// The answer grew over the limit.
     is_over: bool,
 }
 
 impl Running {
-    /// True if somebody waited for the answer when the command was begun.
-    pub(super) const fn is_wanted(&self) -> bool {
-        self.is_wanted
-    }
-
     /// Goes on with the answer in `out`, or begins it there.
     fn write<'a>(&self, out: &'a mut Vec<u8>, bytes_limit: usize) -> ResponseWriter<'a> {
         if out.is_empty() {
@@ -91,8 +86,8 @@ impl StateMachine {
             Some(running) => running,
             None => self.begin(command, out.is_some(), budget)?,
         };
-        let mut writer = out.map(|out| running.write(out, self.options.answer_bytes_limit));
-        assert!(writer.is_some() == running.is_wanted, "whoever waited for an answer gets the one that was begun");
+        let mut writer = out.map(|out| running.write(out, self.cursor.answer_bytes_limit));
+        assert!(writer.is_some() == running.is_wanted, "an answer that was begun is gone on with");
         // A transaction takes the next revision only if it changes something.
         let revision = self.revision.next();
         let ops = ops_of(command, running.succeeded);
@@ -151,7 +146,9 @@ impl StateMachine {
                 Op::Put { .. } => None,
             };
             keys_count += match range {
-                Some(range) if !range.is_single() => self.keys.count_visits(range, limit + 1 - keys_count.min(limit)),
+                Some(range) if !range.is_single() => {
+                    self.sections.keys.count_visits(range, limit + 1 - keys_count.min(limit))
+                }
                 _ => 1,
             };
         }
@@ -181,13 +178,13 @@ impl StateMachine {
         match op {
             Op::Put { key, value, lease, prev_kv } => {
                 if let Some((place, writer)) = &mut answer {
-                    let previous = if *prev_kv { self.keys.get(key, LATEST) } else { None };
+                    let previous = if *prev_kv { self.sections.keys.get(key, LATEST) } else { None };
                     if let Some(kv) = &previous {
                         writer.kv(kv);
                     }
                     writer.end_op(*place, response::OP_PUT, false, u32::from(previous.is_some()), 0);
                 }
-                self.keys.put(key, value, *lease, revision);
+                self.sections.keys.put(key, value, *lease, revision);
                 budget.spend(0, 1);
                 on_change(revision, key, Some(value));
                 running.changed = true;
@@ -195,13 +192,14 @@ impl StateMachine {
             }
             Op::Delete { range, prev_kv } => {
                 let from = at.next_key.take();
-                let (deleted_count, next_key) = self.keys.delete(range, from.as_deref(), revision, budget, |kv| {
-                    on_change(revision, kv.key, None);
-                    let Some((_, writer)) = answer.as_mut().filter(|_| *prev_kv) else { return 0 };
-                    let before = writer.bytes_len();
-                    writer.kv(kv);
-                    writer.bytes_len() - before
-                });
+                let (deleted_count, next_key) =
+                    self.sections.keys.delete(range, from.as_deref(), revision, budget, |kv| {
+                        on_change(revision, kv.key, None);
+                        let Some((_, writer)) = answer.as_mut().filter(|_| *prev_kv) else { return 0 };
+                        let before = writer.bytes_len();
+                        writer.kv(kv);
+                        writer.bytes_len() - before
+                    });
                 assert!(next_key.is_none() || budget.is_spent(), "a delete stops where its budget ends");
                 at.deleted_count += deleted_count;
                 at.next_key = next_key;
@@ -230,7 +228,7 @@ impl StateMachine {
     }
 
     fn holds(&self, compare: &Compare<'_>) -> bool {
-        let found = self.keys.get(compare.key, LATEST);
+        let found = self.sections.keys.get(compare.key, LATEST);
         let number = |of: fn(&KvView<'_>) -> u64| found.as_ref().map_or(0, of);
         let ordering = match compare.target {
             CompareTarget::Version(operand) => number(|kv| kv.version).cmp(&operand),

@@ -42,9 +42,12 @@ fn txn_command(txn: &Txn<'_>) -> Vec<u8> {
     bytes
 }
 
+/// The header of the golden batches.
+const HEADER: BatchHeader = BatchHeader { time: LogTime::new(1_500), answer_bytes_limit: 8 << 20 };
+
 fn batch_of(commands: &[Vec<u8>]) -> Vec<u8> {
     let mut payload = Vec::new();
-    batch::encode(BatchHeader { time: LogTime::new(1_500) }, commands.iter().map(Vec::as_slice), &mut payload);
+    batch::encode(HEADER, commands.iter().map(Vec::as_slice), &mut payload);
     payload
 }
 
@@ -136,7 +139,7 @@ fn golden_commands_are_what_the_code_writes_and_reads() {
         .map(|item| item.map(|item| item.command.to_vec()))
         .collect();
     assert_eq!(read, Ok(both.to_vec()));
-    assert_eq!(BatchHeader::decode(&golden("A batch")), Ok(BatchHeader { time: LogTime::new(1_500) }));
+    assert_eq!(BatchHeader::decode(&golden("A batch")), Ok(HEADER));
     assert_eq!(COMMAND_DOC.all_golden("Golden bytes").len(), 2 * commands().len() + 3, "every block is checked");
 }
 
@@ -157,7 +160,8 @@ fn golden_answers_are_what_the_state_machine_says() {
     state.range(&golden("A range request"), &mut answer).expect("a sound read");
     assert_eq!(answer, golden(&answer_to("A range request")));
     let mut chunk = Vec::new();
-    assert!(state.chunk(&state.as_of(), &mut ChunkCursor::default(), &mut { u64::MAX }, usize::MAX, &mut chunk));
+    let reading = state.begin_reading();
+    assert!(state.chunk(&reading, &mut ChunkCursor::default(), &mut { u64::MAX }, usize::MAX, &mut chunk));
     let [(_, expected)] = &STATE_DOC.all_golden("Golden bytes")[..] else { panic!("one block") };
     assert_eq!(&chunk, expected);
     let mut restored = StateMachine::at(Options::default(), state.as_of());
@@ -248,8 +252,12 @@ fn documented_layouts_are_the_ones_in_the_code() {
 #[test]
 fn the_documented_batch_is_the_one_in_the_code() {
     let bytes = golden("A batch");
-    assert_fields("Batch", &bytes, &[("version", BATCH_VERSION.into()), ("reserved", 0), ("time", 1_500)]);
-    let head = CommandHead::new(b"abc", Some(Sender { session: 258, sequence: 772 }));
+    assert_fields(
+        "Batch",
+        &bytes,
+        &[("version", BATCH_VERSION.into()), ("reserved", 0), ("answer_bytes_limit", 8 << 20), ("time", 1_500)],
+    );
+    let head = CommandHead::new(b"abc", Sender::new(258, 772));
     let fields = [("command_len", 3), ("flags", 1), ("session", 258), ("sequence", 772)];
     assert_fields("Head of a command", head.as_bytes(), &fields);
 }

@@ -2,14 +2,14 @@
 //!
 //! Deterministic: equal entries make equal state and equal answers on every replica. It does no I/O, knows no clock but the time
 //! that entries bring, and keeps all state in memory; leases, watches and compaction are not here yet. The state is made of
-//! sections (`section`): today keys with their versions.
+//! sections (`section`, `sections`): today keys with their versions.
 
 mod ahead;
 mod answers;
 pub mod batch;
 mod chunks;
 mod commands;
-mod digest;
+pub(crate) mod digest;
 mod history;
 mod index;
 mod key;
@@ -17,23 +17,22 @@ mod mvcc;
 mod order;
 mod scan;
 pub mod section;
+mod sections;
 mod slots;
 mod values;
 
 use codec::DecodeError;
 
 pub use answers::{Answers, Budget, Change, ChangeKind, CommandRefused, ValuePlace};
-use batch::{BATCH_HEADER_BYTES, BatchHeader, LogTime};
-use chunks::KeysCursor;
+use batch::{BATCH_HEADER_BYTES, BatchHeader, LogTime, Sender};
 use commands::{Done, Running};
 use digest::Digest;
-use mvcc::Mvcc;
 pub use scan::Scan;
-use section::{AsOf, Section, SectionKind};
+use section::{AsOf, Section};
+use sections::Sections;
+pub use sections::{ChunkCursor, Reading};
 
-use crate::limits::{
-    COMMAND_ANSWER_BYTES_LIMIT, KEYS_VISITED_PER_COMMAND_MAX, RANGE_BYTES_LIMIT, RESPONSE_KEPT_BYTES_MAX,
-};
+use crate::limits::{KEYS_VISITED_PER_COMMAND_MAX, RANGE_BYTES_LIMIT, RESPONSE_KEPT_BYTES_MAX};
 use crate::types::{EntryId, Index, Lsn, Revision};
 
 /// Reads the latest version, changes of the running transaction included.
@@ -44,9 +43,6 @@ const LATEST: Revision = Revision::new(u64::MAX);
 pub struct Options {
     /// Size from which on a range takes no more keys and says that there are more, each range by itself. Unit: bytes.
     pub range_bytes_limit: usize,
-    /// Size over which a command's answer is not given, only that it is too large. More than any single range takes. An answer leaves in
-    /// one go, and everything else waits meanwhile. Unit: bytes.
-    pub answer_bytes_limit: usize,
     /// Keys that one command may visit, beyond which it is refused. Equal on all replicas, or they split.
     pub command_keys_limit: u64,
     /// Where keys lie in memory follows from it, and nothing that can be observed. Best one that nobody knows.
@@ -55,12 +51,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            range_bytes_limit: RANGE_BYTES_LIMIT,
-            answer_bytes_limit: COMMAND_ANSWER_BYTES_LIMIT,
-            command_keys_limit: KEYS_VISITED_PER_COMMAND_MAX,
-            hash_seed: 0,
-        }
+        Self { range_bytes_limit: RANGE_BYTES_LIMIT, command_keys_limit: KEYS_VISITED_PER_COMMAND_MAX, hash_seed: 0 }
     }
 }
 
@@ -78,6 +69,12 @@ pub enum ApplyError {
     /// The batch has no header of this version: another version wrote it, or it was damaged before it was logged.
     #[error("the batch cannot be read: {0}")]
     Header(DecodeError),
+    /// A command has a sender, and this state keeps no answers: it would apply again what others do not.
+    #[error("command {position} of the batch belongs to a session, and this version has none; upgrade this node")]
+    Sender {
+        /// Its place in the batch.
+        position: usize,
+    },
     /// A command does not follow the format: another version wrote it, or it was damaged before it was logged.
     #[error("command {position} of the batch is malformed: {error}")]
     Malformed {
@@ -108,7 +105,7 @@ pub enum RangeError {
 #[derive(Debug)]
 pub struct StateMachine {
     options: Options,
-    keys: Mvcc,
+    sections: Sections,
     revision: Revision,
     time: LogTime,
     /// The state after the last entry that is applied whole: what is newer belongs to the entry that is being applied.
@@ -142,12 +139,6 @@ impl BatchEntry<'_> {
     }
 }
 
-/// How far a state is written out, or taken into a hash.
-#[derive(Clone, Debug, Default)]
-pub struct ChunkCursor {
-    keys: KeysCursor,
-}
-
 /// A place in a batch, between two commands.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cursor {
@@ -155,6 +146,10 @@ struct Cursor {
     offset: usize,
     /// Commands before it.
     position: usize,
+    /// As the batch's header says: an answer with more bytes is not given. Unit: bytes.
+    answer_bytes_limit: usize,
+    /// Somebody waited for the answer to the command at the cursor when it was begun.
+    is_awaited: bool,
 }
 
 impl StateMachine {
@@ -169,7 +164,7 @@ impl StateMachine {
     pub fn at(options: Options, origin: AsOf) -> Self {
         Self {
             options,
-            keys: Mvcc::new(options.hash_seed),
+            sections: Sections::new(options.hash_seed),
             revision: origin.revision,
             time: origin.time,
             applied: origin,
@@ -179,24 +174,58 @@ impl StateMachine {
         }
     }
 
-    /// Appends a chunk of the state as it was at `as_of`, which was this state's once; says whether it is the last one. Later
-    /// entries may be applied between two calls.
+    /// The same with one more section, which is empty as the state is.
+    #[must_use]
+    pub fn with_section(mut self, section: Box<dyn Section>) -> Self {
+        self.sections.add(section);
+        self
+    }
+
+    /// Begins a reading of the state as of the last entry that it contains whole.
+    pub fn begin_reading(&mut self) -> Reading {
+        self.sections.begin_reading(&self.applied)
+    }
+
+    /// Ends a reading.
+    pub fn end_reading(&mut self, reading: &Reading) {
+        self.sections.end_reading(reading);
+    }
+
+    /// Ends all readings but these: whoever had the others is gone.
+    pub(crate) fn keep_readings(&mut self, kept: &[Reading]) {
+        self.sections.keep_readings(kept);
+    }
+
+    /// True if some reading is open.
+    #[must_use]
+    pub const fn is_read(&self) -> bool {
+        self.sections.are_read()
+    }
+
+    /// Appends a chunk of the state as a reading sees it; says whether it is the last one. Later entries may be applied between two
+    /// calls.
     ///
     /// A chunk ends soon after `bytes_limit`, or once `keys` are used up, which goes down by 1 for each key that is visited and each
     /// further version of it; it is not 0. Keys that came later are visited, too, so that a chunk may hold nothing.
     pub fn chunk(
         &self,
-        as_of: &AsOf,
+        reading: &Reading,
         cursor: &mut ChunkCursor,
         keys: &mut u64,
         bytes_limit: usize,
         out: &mut Vec<u8>,
     ) -> bool {
+        let as_of = self.seen_by(reading);
+        self.sections.chunk(as_of, cursor, keys, bytes_limit, out)
+    }
+
+    /// The entry as of which a reading sees this state.
+    fn seen_by<'a>(&self, reading: &'a Reading) -> &'a AsOf {
+        let as_of = reading.as_of();
+        assert!(self.sections.are_read_by(reading), "a state is read in one of its open readings");
         assert!(as_of.applied.index <= self.applied.applied.index, "a state that comes later is not here yet");
         assert!(as_of.revision <= self.applied.revision, "a state that comes earlier has no later revision");
-        let start = out.len();
-        out.extend_from_slice(&SectionKind::Keys.chunk_header());
-        self.keys.chunk(as_of, &mut cursor.keys, keys, start.saturating_add(bytes_limit), out)
+        as_of
     }
 
     /// Takes in a chunk that another state's `chunk` wrote as of this state's origin. Call it with all chunks, in their order, before
@@ -206,9 +235,7 @@ impl StateMachine {
     /// The bytes do not follow the format or are out of order; the state must not be used then.
     pub fn restore(&mut self, chunk: &[u8]) -> Result<(), DecodeError> {
         assert!(self.cursor.offset == 0, "a state into which entries are applied takes in no other");
-        match SectionKind::of_chunk(chunk)? {
-            (SectionKind::Keys, rest) => self.keys.restore(rest),
-        }
+        self.sections.restore(chunk)
     }
 
     /// What this state is after the last entry that it contains whole.
@@ -237,19 +264,29 @@ impl StateMachine {
 
     /// Estimated size of the state. Unit: bytes.
     #[must_use]
-    pub const fn state_bytes(&self) -> u64 {
-        self.keys.bytes()
+    pub fn state_bytes(&self) -> u64 {
+        self.sections.bytes()
+    }
+
+    /// True if some section keeps the answers to commands that have a sender. Otherwise no command may have one.
+    #[must_use]
+    pub fn keeps_answers(&self) -> bool {
+        self.sections.keep_answers()
     }
 
     /// A hash of the whole state as of `applied_index`, to compare replicas at equal index. Walks everything.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        self.digest_at(&self.applied)
+        self.digest_as_of(&self.applied)
     }
 
-    /// A hash of the whole state as it was at `as_of`. Walks everything.
+    /// A hash of the whole state as a reading sees it. Walks everything.
     #[must_use]
-    pub fn digest_at(&self, as_of: &AsOf) -> u64 {
+    pub fn digest_at(&self, reading: &Reading) -> u64 {
+        self.digest_as_of(self.seen_by(reading))
+    }
+
+    fn digest_as_of(&self, as_of: &AsOf) -> u64 {
         let (mut digest, mut left) = (Digest::default(), u64::MAX);
         let digest = self.digest_slice(as_of, &mut ChunkCursor::default(), &mut left, &mut digest);
         digest.expect("nothing has so many keys")
@@ -258,7 +295,7 @@ impl StateMachine {
     /// Takes more of the state as it was at `as_of` into a hash, until `left` is used up (`Section::digest`); returns the hash if that
     /// was the last of it.
     fn digest_slice(&self, as_of: &AsOf, cursor: &mut ChunkCursor, left: &mut u64, digest: &mut Digest) -> Option<u64> {
-        let is_last = self.keys.digest(as_of, &mut cursor.keys, left, digest);
+        let is_last = self.sections.digest(as_of, cursor, left, digest);
         is_last.then(|| digest.get() ^ as_of.revision.get().rotate_left(32) ^ as_of.time.get().rotate_left(16))
     }
 
@@ -301,14 +338,15 @@ impl StateMachine {
             let header = BatchHeader::decode(entry.payload).map_err(ApplyError::Header)?;
             // A new leader's clock may show an earlier time than the last leader wrote.
             self.time = self.time.max(header.time);
-            self.cursor.offset = BATCH_HEADER_BYTES;
+            let answer_bytes_limit = header.answer_bytes_limit as usize;
+            self.cursor = Cursor { offset: BATCH_HEADER_BYTES, answer_bytes_limit, ..Cursor::default() };
         }
         assert!(self.cursor.offset <= entry.payload.len(), "a slice goes on with the batch of the one before");
         let mut response = std::mem::take(&mut self.response);
         let rest = entry.payload.get(self.cursor.offset..).unwrap_or_default();
         let mut may_go_on = true;
         let mut commands = ahead::commands(rest);
-        while let Some(read) = commands.next(&self.keys) {
+        while let Some(read) = commands.next(&self.sections.keys) {
             if !may_go_on {
                 self.response = response;
                 return Ok(false);
@@ -316,13 +354,14 @@ impl StateMachine {
             let position = self.cursor.position;
             let malformed = |error| ApplyError::Malformed { position, error };
             let (batched, command) = read.map_err(malformed)?;
-            let is_wanted = match &self.running {
-                Some(running) => running.is_wanted(),
-                None => {
-                    response.clear();
-                    answers.wants(position)
-                }
-            };
+            if batched.sender.is_some() && !self.sections.keep_answers() {
+                return Err(ApplyError::Sender { position });
+            }
+            if self.running.is_none() {
+                response.clear();
+                self.cursor.is_awaited = answers.wants(position);
+            }
+            let is_wanted = self.cursor.is_awaited || batched.sender.is_some();
             let mut on_change = |revision, key: &[u8], value: Option<&[u8]>| {
                 let kind = value.map_or(ChangeKind::Delete, |value| ChangeKind::Put { value: entry.place_of(value) });
                 answers.changed(&Change { revision, key, kind });
@@ -337,20 +376,10 @@ impl StateMachine {
                 Err(refused) => Err(refused),
             };
             if is_wanted {
-                let bytes_limit = self.options.answer_bytes_limit;
-                let answer = match done {
-                    Ok(Done { is_whole: true, .. }) => Ok(&response[..]),
-                    Ok(Done { changed: true, .. }) => {
-                        mark!("state machine: the answer to a change is too large");
-                        Err(CommandRefused::AnswerTooLarge { bytes_limit })
-                    }
-                    Ok(_) => Err(CommandRefused::ReadTooLarge { bytes_limit }),
-                    Err(refused) => Err(refused),
-                };
-                answers.take(position, answer);
+                self.give_answer(position, batched.sender, done, &response, answers);
             }
             let bytes_count = batched.bytes_count;
-            self.cursor = Cursor { offset: self.cursor.offset + bytes_count, position: position + 1 };
+            self.cursor = Cursor { offset: self.cursor.offset + bytes_count, position: position + 1, ..self.cursor };
             budget.spend(bytes_count as u64, 0);
             may_go_on = !budget.is_spent() && !answers.is_full();
         }
@@ -360,6 +389,34 @@ impl StateMachine {
         self.response = response;
         self.finish_entry(entry.id);
         Ok(true)
+    }
+
+    /// Gives the answer to a command to whoever waits for it, and to the section that keeps it if it has a sender.
+    fn give_answer(
+        &mut self,
+        position: usize,
+        sender: Option<Sender>,
+        done: Result<Done, CommandRefused>,
+        response: &[u8],
+        answers: &mut dyn Answers,
+    ) {
+        let bytes_limit = self.cursor.answer_bytes_limit;
+        let answer = match done {
+            Ok(Done { is_whole: true, .. }) => Ok(response),
+            Ok(Done { changed: true, .. }) => {
+                mark!("state machine: the answer to a change is too large");
+                Err(CommandRefused::AnswerTooLarge { bytes_limit })
+            }
+            Ok(_) => Err(CommandRefused::ReadTooLarge { bytes_limit }),
+            Err(refused) => Err(refused),
+        };
+        if let Some(sender) = sender {
+            mark!("state machine: an answer is made for whoever keeps it" if !self.cursor.is_awaited);
+            self.sections.take_answer(sender, answer);
+        }
+        if self.cursor.is_awaited {
+            answers.take(position, answer);
+        }
     }
 
     fn expect(&self, index: Index) -> Result<(), ApplyError> {
@@ -373,7 +430,8 @@ impl StateMachine {
         assert!(self.revision >= self.applied.revision, "revisions only rise");
         assert!(self.time >= self.applied.time, "the log's time never goes back");
         self.applied = AsOf { applied: id, revision: self.revision, time: self.time };
-        self.cursor = Cursor { offset: 0, position: 0 };
+        self.sections.finish_entry(&self.applied);
+        self.cursor = Cursor::default();
     }
 }
 

@@ -29,7 +29,7 @@ impl Mvcc {
     }
 
     /// Estimated size. Unit: bytes.
-    pub const fn bytes(&self) -> u64 {
+    pub const fn size_bytes(&self) -> u64 {
         self.values.bytes() + self.overhead_bytes
     }
 

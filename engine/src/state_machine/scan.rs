@@ -4,8 +4,7 @@
 //! depend on how it is sliced, nor on what is written meanwhile.
 
 use super::digest::Digest;
-use super::section::AsOf;
-use super::{Budget, ChunkCursor, RangeError, StateMachine};
+use super::{Budget, ChunkCursor, RangeError, Reading, StateMachine};
 use crate::types::Revision;
 use api::command::{self, RangeOp};
 use api::response::{self, KvView, ResponseWriter};
@@ -66,7 +65,7 @@ pub(super) struct Visit {
 /// How far a hash has come.
 #[derive(Debug)]
 struct Hashed {
-    as_of: AsOf,
+    reading: Reading,
     cursor: ChunkCursor,
     digest: Digest,
 }
@@ -83,6 +82,11 @@ impl Scan {
     #[must_use]
     pub const fn is_begun(&self) -> bool {
         self.revision.get() != 0 || self.hash.is_some()
+    }
+
+    /// The reading that it has begun and not ended.
+    pub(crate) fn reading(&self) -> Option<Reading> {
+        self.hash.as_ref().map(|hashed| hashed.reading)
     }
 }
 
@@ -144,10 +148,21 @@ impl StateMachine {
     /// Does a part of a hash of the whole state as it was after the last entry that was applied whole when it began, with all versions:
     /// what visiting this many keys costs, which it takes off `keys`. Says whether that was the last of it; then the answer was appended
     /// to `out`: revision, index of that entry, hash.
-    pub fn hash_slice(&self, scan: &mut Scan, out: &mut Vec<u8>, keys: &mut u64) -> bool {
-        let begin = || Hashed { as_of: self.as_of(), cursor: ChunkCursor::default(), digest: Digest::default() };
-        let Hashed { as_of, cursor, digest } = scan.hash.get_or_insert_with(begin);
-        let Some(hash) = self.digest_slice(as_of, cursor, keys, digest) else { return false };
+    /// Whoever drops the scan before that ends its reading (`Scan::reading`).
+    pub fn hash_slice(&mut self, scan: &mut Scan, out: &mut Vec<u8>, keys: &mut u64) -> bool {
+        let hashed = scan.hash.take();
+        let mut hashed = hashed.unwrap_or_else(|| Hashed {
+            reading: self.begin_reading(),
+            cursor: ChunkCursor::default(),
+            digest: Digest::default(),
+        });
+        let hash = self.digest_slice(self.seen_by(&hashed.reading), &mut hashed.cursor, keys, &mut hashed.digest);
+        let as_of = *hashed.reading.as_of();
+        let Some(hash) = hash else {
+            scan.hash = Some(hashed);
+            return false;
+        };
+        self.end_reading(&hashed.reading);
         for number in [as_of.revision.get(), as_of.applied.index.get(), hash] {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -171,11 +186,11 @@ impl StateMachine {
             budget.spend((writer.bytes_len() - before) as u64, 1);
         };
         if request.range.is_single() {
-            take(self.keys.get(request.range.key, at), &mut visit.tally, budget);
+            take(self.sections.keys.get(request.range.key, at), &mut visit.tally, budget);
             return true;
         }
         let from = visit.next_key.take();
-        for (number, (key, kv)) in self.keys.visit(&request.range, from.as_deref(), at).enumerate() {
+        for (number, (key, kv)) in self.sections.keys.visit(&request.range, from.as_deref(), at).enumerate() {
             if number > 0 && budget.is_spent() {
                 mark!("state machine: a read stops in the middle of a range");
                 assert!(from.as_deref().is_none_or(|from| from < key), "a slice comes further than the one before");

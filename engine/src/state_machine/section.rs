@@ -4,9 +4,12 @@
 //! several. Each section has its own form inside its chunks; nothing here knows files or peers.
 //! Layout: `docs/format/state.md`.
 
+use std::fmt::Debug;
+
 use codec::{DecodeError, Reader};
 
-use super::batch::LogTime;
+use super::answers::CommandRefused;
+use super::batch::{LogTime, Sender};
 use super::digest::Digest;
 use crate::types::{EntryId, Index, Revision, Term};
 
@@ -33,49 +36,81 @@ impl AsOf {
     };
 }
 
-/// Which section a chunk belongs to. Numbers never change their meaning.
+/// Which section a chunk belongs to, by the number in front of the chunk. Numbers never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SectionKind {
-    /// Keys and their versions.
-    Keys,
-}
+pub struct SectionKind(u8);
 
 impl SectionKind {
-    /// The number in front of a chunk.
-    #[must_use]
-    pub const fn to_wire(self) -> u8 {
-        match self {
-            Self::Keys => 1,
-        }
-    }
+    /// Keys and their versions.
+    pub(super) const KEYS: Self = Self(1);
+
+    /// The answers that tests keep. No node has it.
+    pub const LAST_ANSWERS: Self = Self(255);
 
     /// The front of a chunk.
     #[must_use]
-    pub const fn chunk_header(self) -> [u8; CHUNK_HEADER_BYTES] {
-        [self.to_wire(), 0, 0, 0, 0, 0, 0, 0]
+    pub(super) const fn chunk_header(self) -> [u8; CHUNK_HEADER_BYTES] {
+        [self.0, 0, 0, 0, 0, 0, 0, 0]
     }
 
     /// Reads the front of a chunk; returns what stands after it, too.
     ///
     /// # Errors
     /// The bytes do not follow the format.
-    pub fn of_chunk(chunk: &[u8]) -> Result<(Self, &[u8]), DecodeError> {
+    pub(super) fn of_chunk(chunk: &[u8]) -> Result<(Self, &[u8]), DecodeError> {
         let mut reader = Reader::new(chunk);
-        let kind = match reader.u8("the section of a chunk")? {
-            1 => Self::Keys,
-            got => return Err(DecodeError::Unknown { what: "the section of a chunk", got: got.into() }),
-        };
+        let kind = Self(reader.u8("the section of a chunk")?);
         if reader.bytes("the reserved bytes of a chunk", 7)?.iter().any(|byte| *byte != 0) {
             return Err(DecodeError::Unknown { what: "a reserved byte of a chunk", got: 1 });
         }
         Ok((kind, reader.rest()))
     }
+
+    /// What is wrong with a chunk of this section in a state that has none.
+    pub(super) fn unknown(self) -> DecodeError {
+        DecodeError::Unknown { what: "the section of a chunk", got: self.0.into() }
+    }
+}
+
+/// How far a section is written out, or taken into a hash.
+#[derive(Clone, Debug, Default)]
+pub struct SectionCursor {
+    /// Names the record that was visited last; empty = none.
+    pub record: Vec<u8>,
+    /// Parts of that record that were taken.
+    pub taken: usize,
 }
 
 /// One part of a state.
-pub trait Section {
-    /// How far the writing out of a section has come.
-    type Cursor: Default;
+///
+/// Its state *as of* an entry is what that entry and those before it made. It is asked for as of the last entry that was finished, or,
+/// between `begin_reading` and `end_reading`, as of the one that was the last when the reading began. What the commands of an entry do
+/// counts once the entry is finished: so a section that overwrites or forgets keeps what it had before until then, and longer if a
+/// reading is open. One whose past stays, as that of keys does, needs none of these calls.
+pub trait Section: Debug + Send {
+    /// Its number in chunks.
+    fn kind(&self) -> SectionKind;
+
+    /// Estimated size. Unit: bytes.
+    fn bytes(&self) -> u64;
+
+    /// True if it keeps the answers to commands that have a sender. Without such a section no command may have one.
+    fn keeps_answers(&self) -> bool {
+        false
+    }
+
+    /// Takes the answer to a command that has a sender. Every replica makes the same one, whether anybody waits for it or not.
+    fn take_answer(&mut self, _sender: Sender, _answer: Result<&[u8], CommandRefused>) {}
+
+    /// The entry that was being applied is whole: what was done since the one before it belongs to `as_of` from here on.
+    fn finish_entry(&mut self, _as_of: &AsOf) {}
+
+    /// From here on until `end_reading` the section is read as of `as_of`, the last entry that was finished. No two readings are begun as
+    /// of the same entry; several of different ones may be open.
+    fn begin_reading(&mut self, _as_of: &AsOf) {}
+
+    /// The reading of `as_of` is over.
+    fn end_reading(&mut self, _as_of: &AsOf) {}
 
     /// Appends more of the section as it was at `as_of`. Stops when `left` is used up, of which it takes 1 for each key that it visits and
     /// for each further version, or when there are `bytes_limit` bytes in `out`. Returns true if that was the last of it. It visits at
@@ -83,7 +118,7 @@ pub trait Section {
     fn chunk(
         &self,
         as_of: &AsOf,
-        cursor: &mut Self::Cursor,
+        cursor: &mut SectionCursor,
         left: &mut u64,
         bytes_limit: usize,
         out: &mut Vec<u8>,
@@ -98,5 +133,5 @@ pub trait Section {
     /// Takes more of the section as it was at `as_of` into a hash, until `left` is used up, of which it takes 1 for each key that it
     /// visits and each version, and more for long values. Returns true if that was the last of it. Where the slices end makes no
     /// difference to the hash. Later entries may be applied between two calls.
-    fn digest(&self, as_of: &AsOf, cursor: &mut Self::Cursor, left: &mut u64, digest: &mut Digest) -> bool;
+    fn digest(&self, as_of: &AsOf, cursor: &mut SectionCursor, left: &mut u64, digest: &mut Digest) -> bool;
 }

@@ -8,5 +8,8 @@ pub mod fuzz;
 pub mod history;
 pub mod history_json;
 pub mod judge;
+mod last_answers;
 pub mod search;
 pub mod sim;
+
+pub use last_answers::LastAnswers;

@@ -9,12 +9,16 @@ use engine::call::{CallKind, Origin, Part, Refusal, Ticket};
 use engine::entries_error::EntriesError;
 use engine::raft;
 use engine::replica::{Event, Fault, Remark, ReplicaOptions, ReplicaView};
+use engine::state_machine::StateMachine;
+use engine::state_machine::batch::Sender;
+use engine::testing::LastAnswers;
 use net::api::{Executed, Status};
 use wal::SyncFailure;
 use wal::testing::SimRng;
 
 use crate::host::{
-    Effect, Host, NODES_COUNT, TIMEOUT_TICKS, call, for_each_message, new_disk, node_id, node_of, open, options,
+    Effect, Host, NODES_COUNT, TIMEOUT_TICKS, call, call_of, for_each_message, new_disk, node_id, node_of, open,
+    options,
 };
 use crate::ops::{op_command, put, request, whole};
 
@@ -50,16 +54,26 @@ impl Trio {
     }
 
     pub fn with(seed: u64, change: fn(&mut ReplicaOptions)) -> Self {
-        Self::of(NODES_COUNT, seed, change)
+        Self::of(NODES_COUNT, seed, change, &[])
+    }
+
+    /// Nodes that know a leader. Those named keep the answers to commands of sessions.
+    pub fn with_sessions(seed: u64, have_sessions: &[usize]) -> Self {
+        Self::of(NODES_COUNT, seed, |_| {}, have_sessions)
     }
 
     /// As many nodes that know a leader.
-    fn of(nodes_count: usize, seed: u64, change: fn(&mut ReplicaOptions)) -> Self {
+    fn of(nodes_count: usize, seed: u64, change: fn(&mut ReplicaOptions), have_sessions: &[usize]) -> Self {
         let nodes = (0..nodes_count).map(|node| {
             let mut options = ReplicaOptions { part_bytes_max: PART_BYTES_MAX, ..options(node, seed) };
             options.raft.founders.truncate(nodes_count);
             change(&mut options);
-            Host::new(options, open(node, new_disk(node, SEGMENT_BYTES, seed ^ node as u64)))
+            let machine = StateMachine::new(options.machine);
+            let machine = match have_sessions.contains(&node) {
+                true => machine.with_section(Box::new(LastAnswers::default())),
+                false => machine,
+            };
+            Host::with_state(options, open(node, new_disk(node, SEGMENT_BYTES, seed ^ node as u64)), machine)
         });
         let mut trio = Self {
             nodes: nodes.collect(),
@@ -137,6 +151,14 @@ impl Trio {
     pub fn ask_itself(&mut self, node: usize, kind: CallKind, payload: &[u8]) -> u64 {
         let origin = Origin::Internal(self.last_ticket + 1);
         self.ask_as(node, origin, kind, payload)
+    }
+
+    /// Somebody of a session asks.
+    pub fn ask_of(&mut self, node: usize, kind: CallKind, payload: &[u8], sender: Option<Sender>) -> u64 {
+        self.last_ticket += 1;
+        self.asked.insert(self.last_ticket, kind);
+        self.deliver(node, call_of(Origin::Local(Ticket(self.last_ticket)), kind, payload, sender));
+        self.last_ticket
     }
 
     fn ask_as(&mut self, node: usize, origin: Origin, kind: CallKind, payload: &[u8]) -> u64 {
@@ -259,7 +281,7 @@ fn a_write_in_the_forming_batch_times_out_and_is_not_answered_again() {
 
 #[test]
 fn a_command_that_cannot_be_applied_leaves_no_request_without_an_answer() {
-    let mut alone = Trio::of(1, 2, |_| {});
+    let mut alone = Trio::of(1, 2, |_| {}, &[]);
     alone.faults_are_expected = true;
     alone.hung.insert(0);
     let before = alone.put(0, b"before");

@@ -2,13 +2,17 @@
 
 use api::command::Op;
 use api::response::{OpResponse, Response};
-use engine::call::{CallKind, Part};
-use engine::replica::Event;
+use engine::call::{CallKind, Part, Ticket};
+use engine::entries_error::EntriesError;
+use engine::log_store::{FormError, KIND_COMMANDS};
+use engine::replica::{Event, Remark};
+use engine::state_machine::batch::{self, Batched, Sender};
+use engine::types::Index;
 use net::api::{Executed, Status};
 
 use crate::answers::{EXPIRED_TICKS, PART_BYTES_MAX, Trio};
 use crate::host::{NODES_COUNT, node_id};
-use crate::ops::{op_command, put, whole};
+use crate::ops::{op_command, put, request, whole};
 
 #[test]
 fn an_answer_that_is_passed_on_comes_in_parts_and_is_the_same() {
@@ -57,6 +61,27 @@ fn a_hash_is_the_same_on_all_nodes_and_another_after_a_write() {
     assert_eq!(trio.answers[&asked], Ok(before[0].clone()));
     let after = hashes(&mut trio);
     assert!(after.iter().all(|hash| *hash == after[0] && *hash != before[0]), "{after:?}");
+}
+
+#[test]
+fn a_hash_that_nobody_waits_for_any_more_holds_no_state() {
+    let mut trio = Trio::new(26);
+    let leader = trio.leader().expect("there is one");
+    // More than a turn of it.
+    for key in 0..8 {
+        let puts = (0..1000).map(|number| format!("{key}-{number}")).collect::<Vec<_>>();
+        puts.iter().for_each(|key| {
+            trio.put(leader, key.as_bytes());
+        });
+        trio.settle();
+    }
+    let asked = trio.ask(leader, CallKind::Hash, b"");
+    trio.deliver(leader, Event::Turn);
+    assert!(trio.nodes[leader].replica.machine().is_read() && !trio.answers.contains_key(&asked));
+    trio.deliver(leader, Event::Left(&[Ticket(asked)]));
+    trio.deliver(leader, Event::Turn);
+    assert!(!trio.nodes[leader].replica.machine().is_read());
+    trio.check_all_answered();
 }
 
 #[test]
@@ -151,4 +176,92 @@ fn a_failed_sync_answers_everything_that_waits_also_what_was_relayed() {
     assert!(trio.nodes[follower].replica.fault().is_some(), "the sync was to fail");
     assert_eq!(trio.refusal(write), (Status::Unavailable, Executed::Unknown));
     assert_eq!(trio.refusal(read), (Status::Unavailable, Executed::No));
+}
+
+/// The senders of the commands in a node's log, in their order.
+fn senders_in_log(trio: &Trio, node: usize) -> Vec<Sender> {
+    let log = trio.nodes[node].replica.log();
+    let entries = (1..=log.last_id().index.get()).map(|index| log.entry(Index::new(index)).expect("it is whole"));
+    let batches = entries.flatten().filter(|entry| entry.kind() == KIND_COMMANDS);
+    let commands = batches.flat_map(|entry| batch::commands_of(entry.payload()).expect("a batch"));
+    commands.filter_map(|command: Result<Batched<'_>, _>| command.expect("a command").sender).collect()
+}
+
+#[test]
+fn a_sender_comes_from_its_call_into_every_log_and_its_answer_into_every_state() {
+    let mut trio = Trio::with_sessions(61, &[0, 1, 2]);
+    let leader = trio.leader().expect("there is one");
+    let follower = (leader + 1) % NODES_COUNT;
+    let write = op_command(&put(b"k", b"v"));
+    let sender = |number| Sender::new(9, number);
+    // At the leader, passed on to it, and after waiting until less is uncommitted.
+    let near = trio.ask_of(leader, CallKind::Write, &write, sender(1));
+    trio.settle();
+    let far = trio.ask_of(follower, CallKind::Write, &write, sender(2));
+    trio.settle();
+    trio.hung.extend((0..NODES_COUNT).filter(|node| *node != leader));
+    let large = op_command(&put(b"large", &[7; 100_000]));
+    let before = trio.nodes[leader].replica.stats().writes_queued;
+    let mut late = Vec::new();
+    for number in 3..20 {
+        late.push(trio.ask_of(leader, CallKind::Write, &large, sender(number)));
+        trio.settle();
+    }
+    assert!(trio.nodes[leader].replica.stats().writes_queued > before, "some wait for room");
+    trio.hung.clear();
+    (0..5).for_each(|_| trio.round());
+    for number in [&[near, far][..], &late].concat() {
+        assert!(trio.answers[&number].is_ok(), "{:?}", trio.answers[&number]);
+    }
+    let digest = trio.nodes[leader].replica.machine().digest();
+    for node in 0..NODES_COUNT {
+        let expected: Vec<_> = (1..20).filter_map(sender).collect();
+        assert_eq!(senders_in_log(&trio, node), expected);
+        assert_eq!(trio.nodes[node].replica.machine().digest(), digest, "node {node} made other answers");
+    }
+}
+
+#[test]
+fn a_call_of_a_session_is_refused_where_there_are_none_and_so_is_one_that_does_not_write() {
+    let mut trio = Trio::with_sessions(62, &[1]);
+    let leader = trio.leader().expect("there is one");
+    let (write, sender) = (op_command(&put(b"k", b"v")), Sender::new(9, 1));
+    for node in 0..NODES_COUNT {
+        let read = trio.ask_of(node, CallKind::Read, &request(&whole(b"k", b"")), sender);
+        assert_eq!(trio.refusal(read), (Status::Invalid, Executed::No));
+    }
+    for node in [0, 2] {
+        let number = trio.ask_of(node, CallKind::Write, &write, sender);
+        let Err(refusal) = &trio.answers[&number] else { panic!("it is done") };
+        assert_eq!((refusal.status, refusal.executed), (Status::Invalid, Executed::No));
+        assert!(refusal.message.contains("sessions are not built yet"), "{refusal}");
+    }
+    // What a node that has sessions passes on, its leader may not be able to do.
+    if leader != 1 {
+        let number = trio.ask_of(1, CallKind::Write, &write, sender);
+        trio.settle();
+        assert_eq!(trio.refusal(number), (Status::Invalid, Executed::No));
+    }
+    assert!((0..NODES_COUNT).all(|node| senders_in_log(&trio, node).is_empty()));
+}
+
+#[test]
+fn a_follower_without_sessions_takes_no_entry_of_one() {
+    // Whoever leads alone has them.
+    let leader = Trio::new(63).leader().expect("there is one");
+    let mut trio = Trio::with_sessions(63, &[leader]);
+    assert_eq!(trio.leader(), Some(leader), "the same seed");
+    let write = op_command(&put(b"k", b"v"));
+    let number = trio.ask_of(leader, CallKind::Write, &write, Sender::new(9, 1));
+    (0..EXPIRED_TICKS).for_each(|_| trio.round());
+    assert_eq!(trio.refusal(number), (Status::Timeout, Executed::Unknown));
+    for follower in (0..NODES_COUNT).filter(|node| *node != leader) {
+        assert!(senders_in_log(&trio, follower).is_empty());
+        let is_told = |remark: &Remark| match remark {
+            Remark::CorruptAppend { error: EntriesError::Form { error, .. }, .. } => *error == FormError::Sender,
+            _ => false,
+        };
+        let remarks = &trio.nodes[follower].remarks;
+        assert!(remarks.iter().any(is_told), "{remarks:?}");
+    }
 }

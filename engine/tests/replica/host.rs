@@ -6,6 +6,7 @@
 use engine::call::{Call, CallKind, Origin, Part, Ticket};
 use engine::replica::{Action, Event, ReadingLimits, Remark, Replica, ReplicaOptions};
 use engine::state_machine::StateMachine;
+use engine::state_machine::batch::Sender;
 use engine::types::{EntryId, Index, NodeId, ShardId};
 use engine::wire::{self, Incoming};
 use engine::{raft, state_machine};
@@ -88,6 +89,7 @@ pub fn options(node: usize, seed: u64) -> ReplicaOptions {
             preferred_leader: None,
         },
         machine: state_machine::Options::default(),
+        answer_bytes_limit: 8 << 20,
         pipeline_batches_limit: 2,
         batch_bytes_target: 1 << 20,
         pending_writes_limit: 4096,
@@ -123,6 +125,11 @@ pub fn for_each_message(bytes: &[u8], mut take: impl FnMut(Incoming<'_>)) {
 /// Somebody calls.
 pub fn call(origin: Origin, kind: CallKind, payload: &[u8]) -> Event<'_> {
     Event::Call { origin, call: Call::borrowed(SHARD, kind, TIMEOUT_MS, payload) }
+}
+
+/// The same as the command of a sender.
+pub fn call_of(origin: Origin, kind: CallKind, payload: &[u8], sender: Option<Sender>) -> Event<'_> {
+    Event::Call { origin, call: Call::borrowed(SHARD, kind, TIMEOUT_MS, payload).sent_by(sender) }
 }
 
 impl Host {

@@ -13,8 +13,13 @@ use engine::types::{EntryId, Index, Lsn, Term};
 
 /// A batch of commands.
 fn batch_of(commands: &[Vec<u8>]) -> Vec<u8> {
+    batch_under(BatchHeader::default(), commands)
+}
+
+/// The same with a header of its own.
+fn batch_under(header: BatchHeader, commands: &[Vec<u8>]) -> Vec<u8> {
     let mut payload = Vec::new();
-    batch::encode(BatchHeader::default(), commands.iter().map(Vec::as_slice), &mut payload);
+    batch::encode(header, commands.iter().map(Vec::as_slice), &mut payload);
     payload
 }
 

@@ -5,12 +5,13 @@ use api::command::{
     encode_op_command, encode_txn_command, validate,
 };
 use api::response::{KeyValue, OpResponse, Response};
+use engine::state_machine::batch::BatchHeader;
 use engine::state_machine::{Answers, CommandRefused, Options, StateMachine};
 use engine::types::{Index, Revision};
 use wal::testing::SimRng;
 
 use crate::ops::{op_command, put, request, whole};
-use crate::{batch_of, delete, entry};
+use crate::{batch_of, batch_under, delete, entry};
 
 /// Waits for no answer.
 struct Nobody;
@@ -399,8 +400,8 @@ fn state_does_not_depend_on_who_waits_for_answers() {
 
 #[test]
 fn an_answer_over_the_limit_is_told_and_the_write_is_done() {
-    let options = Options { answer_bytes_limit: 1_000, ..Options::default() };
-    let mut machine = Machine { machine: StateMachine::new(options), index: 0 };
+    let header = BatchHeader { answer_bytes_limit: 1_000, ..BatchHeader::default() };
+    let mut machine = Machine { machine: StateMachine::new(Options::default()), index: 0 };
     let value = [b'v'; 300];
     for key in [b"a", b"b", b"c", b"d"] {
         machine.op(&put(key, &value));
@@ -408,7 +409,7 @@ fn an_answer_over_the_limit_is_told_and_the_write_is_done() {
     let mut command = Vec::new();
     let all = Op::Delete { range: KeyRange { key: b"a", range_end: b"z" }, prev_kv: true };
     encode_op_command(&all, &mut command).expect("a valid operation");
-    let payload = batch_of(&[command]);
+    let payload = batch_under(header, &[command]);
     let mut answers = Vec::new();
     let mut take = |position, answer: Result<&[u8], CommandRefused>| answers.push((position, answer.map(<[u8]>::len)));
     machine.machine.apply_batch(&entry(Index::new(5), &payload), &mut take).expect("a valid batch");
@@ -419,6 +420,13 @@ fn an_answer_over_the_limit_is_told_and_the_write_is_done() {
     for key in [b"a", b"b", b"c"] {
         machine.op(&put(key, &value[..200]));
     }
-    let [OpResponse::Delete { deleted: 3, prev_kvs }] = &machine.op(&all).ops[..] else { panic!("three are deleted") };
+    let mut command = Vec::new();
+    encode_op_command(&all, &mut command).expect("a valid operation");
+    let payload = batch_under(header, &[command]);
+    let mut answers = Vec::new();
+    let mut take = |_, answer: Result<&[u8], CommandRefused>| answers.push(answer.map(Response::decode));
+    machine.machine.apply_batch(&entry(Index::new(9), &payload), &mut take).expect("a valid batch");
+    let [Ok(Ok(response))] = &answers[..] else { panic!("{answers:?}") };
+    let [OpResponse::Delete { deleted: 3, prev_kvs }] = &response.ops[..] else { panic!("three are deleted") };
     assert_eq!(prev_kvs.len(), 3);
 }

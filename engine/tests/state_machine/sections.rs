@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 
 use api::command::{KeyRange, Op, Txn, encode_op_command, encode_txn_command};
 use api::response::{OpResponse, Response};
-use engine::state_machine::batch::{self, BatchHeader, LogTime};
+use engine::state_machine::batch::{self, BatchHeader, LogTime, Sender};
+use engine::state_machine::section::{AsOf, CHUNK_HEADER_BYTES};
 use engine::state_machine::{
-    Answers, BatchEntry, Change, ChangeKind, ChunkCursor, CommandRefused, Options, Scan, StateMachine,
+    Answers, ApplyError, BatchEntry, Budget, Change, ChangeKind, ChunkCursor, CommandRefused, Options, Reading, Scan,
+    StateMachine,
 };
+use engine::testing::LastAnswers;
 use engine::types::{EntryId, Index, Lsn, Revision, Term};
 use wal::testing::SimRng;
 
@@ -75,9 +78,9 @@ fn key(rng: &mut SimRng) -> Vec<u8> {
 fn command(rng: &mut SimRng) -> Vec<u8> {
     let (first, second) = (key(rng), key(rng));
     let value = vec![b'v'; usize::try_from(rng.below(40)).expect("small")];
-    let put = Op::Put { key: &first, value: &value, lease: rng.below(3), prev_kv: false };
+    let put = Op::Put { key: &first, value: &value, lease: rng.below(3), prev_kv: rng.chance(1, 2) };
     let range_end: &[u8] = if rng.below(2) == 0 { &[] } else { &[0] };
-    let delete = Op::Delete { range: KeyRange { key: &second, range_end }, prev_kv: false };
+    let delete = Op::Delete { range: KeyRange { key: &second, range_end }, prev_kv: rng.chance(1, 2) };
     let mut command = Vec::new();
     // A transaction writes no key twice.
     let is_apart = !KeyRange { key: &second, range_end }.contains(&first);
@@ -90,13 +93,27 @@ fn command(rng: &mut SimRng) -> Vec<u8> {
     command
 }
 
+/// A state with a section that overwrites and forgets.
+fn machine_at(as_of: AsOf) -> StateMachine {
+    StateMachine::at(Options::default(), as_of).with_section(Box::new(LastAnswers::default()))
+}
+
+fn new_machine() -> StateMachine {
+    machine_at(AsOf::EMPTY)
+}
+
+/// One of a few sessions, or none.
+fn sender(rng: &mut SimRng) -> Option<Sender> {
+    Sender::new(rng.below(6), rng.below(20))
+}
+
 /// The payload of the next entry.
 fn payload(index: Index, rng: &mut SimRng) -> Vec<u8> {
-    let commands: Vec<_> = (0..rng.below(4)).map(|_| command(rng)).collect();
+    let commands: Vec<_> = (0..rng.below(4)).map(|_| (sender(rng), command(rng))).collect();
     // Times go back now and then, as those of a new leader may.
-    let header = BatchHeader { time: LogTime::new(1_000 + index.get() * 10 - rng.below(30)) };
+    let header = BatchHeader { time: LogTime::new(1_000 + index.get() * 10 - rng.below(30)), ..BatchHeader::default() };
     let mut payload = Vec::new();
-    batch::encode(header, commands.iter().map(Vec::as_slice), &mut payload);
+    batch::encode_sent(header, commands.iter().map(|(sender, command)| (*sender, &command[..])), &mut payload);
     payload
 }
 
@@ -122,7 +139,11 @@ fn write(machine: &mut StateMachine, key: &str) {
     let index = machine.applied_index().next();
     let command = op_command(&put(key.as_bytes(), b"v"));
     let mut payload = Vec::new();
-    batch::encode(BatchHeader { time: LogTime::new(index.get()) }, [&command[..]], &mut payload);
+    batch::encode(
+        BatchHeader { time: LogTime::new(index.get()), ..BatchHeader::default() },
+        [&command[..]],
+        &mut payload,
+    );
     apply_to(machine, &payload, &mut |_, _: Result<&[u8], CommandRefused>| {});
 }
 
@@ -139,17 +160,20 @@ fn all(machine: &StateMachine) -> BTreeMap<Vec<u8>, (Revision, Vec<u8>)> {
 fn a_state_written_out_while_entries_are_applied_is_that_of_its_entry() {
     for seed in 0..cases() {
         let rng = &mut SimRng::new(seed);
-        let mut machine = StateMachine::new(Options::default());
+        let mut machine = new_machine();
         (0..rng.below(30)).for_each(|_| apply(&mut machine, rng));
-        let (as_of, digest) = (machine.as_of(), machine.digest());
+        let (reading, digest) = (machine.begin_reading(), machine.digest());
+        let as_of = *reading.as_of();
+        assert_eq!(as_of, machine.as_of(), "seed {seed}");
         let bytes_limit = usize::try_from(1 + rng.below(300)).expect("small");
         let keys_limit = 1 + rng.below(8);
         let (mut cursor, mut chunks) = (ChunkCursor::default(), Vec::new());
         loop {
             let mut chunk = Vec::new();
             let mut keys = keys_limit;
-            let is_last = machine.chunk(&as_of, &mut cursor, &mut keys, bytes_limit, &mut chunk);
-            assert!(keys < keys_limit || is_last, "seed {seed}: it visits a key");
+            let is_last = machine.chunk(&reading, &mut cursor, &mut keys, bytes_limit, &mut chunk);
+            // A section without records is a chunk all the same.
+            assert!(keys < keys_limit || chunk.len() == CHUNK_HEADER_BYTES, "seed {seed}: it visits a key");
             // One version, with its key, may come on top of the limit.
             assert!(chunk.len() <= bytes_limit + 100, "seed {seed}: a chunk has {} bytes", chunk.len());
             chunks.push(chunk);
@@ -158,8 +182,8 @@ fn a_state_written_out_while_entries_are_applied_is_that_of_its_entry() {
             }
             (0..rng.below(3)).for_each(|_| apply(&mut machine, rng));
         }
-        assert_eq!(machine.digest_at(&as_of), digest, "seed {seed}");
-        let mut restored = StateMachine::at(Options::default(), as_of);
+        assert_eq!(machine.digest_at(&reading), digest, "seed {seed}");
+        let mut restored = machine_at(as_of);
         chunks.iter().for_each(|chunk| restored.restore(chunk).expect("what was written out"));
         assert_eq!((restored.as_of(), restored.digest()), (as_of, digest), "seed {seed}");
         // Both go on alike from there, if nothing was applied meanwhile.
@@ -181,7 +205,7 @@ fn a_state_written_out_while_entries_are_applied_is_that_of_its_entry() {
 fn a_hash_taken_in_slices_while_entries_are_applied_is_that_of_its_entry() {
     for seed in 0..cases() {
         let rng = &mut SimRng::new(seed);
-        let mut machine = StateMachine::new(Options::default());
+        let mut machine = new_machine();
         (0..rng.below(30)).for_each(|_| apply(&mut machine, rng));
         let (as_of, digest) = (machine.as_of(), machine.digest());
         let (mut scan, mut out) = (Scan::default(), Vec::new());
@@ -198,6 +222,7 @@ fn a_hash_taken_in_slices_while_entries_are_applied_is_that_of_its_entry() {
         }
         let expected = [as_of.revision.get(), as_of.applied.index.get(), digest];
         assert_eq!(out, expected.map(u64::to_le_bytes).concat(), "seed {seed}");
+        assert!(!machine.is_read(), "seed {seed}: its reading is over");
     }
 }
 
@@ -220,12 +245,12 @@ fn a_slice_of_a_hash_passes_over_a_bounded_number_of_keys_that_came_later() {
 fn a_chunk_passes_over_a_bounded_number_of_keys_that_came_later_and_holds_a_bounded_number_of_versions() {
     let mut machine = StateMachine::new(Options::default());
     (0..25).for_each(|_| write(&mut machine, "a"));
-    let as_of = machine.as_of();
+    let reading = machine.begin_reading();
     for key in 0..100 {
         write(&mut machine, &format!("c{key}"));
     }
     let mut cursor = ChunkCursor::default();
-    let mut chunk = |_: &u64| machine.chunk(&as_of, &mut cursor, &mut 10, usize::MAX, &mut Vec::new());
+    let mut chunk = |_: &u64| machine.chunk(&reading, &mut cursor, &mut 10, usize::MAX, &mut Vec::new());
     // Ten versions in each, and the hundred that came later with the last five.
     assert_eq!((1..).find(&mut chunk).expect("it ends"), 13);
 }
@@ -234,7 +259,7 @@ fn a_chunk_passes_over_a_bounded_number_of_keys_that_came_later_and_holds_a_boun
 fn changes_make_the_state_again() {
     for seed in 0..cases() {
         let rng = &mut SimRng::new(seed);
-        let mut machine = StateMachine::new(Options::default());
+        let mut machine = new_machine();
         let mut follower = Follower { last: Revision::new(1), ..Follower::default() };
         for _ in 0..20 {
             let index = machine.applied_index().next();
@@ -251,25 +276,139 @@ fn changes_make_the_state_again() {
 #[test]
 fn chunks_that_are_damaged_or_out_of_order_are_refused_or_make_another_state() {
     let rng = &mut SimRng::new(7);
-    let mut machine = StateMachine::new(Options::default());
+    let mut machine = new_machine();
     (0..30).for_each(|_| apply(&mut machine, rng));
-    let as_of = machine.as_of();
-    let mut chunk = Vec::new();
-    assert!(machine.chunk(&as_of, &mut ChunkCursor::default(), &mut { u64::MAX }, usize::MAX, &mut chunk));
-    let restored = |bytes: &[u8]| {
-        let mut state = StateMachine::at(Options::default(), as_of);
-        state.restore(bytes).map(|()| state.digest())
+    let reading = machine.begin_reading();
+    let chunks = all_chunks(&machine, &reading);
+    let restored = |chunks: [&[u8]; 2]| {
+        let mut state = machine_at(*reading.as_of());
+        chunks.into_iter().try_for_each(|chunk| state.restore(chunk)).map(|()| state.digest())
     };
-    assert_eq!(restored(&chunk), Ok(machine.digest()));
-    for cut in 0..chunk.len() {
-        assert_ne!(restored(&chunk[..cut]), Ok(machine.digest()), "cut at {cut}");
+    let [keys, answers] = &chunks[..] else { panic!("a chunk for each section") };
+    assert!(answers.len() > CHUNK_HEADER_BYTES, "some answer is kept");
+    assert_eq!(restored([keys, answers]), Ok(machine.digest()));
+    for (number, chunk) in chunks.iter().enumerate() {
+        let with = |other: &[u8]| restored(if number == 0 { [other, answers] } else { [keys, other] });
+        for cut in 0..chunk.len() {
+            // What is left out at the end of a section may be none of its records.
+            let is_whole = cut == CHUNK_HEADER_BYTES && chunk.len() == cut;
+            assert!(is_whole || with(&chunk[..cut]) != Ok(machine.digest()), "cut at {cut} of chunk {number}");
+        }
+        for at in 0..chunk.len() {
+            let mut damaged = chunk.clone();
+            damaged[at] ^= 1 << rng.below(8);
+            assert_ne!(with(&damaged), Ok(machine.digest()), "byte {at} of chunk {number}");
+        }
+        let mut state = machine_at(*reading.as_of());
+        state.restore(chunk).expect("sound");
+        assert!(state.restore(chunk).is_err(), "the same records again");
     }
-    for at in 0..chunk.len() {
-        let mut damaged = chunk.clone();
-        damaged[at] ^= 1 << rng.below(8);
-        assert_ne!(restored(&damaged), Ok(machine.digest()), "byte {at}");
+    let mut without = StateMachine::at(Options::default(), *reading.as_of());
+    assert!(without.restore(answers).is_err(), "the chunk of a section that the state has not got");
+}
+
+/// A state in as few chunks as it has sections.
+fn all_chunks(machine: &StateMachine, reading: &Reading) -> Vec<Vec<u8>> {
+    let (mut cursor, mut chunks) = (ChunkCursor::default(), Vec::new());
+    loop {
+        chunks.push(Vec::new());
+        let chunk = chunks.last_mut().expect("just added");
+        if machine.chunk(reading, &mut cursor, &mut { u64::MAX }, usize::MAX, chunk) {
+            return chunks;
+        }
     }
-    let mut state = StateMachine::at(Options::default(), as_of);
-    state.restore(&chunk).expect("sound");
-    assert!(state.restore(&chunk).is_err(), "the same keys again");
+}
+
+#[test]
+fn several_readings_see_the_states_of_their_entries_also_in_the_middle_of_an_entry() {
+    for seed in 0..cases() {
+        let rng = &mut SimRng::new(seed ^ 0x5EC7);
+        let mut machine = new_machine();
+        let mut readings: Vec<(Reading, u64)> = Vec::new();
+        for _ in 0..20 {
+            let index = machine.applied_index().next();
+            let payload = payload(index, rng);
+            let id = EntryId::new(Term::new(1), index);
+            let entry = BatchEntry { id, place: Lsn::new(place(index.get())), payload: &payload };
+            let mut hears = |_, _: Result<&[u8], CommandRefused>| {};
+            while !machine.apply_slice(&entry, &mut Budget { bytes: 1, keys: 1 }, &mut hears).expect("it is valid") {
+                // As of the entry before: this one is applied in part.
+                if rng.chance(1, 4) {
+                    let reading = machine.begin_reading();
+                    assert_eq!(reading.as_of(), &machine.as_of());
+                    readings.push((reading, machine.digest()));
+                }
+            }
+            if rng.chance(1, 3) {
+                readings.push((machine.begin_reading(), machine.digest()));
+            }
+            if !readings.is_empty() && rng.chance(1, 3) {
+                let at = usize::try_from(rng.below(readings.len() as u64)).expect("small");
+                machine.end_reading(&readings.swap_remove(at).0);
+            }
+            for (reading, digest) in &readings {
+                assert_eq!(machine.digest_at(reading), *digest, "seed {seed}: {:?}", reading.as_of());
+            }
+        }
+        for (reading, digest) in &readings {
+            let mut restored = machine_at(*reading.as_of());
+            all_chunks(&machine, reading).iter().for_each(|chunk| restored.restore(chunk).expect("it was written out"));
+            assert_eq!(restored.digest(), *digest, "seed {seed}: {:?}", reading.as_of());
+            machine.end_reading(reading);
+        }
+        assert!(!machine.is_read(), "seed {seed}: every reading was ended");
+    }
+}
+
+#[test]
+#[should_panic(expected = "a state is read in one of its open readings")]
+fn a_reading_of_another_state_reads_nothing() {
+    let (mut one, other) = (new_machine(), new_machine());
+    let reading = one.begin_reading();
+    let _ = other.digest_at(&reading);
+}
+
+#[test]
+fn every_replica_makes_the_answers_that_are_kept_under_the_limit_of_the_batch() {
+    for seed in 0..cases() {
+        let rng = &mut SimRng::new(seed ^ 0xA5);
+        // One is asked by somebody, one by nobody, and one stops after every key.
+        let [mut heard, mut unheard, mut slow] = [(); 3].map(|()| new_machine());
+        for _ in 0..20 {
+            let index = heard.applied_index().next();
+            let mut payload = payload(index, rng);
+            // Some of the answers are too large.
+            payload[4..8].copy_from_slice(&u32::try_from(16 + rng.below(200)).expect("small").to_le_bytes());
+            let entry = BatchEntry { id: EntryId::new(Term::new(1), index), place: Lsn::ZERO, payload: &payload };
+            let mut hears = |_, _: Result<&[u8], CommandRefused>| {};
+            heard.apply_batch(&entry, &mut hears).expect("it is valid");
+            unheard.apply_batch(&entry, &mut Nobody).expect("it is valid");
+            while !slow.apply_slice(&entry, &mut Budget { bytes: 1, keys: 1 }, &mut Nobody).expect("it is valid") {}
+            assert_eq!([heard.digest(), slow.digest()], [unheard.digest(); 2], "seed {seed}, entry {index}");
+        }
+    }
+}
+
+/// Waits for no answer.
+struct Nobody;
+
+impl Answers for Nobody {
+    fn wants(&mut self, _position: usize) -> bool {
+        false
+    }
+
+    fn take(&mut self, _position: usize, _answer: Result<&[u8], CommandRefused>) {
+        panic!("nobody waits");
+    }
+}
+
+#[test]
+fn a_state_without_sessions_applies_no_command_of_one() {
+    let mut machine = StateMachine::new(Options::default());
+    let command = op_command(&put(b"k", b"v"));
+    let mut payload = Vec::new();
+    batch::encode_sent(BatchHeader::default(), [(None, &command[..]), (Sender::new(1, 1), &command)], &mut payload);
+    let entry = BatchEntry { id: EntryId::new(Term::new(1), Index::new(1)), place: Lsn::ZERO, payload: &payload };
+    assert_eq!(machine.apply_batch(&entry, &mut Nobody), Err(ApplyError::Sender { position: 1 }));
+    assert!(!machine.keeps_answers() && new_machine().keeps_answers());
 }

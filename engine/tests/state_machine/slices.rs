@@ -2,12 +2,13 @@
 
 use api::command::{KeyRange, Limits, Op, RangeOp, Txn, encode_op_command, encode_txn_command, validate};
 use api::response::{OpResponse, Response};
+use engine::state_machine::batch::BatchHeader;
 use engine::state_machine::{Answers, Budget, CommandRefused, Options, Scan, StateMachine};
 use engine::types::{Index, Revision};
 use wal::testing::SimRng;
 
 use crate::ops::{op_command, put, request, whole};
-use crate::{batch_of, delete, entry};
+use crate::{batch_of, batch_under, delete, entry};
 
 /// Random histories, unless `PROPTEST_CASES` says otherwise.
 const CASES: u64 = 2_000;
@@ -44,7 +45,9 @@ impl Answers for Kept {
 fn apply(machine: &mut StateMachine, commands: &[Vec<u8>]) -> Vec<Answer> {
     let index = machine.applied_index().next();
     let mut kept = Kept { one_in: 1, room: usize::MAX, taken: Vec::new() };
-    machine.apply_batch(&entry(index, &batch_of(commands)), &mut kept).expect("what is valid applies");
+    // Room for large answers.
+    let header = BatchHeader { answer_bytes_limit: 16 << 20, ..BatchHeader::default() };
+    machine.apply_batch(&entry(index, &batch_under(header, commands)), &mut kept).expect("what is valid applies");
     kept.taken
 }
 
@@ -286,7 +289,7 @@ fn a_transaction_that_reads_the_future_fails_as_a_whole() {
 
 #[test]
 fn every_range_of_a_transaction_has_a_limit_of_its_own_and_never_looks_empty() {
-    let mut machine = StateMachine::new(Options { answer_bytes_limit: 16 << 20, ..Options::default() });
+    let mut machine = StateMachine::new(Options::default());
     let value = vec![b'v'; 1_500_000];
     for key in [b"a", b"b", b"c", b"d", b"e"] {
         apply(&mut machine, &[op_command(&put(key, &value))]);

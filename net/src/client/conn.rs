@@ -226,7 +226,7 @@ impl Conn {
     ) -> Result<Answer, CallError> {
         let timeout_ms = ms_until(deadline);
         let (taker, answer) = Taker::of_whole();
-        self.shared.enqueue(taker, place.bytes, |id| Request { id, kind, shard, timeout_ms, payload })?;
+        self.shared.enqueue(taker, place.bytes, |id| Request { id, kind, shard, timeout_ms, session: 0, sequence: 0, payload })?;
         // Whoever takes the answer gives it back.
         std::mem::forget(place);
         self.shared.queued.notify_one();
@@ -245,7 +245,15 @@ impl Conn {
         let timeout_ms = ms_until(deadline);
         let parts = Parts::new(&self.shared.held_up);
         let taker = Taker::OfParts(Arc::clone(&parts));
-        let id = self.shared.enqueue(taker, place.bytes, |id| Request { id, kind, shard, timeout_ms, payload })?;
+        let id = self.shared.enqueue(taker, place.bytes, |id| Request {
+            id,
+            kind,
+            shard,
+            timeout_ms,
+            session: 0,
+            sequence: 0,
+            payload,
+        })?;
         std::mem::forget(place);
         self.shared.queued.notify_one();
         Ok(Stream { conn: Arc::clone(self), parts, id, is_over: false })

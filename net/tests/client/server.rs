@@ -160,7 +160,7 @@ impl Session {
     pub async fn next_of_any_kind(&mut self) -> Option<Arrived> {
         let take = |frame: &net::frame::Frame<'_>| {
             let request = Request::decode(frame).expect("a request");
-            let Request { id, kind, shard, timeout_ms, payload } = request;
+            let Request { id, kind, shard, timeout_ms, payload, .. } = request;
             let kind = *KINDS.iter().find(|known| known.number == kind).expect("a kind of these tests");
             Arrived { id, kind, shard, timeout_ms, payload: payload.to_vec() }
         };

@@ -69,7 +69,7 @@ impl Raw {
 
     fn request(&mut self, id: u64, kind: FrameKind, payload: &[u8]) {
         let mut bytes = Vec::new();
-        Request { id, kind, shard: 0, timeout_ms: 20_000, payload }.encode(&mut bytes);
+        Request { id, kind, shard: 0, timeout_ms: 20_000, session: 0, sequence: 0, payload }.encode(&mut bytes);
         self.send(&bytes);
     }
 

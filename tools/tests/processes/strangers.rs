@@ -340,13 +340,16 @@ async fn connections_that_were_busy_and_fell_idle_take_little_memory() {
     let mut burst = Vec::new();
     for id in 1..REQUESTS {
         // No command: it is refused at once, after it was read.
-        Request { id, kind: WRITE, shard: 0, timeout_ms: 20_000, payload: &[0xff; 1_000] }.encode(&mut burst);
+        Request { id, kind: WRITE, shard: 0, timeout_ms: 20_000, session: 0, sequence: 0, payload: &[0xff; 1_000] }
+            .encode(&mut burst);
     }
     Request {
         id: REQUESTS,
         kind: FrameKind::new(CallKind::Read.row().number),
         shard: 0,
         timeout_ms: 20_000,
+        session: 0,
+        sequence: 0,
         payload: &range,
     }
     .encode(&mut burst);

@@ -21,7 +21,7 @@ fn gets_of_key(count: u64, timeout_ms: u32) -> Vec<u8> {
     let kind = FrameKind::new(CallKind::Read.row().number);
     let mut burst = Vec::new();
     for id in 1..=count {
-        Request { id, kind, shard: 0, timeout_ms, payload: &range }.encode(&mut burst);
+        Request { id, kind, shard: 0, timeout_ms, session: 0, sequence: 0, payload: &range }.encode(&mut burst);
     }
     burst
 }

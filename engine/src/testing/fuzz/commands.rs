@@ -5,6 +5,7 @@ use codec::DecodeError;
 use super::assert_is_about;
 use crate::state_machine::batch::{self as batches, BATCH_HEADER_BYTES, BatchHeader, Batched, CommandHead};
 use crate::state_machine::{ApplyError, BatchEntry, Budget, CommandRefused, Options, RangeError, StateMachine};
+use crate::testing::LastAnswers;
 use crate::types::{EntryId, Index, Lsn, Revision, Term, shard_of_key};
 use api::command::{
     self, Command, CommandError, CommandInfo, KeyRange, Limits, Op, RangeOp, encode_op_command, encode_range,
@@ -151,7 +152,8 @@ impl Machine {
     /// A few keys, one of them deleted again: revision 6.
     fn prepared() -> Self {
         let mut machine = Self {
-            state: StateMachine::new(Options { range_bytes_limit: RANGE_BYTES_LIMIT, ..Options::default() }),
+            state: StateMachine::new(Options { range_bytes_limit: RANGE_BYTES_LIMIT, ..Options::default() })
+                .with_section(Box::new(LastAnswers::default())),
             answers: Vec::new(),
         };
         for (key, value) in [("a", "1"), ("ab", "2"), ("b", "3"), ("c", "4")] {
@@ -363,13 +365,12 @@ pub fn batch(data: &[u8]) {
             assert_is_about(&error, data.len() - whole.len());
         }
     }
-    let commands: Vec<&[u8]> = commands.iter().map(|batched| batched.command).collect();
     check_batch_applied(data, header, &commands, failure);
 }
 
 /// A batch is applied up to its first mistake, which is named; one entry or many make no difference.
-fn check_batch_applied(data: &[u8], header: BatchHeader, commands: &[&[u8]], failure: Option<DecodeError>) {
-    let errors = commands.iter().map(|command| command::decode(command).err());
+fn check_batch_applied(data: &[u8], header: BatchHeader, commands: &[Batched<'_>], failure: Option<DecodeError>) {
+    let errors = commands.iter().map(|batched| command::decode(batched.command).err());
     let mistake =
         errors.chain([failure]).enumerate().find_map(|(position, error)| error.map(|error| (position, error)));
     let sound = mistake.map_or(commands.len(), |(position, _)| position);
@@ -384,8 +385,10 @@ fn check_batch_applied(data: &[u8], header: BatchHeader, commands: &[&[u8]], fai
     let mut apart = Machine::prepared();
     // An entry of its own for each command; one without commands brings the time.
     apart.apply(&batch_of(header, &[])).expect("it is sound");
-    for command in commands.iter().take(sound) {
-        apart.apply(&batch_of(header, &[command])).expect("it is sound");
+    for batched in commands.iter().take(sound) {
+        let mut payload = Vec::new();
+        batches::encode_sent(header, [(batched.sender, batched.command)], &mut payload);
+        apart.apply(&payload).expect("it is sound");
     }
     assert_eq!(machine.answers, apart.answers);
     // An entry that is not complete is not part of the digest.

@@ -17,6 +17,7 @@ use crate::raft::{self, BirthAnswer, BirthRecord, Message, Role, Stage};
 use crate::replica::{RepairOptions, Replica, ReplicaOptions};
 use crate::state_machine::section::AsOf;
 use crate::state_machine::{self, StateMachine};
+use crate::testing::LastAnswers;
 use crate::types::{EntryId, Index, NodeId, Term};
 use api::response::Response;
 
@@ -210,6 +211,7 @@ impl Host {
                 Some(kept) => kept.restore(options.machine).map_err(NoStart::Refused)?,
                 None => StateMachine::at(options.machine, begin),
             };
+            let machine = machine.with_section(Box::new(LastAnswers::default()));
             replicas.push(Replica::with_state(options, log, machine));
         }
         for (shard, replica) in self.shards.iter_mut().zip(replicas) {
@@ -498,9 +500,9 @@ fn replica_options(
         raft: raft::Config { id, life: nonce, seed, preferred_leader, ..plan.raft.clone() },
         machine: state_machine::Options {
             command_keys_limit: plan.command_keys_limit,
-            answer_bytes_limit: plan.limits.answer_bytes_limit + usize::try_from(id.get()).expect("few") * 8,
             ..state_machine::Options::default()
         },
+        answer_bytes_limit: plan.limits.answer_bytes_limit + u32::try_from(id.get()).expect("few") * 8,
         pipeline_batches_limit: plan.pipeline_batches_limit,
         batch_bytes_target: plan.batch_bytes_target,
         pending_writes_limit: plan.pending_limit,

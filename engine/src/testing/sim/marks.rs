@@ -117,6 +117,7 @@ pub(super) const ALL: &[&str] = &[
     "state machine: a command visits too many keys",
     "state machine: a compare does not hold",
     "state machine: the answer to a change is too large",
+    "state machine: an answer is made for whoever keeps it",
     "state machine: a delete finds a deleted key",
     "state machine: a read stops in the middle of a range",
     "desk: too many bytes of requests wait",

@@ -91,8 +91,8 @@ pub(super) struct SmallLimits {
     pub(super) queued_write_bytes_limit: u64,
     /// Unit: bytes.
     pub(super) quota_bytes: u64,
-    /// Each node adds a little of its own, and all must agree in state. Unit: bytes.
-    pub(super) answer_bytes_limit: usize,
+    /// Each node adds a little of its own, and all must agree in state and answers. Unit: bytes.
+    pub(super) answer_bytes_limit: u32,
 }
 
 impl SmallLimits {

@@ -375,6 +375,7 @@ fn options(id: NodeId, repair: Option<bool>, birth: &BirthRecord, life: u64) -> 
             preferred_leader: None,
         },
         machine: state_machine::Options::default(),
+        answer_bytes_limit: 8 << 20,
         pipeline_batches_limit: 2,
         batch_bytes_target: 2 << 10,
         pending_writes_limit: 64,

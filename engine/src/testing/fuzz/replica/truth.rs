@@ -117,5 +117,5 @@ fn check_names(held: &[Entry]) -> Result<(), String> {
 fn check_form(entry: &[u8]) -> Result<(), String> {
     let (header, payload) = entry.split_at_checked(ENTRY_HEADER_BYTES).ok_or("an entry without a header")?;
     let header = EntryHeader::parse(header).map_err(|error| error.to_string())?;
-    log_store::check_form(header.kind(), payload).map_err(|error| format!("entry {}: {error}", header.id()))
+    log_store::check_form(header.kind(), payload).map(drop).map_err(|error| format!("entry {}: {error}", header.id()))
 }
