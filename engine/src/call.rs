@@ -45,8 +45,10 @@ pub enum Origin {
         /// Its number for the call.
         number: u64,
     },
-    /// This node itself, which gives its calls numbers of its own.
+    /// This node itself, which gives its calls numbers of its own. The answer goes to the shell.
     Internal(u64),
+    /// A part of the replica that proposes for itself, by its place (`replica::Proposer`). The answer stays in the replica.
+    Part(usize),
 }
 
 impl Origin {
@@ -55,7 +57,7 @@ impl Origin {
         match self {
             Self::Local(ticket) => Asker::Local(ticket.0 >> TICKET_NUMBER_BITS),
             Self::Peer { node, .. } => Asker::Peer(node),
-            Self::Internal(_) => Asker::Internal,
+            Self::Internal(_) | Self::Part(_) => Asker::Internal,
         }
     }
 }

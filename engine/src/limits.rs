@@ -183,6 +183,9 @@ pub(crate) const ANSWER_BYTES_KEPT_MAX: usize = 16 << 20;
 /// Most lists of waiters that are kept for later entries.
 pub(crate) const WAITERS_KEPT_MAX: usize = 64;
 
+/// How long a part of a replica waits for what became of its own write. Unit: ms.
+pub(crate) const OWN_WRITE_TIMEOUT_MS: u32 = 5_000;
+
 /// A disk that was too slow counts as slow for this many times the bound: a hand-over to and fro costs more than waiting.
 pub(crate) const SLOW_MEMORY_FACTOR: u64 = 8;
 

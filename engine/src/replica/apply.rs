@@ -5,6 +5,7 @@ use wal::Storage;
 
 use super::event::Reply;
 use super::outbox::Outbox;
+use super::own::OwnParts;
 use super::pending::{Fate, Waiter};
 use super::{Fault, Replica};
 use crate::call::{Part, Refusal};
@@ -19,6 +20,7 @@ use crate::wire::WireEntry;
 struct BatchAnswers<'a> {
     waiters: &'a mut [Waiter],
     out: &'a mut Outbox,
+    own: &'a mut OwnParts,
     /// Commands applied so far, of the whole batch.
     applied_count: usize,
     /// Commands applied in this slice.
@@ -35,7 +37,7 @@ impl Answers for BatchAnswers<'_> {
     fn take(&mut self, position: usize, answer: Result<&[u8], CommandRefused>) {
         let result = answer.map_err(|refused| refusal_for_command(&refused)).map(|bytes| self.out.keep_body(bytes));
         if let Some(origin) = self.waiters.get_mut(position).and_then(Waiter::take_origin) {
-            self.out.reply(origin, Reply { part: Part::Last(result), relayed: false });
+            self.out.reply(origin, Reply { part: Part::Last(result), relayed: false }, self.own);
         }
     }
 
@@ -108,8 +110,13 @@ impl<S: Storage> Replica<S> {
                         Fate::Superseded => superseded.push(taken),
                     }
                 }
-                let mut replies =
-                    BatchAnswers { waiters: &mut waiters, out: &mut self.out, applied_count: 0, commands_count: 0 };
+                let mut replies = BatchAnswers {
+                    waiters: &mut waiters,
+                    out: &mut self.out,
+                    own: &mut self.own,
+                    applied_count: 0,
+                    commands_count: 0,
+                };
                 let applied = self.machine.apply_slice(&batch, budget, &mut replies);
                 let applied_count = replies.applied_count;
                 self.stats.commands_applied += replies.commands_count as u64;

@@ -38,7 +38,7 @@ impl<S: Storage> Replica<S> {
     /// Whether this follower answers a read itself. What another node passed on it does not: that node took it for the leader.
     #[must_use]
     pub(super) fn reads_here(&mut self, origin: Origin, call: &Call<'_>, leader: Option<NodeId>) -> bool {
-        let is_own = matches!(origin, Origin::Local(_) | Origin::Internal(_));
+        let is_own = matches!(origin, Origin::Local(_) | Origin::Internal(_) | Origin::Part(_));
         !call.kind.writes()
             && is_own
             && leader.is_some_and(|leader| self.connected.contains(&leader))

@@ -1,12 +1,12 @@
-//! The leader's reading of the log's time. It knows ticks and no clock; what the time means is the state machine's.
+//! The log's time as its leader reads it. It knows ticks and no clock; what the time means is the state machine's.
 
 use crate::state_machine::batch::LogTime;
 use crate::types::Term;
 
-/// What a leader writes into its batches as their time.
+/// What a leader writes into its batches as their time. It runs from the election on, whether anything is proposed or not.
 ///
-/// Time goes on from what the state has seen when the leader makes its first batch of a term, by the leader's own ticks. Entries of
-/// earlier leaders that were not applied yet may bear a later one; then the state keeps theirs, so that it never goes back.
+/// It goes on by the leader's own ticks, from what the state had seen when the leader was elected. Entries of earlier leaders that were
+/// not applied by then may bear a later time; then it goes on from that one, so that it never goes back.
 #[derive(Debug, Default)]
 pub(super) struct LogClock {
     /// The term in which this node began to count.
@@ -16,17 +16,28 @@ pub(super) struct LogClock {
 }
 
 impl LogClock {
-    /// The time for a batch that a leader of `term` begins now, where the state has seen `seen`.
-    pub fn now(&mut self, term: Term, seen: LogTime, now_tick: u64, tick_ms: u64) -> LogTime {
-        assert!(term >= self.term, "a node that led {} does not lead {term} afterwards", self.term);
-        assert!(now_tick >= self.from_tick, "ticks only rise");
-        if self.term != term {
-            *self = Self { term, from: seen, from_tick: now_tick };
+    /// This node leads from now on, where its state has seen `seen`.
+    pub fn begin(&mut self, term: Term, seen: LogTime, now_tick: u64) {
+        assert!(term > self.term, "a node that led {} does not lead {term} afterwards", self.term);
+        *self = Self { term, from: seen, from_tick: now_tick };
+    }
+
+    /// The state has come to `seen`.
+    pub fn see(&mut self, seen: LogTime, now_tick: u64, tick_ms: u64) {
+        if seen > self.at(now_tick, tick_ms) {
+            (self.from, self.from_tick) = (seen, now_tick);
         }
-        let own = self.from.after_ms((now_tick - self.from_tick).saturating_mul(tick_ms));
-        let now = own.max(seen);
-        assert!(now >= seen, "the log's time never goes back");
-        now
+    }
+
+    /// The time for an entry that the leader of `term` makes now.
+    pub fn now(&self, term: Term, now_tick: u64, tick_ms: u64) -> LogTime {
+        assert!(term == self.term, "the clock was begun in term {}, and this is {term}", self.term);
+        self.at(now_tick, tick_ms)
+    }
+
+    fn at(&self, now_tick: u64, tick_ms: u64) -> LogTime {
+        assert!(now_tick >= self.from_tick, "ticks only rise");
+        self.from.after_ms((now_tick - self.from_tick).saturating_mul(tick_ms))
     }
 }
 
@@ -35,14 +46,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_goes_on_by_ticks_within_a_term_and_stands_between_leaders() {
+    fn time_goes_on_by_ticks_from_the_election_and_from_what_the_state_has_seen_since() {
         let mut clock = LogClock::default();
         let (first, second) = (Term::new(3), Term::new(5));
-        assert_eq!(clock.now(first, LogTime::new(100), 7, 10), LogTime::new(100));
-        assert_eq!(clock.now(first, LogTime::new(100), 9, 10), LogTime::new(120));
+        clock.begin(first, LogTime::new(100), 7);
+        assert_eq!(clock.now(first, 7, 10), LogTime::new(100));
+        assert_eq!(clock.now(first, 9, 10), LogTime::new(120));
+        clock.see(LogTime::new(110), 9, 10);
+        assert_eq!(clock.now(first, 9, 10), LogTime::new(120));
         // Entries of an earlier leader came to be applied.
-        assert_eq!(clock.now(first, LogTime::new(500), 9, 10), LogTime::new(500));
-        assert_eq!(clock.now(second, LogTime::new(510), 1_000, 10), LogTime::new(510));
-        assert_eq!(clock.now(second, LogTime::new(510), 1_001, 10), LogTime::new(520));
+        clock.see(LogTime::new(500), 9, 10);
+        assert_eq!(clock.now(first, 9, 10), LogTime::new(500));
+        assert_eq!(clock.now(first, 12, 10), LogTime::new(530));
+        clock.begin(second, LogTime::new(510), 1_000);
+        assert_eq!(clock.now(second, 1_001, 10), LogTime::new(520));
+    }
+
+    #[test]
+    #[should_panic(expected = "the clock was begun in term 3, and this is 4")]
+    fn a_term_has_no_time_before_its_election() {
+        let mut clock = LogClock::default();
+        clock.begin(Term::new(3), LogTime::new(100), 7);
+        let _ = clock.now(Term::new(4), 8, 10);
     }
 }

@@ -42,6 +42,11 @@ impl HandOver {
         self.is_closed = true;
     }
 
+    /// True if no request is taken any more.
+    pub const fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
     /// True if no request waits for another leader.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()

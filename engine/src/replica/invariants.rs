@@ -14,6 +14,7 @@ impl<S: Storage> Replica<S> {
     pub(super) fn assert_invariants(&self) {
         self.assert_positions();
         self.assert_bounds();
+        assert!(self.own.is_told(), "the parts that propose for themselves have heard what became of it");
         match self.standing {
             Standing::TakesPart | Standing::WithoutRoom(_) => self.assert_running(),
             Standing::Stopped { .. } | Standing::Ended => self.assert_stopped(),
@@ -59,6 +60,11 @@ impl<S: Storage> Replica<S> {
         let is_leader = self.raft.role() == Role::Leader;
         assert!(is_leader || !is_forming, "only a leader forms a batch");
         assert!(is_leader || self.proposals.queue.is_empty(), "only a leader takes writes");
+        let time = self.machine.time();
+        assert!(
+            self.log_time().is_none_or(|now| now >= time),
+            "the log's time is {time:?} already, and its leader is behind"
+        );
         assert!(self.log.latched().is_none(), "a log that failed stops its replica");
         let durable = self.log.durable_lsn();
         assert!(self.promises.wait_for_more_than(durable), "what is durable up to {durable} waits for nothing");

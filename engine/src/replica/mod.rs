@@ -28,6 +28,7 @@ mod membership;
 mod noted;
 mod options;
 mod outbox;
+mod own;
 mod pending;
 mod proposals;
 mod queue;
@@ -53,6 +54,8 @@ use lost::LeaderWatch;
 use noted::ShowsFrom;
 pub use options::{ReadingLimits, RepairOptions, ReplicaOptions};
 use outbox::Outbox;
+use own::OwnParts;
+pub use own::Proposer;
 use pending::Waiting;
 use proposals::Proposals;
 use read_in::ReadIn;
@@ -89,6 +92,7 @@ pub struct Replica<S: Storage> {
     promises: Promises,
     device: DeviceWork,
     hand_over: HandOver,
+    own: OwnParts,
     leader_watch: LeaderWatch,
     lag_watch: LagWatch,
     /// Whether reads of this node's own state are answered yet.
@@ -146,6 +150,7 @@ impl<S: Storage> Replica<S> {
             promises: Promises::default(),
             device: DeviceWork::default(),
             hand_over: HandOver::default(),
+            own: OwnParts::default(),
             leader_watch: LeaderWatch::default(),
             lag_watch: LagWatch::default(),
             shows_from,
@@ -168,6 +173,7 @@ impl<S: Storage> Replica<S> {
             event => self.on_event(event),
         }
         self.tell_links();
+        self.tell_own();
         self.assert_invariants();
     }
 
@@ -395,6 +401,7 @@ impl<S: Storage> Replica<S> {
             self.note_own_health();
             self.raft.tick(&self.log);
             self.after_raft();
+            self.propose_own();
         }
         if self.now_tick.is_multiple_of(EXPIRE_EVERY_TICKS) {
             self.expire_requests();
@@ -413,6 +420,7 @@ impl<S: Storage> Replica<S> {
         self.close_batch_if_due();
         self.note_committed();
         self.apply_committed();
+        self.proposals.clock.see(self.machine.time(), self.now_tick, self.options.tick_ms);
         self.ask_about_reads();
         self.serve_reads();
         self.end_dropped_readings();

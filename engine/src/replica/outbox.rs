@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::event::{Action, Outgoing, Reply};
+use super::own::OwnParts;
 use crate::call::{Origin, Part};
 use crate::limits::ANSWER_BYTES_KEPT_MAX;
 
@@ -32,8 +33,8 @@ impl Outbox {
         self.actions.pop_front()
     }
 
-    /// Queues a part of an answer for whoever waits at `origin`.
-    pub fn reply(&mut self, origin: Origin, reply: Reply) {
+    /// Queues a part of an answer for whoever waits at `origin`. What is for a part of the replica does not leave it: `own` keeps that.
+    pub fn reply(&mut self, origin: Origin, reply: Reply, own: &mut OwnParts) {
         if let Some(body) = reply.part.as_ref().bytes() {
             assert!(body.end <= self.reply_bytes.len(), "a body lies in the buffer for replies");
         }
@@ -44,6 +45,7 @@ impl Outbox {
         self.actions.push_back(match origin {
             Origin::Local(ticket) => Action::Reply { ticket, reply },
             Origin::Internal(number) => Action::OwnReply { number, reply },
+            Origin::Part(place) => return own.keep(place, reply),
             Origin::Peer { node, number } => Action::Send { to: node, message: Outgoing::RelayReply { number, reply } },
         });
     }

@@ -18,7 +18,7 @@ use crate::call::{Call, Origin, Refusal};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::log_store::{KIND_COMMANDS, KIND_NOOP};
 use crate::raft::Role;
-use crate::state_machine::batch::{BatchHeader, CommandHead, Sender};
+use crate::state_machine::batch::{BatchHeader, CommandHead, LogTime, Sender};
 use crate::types::EntryId;
 
 /// What this leader puts into its log.
@@ -27,7 +27,8 @@ pub(super) struct Proposals {
     pub next: NextEntry,
     /// Writes that are in no batch yet.
     pub queue: Queue,
-    clock: LogClock,
+    /// The time of its entries.
+    pub clock: LogClock,
 }
 
 /// The entry that this leader appends next.
@@ -159,7 +160,8 @@ impl<S: Storage> Replica<S> {
             id.index == self.log.last_id().index.next() && id.term == self.raft.term(),
             "{id} is not the next entry"
         );
-        let time = self.proposals.clock.now(id.term, self.machine.time(), self.now_tick, self.options.tick_ms);
+        let time = self.proposals.clock.now(id.term, self.now_tick, self.options.tick_ms);
+        assert!(time >= self.machine.time(), "the log's time never goes back");
         let header = BatchHeader { time, answer_bytes_limit: self.options.answer_bytes_limit }.encode();
         self.log.begin_batch(id, KIND_COMMANDS, header.len() + head.len() + command.len())?;
         // `begin_batch` made sure of the room.
@@ -250,9 +252,17 @@ impl<S: Storage> Replica<S> {
         self.waiting.writes.recycle(waiters);
     }
 
-    /// This node just became the leader: the entry that opens its term comes first.
+    /// The time that an entry would have which this leader made now. It goes on while nothing is proposed.
+    #[must_use]
+    pub fn log_time(&self) -> Option<LogTime> {
+        let leads = self.raft.role() == Role::Leader && self.standing.is_running();
+        leads.then(|| self.proposals.clock.now(self.raft.term(), self.now_tick, self.options.tick_ms))
+    }
+
+    /// This node just became the leader: its clock begins to run, and the entry that opens its term comes first.
     pub(super) fn open_term(&mut self, noop: EntryId) {
         assert!(self.proposals.next.batch().is_none(), "no batch outlives the leadership that it belongs to");
+        self.proposals.clock.begin(noop.term, self.machine.time(), self.now_tick);
         self.proposals.next = NextEntry::Noop(noop);
         self.append_noop();
     }

@@ -75,7 +75,7 @@ impl<S: Storage> Replica<S> {
     /// the log, where it would stop every replica for good. Clients' calls were checked where they came in.
     fn check_relayed(&self, origin: Origin, call: &Call<'_>) -> Result<(), String> {
         match origin {
-            Origin::Local(_) | Origin::Internal(_) => Ok(()),
+            Origin::Local(_) | Origin::Internal(_) | Origin::Part(_) => Ok(()),
             Origin::Peer { .. } => match call.kind.check(&call.payload, &self.options.command) {
                 Ok(_) => Ok(()),
                 Err(error) => Err(format!("the leader does not take what was passed on to it: {error}")),
@@ -179,7 +179,7 @@ impl<S: Storage> Replica<S> {
                 self.refuse(origin, Refusal::not_executed(Status::Overloaded, message));
                 return;
             }
-            (Origin::Local(_) | Origin::Internal(_), Some(to)) => {
+            (Origin::Local(_) | Origin::Internal(_) | Origin::Part(_), Some(to)) => {
                 let deadline_tick = self.deadline_of(&call.meta);
                 let number =
                     self.waiting.relays.insert(Relayed { origin, to, kind: call.kind, deadline_tick, answer_bytes: 0 });
@@ -291,7 +291,7 @@ impl<S: Storage> Replica<S> {
 
     /// Queues a part of an answer.
     pub(super) fn reply(&mut self, origin: Origin, reply: Reply) {
-        self.out.reply(origin, reply);
+        self.out.reply(origin, reply, &mut self.own);
     }
 
     /// Copies an encoded response to the reply buffer.

@@ -4,6 +4,7 @@
 //! cut into slices.
 
 use crate::types::{Lsn, Revision};
+use api::response::KvView;
 
 /// Why a command has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,14 +43,17 @@ pub enum CommandRefused {
 }
 
 /// A change of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
-    /// The revision that it is part of. A transaction's changes share one, in the order of its operations.
+    /// The revision that it is part of, which is the key's mod revision from here on. A transaction's changes share one, in the order of
+    /// its operations.
     pub revision: Revision,
     /// The key.
     pub key: &'a [u8],
     /// What became of it.
     pub kind: ChangeKind,
+    /// What it was before; `None` = not there.
+    pub before: Option<KvView<'a>>,
 }
 
 /// What became of a key.
@@ -59,6 +63,12 @@ pub enum ChangeKind {
     Put {
         /// Where its value stands in this node's log.
         value: ValuePlace,
+        /// Revision that created the key.
+        create_revision: Revision,
+        /// Times the key was written since.
+        version: u64,
+        /// The lease that it belongs to; 0 = none.
+        lease: u64,
     },
     /// It was deleted.
     Delete,
@@ -81,7 +91,12 @@ pub trait Answers {
     /// Takes the encoded answer to the command at `position`.
     fn take(&mut self, position: usize, answer: Result<&[u8], CommandRefused>);
 
-    /// Takes a change, in the order in which changes are made; for whoever follows them. The answer to its command comes later.
+    /// True if somebody follows the changes. Asked once in a slice. Otherwise none is told, and nothing is looked up for them.
+    fn follows_changes(&self) -> bool {
+        false
+    }
+
+    /// Takes a change, in the order in which changes are made. The answer to its command comes later.
     fn changed(&mut self, _change: &Change<'_>) {}
 
     /// True if there is room for no further answer now: the slice ends after this command.

@@ -18,8 +18,18 @@ pub(super) struct Done {
     pub(super) is_whole: bool,
 }
 
-/// Told of every change: its revision, the key, and the value, or none if the key was deleted.
-pub(super) type OnChange<'a> = &'a mut dyn FnMut(Revision, &[u8], Option<&[u8]>);
+/// Told of every change, if somebody follows them.
+pub(super) type OnChange<'a> = Option<&'a mut dyn FnMut(Made<'_>)>;
+
+/// A change of a key.
+pub(super) struct Made<'a> {
+    pub(super) revision: Revision,
+    pub(super) key: &'a [u8],
+    /// Its value and its lease; `None` = it was deleted.
+    pub(super) put: Option<(&'a [u8], u64)>,
+    /// What it was before, if it was there.
+    pub(super) before: Option<KvView<'a>>,
+}
 
 /// A command that was begun and is not done.
 #[derive(Debug)]
@@ -80,7 +90,7 @@ impl StateMachine {
         command: &Command<'_>,
         out: Option<&mut Vec<u8>>,
         budget: &mut Budget,
-        on_change: OnChange<'_>,
+        mut on_change: OnChange<'_>,
     ) -> Result<Option<Done>, CommandRefused> {
         let mut running = match self.running.take() {
             Some(running) => running,
@@ -93,7 +103,7 @@ impl StateMachine {
         let ops = ops_of(command, running.succeeded);
         assert!(running.ops_done <= ops.len(), "a command that runs goes on as the same command");
         while let Some(op) = ops.get(running.ops_done) {
-            let is_done = self.step(op, revision, &mut running, &mut writer, budget, on_change);
+            let is_done = self.step(op, revision, &mut running, &mut writer, budget, &mut on_change);
             if is_done {
                 running.ops_done += 1;
                 running.op = RunningOp::default();
@@ -168,7 +178,7 @@ impl StateMachine {
         running: &mut Running,
         writer: &mut Option<ResponseWriter<'_>>,
         budget: &mut Budget,
-        on_change: OnChange<'_>,
+        on_change: &mut OnChange<'_>,
     ) -> bool {
         let at = &mut running.op;
         if at.place.is_none() {
@@ -184,9 +194,12 @@ impl StateMachine {
                     }
                     writer.end_op(*place, response::OP_PUT, false, u32::from(previous.is_some()), 0);
                 }
+                if let Some(on_change) = on_change {
+                    let before = self.sections.keys.get(key, LATEST);
+                    on_change(Made { revision, key, put: Some((value, *lease)), before });
+                }
                 self.sections.keys.put(key, value, *lease, revision);
                 budget.spend(0, 1);
-                on_change(revision, key, Some(value));
                 running.changed = true;
                 true
             }
@@ -194,7 +207,9 @@ impl StateMachine {
                 let from = at.next_key.take();
                 let (deleted_count, next_key) =
                     self.sections.keys.delete(range, from.as_deref(), revision, budget, |kv| {
-                        on_change(revision, kv.key, None);
+                        if let Some(on_change) = on_change {
+                            on_change(Made { revision, key: kv.key, put: None, before: Some(*kv) });
+                        }
                         let Some((_, writer)) = answer.as_mut().filter(|_| *prev_kv) else { return 0 };
                         let before = writer.bytes_len();
                         writer.kv(kv);

@@ -19,6 +19,14 @@ impl Version {
     }
 }
 
+/// Create revision and version of a key that is written at `revision`, by those that it had if it was there.
+pub(super) const fn numbers_of_put(before: Option<(Revision, u64)>, revision: Revision) -> (Revision, u64) {
+    match before {
+        Some((create_revision, version)) => (create_revision, version + 1),
+        None => (revision, 1),
+    }
+}
+
 /// All versions of a key, oldest first. The first stands inline, since most keys have few.
 #[derive(Debug)]
 pub(super) struct History {

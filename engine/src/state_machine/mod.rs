@@ -25,8 +25,9 @@ use codec::DecodeError;
 
 pub use answers::{Answers, Budget, Change, ChangeKind, CommandRefused, ValuePlace};
 use batch::{BATCH_HEADER_BYTES, BatchHeader, LogTime, Sender};
-use commands::{Done, Running};
+use commands::{Done, Made, OnChange, Running};
 use digest::Digest;
+use history::numbers_of_put;
 pub use scan::Scan;
 use section::{AsOf, Section};
 use sections::Sections;
@@ -136,6 +137,20 @@ impl BatchEntry<'_> {
         assert!(offset + part.len() <= self.payload.len(), "a value is a part of its entry");
         let len = u32::try_from(part.len()).expect("a value is below 4 GiB");
         ValuePlace { lsn: Lsn::new(self.place.get() + offset as u64), len }
+    }
+
+    /// A change that a command of the entry makes, as those who follow changes see it.
+    fn change<'c>(&self, made: &Made<'c>) -> Change<'c> {
+        let Made { revision, key, put, before } = *made;
+        let kind = match put {
+            Some((value, lease)) => {
+                let numbers = before.map(|kv| (Revision::new(kv.create_revision), kv.version));
+                let (create_revision, version) = numbers_of_put(numbers, revision);
+                ChangeKind::Put { value: self.place_of(value), create_revision, version, lease }
+            }
+            None => ChangeKind::Delete,
+        };
+        Change { revision, key, kind, before }
     }
 }
 
@@ -344,7 +359,7 @@ impl StateMachine {
         assert!(self.cursor.offset <= entry.payload.len(), "a slice goes on with the batch of the one before");
         let mut response = std::mem::take(&mut self.response);
         let rest = entry.payload.get(self.cursor.offset..).unwrap_or_default();
-        let mut may_go_on = true;
+        let (mut may_go_on, is_followed) = (true, answers.follows_changes());
         let mut commands = ahead::commands(rest);
         while let Some(read) = commands.next(&self.sections.keys) {
             if !may_go_on {
@@ -362,11 +377,9 @@ impl StateMachine {
                 self.cursor.is_awaited = answers.wants(position);
             }
             let is_wanted = self.cursor.is_awaited || batched.sender.is_some();
-            let mut on_change = |revision, key: &[u8], value: Option<&[u8]>| {
-                let kind = value.map_or(ChangeKind::Delete, |value| ChangeKind::Put { value: entry.place_of(value) });
-                answers.changed(&Change { revision, key, kind });
-            };
-            let done = match self.go_on(&command, is_wanted.then_some(&mut response), budget, &mut on_change) {
+            let mut tell = |made: Made<'_>| answers.changed(&entry.change(&made));
+            let on_change: OnChange<'_> = if is_followed { Some(&mut tell) } else { None };
+            let done = match self.go_on(&command, is_wanted.then_some(&mut response), budget, on_change) {
                 Ok(None) => {
                     mark!("state machine: a command takes several slices");
                     self.response = response;

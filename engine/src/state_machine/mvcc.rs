@@ -6,7 +6,7 @@
 use std::ops::Bound;
 
 use super::answers::Budget;
-use super::history::{History, Version};
+use super::history::{History, Version, numbers_of_put};
 use super::index::{Bounds, Index};
 use super::values::{ValueRef, ValueStore};
 use crate::limits::{KEY_OVERHEAD_BYTES, VERSION_OVERHEAD_BYTES};
@@ -72,21 +72,19 @@ impl Mvcc {
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: u64, revision: Revision) {
         let value = self.values.put(value);
         self.overhead_bytes += VERSION_OVERHEAD_BYTES;
-        let created = Version { mod_revision: revision, create_revision: revision, version: 1, lease, value };
+        let next = |before| {
+            let (create_revision, version) = numbers_of_put(before, revision);
+            Version { mod_revision: revision, create_revision, version, lease, value }
+        };
         match self.keys.get_mut(key) {
             Some(history) => {
                 let last = history.last();
-                let version = if last.is_deleted() {
-                    created
-                } else {
-                    let (create_revision, version) = (last.create_revision, last.version + 1);
-                    Version { create_revision, version, ..created }
-                };
-                history.push(version);
+                let before = (!last.is_deleted()).then_some((last.create_revision, last.version));
+                history.push(next(before));
             }
             None => {
                 self.overhead_bytes += KEY_OVERHEAD_BYTES + key.len() as u64;
-                self.keys.insert(key, History::new(created));
+                self.keys.insert(key, History::new(next(None)));
             }
         }
     }

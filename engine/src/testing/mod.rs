@@ -4,6 +4,7 @@
 //! Source like any other, behind the feature `testing`: the fault model is part of what the product promises. Nothing here is
 //! used by a server.
 
+mod beat;
 pub mod fuzz;
 pub mod history;
 pub mod history_json;
@@ -12,4 +13,5 @@ mod last_answers;
 pub mod search;
 pub mod sim;
 
+pub use beat::Beat;
 pub use last_answers::LastAnswers;

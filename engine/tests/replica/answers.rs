@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine::call::{CallKind, Origin, Part, Refusal, Ticket};
 use engine::entries_error::EntriesError;
 use engine::raft;
-use engine::replica::{Event, Fault, Remark, ReplicaOptions, ReplicaView};
+use engine::replica::{Event, Fault, Proposer, Remark, Replica, ReplicaOptions, ReplicaView};
 use engine::state_machine::StateMachine;
 use engine::state_machine::batch::Sender;
 use engine::testing::LastAnswers;
@@ -34,7 +34,7 @@ pub struct Trio {
     pub nodes: Vec<Host>,
     pub packets: Vec<(usize, usize, Vec<u8>)>,
     /// What is sent from one to the other is lost.
-    cut: BTreeSet<(usize, usize)>,
+    pub cut: BTreeSet<(usize, usize)>,
     /// Their disks do not answer.
     pub hung: BTreeSet<usize>,
     /// Their next segments are never prepared.
@@ -54,16 +54,27 @@ impl Trio {
     }
 
     pub fn with(seed: u64, change: fn(&mut ReplicaOptions)) -> Self {
-        Self::of(NODES_COUNT, seed, change, &[])
+        Self::of(NODES_COUNT, seed, change, &[], &|_| None)
     }
 
     /// Nodes that know a leader. Those named keep the answers to commands of sessions.
     pub fn with_sessions(seed: u64, have_sessions: &[usize]) -> Self {
-        Self::of(NODES_COUNT, seed, |_| {}, have_sessions)
+        Self::of(NODES_COUNT, seed, |_| {}, have_sessions, &|_| None)
+    }
+
+    /// Nodes that know a leader, with a part each that proposes for itself.
+    pub fn with_proposers(seed: u64, proposer: &dyn Fn(usize) -> Box<dyn Proposer>) -> Self {
+        Self::of(NODES_COUNT, seed, |_| {}, &[], &|node| Some(proposer(node)))
     }
 
     /// As many nodes that know a leader.
-    fn of(nodes_count: usize, seed: u64, change: fn(&mut ReplicaOptions), have_sessions: &[usize]) -> Self {
+    fn of(
+        nodes_count: usize,
+        seed: u64,
+        change: fn(&mut ReplicaOptions),
+        have_sessions: &[usize],
+        proposer: &dyn Fn(usize) -> Option<Box<dyn Proposer>>,
+    ) -> Self {
         let nodes = (0..nodes_count).map(|node| {
             let mut options = ReplicaOptions { part_bytes_max: PART_BYTES_MAX, ..options(node, seed) };
             options.raft.founders.truncate(nodes_count);
@@ -73,7 +84,12 @@ impl Trio {
                 true => machine.with_section(Box::new(LastAnswers::default())),
                 false => machine,
             };
-            Host::with_state(options, open(node, new_disk(node, SEGMENT_BYTES, seed ^ node as u64)), machine)
+            let log = open(node, new_disk(node, SEGMENT_BYTES, seed ^ node as u64));
+            let replica = Replica::with_state(options, log, machine);
+            Host::of(match proposer(node) {
+                Some(proposer) => replica.with_proposer(proposer),
+                None => replica,
+            })
         });
         let mut trio = Self {
             nodes: nodes.collect(),
@@ -281,7 +297,7 @@ fn a_write_in_the_forming_batch_times_out_and_is_not_answered_again() {
 
 #[test]
 fn a_command_that_cannot_be_applied_leaves_no_request_without_an_answer() {
-    let mut alone = Trio::of(1, 2, |_| {}, &[]);
+    let mut alone = Trio::of(1, 2, |_| {}, &[], &|_| None);
     alone.faults_are_expected = true;
     alone.hung.insert(0);
     let before = alone.put(0, b"before");

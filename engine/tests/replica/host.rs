@@ -142,7 +142,7 @@ impl Host {
         Self::of(Replica::with_state(options, log, machine))
     }
 
-    fn of(replica: Replica<SimStorage>) -> Self {
+    pub fn of(replica: Replica<SimStorage>) -> Self {
         Self { replica, syncs: vec![], prepares: vec![], loads: vec![], remarks: vec![] }
     }
 

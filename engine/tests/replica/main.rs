@@ -5,5 +5,6 @@ mod calls;
 mod cluster;
 mod host;
 mod ops;
+mod own;
 mod peers;
 mod work;

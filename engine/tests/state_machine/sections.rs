@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use api::command::{KeyRange, Op, Txn, encode_op_command, encode_txn_command};
-use api::response::{OpResponse, Response};
+use api::response::{KeyValue, KvView, OpResponse, Response};
 use engine::state_machine::batch::{self, BatchHeader, LogTime, Sender};
 use engine::state_machine::section::{AsOf, CHUNK_HEADER_BYTES};
 use engine::state_machine::{
@@ -32,13 +32,15 @@ fn place(index: u64) -> u64 {
     index * 10_000
 }
 
-/// Follows the changes: the present value of each key, read from the payload at the place that the change names.
+/// Follows the changes: what each key is now, with its value read from the payload at the place that the change names.
 #[derive(Default)]
 struct Follower {
     index: u64,
     payload: Vec<u8>,
-    keys: BTreeMap<Vec<u8>, (Revision, Vec<u8>)>,
+    keys: BTreeMap<Vec<u8>, KeyValue>,
     last: Revision,
+    /// Looks away, and is told nothing meanwhile.
+    is_away: bool,
 }
 
 impl Answers for Follower {
@@ -50,19 +52,40 @@ impl Answers for Follower {
         panic!("nobody waits");
     }
 
+    fn follows_changes(&self) -> bool {
+        !self.is_away
+    }
+
     fn changed(&mut self, change: &Change<'_>) {
+        assert!(!self.is_away, "whoever looks away is told nothing");
         assert!(change.revision >= self.last, "revisions do not go back");
         self.last = change.revision;
+        let before = change.before.map(|kv| key_value(&kv));
+        assert_eq!(before.as_ref(), self.keys.get(change.key), "what it was before");
         match change.kind {
-            ChangeKind::Put { value } => {
+            ChangeKind::Put { value, create_revision, version, lease } => {
                 let offset = usize::try_from(value.lsn.get() - place(self.index)).expect("in this entry");
                 let value = self.payload[offset..offset + value.len as usize].to_vec();
-                self.keys.insert(change.key.to_vec(), (change.revision, value));
+                let (create_revision, mod_revision) = (create_revision.get(), change.revision.get());
+                let key = change.key.to_vec();
+                let kv = KeyValue { key: key.clone(), value, create_revision, mod_revision, version, lease };
+                self.keys.insert(key, kv);
             }
             ChangeKind::Delete => {
                 self.keys.remove(change.key).expect("what is deleted was there");
             }
         }
+    }
+}
+
+fn key_value(kv: &KvView<'_>) -> KeyValue {
+    KeyValue {
+        key: kv.key.to_vec(),
+        value: kv.value.to_vec(),
+        create_revision: kv.create_revision,
+        mod_revision: kv.mod_revision,
+        version: kv.version,
+        lease: kv.lease,
     }
 }
 
@@ -148,12 +171,12 @@ fn write(machine: &mut StateMachine, key: &str) {
 }
 
 /// Everything from the first key on, as of now.
-fn all(machine: &StateMachine) -> BTreeMap<Vec<u8>, (Revision, Vec<u8>)> {
+fn all(machine: &StateMachine) -> BTreeMap<Vec<u8>, KeyValue> {
     let mut out = Vec::new();
     machine.range(&request(&whole(&[0], &[0])), &mut out).expect("a read");
-    let response = Response::decode(&out).expect("an answer decodes");
-    let [OpResponse::Range { kvs, .. }] = &response.ops[..] else { panic!("a range answers") };
-    kvs.iter().map(|kv| (kv.key.clone(), (Revision::new(kv.mod_revision), kv.value.clone()))).collect()
+    let mut response = Response::decode(&out).expect("an answer decodes");
+    let Some(OpResponse::Range { kvs, .. }) = response.ops.pop() else { panic!("a range answers") };
+    kvs.into_iter().map(|kv| (kv.key.clone(), kv)).collect()
 }
 
 #[test]
@@ -265,8 +288,12 @@ fn changes_make_the_state_again() {
             let index = machine.applied_index().next();
             follower.index = index.get();
             follower.payload = payload(index, rng);
+            follower.is_away = rng.chance(1, 5);
             let payload = follower.payload.clone();
             apply_to(&mut machine, &payload, &mut follower);
+            if std::mem::take(&mut follower.is_away) {
+                follower.keys = all(&machine);
+            }
         }
         assert_eq!(all(&machine), follower.keys, "seed {seed}");
         assert!(follower.keys.is_empty() || follower.last <= machine.revision(), "seed {seed}");

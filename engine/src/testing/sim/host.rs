@@ -17,7 +17,7 @@ use crate::raft::{self, BirthAnswer, BirthRecord, Message, Role, Stage};
 use crate::replica::{RepairOptions, Replica, ReplicaOptions};
 use crate::state_machine::section::AsOf;
 use crate::state_machine::{self, StateMachine};
-use crate::testing::LastAnswers;
+use crate::testing::{Beat, LastAnswers};
 use crate::types::{EntryId, Index, NodeId, Term};
 use api::response::Response;
 
@@ -26,6 +26,9 @@ pub(super) const TICK_MS: u32 = 10;
 
 /// Time that preparing a segment, a read or a durable record takes at most while the disk is well. Unit: us.
 pub(super) const FILE_WORK_US_MAX: u64 = 50_000;
+
+/// Interval at which a replica writes for itself. Unit: ms.
+const BEAT_MS: u64 = 500;
 
 /// A shard on a node.
 #[derive(Debug)]
@@ -212,7 +215,9 @@ impl Host {
                 None => StateMachine::at(options.machine, begin),
             };
             let machine = machine.with_section(Box::new(LastAnswers::default()));
-            replicas.push(Replica::with_state(options, log, machine));
+            let beats_max = if plan.put_back.is_some() { 0 } else { plan.beats_max };
+            let beat = Beat::new(BEAT_MS, beats_max);
+            replicas.push(Replica::with_state(options, log, machine).with_proposer(Box::new(beat)));
         }
         for (shard, replica) in self.shards.iter_mut().zip(replicas) {
             shard.on_disk = OnDisk::of(replica.log().storage(), replica.log().base());

@@ -100,6 +100,7 @@ pub(super) const ALL: &[&str] = &[
     "replica: there is no room for a term's first entry",
     "replica: a write waits too long for room",
     "replica: a request waited for a leader that did not come",
+    "replica: a part proposes for itself",
     "replica: a replica that does not run refuses a request",
     "replica: a stopped replica hears of a leader",
     "log: a torn tail is cut",

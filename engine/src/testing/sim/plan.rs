@@ -175,6 +175,8 @@ pub(super) struct Plan {
     pub(super) timeout_us: u64,
     /// How long faults strike. Unit: us.
     pub(super) chaos_us: u64,
+    /// How often a replica writes for itself in a life.
+    pub(super) beats_max: u64,
     /// The faults.
     pub(super) faults: Faults,
     /// At the end a direction, or a minority, stays broken while the rest must serve: see `course`.
@@ -273,6 +275,8 @@ impl Plan {
             endures: more.chance(1, 3),
             churns: false,
             keeps: None,
+            // Drawn from the seed alone.
+            beats_max: pick(&mut SimRng::new(seed ^ 0x6265_6174), &[0, 0, 0, 10]),
             put_back: None,
             limits: SmallLimits::choose(more),
             front: small_front(seed),
