@@ -12,7 +12,6 @@ use crate::entries_error::EntriesError;
 use crate::raft::{
     AddLearnerError, AppendEntries, BirthRecord, LeadershipStep, Message, Nonsense, Speaker, TransferError,
 };
-use crate::state_machine::section::AsOf;
 use crate::types::{Index, NodeId};
 
 /// Something that happened to a replica, or that whoever drives it wants of it. `P` is a prepared segment as the log's storage
@@ -132,9 +131,12 @@ pub enum Event<'a, P = SegmentSeq> {
         /// What the system said, if the device failed.
         result: Result<(), String>,
     },
-    /// The state as it was at this moment is kept beside the log, durably, so that a start needs no entry up to it. It was this replica's
-    /// state once ([`Replica::state_to_keep`](super::Replica::state_to_keep)).
-    StateKept(AsOf),
+    /// The state of now is to be kept beside the log, if the log has all of it durably
+    /// ([`Replica::state_to_keep`](super::Replica::state_to_keep)). From here on
+    /// [`Replica::state_being_kept`](super::Replica::state_being_kept) tells what to read, slice by slice.
+    KeepState,
+    /// The state that was being kept is beside the log, durably, so that a start needs no entry up to it.
+    StateKept,
     /// What `Action::FinishRepair` asked for is durable.
     RepairFinished,
     /// The log's files are not where the next start will look for them. The text says what is where. Ends the replica.

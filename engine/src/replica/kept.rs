@@ -11,11 +11,12 @@ use wal::Storage;
 
 use super::Replica;
 use super::event::Action;
+use crate::state_machine::Reading;
 use crate::state_machine::section::AsOf;
 
 impl<S: Storage> Replica<S> {
     /// The state that can be kept now: that of the last entry applied, if this node's own log has that durably. Its content as of then
-    /// can be read while later entries are applied (`StateMachine::chunk`).
+    /// can be read while later entries are applied.
     ///
     /// `None` while entries are applied that are not durable here: a quorum of others may commit them first. A state that lay above
     /// what the log holds after a loss of power would be of no log at all.
@@ -31,19 +32,32 @@ impl<S: Storage> Replica<S> {
         self.log.storage_mut()
     }
 
-    /// Drops the segments that hold nothing beyond the state.
-    pub(super) fn on_state_kept(&mut self, as_of: &AsOf) {
-        let (state, applied) = (as_of.applied, self.machine.applied_index());
-        assert!(state.index <= applied, "a state as of {state} is kept, and {applied} is applied");
+    /// The state that is being kept, from `Event::KeepState` until `Event::StateKept`. Its chunks are read by
+    /// [`StateMachine::chunk`](crate::state_machine::StateMachine::chunk).
+    #[must_use]
+    pub const fn state_being_kept(&self) -> Option<&Reading> {
+        self.being_kept.as_ref()
+    }
+
+    /// Begins to keep the state of now, if that can be and none is being kept.
+    pub(super) fn on_keep_state(&mut self) {
+        if self.being_kept.is_none() && self.state_to_keep().is_some() {
+            self.being_kept = Some(self.machine.begin_reading());
+        }
+    }
+
+    /// Drops the segments that hold nothing beyond the state that was being kept.
+    pub(super) fn on_state_kept(&mut self) {
+        let reading = self.being_kept.take().expect("a state is kept after it was begun");
+        self.machine.end_reading(&reading);
+        let state = reading.as_of().applied;
         assert!(
             state.index <= self.log.persisted_index(),
             "a state as of {state} is kept, and the log is durable up to {}",
             self.log.persisted_index()
         );
-        // The log may begin after it already: then a later state was kept.
-        let held = self.log.term(state.index);
         assert!(
-            held.is_none_or(|term| term == state.term),
+            self.log.term(state.index) == Some(state.term),
             "a state as of {state} is kept, and the log has another entry"
         );
         if self.log.drop_before(state.index).is_some() {

@@ -69,7 +69,7 @@ use wal::{AppendError, Log, Noted, Simulated, Storage};
 use crate::entries_error::EntriesError;
 use crate::limits::EXPIRE_EVERY_TICKS;
 use crate::raft::{self, AppendDecision, AppendEntries, Message, Raft, Role, Tip};
-use crate::state_machine::StateMachine;
+use crate::state_machine::{Reading, StateMachine};
 use crate::types::{Index, NodeId};
 use crate::wire::{self, EncodeError};
 
@@ -81,6 +81,8 @@ pub struct Replica<S: Storage> {
     log: Log<S>,
     machine: StateMachine,
     read_in: ReadIn,
+    /// The state that is being kept beside the log.
+    being_kept: Option<Reading>,
     now_tick: u64,
     out: Outbox,
     proposals: Proposals,
@@ -141,6 +143,7 @@ impl<S: Storage> Replica<S> {
             log,
             machine,
             read_in: ReadIn::default(),
+            being_kept: None,
             now_tick: 0,
             out: Outbox::default(),
             proposals: Proposals::default(),
@@ -223,7 +226,8 @@ impl<S: Storage> Replica<S> {
             Event::NoteSynced(result) => self.on_note_synced(&result),
             Event::SegmentPrepared(_) => unreachable!("it was taken before"),
             Event::SegmentUnavailable(reason) => self.device.segment.on_unavailable(reason),
-            Event::StateKept(as_of) => self.on_state_kept(&as_of),
+            Event::KeepState => self.on_keep_state(),
+            Event::StateKept => self.on_state_kept(),
             Event::RepairFinished => {
                 self.raft.end_repair();
                 self.show_from_repaired();

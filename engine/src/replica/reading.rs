@@ -55,10 +55,10 @@ impl<S: Storage> Replica<S> {
         }
     }
 
-    /// Ends the readings of reads that were given up.
+    /// Ends the readings of reads that were given up. The state that is being kept is still read.
     pub(super) fn end_dropped_readings(&mut self) {
         if self.machine.is_read() {
-            let held: Vec<Reading> = self.waiting.reads.begun.readings().collect();
+            let held: Vec<Reading> = self.waiting.reads.begun.readings().chain(self.being_kept).collect();
             self.machine.keep_readings(&held);
         }
     }

@@ -97,7 +97,8 @@ fn the_logs_time_goes_on_on_an_idle_shard_and_with_the_next_leader() {
     let lost = story(&stories[first]);
     let refusals: Vec<_> = lost.answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
     let [refusal] = &refusals[..] else { panic!("one was lost: {refusals:?}") };
-    assert_eq!((refusal.status, refusal.executed), (Status::Unavailable, Executed::No));
+    // Cut off, it cannot tell what became of its last entry.
+    assert_eq!((refusal.status, refusal.executed), (Status::Unavailable, Executed::Unknown));
     let next = story(&stories[second]);
     assert!(next.times[0] >= before && next.times.is_sorted(), "{next:?}");
     assert!(next.answers.len() >= 10 && next.answers.iter().all(Result::is_ok), "{next:?}");

@@ -226,7 +226,15 @@ impl Conn {
     ) -> Result<Answer, CallError> {
         let timeout_ms = ms_until(deadline);
         let (taker, answer) = Taker::of_whole();
-        self.shared.enqueue(taker, place.bytes, |id| Request { id, kind, shard, timeout_ms, session: 0, sequence: 0, payload })?;
+        self.shared.enqueue(taker, place.bytes, |id| Request {
+            id,
+            kind,
+            shard,
+            timeout_ms,
+            session: 0,
+            sequence: 0,
+            payload,
+        })?;
         // Whoever takes the answer gives it back.
         std::mem::forget(place);
         self.shared.queued.notify_one();

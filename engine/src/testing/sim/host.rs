@@ -212,9 +212,8 @@ impl Host {
             let begin = AsOf { applied: plan.origin, ..AsOf::EMPTY };
             let machine = match &self.shards[number as usize].kept {
                 Some(kept) => kept.restore(options.machine).map_err(NoStart::Refused)?,
-                None => StateMachine::at(options.machine, begin),
+                None => StateMachine::at(options.machine, begin).with_section(Box::new(LastAnswers::default())),
             };
-            let machine = machine.with_section(Box::new(LastAnswers::default()));
             let beats_max = if plan.put_back.is_some() { 0 } else { plan.beats_max };
             let beat = Beat::new(BEAT_MS, beats_max);
             replicas.push(Replica::with_state(options, log, machine).with_proposer(Box::new(beat)));

@@ -45,8 +45,7 @@ struct Removal {
 
 impl FaultStep for Begin {
     fn go_on(self: Box<Self>, world: &mut World) -> Result<(), String> {
-        world.begin_keeping(self.0);
-        Ok(())
+        world.begin_keeping(self.0)
     }
 }
 
@@ -87,16 +86,24 @@ impl World {
         self.hosts.iter().enumerate().all(|(other, host)| other == at.host || has(&host.shards[at.shard]))
     }
 
-    fn begin_keeping(&mut self, at: Place) {
+    fn begin_keeping(&mut self, at: Place) -> Result<(), String> {
         self.keep_later(at);
-        let Some(replica) = self.hosts[at.host].shards[at.shard].replica.as_ref() else { return };
-        let Some(as_of) = replica.state_to_keep().filter(|as_of| self.is_with_all_others(at, as_of)) else { return };
+        let Some(replica) = self.hosts[at.host].shards[at.shard].replica.as_ref() else { return Ok(()) };
+        let may_begin = replica.state_being_kept().is_none()
+            && replica.state_to_keep().is_some_and(|as_of| self.is_with_all_others(at, &as_of));
+        if !may_begin {
+            return Ok(());
+        }
+        self.hand_over(at, replica::Event::KeepState)?;
+        let Some(replica) = self.hosts[at.host].shards[at.shard].replica.as_ref() else { return Ok(()) };
+        let as_of = *replica.state_being_kept().ok_or("a state that can be kept is not begun")?.as_of();
         let lineage =
             replica.log().lineage(as_of.applied.index).expect("what is applied is in the log, or it begins there");
         let state = KeptState { as_of, lineage, chunks: Vec::new() };
         let life = self.hosts[at.host].life;
         let write = Write { at, life, state, cursor: ChunkCursor::default() };
         self.schedule(1, Event::Fault(Box::new(write)));
+        Ok(())
     }
 
     fn go_on_keeping(&mut self, mut write: Write) -> Result<(), String> {
@@ -108,9 +115,9 @@ impl World {
         let bytes_limit = usize::try_from(between(&mut self.rng, 1, 4_000)).expect("small");
         let here = &mut self.hosts[at.host].shards[at.shard];
         let Some(replica) = here.replica.as_ref() else { return Ok(()) };
+        let Some(reading) = replica.state_being_kept().filter(|_| replica.fault().is_none()) else { return Ok(()) };
         let mut chunk = Vec::new();
-        let is_last =
-            replica.machine().chunk(&write.state.as_of, &mut write.cursor, &mut keys, bytes_limit, &mut chunk);
+        let is_last = replica.machine().chunk(reading, &mut write.cursor, &mut keys, bytes_limit, &mut chunk);
         write.state.chunks.push(chunk);
         if !is_last {
             let delay_us = between(&mut self.rng, 1, SLICE_US_MAX);
@@ -118,15 +125,11 @@ impl World {
             return Ok(());
         }
         let as_of = write.state.as_of;
-        // Another one may have been begun later and be whole already.
-        if replica.fault().is_some() || here.kept.as_ref().is_some_and(|kept| kept.as_of.applied >= as_of.applied) {
-            return Ok(());
-        }
         here.kept = Some(write.state);
         self.trace
             .note(self.now_us, || format!("node {} shard {} keeps its state as of {as_of:?}", at.host + 1, at.shard));
         self.count_fault(KEPT);
-        self.deliver(at, replica::Event::StateKept(as_of))
+        self.deliver(at, replica::Event::StateKept)
     }
 
     /// The files go on a helper thread, as long as the node lives.

@@ -4,6 +4,7 @@ use wal::Lineage;
 
 use crate::state_machine::section::AsOf;
 use crate::state_machine::{self, StateMachine};
+use crate::testing::last_answers::LastAnswers;
 
 /// A state as of an entry.
 #[derive(Clone, Debug)]
@@ -18,7 +19,7 @@ pub(super) struct KeptState {
 impl KeptState {
     /// The state itself.
     pub(super) fn restore(&self, options: state_machine::Options) -> Result<StateMachine, String> {
-        let mut machine = StateMachine::at(options, self.as_of);
+        let mut machine = StateMachine::at(options, self.as_of).with_section(Box::new(LastAnswers::default()));
         for chunk in &self.chunks {
             machine.restore(chunk).map_err(|error| format!("a kept state cannot be read: {error}"))?;
         }

@@ -224,8 +224,7 @@ impl Plan {
             preferred_leader: None,
         };
         let (delay_min_us, sync_min_us) = (between(rng, 20, 500), between(rng, 50, 500));
-        let think_min_us = between(rng, 100, 20_000);
-        let value_bytes = pick(rng, &[16, 64, 300, 1000]);
+        let (think_min_us, value_bytes) = (between(rng, 100, 20_000), pick(rng, &[16, 64, 300, 1000]));
         let timeout_us = between(rng, 300_000, 3_000_000);
         let more = &mut SimRng::new(seed ^ 0x6d6f_7265);
         let faults = Faults::choose(rng, more);

@@ -27,13 +27,19 @@ fn segments_below_a_kept_state_go_and_whoever_lacks_them_needs_a_state() {
     let as_of = subject.host.replica.state_to_keep().expect("everything is durable and applied");
     assert_eq!(as_of.applied.index, subject.host.replica.view().last_index);
     let (before, first) = (segments_count(&subject), subject.host.replica.log().first_index());
-    subject.deliver(Event::StateKept(as_of));
+    subject.deliver(Event::KeepState);
+    assert_eq!(subject.host.replica.state_being_kept().map(|reading| *reading.as_of()), Some(as_of));
+    subject.put(None, 100);
+    subject.turn();
+    subject.acknowledge_all();
+    subject.deliver(Event::StateKept);
     let log = subject.host.replica.log();
     assert!(segments_count(&subject) < before && log.first_index() > first);
     assert!(log.base().index <= as_of.applied.index && log.term(as_of.applied.index).is_some());
-    // The same once more, and an earlier one: there is nothing left to drop.
+    // Once more: there is nothing left to drop.
     let (after, base) = (segments_count(&subject), log.base());
-    subject.deliver(Event::StateKept(as_of));
+    subject.deliver(Event::KeepState);
+    subject.deliver(Event::StateKept);
     assert_eq!((segments_count(&subject), subject.host.replica.log().base()), (after, base));
     // Node 3 turns out to have nothing.
     let term = subject.host.replica.view().term;
@@ -63,6 +69,8 @@ fn a_state_that_is_not_durable_here_is_not_kept() {
     subject.hear(3, Message::AppendEntriesResponse { term: view.term, life: 1, outcome });
     assert_eq!(subject.host.replica.view().applied_index, view.last_index, "a quorum of others has it");
     assert_eq!(subject.host.replica.state_to_keep(), None);
+    subject.deliver(Event::KeepState);
+    assert!(subject.host.replica.state_being_kept().is_none());
     subject.disk_goes_on();
     assert!(subject.host.replica.state_to_keep().is_some());
 }
@@ -70,8 +78,8 @@ fn a_state_that_is_not_durable_here_is_not_kept() {
 #[test]
 fn a_read_for_a_follower_that_fails_because_its_entries_were_dropped_stops_nobody() {
     let mut subject = leader_of_several_segments();
-    let as_of = subject.host.replica.state_to_keep().expect("everything is durable and applied");
-    subject.deliver(Event::StateKept(as_of));
+    subject.deliver(Event::KeepState);
+    subject.deliver(Event::StateKept);
     let loaded = |first| Event::Loaded { first, last: first.next(), result: Err("no such file".to_owned()) };
     subject.deliver(loaded(Index::new(1)));
     assert!(subject.host.replica.fault().is_none(), "{:?}", subject.host.replica.fault());
