@@ -13,6 +13,7 @@ mod conversation;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use net::api::Status;
 
@@ -210,10 +211,13 @@ impl<W> Desk<W> {
         is_news
     }
 
-    /// Takes the calls whose shards are to be told that nobody takes more of their answers (`Event::Left`), in ascending order. What cannot
-    /// be told now is given back by `not_told`.
-    pub(crate) fn take_unwanted(&mut self) -> BTreeMap<ShardId, BTreeSet<Ticket>> {
-        std::mem::take(&mut self.unwanted)
+    /// Takes the calls of a shard after `after` that is to be told that nobody takes more of their answers (`Event::Left`), in ascending
+    /// order. Tell it at once: a call that ends meanwhile gives its ticket to another one. What cannot be told now is given back by
+    /// `not_told`, at once as well.
+    pub(crate) fn take_unwanted(&mut self, after: Option<ShardId>) -> Option<(ShardId, BTreeSet<Ticket>)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let shard = *self.unwanted.range((from, Bound::Unbounded)).next()?.0;
+        self.unwanted.remove_entry(&shard)
     }
 
     /// A shard could not be told of these calls. Those that have not ended are told another time.
@@ -411,22 +415,19 @@ mod tests {
             [Some("somebody"), None]
         );
         let shard = ShardId::new(0);
-        assert_eq!(
-            desk.take_unwanted(),
-            BTreeMap::from([(shard, BTreeSet::from([slow, unlucky]))]),
-            "their shard is told"
-        );
-        assert!(desk.take_unwanted().is_empty(), "once");
+        assert_eq!(desk.take_unwanted(Some(shard)), None, "no shard comes after it");
+        assert_eq!(desk.take_unwanted(None), Some((shard, BTreeSet::from([slow, unlucky]))), "their shard is told");
+        assert_eq!(desk.take_unwanted(None), None, "once");
         desk.not_told(shard, [slow, unlucky]);
         assert_eq!(
-            (desk.last(slow), desk.take_unwanted()[&shard].len()),
-            (ended(None), 1),
+            (desk.last(slow), desk.take_unwanted(None).map(|(_, left)| left)),
+            (ended(None), Some(BTreeSet::from([unlucky]))),
             "what has ended goes without"
         );
         assert_eq!(desk.last(unlucky), ended(None));
         // The next call at the same place has the same ticket, and is wanted.
         let next = take(&mut desk, 0, NO_CONN, 10).expect("room").ticket;
-        assert!(next == unlucky && desk.take_unwanted().is_empty());
+        assert!(next == unlucky && desk.take_unwanted(None).is_none());
     }
 
     #[test]

@@ -95,7 +95,8 @@ pub enum Nonsense {
     /// A follower has more of a leader's log, by its own account, than there is. Like the next two this shows that the leader was put back
     /// within one life, or that the term has another leader (see `answers`).
     #[error(
-        "it has this leader's log up to {got}, and that ends at {last}: the memory and the disk of one of the two were put back to an earlier          image. This node gives up the term; docs/durability.md, `A leader in two lives`, says what to do"
+        "it has this leader's log up to {got}, and that ends at {last}: the memory and the disk of one of the two were put back to an \
+         earlier image. This node gives up the term; docs/durability.md, `A leader in two lives`, says what to do"
     )]
     MatchBeyondEnd {
         /// What it says that it has.
@@ -105,13 +106,17 @@ pub enum Nonsense {
     },
     /// A follower's log, by its own account, equals the leader's up to an entry, and its lineage is another one.
     #[error(
-        "it has this leader's log up to {}, with lineage {} there and {} here: the memory and the disk of one of the two were put back to an          earlier image. This node gives up the term; docs/durability.md, `A leader in two lives`, says what to do",
+        "it has this leader's log up to {}, with lineage {} there and {} here: the memory and the disk of one of the two were put back to \
+         an \
+         earlier image. This node gives up the term; docs/durability.md, `A leader in two lives`, says what to do",
         .0.entry, .0.theirs, .0.ours
     )]
     OtherMatch(Fork),
     /// A follower has another entry of the leader's own term than the leader, who made them all.
     #[error(
-        "it has another entry {entry} of the term that this node leads: this node was put back to an earlier image, or another one led the term          before. This node gives up the term; docs/durability.md, `A leader in two lives`, says what to do"
+        "it has another entry {entry} of the term that this node leads: this node was put back to an earlier image, or another one led the \
+         term \
+         before. This node gives up the term; docs/durability.md, `A leader in two lives`, says what to do"
     )]
     ForgottenEntry {
         /// The entry.

@@ -500,8 +500,8 @@ impl<S: Storage> Replica<S> {
         self.device.watch.on_read_ended(first, last);
         let sound = match result {
             Ok(()) => self.verify(first, last),
-            // They were read for a follower, and their file was removed meanwhile.
-            Err(_) if first <= self.log.base().index => Ok(()),
+            // They were read for a follower, and all of them were dropped meanwhile, with their files.
+            Err(_) if last <= self.log.base().index => Ok(()),
             Err(reason) => {
                 mark!("replica: a read of old entries failed");
                 Err(Fault::Read { index: first, reason })

@@ -57,8 +57,13 @@ impl<S: Storage> Replica<S> {
 
     /// Ends the readings of reads that were given up. The state that is being kept is still read.
     pub(super) fn end_dropped_readings(&mut self) {
-        if self.machine.is_read() {
-            let held: Vec<Reading> = self.waiting.reads.begun.readings().chain(self.being_kept).collect();
+        let open_count = self.machine.readings_count();
+        if open_count == 0 {
+            return;
+        }
+        let held = || self.waiting.reads.begun.readings().chain(self.being_kept);
+        if held().count() < open_count {
+            let held: Vec<Reading> = held().collect();
             self.machine.keep_readings(&held);
         }
     }

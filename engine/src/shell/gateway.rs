@@ -352,9 +352,13 @@ impl Gateway {
     pub(super) async fn tell_unwanted(self: Rc<Self>) {
         loop {
             self.has_unwanted.wait().await;
-            let unwanted = self.desk.borrow_mut().take_unwanted();
             let mut is_to_go_on = false;
-            for (shard, tickets) in unwanted {
+            let mut told = None;
+            loop {
+                // Nothing that was taken from the desk is held over a pause: meanwhile a ticket may go to another call.
+                let next = self.desk.borrow_mut().take_unwanted(told);
+                let Some((shard, tickets)) = next else { break };
+                told = Some(shard);
                 if let Err(tickets) = self.tell_left(shard, tickets.into_iter().collect()) {
                     self.desk.borrow_mut().not_told(shard, tickets);
                     is_to_go_on = true;

@@ -14,9 +14,9 @@ use std::task::{Poll, Waker};
 use super::limits::{LEFTOVER_ROUNDS, LEFTOVER_WAKES_MIN, LEFTOVER_WAKES_MORE};
 
 /// Where the kernel lists what this process has open.
-const DESCRIPTORS: &str = "/proc/self/fd";
+const DESCRIPTORS: &str = "/proc/thread-self/fd";
 /// And what it says of each.
-const INFORMATION: &str = "/proc/self/fdinfo";
+const INFORMATION: &str = "/proc/thread-self/fdinfo";
 /// What an eventfd is called there.
 const EVENTFD: &str = "anon_inode:[eventfd]";
 /// How its count is called there. Unit: wake-ups, in hexadecimal.

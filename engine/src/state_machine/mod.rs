@@ -211,10 +211,10 @@ impl StateMachine {
         self.sections.keep_readings(kept);
     }
 
-    /// True if some reading is open.
+    /// Readings that are open.
     #[must_use]
-    pub const fn is_read(&self) -> bool {
-        self.sections.are_read()
+    pub const fn readings_count(&self) -> usize {
+        self.sections.readings_count()
     }
 
     /// Appends a chunk of the state as a reading sees it; says whether it is the last one. Later entries may be applied between two

@@ -2,6 +2,8 @@
 //!
 //! A section is added here, and nowhere else: its chunks, its part of the hash and its size follow from the list.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use codec::DecodeError;
 
 use super::answers::CommandRefused;
@@ -9,6 +11,7 @@ use super::batch::Sender;
 use super::digest::Digest;
 use super::mvcc::Mvcc;
 use super::section::{AsOf, Section, SectionCursor, SectionKind};
+use crate::types::Index;
 
 /// The sections of a state.
 #[derive(Debug)]
@@ -130,8 +133,13 @@ impl Sections {
 
     /// Ends the readings that are not among these.
     pub(super) fn keep_readings(&mut self, kept: &[Reading]) {
-        while let Some(gone) = self.readings.iter().copied().find(|open| !kept.contains(open)) {
-            self.end_reading(&gone);
+        let numbers: BTreeSet<u64> = kept.iter().map(|reading| reading.number).collect();
+        let gone: Vec<Reading> = self.readings.extract_if(.., |open| !numbers.contains(&open.number)).collect();
+        // Clients can open very many: no step here looks at all readings for each of them.
+        let still_read: BTreeSet<Index> = self.readings.iter().map(|open| open.as_of.applied.index).collect();
+        let ended: BTreeMap<Index, AsOf> = gone.iter().map(|gone| (gone.as_of.applied.index, gone.as_of)).collect();
+        for (_, as_of) in ended.iter().filter(|(index, _)| !still_read.contains(index)) {
+            self.for_each_mut(|section| section.end_reading(as_of));
         }
     }
 
@@ -139,9 +147,9 @@ impl Sections {
         self.readings.iter().any(|open| open.as_of == *as_of)
     }
 
-    /// True if some reading is open.
-    pub(super) const fn are_read(&self) -> bool {
-        !self.readings.is_empty()
+    /// Readings that are open.
+    pub(super) const fn readings_count(&self) -> usize {
+        self.readings.len()
     }
 
     /// True if the reading is an open one of these sections.

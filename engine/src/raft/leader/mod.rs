@@ -142,8 +142,7 @@ impl Leading {
     /// A follower's answers may have been lost: what it did not take is sent again.
     pub(super) fn on_answers_lost(&mut self, common: &mut Common, node: NodeId) {
         if let Some(progress) = self.progress.get_mut(&node) {
-            progress.on_disconnected();
-            progress.on_connected();
+            progress.on_answers_lost();
             send_heartbeat(common, node, self.rounds.newest());
         }
     }
@@ -229,7 +228,8 @@ impl Leading {
         log: &impl LogView,
     ) {
         let Some(progress) = self.progress.get_mut(&from) else { return };
-        if weight == Weight::Full && !matches!(outcome, AppendOutcome::OtherHistory { .. }) {
+        let has_parted = progress.has_parted() || matches!(outcome, AppendOutcome::OtherHistory { .. });
+        if weight == Weight::Full && !has_parted {
             progress.on_heard(common.now_tick);
         }
         match outcome {

@@ -396,8 +396,18 @@ impl Progress {
 
     /// The connection broke: what was in flight is lost. Nothing is sent until the follower is heard from.
     pub(in crate::raft) fn on_disconnected(&mut self) {
-        self.lane_is_full = false;
         self.has_parted = false;
+        self.forget_what_is_in_flight();
+    }
+
+    /// What the follower said last may be lost: its lane was replaced. It is the same process with the same log.
+    pub(in crate::raft) fn on_answers_lost(&mut self) {
+        self.forget_what_is_in_flight();
+        self.on_connected();
+    }
+
+    fn forget_what_is_in_flight(&mut self) {
+        self.lane_is_full = false;
         self.become_probe(self.match_index.next());
         self.received_index = self.match_index;
         self.probe = ProbePhase::Sent { last: self.match_index, bytes: 0 };

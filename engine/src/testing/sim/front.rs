@@ -326,7 +326,9 @@ impl Front {
     /// A core tells shards that nobody takes the rest of some answers.
     pub(super) fn tell_unwanted(&mut self, core: usize) -> Leaving {
         let mut leaving = Leaving { core, ..Leaving::default() };
-        for (shard, tickets) in self.desks[core].take_unwanted() {
+        let mut told = None;
+        while let Some((shard, tickets)) = self.desks[core].take_unwanted(told) {
+            told = Some(shard);
             self.leave(&mut leaving, shard, tickets.into_iter().collect());
         }
         leaving
