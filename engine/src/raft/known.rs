@@ -68,20 +68,21 @@ impl std::fmt::Display for Contradiction {
 }
 
 impl Raft {
-    /// Tells a node that just started what it knew to be committed in an earlier run. Call it right after `new`.
+    /// Tells a node that just started what it knew to be committed in an earlier run. Call it right after `new`, once for each thing that
+    /// says so.
     ///
     /// If the log holds that very entry it is committed, and everything before it. If it does not, the entry was not durable
     /// here when the host crashed, or the log is under repair; a leader brings it back.
     pub fn recall_committed(&mut self, noted: Tip, log: &impl LogView) {
-        // The note may name an older entry than the one that the log begins after.
-        if noted.id.index <= self.common.noted_committed.id.index {
-            return;
-        }
-        self.common.noted_committed = noted;
         let is_held = holds(log, noted);
         mark!("raft: the log lacks what was noted as committed" if !is_held);
+        // The note may name an older entry than the one that the log begins after. Or a later one, which a failed sync took away, than the
+        // entry that a kept state is at.
         if is_held {
-            self.common.commit_index = noted.id.index;
+            self.common.commit_index = self.common.commit_index.max(noted.id.index);
+        }
+        if noted.id.index > self.common.noted_committed.id.index {
+            self.common.noted_committed = noted;
         }
     }
 
